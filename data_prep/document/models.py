@@ -1,0 +1,170 @@
+"""Pydantic models of sources, tasks, mixture and storage: the one definition of their fields.
+
+Field names are camelCase in the document and snake_case in Python. Every field carries a description:
+`raytrain explain`, the JSON Schema and the reference documentation are generated from them.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+TaskType = Literal["summarization", "rating", "ner", "code-translation", "multiple-choice", "question-answering", "text"]
+
+
+class Model(BaseModel):
+    """Base of every part of the document: camelCase names, unknown fields refused, values frozen."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class Storage(Model):
+    """Where everything durable lives. Credentials never stand here: they come from the environment."""
+
+    uri: str = Field(
+        description="Folder or bucket prefix for shards and runs: a path, file:///... or s3://bucket/prefix.",
+        examples=["s3://my-bucket/raytrain", "./raytrain-storage"],
+    )
+    endpoint: str | None = Field(
+        default=None,
+        description="Address of an S3-compatible server; without it AWS_ENDPOINT_URL or AWS itself is used.",
+    )
+    region: str | None = Field(default=None, description="Region of the bucket, if the store wants one.")
+
+
+class Source(Model):
+    """Where the rows of a task come from: one URI, or one URI per split."""
+
+    uri: str | None = Field(
+        default=None,
+        description=(
+            "File, folder or glob of JSONL, CSV, TSV or Parquet (.gz too); s3://...; or hf://name[:config][@revision]. "
+            "In a folder (and on the hub) files are told apart by the words train, validation (or dev, valid) and test "
+            "in their names. Relative paths are relative to the document."
+        ),
+    )
+    splits: dict[Split, str] | None = Field(
+        default=None, description="One URI per split, instead of `uri`, e.g. {train: a.jsonl, test: b.jsonl}."
+    )
+    format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(
+        default=None, description="Format of the files; by default told by their extension."
+    )
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.uri is None) == (self.splits is None):
+            raise ValueError("give either uri or splits")
+        return self
+
+
+class Columns(Model):
+    """Which columns of a row are what. `input` and `target` unless said otherwise."""
+
+    input: str = Field(default="input", description="Column with the text that the task works on.")
+    target: str = Field(
+        default="target",
+        description="Column with the wished answer; a list in it means several references, the first one is trained on.",
+    )
+    tokens: str | None = Field(
+        default=None, description="For ner: column with a list of tokens, together with `tags`, instead of input/target."
+    )
+    tags: str | None = Field(default=None, description="For ner: column with the list of BIO tags of `tokens`.")
+    choices: str | None = Field(default=None, description="For multiple-choice: column with the list of choices.")
+    id: str | None = Field(
+        default=None, description="Column with a row's identifier; by default a hash of its content."
+    )
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.tokens is None) != (self.tags is None):
+            raise ValueError("tokens and tags belong together: map both or none")
+        return self
+
+
+class SplitFractions(Model):
+    """How rows are divided where a source has one split only: by hash of their content."""
+
+    validation: float = Field(default=0.05, ge=0, lt=1, description="Share of the rows for validation.")
+    test: float = Field(default=0.05, ge=0, lt=1, description="Share of the rows for test.")
+
+    @model_validator(mode="after")
+    def _leaves_something(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must stay below 1")
+        return self
+
+
+class Task(Model):
+    """A named source of rows with its type, its wordings and its answer format."""
+
+    name: Name = Field(description="Name of the task, unique in the document; scores and reports use it.")
+    type: TaskType = Field(description="What kind of task it is: brings wordings, answer format and metrics.")
+    source: Source = Field(description="Where the rows come from.")
+    columns: Columns = Field(default_factory=Columns, description="Which columns of a row are what.")
+    templates: list[Annotated[str, StringConstraints(min_length=1, max_length=4000)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description=(
+            "Wordings of the instruction, each with {input} and, where it helps, keys of `fields`; "
+            "instead of those that the task type brings."
+        ),
+    )
+    fields: dict[str, str] = Field(
+        default_factory=dict,
+        description="Values for further places in the wordings, e.g. {from: Java, to: Python} for code-translation.",
+    )
+    wordings: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="How many wordings of each training example are prepared; repeat r of an example takes the next.",
+    )
+    labels: list[str] | None = Field(
+        default=None,
+        description="The allowed answers; for rating 1 to 5 by default. A row with another one is a bad row.",
+    )
+    split: SplitFractions = Field(
+        default_factory=SplitFractions, description="How rows are divided where the source has one split only."
+    )
+    limit: int | None = Field(default=None, ge=1, description="At most this many rows of each split.")
+    on_bad_row: Literal["fail", "skip"] = Field(
+        default="fail", description="Whether a bad row (named by file, line, reason) ends preparation or is left out."
+    )
+    bad_row_limit: int = Field(
+        default=1000, ge=0, description="With onBadRow: skip, how many bad rows are borne before preparation ends."
+    )
+    probe: bool = Field(
+        default=False, description="Scored before and after but never trained on: it shows what is forgotten."
+    )
+    metrics: list[str] | None = Field(
+        default=None, description="Names of metrics instead of those of the task type, the first is the headline."
+    )
+
+
+class Mixture(Model):
+    """In which shares the tasks are mixed. Probes have no share."""
+
+    strategy: Literal["proportional", "temperature", "weights", "equal"] = Field(
+        default="proportional",
+        description=(
+            "proportional: by number of training examples, at most `cap` counted; temperature: proportional, "
+            "raised to 1/`temperature`; weights: as given; equal: the same for each task."
+        ),
+    )
+    cap: int | None = Field(default=None, ge=1, description="Examples of one task counted at most (T5's K).")
+    temperature: float = Field(default=2.0, gt=0, description="For temperature: 1 is proportional, large is equal.")
+    weights: dict[str, float] | None = Field(default=None, description="For weights: a positive weight for every task.")
+    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of the order of examples and of their wordings.")
+
+    @model_validator(mode="after")
+    def _weights_where_asked(self) -> Self:
+        if (self.strategy == "weights") != (self.weights is not None):
+            raise ValueError("strategy: weights and the field weights belong together")
+        if self.weights is not None and any(not w > 0 for w in self.weights.values()):
+            raise ValueError("every weight must be positive; leave the task out or make it a probe instead")
+        return self

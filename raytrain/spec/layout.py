@@ -1,0 +1,79 @@
+"""Where the things of a run lie under its storage URI: names only, no reading or writing."""
+
+import re
+from dataclasses import dataclass
+
+_CHECKPOINT = re.compile(r"step-(\d{6,})-a(\d{2,})$")
+
+
+@dataclass(frozen=True, slots=True)
+class RunLayout:
+    """Keys of the run `name`; all relative to the storage URI."""
+
+    name: str
+
+    @property
+    def root(self) -> str:
+        """Prefix of everything that belongs to this run."""
+        return f"runs/{self.name}"
+
+    @property
+    def document(self) -> str:
+        """The resolved document and its identity."""
+        return f"{self.root}/job.yaml"
+
+    @property
+    def progress(self) -> str:
+        """What people and the command line read while the run goes on."""
+        return f"{self.root}/progress.json"
+
+    @property
+    def attempts(self) -> str:
+        """Prefix of the attempt records."""
+        return f"{self.root}/attempts"
+
+    def attempt(self, number: int) -> str:
+        """Record of one attempt, put only if absent."""
+        return f"{self.attempts}/a{number:02d}.json"
+
+    def segment(self, kind: str, attempt: int, number: int) -> str:
+        """A segment of `events` or `metrics`."""
+        return f"{self.root}/{kind}/a{attempt:02d}-{number:06d}.jsonl"
+
+    def log(self, attempt: int, source: str) -> str:
+        """Log of the driver (`driver`) or of a rank (`rank-000`)."""
+        return f"{self.root}/logs/a{attempt:02d}/{source}.log"
+
+    @property
+    def checkpoints(self) -> str:
+        """Prefix of all checkpoints."""
+        return f"{self.root}/checkpoints"
+
+    def checkpoint(self, step: int, attempt: int) -> str:
+        """Prefix of one checkpoint."""
+        return f"{self.checkpoints}/step-{step:06d}-a{attempt:02d}"
+
+    def scores(self, stage: str, task: str) -> str:
+        """Prefix of one task's scores at a stage: before, step-000500, after."""
+        return f"{self.root}/scores/{stage}/{task}"
+
+    @property
+    def report(self) -> str:
+        """Prefix of the report."""
+        return f"{self.root}/report"
+
+    @property
+    def model(self) -> str:
+        """Prefix of the exported model."""
+        return f"{self.root}/model"
+
+
+def stage_of_step(step: int) -> str:
+    """Name under which a checkpoint's validation scores are kept."""
+    return f"step-{step:06d}"
+
+
+def parse_checkpoint(prefix: str) -> tuple[int, int] | None:
+    """(step, attempt) of a checkpoint prefix, or None if it is not one."""
+    match = _CHECKPOINT.search(prefix.rstrip("/"))
+    return (int(match[1]), int(match[2])) if match else None
