@@ -1,0 +1,72 @@
+# The commands people use. `make demo` and `make test` set everything up by themselves.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest
+
+# One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
+export PYTHONUNBUFFERED := 1
+export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO := 0
+
+.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow lock generate clean
+
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(READY): requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raytrain needs Python 3.11 or newer; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+setup: $(READY) ## create .venv with the locked dependencies
+
+demo: $(READY) ## the quickstart: make its world, train, report (about ten minutes on two cores)
+	$(BIN)/python -m examples.quickstart.world
+	$(BIN)/raytrain run examples/quickstart/job.yaml --storage demo
+
+contrast: $(READY) ## one task alone against the mixture: what each forgets, in one picture
+	$(BIN)/python -m examples.quickstart.world
+	$(BIN)/python -m examples.forgetting.compare
+
+lint: $(READY) ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: $(READY) ## fast tests
+	$(PYTEST) -m "not ray and not s3 and not cluster and not gpu and not slow"
+
+ray: $(READY) ## tests that start Ray on this machine
+	$(PYTEST) -m "ray and not slow and not cluster and not gpu"
+
+s3: $(READY) ## tests against a real S3 server
+	$(PYTEST) -m "s3 and not ray and not slow and not cluster and not gpu"
+
+slow: $(READY) ## the faults and the long ones
+	$(PYTEST) -m "slow and not cluster and not gpu" --timeout 1800
+
+test: lint unit ray s3 ## what decides whether a change lands
+
+test-all: test slow ## everything that can run on this machine
+
+lock: $(READY) ## resolve the dependencies anew
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/run.txt
+
+generate: $(READY) ## write the schema and the reference pages anew
+	$(BIN)/python -m raytrain.spec.schema --write
+
+clean: ## remove what make created, .venv included
+	rm -rf .venv demo raytrain-storage examples/quickstart/world examples/forgetting/out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
