@@ -1,1 +1,33 @@
 """The object store: one verified way to put bytes somewhere and to get exactly those bytes back."""
+
+import os
+
+from data_prep.storage.local import LocalStore
+from data_prep.storage.store import AlreadyExistsError, CorruptError, NotFoundError, Stat, Store, Stored
+from data_prep.storage.uri import FolderUri, check_endpoint, parse_uri
+
+__all__ = [
+    "AlreadyExistsError",
+    "CorruptError",
+    "LocalStore",
+    "NotFoundError",
+    "Stat",
+    "Store",
+    "Stored",
+    "open_store",
+]
+
+
+def open_store(uri: str, *, endpoint: str | None = None, region: str | None = None) -> Store:
+    """The store that `uri` names: a folder (path or file://) or s3://bucket/prefix; UsageError for anything else.
+
+    `endpoint` is the address of an S3-compatible server; without it AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS
+    itself is used. Nothing is contacted here (`data_prep.storage.probe.probe` does).
+    """
+    place = parse_uri(uri)
+    if isinstance(place, FolderUri):
+        return LocalStore(place.path)
+    from data_prep.storage.s3 import S3Store
+
+    address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    return S3Store(place.bucket, place.prefix, check_endpoint(address) if address else None, region)
