@@ -10,7 +10,6 @@ PYTEST := $(BIN)/python -m pytest
 
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
-export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO := 0
 
 .PHONY: help setup demo contrast test test-all lint format unit ray s3 slow lock generate clean
 

@@ -1,0 +1,41 @@
+"""Ctrl-C once: a checkpoint and out, resumable. Twice: now. SIGTERM (a node being drained) counts as once."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+_Handler = Callable[[int, FrameType | None], object] | int | None
+
+
+class Interrupts:
+    """A context in which the first signal only sets `asked`, and the second raises KeyboardInterrupt."""
+
+    def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
+        self.asked = threading.Event()
+        self._on_first = on_first
+        self._before: dict[int, _Handler] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if someone asked to stop: called between steps of work that can be taken up again."""
+        if self.asked.is_set():
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.asked.is_set():
+            raise KeyboardInterrupt
+        self.asked.set()
+        self._on_first()
