@@ -1,5 +1,6 @@
 """The part of the FineTuneJob document that preparation reads, and the loader that names line and column."""
 
+from data_prep.document.loader import DocumentError, from_mapping, load_document
 from data_prep.document.models import (
     Columns,
     Mixture,
@@ -10,4 +11,15 @@ from data_prep.document.models import (
     TaskType,
 )
 
-__all__ = ["Columns", "Mixture", "Source", "SplitFractions", "Storage", "Task", "TaskType"]
+__all__ = [
+    "Columns",
+    "DocumentError",
+    "Mixture",
+    "Source",
+    "SplitFractions",
+    "Storage",
+    "Task",
+    "TaskType",
+    "from_mapping",
+    "load_document",
+]

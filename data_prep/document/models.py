@@ -13,13 +13,17 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-TaskType = Literal["summarization", "rating", "ner", "code-translation", "multiple-choice", "question-answering", "text"]
+TaskType = Literal[
+    "summarization", "rating", "ner", "code-translation", "multiple-choice", "question-answering", "text"
+]
 
 
 class Model(BaseModel):
     """Base of every part of the document: camelCase names, unknown fields refused, values frozen."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
 
 class Storage(Model):
@@ -67,10 +71,11 @@ class Columns(Model):
     input: str = Field(default="input", description="Column with the text that the task works on.")
     target: str = Field(
         default="target",
-        description="Column with the wished answer; a list in it means several references, the first one is trained on.",
+        description="Column with the wished answer; a list holds several references, the first is trained on.",
     )
     tokens: str | None = Field(
-        default=None, description="For ner: column with a list of tokens, together with `tags`, instead of input/target."
+        default=None,
+        description="For ner: column with a list of tokens, together with `tags`, instead of input/target.",
     )
     tags: str | None = Field(default=None, description="For ner: column with the list of BIO tags of `tokens`.")
     choices: str | None = Field(default=None, description="For multiple-choice: column with the list of choices.")

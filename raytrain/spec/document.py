@@ -47,11 +47,15 @@ class Training(Model):
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        default="constant", description="Learning rate after the warm-up: constant, or falling to finalLearningRateShare."
+        default="constant",
+        description="Learning rate after the warm-up: constant, or falling to finalLearningRateShare.",
     )
     warmup_steps: int = Field(default=0, ge=0, description="Steps over which the learning rate rises linearly.")
     final_learning_rate_share: float = Field(
-        default=0.02, ge=0, le=1, description="Learning rate at the last step of linear and cosine, as a share of the peak."
+        default=0.02,
+        ge=0,
+        le=1,
+        description="Learning rate at the last step of linear and cosine, as a share of the peak.",
     )
     betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Decay rates of adamw's moments.")
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay; none on norms and biases.")
@@ -59,7 +63,7 @@ class Training(Model):
     dropout: float | None = Field(default=None, ge=0, lt=1, description="Dropout; by default what the model says.")
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32",
-        description="fp32, or bf16 (autocast over fp32 weights). There is no fp16: T5 overflows in it and learns nothing.",
+        description="fp32, or bf16 (autocast over fp32 weights). There is no fp16: T5 overflows in it.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one.")
     method: Literal["full"] = Field(default="full", description="full: every weight is trained.")
@@ -81,14 +85,19 @@ class Training(Model):
 class Evaluation(Model):
     """How checkpoints are scored."""
 
-    every: int = Field(default=500, ge=1, description="Checkpoints at multiples of this step are scored on validation rows.")
-    examples_per_task: int = Field(default=200, ge=2, description="Rows of a task that are scored, the same ones each time.")
+    every: int = Field(
+        default=500, ge=1, description="Checkpoints at multiples of this step are scored on validation rows."
+    )
+    examples_per_task: int = Field(
+        default=200, ge=2, description="Rows of a task that are scored, the same ones each time."
+    )
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="Longest answer in tokens; by default training.maxTargetTokens."
     )
     batch_size: int = Field(default=32, ge=1, description="Examples that an actor answers at once.")
     select: Literal["best", "last"] = Field(
-        default="best", description="Which checkpoint becomes the model: best on validation rows (mean of headlines), or last."
+        default="best",
+        description="Which checkpoint becomes the model: best on validation rows (mean of headlines), or last.",
     )
 
 
@@ -149,11 +158,12 @@ class Spec(Model):
 
     model: str = Field(
         min_length=1,
-        description="The model to start from: hub id, local folder, s3:// folder, or run://NAME for an earlier run's outcome.",
+        description="The model to start from: hub id, local folder, s3:// folder, or run://NAME (an earlier run's).",
         examples=["google/flan-t5-base", "./my-model", "run://samsum"],
     )
     storage: Storage | None = Field(
-        default=None, description="Where shards and runs live: flag, then document, then RAYTRAIN_STORAGE, then ./raytrain-storage."
+        default=None,
+        description="Where shards and runs live: flag, then document, then RAYTRAIN_STORAGE, then ./raytrain-storage.",
     )
     tasks: list[Task] = Field(min_length=1, max_length=2000, description="The tasks, probes among them.")
     mixture: Mixture = Field(default_factory=Mixture, description="In which shares the tasks are mixed.")

@@ -1,0 +1,197 @@
+"""What the models of a document say about their fields: names as written, types in words, defaults, allowed values.
+
+Error messages, `raytrain explain` and the generated reference are made from this.
+"""
+
+import json
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import BaseModel, StringConstraints
+from pydantic.fields import FieldInfo
+
+PATTERNS_IN_WORDS = {
+    r"^[a-z][-a-z0-9]{0,39}$": "a lower-case letter, then lower-case letters, digits or dashes, 40 at most",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentField:
+    """One field of a document."""
+
+    path: str
+    """Dotted, as written; `[]` marks the items of a list, `<name>` the entries of a mapping."""
+    name: str
+    type_words: str
+    description: str
+    required: bool
+    default: Any
+    """Plain data; None where there is none and for fields that are required."""
+    allowed: tuple[str, ...]
+    limits: str
+    examples: tuple[str, ...]
+    model: type[BaseModel] | None
+    """The model of what stands below this field, if there is such."""
+
+    @property
+    def default_text(self) -> str:
+        """The default as one would write it in the document."""
+        if self.required:
+            return "none, it is required"
+        if self.model is not None and self.default is not None:
+            return "the defaults of its fields"
+        return "none" if self.default is None else json.dumps(self.default, ensure_ascii=False)
+
+
+def written_name(name: str, info: FieldInfo) -> str:
+    """A field's name as it stands in the document."""
+    return info.alias or name
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> list[DocumentField]:
+    """The fields of one model, not of those below it."""
+    return [_field(prefix, name, info) for name, info in model.model_fields.items()]
+
+
+def walk(model: type[BaseModel], prefix: str = "") -> Iterator[DocumentField]:
+    """Every field of a document, each model's fields right after the field that holds it."""
+    for field in fields_of(model, prefix):
+        yield field
+        if field.model is not None:
+            yield from walk(field.model, field.path)
+
+
+def annotation_at(model: type[BaseModel], location: Sequence[str | int]) -> Any:
+    """Type of the value at a place in the data, None where the models know no such place."""
+    here: Any = model
+    for part in location:
+        here = unwrap(here)[0]
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            found = [i for n, i in here.model_fields.items() if part in (n, written_name(n, i))]
+            if not found:
+                return None
+            here = found[0].annotation
+        elif get_origin(here) is dict:
+            here = get_args(here)[1]
+        elif get_origin(here) in (list, tuple) and isinstance(part, int):
+            here = get_args(here)[0]
+        else:
+            return None
+    return here
+
+
+def model_at(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel] | None:
+    """The model of the mapping at a place in the data."""
+    core = unwrap(annotation_at(model, location))[0]
+    return core if isinstance(core, type) and issubclass(core, BaseModel) else None
+
+
+def allowed_values(annotation: Any) -> tuple[str, ...]:
+    """Values of a Literal (also inside list, dict keys or None), as text."""
+    core = unwrap(annotation)[0]
+    if get_origin(core) is Literal:
+        return tuple(str(v) for v in get_args(core))
+    if get_origin(core) is list:
+        return allowed_values(get_args(core)[0])
+    return ()
+
+
+def type_in_words(annotation: Any) -> str:
+    """A type as a person would say it: whole number, list of text, one of ...."""
+    core, nullable = unwrap(annotation)
+    origin, args = get_origin(core), get_args(core)
+    if origin is Literal:
+        words = "text"
+    elif origin is list:
+        words = f"list of {_plural(args[0])}"
+    elif origin is tuple:
+        words = f"list of {len(args)} {_plural(args[0])}"
+    elif origin is dict:
+        words = f"mapping of names to {_plural(args[1])}"
+    elif isinstance(core, type) and issubclass(core, BaseModel):
+        words = "mapping"
+    else:
+        words = {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(core, "anything")
+    return f"{words} or null" if nullable else words
+
+
+def _plural(annotation: Any) -> str:
+    words = type_in_words(annotation)
+    return {"mapping": "mappings", "number": "numbers", "whole number": "whole numbers"}.get(words, words)
+
+
+def unwrap(annotation: Any) -> tuple[Any, bool]:
+    """The annotation without Annotated and None, and whether None was there."""
+    if get_origin(annotation) is Annotated:
+        return unwrap(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        rest = [a for a in get_args(annotation) if a is not type(None)]
+        if len(rest) == 1:
+            return unwrap(rest[0])[0], len(rest) < len(get_args(annotation))
+    return annotation, False
+
+
+def _below(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The model below a field and what its path adds: nothing, [] or .<name>."""
+    core = unwrap(annotation)[0]
+    if isinstance(core, type) and issubclass(core, BaseModel):
+        return core, ""
+    if get_origin(core) is list:
+        return _below(get_args(core)[0])[0], "[]"
+    if get_origin(core) is dict:
+        return _below(get_args(core)[1])[0], ".<name>"
+    return None, ""
+
+
+def _field(prefix: str, name: str, info: FieldInfo) -> DocumentField:
+    written = written_name(name, info)
+    model, mark = _below(info.annotation)
+    default: Any = None
+    if not info.is_required():
+        default = info.get_default(call_default_factory=True, validated_data={})
+        if isinstance(default, BaseModel):
+            default = default.model_dump(mode="json", by_alias=True)
+    if isinstance(default, tuple):
+        default = list(default)
+    return DocumentField(
+        path=(f"{prefix}.{written}" if prefix else written) + (mark if model else ""),
+        name=written,
+        type_words=type_in_words(info.annotation),
+        description=info.description or "",
+        required=info.is_required(),
+        default=default,
+        allowed=allowed_values(info.annotation),
+        limits=", ".join(_limits(info.metadata, info.annotation)),
+        examples=tuple(str(e) for e in info.examples or ()),
+        model=model,
+    )
+
+
+def _limits(metadata: Sequence[Any], annotation: Any) -> Iterator[str]:
+    core = unwrap(annotation)[0]
+    unit = "characters" if core is str else "entries"
+    if get_origin(annotation) is Annotated:
+        metadata = [*metadata, *get_args(annotation)[1:]]
+    for limit in metadata:
+        match limit:
+            case annotated_types.Ge(ge=low):
+                yield f"at least {low}"
+            case annotated_types.Gt(gt=low):
+                yield f"more than {low}"
+            case annotated_types.Le(le=high):
+                yield f"at most {high}"
+            case annotated_types.Lt(lt=high):
+                yield f"less than {high}"
+            case annotated_types.MinLen(min_length=low):
+                yield f"at least {low} {unit}"
+            case annotated_types.MaxLen(max_length=high):
+                yield f"at most {high} {unit}"
+            case StringConstraints(pattern=str(pattern)):
+                yield PATTERNS_IN_WORDS.get(pattern, f"must match {pattern}")
+            case _ if getattr(limit, "pattern", None):
+                yield PATTERNS_IN_WORDS.get(limit.pattern, f"must match {limit.pattern}")
+            case _:
+                pass
