@@ -1,0 +1,83 @@
+"""The document as a run keeps it (`runs/<name>/job.yaml`): as written, with what only the run knows as annotations.
+
+It stays a FineTuneJob that can be run again. The annotations hold the identity's digest, the folder that relative
+paths start at, and, once they are known, the shard set and the digest of the model that the run started from.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.errors import StorageError
+from data_prep.storage import NotFoundError, Store
+from raytrain.spec.document import FineTuneJob
+from raytrain.spec.identity import digest, identity
+from raytrain.spec.layout import RunLayout
+
+_PREFIX = "raytrain.dev/"
+_IDENTITY, _FOLDER, _SHARDS, _MODEL = (
+    f"{_PREFIX}{name}" for name in ("identity", "base-folder", "shard-set", "base-model-digest")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run is: its document, and what was found out when it was prepared."""
+
+    job: FineTuneJob
+    base_folder: Path
+    shard_set: str | None = None
+    model_digest: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Digest of the document's identity."""
+        return digest(identity(self.job))
+
+    def to_yaml(self) -> str:
+        """The record as a document in YAML."""
+        from ruamel.yaml import YAML
+
+        found = {
+            _IDENTITY: self.identity,
+            _FOLDER: str(self.base_folder),
+            _SHARDS: self.shard_set,
+            _MODEL: self.model_digest,
+        }
+        document = self.job.model_dump(mode="json", by_alias=True)
+        document["metadata"]["annotations"] |= {key: value for key, value in found.items() if value is not None}
+        text = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.width = 120
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(document, text)
+        return text.getvalue()
+
+
+def write_record(store: Store, layout: RunLayout, record: RunRecord) -> None:
+    """Keep the record of a run, replacing the one there is."""
+    store.put(layout.document, record.to_yaml().encode())
+
+
+def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
+    """The record of a run, None where there is no such run; StorageError if it cannot be understood."""
+    from pydantic import ValidationError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        text = store.get(layout.document).decode(errors="replace")
+    except NotFoundError:
+        return None
+    try:
+        job = FineTuneJob.model_validate(YAML(typ="safe", pure=True).load(text))
+    except (ValidationError, YAMLError) as error:
+        raise StorageError(
+            f"{store.uri}/{layout.document}: not a document that this version reads ({str(error).splitlines()[0]})",
+            hint="it was written by another version, or by hand; `--fresh` starts the run over",
+        ) from None
+    notes = job.metadata.annotations
+    own = {key: value for key, value in notes.items() if key not in (_IDENTITY, _FOLDER, _SHARDS, _MODEL)}
+    job = job.model_copy(update={"metadata": job.metadata.model_copy(update={"annotations": own})})
+    return RunRecord(job, Path(notes.get(_FOLDER, ".")), notes.get(_SHARDS), notes.get(_MODEL))
