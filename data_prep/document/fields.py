@@ -118,6 +118,12 @@ def type_in_words(annotation: Any) -> str:
     return f"{words} or null" if nullable else words
 
 
+def counted(number: int, unit: str) -> str:
+    """`1 entry`, `2 entries`, `3 characters`."""
+    many = unit[:-1] + "ies" if unit.endswith("y") else unit + "s"
+    return f"{number:,} {unit if number == 1 else many}"
+
+
 def _plural(annotation: Any) -> str:
     words = type_in_words(annotation)
     return {"mapping": "mappings", "number": "numbers", "whole number": "whole numbers"}.get(words, words)
@@ -172,7 +178,7 @@ def _field(prefix: str, name: str, info: FieldInfo) -> DocumentField:
 
 def _limits(metadata: Sequence[Any], annotation: Any) -> Iterator[str]:
     core = unwrap(annotation)[0]
-    unit = "characters" if core is str else "entries"
+    unit = "character" if core is str else "entry"
     if get_origin(annotation) is Annotated:
         metadata = [*metadata, *get_args(annotation)[1:]]
     for limit in metadata:
@@ -186,9 +192,9 @@ def _limits(metadata: Sequence[Any], annotation: Any) -> Iterator[str]:
             case annotated_types.Lt(lt=high):
                 yield f"less than {high}"
             case annotated_types.MinLen(min_length=low):
-                yield f"at least {low} {unit}"
+                yield f"at least {counted(low, unit)}"
             case annotated_types.MaxLen(max_length=high):
-                yield f"at most {high} {unit}"
+                yield f"at most {counted(high, unit)}"
             case StringConstraints(pattern=str(pattern)):
                 yield PATTERNS_IN_WORDS.get(pattern, f"must match {pattern}")
             case _ if getattr(limit, "pattern", None):

@@ -188,6 +188,7 @@ def _not_one_of(value: str, allowed: Sequence[str]) -> str:
 
 
 def _wrong_value(kind: str, context: Mapping[str, Any], value: Any, annotation: Any, detail: ErrorDetails) -> str:
+    unit = "character" if kind.startswith("string") else "entry"
     match kind:
         case "literal_error" if isinstance(value, str):
             return _not_one_of(value, allowed_values(annotation))
@@ -197,9 +198,9 @@ def _wrong_value(kind: str, context: Mapping[str, Any], value: Any, annotation: 
             pattern = str(context.get("pattern"))
             words = f"must be {PATTERNS_IN_WORDS.get(pattern, f'text that matches {pattern}')}"
         case "too_short" | "string_too_short":
-            words = f"must have at least {_counted(context['min_length'], kind)}"
+            words = f"must have at least {counted(context['min_length'], unit)}"
         case "too_long" | "string_too_long":
-            words = f"must have at most {_counted(context['max_length'], kind)}"
+            words = f"must have at most {counted(context['max_length'], unit)}"
         case _ if kind in _BOUNDS:
             comparison, limit = _BOUNDS[kind]
             words = f"must be {comparison} {_number(context[limit])}"
@@ -243,11 +244,6 @@ def _is_number_or_bool(text: str) -> bool:
     except ValueError:
         return text in ("true", "false")
     return True
-
-
-def _counted(number: int, kind: str) -> str:
-    one, many = ("character", "characters") if kind.startswith("string") else ("entry", "entries")
-    return f"{number} {one if number == 1 else many}"
 
 
 def _number(value: Any) -> str:
