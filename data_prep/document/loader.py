@@ -17,6 +17,7 @@ from data_prep.document.fields import (
     PATTERNS_IN_WORDS,
     allowed_values,
     annotation_at,
+    counted,
     fields_of,
     model_at,
     unwrap,

@@ -109,9 +109,9 @@ class Console:
     def _draw(self, done: float, total: float | None, text: str) -> None:
         if self._bar is None:
             self._bar = _new_bar(self._stream)
-            self._task = self._bar.add_task(self._phase, total=total, text=text, completed=done)
+            self._task = self._bar.add_task(self._phase, total=total, text=text)
             self._bar.start()
-        elif self._task is not None:
+        if self._task is not None:
             self._bar.update(self._task, completed=done, total=total, text=text)
 
     def _write(self, text: str) -> None:
@@ -154,7 +154,6 @@ def _new_bar(stream: TextIO) -> "Progress":
         TimeRemainingColumn,
     )
 
-    colour = None if os.environ.get("NO_COLOR") else "auto"
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
@@ -163,7 +162,7 @@ def _new_bar(stream: TextIO) -> "Progress":
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}", markup=False),
-        console=rich.console.Console(file=stream, force_terminal=True, color_system=colour),
+        console=rich.console.Console(file=stream, force_terminal=True, no_color="NO_COLOR" in os.environ),
         transient=False,
         refresh_per_second=4,
     )
