@@ -1,0 +1,34 @@
+"""Fixtures for every room: a real S3 server, started once when the first test asks for it."""
+
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+from s3_server import s3_server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """A running S3 server (`endpoint`, `access_key`, `secret_key`, `environment`, `client()`, `make_bucket()`)."""
+    with s3_server(tmp_path_factory.mktemp("s3-server")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3, monkeypatch):
+    """The name of a fresh bucket; the environment of this process (and its children) leads to the server."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3.make_bucket(f"test-{uuid4().hex[:16]}")
+
+
+@pytest.fixture
+def s3_uri(s3_bucket):
+    """A storage URI in a fresh bucket."""
+    return f"s3://{s3_bucket}/raytrain"

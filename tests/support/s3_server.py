@@ -1,0 +1,175 @@
+"""A real S3 server for tests: SeaweedFS, on free ports of this machine, in a folder of its own.
+
+By hand: `python tests/support/s3_server.py` starts one, prints what to export, and stops it at Ctrl-C.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+ACCESS_KEY = "raytrain-test"
+SECRET_KEY = "raytrain-test-secret"
+_START_SECONDS = 90
+_PORTS = (
+    "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc",
+    "s3.port", "s3.port.grpc",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where a running server is and who may write to it."""
+
+    endpoint: str
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
+    region: str = "us-east-1"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs in its environment to use the server, and nothing of the machine's own AWS set-up."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def client(self):
+        """A plain boto3 client, for looking at the server past our own code."""
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name=self.region,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+    def make_bucket(self, name: str) -> str:
+        self.client().create_bucket(Bucket=name)
+        return name
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody uses now, all different: kept open together until all are drawn."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _is_up(endpoint: str) -> bool:
+    """The server answers S3 requests (403: it wants a signature), its filer behind it included."""
+    try:
+        with urlopen(f"{endpoint}/no-such-bucket/no-such-key", timeout=5) as answer:
+            return answer.status == 200
+    except HTTPError as error:
+        return error.code in (403, 404)
+    except (URLError, OSError):
+        return False
+
+
+def _has_storage(server: S3Server) -> bool:
+    """A volume can be written to: the volume server registers some time after the rest is up."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = server.client()
+        with suppress(client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists):
+            client.create_bucket(Bucket="is-it-up")
+        client.put_object(Bucket="is-it-up", Key="x", Body=b"x")
+        return client.get_object(Bucket="is-it-up", Key="x")["Body"].read() == b"x"
+    except (BotoCoreError, ClientError):
+        return False
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """A server that keeps its things in `folder`; killed with all its children at the end."""
+    weed = Path(sys.executable).with_name("weed")
+    identities = folder / "identities.json"
+    identities.write_text(
+        json.dumps(
+            {
+                "identities": [
+                    {
+                        "name": "test",
+                        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+                        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+                    },
+                    {
+                        "name": "reader",
+                        "credentials": [{"accessKey": "reader", "secretKey": "reader-secret"}],
+                        "actions": ["Read", "List"],
+                    },
+                ]
+            }
+        )
+    )
+    log = folder / "server.log"
+    for last in (False, False, True):  # another process may take a port between the drawing and the start
+        ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")
+        data = folder / f"data-{ports['s3.port']}"
+        data.mkdir()
+        command = [
+            str(weed), "-logtostderr", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            "-s3", f"-s3.config={identities}", "-s3.autoCreateBucket=false", "-s3.iam=false",
+            "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
+            "-volume.max=200", "-volume.minFreeSpacePercent=0",
+            *(f"-{name}={port}" for name, port in ports.items()),
+        ]  # fmt: skip
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True, cwd=folder
+            )
+        try:
+            deadline = time.monotonic() + _START_SECONDS
+            up = False
+            while not up and process.poll() is None and time.monotonic() < deadline:
+                up = _is_up(server.endpoint) and _has_storage(server)
+                if not up:
+                    time.sleep(0.1)
+            if up:
+                yield server
+                return
+            if last:
+                raise RuntimeError(f"the S3 server did not start:\n{log.read_text(errors='replace')[-3000:]}")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # SIGTERM takes most of a minute
+            process.wait()
+
+
+def main() -> None:
+    """Start a server, say how to use it, wait for Ctrl-C."""
+    with tempfile.TemporaryDirectory(prefix="s3-server-") as folder, s3_server(Path(folder)) as server:
+        server.make_bucket("test")
+        for name, value in server.environment.items():
+            print(f"export {name}={value}")
+        print("# bucket: s3://test    Ctrl-C stops the server", flush=True)
+        with suppress(KeyboardInterrupt):
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()
