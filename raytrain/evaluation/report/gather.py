@@ -1,0 +1,308 @@
+"""From what a run left in storage to the one object that every rendering is made of."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data_prep.storage import Store
+from raytrain.evaluation.forgetting import average_forgetting, best_minus_now, compare
+from raytrain.evaluation.metrics import METRICS
+from raytrain.evaluation.report import cards, curves, samples, words
+from raytrain.evaluation.report.document import Document, parse
+from raytrain.evaluation.report.model import (
+    Attempt,
+    Baseline,
+    CurvePoint,
+    Difference,
+    Event,
+    Forgetting,
+    Interval,
+    LossPoint,
+    Metric,
+    ReportData,
+    Task,
+    Training,
+    Verdict,
+    Wording,
+)
+from raytrain.evaluation.report.stored import Stage, StoredRun, read_run
+from raytrain.evaluation.report.texts import readable
+from raytrain.evaluation.scores import ScoreCard
+from raytrain.spec.layout import RunLayout
+
+_TROUBLE = ("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped")
+_EVENTS = 200
+_RAW = {"mae"}  # metrics in a unit of their own; all others are fractions
+_VERDICTS: dict[str, Verdict] = {"better": "better", "worse": "worse", "inside the noise": "noise"}
+
+
+def gather(store: Store, layout: RunLayout) -> ReportData:
+    """Everything the report says about the run `layout.name`, whatever phase it is in.
+
+    Raises StorageError if there is no such run. What is missing or damaged is named in `ReportData.missing`.
+    """
+    run = read_run(store, layout)
+    document = parse(run.document)
+    lines = curves.joined(run.metrics)
+    tasks = [_task(name, run, lines, document, layout.name) for name in _names(run, document)]
+    training = _training(run, lines, document)
+    data = cards.data(store, run, document)
+    missing = [readable(x, 500) for x in [*run.troubles, *_missing(run, tasks)]]
+    falls = {
+        t.name: t.forgetting.best_minus_now
+        for t in tasks
+        if t.headline.scale == "percent" and t.forgetting and t.forgetting.best_minus_now is not None
+    }
+    gains = [t.difference.gain for t in tasks if t.probe and t.headline.scale == "percent" and t.difference]
+    model = readable(document.model or _model(run).get("uri") or "(unknown)", 300)
+    times = [e["time"] for e in run.events if e.get("time")] or [x["time"] for x in lines if x.get("time")]
+    return ReportData(
+        run=layout.name,
+        uri=f"{store.uri}/{layout.root}",
+        model=model,
+        model_digest=_model(run).get("digest"),
+        phase=run.progress.get("phase"),
+        started=min(times, default=None),
+        finished=max(times, default=None),
+        summary=words.summary(model=model, tasks=tasks, training=training, missing=missing),
+        tasks=tasks,
+        average_forgetting=average_forgetting(falls),
+        backward_transfer=sum(gains) / len(gains) if gains else None,
+        training=training,
+        data=data,
+        versions=_versions(run),
+        document=readable(run.document, 200_000),
+        identity=document.identity,
+        attempts=_attempts(run),
+        events=[_event(e) for e in run.events[-_EVENTS:]],
+        missing=missing,
+    )
+
+
+def _names(run: StoredRun, document: Document) -> list[str]:
+    """Tasks in the order of the document, then any others that have scores."""
+    scored = {task for tasks in run.stages.values() for task in tasks}
+    return [*document.tasks, *sorted(scored - document.tasks.keys())]
+
+
+def _model(run: StoredRun) -> Mapping[str, str]:
+    return next((s.card.model for s in run.stages.get("before", {}).values()), {})
+
+
+def _missing(run: StoredRun, tasks: Sequence[Task]) -> list[str]:
+    out = []
+    for stage, words_for in (("before", "before training"), ("after", "after training")):
+        absent = [t.name for t in tasks if t.name not in run.stages.get(stage, {})]
+        if absent and len(absent) == len(tasks):
+            out.append(f"Nothing has been scored {words_for} yet.")
+        elif absent:
+            out.append(f"Not scored {words_for}: {words.listing(absent)}.")
+    if not run.metrics:
+        out.append("No training step has been recorded yet.")
+    return out
+
+
+def _task(name: str, run: StoredRun, lines: Sequence[Mapping[str, Any]], document: Document, run_name: str) -> Task:
+    before, after = (run.stages.get(stage, {}).get(name) for stage in ("before", "after"))
+    checkpoints = [
+        found[name].card for stage, found in sorted(run.stages.items()) if stage.startswith("step-") and name in found
+    ]
+    known = after or before
+    card = known.card if known else checkpoints[-1] if checkpoints else None
+    declared = document.tasks.get(name)
+    kind = card.type if card else declared.type if declared else "text"
+    probe = card.probe if card else bool(declared and declared.probe)
+    metrics = _metrics(before, after, card)
+    headline = metrics[0] if metrics else _unknown_headline(card)
+    diff = _difference(before, after, headline)
+    baselines = [
+        Baseline(name=k, label=words.baseline_label(k), value=v) for k, v in (card.baselines if card else {}).items()
+    ]
+    curve = [p for c in checkpoints if (p := _point(c, headline.name)) is not None]
+    return Task(
+        name=name,
+        type=kind,
+        type_label=words.type_label(kind),
+        probe=probe,
+        headline=headline,
+        split=card.split if known and card else "test",
+        rows=card.rows if known and card else 0,
+        scored=card.scored if known and card else 0,
+        difference=diff,
+        sentence=words.task_sentence(
+            headline, diff, probe=probe, scored_before=before is not None, scored_after=after is not None
+        ),
+        baselines=baselines,
+        below_baseline=_below(headline, baselines),
+        metrics=metrics,
+        wordings=_wordings(before, after, document, name),
+        validation=curve,
+        validation_rows=max((c.scored for c in checkpoints), default=None),
+        loss=[] if probe else curves.task_loss(lines, name),
+        forgetting=_forgetting(diff, curve, headline),
+        samples=samples.choose(
+            before.answers if before else [],
+            after.answers if after else [],
+            run=run_name,
+            task=name,
+            better=headline.better,
+        ),
+        protocol=_protocol(card),
+        lengths={k: float(v) for k, v in card.lengths.items()} if card else {},
+    )
+
+
+def _interval(card: ScoreCard | None, metric: str) -> Interval | None:
+    found = card.metrics.get(metric) if card else None
+    return None if found is None else Interval(value=found.value, low=found.low, high=found.high)
+
+
+def _metrics(before: Stage | None, after: Stage | None, card: ScoreCard | None) -> list[Metric]:
+    """All metrics of the task, the headline first."""
+    if card is None:
+        return []
+    protocols = card.protocol.get("metrics") or {}
+    found = [
+        Metric(
+            name=name,
+            label=words.metric_label(name),
+            better=score.better,
+            scale="raw" if name in _RAW else "percent",
+            before=_interval(before.card if before else None, name),
+            after=_interval(after.card if after else None, name),
+            protocol=protocols.get(name),
+        )
+        for name, score in card.metrics.items()
+    ]
+    return sorted(found, key=lambda m: m.name != card.headline)
+
+
+def _unknown_headline(card: ScoreCard | None) -> Metric:
+    name = card.headline if card and card.headline else "score"
+    return Metric(name=name, label=words.metric_label(name), better="higher", scale="percent")
+
+
+def _difference(before: Stage | None, after: Stage | None, headline: Metric) -> Difference | None:
+    """After minus before over the rows that both answered; without a known metric there is no interval."""
+    if before is None or after is None or headline.before is None or headline.after is None:
+        return None
+    sign = 1 if headline.better == "higher" else -1
+    metric = METRICS.get(headline.name)
+    found = None if metric is None else compare(metric, before.answers, after.answers)
+    if found is None:
+        plain = headline.after.value - headline.before.value
+        return Difference(value=plain, gain=sign * plain, rows=0, verdict="unknown")
+    return Difference(
+        value=found.difference,
+        low=found.low,
+        high=found.high,
+        gain=sign * found.difference,
+        rows=found.rows,
+        verdict=_VERDICTS[found.verdict],
+    )
+
+
+def _point(card: ScoreCard, headline: str) -> CurvePoint | None:
+    found = _interval(card, headline)
+    return None if found is None else CurvePoint(step=card.step, value=found.value, low=found.low, high=found.high)
+
+
+def _forgetting(diff: Difference | None, curve: Sequence[CurvePoint], headline: Metric) -> Forgetting | None:
+    metric = METRICS.get(headline.name)
+    fall = best_minus_now(metric, [p.value for p in curve]) if metric and len(curve) > 1 else None
+    if diff is None and fall is None:
+        return None
+    return Forgetting(before_minus_after=None if diff is None else -diff.gain + 0.0, best_minus_now=fall)
+
+
+def _below(headline: Metric, baselines: Sequence[Baseline]) -> str | None:
+    """The name of the strongest baseline, if the score (after training, else before) does not reach it."""
+    score = headline.after or headline.before
+    if score is None or not baselines:
+        return None
+    sign = 1 if headline.better == "higher" else -1
+    best = max(baselines, key=lambda b: sign * b.value)
+    return best.name if sign * score.value < sign * best.value else None
+
+
+def _wordings(before: Stage | None, after: Stage | None, document: Document, task: str) -> list[Wording]:
+    old, new = (s.card.by_template if s else {} for s in (before, after))
+    texts = document.tasks[task].templates if task in document.tasks else []
+    out = []
+    for index in sorted(int(key) for key in old.keys() | new.keys()):
+        first, second = old.get(str(index)), new.get(str(index))
+        out.append(
+            Wording(
+                template=index,
+                text=readable(texts[index], 300) if index < len(texts) else None,
+                rows=int((second or first or {}).get("rows", 0)),
+                before=first.get("value") if first else None,
+                after=second.get("value") if second else None,
+            )
+        )
+    return out
+
+
+def _protocol(card: ScoreCard | None) -> dict[str, str]:
+    found = {k: v for k, v in (card.protocol if card else {}).items() if k != "metrics"}
+    return {str(k).replace("_", " "): readable(str(v), 500) for k, v in found.items()}
+
+
+def _training(run: StoredRun, lines: Sequence[Mapping[str, Any]], document: Document) -> Training:
+    seconds = sum(float(x.get("seconds") or 0) for x in lines)
+    source, target, examples = (
+        int(sum(x.get(k) or 0 for x in lines)) for k in ("source_tokens", "target_tokens", "examples")
+    )
+    after = next((s.card.step for s in run.stages.get("after", {}).values()), None)
+    loss: list[LossPoint] = curves.total_loss(lines)
+    return Training(
+        steps=int(lines[-1]["step"]) if lines else 0,
+        planned_steps=document.steps,
+        source_tokens=source,
+        target_tokens=target,
+        examples=examples,
+        seconds=seconds,
+        tokens_per_second=(source + target) / seconds if seconds else None,
+        loss=loss,
+        chosen_step=run.model.get("step", after),
+    )
+
+
+def _versions(run: StoredRun) -> dict[str, str]:
+    newest = max(run.checkpoints, key=lambda c: c.get("step") or 0, default={})
+    found = newest.get("versions") or {}
+    return {str(k): readable(str(v), 200) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def _attempts(run: StoredRun) -> list[Attempt]:
+    numbers = {*run.attempts, *(int(e["attempt"]) for e in run.events if e.get("attempt") is not None)}
+    out = []
+    for number in sorted(numbers):
+        times = [e["time"] for e in run.events if e.get("attempt") == number and e.get("time")]
+        steps = [int(x["step"]) for x in run.metrics if x.get("attempt") == number]
+        record = run.attempts.get(number, {})
+        out.append(
+            Attempt(
+                number=number,
+                started=record.get("started") or record.get("time") or min(times, default=None),
+                ended=max(times, default=None),
+                first_step=min(steps, default=None),
+                last_step=max(steps, default=None),
+                details={
+                    str(k): readable(str(v), 200)
+                    for k, v in record.items()
+                    if isinstance(v, str | int | float) and k not in ("attempt", "number", "started", "time")
+                },
+            )
+        )
+    return out
+
+
+def _event(event: Mapping[str, Any]) -> Event:
+    kind = readable(str(event.get("kind", "Event")), 80)
+    return Event(
+        time=event.get("time"),
+        attempt=event.get("attempt"),
+        kind=kind,
+        message=readable(str(event.get("message", "")), 500),
+        trouble=any(word in kind for word in _TROUBLE),
+    )

@@ -1,0 +1,257 @@
+"""What a report says, as data: the one object that the HTML, the Markdown and the JSON are rendered from.
+
+Scores are fractions (0..1) except those of error measures (`scale: raw`), which stay in their own unit. Texts are
+already cut and freed of control characters (`texts.readable`), but not escaped: that is the renderers' duty.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["better", "worse", "noise", "unknown"]
+SampleKind = Literal["gain", "loss", "random"]
+
+
+class Part(BaseModel):
+    """Base of all parts of a report: frozen, nothing but what is declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Interval(Part):
+    """A value with its confidence interval, where one is known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Difference(Part):
+    """After minus before over the same rows, paired, with its interval."""
+
+    value: float = Field(description="After minus before, in the metric's unit.")
+    low: float | None = None
+    high: float | None = None
+    gain: float = Field(description="The same, turned so that positive is better.")
+    rows: int = Field(description="Rows that both stages answered.")
+    verdict: Verdict = Field(description="noise: the interval holds zero.")
+
+
+class Metric(Part):
+    """One metric of a task before and after."""
+
+    name: str
+    label: str
+    better: Literal["higher", "lower"]
+    scale: Literal["percent", "raw"]
+    before: Interval | None = None
+    after: Interval | None = None
+    protocol: str | None = None
+
+
+class Baseline(Part):
+    """What a trivial answer would score on the same rows."""
+
+    name: str
+    label: str
+    value: float
+
+
+class CurvePoint(Part):
+    """The headline of one checkpoint, on validation rows."""
+
+    step: int
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class LossPoint(Part):
+    """Training loss around one step: the mean over the steps since the point before, weighted by target tokens."""
+
+    step: int
+    loss: float
+
+
+class Wording(Part):
+    """The headline for one wording of the instruction."""
+
+    template: int
+    text: str | None = Field(default=None, description="The wording, where the document holds it.")
+    rows: int
+    before: float | None = None
+    after: float | None = None
+
+
+class Sample(Part):
+    """One row with its answers before and after."""
+
+    id: str
+    kind: SampleKind
+    template: int
+    input: str
+    references: list[str]
+    before: str | None
+    after: str | None
+    before_score: float | None = None
+    after_score: float | None = None
+
+
+class Forgetting(Part):
+    """The figures of the continual-learning literature for one task, in the metric's unit, positive = forgotten."""
+
+    before_minus_after: float | None = Field(default=None, description="Test rows; the headline of forgetting.")
+    best_minus_now: float | None = Field(
+        default=None, description="Best minus last over the checkpoints' validation scores (Chaudhry et al. 2018)."
+    )
+
+
+class Task(Part):
+    """Everything about one task."""
+
+    name: str
+    type: str
+    type_label: str
+    probe: bool
+    headline: Metric
+    split: str
+    rows: int
+    scored: int
+    difference: Difference | None = None
+    sentence: str = Field(description="What happened to this task, in plain words.")
+    baselines: list[Baseline] = []
+    below_baseline: str | None = Field(default=None, description="Which baseline the score after training is below.")
+    metrics: list[Metric] = []
+    wordings: list[Wording] = []
+    validation: list[CurvePoint] = []
+    validation_rows: int | None = None
+    loss: list[LossPoint] = []
+    forgetting: Forgetting | None = None
+    samples: list[Sample] = []
+    protocol: dict[str, str] = {}
+    lengths: dict[str, float] = Field(default={}, description="Of the answers after training.")
+
+
+class SplitCard(Part):
+    """One split of one task, as prepared."""
+
+    split: str
+    examples: int
+    wordings: int
+    source_tokens: int | None = None
+    target_tokens: int | None = None
+    source_tokens_mean: float | None = None
+    target_tokens_mean: float | None = None
+    truncated_sources: int | None = None
+    truncated_targets: int | None = None
+    duplicates: int | None = None
+    other: dict[str, Any] = {}
+
+
+class DataCard(Part):
+    """One task as prepared."""
+
+    task: str
+    probe: bool
+    share: float | None = Field(default=None, description="Share of the mixture; probes have none.")
+    digest: str | None = None
+    source: str | None = None
+    splits: list[SplitCard] = []
+
+
+class Data(Part):
+    """What was trained and scored on."""
+
+    digest: str | None = None
+    tokenizer: str | None = None
+    mixture: dict[str, Any] = {}
+    note: str | None = Field(default=None, description="The annotation raytrain.dev/data-note of the document.")
+    tasks: list[DataCard] = []
+
+
+class Training(Part):
+    """How the training went."""
+
+    steps: int = 0
+    planned_steps: int | None = None
+    source_tokens: int = 0
+    target_tokens: int = 0
+    examples: int = 0
+    seconds: float = 0.0
+    tokens_per_second: float | None = None
+    loss: list[LossPoint] = []
+    chosen_step: int | None = Field(default=None, description="The checkpoint that became the model.")
+
+
+class Event(Part):
+    """Something that happened, in plain words."""
+
+    time: str | None
+    attempt: int | None
+    kind: str
+    message: str
+    trouble: bool = False
+
+
+class Attempt(Part):
+    """One start of the run."""
+
+    number: int
+    started: str | None = None
+    ended: str | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+    details: dict[str, str] = {}
+
+
+class Summary(Part):
+    """The first thing a reader sees."""
+
+    lead: str
+    sentences: list[str]
+    warnings: list[str] = []
+
+
+class ReportData(Part):
+    """A whole report."""
+
+    format: Literal["raytrain.dev/report/v1"] = "raytrain.dev/report/v1"
+    run: str
+    uri: str = Field(description="Where the run lies (no credentials).")
+    model: str
+    model_digest: str | None = None
+    phase: str | None = None
+    started: str | None = None
+    finished: str | None = None
+    summary: Summary
+    tasks: list[Task]
+    average_forgetting: float | None = Field(
+        default=None,
+        description="Mean of best_minus_now over all tasks with a validation curve and a fraction as score.",
+    )
+    backward_transfer: float | None = Field(
+        default=None, description="Mean of after minus before over the probes whose score is a fraction."
+    )
+    training: Training
+    data: Data
+    versions: dict[str, str] = {}
+    document: str = Field(description="The resolved document, as YAML.")
+    identity: str | None = None
+    attempts: list[Attempt] = []
+    events: list[Event] = []
+    missing: list[str] = Field(default=[], description="What the run has not left (yet), one sentence each.")
+
+    @property
+    def trained(self) -> list[Task]:
+        """The tasks that were trained on."""
+        return [t for t in self.tasks if not t.probe]
+
+    @property
+    def probes(self) -> list[Task]:
+        """The tasks that were only scored."""
+        return [t for t in self.tasks if t.probe]
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of all scored checkpoints, ascending."""
+        return sorted({p.step for t in self.tasks for p in t.validation})

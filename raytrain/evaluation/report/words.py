@@ -1,0 +1,319 @@
+"""The report's plain words: names of metrics and baselines, verdicts, and the summary that stands first."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from raytrain.evaluation.report.model import Difference, Forgetting, Metric, Summary, Task, Training
+
+
+class MetricWords(NamedTuple):
+    """How a metric is called, and what it measures in one clause."""
+
+    label: str
+    meaning: str
+
+
+METRIC_WORDS: dict[str, MetricWords] = {
+    "rouge1": MetricWords("ROUGE-1", "overlap with the reference in single words"),
+    "rouge2": MetricWords("ROUGE-2", "overlap with the reference in pairs of words"),
+    "rougeL": MetricWords("ROUGE-L", "overlap with the reference in words that come in the same order"),
+    "rougeLsum": MetricWords("ROUGE-Lsum", "ROUGE-L taken sentence by sentence"),
+    "accuracy": MetricWords("accuracy", "share of answers that are right"),
+    "within_one": MetricWords("within one", "share of ratings at most one step off"),
+    "mae": MetricWords("mean error", "how many steps a rating is off on average; lower is better"),
+    "f1": MetricWords("F1", "entities found with the right text and type: precision and recall in one figure"),
+    "precision": MetricWords("precision", "share of what was found that is right"),
+    "recall": MetricWords("recall", "share of what was to be found that was found"),
+    "unparsable": MetricWords("unparsable", "share of answers that are not in the wished form; lower is better"),
+    "chrf": MetricWords("chrF", "overlap with the reference in short runs of characters"),
+    "bleu": MetricWords("BLEU", "overlap with the reference in runs of one to four words"),
+    "exact_code": MetricWords("exact code", "share of translations equal to the reference, spacing aside"),
+    "exact_match": MetricWords("exact match", "share of answers equal to the reference"),
+}
+TYPE_LABELS = {
+    "summarization": "summarization",
+    "rating": "rating",
+    "ner": "named entities",
+    "code-translation": "code translation",
+    "multiple-choice": "multiple choice",
+    "question-answering": "question answering",
+    "text": "free text",
+}
+BASELINE_LABELS = {
+    "most-frequent": "always the most frequent answer",
+    "copy": "copying the input",
+    "lead-3": "the first three sentences",
+    "first": "the first sentence",
+}
+MOSTLY = 0.5  # a probe that lost at least this share of its score counts as mostly forgotten
+
+
+def metric_label(name: str) -> str:
+    """A metric's name as people write it."""
+    key = name if name in METRIC_WORDS else name.replace("-", "_")
+    return METRIC_WORDS[key].label if key in METRIC_WORDS else name.replace("_", " ").replace("-", " ")
+
+
+def metric_meaning(name: str) -> str:
+    """What a metric measures, in one clause; empty if it is not known here."""
+    key = name if name in METRIC_WORDS else name.replace("-", "_")
+    return METRIC_WORDS[key].meaning if key in METRIC_WORDS else ""
+
+
+def baseline_label(name: str) -> str:
+    """What a baseline answers."""
+    return BASELINE_LABELS.get(name, name.replace("-", " ").replace("_", " "))
+
+
+def type_label(name: str) -> str:
+    """A task type as people write it."""
+    return TYPE_LABELS.get(name, name.replace("-", " "))
+
+
+def number(value: float | None, scale: Literal["percent", "raw"] = "percent", *, sign: bool = False) -> str:
+    """A score for people: fractions as 0 to 100 with one decimal, raw measures with two; a true minus sign."""
+    if value is None:
+        return "–"
+    shown = value * 100 if scale == "percent" else value
+    digits = 1 if scale == "percent" else 2
+    text = f"{abs(shown):.{digits}f}"
+    if float(text) == 0:
+        return ("±" if sign else "") + text
+    return ("−" if shown < 0 else "+" if sign else "") + text
+
+
+def interval(low: float | None, high: float | None, scale: Literal["percent", "raw"], *, sign: bool = False) -> str:
+    """An interval as `[a, b]`; empty if it is not known."""
+    return "" if low is None or high is None else f"[{number(low, scale, sign=sign)}, {number(high, scale, sign=sign)}]"
+
+
+def count(value: int, noun: str, plural: str | None = None) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
+
+
+def compact(value: float) -> str:
+    """A large count in short: 950, 12.3 k, 4.56 M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.3g} {unit}"
+    return f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """`48 s`, `5 min 3 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 // 60 else "")
+
+
+def listing(names: Sequence[str], most: int = 8) -> str:
+    """`a, b and c`; long lists end in `and 12 more`."""
+    shown = list(names)
+    if len(shown) > most:
+        shown = [*shown[: most - 1], f"{len(shown) - most + 1} more"]
+    return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}" if shown else ""
+
+
+def probe_fate(task: Task) -> Literal["kept", "improved", "partly", "mostly", "unknown"]:
+    """What became of a skill that was not trained: in one word."""
+    d = task.difference
+    if d is None or d.verdict == "unknown":
+        return "unknown"
+    if d.verdict == "noise":
+        return "kept"
+    if d.verdict == "better":
+        return "improved"
+    return "mostly" if _lost_share(task) >= MOSTLY else "partly"
+
+
+def _lost_share(task: Task) -> float:
+    before = task.headline.before
+    if task.difference is None or before is None or task.headline.better == "lower" or before.value <= 0:
+        return 0.0
+    return -task.difference.gain / before.value
+
+
+FATE_LABELS = {
+    "kept": "kept",
+    "improved": "improved",
+    "partly": "partly forgotten",
+    "mostly": "mostly forgotten",
+    "unknown": "not known",
+}
+VERDICT_LABELS = {"better": "better", "worse": "worse", "noise": "within noise", "unknown": "not known"}
+
+
+def verdict_label(task: Task) -> str:
+    """The verdict on a task in a word or two."""
+    if task.probe:
+        return FATE_LABELS[probe_fate(task)]
+    return VERDICT_LABELS[task.difference.verdict if task.difference else "unknown"]
+
+
+def task_sentence(
+    headline: Metric, difference: Difference | None, *, probe: bool, scored_after: bool, scored_before: bool
+) -> str:
+    """What happened to a task, in one or two sentences."""
+    scale, label = headline.scale, headline.label
+    before = number(headline.before.value if headline.before else None, scale)
+    after = number(headline.after.value if headline.after else None, scale)
+    if not scored_before and not scored_after:
+        return "Not scored yet."
+    if not scored_after:
+        return f"Before training: {label} {before}. Not scored after training yet."
+    if not scored_before or difference is None:
+        return f"After training: {label} {after}. There is no score before training to compare with."
+    span = interval(difference.low, difference.high, scale, sign=True)
+    by = f"{number(difference.value, scale, sign=True)}" + (f", 95 % interval {span}" if span else "")
+    moved = f"{label} went from {before} to {after} ({by})"
+    if difference.verdict == "noise":
+        if probe and difference.low is not None and difference.high is not None:
+            most = max(0.0, -difference.low if headline.better == "higher" else difference.high)
+            if most == 0 and scale == "percent" and difference.rows:
+                most = min(1.0, 3 / difference.rows)  # the rule of three: nothing seen in n rows, up to 3/n possible
+            return f"No loss can be shown: {moved}. If anything was lost, it is hardly more than {number(most, scale)}."
+        return f"{moved}. The interval holds zero: with so few rows this could be chance."
+    if difference.verdict == "unknown":
+        return f"{moved}. Whether that is more than chance is not known."
+    if probe and difference.verdict == "worse":
+        lost = -difference.gain / headline.before.value if headline.before and headline.before.value > 0 else 0.0
+        tail = f": {lost:.0%} of the score is gone" if headline.better == "higher" and lost > 0 else ""
+        return f"{moved}{tail.replace('%', ' %')}. This is more than chance."
+    return f"{moved}. This is more than chance."
+
+
+def forgetting_sentence(forgetting: Forgetting, headline: Metric) -> str:
+    """The second way to look at forgetting: along the checkpoints."""
+    if forgetting.best_minus_now is None:
+        return ""
+    if forgetting.best_minus_now <= 0:
+        return "Along the checkpoints the last score is also the best (validation rows)."
+    lost = number(forgetting.best_minus_now, headline.scale)
+    return f"Along the checkpoints the last score is {lost} below the best one (validation rows)."
+
+
+def summary(*, model: str, tasks: Sequence[Task], training: Training, missing: Sequence[str]) -> Summary:
+    """The lead sentence, the sentences below it, and what a reader must not overlook."""
+    trained = [t for t in tasks if not t.probe]
+    probes = [t for t in tasks if t.probe]
+    sentences = [_what(model, trained, training), *_gains(trained), *_probes(probes), _noise(tasks)]
+    warnings = [
+        f"{t.name}: the score after training is below its baseline, {baseline_label(t.below_baseline)}."
+        for t in tasks
+        if t.below_baseline and not t.probe
+    ]
+    warnings += [
+        f"{t.name}: only {t.scored:,} of {count(t.rows, 'row')} were scored." for t in tasks if t.scored < t.rows
+    ]
+    return Summary(lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *missing])
+
+
+def _with(tasks: Sequence[Task], verdict: str) -> list[Task]:
+    return [t for t in tasks if t.difference is not None and t.difference.verdict == verdict]
+
+
+def _of(part: int, whole: int, noun: str) -> str:
+    if part == whole:
+        return f"the {noun}" if whole == 1 else f"both {noun}s" if whole == 2 else f"all {whole} {noun}s"
+    return f"{part} of {whole} {noun}s"
+
+
+def _lead(trained: Sequence[Task], probes: Sequence[Task]) -> str:
+    better, worse = _with(trained, "better"), _with(trained, "worse")
+    if not any(t.difference for t in tasks_of(trained, probes)):
+        return "This run has not been scored before and after yet."
+    parts = []
+    if better:
+        parts.append(f"better at {_of(len(better), len(trained), 'trained task')}")
+    if worse:
+        parts.append(f"worse at {_of(len(worse), len(trained), 'trained task')}")
+    first = (
+        "After fine-tuning the model is " + " and ".join(parts)
+        if parts
+        else ("After fine-tuning no trained task differs from before by more than chance")
+    )
+    forgot = [t for t in probes if probe_fate(t) in ("partly", "mostly")]
+    known = [t for t in probes if probe_fate(t) != "unknown"]
+    if not known:
+        return first + "."
+    if not forgot:
+        return (
+            f"{first}; no loss can be shown on {_of(len(known), len(known), 'other skill')} that {_were(known)} tested."
+        )
+    bad = [t for t in forgot if probe_fate(t) == "mostly"]
+    how = "mostly forgot" if len(bad) == len(forgot) else "partly forgot" if not bad else "forgot part or most of"
+    return f"{first}; it {how} {_of(len(forgot), len(known), 'other skill')} that {_were(known)} tested."
+
+
+def _were(tasks: Sequence[Task]) -> str:
+    return "was" if len(tasks) == 1 else "were"
+
+
+def tasks_of(*groups: Sequence[Task]) -> list[Task]:
+    """Several groups of tasks as one list."""
+    return [t for group in groups for t in group]
+
+
+def _what(model: str, trained: Sequence[Task], training: Training) -> str:
+    how = f"The model {model} was trained"
+    if training.steps:
+        how += f" for {count(training.steps, 'step')}"
+        tokens = training.source_tokens + training.target_tokens
+        if tokens:
+            how += f" on {compact(tokens)} tokens of text"
+    names = listing([t.name for t in trained])
+    mixed = f"a mixture of {len(trained)} tasks ({names})" if len(trained) > 1 else f"one task ({names})"
+    return f"{how}: {mixed}. It answered the same test rows before and after; they are kept apart from the training rows."
+
+
+def _gains(trained: Sequence[Task]) -> list[str]:
+    better = sorted(_with(trained, "better"), key=lambda t: -(t.difference.gain if t.difference else 0))
+    out = []
+    if better:
+        rises = [f"{t.name} from {_from_to(t)}" for t in better[:6]]
+        verb = "One task got better" if len(better) == 1 else "These got better"
+        out.append(f"{verb}: {listing(rises)}." + (f" ({len(better) - 6} more below.)" if len(better) > 6 else ""))
+    if worse := _with(trained, "worse"):
+        out.append(f"Got worse although trained on: {listing([f'{t.name} from {_from_to(t)}' for t in worse])}.")
+    return out
+
+
+def _from_to(task: Task) -> str:
+    h = task.headline
+    before, after = (number(x.value if x else None, h.scale) for x in (h.before, h.after))
+    return f"{before} to {after} ({h.label})"
+
+
+def _probes(probes: Sequence[Task]) -> list[str]:
+    if not probes:
+        return ["No other skill was tested: add a task with `probe: true` to see what training makes the model forget."]
+    out = []
+    for fate, words in (
+        ("mostly", "Mostly forgotten"),
+        ("partly", "Partly forgotten"),
+        ("kept", "Kept, as far as can be shown"),
+        ("improved", "Improved without being trained on"),
+    ):
+        those = [t for t in probes if probe_fate(t) == fate]
+        if those:
+            out.append(f"{words}: {listing([f'{t.name}, {_from_to(t)}' for t in those], most=4)}.")
+    return out
+
+
+def _noise(tasks: Sequence[Task]) -> str:
+    noise = _with(tasks, "noise")
+    known = [t for t in tasks if t.difference is not None and t.difference.verdict != "unknown"]
+    if not known:
+        return ""
+    if not noise:
+        return "Every difference here is larger than chance would make it (its 95 % interval leaves zero out)."
+    return (
+        f"Within the noise, so not to be called a change: {listing([t.name for t in noise])}. "
+        "The other differences are larger than chance would make them."
+        if len(noise) < len(known)
+        else "All differences are within the noise: score more rows (evaluation.examplesPerTask) to see smaller ones."
+    )

@@ -1,0 +1,331 @@
+"""A run as it lies in storage, made up: four tasks, two probes, five checkpoints, two attempts, hostile answers."""
+
+import json
+import math
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from data_prep.storage import LocalStore, open_store
+from data_prep.storage.commit import commit
+from raytrain.evaluation.metrics import METRICS, metrics_for
+from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, interval
+from raytrain.evaluation.scores import MetricScore, Prediction, ScoreCard, write_scores
+from raytrain.spec.document import FineTuneJob
+from raytrain.spec.layout import RunLayout, stage_of_step
+
+HOSTILE = {
+    "script": "<script>window.pwned = 1</script>",
+    "style": "</style><style>body{display:none}</style>",
+    "attribute": "\" onmouseover=\"window.pwned=1\" x=\"",
+    "link": "[click](javascript:alert(1)) <a href='javascript:alert(1)'>here</a>",
+    "control": "bell \x07 null \x00 escape \x1b[31m red",
+    "override": "user\u202ecod.exe and \u2066isolate",
+    "template": "{{ 7 * 7 }} {% raw %} ${7*7}",
+    "fence": "```\n# not a heading\n``` | pipe | <img src=x onerror=window.pwned=1>",
+    "long": "w" * 100_000,
+    "comment": "<!-- --><textarea><noscript>]]>",
+}
+
+NAMES = ["Ana", "Omar", "Clara", "Tom", "Boris", "Samir", "Emma", "Leo", "Mina", "Ravi"]
+CITIES = ["Turin", "Porto", "Delhi", "Cairo", "Lyon", "Quito", "Oslo", "Kyoto"]
+THINGS = ["board game", "scarf", "book", "cake", "lamp", "ticket"]
+DAYS = ["Monday", "Tuesday", "Thursday", "Friday", "Sunday"]
+WORDINGS = {
+    "dialogues": ["Summarize the conversation:\n{input}", "What happened here? {input}", "{input}\nIn short:"],
+    "reviews": ["How many stars does this review give? {input}", "Rate 1 to 5: {input}", "{input}\nStars:"],
+    "entities": ["List the named entities: {input}", "Who, where, which company? {input}", "{input}\nEntities:"],
+    "code": ["Translate Java to Python:\n{input}", "{input}\nThe same in Python:"],
+    "questions": ["Answer the question. {input}", "{input}\nAnswer:"],
+    "spanish": ["Translate to Spanish: {input}", "{input}\nIn Spanish:"],
+}
+TYPES = {
+    "dialogues": "summarization",
+    "reviews": "rating",
+    "entities": "ner",
+    "code": "code-translation",
+    "questions": "question-answering",
+    "spanish": "text",
+}
+PROBES = ("questions", "spanish")
+# Share of rows answered rightly before, and after; between them the checkpoints go along a curve.
+SKILL = {
+    "dialogues": (0.12, 0.8),
+    "reviews": (0.45, 0.93),
+    "entities": (0.2, 0.82),
+    "code": (0.02, 0.6),
+    "questions": (0.82, 0.3),
+    "spanish": (0.12, 0.1),
+}
+
+
+def example(task: str, draw: random.Random) -> tuple[str, str]:
+    """An input and its reference."""
+    a, b = draw.sample(NAMES, 2)
+    city, thing, day = draw.choice(CITIES), draw.choice(THINGS), draw.choice(DAYS)
+    if task == "dialogues":
+        text = (
+            f"{a}: Do you know that {draw.choice(NAMES)} has a birthday on {day}?\n{b}: How about a {thing}?\n"
+            f"{a}: I like that. Shall we meet in {city}?\n{b}: Fine, see you there on {day}."
+        )
+        return text, f"{a} and {b} will buy a {thing} for a birthday and meet in {city} on {day}."
+    if task == "reviews":
+        stars = draw.randint(1, 5)
+        mood = ["terrible", "weak", "okay", "good", "wonderful"][stars - 1]
+        return f"It came in a brown box. For a {thing}, the quality is {mood}. Bought it on {day}.", str(stars)
+    if task == "entities":
+        company = draw.choice(["Aurora Bank", "Nordic Foods", "Delta Mills"])
+        return f"{a} Kowalski works for {company} in {city}.", f"PER: {a} Kowalski | ORG: {company} | LOC: {city}"
+    if task == "code":
+        verb, noun, n = draw.choice(["sum", "build", "count"]), draw.choice(["Limit", "Rate", "Total"]), draw.randint(2, 9)
+        java = f"static int {verb}{noun}(int n) {{\n    return n * {n};\n}}"
+        return java, f"def {verb}_{noun.lower()}(n):\n    return n * {n}"
+    if task == "questions":
+        return f"Where did {a} go? {a} went to {city} on {day}. {b} met a friend in Lima.", city
+    return f"the {thing} of {a}", f"el regalo de {a} ({thing})"
+
+
+def wrong(task: str, reference: str, draw: random.Random) -> str:
+    """A plausible wrong answer."""
+    if task == "reviews":
+        return str(draw.randint(1, 5))
+    if task == "entities":
+        kept = [part for part in reference.split(" | ") if draw.random() < 0.35]
+        return " | ".join(kept) or "none"
+    if task == "questions":
+        return draw.choice([*CITIES, "on Friday", "a friend"])
+    words = reference.split(" ")
+    for i in range(len(words)):
+        if draw.random() < 0.4:
+            words[i] = draw.choice(["the", "a", "and", "Lima", "to", *NAMES[:3]])
+    return " ".join(words)
+
+
+@dataclass
+class RunFolder:
+    """A made-up run in a store; `hostile` puts HOSTILE among the answers of every task."""
+
+    store: LocalStore
+    name: str = "support-assistant"
+    note: str | None = None
+    hostile: bool = True
+    rows: int = 120
+    steps: int = 1000
+    every: int = 200
+    seed: int = 7
+    skill: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SKILL))
+    stages: tuple[str, ...] = ("before", "checkpoints", "after")
+
+    @property
+    def layout(self) -> RunLayout:
+        return RunLayout(self.name)
+
+    @property
+    def checkpoints(self) -> list[int]:
+        return list(range(self.every, self.steps + 1, self.every))
+
+    def job(self) -> FineTuneJob:
+        annotations = {"raytrain.dev/data-note": self.note} if self.note else {}
+        tasks = [
+            {
+                "name": name,
+                "type": TYPES[name],
+                "source": {"uri": f"data/{name}.jsonl"},
+                "templates": WORDINGS[name],
+                "probe": name in PROBES,
+            }
+            for name in self.skill
+        ]
+        return FineTuneJob.model_validate(
+            {
+                "apiVersion": "raytrain.dev/v1alpha1",
+                "kind": "FineTuneJob",
+                "metadata": {"name": self.name, "annotations": annotations},
+                "spec": {
+                    "model": "base-model",
+                    "tasks": tasks,
+                    "mixture": {"strategy": "equal"},
+                    "training": {"steps": self.steps, "checkpointEvery": self.every},
+                    "evaluation": {"every": self.every, "examplesPerTask": self.rows},
+                },
+            }
+        )
+
+    def write(self) -> "RunFolder":
+        job = self.job()
+        path = Path(self.store.root) / self.layout.document
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yaml = YAML()
+        with path.open("w", encoding="utf-8") as file:
+            yaml.dump(job.model_dump(mode="json", by_alias=True, exclude_none=True), file)
+        for task in job.spec.tasks:
+            if "before" in self.stages:
+                self._score(task, "before", 0, 0.0)
+            if "checkpoints" in self.stages:
+                for step in self.checkpoints:
+                    self._score(task, stage_of_step(step), step, 1 - math.exp(-3.2 * step / self.steps))
+            if "after" in self.stages:
+                self._score(task, "after", self.checkpoints[-1], 1.0)
+        self._telemetry()
+        return self
+
+    def _score(self, task, stage, step, progress):
+        test = stage in ("before", "after")
+        split = "test" if test else "validation"
+        data = random.Random(f"{self.seed}-{task.name}-{split}")
+        luck = random.Random(f"{self.seed}-{task.name}-{stage}")
+        first, last = self.skill[task.name]
+        right = first + (last - first) * progress
+        metrics = metrics_for(task)
+        predictions, answers, targets, metas = [], [], [], []
+        hostile = list(HOSTILE.values())
+        for i in range(self.rows):
+            raw, reference = example(task.name, data)
+            answer = reference if luck.random() < right else wrong(task.name, reference, luck)
+            if self.hostile and test and i < len(hostile):
+                answer = hostile[i] if stage == "after" or task.probe else answer
+                raw = f"{raw} {hostile[-i]}"
+            template = i % len(task.templates)
+            text = task.templates[template].replace("{input}", raw)
+            meta = {"input": raw, "label": reference, "labels": ["1", "2", "3", "4", "5"]}
+            references = (reference, f"In short: {reference}") if task.type == "summarization" else (reference,)
+            answers.append(answer)
+            targets.append(references)
+            metas.append(meta)
+            stats = metrics[0].stats(answer, references, meta)
+            predictions.append(
+                Prediction(
+                    id=f"{task.name}-{i:04d}",
+                    template=template,
+                    input=text,
+                    targets=references,
+                    prediction=answer,
+                    tokens=len(answer) // 4,
+                    score=metrics[0].combine(stats),
+                    stats=stats,
+                )
+            )
+        scores = {}
+        for metric in metrics:
+            found = interval(metric, metric.stats_many(answers, targets, metas))
+            scores[metric.name] = MetricScore(found.value, found.low, found.high, metric.better)
+        by_template = {}
+        for template in range(len(task.templates)):
+            rows = [p for p in predictions if p.template == template]
+            total = [sum(column) for column in zip(*(p.stats for p in rows), strict=True)]
+            by_template[str(template)] = {"rows": len(rows), "value": METRICS[metrics[0].name].combine(total)}
+        card = ScoreCard(
+            stage=stage,
+            task=task.name,
+            type=task.type,
+            probe=task.probe,
+            split=split,
+            step=step,
+            model={"kind": "base" if stage == "before" else "export", "uri": "base-model", "digest": "5f" * 32},
+            rows=self.rows,
+            scored=self.rows,
+            headline=metrics[0].name,
+            metrics=scores,
+            by_template=by_template,
+            baselines={"most-frequent": 0.21, "copy": 0.05},
+            protocol={
+                "metrics": {metric.name: metric.protocol for metric in metrics},
+                "decoding": "greedy",
+                "max_new_tokens": 96,
+                "precision": "fp32",
+                "references": "best of several",
+                "interval": INTERVAL_PROTOCOL,
+            },
+            lengths={"prediction_tokens_mean": 15.2, "cut_off": 0.01},
+            seconds=3.1,
+        )
+        write_scores(self.store, self.layout, card, predictions, fingerprint="f" * 64)
+
+    def _telemetry(self):
+        draw = random.Random(self.seed)
+        start = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+        trained = [name for name in self.skill if name not in PROBES]
+        floor = dict(zip(trained, (0.35, 0.12, 0.2, 0.28), strict=False))
+
+        def line(attempt, step):
+            by_task = {
+                name: floor[name] + 2.2 * math.exp(-6 * step / self.steps) + abs(draw.gauss(0, 0.06)) for name in trained
+            }
+            return {
+                "attempt": attempt,
+                "step": step,
+                "time": (start + timedelta(seconds=step)).isoformat().replace("+00:00", "Z"),
+                "loss": sum(by_task.values()) / len(by_task),
+                "loss_by_task": by_task,
+                "target_tokens_by_task": dict.fromkeys(trained, 60),
+                "source_tokens": 760,
+                "target_tokens": 240,
+                "examples": 18,
+                "learning_rate": 1e-3,
+                "gradient_norm": 0.9,
+                "seconds": 0.05,
+                "tokens_per_second": 20_000.0,
+                "seconds_by_part": {"forward": 0.02, "backward": 0.02},
+            }
+
+        half = int(self.steps * 0.55)
+        first = [line(1, step) for step in range(1, half + 1)]
+        second = [line(2, step) for step in range(self.checkpoints[1] + 1, self.steps + 1)]
+        for attempt, lines in ((1, first), (2, second)):
+            for number, at in enumerate(range(0, len(lines), 200), 1):
+                text = "".join(json.dumps(x) + "\n" for x in lines[at : at + 200])
+                self.store.put(self.layout.segment("metrics", attempt, number), text.encode())
+        events = [
+            (1, 0, "RunStarted", "The run started on one machine with 2 training workers."),
+            (1, 2, "Prepared", "Prepared 6 tasks, 12,400 examples."),
+            (1, 30, "CheckpointCommitted", f"Checkpoint at step {self.every}."),
+            (1, 60, "CheckpointCommitted", f"Checkpoint at step {2 * self.every}."),
+            (2, 90, "RunStarted", f"Went on from step {2 * self.every}: the process before had been killed."),
+            (2, 95, "ActorRestarted", "An evaluation actor died and was replaced; its 8 rows were scored again."),
+            (2, 300, "RunFinished", "The report is written."),
+        ]
+        for attempt in (1, 2):
+            lines = [
+                {"attempt": a, "time": (start + timedelta(seconds=s)).isoformat(), "kind": kind, "message": message}
+                for a, s, kind, message in events
+                if a == attempt
+            ]
+            text = "".join(json.dumps(x) + "\n" for x in lines)
+            self.store.put(self.layout.segment("events", attempt, 1), text.encode())
+            self.store.put(
+                self.layout.attempt(attempt), json.dumps({"attempt": attempt, "started": lines[0]["time"]}).encode()
+            )
+        for attempt, step in ((1, self.every), (1, 2 * self.every), (2, self.steps)):
+            body = {
+                "kind": "checkpoint",
+                "step": step,
+                "attempt": attempt,
+                "next_row": step * 4,
+                "identity": "ab" * 32,
+                "versions": {"raytrain": "0.1.0", "torch": "2.15.0", "transformers": "5.23.0", "ray": "2.60.0"},
+                "tokens": step * 1000,
+                "examples": step * 18,
+            }
+            commit(self.store, self.layout.checkpoint(step, attempt), {"model.safetensors": b"weights"}, body, guard=None)
+        progress = {"run": self.name, "attempt": 2, "phase": "Complete", "step": self.steps, "steps": self.steps}
+        self.store.put(self.layout.progress, json.dumps(progress).encode())
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """Writes a made-up run into a folder."""
+
+    def make(folder: Path, **settings) -> RunFolder:
+        return RunFolder(open_store(str(folder)), **settings).write()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_folder(make_run, tmp_path_factory) -> RunFolder:
+    """A complete run, hostile answers among its predictions; made once, not to be changed."""
+    return make_run(tmp_path_factory.mktemp("run"), note="All rows are generated; the scores say nothing of real data.")
