@@ -1,0 +1,1 @@
+"""Scoring: decoding, metrics, scores and what was forgotten. `ray_actors` spreads it over actors."""

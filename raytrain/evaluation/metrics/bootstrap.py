@@ -1,0 +1,109 @@
+"""How sure a score is: percentile bootstrap over rows, alone and paired (Efron & Tibshirani 1993, ch. 13).
+
+Rows are drawn with replacement; a resample is a vector of counts, so that 1,000 resamples are one matrix
+product with the rows' statistics. The draws depend on seed and number of rows only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from raytrain.evaluation.metrics.base import Floats, Metric
+
+RESAMPLES = 1000
+SEED = 17
+LEVEL = 0.95
+
+INTERVAL_PROTOCOL = f"{LEVEL:.0%} percentile, {RESAMPLES:,} bootstrap resamples of rows, seed {SEED}".replace("%", " %")
+
+Verdict = Literal["better", "worse", "inside the noise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score over rows and where 95 % of its resamples lie."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """After minus before on the same rows.
+
+    `below_zero` is the share of resamples in which the difference is negative (half of those in which it is
+    exactly 0): near 0 or 1 is a clear difference, near 0.5 is none.
+    """
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    below_zero: float
+    verdict: Verdict
+    rows: int
+
+
+def _resampled(stats: Floats, resamples: int, seed: int) -> Iterator[Floats]:
+    """Sums of statistics of the resamples, in portions of a bounded size, shape (some, columns)."""
+    rows = len(stats)
+    generator = np.random.default_rng(seed)
+    portion = max(1, min(resamples, 4_000_000 // max(rows, 1)))
+    for start in range(0, resamples, portion):
+        counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=min(portion, resamples - start))
+        yield counts.astype(np.float64) @ stats
+
+
+def interval(metric: Metric, stats: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
+    """Score of `stats`, shape (rows, columns), with its percentile interval; ValueError without rows.
+
+    A score that every single row has (all right, all wrong) gets an interval of no width: the resamples cannot
+    know of rows that were not drawn. With n rows a share up to about 3/n is compatible with "none".
+    """
+    if not len(stats):
+        raise ValueError("there are no rows to score")
+    scores = np.concatenate([metric.combine_many(sums) for sums in _resampled(stats, resamples, seed)])
+    low, high = _percentiles(scores)
+    return Interval(metric.score(stats), low, high)
+
+
+def paired(metric: Metric, before: Floats, after: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Paired:
+    """Compare two scorings of the same rows in the same order; both resampled by the same draws."""
+    if before.shape != after.shape:
+        raise ValueError(f"before has {before.shape} statistics, after {after.shape}: not the same rows")
+    if not len(before):
+        raise ValueError("there are no rows to compare")
+    columns = before.shape[1]
+    differences = []
+    for sums in _resampled(np.hstack([before, after]), resamples, seed):
+        differences.append(metric.combine_many(sums[:, columns:]) - metric.combine_many(sums[:, :columns]))
+    drawn = np.concatenate(differences)
+    low, high = _percentiles(drawn)
+    first, second = metric.score(before), metric.score(after)
+    return Paired(
+        before=first,
+        after=second,
+        difference=second - first,
+        low=low,
+        high=high,
+        below_zero=float(np.mean(drawn < 0) + 0.5 * np.mean(drawn == 0)),
+        verdict=verdict(metric, low, high),
+        rows=len(before),
+    )
+
+
+def verdict(metric: Metric, low: float, high: float) -> Verdict:
+    """What an interval of differences (after minus before) says: one that holds 0 says nothing."""
+    if low <= 0 <= high:
+        return "inside the noise"
+    return "better" if metric.improvement(low + high) > 0 else "worse"
+
+
+def _percentiles(scores: Floats) -> tuple[float, float]:
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(scores, [tail, 100 - tail])
+    return float(low), float(high)

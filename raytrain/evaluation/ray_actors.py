@@ -1,0 +1,375 @@
+"""A pool of Ray actors that scores stages while training goes on, and whose trouble never reaches the training.
+
+One thread in the driver owns the actors and hands them chunks of examples. An actor that dies is replaced and its
+unfinished chunk is asked again; a chunk always holds the same examples, so the scores are those of an undisturbed
+run. What cannot be scored becomes a `ScoreCard` with an `error`.
+"""
+
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from data_prep.document.models import Split
+from data_prep.errors import StorageError, UserError
+from data_prep.storage import Store
+from raytrain.evaluation.examples import chunks
+from raytrain.evaluation.scores import ModelRef, ScoreCard
+from raytrain.evaluation.scoring import Answer, Limits, Scorer, Stage
+
+OnEvent = Callable[..., None]
+"""Called as on_event(kind, message, **fields) from the pool's thread; must be quick. What it raises is swallowed."""
+
+TRIES = 3  # how often a chunk is asked before its task is given up
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSettings:
+    """What an actor needs to load models and answer prompts; travels to its node."""
+
+    store: Store
+    shard_set: str
+    base: ModelRef
+    cache_folder: Path
+    cache_bytes: int
+    limits: Limits
+    device: str = "auto"
+
+
+class EvaluationActor:
+    """Holds one model at a time."""
+
+    def __init__(self, settings: ActorSettings) -> None:
+        self._settings = settings
+        self._tokenizer: Any = None
+        self._model: tuple[str, Any] | None = None  # (digest, decoder)
+
+    def answer(self, model: ModelRef, prompts: Sequence[str]) -> list[Answer]:
+        """Answers of `model`, which is loaded if it is not the one of the call before."""
+        answers: list[Answer] = self._decoder(model).answer(prompts)
+        return answers
+
+    def _decoder(self, model: ModelRef) -> Any:
+        from raytrain.evaluation.decoding import Decoder, load_model, load_tokenizer
+
+        s = self._settings
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(s.store, s.shard_set, s.cache_folder, s.cache_bytes)
+        if self._model is None or self._model[0] != model.digest:
+            self._model = None  # never two models in memory
+            loaded = load_model(
+                model, s.base, store=s.store, cache_folder=s.cache_folder, tokenizer_size=self._tokenizer.size
+            )
+            self._model = model.digest, Decoder(loaded, self._tokenizer, s.limits, device=s.device)
+        return self._model[1]
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A place in the pool and the actor that fills it now."""
+
+    number: int
+    actor: Any = None
+    busy: "tuple[Any, _Chunk] | None" = None
+
+
+@dataclass(slots=True)
+class _Order:
+    """A stage to score."""
+
+    stage: Stage
+    tasks: tuple[str, ...]
+    future: "Future[tuple[ScoreCard, ...]]"
+    cards: dict[str, ScoreCard] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One task of an order."""
+
+    order: _Order
+    task: str
+    chunks_left: int
+    answers: dict[int, Answer]
+    started: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    work: _Work
+    indices: tuple[int, ...]
+    prompts: tuple[str, ...]
+    tries: int = 0
+
+
+class EvaluationPool:
+    """Scores stages on `actors` Ray actors. `score` returns at once; stages are scored in the order they came in.
+
+    Ray must be initialised. Actors are started by the first stage and kept until `close`. At most `max_restarts`
+    of them are replaced; when none is left, what is outstanding fails with the reason and the training goes on.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        settings: ActorSettings,
+        *,
+        actors: int = 1,
+        cpus: float = 1,
+        gpus: float = 0,
+        memory: int | None = None,
+        max_restarts: int = 10,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        self._scorer, self._settings = scorer, settings
+        options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "max_restarts": 0, "max_task_retries": 0}
+        self._actor_class = ray.remote(EvaluationActor).options(**options)
+        self._slots = [_Slot(number) for number in range(actors)]
+        self._restarts_left = max_restarts
+        self._last_death = "no actor was started"
+        self._on_event = on_event
+        self._inbox: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._orders: list[_Order] = []
+        self._chunks: deque[_Chunk] = deque()
+        self._futures: list[Future[tuple[ScoreCard, ...]]] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="evaluation-pool", daemon=True)
+        self._thread.start()
+
+    def score(
+        self, stage: str, model: ModelRef, split: Split, tasks: Iterable[str] | None = None
+    ) -> "Future[tuple[ScoreCard, ...]]":
+        """Score `tasks` (by default all) with `model`; the cards come in the order of the tasks.
+
+        The future never raises: a task that could not be scored has a card with `error`. Scores of the same model
+        and protocol that are in storage already are not made again.
+        """
+        names = tuple(self._scorer.tasks) if tasks is None else tuple(tasks)
+        order = _Order(Stage(stage, model, split), names, Future())
+        self._futures.append(order.future)
+        if self._closing.is_set():
+            self._fail(order, "evaluation was closed")
+        else:
+            self._inbox.put(order)
+        return order.future
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until all stages are scored or given up; False if `timeout` seconds were not enough."""
+        end = None if timeout is None else time.monotonic() + timeout
+        for future in list(self._futures):
+            try:
+                future.result(None if end is None else max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                return False
+        return True
+
+    def close(self) -> None:
+        """Give up what is not finished and end the actors."""
+        self._closing.set()
+        self._inbox.put(None)
+        self._thread.join()
+
+    def __enter__(self) -> "EvaluationPool":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Everything below runs in the pool's thread.
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._take_orders()
+                self._feed()
+                self._collect()
+            except Exception as error:
+                # Whatever goes wrong here (the cluster is gone, a metric throws) must end as a reason on a card.
+                self._fail_all(_reason(error))
+        self._fail_all("evaluation was closed")
+        while True:
+            try:
+                late = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if late is not None:
+                self._fail(late, "evaluation was closed")
+        for slot in self._slots:
+            if slot.actor is not None:
+                with contextlib.suppress(Exception):
+                    ray.kill(slot.actor)
+
+    def _take_orders(self) -> None:
+        idle = not self._chunks and all(slot.busy is None for slot in self._slots)
+        while True:
+            try:
+                order = self._inbox.get(block=idle)
+            except queue.Empty:
+                return
+            if order is None:
+                return
+            idle = False
+            self._orders.append(order)
+            for task in order.tasks:
+                self._plan(order, task)
+
+    def _plan(self, order: _Order, task: str) -> None:
+        try:
+            card = self._scorer.existing(order.stage, task)
+            if card is not None:
+                self._deliver(order, card)
+                return
+            examples = self._scorer.examples(task, order.stage.split)
+            pieces = chunks(examples, self._scorer.limits.batch_size)
+        except Exception as error:
+            self._give_up(order, task, _reason(error))
+            return
+        work = _Work(order, task, len(pieces), {})
+        for indices in pieces:
+            self._chunks.append(_Chunk(work, tuple(indices), tuple(examples[i].input for i in indices)))
+
+    def _feed(self) -> None:
+        for slot in self._slots:
+            if slot.busy is None and self._chunks:
+                if slot.actor is None:
+                    if self._restarts_left < 0:
+                        continue
+                    slot.actor = self._actor_class.remote(self._settings)
+                chunk = self._chunks.popleft()
+                if chunk.work.started is None:
+                    chunk.work.started = time.monotonic()
+                answers = slot.actor.answer.remote(chunk.work.order.stage.model, chunk.prompts)
+                slot.busy = answers, chunk
+        if self._chunks and all(slot.busy is None for slot in self._slots):
+            self._fail_all(f"no evaluation actor is left: {self._last_death}")
+
+    def _collect(self) -> None:
+        busy = {slot.busy[0]: slot for slot in self._slots if slot.busy is not None}
+        if not busy:
+            return
+        ready, _ = ray.wait(list(busy), num_returns=1, timeout=0.2)
+        for answers in ready:
+            slot = busy[answers]
+            assert slot.busy is not None
+            chunk = slot.busy[1]
+            slot.busy = None
+            try:
+                self._answered(chunk, ray.get(answers))
+            except RayActorError as error:
+                self._died(slot, chunk, error)
+            except RayTaskError as error:
+                self._refused(chunk, _cause(error))
+
+    def _answered(self, chunk: _Chunk, answers: Sequence[Answer]) -> None:
+        work = chunk.work
+        if work.task in work.order.cards:  # given up meanwhile
+            return
+        work.answers.update(zip(chunk.indices, answers, strict=True))
+        work.chunks_left -= 1
+        if work.chunks_left:
+            return
+        order = work.order
+        try:
+            card = self._scorer.finish(
+                order.stage,
+                work.task,
+                [work.answers[i] for i in range(len(work.answers))],
+                time.monotonic() - (work.started or 0.0),
+            )
+        except Exception as error:
+            self._give_up(order, work.task, _reason(error))
+            return
+        self._deliver(order, card)
+        self._tell(
+            "EvaluationFinished",
+            f"{order.stage.name}: {card.task} {card.headline} {card.value:.3f} over {card.scored} rows",
+            stage=order.stage.name,
+            task=card.task,
+            headline=card.headline,
+            value=card.value,
+        )
+
+    def _died(self, slot: _Slot, chunk: _Chunk, error: Exception) -> None:
+        slot.actor = None
+        self._restarts_left -= 1
+        self._last_death = _reason(error)
+        order = chunk.work.order
+        self._tell(
+            "ActorRestarted" if self._restarts_left >= 0 else "ActorLost",
+            f"evaluation actor {slot.number} died while it scored {chunk.work.task} at {order.stage.name}",
+            stage=order.stage.name,
+            task=chunk.work.task,
+            actor=slot.number,
+            reason=self._last_death,
+        )
+        self._again(chunk, f"evaluation actors died {TRIES} times over the same examples: {self._last_death}")
+
+    def _refused(self, chunk: _Chunk, error: BaseException) -> None:
+        """The actor lives but could not answer."""
+        if isinstance(error, UserError) and not isinstance(error, StorageError):
+            self._give_up(chunk.work.order, chunk.work.task, _reason(error))  # another try would say the same
+        else:
+            self._again(chunk, _reason(error))
+
+    def _again(self, chunk: _Chunk, reason: str) -> None:
+        if chunk.work.task in chunk.work.order.cards:
+            return
+        if chunk.tries + 1 >= TRIES:
+            self._give_up(chunk.work.order, chunk.work.task, reason)
+        else:
+            self._chunks.appendleft(replace(chunk, tries=chunk.tries + 1))
+
+    def _deliver(self, order: _Order, card: ScoreCard) -> None:
+        order.cards[card.task] = card
+        if len(order.cards) == len(set(order.tasks)):
+            if order in self._orders:
+                self._orders.remove(order)
+            if not order.future.done():
+                order.future.set_result(tuple(order.cards[task] for task in order.tasks))
+
+    def _give_up(self, order: _Order, task: str, reason: str) -> None:
+        self._chunks = deque(c for c in self._chunks if not (c.work.order is order and c.work.task == task))
+        card = self._scorer.failed(order.stage, task, reason)
+        self._tell(
+            "EvaluationFailed",
+            f"{order.stage.name}: {task} was not scored: {reason}",
+            stage=order.stage.name,
+            task=task,
+        )
+        self._deliver(order, card)
+
+    def _fail(self, order: _Order, reason: str) -> None:
+        for task in order.tasks:
+            if task not in order.cards:
+                self._give_up(order, task, reason)
+
+    def _fail_all(self, reason: str) -> None:
+        self._chunks.clear()
+        for slot in self._slots:
+            slot.busy = None
+        for order in list(self._orders):
+            self._fail(order, reason)
+
+    def _tell(self, kind: str, message: str, **fields: Any) -> None:
+        if self._on_event is not None:
+            with contextlib.suppress(Exception):
+                self._on_event(kind, message, **fields)
+
+
+def _cause(error: RayTaskError) -> BaseException:
+    return error.cause if isinstance(error.cause, BaseException) else error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return error.message
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"

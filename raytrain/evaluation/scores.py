@@ -1,0 +1,203 @@
+"""The artifact of scoring: `scores/<stage>/<task>/` with scores.json, predictions.parquet and a manifest."""
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from data_prep.storage import CorruptError, Store
+from data_prep.storage.commit import Manifest, commit, read_manifest
+from data_prep.storage.store import sha256_of
+from raytrain.spec.layout import RunLayout
+
+SCORES = "scores.json"
+PREDICTIONS = "predictions.parquet"
+
+ModelKind = Literal["base", "checkpoint", "export"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model to be scored.
+
+    `uri` is, for a base model, whatever `raytrain.model.resolve` takes; for a checkpoint or an export its storage
+    prefix (the checkpoint's config and tokenizer are the base model's); an export may also be a local folder.
+    `digest` tells models apart: scores of the same digest are not made again.
+    """
+
+    kind: ModelKind
+    uri: str
+    digest: str
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MetricScore:
+    """A metric over all rows with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    better: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCard:
+    """What scores.json holds. A card with an `error` was never stored: it says why there are no scores."""
+
+    stage: str
+    task: str
+    type: str
+    probe: bool
+    split: str
+    step: int
+    model: Mapping[str, str]
+    rows: int = 0
+    scored: int = 0
+    headline: str = ""
+    metrics: Mapping[str, MetricScore] = field(default_factory=dict)
+    by_template: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The headline score, None where scoring failed."""
+        score = self.metrics.get(self.headline)
+        return None if score is None else score.value
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of scores.json."""
+        body = asdict(self)
+        if self.error is None:
+            del body["error"]
+        return body
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "ScoreCard":
+        """The card that `to_json` was made of; KeyError, TypeError or ValueError where it is none."""
+        values = dict(body)
+        values["metrics"] = {name: MetricScore(**score) for name, score in body["metrics"].items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One scored row. `stats` are its sufficient statistics for the headline, `score` the headline for it alone."""
+
+    id: str
+    template: int
+    input: str
+    targets: tuple[str, ...]
+    prediction: str
+    tokens: int
+    score: float
+    stats: tuple[float, ...]
+
+
+def write_scores(
+    store: Store,
+    layout: RunLayout,
+    card: ScoreCard,
+    predictions: Sequence[Prediction],
+    *,
+    fingerprint: str,
+    guard: Callable[[], None] | None = None,
+) -> Manifest:
+    """Commit the scores of one task at one stage. `fingerprint` says what they depend on (see `scoring`)."""
+    if card.error is not None:
+        raise ValueError("a failed scoring is not stored: the next attempt tries again")
+    files = {
+        SCORES: (json.dumps(card.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        PREDICTIONS: _to_parquet(predictions),
+    }
+    body = {
+        "kind": "scores",
+        "stage": card.stage,
+        "task": card.task,
+        "step": card.step,
+        "model_digest": card.model["digest"],
+        "fingerprint": fingerprint,
+    }
+    return commit(store, layout.scores(card.stage, card.task), files, body, guard=guard)
+
+
+def read_card(store: Store, layout: RunLayout, stage: str, task: str) -> ScoreCard | None:
+    """The committed card, None where there is none; CorruptError where it is not what was committed."""
+    manifest = read_manifest(store, layout.scores(stage, task))
+    return None if manifest is None else card_of(store, manifest)
+
+
+def card_of(store: Store, manifest: Manifest) -> ScoreCard:
+    """The card of a manifest of scores; CorruptError where it is not what was committed."""
+    try:
+        return ScoreCard.from_json(json.loads(_checked(store, manifest, SCORES)))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptError(f"{store.uri}/{manifest.key(SCORES)}: not a score card ({error})") from None
+
+
+def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> list[Prediction] | None:
+    """The committed predictions in their stored order, None where there are none; CorruptError if damaged."""
+    manifest = read_manifest(store, layout.scores(stage, task))
+    if manifest is None:
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(pa.BufferReader(_checked(store, manifest, PREDICTIONS))).to_pylist()
+        return [Prediction(**{**row, "targets": tuple(row["targets"]), "stats": tuple(row["stats"])}) for row in rows]
+    except (pa.ArrowException, TypeError, KeyError) as error:
+        raise CorruptError(f"{store.uri}/{manifest.key(PREDICTIONS)}: not predictions ({error})") from None
+
+
+def _checked(store: Store, manifest: Manifest, name: str) -> bytes:
+    key = manifest.key(name)
+    try:
+        entry = manifest.file(name)
+    except KeyError:
+        raise CorruptError(f"{store.uri}/{manifest.prefix}: its manifest names no {name}") from None
+    data = store.get(key)
+    if sha256_of(data) != entry.sha256:
+        raise CorruptError(f"{store.uri}/{key}: not the bytes that were committed")
+    return data
+
+
+def _to_parquet(predictions: Sequence[Prediction]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("id", pa.string()),
+            ("template", pa.int32()),
+            ("input", pa.string()),
+            ("targets", pa.list_(pa.string())),
+            ("prediction", pa.string()),
+            ("tokens", pa.int32()),
+            ("score", pa.float64()),
+            ("stats", pa.list_(pa.float64())),
+        ]
+    )
+    table = pa.Table.from_pylist([asdict(prediction) for prediction in predictions], schema=schema)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+__all__ = [
+    "PREDICTIONS",
+    "SCORES",
+    "MetricScore",
+    "ModelRef",
+    "Prediction",
+    "ScoreCard",
+    "card_of",
+    "read_card",
+    "read_predictions",
+    "write_scores",
+]

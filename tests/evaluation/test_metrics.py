@@ -1,0 +1,123 @@
+"""What each metric says of answers that people can judge by eye."""
+
+import numpy as np
+import pytest
+
+from data_prep.document.models import Source, Task
+from data_prep.errors import DataError, UsageError
+from raytrain.evaluation.metrics import METRICS, metrics_for
+from raytrain.evaluation.metrics.match import normalise_answer, normalise_code
+from raytrain.evaluation.metrics.rating import parse_rating
+
+FIVE = {"labels": ["1", "2", "3", "4", "5"]}
+
+
+def one(name, prediction, *targets, meta=None):
+    metric = METRICS[name]
+    return metric.combine(metric.stats(prediction, targets, meta or {}))
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [("4", 3), (" 4 ", 3), ("4.0", 3), ("4 stars", 3), ("I'd say 5, not 1", 4), ("7", None), ("", None), ("good", None),
+     ("-4", None), ("44", None)],
+)  # fmt: skip
+def test_reading_a_rating(answer, label):
+    assert parse_rating(answer, FIVE["labels"]) == label
+
+
+def test_word_labels_are_places_of_their_list():
+    meta = {"labels": ["bad", "fair", "Good"]}
+    assert one("accuracy", "good", "Good", meta=meta) == 1
+    assert one("within_one", "fair", "Good", meta=meta) == 1
+    assert one("mae", "bad", "Good", meta=meta) == 2
+    assert one("mae", "???", "fair", meta=meta) == 1  # the largest distance from the middle
+
+
+@pytest.mark.parametrize(
+    ("prediction", "accuracy", "within_one", "mae"),
+    [("2", 1, 1, 0), ("3", 0, 1, 1), ("5", 0, 0, 3), ("no idea", 0, 0, 3), ("", 0, 0, 3), ("9", 0, 0, 3)],
+)
+def test_rating_metrics(prediction, accuracy, within_one, mae):
+    assert one("accuracy", prediction, "2", meta=FIVE) == accuracy
+    assert one("within_one", prediction, "2", meta=FIVE) == within_one
+    assert one("mae", prediction, "2", meta=FIVE) == mae
+    assert METRICS["mae"].better == "lower"
+
+
+def test_an_unreadable_rating_costs_the_largest_distance_from_that_reference():
+    assert one("mae", "", "3", meta=FIVE) == 2
+    assert one("mae", "", "5", meta=FIVE) == 4
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "same"),
+    [("Cairo", "cairo", 1), ("The Hague.", "the hague", 1), ("(B)", "B", 1), ("Cairo ", "Paris", 0), ("+", "-", 0),
+     ("", "x", 0), ("well-known", "well known", 1), ("ﬁne", "fine", 1)],
+)  # fmt: skip
+def test_exact_match_as_people_compare_answers(prediction, target, same):
+    assert one("exact_match", prediction, target) == same
+
+
+def test_any_reference_will_do():
+    assert one("exact_match", "two", "2", "Two") == 1
+    assert one("exact_code", "x = 2", "x=2", "x  =  2") == 1
+
+
+def test_code_keeps_what_white_space_means():
+    body = "def f(x):\n    if x:\n        return 1\n    return 2"
+    assert one("exact_code", body.replace(" return", "  return", 1) + "\n\n", body) == 0  # other indentation
+    assert one("exact_code", body.replace("if x", "if   x").replace("1\n", "1  \n\n"), body) == 1
+    assert normalise_code("a\t= 1\r\n\tb") == "a = 1\n    b"
+
+
+def test_normalised_answers():
+    assert normalise_answer("  (B)  The\tEnd. ") == "b the end"
+    assert normalise_answer("...") == "..."
+
+
+def test_a_row_without_reference_is_refused():
+    for metric in METRICS.values():
+        with pytest.raises(DataError, match="no reference"):
+            metric.stats_many(["x"], [[]], [{}])
+
+
+def test_scores_are_functions_of_sums():
+    """The score of rows is `combine` of their summed statistics, for every metric and every subset."""
+    predictions = ["PER: Ann", "4", "x = 1", "", "the cat sat"]
+    targets = [["PER: Ann | LOC: Rome"], ["5"], ["x  = 1"], ["LOC: Rome"], ["a cat sat down"]]
+    for metric in METRICS.values():
+        stats = metric.stats_many(predictions, targets, [{}] * 5)
+        assert stats.shape == (5, len(metric.columns))
+        assert np.isfinite(metric.score_rows(stats)).all()
+        for rows in ([0], [1, 2], [0, 3, 4], [0, 1, 2, 3, 4]):
+            singly = np.sum([metric.stats(predictions[i], targets[i], {}) for i in rows], axis=0)
+            assert metric.combine(singly) == pytest.approx(metric.score(stats[rows]), abs=1e-12)
+
+
+def test_every_type_has_metrics_and_a_headline():
+    headlines = {
+        "summarization": "rougeL",
+        "rating": "accuracy",
+        "ner": "f1",
+        "code-translation": "chrf",
+        "multiple-choice": "exact_match",
+        "question-answering": "exact_match",
+        "text": "rougeL",
+    }
+    for kind, headline in headlines.items():
+        task = Task(name="t", type=kind, source=Source(uri="x.jsonl"))
+        assert metrics_for(task)[0].name == headline
+
+
+def test_the_document_chooses_metrics():
+    task = Task(name="t", type="summarization", source=Source(uri="x.jsonl"), metrics=["rouge2", "chrf", "rouge2"])
+    assert [metric.name for metric in metrics_for(task)] == ["rouge2", "chrf"]
+
+
+def test_an_unknown_metric_is_named_with_the_nearest_one():
+    task = Task(name="chats", type="summarization", source=Source(uri="x.jsonl"), metrics=["rougel"])
+    with pytest.raises(UsageError, match=r"task chats: metrics: unknown metric 'rougel', did you mean rougeL\?"):
+        metrics_for(task)
+    with pytest.raises(UsageError, match="metrics is empty"):
+        metrics_for(task.model_copy(update={"metrics": []}))
