@@ -13,25 +13,6 @@ from raytrain.evaluation.metrics import METRICS, rouge
 
 TEXT = "The cats were running quickly; a report's summary, Mr. Smith said: 3.5% of running dogs ran. Yes! No?"
 WORDS = TEXT.split()
-    "The",
-    "cats",
-    "were",
-    "running",
-    "quickly;",
-    "a",
-    "report's",
-    "summary,",
-    "Mr.",
-    "Smith",
-    "said:",
-    "3.5%",
-    "of",
-    "running",
-    "dogs",
-    "ran.",
-    "Yes!",
-    "No?",
-]
 
 
 def texts(seed, count, longest=40):
