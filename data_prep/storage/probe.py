@@ -31,7 +31,8 @@ def probe(store: Store) -> None:
             pass
         else:
             raise StorageError(
-                f"{store.uri}: the store ignores conditional writes (If-None-Match), so two runs could not be told apart",
+                f"{store.uri}: the store ignores conditional writes (If-None-Match), "
+                "so two drivers of one run would not notice each other",
                 hint="Use a store that honours them: AWS S3, SeaweedFS, MinIO and others do.",
             )
     finally:

@@ -1,0 +1,1 @@
+"""What a run says about itself: attempts, progress, segments of events and metrics, logs, and the console."""

@@ -1,0 +1,95 @@
+"""Attempts: one start of a run each, numbered by the store, so that two drivers of one run notice each other."""
+
+import json
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+from uuid import uuid4
+
+from data_prep.errors import TrainingError
+from data_prep.storage import AlreadyExistsError, CorruptError, NotFoundError, Store
+from raytrain.spec.layout import RunLayout
+
+_RECORD = re.compile(r"/a(\d+)\.json$")
+
+
+class Superseded(TrainingError):
+    """A newer attempt has taken the run over: this one must not write any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """This process among the attempts of a run; `number` counts from 1. Pickles, so that workers can ask too."""
+
+    store: Store
+    layout: RunLayout
+    number: int
+    token: str
+
+    @classmethod
+    def begin(cls, store: Store, layout: RunLayout, info: Mapping[str, Any] | None = None) -> Self:
+        """Take the next number, each starter another one. `info` (JSON) goes into the record beside host and pid."""
+        token = uuid4().hex
+        number = max(_numbers(store, layout), default=0) + 1
+        while True:
+            record = {
+                **(info or {}),
+                "attempt": number,
+                "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "token": token,
+            }
+            try:
+                store.put(layout.attempt(number), (json.dumps(record, indent=1) + "\n").encode(), if_absent=True)
+            except AlreadyExistsError:
+                number += 1
+            else:
+                return cls(store, layout, number, token)
+
+    def check(self) -> None:
+        """Superseded if a newer attempt exists, or if the run was started afresh; the `guard` of every commit."""
+        newest = max(_numbers(self.store, self.layout), default=0)
+        if newest > self.number:
+            raise self._superseded(f"attempt {newest}", newest)
+        record = _read(self.store, self.layout, self.number)
+        if record is None or record.get("token") != self.token:
+            raise self._superseded("a fresh start", newest)
+
+    def _superseded(self, what: str, newest: int) -> Superseded:
+        record = (_read(self.store, self.layout, newest) if newest else None) or {}
+        where = (
+            f" on {record['host']} (pid {record.get('pid')}, begun {record.get('begun')})" if "host" in record else ""
+        )
+        return Superseded(
+            f"run {self.layout.name}: {what}{where} took over from attempt {self.number}, which stops here",
+            hint="Only one driver may write a run; nothing is lost, the newer one goes on.",
+        )
+
+
+def read_attempts(store: Store, layout: RunLayout) -> list[dict[str, Any]]:
+    """The records of all attempts, oldest first: attempt, begun, host, pid and what the starter added."""
+    records = (_read(store, layout, number) for number in sorted(_numbers(store, layout)))
+    return [record for record in records if record is not None]
+
+
+def _numbers(store: Store, layout: RunLayout) -> list[int]:
+    found = (_RECORD.search(stat.key) for stat in store.list(f"{layout.attempts}/"))
+    return [int(match[1]) for match in found if match]
+
+
+def _read(store: Store, layout: RunLayout, number: int) -> dict[str, Any] | None:
+    key = layout.attempt(number)
+    try:
+        record = json.loads(store.get(key))
+    except NotFoundError:
+        return None
+    except ValueError as error:
+        raise CorruptError(f"{store.uri}/{key}: not the record of an attempt ({error})") from None
+    if not isinstance(record, dict):
+        raise CorruptError(f"{store.uri}/{key}: not the record of an attempt")
+    return record

@@ -1,0 +1,102 @@
+"""The log of a driver or a rank, kept in storage so that it outlives the machine."""
+
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from data_prep.storage import Store
+from raytrain.spec.layout import RunLayout
+from raytrain.telemetry.background import Background
+
+_OURS = ("raytrain", "data_prep")
+_SECRET_NAME = re.compile(r"(SECRET|PASSWORD|TOKEN|ACCESS_KEY|API_KEY)$")
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class LogCapture:
+    """Everything logged by our modules (INFO and up) and by libraries (WARNING and up), uploaded every `seconds`.
+
+    The values of environment variables that hold secrets are masked. Use as a context manager around the run; what
+    was logged is stored at the end at the latest, and trouble with that is not raised. `source` is `driver` or
+    `rank-000`.
+    """
+
+    def __init__(
+        self, store: Store, layout: RunLayout, attempt: int, source: str = "driver", *, seconds: float = 30.0
+    ) -> None:
+        self._store, self._key = store, layout.log(attempt, source)
+        self._stored = -1
+        self._background = Background(f"log of {source}", self._upload, seconds)
+        self._added: list[logging.Handler] = []
+        self._levels: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        descriptor, name = tempfile.mkstemp(prefix="raytrain-", suffix=".log")
+        os.close(descriptor)
+        self._file = Path(name)
+        handler = _File(self._file, self._background)
+        formatter = _Masking(_FORMAT)
+        handler.setFormatter(formatter)
+        root = logging.getLogger()
+        if not root.handlers and logging.lastResort is not None:  # else warnings would no longer reach the terminal
+            self._added.append(logging.lastResort)
+        self._added.append(handler)
+        for added in self._added:
+            root.addHandler(added)
+        for ours in _OURS:
+            logger = logging.getLogger(ours)
+            if logger.getEffectiveLevel() > logging.INFO:
+                self._levels[ours] = logger.level
+                logger.setLevel(logging.INFO)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            logging.getLogger(__name__).error("ended by an error", exc_info=error)
+        self._background.close()
+        for added in self._added:
+            logging.getLogger().removeHandler(added)
+            if isinstance(added, _File):
+                added.close()
+        for ours, level in self._levels.items():
+            logging.getLogger(ours).setLevel(level)
+        self._file.unlink(missing_ok=True)
+
+    def flush(self) -> bool:
+        """Store what was logged so far; whether that went well."""
+        return self._background.flush()
+
+    def _upload(self) -> None:
+        data = self._file.read_bytes()  # a snapshot: the file grows while it is uploaded
+        if len(data) != self._stored:
+            self._store.put(self._key, data)
+            self._stored = len(data)
+
+
+class _File(logging.FileHandler):
+    """Writes to the local file and says that there is something to upload."""
+
+    def __init__(self, path: Path, background: Background) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._background = background
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        self._background.poke()
+
+
+class _Masking(logging.Formatter):
+    """Replaces the values of secret environment variables by ***."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for name, value in os.environ.items():
+            if len(value) >= 8 and _SECRET_NAME.search(name) and value in text:
+                text = text.replace(value, "***")
+        return text
