@@ -39,7 +39,7 @@ class Attempt:
             record = {
                 **(info or {}),
                 "attempt": number,
-                "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
                 "token": token,
@@ -60,10 +60,20 @@ class Attempt:
         if record is None or record.get("token") != self.token:
             raise self._superseded("a fresh start", newest)
 
+    def superseded(self) -> bool:
+        """Whether `check` would raise."""
+        try:
+            self.check()
+        except Superseded:
+            return True
+        return False
+
     def _superseded(self, what: str, newest: int) -> Superseded:
         record = (_read(self.store, self.layout, newest) if newest else None) or {}
         where = (
-            f" on {record['host']} (pid {record.get('pid')}, begun {record.get('begun')})" if "host" in record else ""
+            f" on {record['host']} (pid {record.get('pid')}, started {record.get('started')})"
+            if "host" in record
+            else ""
         )
         return Superseded(
             f"run {self.layout.name}: {what}{where} took over from attempt {self.number}, which stops here",
@@ -72,7 +82,7 @@ class Attempt:
 
 
 def read_attempts(store: Store, layout: RunLayout) -> list[dict[str, Any]]:
-    """The records of all attempts, oldest first: attempt, begun, host, pid and what the starter added."""
+    """The records of all attempts, oldest first: attempt, started, host, pid and what the starter added."""
     records = (_read(store, layout, number) for number in sorted(_numbers(store, layout)))
     return [record for record in records if record is not None]
 

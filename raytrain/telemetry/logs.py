@@ -17,7 +17,7 @@ _SECRET_NAME = re.compile(r"(SECRET|PASSWORD|TOKEN|ACCESS_KEY|API_KEY)$")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-class LogCapture:
+class RunLog:
     """Everything logged by our modules (INFO and up) and by libraries (WARNING and up), uploaded every `seconds`.
 
     The values of environment variables that hold secrets are masked. Use as a context manager around the run; what

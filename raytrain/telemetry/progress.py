@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, get_args
 
 from data_prep.storage import CorruptError, NotFoundError, Store
 from raytrain.spec.layout import RunLayout
-from raytrain.telemetry.attempts import Attempt, Superseded
+from raytrain.telemetry.attempts import Attempt
 from raytrain.telemetry.background import Background
 
 Phase = Literal[
@@ -108,10 +108,13 @@ class ProgressWriter:
             return self._progress
 
     def update(self, *, force: bool = False, **changes: Any) -> None:
-        """Change fields of `Progress`; `force` stores without waiting for the interval (still in the background)."""
+        """Change fields of `Progress`; `force` stores at once and returns when that was tried (for the last word)."""
         with self._lock:
             self._progress = replace(self._progress, **changes)
-        self._background.poke(now=force)
+        if force:
+            self._background.flush()
+        else:
+            self._background.poke()
 
     def score(self, task: str, headline: str, **values: float | None) -> None:
         """Set a task's `before`, `now` or `after`, and leave its other values."""
@@ -140,9 +143,7 @@ class ProgressWriter:
     def _write(self) -> None:
         if self._superseded:
             return
-        try:
-            self._attempt.check()
-        except Superseded:
+        if self._attempt.superseded():
             self._superseded = True
             return
         progress = replace(self.progress, updated=datetime.now(UTC).isoformat(timespec="seconds"))
