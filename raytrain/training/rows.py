@@ -28,7 +28,7 @@ LENGTH_STEP = 16
 Ids = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
 TokenReader = Callable[[Placed], tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]]
-"""(task, example, wording) to its (source, target) ids, both ending in EOS: `SplitReader.tokens` behind `token_reader`."""
+"""A placed example's (source, target) ids, both ending in EOS; `token_reader` makes one of the tasks' splits."""
 
 
 class Split(Protocol):
@@ -114,7 +114,7 @@ def assemble(
     n_source, n_target = int(source_lengths.sum()), int(target_lengths.sum())
     if n_source > shape.source or n_target > shape.target:
         raise ValueError(f"{n_source}/{n_target} tokens do not fit a row of {shape.source}/{shape.target}")
-    if len(read) and (source_lengths.min() < 1 or target_lengths.min() < 1):
+    if read and (source_lengths.min() < 1 or target_lengths.min() < 1):
         raise ValueError("an example without source or target tokens")
     if pad_to and (pad_to.source < n_source or pad_to.target < n_target):
         raise ValueError(f"{n_source}/{n_target} tokens cannot be padded to {pad_to.source}/{pad_to.target}")
@@ -172,7 +172,7 @@ class StepRows:
     Step s takes the global rows s*R .. (s+1)*R-1; worker w of N takes those whose number is w modulo N. A worker may
     get no row of a step (N > R). Use it as a context manager, so that the thread ends with it::
 
-        with StepRows(row_plan, token_reader(readers), rows_per_step=8, worker=0, workers=2, start=0, stop=100) as steps:
+        with StepRows(plan, read, rows_per_step=8, worker=0, workers=2, start=0, stop=100) as steps:
             for step, rows in steps:
                 ...
     """
