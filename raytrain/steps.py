@@ -1,0 +1,303 @@
+"""The steps of a run, each of which looks in storage first and does only what is not done."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data_prep.errors import DataError
+from data_prep.storage import Store
+from data_prep.storage.commit import commit, fetch, read_manifest
+from raytrain.spec.layout import RunLayout, stage_of_step
+from raytrain.workspace import Workspace, cache_folder
+
+if TYPE_CHECKING:
+    from data_prep.document.models import Split
+    from data_prep.prepare import PrepareProgress
+    from data_prep.shards import ShardSet
+    from raytrain.evaluation.ray_actors import EvaluationPool
+    from raytrain.evaluation.scores import ModelRef, ScoreCard
+    from raytrain.ray_local import RayHandle
+    from raytrain.training.ray_train import TrainProgress
+
+EXPORTED_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """The model that the run starts from: as the document names it, where its files are, which one it is."""
+
+    uri: str
+    folder: Path
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One task's headline score on test rows before and after, and the paired difference's 95 % interval."""
+
+    task: str
+    probe: bool
+    metric: str
+    before: float
+    after: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """What a finished run left, and where."""
+
+    name: str
+    storage: str
+    report_uri: str
+    headlines: tuple[Headline, ...]
+    done_before: bool
+
+
+def fetch_model(work: Workspace) -> BaseModel:
+    """The base model's files on this machine. A run whose base model changed underneath it is refused."""
+    from raytrain.model import source
+
+    uri = work.job.spec.model
+    work.phase("Preparing", "fetching the model")
+    folder = source.resolve(uri, store=work.store, base_folder=work.record.base_folder, cache=cache_folder() / "models")
+    digest = source.digest(folder)
+    if work.record.model_digest not in (None, digest):
+        raise DataError(
+            f"model {uri}: its files are not those that this run started from",
+            hint="bring them back, or start the run over with --fresh",
+        )
+    work.keep(dataclasses.replace(work.record, model_digest=digest))
+    return BaseModel(uri, folder, digest)
+
+
+def prepare(work: Workspace, model: BaseModel) -> ShardSet:
+    """Every task as verified shards. A run whose data changed underneath it is refused."""
+    from data_prep.prepare import Limits
+    from data_prep.prepare import prepare as prepare_shards
+    from data_prep.tokenizer import Tokenizer
+
+    spec = work.job.spec
+    work.phase("Preparing", "preparing shards")
+
+    def on_progress(progress: PrepareProgress) -> None:
+        work.interrupts.check()
+        work.console.update(progress.done, progress.total, progress.task)
+
+    shards = prepare_shards(
+        spec.tasks,
+        spec.mixture,
+        store=work.store,
+        tokenizer=Tokenizer.from_folder(model.folder),
+        limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+        base_folder=work.record.base_folder,
+        on_progress=on_progress,
+    )
+    if work.record.shard_set not in (None, shards.digest):
+        raise DataError(
+            f"run {work.layout.name}: its sources are not those that it started with "
+            f"(shard set {shards.digest[:12]}, was {str(work.record.shard_set)[:12]})",
+            hint="bring the rows back, or start the run over with --fresh",
+        )
+    if work.record.shard_set is None:
+        work.keep(dataclasses.replace(work.record, shard_set=shards.digest))
+    work.tell("Prepared", f"shard set {shards.digest[:12]} with {len(shards.tasks)} tasks is ready")
+    return shards
+
+
+class Evaluation:
+    """The evaluation of one run: what is scored when, and with which rows."""
+
+    def __init__(self, work: Workspace, pool: EvaluationPool, base: ModelRef) -> None:
+        self._work, self._pool, self._base = work, pool, base
+
+    def before(self) -> None:
+        """The base model on test rows; on validation rows too, where the curves begin, but nobody waits for that."""
+        self._work.phase("ScoringBefore", "scoring the model as it is")
+        self._wait("before", self._score("before", self._base, "test"))
+        self._score(stage_of_step(0), self._base, "validation")
+
+    @contextlib.contextmanager
+    def of_checkpoints(self) -> Iterator[None]:
+        """While this context is open committed checkpoints are scored on validation rows; leaving it waits for them."""
+        from raytrain.evaluation.checkpoint_watch import CheckpointWatcher
+
+        work, spec = self._work, self._work.job.spec
+        waiting: list[tuple[str, Future[tuple[ScoreCard, ...]]]] = []
+
+        def submit(stage: str, model: ModelRef) -> None:
+            waiting.append((stage, self._score(stage, model, "validation")))
+
+        with CheckpointWatcher(
+            work.store,
+            work.layout,
+            submit,
+            every=spec.evaluation.every,
+            last_step=spec.training.steps,
+            on_trouble=work.console.warning,
+        ):
+            yield
+        work.phase("Training", "scoring the last checkpoints")
+        for stage, scores in waiting:
+            self._wait(stage, scores)
+
+    def after(self) -> None:
+        """The exported model on test rows."""
+        from raytrain.evaluation.scores import ModelRef
+
+        work = self._work
+        work.phase("ScoringAfter", "scoring the tuned model")
+        manifest = read_manifest(work.store, work.layout.model)
+        assert manifest is not None, "export came before"
+        digest = manifest.file(EXPORTED_WEIGHTS).sha256
+        model = ModelRef("export", work.layout.model, digest, int(manifest.body["step"]))
+        self._wait("after", self._score("after", model, "test"))
+
+    def _score(self, stage: str, model: ModelRef, split: Split) -> Future[tuple[ScoreCard, ...]]:
+        scores = self._pool.score(stage, model, split)
+        scores.add_done_callback(lambda done: self._show(stage, done))
+        return scores
+
+    def _show(self, stage: str, done: Future[tuple[ScoreCard, ...]]) -> None:
+        column = stage if stage in ("before", "after") else "now"
+        for card in done.result():
+            if card.value is not None and stage != stage_of_step(0):
+                self._work.progress.score(card.task, card.headline, **{column: card.value})
+
+    def _wait(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> None:
+        while not scores.done():
+            self._work.interrupts.check()
+            with contextlib.suppress(TimeoutError):
+                scores.result(0.2)
+        for card in scores.result():
+            if card.error is not None:
+                self._work.console.warning(f"{stage}: task {card.task} was not scored: {card.error}")
+
+
+@contextlib.contextmanager
+def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle) -> Iterator[Evaluation]:
+    """A pool of evaluation actors for as long as the context is open."""
+    from raytrain.evaluation.ray_actors import ActorSettings, EvaluationPool
+    from raytrain.evaluation.scores import ModelRef
+    from raytrain.evaluation.scoring import Limits, Scorer
+
+    spec = work.job.spec
+    if ray.dashboard:
+        work.progress.update(dashboard=ray.dashboard)
+        token = " (it asks for the token in ~/.ray/auth_token)" if ray.own else ""
+        work.console.line(f"Ray dashboard: {ray.dashboard}{token}")
+    limits = Limits(
+        max_input_tokens=spec.training.max_input_tokens,
+        max_new_tokens=spec.evaluation.max_new_tokens or spec.training.max_target_tokens,
+        batch_size=spec.evaluation.batch_size,
+    )
+    base = ModelRef("base", str(model.folder), model.digest)
+    scorer = Scorer(
+        store=work.store,
+        layout=work.layout,
+        shard_set=shards,
+        tasks={task.name: task for task in spec.tasks},
+        cache=work.cache,
+        limits=limits,
+        examples_per_task=spec.evaluation.examples_per_task,
+        guard=work.attempt.check,
+    )
+    settings = ActorSettings(
+        store=work.store,
+        shard_set=shards.digest,
+        base=base,
+        cache_folder=work.cache.folder,
+        cache_bytes=work.cache.limit_bytes,
+        limits=limits,
+        device=spec.training.device,
+    )
+    wanted = spec.resources.evaluation
+    with EvaluationPool(
+        scorer,
+        settings,
+        actors=wanted.actors,
+        cpus=wanted.cpus,
+        gpus=0 if ray.own else wanted.gpus,
+        on_event=work.tell,
+    ) as pool:
+        yield Evaluation(work, pool, base)
+
+
+def train(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle) -> None:
+    """Train to the last step, from the newest checkpoint that is whole."""
+    from raytrain.training import checkpoint, ray_train
+
+    spec = work.job.spec
+    work.phase("Training", "training")
+    newest = checkpoint.newest(work.store, work.layout)
+    if newest is not None and newest.step >= spec.training.steps:
+        return
+
+    def on_progress(progress: TrainProgress) -> None:
+        ...
+
+    result = ray_train.train(
+        work.job,
+        store=work.store,
+        shard_set=shards,
+        model_folder=model.folder,
+        attempt=work.attempt,
+        on_progress=on_progress,
+        stop=work.interrupts.asked.is_set,
+    )
+    if result.interrupted:
+        raise KeyboardInterrupt
+
+
+def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
+    """The chosen checkpoint as a plain Hugging Face folder, tokenizer included."""
+    from raytrain.evaluation.scores import read_headlines
+    from raytrain.evaluation.selection import choose
+    from raytrain.model.export import export as export_model
+    from raytrain.model.load import load, load_state
+    from raytrain.training import checkpoint
+
+    work.phase("ScoringAfter", "exporting the model")
+    if read_manifest(work.store, work.layout.model) is not None:
+        return
+    ...
+
+
+def report(work: Workspace) -> None:
+    """The report, from nothing but what the run left in storage."""
+    from raytrain.evaluation import report as reporting
+
+    work.phase("Reporting", "writing the report")
+    work.events.flush()
+    work.progress.flush()
+    reporting.write(work.store, work.layout)
+
+
+def outcome(store: Store, layout: RunLayout, *, done_before: bool = False) -> RunOutcome:
+    """What a finished run came to, read from its report."""
+    from raytrain.evaluation.report.model import ReportData
+
+    data = ReportData.model_validate_json(store.get(f"{layout.report}/report.json"))
+    headlines = [
+        Headline(
+            task.name,
+            task.probe,
+            task.headline.label,
+            task.headline.before.value,
+            task.headline.after.value,
+            task.difference.low,
+            task.difference.high,
+        )
+        for task in data.tasks
+        if task.headline.before and task.headline.after and task.difference
+        and task.difference.low is not None and task.difference.high is not None
+    ]
+    return RunOutcome(layout.name, store.uri, f"{store.uri}/{layout.report}/index.html", tuple(headlines), done_before)
