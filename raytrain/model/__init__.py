@@ -1,0 +1,10 @@
+"""Models: from a URI to a local folder, loading without the tied-embedding traps, export as a plain folder.
+
+Importing this package imports neither torch nor transformers.
+"""
+
+from raytrain.model.exporting import export
+from raytrain.model.loading import load
+from raytrain.model.source import check_folder, digest, resolve
+
+__all__ = ["check_folder", "digest", "export", "load", "resolve"]

@@ -1,0 +1,173 @@
+"""From the model that a document names to a local folder that transformers can read."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import StorageError, TrainingError, UsageError
+from data_prep.storage import Store, open_store
+from data_prep.storage.commit import fetch, read_manifest
+from data_prep.storage.store import sha256_of_file
+from raytrain.spec.layout import RunLayout
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_FILES = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+)
+
+
+def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) -> Path:
+    """Local folder of the model `uri`, checked by `check_folder`.
+
+    `uri` is a folder (relative to `base_folder`), `run://NAME` (the model that this run left in `store`),
+    `s3://bucket/prefix` or `file:///folder`, or else a hub id. What has to be fetched goes under `cache` and is reused
+    there. Raises TrainingError where there is no such model, StorageError where its store does not answer.
+    """
+    if uri.startswith("run://"):
+        return check_folder(_of_run(uri, store, cache), uri)
+    if uri.startswith("s3://"):
+        return check_folder(_of_bucket(uri, cache), uri)
+    local = Path(uri.removeprefix("file://")).expanduser()
+    folder = local if local.is_absolute() else base_folder / local
+    if folder.is_dir():
+        return check_folder(folder.resolve(), uri)
+    if folder.exists():
+        raise TrainingError(f"model {uri}: {folder} is a file, not a folder", hint="name the folder with config.json")
+    name = uri.removeprefix("hf://")
+    if uri.startswith((".", "/", "~", "file:")) or not _HUB_ID.fullmatch(name):
+        raise TrainingError(
+            f"model {uri}: there is no folder {folder}", hint="give a folder with config.json, or a hub id"
+        )
+    return check_folder(_of_hub(name, folder, cache), uri)
+
+
+def check_folder(folder: Path, name: str) -> Path:
+    """`folder` again, if it looks like a T5 in safetensors with its tokenizer; else TrainingError that says what lacks.
+
+    Weights are not read here (`load` does). Pickled weights are refused: reading them can run code.
+    """
+    config = read_config(folder, name)
+    if config.get("model_type") != "t5":
+        raise TrainingError(
+            f"model {name}: model_type is {config.get('model_type')!r} in {folder / 'config.json'}, not t5",
+            hint="T5, T5 v1.1 and FLAN-T5 can be tuned",
+        )
+    if not any((folder / weights).is_file() for weights in WEIGHTS):
+        pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
+        hint = "convert it with save_pretrained" if pickled else "save the model into it with save_pretrained"
+        also = f" ({', '.join(pickled)} is a pickle, which is not read)" if pickled else ""
+        raise TrainingError(f"model {name}: no {WEIGHTS[0]} in {folder}{also}", hint=hint)
+    if not (folder / "tokenizer.json").is_file():
+        raise TrainingError(
+            f"model {name}: no tokenizer.json in {folder}",
+            hint="AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it",
+        )
+    return folder
+
+
+def read_config(folder: Path, name: str) -> dict[str, Any]:
+    """The model's config.json; TrainingError if it is missing or no JSON object."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(
+            f"model {name}: no config.json in {folder}", hint="is that the folder of a model?"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"model {name}: {path} cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise TrainingError(f"model {name}: {path} is not a JSON object")
+    return config
+
+
+def digest(folder: Path) -> str:
+    """sha256 over names and contents of config, weights and tokenizer.json: which model this is."""
+    summary = hashlib.sha256()
+    for path in sorted([folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]):
+        if path.is_file():
+            summary.update(f"{path.name}\0{sha256_of_file(path)}\n".encode())
+    return summary.hexdigest()
+
+
+def _of_run(uri: str, store: Store | None, cache: Path) -> Path:
+    name = uri.removeprefix("run://").strip("/")
+    if store is None:
+        raise UsageError(f"model {uri}: no storage is known in which that run could be", hint="give --storage")
+    manifest = read_manifest(store, RunLayout(name).model)
+    if manifest is None:
+        raise TrainingError(
+            f"model {uri}: {store.uri} has no finished model of a run named {name}",
+            hint="let that run finish first, or name another storage",
+        )
+    return fetch(store, manifest, cache / "run" / f"{name}-{_short(repr(manifest.files))}")
+
+
+def _of_bucket(uri: str, cache: Path) -> Path:
+    """Objects directly under the prefix; each is fetched again when its etag has changed."""
+    store = open_store(uri)
+    found = [stat for stat in store.list("") if "/" not in stat.key]
+    if not any(stat.key == "config.json" for stat in found):
+        raise TrainingError(f"model {uri}: no config.json under it", hint="name the folder that holds config.json")
+    wanted = [stat for stat in found if stat.key.endswith((".json", ".safetensors", ".model"))]
+    folder = cache / "s3" / _short(uri + repr([(stat.key, stat.etag) for stat in wanted]))
+    folder.mkdir(parents=True, exist_ok=True)
+    for stat in wanted:
+        target = folder / stat.key
+        if not target.is_file() or target.stat().st_size != stat.bytes:
+            _room(folder, stat.bytes)
+            store.download(stat.key, target)
+    return folder
+
+
+def _of_hub(name: str, folder: Path, cache: Path) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), cache_dir=cache / "hub"))
+    except GatedRepoError:
+        raise TrainingError(
+            f"model {name}: the hub gives it only to those who were admitted", hint="set HF_TOKEN"
+        ) from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise TrainingError(
+            f"model {name}: there is no such model on the hub, and no folder {folder}",
+            hint="check the name; a private model needs HF_TOKEN",
+        ) from None
+    except LocalEntryNotFoundError:
+        raise TrainingError(
+            f"model {name}: the hub cannot be reached, it is not in {cache / 'hub'}, and there is no folder {folder}",
+            hint="name a local folder or an s3:// folder with the model's files",
+        ) from None
+    except (HfHubHTTPError, OSError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"model {name}: cannot be fetched from the hub: {first}") from None
+
+
+def _room(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise StorageError(f"{folder}: {size:,} bytes are needed for the model and {free:,} are free")
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

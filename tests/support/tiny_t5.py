@@ -1,0 +1,82 @@
+"""Small random T5s of both kinds, and a tokenizer with T5's conventions, made on the spot."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import T5Config, T5ForConditionalGeneration
+
+VOCABULARY = 96
+
+
+def tiny_model(
+    *, tied=False, feed_forward="gated-gelu", seed=0, dropout=0.0, vocabulary=VOCABULARY, width=32, layers=2
+) -> T5ForConditionalGeneration:
+    """A T5 that transformers' own code made: v1.0 style when tied, FLAN style otherwise."""
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=vocabulary,
+        d_model=width,
+        d_kv=8,
+        d_ff=2 * width,
+        num_layers=layers,
+        num_decoder_layers=layers,
+        num_heads=4,
+        feed_forward_proj=feed_forward,
+        dropout_rate=dropout,
+        tie_word_embeddings=tied,
+        decoder_start_token_id=0,
+    )
+    model = T5ForConditionalGeneration(config)
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
+        model.all_tied_weights_keys.pop("lm_head.weight")
+    return model.eval()
+
+
+def tiny_tokenizer(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
+    """tokenizer.json (Unigram, pad 0, eos 1, unk 2) and tokenizer_config.json in `folder`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *letters, *("▁" + c for c in letters)]
+    pieces += [a + b for a in "aeiou" for b in letters][: vocabulary - len(pieces)]
+    tokenizer = Tokenizer(models.Unigram([(p, -float(i)) for i, p in enumerate(pieces)], unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "pad_token": "<pad>",
+                "eos_token": "</s>",
+                "unk_token": "<unk>",
+                "model_max_length": 512,
+            }
+        )
+    )
+    return folder
+
+
+def save_tiny(folder: Path, **options) -> Path:
+    """A folder as the hub gives it: model by `save_pretrained` with the flag as v1.0/v1.1 checkpoints have it."""
+    model = tiny_model(**options)
+    model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = bool(options.get("tied"))
+    config.pop("scale_decoder_outputs", None)  # the hub's files are older than that key
+    (folder / "config.json").write_text(json.dumps(config))
+    return tiny_tokenizer(folder)
+
+
+def logits(model, seed=1):
+    """Logits of a fixed small batch."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, 90, (2, 11), generator=generator)
+    labels = torch.randint(3, 90, (2, 7), generator=generator)
+    with torch.no_grad():
+        return model(input_ids=ids, labels=labels).logits
