@@ -21,7 +21,7 @@ from raytrain.spec.layout import RunLayout, stage_of_step
 HOSTILE = {
     "script": "<script>window.pwned = 1</script>",
     "style": "</style><style>body{display:none}</style>",
-    "attribute": "\" onmouseover=\"window.pwned=1\" x=\"",
+    "attribute": '" onmouseover="window.pwned=1" x="',
     "link": "[click](javascript:alert(1)) <a href='javascript:alert(1)'>here</a>",
     "control": "bell \x07 null \x00 escape \x1b[31m red",
     "override": "user\u202ecod.exe and \u2066isolate",
@@ -81,7 +81,11 @@ def example(task: str, draw: random.Random) -> tuple[str, str]:
         company = draw.choice(["Aurora Bank", "Nordic Foods", "Delta Mills"])
         return f"{a} Kowalski works for {company} in {city}.", f"PER: {a} Kowalski | ORG: {company} | LOC: {city}"
     if task == "code":
-        verb, noun, n = draw.choice(["sum", "build", "count"]), draw.choice(["Limit", "Rate", "Total"]), draw.randint(2, 9)
+        verb, noun, n = (
+            draw.choice(["sum", "build", "count"]),
+            draw.choice(["Limit", "Rate", "Total"]),
+            draw.randint(2, 9),
+        )
         java = f"static int {verb}{noun}(int n) {{\n    return n * {n};\n}}"
         return java, f"def {verb}_{noun.lower()}(n):\n    return n * {n}"
     if task == "questions":
@@ -253,7 +257,8 @@ class RunFolder:
 
         def line(attempt, step):
             by_task = {
-                name: floor[name] + 2.2 * math.exp(-6 * step / self.steps) + abs(draw.gauss(0, 0.06)) for name in trained
+                name: floor[name] + 2.2 * math.exp(-6 * step / self.steps) + abs(draw.gauss(0, 0.06))
+                for name in trained
             }
             return {
                 "attempt": attempt,
@@ -310,7 +315,9 @@ class RunFolder:
                 "tokens": step * 1000,
                 "examples": step * 18,
             }
-            commit(self.store, self.layout.checkpoint(step, attempt), {"model.safetensors": b"weights"}, body, guard=None)
+            commit(
+                self.store, self.layout.checkpoint(step, attempt), {"model.safetensors": b"weights"}, body, guard=None
+            )
         progress = {"run": self.name, "attempt": 2, "phase": "Complete", "step": self.steps, "steps": self.steps}
         self.store.put(self.layout.progress, json.dumps(progress).encode())
 

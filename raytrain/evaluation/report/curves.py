@@ -1,5 +1,6 @@
 """Metric segments to curves: attempts joined, redone steps dropped, many steps folded into few points."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ def task_loss(lines: Sequence[Mapping[str, Any]], task: str) -> list[LossPoint]:
 
 def _fold(points: list[tuple[int, float, float]]) -> list[LossPoint]:
     """At most POINTS points; each is the token-weighted mean of a stretch, at the last step of it."""
+    points = [p for p in points if math.isfinite(p[1])]
     if not points:
         return []
     size = -(-len(points) // POINTS)

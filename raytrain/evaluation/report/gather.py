@@ -128,9 +128,7 @@ def _task(name: str, run: StoredRun, lines: Sequence[Mapping[str, Any]], documen
         rows=card.rows if known and card else 0,
         scored=card.scored if known and card else 0,
         difference=diff,
-        sentence=words.task_sentence(
-            headline, diff, probe=probe, scored_before=before is not None, scored_after=after is not None
-        ),
+        sentence=words.task_sentence(headline, diff, probe=probe),
         baselines=baselines,
         below_baseline=_below(headline, baselines),
         metrics=metrics,

@@ -127,14 +127,15 @@ def probe_fate(task: Task) -> Literal["kept", "improved", "partly", "mostly", "u
         return "kept"
     if d.verdict == "better":
         return "improved"
-    return "mostly" if _lost_share(task) >= MOSTLY else "partly"
+    return "mostly" if _lost_share(task.headline, d) >= MOSTLY else "partly"
 
 
-def _lost_share(task: Task) -> float:
-    before = task.headline.before
-    if task.difference is None or before is None or task.headline.better == "lower" or before.value <= 0:
+def _lost_share(headline: Metric, difference: Difference) -> float:
+    """Which part of the score before is gone; 0 where that cannot be said (error measures, nothing to lose)."""
+    before = headline.before
+    if before is None or headline.better == "lower" or before.value <= 0:
         return 0.0
-    return -task.difference.gain / before.value
+    return -difference.gain / before.value
 
 
 FATE_LABELS = {
@@ -154,36 +155,37 @@ def verdict_label(task: Task) -> str:
     return VERDICT_LABELS[task.difference.verdict if task.difference else "unknown"]
 
 
-def task_sentence(
-    headline: Metric, difference: Difference | None, *, probe: bool, scored_after: bool, scored_before: bool
-) -> str:
+def task_sentence(headline: Metric, difference: Difference | None, *, probe: bool) -> str:
     """What happened to a task, in one or two sentences."""
     scale, label = headline.scale, headline.label
     before = number(headline.before.value if headline.before else None, scale)
     after = number(headline.after.value if headline.after else None, scale)
-    if not scored_before and not scored_after:
+    if difference is None:
+        if headline.before and not headline.after:
+            return f"Before training: {label} {before}. Not scored after training yet."
+        if headline.after:
+            return f"After training: {label} {after}. There is no score before training to compare with."
         return "Not scored yet."
-    if not scored_after:
-        return f"Before training: {label} {before}. Not scored after training yet."
-    if not scored_before or difference is None:
-        return f"After training: {label} {after}. There is no score before training to compare with."
     span = interval(difference.low, difference.high, scale, sign=True)
     by = f"{number(difference.value, scale, sign=True)}" + (f", 95 % interval {span}" if span else "")
     moved = f"{label} went from {before} to {after} ({by})"
     if difference.verdict == "noise":
-        if probe and difference.low is not None and difference.high is not None:
-            most = max(0.0, -difference.low if headline.better == "higher" else difference.high)
-            if most == 0 and scale == "percent" and difference.rows:
-                most = min(1.0, 3 / difference.rows)  # the rule of three: nothing seen in n rows, up to 3/n possible
-            return f"No loss can be shown: {moved}. If anything was lost, it is hardly more than {number(most, scale)}."
-        return f"{moved}. The interval holds zero: with so few rows this could be chance."
+        return _noise_sentence(moved, headline, difference, probe=probe)
     if difference.verdict == "unknown":
         return f"{moved}. Whether that is more than chance is not known."
-    if probe and difference.verdict == "worse":
-        lost = -difference.gain / headline.before.value if headline.before and headline.before.value > 0 else 0.0
-        tail = f": {lost:.0%} of the score is gone" if headline.better == "higher" and lost > 0 else ""
-        return f"{moved}{tail.replace('%', ' %')}. This is more than chance."
-    return f"{moved}. This is more than chance."
+    lost = _lost_share(headline, difference)
+    gone = f": {100 * lost:.0f} % of the score is gone" if probe and lost > 0 else ""
+    return f"{moved}{gone}. This is more than chance."
+
+
+def _noise_sentence(moved: str, headline: Metric, difference: Difference, *, probe: bool) -> str:
+    if not probe or difference.low is None or difference.high is None:
+        return f"{moved}. The interval holds zero: with so few rows this could be chance."
+    most = max(0.0, -difference.low if headline.better == "higher" else difference.high)
+    if most == 0 and headline.scale == "percent" and difference.rows:
+        most = min(1.0, 3 / difference.rows)  # the rule of three: nothing seen in n rows, up to 3/n possible
+    limit = number(most, headline.scale)
+    return f"No loss can be shown: {moved}. If anything was lost, it is hardly more than {limit}."
 
 
 def forgetting_sentence(forgetting: Forgetting, headline: Metric) -> str:
@@ -267,7 +269,9 @@ def _what(model: str, trained: Sequence[Task], training: Training) -> str:
             how += f" on {compact(tokens)} tokens of text"
     names = listing([t.name for t in trained])
     mixed = f"a mixture of {len(trained)} tasks ({names})" if len(trained) > 1 else f"one task ({names})"
-    return f"{how}: {mixed}. It answered the same test rows before and after; they are kept apart from the training rows."
+    return (
+        f"{how}: {mixed}. It answered the same test rows before and after; they are kept apart from the training rows."
+    )
 
 
 def _gains(trained: Sequence[Task]) -> list[str]:

@@ -1,0 +1,56 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const theme = document.getElementById("theme");
+  let chosen = null;
+  try { chosen = localStorage.getItem("raytrain-theme"); } catch { /* storage is off: the choice lasts for this page */ }
+  if (chosen === "dark" || chosen === "light") root.dataset.theme = chosen;
+  if (theme) {
+    theme.hidden = false;
+    theme.addEventListener("click", () => {
+      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+      root.dataset.theme = dark ? "light" : "dark";
+      try { localStorage.setItem("raytrain-theme", root.dataset.theme); } catch { /* as above */ }
+    });
+  }
+
+  const browser = document.getElementById("browser");
+  if (!browser) return;
+  const samples = [...browser.querySelectorAll(".sample")];
+  const task = document.getElementById("f-task");
+  const count = document.getElementById("count");
+  const none = document.getElementById("none");
+  let shown = [];
+  let at = 0;
+
+  const show = () => {
+    samples.forEach((s) => { s.hidden = true; });
+    none.hidden = shown.length > 0;
+    if (shown.length) shown[at].hidden = false;
+    count.textContent = shown.length ? `${at + 1} of ${shown.length}` : "0 of 0";
+  };
+  const filter = () => {
+    const kind = browser.querySelector("input[name=kind]:checked").value;
+    shown = samples.filter((s) => (!task.value || s.dataset.task === task.value) && (!kind || s.dataset.kind === kind));
+    at = 0;
+    show();
+  };
+  const move = (by) => {
+    if (!shown.length) return;
+    at = (at + by + shown.length) % shown.length;
+    show();
+  };
+
+  browser.classList.add("paged");
+  document.getElementById("filters").hidden = false;
+  task.addEventListener("change", filter);
+  browser.querySelectorAll("input[name=kind]").forEach((r) => r.addEventListener("change", filter));
+  document.getElementById("prev").addEventListener("click", () => move(-1));
+  document.getElementById("next").addEventListener("click", () => move(1));
+  browser.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, pre")) return;
+    if (event.key === "ArrowRight" || event.key === "j") move(1);
+    else if (event.key === "ArrowLeft" || event.key === "k") move(-1);
+  });
+  filter();
+})();
