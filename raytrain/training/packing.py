@@ -26,9 +26,9 @@ from raytrain.training.plan import Plan, mix
 
 MANY = 16
 """From this many examples a row on, the plan's order is kept."""
-FEW_BLOCK = 512
+FEW_BLOCK = 768
 """Examples of a block where rows hold few."""
-MANY_ROWS = 64
+MANY_ROWS = 40
 """Rows of a block, roughly, where they hold many: the last one is partly empty."""
 
 LARGEST_DEFAULT = 8192 + 1792
@@ -101,8 +101,8 @@ def _small(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
 class RowPlan:
     """Global rows of a plan: (plan, lengths, shape) and nothing else determine row k.
 
-    Looking up a row packs its block, and counts the blocks before it that were not counted yet (once; a third of a
-    microsecond an example). One thread at a time.
+    Looking up a row packs its block, and counts the blocks before it that were not counted yet (once; half a
+    microsecond an example in rows of many). One thread at a time.
     """
 
     def __init__(self, plan: Plan, lengths: Lengths, shape: RowShape) -> None:
@@ -110,10 +110,10 @@ class RowPlan:
         self.plan, self.lengths, self.shape = plan, lengths, shape
         examples = _examples_per_row(plan, lengths, shape)
         self._many = examples >= MANY
-        self.block = MANY_ROWS << (examples.bit_length() - 1) if self._many else FEW_BLOCK
-        self._window = min(self.block, 2 << examples.bit_length()) if self._many else self.block
+        self.block = MANY_ROWS * examples if self._many else FEW_BLOCK
+        self._window = 3 * examples // 2 + 32 if self._many else self.block
         self._starts = [0]  # first row of every block counted so far, and of the one after them
-        self._packed: OrderedDict[int, list[npt.NDArray[np.void]]] = OrderedDict()
+        self._packed: OrderedDict[int, tuple[npt.NDArray[np.void], Wide]] = OrderedDict()
 
     def rows(self, k: int, n: int) -> list[list[Placed]]:
         """The global rows k .. k+n-1."""
@@ -126,6 +126,16 @@ class RowPlan:
             out += [[Placed(*e) for e in row.tolist()] for row in rows[first : first + n - len(out)]]
         return out
 
+    def first_row(self, block: int) -> int:
+        """Number of the first row of a block, counting the blocks before it if they were not yet."""
+        while len(self._starts) <= block:
+            self._count()
+        return self._starts[block]
+
+    def forget(self) -> None:
+        """Drop the packed blocks that are remembered; how many rows they have stays known."""
+        self._packed.clear()
+
     def _block_of(self, k: int) -> tuple[int, int]:
         while self._starts[-1] <= k:
             self._count()
@@ -135,37 +145,30 @@ class RowPlan:
     def _count(self) -> None:
         """Pack the next blocks: few at first, so that the first row comes at once."""
         known = len(self._starts) - 1
-        blocks = range(known, known + max(1, min(known, _GROUP // self._window)))
-        for block, rows in zip(blocks, self._pack(blocks), strict=True):
-            self._starts.append(self._starts[-1] + len(rows))
-            self._remember(block, rows)
+        for rows in self._pack(range(known, known + max(1, min(known, _GROUP // self._window)))):
+            self._starts.append(self._starts[-1] + rows)
 
     def _rows_of(self, block: int) -> list[npt.NDArray[np.void]]:
-        if block in self._packed:
-            self._packed.move_to_end(block)
-            return self._packed[block]
-        rows = self._pack(range(block, block + 1))[0]
-        self._remember(block, rows)
-        return rows
+        if block not in self._packed:
+            self._pack(range(block, block + 1))
+        placed, row = self._packed[block]
+        order = np.argsort(row, kind="stable")
+        rows = np.split(placed[order], np.flatnonzero(np.diff(row[order])) + 1)
+        return rows if self._many else [rows[i] for i in _shuffled(len(rows), self.plan.seed, block)]
 
-    def _remember(self, block: int, rows: list[npt.NDArray[np.void]]) -> None:
-        self._packed[block] = rows
-        while len(self._packed) > _KEPT:
-            self._packed.popitem(last=False)
-
-    def _pack(self, blocks: range) -> list[list[npt.NDArray[np.void]]]:
+    def _pack(self, blocks: range) -> list[int]:
+        """Number of rows of each block; how they were packed is remembered for the latest `_KEPT`."""
         placed = self.plan.examples(blocks.start * self.block, blocks.stop * self.block)
         source, target = (side.reshape(len(blocks), self.block) for side in self.lengths.at(placed))
-        placed = placed.reshape(len(blocks), self.block)
         row = pack(source, target, self.shape, window=self._window, keep_order=self._many)
-        out = []
-        for number, of, examples in zip(blocks, row, placed, strict=True):
-            order = np.argsort(of, kind="stable")
-            rows = np.split(examples[order], np.flatnonzero(np.diff(of[order])) + 1)
-            if not self._many:
-                rows = [rows[i] for i in _shuffled(len(rows), self.plan.seed, number)]
-            out.append(rows)
-        return out
+        placed = placed.reshape(row.shape)
+        for block in blocks[-_KEPT:]:
+            at = block - blocks.start
+            self._packed[block] = placed[at].copy(), row[at].copy()
+        while len(self._packed) > _KEPT:
+            self._packed.popitem(last=False)
+        counts: list[int] = (row.max(axis=1) + 1).tolist()
+        return counts
 
 
 def pack(source: Wide, target: Wide, shape: RowShape, *, window: int, keep_order: bool) -> Wide:
@@ -194,8 +197,9 @@ def pack(source: Wide, target: Wide, shape: RowShape, *, window: int, keep_order
     following = np.full((blocks, 1), slot.shape[1])
     number = 0
     while slot.shape[1]:
-        taken = _choose(s.take(slot + base), t.take(slot + base), whole, keep_order)
-        row.put((slot + base)[taken], number)
+        index = slot + base
+        taken = _choose(s.take(index), t.take(index), whole, keep_order)
+        row.put(index[taken], number)
         slot = np.sort(np.where(taken, length, slot), axis=1)
         width = slot.shape[1]
         free = (slot == length).sum(axis=1, keepdims=True)
@@ -214,26 +218,35 @@ def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.
 
     Words are unsigned: what is larger than the free room wraps around to beyond `whole` and so is never the least.
     """
+    blocks, width = s.shape
     if keep_order:
-        taken = (np.cumsum(s, axis=1, dtype=np.uint64) <= whole) & (np.cumsum(t, axis=1, dtype=np.uint64) <= whole)
+        sum_s, sum_t = np.cumsum(s, axis=1, dtype=np.uint64), np.cumsum(t, axis=1, dtype=np.uint64)
+        count = (np.maximum(sum_s, sum_t) <= whole).sum(axis=1)
+        last = (np.arange(blocks), np.maximum(count - 1, 0))
+        used_s, used_t = sum_s[last], sum_t[last]
     else:
-        taken = np.zeros(s.shape, bool)
-        taken[:, 0] = s[:, 0] <= whole
-    free_s = (whole - (s * taken).sum(axis=1, keepdims=True)).astype(s.dtype)
-    free_t = (whole - (t * taken).sum(axis=1, keepdims=True)).astype(s.dtype)
+        count = (s[:, 0] <= whole).astype(np.int64)
+        used_s, used_t = s[:, 0].copy(), t[:, 0].copy()
+    used_s[count == 0] = used_t[count == 0] = whole  # a block that is all packed
+    taken: npt.NDArray[np.bool_] = np.arange(width) < count[:, None]
+    skip = int(count.min())
+    free_s, free_t = (whole - used_s).astype(s.dtype)[:, None], (whole - used_t).astype(s.dtype)[:, None]
     never = np.array(whole + 1, s.dtype)
-    s, t = np.where(taken, never, s), np.where(taken, never, t)
-    block = np.arange(len(s))
-    while block.size:
+    rest = slice(skip, None)
+    s, t = np.where(taken[:, rest], never, s[:, rest]), np.where(taken[:, rest], never, t[:, rest])
+    block = np.arange(blocks)
+    begin = block * (width - skip)
+    while block.size and skip < width:
         left = np.maximum(free_s - s, free_t - t)
         best = left.argmin(axis=1)
-        at = np.arange(block.size) * s.shape[1] + best
+        at = begin + best
         fits = left.take(at) <= whole
         if not fits.all():  # nothing fits into these rows any more
             block, best = block[fits], best[fits]
             s, t, free_s, free_t = s[fits], t[fits], free_s[fits], free_t[fits]
-            at = np.arange(block.size) * s.shape[1] + best
-        taken[block, best] = True
+            begin = begin[: block.size]
+            at = begin + best
+        taken[block, best + skip] = True
         free_s -= s.take(at)[:, None]
         free_t -= t.take(at)[:, None]
         s.put(at, never)

@@ -1,0 +1,142 @@
+"""How long the plan of a large mixture takes, what it needs, how full its rows are.
+
+    python -m benchmarks.plan [--examples 15000000] [--tasks 1800] [--workers 1024] [--out FILE]
+
+Makes the lengths of a FLAN-scale mixture, builds the plan, counts the rows of one pass over as many examples, looks up
+single rows at random places with nothing remembered, and one step of one of many workers. Prints figures as JSON.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from raytrain.spec.document import RowShape
+from raytrain.training.packing import Lengths, RowPlan
+from raytrain.training.plan import Plan, TaskStream
+
+# examples, source mean and sigma, target mean and sigma of: summarization, rating, named entities, code translation
+FOUR = [
+    (27_192, 190, 0.654, 30, 0.55),
+    (20_000, 120, 0.6, 2, 0.0),
+    (14_041, 30, 0.45, 20, 0.5),
+    (10_300, 60, 0.6, 60, 0.6),
+]
+
+
+def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, least: int, most: int) -> np.ndarray:
+    """Log-normal lengths, cut to least .. most."""
+    lengths = np.exp(rng.normal(math.log(mean) - sigma**2 / 2, sigma, count))
+    return np.clip(np.rint(lengths), least, most).astype(np.uint16)
+
+
+def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: RowShape, seed: int = 17) -> RowPlan:
+    rng = np.random.default_rng(1234)
+    tasks = [
+        ([drawn(rng, n, s, s_sigma, 4, 512)], [drawn(rng, n, t, t_sigma, 2, 128)])
+        for n, s, s_sigma, t, t_sigma in kinds
+    ]
+    total = sum(kind[0] for kind in kinds)
+    streams = [TaskStream(f"task-{i}", kind[0], 1, kind[0] / total) for i, kind in enumerate(kinds)]
+    return RowPlan(Plan(streams, seed), Lengths.of(tasks), shape)
+
+
+def tasks_of(examples: int, tasks: int) -> list[tuple[int, float, float, float, float]]:
+    """Tasks of very different sizes and lengths that hold `examples` together, none more than 30,000."""
+    rng = np.random.default_rng(7)
+    sizes = np.exp(rng.normal(8, 1.8, tasks))
+    low, high = 1e-3, 1e5
+    for _ in range(60):  # the factor that makes the capped sizes sum to what is asked
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if np.clip(sizes * middle, 20, 30_000).sum() < examples else (low, middle)
+    counts = np.clip(sizes * low, 20, 30_000).astype(int)
+    kinds = [FOUR[i] for i in rng.integers(0, len(FOUR), tasks)]
+    return [(int(n), *kind[1:]) for n, kind in zip(counts, kinds, strict=True)]
+
+
+def milliseconds(action: object, places: list[int], plan: RowPlan) -> list[float]:
+    out = []
+    for k in places:
+        plan.forget()
+        began = time.perf_counter()
+        action(k)  # type: ignore[operator]
+        out.append(1e3 * (time.perf_counter() - began))
+    return out
+
+
+def fill(shape: RowShape, examples: int = 60_000) -> float:
+    plan = row_plan(FOUR, shape)
+    blocks = max(1, examples // plan.block)
+    rows = plan.first_row(blocks)
+    source, target = plan.lengths.at(plan.plan.examples(0, blocks * plan.block))
+    return float((source.sum() + target.sum()) / (rows * (shape.source + shape.target)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--examples", type=int, default=15_000_000)
+    parser.add_argument("--tasks", type=int, default=1_800)
+    parser.add_argument("--workers", type=int, default=1_024)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+
+    shape = RowShape(source=8192, target=1792)
+    kinds = tasks_of(options.examples, options.tasks)
+    total = sum(kind[0] for kind in kinds)
+    shares = [kind[0] / total for kind in kinds]
+    began = time.perf_counter()
+    Plan(
+        [TaskStream(f"task-{i}", kind[0], 1, share) for i, (kind, share) in enumerate(zip(kinds, shares, strict=True))],
+        17,
+    )
+    order_seconds = time.perf_counter() - began
+    plan = row_plan(kinds, shape)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    blocks = -(-total // plan.block)
+    rows = plan.first_row(blocks)
+    index_seconds = time.perf_counter() - began
+
+    places = np.random.default_rng(3).integers(0, rows, 50).tolist()
+    lookups = milliseconds(lambda k: plan.rows(k, 1), places, plan)
+    per_step = 8 * options.workers
+    shares_of_steps = milliseconds(
+        lambda k: [plan.rows(i, 1) for i in range(k, k + per_step, options.workers)], places[:10], plan
+    )
+    figures = {
+        "examples": total,
+        "tasks": len(kinds),
+        "workers": options.workers,
+        "rows": rows,
+        "plan_seconds_15m": order_seconds + index_seconds,
+        "order_of_tasks_seconds": order_seconds,
+        "count_rows_seconds": index_seconds,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib_before_counting": before / 1024,
+        "row_lookup_ms": {"median": statistics.median(lookups), "max": max(lookups)},
+        "one_workers_step_ms": {"median": statistics.median(shares_of_steps), "max": max(shares_of_steps)},
+        "fill_8192_1792": fill(shape),
+        "fill_1365_299": fill(RowShape(source=1365, target=299)),
+        "fill_512_128": fill(RowShape(source=512, target=128), 20_000),
+    }
+    machine = {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    text = json.dumps({"machine": machine, "ratios": {}, "figures": figures}, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
