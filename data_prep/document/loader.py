@@ -181,8 +181,8 @@ def _bad_key(location: Location, model: type[BaseModel]) -> str:
     return _not_one_of(str(location[-1]), allowed)
 
 
-def _not_one_of(value: str, allowed: Sequence[str]) -> str:
-    meant = suggest(value, allowed)
+def _not_one_of(value: Any, allowed: Sequence[str]) -> str:
+    meant = suggest(value, allowed) if isinstance(value, str) else None
     tail = f", did you mean {meant}?" if meant else ""
     one_of = f"must be {allowed[0]}" if len(allowed) == 1 else f"must be one of {', '.join(allowed)}"
     return f"{one_of}; got {_show(value)}{tail}"
@@ -191,10 +191,8 @@ def _not_one_of(value: str, allowed: Sequence[str]) -> str:
 def _wrong_value(kind: str, context: Mapping[str, Any], value: Any, annotation: Any, detail: ErrorDetails) -> str:
     unit = "character" if kind.startswith("string") else "entry"
     match kind:
-        case "literal_error" if isinstance(value, str):
-            return _not_one_of(value, allowed_values(annotation))
         case "literal_error":
-            words = f"must be one of {', '.join(allowed_values(annotation))}"
+            return _not_one_of(value, allowed_values(annotation))
         case "string_pattern_mismatch":
             pattern = str(context.get("pattern"))
             words = f"must be {PATTERNS_IN_WORDS.get(pattern, f'text that matches {pattern}')}"
@@ -270,7 +268,8 @@ def _show(value: Any) -> str:
 def _line(name: str, problem: Problem) -> str:
     where = f"{name}:{problem.position.line}:{problem.position.column}" if problem.position else name
     path = format_path(problem.path)
-    return f"{where}: {path}: {problem.text}" if path else f"{where}: {problem.text}"
+    line = f"{where}: {path}: {problem.text}" if path else f"{where}: {problem.text}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _neighbours(file: Path) -> list[str]:

@@ -187,6 +187,7 @@ def _syntax(error: MarkedYAMLError) -> str:
     if problem.startswith("found undefined alias"):
         return f"not valid YAML: {problem.replace('found undefined alias', 'no anchor has the name')}"
     if "cannot start any token" in problem:
-        return f"not valid YAML: {problem.replace('found ', 'the ')}; does the text need quotes?"
+        words = problem.replace("found ", "the ").replace(" that cannot", " cannot")
+        return f"not valid YAML: {words}; does the text need quotes?"
     context = f" ({error.context})" if error.context else ""
     return f"not valid YAML: {problem}{context}"

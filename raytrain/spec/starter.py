@@ -1,5 +1,9 @@
 """The commented document that `raytrain init` writes."""
 
+from pathlib import Path
+
+from data_prep.errors import UsageError
+
 STARTER = """\
 # A FineTuneJob: one document from raw rows to a before/after report.
 #   raytrain check job.yaml              is it right, and what would it do? nothing is changed
@@ -62,3 +66,14 @@ spec:
     training: {workers: 1, cpus: 1} # more workers change the speed, not the result
     evaluation: {actors: 1, cpus: 1}
 """
+
+
+def write_starter(path: Path, *, force: bool = False) -> None:
+    """Write the starter document; UsageError if something is there (unless `force`) or it cannot be written."""
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(STARTER)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already", hint="give another path, or --force to replace it") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,246 @@
+"""The verbs. Each command reads its arguments, calls one function elsewhere, and prints what came back.
+
+Heavy modules are imported inside the commands: `raytrain --help` answers at once.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raytrain import __version__
+from raytrain.cli import complete, render
+from raytrain.cli.output import Format, emit, say, tell
+
+app = typer.Typer(
+    name="raytrain",
+    help="Multitask fine-tuning of FLAN-T5 from one document: prepare, score before, train, score after, report.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data = typer.Typer(
+    name="data", help="Look at the data of a document or of a run.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data)
+
+Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document, e.g. job.yaml.", show_default=False)]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run: its name, its URI (.../runs/NAME), or its document.",
+        autocompletion=complete.runs,
+        show_default=False,
+    ),
+]
+StorageFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URI",
+        help="Folder or s3://bucket/prefix; else the document's, RAYTRAIN_STORAGE, ./raytrain-storage.",
+        show_default=False,
+    ),
+]
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the answer.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(__version__)
+        raise typer.Exit
+
+
+@app.callback(epilog="Exit codes: 0 ok, 1 bug, 2 usage, 3 data, 4 storage, 5 cluster, 6 training, 130 interrupted.")
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere in the command.")
+    ] = False,
+) -> None:
+    """Options of every command; `--debug` is taken out of the arguments before typer sees them."""
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Where to write it.")] = Path("job.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a commented starter document."""
+    from raytrain.spec.starter import write_starter
+
+    write_starter(path, force=force)
+    tell(f"wrote {path}; next: fill in your tasks, then `raytrain check {path}`")
+
+
+@app.command()
+def check(document: Document, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+    """Is a document right, and what would it do?
+
+    Nothing is written or started. What cannot be known without the network is called unknown.
+    """
+    from raytrain import check as checking
+    from raytrain.spec.load import load_job
+
+    loaded = load_job(document)
+    report = checking.check(loaded.job, storage=storage, base_folder=loaded.base_folder)
+    emit(report, render.check(report), output)
+
+
+@app.command()
+def explain(
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FIELD",
+            help="Dotted path, e.g. training.optimizer; without it all fields.",
+            autocompletion=complete.fields,
+            show_default=False,
+        ),
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the document.")] = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """What a field of the document means, takes and defaults to."""
+    from raytrain.spec import explain as explaining
+
+    if schema:
+        from raytrain.spec.schema import schema_text
+
+        say(schema_text().rstrip())
+    elif path is None:
+        emit([explaining.describe(f) for f in explaining.all_fields()], explaining.tree(), output)
+    else:
+        field = explaining.find(path)
+        emit(explaining.describe(field), explaining.in_words(field), output)
+
+
+@app.command()
+def run(
+    document: Document,
+    storage: StorageFlag = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever an earlier attempt left.")] = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """Do the job here.
+
+    The same command again resumes it, or says that it is done. Ctrl-C leaves it resumable, twice stops it now.
+    """
+    from raytrain import pipeline
+    from raytrain.spec.load import load_job
+    from raytrain.telemetry.console import Console
+
+    loaded = load_job(document)
+    with Console() as console:
+        outcome = pipeline.run(
+            loaded.job, storage=storage, base_folder=loaded.base_folder, fresh=fresh, console=console
+        )
+    emit(outcome, render.outcome(outcome), output)
+
+
+@app.command()
+def predict(
+    run: Run,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT...", help="What to ask; without it standard input is one text.", show_default=False
+        ),
+    ] = None,
+    *,
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task", metavar="NAME", help="The task to ask.", autocompletion=complete.tasks, show_default=False
+        ),
+    ],
+    before: Annotated[bool, typer.Option("--before", help="Ask the model as it was before.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Ask both.")] = False,
+    template: Annotated[
+        int | None, typer.Option("--template", min=0, help="Wording of the instruction, by number.", show_default=False)
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Each line of standard input is a text.")] = False,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Ask the tuned model, the one before, or both."""
+    from raytrain import ask
+
+    store, layout = _open_run(run, storage)
+    asked = ask.texts_of(texts, lines=lines)
+    answers = ask.answers(
+        asked, store=store, layout=layout, task=task, before=before, compare=compare, template=template
+    )
+    emit(answers, render.answers(answers), output)
+
+
+@app.command()
+def report(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+    """Write the report of a run anew, and print it.
+
+    It is made from what the run left in storage; the path of the page with pictures is said on standard error.
+    """
+    from raytrain.evaluation import report as reporting
+
+    store, layout = _open_run(run, storage)
+    where = str(reporting.write(store, layout))
+    if output is Format.JSON:
+        say(store.get(f"{layout.report}/report.json").decode())
+    else:
+        say(store.get(f"{layout.report}/report.md").decode().rstrip())
+        tell(f"report: {where}")
+
+
+@app.command()
+def status(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+    """How a run is doing, and what to do next."""
+    from raytrain import status as looking
+
+    store, layout = _open_run(run, storage)
+    found = looking.gather(store, layout.name)
+    emit(found.as_json(), render.status(found), output)
+
+
+@data.command("show")
+def data_show(
+    document: Document,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="This task only.", show_default=False)
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="Rows of each task.")] = 3,
+    output: Output = Format.TEXT,
+) -> None:
+    """Show rows as the model will see them.
+
+    The instruction in its wordings, and the answer; read from the sources, nothing is written.
+    """
+    from raytrain import preview
+    from raytrain.spec.load import load_job
+
+    loaded = load_job(document)
+    shown = preview.show(loaded.job, base_folder=loaded.base_folder, task=task, rows=rows)
+    emit(shown, render.preview(shown), output)
+
+
+@data.command("check")
+def data_check(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+    """Show what preparation found.
+
+    Rows, lengths, what was cut or lost, duplicates, leakage between splits.
+    """
+    from raytrain import findings
+
+    store, layout = _open_run(run, storage)
+    found = findings.of_run(store, layout)
+    emit(found, render.findings(found), output)
+
+
+def _open_run(run: str, storage: str | None) -> tuple[Any, Any]:
+    from raytrain.spec.storage import locate
+    from raytrain.status import open_run
+
+    return open_run(locate(run, storage))

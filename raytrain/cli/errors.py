@@ -1,0 +1,82 @@
+"""From what went wrong to one sentence on standard error and an exit code."""
+
+import logging
+import os
+import sys
+import traceback
+
+import typer
+
+from data_prep.errors import ExitCode, UserError
+
+BUG = "this is a bug in raytrain; run the same command with --debug to see where it comes from"
+
+
+def call(app: typer.Typer, arguments: list[str]) -> int:
+    """Run `app` and turn its outcome into an exit code; no exception leaves, unless --debug asks for its traceback.
+
+    `--debug` may stand anywhere before a `--`: people add it at the end of the command that failed.
+    """
+    own, rest = _split(arguments)
+    debug = "--debug" in own or bool(os.environ.get("RAYTRAIN_DEBUG"))
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    try:
+        code = app([a for a in own if a != "--debug"] + rest, prog_name="raytrain", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - replaces the stream until the process ends
+        return ExitCode.OK
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except typer.Abort:
+        code = ExitCode.INTERRUPTED
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        print(describe(error), file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if (message := _usage(error)) is not None:
+            print(message, file=sys.stderr)
+            return ExitCode.USAGE
+        if debug:
+            traceback.print_exc()
+        print(f"error: {type(error).__name__}: {_first_line(error)}\n  {BUG}", file=sys.stderr)
+        return ExitCode.BUG
+    code = code if isinstance(code, int) else ExitCode.OK
+    if code == ExitCode.INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    return code
+
+
+def describe(error: UserError) -> str:
+    """A user's error as it is printed: the problems of a document as compilers print theirs, else one sentence."""
+    from data_prep.document.loader import DocumentError
+
+    if isinstance(error, DocumentError) and len(error.lines) > 1:
+        text = "\n".join([*error.lines, f"error: {len(error.lines)} problems in the document; nothing was done"])
+    else:
+        text = f"error: {error.message}"
+    return text if error.hint is None else f"{text}\n  {error.hint}"
+
+
+def _usage(error: Exception) -> str | None:
+    """The complaint of typer's parser about the command line; None if `error` is something else."""
+    show = getattr(error, "format_message", None)
+    if show is None or getattr(error, "exit_code", None) != ExitCode.USAGE:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "raytrain"
+    message = str(show()).rstrip(".")
+    return f"error: {message}\n  `{command} --help` shows what it takes"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else "(no message)"
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:end], arguments[end:]

@@ -1,0 +1,156 @@
+"""How a run is doing, read from what it leaves in storage; nothing is asked of the run itself."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from data_prep.errors import UsageError
+from data_prep.storage import Store, open_store
+from raytrain.spec.layout import RunLayout, parse_checkpoint
+from raytrain.spec.storage import RunPlace
+from raytrain.telemetry.progress import FINAL, Progress, TaskScore, read_progress
+
+SILENT_AFTER = 120.0  # seconds without a word from a run that should be speaking every few
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """A run at a glance; None is what nobody knows (yet)."""
+
+    run: str
+    storage: str
+    phase: str
+    step: int
+    steps: int | None
+    share: float | None
+    """Steps done of all steps, 0..1."""
+    tokens: int
+    tokens_per_second: float | None
+    eta_seconds: float | None
+    loss: float | None
+    checkpoint_step: int | None
+    attempts: int
+    restarts: dict[str, int]
+    scores: dict[str, TaskScore]
+    message: str
+    dashboard: str | None
+    updated: str | None
+    silent_seconds: float | None
+    next_action: str
+    unreadable: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `-o json`."""
+        return asdict(self)
+
+
+def run_names(store: Store) -> list[str]:
+    """Names of the runs in a store, sorted."""
+    names = {stat.key.split("/")[1] for stat in store.list("runs/") if stat.key.count("/") >= 2}
+    return sorted(names)
+
+
+def require_run(store: Store, name: str) -> RunLayout:
+    """The layout of a run that exists; UsageError naming the nearest one if it does not."""
+    from data_prep.document.loader import suggest
+
+    layout = RunLayout(name)
+    if store.stat(layout.document) is not None or store.stat(layout.progress) is not None:
+        return layout
+    names = run_names(store)
+    meant = suggest(name, names)
+    known = f"the runs there are {', '.join(names[:20])}" if names else "there are no runs there"
+    raise UsageError(
+        f"there is no run {name} under {store.uri}" + (f", did you mean {meant}?" if meant else ""),
+        hint=f"{known}; another storage is named by --storage or RAYTRAIN_STORAGE",
+    )
+
+
+def open_run(place: RunPlace) -> tuple[Store, RunLayout]:
+    """The store and the layout of a run that exists; UsageError if it does not."""
+    storage = place.storage
+    store = open_store(storage.uri, endpoint=storage.endpoint, region=storage.region)
+    return store, require_run(store, place.name)
+
+
+def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus:
+    """Read a run's state. UsageError if there is no such run; `now` is for tests."""
+    layout = require_run(store, name)
+    unreadable: list[str] = []
+    progress = read_progress(store, layout)
+    checkpoints = [c for c in (parse_checkpoint(p) for p in _committed(store, layout)) if c]
+    checkpoint = max(checkpoints)[0] if checkpoints else None
+    silent = None if progress is None else _silence(progress.updated, now or datetime.now(UTC))
+    restarts = _restarts(store, layout, unreadable)
+    attempts = sum(1 for _ in store.list(f"{layout.attempts}/"))
+    if progress is None:
+        progress = Progress(run=name, attempt=attempts, message="has not said anything yet")
+    return RunStatus(
+        run=name,
+        storage=store.uri,
+        phase=progress.phase,
+        step=progress.step,
+        steps=progress.steps,
+        share=progress.step / progress.steps if progress.steps else None,
+        tokens=progress.tokens,
+        tokens_per_second=progress.tokens_per_second,
+        eta_seconds=None if progress.phase in FINAL else progress.eta_seconds,
+        loss=progress.loss,
+        checkpoint_step=checkpoint,
+        attempts=attempts,
+        restarts=restarts,
+        scores=progress.scores,
+        message=progress.message,
+        dashboard=None if progress.phase in FINAL else progress.dashboard,
+        updated=progress.updated or None,
+        silent_seconds=silent,
+        next_action=next_action(progress.phase, name, checkpoint, silent),
+        unreadable=unreadable,
+    )
+
+
+def next_action(phase: str, name: str, checkpoint: int | None, silent: float | None) -> str:
+    """What a person does next, in one sentence."""
+    resumes = "resumes it" if checkpoint is None else f"resumes it from step {checkpoint}"
+    if phase == "Complete":
+        return (
+            f"look at the report (`raytrain report {name}`), ask the model (`raytrain predict {name} --task TASK TEXT`)"
+        )
+    if phase in ("Failed", "Interrupted"):
+        return f"`raytrain run` with the same document {resumes}"
+    if silent is not None and silent > SILENT_AFTER:
+        return f"it has said nothing for a while; if it runs no more, `raytrain run` with the same document {resumes}"
+    return "wait; it is going on"
+
+
+def _committed(store: Store, layout: RunLayout) -> list[str]:
+    """Prefixes of the checkpoints that have a manifest, the only ones that exist."""
+    ending = "/manifest.json"
+    return [s.key.removesuffix(ending) for s in store.list(f"{layout.checkpoints}/") if s.key.endswith(ending)]
+
+
+def _restarts(store: Store, layout: RunLayout, unreadable: list[str]) -> dict[str, int]:
+    """How often something was started again, by kind of event."""
+    counted: Counter[str] = Counter()
+    for stat in store.list(f"{layout.root}/events/"):
+        for line in store.get(stat.key).decode(errors="replace").splitlines():
+            try:
+                kind = str(json.loads(line)["kind"])
+            except (ValueError, KeyError, TypeError):
+                unreadable.append(stat.key)
+                continue
+            if kind.endswith("Restarted"):
+                counted[kind] += 1
+    return dict(sorted(counted.items()))
+
+
+def _silence(updated: object, now: datetime) -> float | None:
+    try:
+        then = datetime.fromisoformat(str(updated))
+    except ValueError:
+        return None
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=UTC)
+    return max((now - then).total_seconds(), 0.0)
