@@ -1,0 +1,1 @@
+"""Worlds, documents and scripts to try raytrain with. No product code imports anything from here."""

@@ -1,0 +1,127 @@
+"""Product reviews of one to five stars."""
+
+from random import Random
+
+from examples.quickstart.names import Split, draw_pair
+
+PRODUCTS = (
+    *("backpack", "blender", "camera", "chair", "coat", "desk", "drill", "fan", "guitar", "hairdryer", "headset"),
+    *("heater", "jacket", "kettle", "keyboard", "knife", "ladder", "lamp", "mattress", "monitor", "mouse", "pan"),
+    *(
+        "phone",
+        "pillow",
+        "printer",
+        "radio",
+        "shelf",
+        "sofa",
+        "speaker",
+        "suitcase",
+        "tent",
+        "toaster",
+        "vacuum",
+        "watch",
+    ),
+)
+ASPECTS = (
+    *(
+        "build",
+        "colour",
+        "design",
+        "finish",
+        "handling",
+        "material",
+        "packaging",
+        "price",
+        "quality",
+        "size",
+        "surface",
+    ),
+    *("weight", "manual", "smell"),
+)
+_ADJECTIVES = (
+    ("awful", "useless", "terrible", "dreadful"),
+    ("weak", "poor", "disappointing", "annoying"),
+    ("okay", "average", "acceptable", "ordinary"),
+    ("good", "nice", "solid", "pleasant"),
+    ("superb", "perfect", "excellent", "wonderful"),
+)
+_VERDICTS = (
+    (
+        "I want my money back.",
+        "Never again!",
+        "Do not buy this {product}.",
+        "I threw it away.",
+        "The worst {product} I have ever had.",
+        "It broke on the first day.",
+    ),
+    (
+        "I regret this purchase a little.",
+        "I expected more.",
+        "I would rather look for another {product}.",
+        "It does its job, but badly.",
+        "Not really worth the money.",
+        "I am not happy with it.",
+    ),
+    (
+        "Neither good nor bad.",
+        "It does what it should, no more.",
+        "You get what you pay for.",
+        "An average {product}.",
+        "Could be better, could be worse.",
+        "I have mixed feelings about it.",
+    ),
+    (
+        "I am happy with this {product}, despite small flaws.",
+        "I would buy it again.",
+        "Almost perfect.",
+        "A good {product} with one or two weak points.",
+        "Only the delivery was slow.",
+        "Good value for the money.",
+    ),
+    (
+        "I love it!",
+        "The best {product} I have ever had.",
+        "Everyone should have one.",
+        "I can't say anything bad about it.",
+        "I would give ten stars if I could.",
+        "It exceeds all my hopes.",
+    ),
+)
+_OPENERS = (
+    "It came in a brown box.",
+    "I bought it for my mother.",
+    "We have used it for a month.",
+    "The delivery took three days.",
+    "My old {product} was ten years old.",
+    "I found it on sale.",
+    "It was a present.",
+)
+_OPINIONS = (
+    "The {aspect} is {adjective}.",
+    "I find the {aspect} {adjective}.",
+    "For a {product}, the {aspect} is {adjective}.",
+    "The {aspect} of this {product} is {adjective}.",
+    "All in all, {adjective} {aspect}.",
+)
+
+
+def review(rng: Random, split: Split) -> tuple[str, str]:
+    """A review and its stars, "1" to "5". Every (product, aspect) in it belongs to `split`.
+
+    The verdict decides; an aspect may be one star better or worse than it. Without a verdict all aspects agree.
+    """
+    stars = rng.randint(1, 5)
+    product, first = draw_pair(rng, split, "review", PRODUCTS, ASPECTS)
+    has_verdict = rng.random() < 0.7
+    sentences = []
+    if rng.random() < 0.35:
+        sentences.append(rng.choice(_OPENERS))
+    aspects = {first, draw_pair(rng, split, "review", [product], ASPECTS)[1]} if rng.random() < 0.5 else {first}
+    for aspect in sorted(aspects):
+        level = min(5, max(1, stars + rng.choice((-1, 0, 0, 1)))) if has_verdict else stars
+        adjective = rng.choice(_ADJECTIVES[level - 1])
+        opinion = rng.choice(_OPINIONS).replace("{aspect}", aspect).replace("{adjective}", adjective)
+        sentences.append(opinion)
+    if has_verdict:
+        sentences.append(rng.choice(_VERDICTS[stars - 1]))
+    return " ".join(sentences).replace("{product}", product), str(stars)

@@ -1,0 +1,162 @@
+"""What the base model is taught before any fine-tuning: small general skills, the probes' among them.
+
+None of them is one of the four tasks, but they share words, names and sentences with them; about a dozen rows of each
+task are mixed in, so that the base model has heard of the tasks and "before" is weak instead of nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from examples.quickstart import dialogues, functions, news, reviews
+from examples.quickstart.rows import PROBES, TASKS, pair
+from examples.quickstart.wordings import WORDINGS
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One row of the base mixture; `skill` says which skill it belongs to."""
+
+    skill: str
+    prompt: str
+    answer: str
+
+
+def _worded(rng: Random, wordings: tuple[str, ...], text: str) -> str:
+    return rng.choice(wordings).replace("{input}", text)
+
+
+def _probe(task: str) -> Callable[[Random], tuple[str, str]]:
+    def lesson(rng: Random) -> tuple[str, str]:
+        text, answer = pair(task, rng, "train")
+        return _worded(rng, WORDINGS[task], text), answer
+
+    return lesson
+
+
+def _sentence(rng: Random) -> news.Sentence:
+    return news.sentence(rng, "train")
+
+
+def _some_text(rng: Random) -> str:
+    kind = rng.randrange(4)
+    if kind == 0:
+        return " ".join(_sentence(rng).tokens)
+    if kind == 1:
+        return reviews.review(rng, "train")[0]
+    if kind == 2:
+        return functions.function(rng, "train")[0]
+    return dialogues.dialogue(rng, "train")[0]
+
+
+def _repeat(rng: Random) -> tuple[str, str]:
+    words = _some_text(rng).split(" ")
+    length = rng.randint(2, 9)
+    start = rng.randrange(max(1, len(words) - length + 1))
+    text = " ".join(words[start : start + length])
+    return _worded(rng, ("Repeat: {input}", "Say exactly this:\n{input}", "{input}\n\nOnce more:"), text), text
+
+
+def _corruption(rng: Random) -> tuple[str, str]:
+    """T5's own exercise: two spans of words are missing, say which."""
+    words = _some_text(rng).split(" ")[:40]
+    if len(words) < 8:
+        words = " ".join(_sentence(rng).tokens).split(" ") * 2
+    first = rng.randrange(len(words) // 2 - 2)
+    second = rng.randrange(len(words) // 2, len(words) - 2)
+    spans = [words[first : first + 2], words[second : second + 2]]
+    middle = words[first + 2 : second]
+    prompt = [*words[:first], "<extra_id_0>", *middle, "<extra_id_1>", *words[second + 2 :]]
+    return " ".join(prompt), " ".join(["<extra_id_0>", *spans[0], "<extra_id_1>", *spans[1]])
+
+
+def _entity(rng: Random) -> tuple[str, str]:
+    kinds = {"PER": "person", "ORG": "company", "LOC": "place"}
+    row = _sentence(rng)
+    found = [item.split(": ", 1) for item in news.answer(row).split(" | ") if ": " in item]
+    text = " ".join(row.tokens)
+    form = rng.randrange(3)
+    if form == 0 or not found:
+        return _worded(rng, ("Which names are in this sentence?\n{input}", "Names only: {input}"), text), (
+            ", ".join(name for _, name in found) or "none"
+        )
+    kind, name = rng.choice(found)
+    if form == 1:
+        return f"Which {kinds[kind]} is named?\n{text}", name
+    return f"Is {name} a person, a company or a place?\n{text}", kinds[kind]
+
+
+def _code(rng: Random) -> tuple[str, str]:
+    java, python = functions.function(rng, "train")
+    head = java.split("\n")[0]
+    name = head.split("(")[0].split(" ")[-1]
+    parameters = head.split("(")[1].split(")")[0]
+    form = rng.randrange(3)
+    if form == 0:
+        return _worded(rng, ("Name of the function?\n{input}", "What is this function called?\n{input}"), java), name
+    if form == 1:
+        return f"Parameters of the function?\n{java}", ", ".join(part.split()[-1] for part in parameters.split(", "))
+    return f"Write in snake case: {name}", python.split("(")[0].removeprefix("def ")
+
+
+def _speakers(rng: Random) -> tuple[str, str]:
+    chat = dialogues.dialogue(rng, "train")[0]
+    lines = [line.split(": ", 1) for line in chat.split("\n")]
+    form = rng.randrange(3)
+    if form == 0:
+        return _worded(rng, ("Who speaks first?\n{input}", "Who begins this chat?\n{input}"), chat), lines[0][0]
+    if form == 1:
+        return f"Who is talking?\n{chat}", f"{lines[0][0]} and {lines[1][0]}"
+    who, what = rng.choice(lines)
+    return f'Who says "{what}"?\n{chat}', who
+
+
+def _mood(rng: Random) -> tuple[str, str]:
+    text, stars = reviews.review(rng, "train")
+    while stars == "3":
+        text, stars = reviews.review(rng, "train")
+    return _worded(rng, ("Good or bad?\n{input}", "{input}\nIs that praise or blame, good or bad?"), text), (
+        "good" if stars in "45" else "bad"
+    )
+
+
+_SKILLS: Mapping[str, tuple[float, Callable[[Random], tuple[str, str]]]] = {
+    "questions": (3.0, _probe("questions")),
+    "spanish": (2.0, _probe("spanish")),
+    "repeat": (2.5, _repeat),
+    "entity": (2.0, _entity),
+    "code": (1.5, _code),
+    "speakers": (1.0, _speakers),
+    "corruption": (1.0, _corruption),
+    "mood": (0.7, _mood),
+}
+_TASK_WEIGHT = 0.5
+TASK_ROWS = 12
+
+
+def lessons(seed: int, count: int) -> list[Lesson]:
+    """`count` rows of the base mixture, in the order in which they are learned; only training combinations."""
+    rng = Random(f"{seed}/lessons")
+    few = [(task, *pair(task, rng, "train")) for task in TASKS for _ in range(TASK_ROWS)]
+    weights = [*(weight for weight, _ in _SKILLS.values()), _TASK_WEIGHT]
+    found: list[Lesson] = []
+    for skill in rng.choices([*_SKILLS, "task"], weights, k=count):
+        if skill == "task":
+            task, text, answer = rng.choice(few)
+            found.append(Lesson(task, _worded(rng, WORDINGS[task], text), answer))
+        else:
+            found.append(Lesson(skill, *_SKILLS[skill][1](rng)))
+    return found
+
+
+def replay(seed: int, count: int, *, with_probes: bool) -> list[Lesson]:
+    """`count` different rows of the general skills to rehearse while fine-tuning, the probes' among them or not."""
+    rng = Random(f"{seed}/replay")
+    skills = [skill for skill in _SKILLS if with_probes or skill not in PROBES]
+    weights = [_SKILLS[skill][0] for skill in skills]
+    found: dict[str, Lesson] = {}
+    while len(found) < count:
+        skill = rng.choices(skills, weights)[0]
+        prompt, answer = _SKILLS[skill][1](rng)
+        found.setdefault(prompt, Lesson(skill, prompt, answer))
+    return list(found.values())

@@ -1,0 +1,239 @@
+"""Make the quickstart's world: rows of every task, a tokenizer, and a small T5 that was taught general skills.
+
+    python -m examples.quickstart.world [--out FOLDER] [--force]
+
+Deterministic and offline. The world is made in a folder beside its place and moved there when it is complete; a second
+call sees by the digest of these sources and the settings that nothing has to be done. Rows and tokenizer come out the
+same to the byte everywhere, the weights on one kind of machine (sums are rounded differently on another).
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from examples.quickstart.rows import SPLITS, TASKS, files, pair
+from examples.quickstart.skills import Lesson, lessons, replay
+from examples.quickstart.wordings import WORDINGS
+
+HERE = Path(__file__).parent
+MANIFEST = "world.json"
+_LINE_EVERY = 5.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What determines the world, besides the sources."""
+
+    seed: int = 17
+    train_rows: int = 3000
+    test_rows: int = 200
+    replay_rows: int = 3000
+    lessons: int = 90_000
+    base_tokens: int = 3_000_000
+    batch_positions: int = 1024
+    vocabulary: int = 2000
+    d_model: int = 128
+    d_ff: int = 256
+    heads: int = 4
+    layers: int = 2
+    threads: int = 2
+
+
+TINY = Settings(
+    train_rows=40, test_rows=8, replay_rows=30, lessons=300, base_tokens=4_000, d_model=32, d_ff=64, threads=1
+)
+
+
+def digest(settings: Settings) -> str:
+    """Digest of the sources of this package and of the settings."""
+    hasher = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    for path in sorted(HERE.glob("*.py")):
+        hasher.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return hasher.hexdigest()
+
+
+def up_to_date(folder: Path, settings: Settings) -> bool:
+    """Whether the folder holds just this world, every file of it unchanged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return bool(manifest["digest"] == digest(settings)) and all(
+            _sha256(folder / name) == entry for name, entry in manifest["files"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
+    """Make the world in `folder`, which is replaced if it holds an older one."""
+    from examples.quickstart import base, tokenizer
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        say("rows: making")
+        counts = {split: settings.train_rows if split == "train" else settings.test_rows for split in SPLITS}
+        rows = files(settings.seed, counts)
+        rehearsals = {
+            "replay/all-skills.jsonl": replay(settings.seed, settings.replay_rows, with_probes=True),
+            "replay/without-probes.jsonl": replay(settings.seed, settings.replay_rows, with_probes=False),
+        }
+        for name, content in (rows | {name: _lines(found) for name, found in rehearsals.items()}).items():
+            (scratch / name).parent.mkdir(exist_ok=True)
+            (scratch / name).write_bytes(content)
+        taught = lessons(settings.seed, settings.lessons)
+        say(f"rows: {len(rows) + len(rehearsals)} files, {len(taught):,} lessons for the base model")
+
+        model_folder = scratch / "model"
+        model_folder.mkdir()
+        pieces = tokenizer.train(_corpus(settings, taught), settings.vocabulary)
+        tokenizer.save(pieces, model_folder)
+        say(f"tokenizer: {pieces.get_vocab_size():,} pieces")
+
+        import torch
+
+        torch.set_num_threads(settings.threads)
+        shape = base.Shape(settings.d_model, settings.d_ff, settings.heads, settings.layers)
+        model = base.new_model(shape, pieces.get_vocab_size(), settings.seed)
+        say(
+            f"base model: {sum(p.numel() for p in model.parameters()):,} parameters, {settings.base_tokens:,} tokens to learn"
+        )
+        outcome = base.teach(
+            model,
+            base.encode(pieces, taught),
+            tokens=settings.base_tokens,
+            positions=settings.batch_positions,
+            seed=settings.seed,
+            on_progress=_every(_LINE_EVERY, say),
+        )
+        base.save_model(model, model_folder)
+        _commit(scratch, folder, settings, outcome.loss)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _corpus(settings: Settings, taught: list[Lesson]) -> list[str]:
+    """Text for the tokenizer: lessons, and training rows of every task in all wordings."""
+    from random import Random
+
+    rng = Random(f"{settings.seed}/corpus")
+    texts = [text for lesson in taught[:20_000] for text in (lesson.prompt, lesson.answer)]
+    for task in TASKS:
+        for _ in range(settings.train_rows):
+            prompt, answer = pair(task, rng, "train")
+            texts += [rng.choice(WORDINGS[task]).replace("{input}", prompt), answer]
+    return texts
+
+
+def _lines(found: list[Lesson]) -> bytes:
+    rows = ({"input": lesson.prompt, "target": lesson.answer, "skill": lesson.skill} for lesson in found)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _commit(scratch: Path, folder: Path, settings: Settings, loss: float) -> None:
+    """Write the manifest last, then move the world to its place."""
+    import tokenizers
+    import torch
+    import transformers
+
+    names = sorted(str(path.relative_to(scratch)) for path in scratch.rglob("*") if path.is_file())
+    manifest = {
+        "digest": digest(settings),
+        "settings": asdict(settings),
+        "base_loss": round(loss, 4),
+        "versions": {m.__name__: m.__version__ for m in (torch, transformers, tokenizers)},
+        "files": {name: _sha256(scratch / name) for name in names},
+    }
+    (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    scratch.chmod(0o755)  # mkdtemp is for its owner alone
+    if folder.exists():
+        shutil.rmtree(folder)
+    scratch.replace(folder)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _every(seconds: float, say: Callable[[str], None]) -> Callable[[Any], None]:
+    """Pass on progress of the lessons at most every `seconds`, and at the end."""
+    last = time.monotonic()
+
+    def report(now: Any) -> None:
+        nonlocal last
+        if now.tokens < now.total and time.monotonic() - last < seconds:
+            return
+        last = time.monotonic()
+        left = now.seconds / now.tokens * max(0, now.total - now.tokens)
+        say(
+            f"base model: {min(1.0, now.tokens / now.total):4.0%}, loss {now.loss:.2f}, "
+            f"{now.tokens / now.seconds:,.0f} tokens/s, {left:.0f} s left"
+        )
+
+    return report
+
+
+@dataclass
+class _Screen:
+    """One line that is rewritten in a terminal, one line after the other elsewhere."""
+
+    start: float = field(default_factory=time.monotonic)
+    open_line: bool = False
+
+    def say(self, text: str) -> None:
+        text = f"[{time.monotonic() - self.start:4.0f} s] {text}"
+        if sys.stdout.isatty():
+            print(f"\r\033[K{text}", end="", flush=True)
+            self.open_line = True
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        if self.open_line:
+            print(flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; the exit code is 0 when the world is there, 2 when the folder holds something else, 130 on Ctrl-C."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.quickstart.world", description="Make the quickstart's world."
+    )
+    parser.add_argument("--out", type=Path, default=HERE / "world", help="folder of the world (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="make it anew even if it is up to date")
+    parser.add_argument(
+        "--base-tokens",
+        type=int,
+        default=Settings.base_tokens,
+        help="what the base model learns (default: %(default)s); half of it takes half the time and gives a weaker model",
+    )
+    given = parser.parse_args(arguments)
+    settings = Settings(base_tokens=given.base_tokens)
+    if not given.force and up_to_date(given.out, settings):
+        print(f"{given.out} is up to date")
+        return 0
+    if given.out.exists() and any(given.out.iterdir()) and not (given.out / MANIFEST).exists():
+        print(
+            f"{given.out} exists and is no world of the quickstart\n  Name another folder with --out.", file=sys.stderr
+        )
+        return 2
+    screen = _Screen()
+    try:
+        build(given.out, settings, screen.say)
+    except KeyboardInterrupt:
+        screen.close()
+        print("interrupted; nothing was left behind", file=sys.stderr)
+        return 130
+    screen.say(f"the world is in {given.out}")
+    screen.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
