@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
+from fault_proxy import fault_proxy
 from s3_server import s3_server
 
 
@@ -32,3 +33,20 @@ def s3_bucket(s3, monkeypatch):
 def s3_uri(s3_bucket):
     """A storage URI in a fresh bucket."""
     return f"s3://{s3_bucket}/raytrain"
+
+
+@pytest.fixture
+def s3_proxy(s3, s3_bucket):
+    """A proxy in front of the S3 server that breaks requests as told: `endpoint`, `break_()`, `seen`."""
+    with fault_proxy(s3.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
+def any_store(request, tmp_path):
+    """A fresh store of each kind."""
+    from data_prep.storage import open_store
+
+    if request.param == "local":
+        return open_store(str(tmp_path / "any-store"))
+    return open_store(request.getfixturevalue("s3_uri"))

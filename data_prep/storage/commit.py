@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_prep.errors import UsageError
 from data_prep.storage.store import CorruptError, NotFoundError, Store, sha256_of, sha256_of_file
 from data_prep.storage.uri import check_key
 
@@ -94,7 +95,7 @@ def read_manifest(store: Store, prefix: str) -> Manifest | None:
         return None
     try:
         return _decode(prefix, data)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, UsageError) as error:
         raise CorruptError(f"{store.uri}/{key}: not a manifest ({error})") from None
 
 

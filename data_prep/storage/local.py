@@ -234,7 +234,7 @@ def _sentences(verb: str, path: Path, *, needed: int = 0) -> Iterator[None]:
         if verb == "read":
             raise NotFoundError(f"{path}: no such file") from None
         raise StorageError(f"{path}: cannot {verb}: the folder went away") from None
-    except (IsADirectoryError, NotADirectoryError):
+    except (FileExistsError, IsADirectoryError, NotADirectoryError):
         if verb == "read":
             raise NotFoundError(f"{path}: no such file") from None
         raise StorageError(f"{path}: cannot {verb}: a file and a folder have the same name") from None

@@ -165,16 +165,23 @@ class S3Store:
         return None if head is None else Stat(key, int(head["ContentLength"]), head["ETag"].strip('"'))
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """ListObjectsV2, page by page; S3 lists in the order of keys. Folder markers are left out."""
+        """ListObjectsV2, all pages; sorted here, for not every server lists in the order of keys.
+
+        Folder markers are left out.
+        """
         check_prefix(prefix)
         root = f"{self.prefix}/" if self.prefix else ""
+        found = []
         token: str | None = ""
         while token is not None:
             page = self._run("list", root + prefix, partial(self._page, root + prefix, token))
-            for entry in page.get("Contents", []):
-                if not entry["Key"].endswith("/"):
-                    yield Stat(entry["Key"][len(root) :], int(entry["Size"]), entry["ETag"].strip('"'))
+            found += [
+                Stat(entry["Key"][len(root) :], int(entry["Size"]), entry["ETag"].strip('"'))
+                for entry in page.get("Contents", [])
+                if not entry["Key"].endswith("/")
+            ]
             token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+        yield from sorted(found, key=lambda stat: stat.key)
 
     def _page(self, prefix: str, token: str, client: "S3Client") -> dict[str, Any]:
         more: Any = {"ContinuationToken": token} if token else {}
