@@ -7,43 +7,30 @@ position), and callers make their calls a pure function of the rows (`examples.c
 """
 
 import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 
 from data_prep.errors import StorageError
 from data_prep.storage import Store
+from data_prep.storage.cache import Cache
 from data_prep.storage.commit import fetch, read_manifest
+from data_prep.tokenizer import EOS, PAD, Ids, Tokenizer
+from raytrain.evaluation.checkpoint_watch import WEIGHTS
 from raytrain.evaluation.scores import ModelRef
 from raytrain.evaluation.scoring import Answer, Limits
-
-PAD, EOS = 0, 1
-
-
-class Codec(Protocol):
-    """What decoding needs of `data_prep.tokenizer.Tokenizer`."""
-
-    @property
-    def size(self) -> int:
-        """Number of ids."""
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of the text, without end mark."""
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids, special tokens dropped."""
 
 
 class Decoder:
     """One model that answers prompts."""
 
-    def __init__(self, model: Any, tokenizer: Codec, limits: Limits, *, device: str = "auto") -> None:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+    def __init__(self, model: Any, tokenizer: Tokenizer, limits: Limits, *, device: str = "auto") -> None:
+        # Where there is no GPU, answers come from the CPU whatever was wished: they are the same, later.
+        device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         self._model = model.to(device=device, dtype=torch.float32).eval()
         self._tokenizer = tokenizer
         self._limits = limits
@@ -67,7 +54,7 @@ class Decoder:
 
     def answer(self, prompts: Sequence[str]) -> list[Answer]:
         """One greedy answer for each prompt, in the same order. Prompts are cut as training cuts them."""
-        sources = [self._source(prompt) for prompt in prompts]
+        sources = self._tokenizer.encode_batch(prompts, self._limits.max_input_tokens)
         order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
         answers: dict[int, Answer] = {}
         for start in range(0, len(order), self._limits.batch_size):
@@ -75,14 +62,11 @@ class Decoder:
             answers.update(zip(batch, self._batch([sources[i] for i in batch]), strict=True))
         return [answers[i] for i in range(len(prompts))]
 
-    def _source(self, prompt: str) -> list[int]:
-        return [*self._tokenizer.encode(prompt)[: self._limits.max_input_tokens - 1], EOS]
-
-    def _batch(self, sources: Sequence[Sequence[int]]) -> list[Answer]:
+    def _batch(self, sources: Sequence[Ids]) -> list[Answer]:
         longest = max(map(len, sources))
         ids = torch.full((len(sources), longest), PAD, dtype=torch.long)
         for row, source in zip(ids, sources, strict=True):
-            row[: len(source)] = torch.tensor(source)
+            row[: len(source)] = torch.from_numpy(source.astype(np.int64))
         lengths = torch.tensor([len(source) for source in sources])
         mask = (torch.arange(longest) < lengths[:, None]).long()
         with torch.inference_mode():
@@ -101,40 +85,39 @@ class Decoder:
         return Answer(self._tokenizer.decode(known), len(kept), cut_off)
 
 
+def load_tokenizer(store: Store, shard_set: str, cache: Cache) -> Tokenizer:
+    """The tokenizer that the shard set `shard_set` was made with: answers come back to text as targets became ids."""
+    from data_prep.shards import ShardSet
+
+    stored = ShardSet.load(store, shard_set).tokenizer
+    return Tokenizer(json.loads(cache.fetch(store, stored.key, stored.sha256).read_bytes()))
+
+
 def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Path, tokenizer_size: int) -> Any:
-    """The model that `ref` names, ready to be asked. A checkpoint's config is that of `base`.
+    """The model that `ref` names, ready to be asked. A checkpoint is its weights in the model `base`.
 
-    StorageError (or CorruptError) where its files are not there or not what was committed.
+    StorageError (or CorruptError) where its files are not there or not what was committed, TrainingError where they
+    are not those of a T5.
     """
-    from raytrain.model import load, resolve
+    from raytrain.model.loading import load, load_state
+    from raytrain.model.source import resolve
 
-    def resolved(uri: str) -> Path:
+    def local(uri: str) -> Path:
         return resolve(uri, store=store, base_folder=Path(), cache=cache_folder)
 
     if ref.kind == "base" or Path(ref.uri).is_dir():
-        return load(resolved(ref.uri), tokenizer_size=tokenizer_size)
+        return load(local(ref.uri), tokenizer_size=tokenizer_size)
     manifest = read_manifest(store, ref.uri)
     if manifest is None:
-        raise StorageError(f"{store.uri}/{ref.uri}: no such {ref.kind} (it has no manifest)")
+        raise StorageError(f"{store.uri}/{ref.uri}: there is no such {ref.kind} (any more)")
     cache_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder, prefix="model-") as name:
         folder = Path(name)
         if ref.kind == "export":
-            fetch(store, manifest, folder)
-        else:
-            fetch(store, manifest, folder, ["model.safetensors"])
-            _copy_config(resolved(base.uri), folder)
-        return load(folder, tokenizer_size=tokenizer_size)
+            return load(fetch(store, manifest, folder), tokenizer_size=tokenizer_size)
+        from safetensors.torch import load_file
 
-
-def _copy_config(base: Path, folder: Path) -> None:
-    """Give checkpoint weights the base model's config, with as many embedding rows as the weights have."""
-    from safetensors import safe_open
-
-    with safe_open(folder / "model.safetensors", framework="pt") as weights:
-        rows = weights.get_slice("shared.weight").get_shape()[0]
-    config = json.loads((base / "config.json").read_text("utf-8"))
-    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": rows}), "utf-8")
-    for name in ("generation_config.json", "tokenizer.json", "tokenizer_config.json"):
-        if (base / name).is_file():
-            shutil.copy(base / name, folder / name)
+        fetch(store, manifest, folder, [WEIGHTS])
+        model = load(local(base.uri), tokenizer_size=tokenizer_size)
+        load_state(model, load_file(folder / WEIGHTS))
+        return model

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from data_prep.document.models import Task
-from raytrain.evaluation.metrics.rating import DEFAULT_LABELS
+from data_prep.task_types import RATING_LABELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class _Row(Protocol):
 
 def from_rows(rows: Iterable[_Row], task: Task) -> list[Example]:
     """Examples of text rows as `data_prep.shards.read_rows` gives them, with the task's labels added to `meta`."""
-    labels = {"labels": list(task.labels or DEFAULT_LABELS)} if task.type == "rating" else {}
+    labels = {"labels": list(task.labels or RATING_LABELS)} if task.type == "rating" else {}
     examples = []
     for row in rows:
         meta = json.loads(row.meta) if isinstance(row.meta, str) else dict(row.meta or {})

@@ -22,6 +22,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from data_prep.document.models import Split
 from data_prep.errors import StorageError, UserError
 from data_prep.storage import Store
+from data_prep.storage.cache import Cache
 from raytrain.evaluation.examples import chunks
 from raytrain.evaluation.scores import ModelRef, ScoreCard
 from raytrain.evaluation.scoring import Answer, Limits, Scorer, Stage
@@ -63,7 +64,7 @@ class EvaluationActor:
 
         s = self._settings
         if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(s.store, s.shard_set, s.cache_folder, s.cache_bytes)
+            self._tokenizer = load_tokenizer(s.store, s.shard_set, Cache(s.cache_folder, s.cache_bytes))
         if self._model is None or self._model[0] != model.digest:
             self._model = None  # never two models in memory
             loaded = load_model(
@@ -129,10 +130,11 @@ class EvaluationPool:
         memory: int | None = None,
         max_restarts: int = 10,
         on_event: OnEvent | None = None,
+        actor: type = EvaluationActor,
     ) -> None:
         self._scorer, self._settings = scorer, settings
         options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "max_restarts": 0, "max_task_retries": 0}
-        self._actor_class = ray.remote(EvaluationActor).options(**options)
+        self._actor_class = ray.remote(actor).options(**options)
         self._slots = [_Slot(number) for number in range(actors)]
         self._restarts_left = max_restarts
         self._last_death = "no actor was started"

@@ -1,13 +1,14 @@
 """The artifact of scoring: `scores/<stage>/<task>/` with scores.json, predictions.parquet and a manifest."""
 
+import contextlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from data_prep.storage import CorruptError, Store
-from data_prep.storage.commit import Manifest, commit, read_manifest
+from data_prep.storage import CorruptError, NotFoundError, Store
+from data_prep.storage.commit import MANIFEST, Manifest, commit, read_manifest
 from data_prep.storage.store import sha256_of
 from raytrain.spec.layout import RunLayout
 
@@ -155,6 +156,26 @@ def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> 
         raise CorruptError(f"{store.uri}/{manifest.key(PREDICTIONS)}: not predictions ({error})") from None
 
 
+def read_headlines(store: Store, layout: RunLayout) -> dict[int, dict[str, float]]:
+    """Headline scores of all scored checkpoints: step to task to value, turned so that higher is better.
+
+    What is damaged counts as not scored.
+    """
+    found: dict[int, dict[str, float]] = {}
+    prefix = f"{layout.root}/scores/step-"
+    for stat in store.list(prefix):
+        stage, _, rest = stat.key.removeprefix(f"{layout.root}/scores/").partition("/")
+        task, _, name = rest.partition("/")
+        if name != MANIFEST:
+            continue
+        with contextlib.suppress(CorruptError, NotFoundError):
+            card = read_card(store, layout, stage, task)
+            if card is not None and card.value is not None:
+                higher = card.metrics[card.headline].better == "higher"
+                found.setdefault(card.step, {})[task] = card.value if higher else -card.value
+    return found
+
+
 def _checked(store: Store, manifest: Manifest, name: str) -> bytes:
     key = manifest.key(name)
     try:
@@ -198,6 +219,7 @@ __all__ = [
     "ScoreCard",
     "card_of",
     "read_card",
+    "read_headlines",
     "read_predictions",
     "write_scores",
 ]

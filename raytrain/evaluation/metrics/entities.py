@@ -5,18 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep.task_types import parse_entities
 from raytrain.evaluation.metrics.base import Floats, Meta, Metric, ratio
 
 _COUNTING = (
     "strict: an entity counts if type and text are equal, as often as the reference has it; micro over all rows; "
     "an answer that is no list of entities has none"
 )
-
-
-def _parse(text: str) -> list[tuple[str, str]] | None:
-    from data_prep.task_types import parse_entities
-
-    return parse_entities(text)
 
 
 class EntityMetric(Metric):
@@ -31,12 +26,12 @@ class EntityMetric(Metric):
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
         """Counts against the reference with the best F1 (the first of equals)."""
-        parsed = _parse(prediction)
+        parsed = parse_entities(prediction)
         given = Counter(parsed or [])
         best: tuple[float, ...] = ()
         best_f1 = -1.0
         for target in targets:
-            wanted = Counter(_parse(target) or [])
+            wanted = Counter(parse_entities(target) or [])
             right = (given & wanted).total()
             counts = (float(right), float(given.total()), float(wanted.total()), float(parsed is None), 1.0)
             f1 = _f1(np.array([counts]))[0]

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
+from data_prep.task_types import RATING_LABELS
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
 
-DEFAULT_LABELS = ("1", "2", "3", "4", "5")
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 _PARSING = (
@@ -15,7 +15,7 @@ _PARSING = (
 
 
 def _labels(meta: Meta) -> tuple[str, ...]:
-    return tuple(str(label) for label in meta.get("labels") or DEFAULT_LABELS)
+    return tuple(str(label) for label in meta.get("labels") or RATING_LABELS)
 
 
 def _positions(labels: Sequence[str]) -> list[float]:
