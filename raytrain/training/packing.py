@@ -10,6 +10,7 @@ take the plan's order as it is and use the best fit for the rest only: every row
 begin with the hardest example left and go on by best fit in the whole block; then the rows are shuffled.
 """
 
+import math
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -90,6 +91,15 @@ class Lengths:
             np.add.reduceat(self.source, self.first, dtype=np.int64).tolist(),
             np.add.reduceat(self.target, self.first, dtype=np.int64).tolist(),
         )
+
+    def means(self, rates: Sequence[float]) -> tuple[float, float]:
+        """Mean source and target tokens of an example of the mixture: what `row_shape` asks for."""
+        counts = (self.examples * self.wordings).tolist()
+        source, target = (
+            math.fsum(rate * total / count for rate, total, count in zip(rates, totals, counts, strict=True))
+            for totals in self.totals()
+        )
+        return source, target
 
 
 def _small(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:

@@ -148,6 +148,12 @@ def test_lengths_must_be_those_of_the_plan():
         Lengths.of([([np.array([5, 5])], [np.array([5])])])
 
 
+def test_mean_lengths_are_those_of_the_mixture():
+    a, b = np.array([10, 30]), np.array([4, 4, 4, 8])
+    lengths = Lengths.of([([a, a + 2], [a // 2, a // 2]), ([b], [b])])
+    assert lengths.means([0.25, 0.75]) == pytest.approx((0.25 * 21 + 0.75 * 5, 0.25 * 10 + 0.75 * 5))
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     batch=st.integers(16, 1 << 21),
