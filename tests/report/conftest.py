@@ -8,15 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
+from data_prep.shards import Part, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
 from data_prep.storage import LocalStore, open_store
-from data_prep.storage.commit import commit
 from raytrain.evaluation.metrics import METRICS, metrics_for
 from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, interval
 from raytrain.evaluation.scores import MetricScore, Prediction, ScoreCard, write_scores
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.layout import RunLayout, stage_of_step
+from raytrain.spec.record import RunRecord, write_record
 
 HOSTILE = {
     "script": "<script>window.pwned = 1</script>",
@@ -161,21 +161,66 @@ class RunFolder:
 
     def write(self) -> "RunFolder":
         job = self.job()
-        path = Path(self.store.root) / self.layout.document
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yaml = YAML()
-        with path.open("w", encoding="utf-8") as file:
-            yaml.dump(job.model_dump(mode="json", by_alias=True, exclude_none=True), file)
+        write_record(self.store, self.layout, RunRecord(job, Path("/data"), self._shards(job), "5f" * 32))
         for task in job.spec.tasks:
             if "before" in self.stages:
                 self._score(task, "before", 0, 0.0)
             if "checkpoints" in self.stages:
-                for step in self.checkpoints:
+                for step in (0, *self.checkpoints):
                     self._score(task, stage_of_step(step), step, 1 - math.exp(-3.2 * step / self.steps))
             if "after" in self.stages:
                 self._score(task, "after", self.checkpoints[-1], 1.0)
         self._telemetry()
         return self
+
+    def _shards(self, job) -> str:
+        """The manifests of a shard set, as preparation writes them (without the parts: the report reads none)."""
+        part = Part("shards/parts/x.npy", 10, "0" * 64)
+
+        def split(rows, wordings, inputs, outputs):
+            statistics = {
+                "rows": rows,
+                "source_tokens": {"mean": inputs, "p50": int(inputs), "p95": int(inputs * 1.6), "max": int(inputs * 2)},
+                "target_tokens": {"mean": outputs, "p50": int(outputs), "p95": 40, "max": 61},
+                "truncated_sources": 0.004,
+                "truncated_targets": 0.0,
+                "altered_targets": 0.0,
+                "unknown_tokens": 0.0002,
+                "templates": {"0": rows},
+                "duplicates": 3,
+            }
+            return PreparedSplit(rows, wordings, (), part, statistics)
+
+        tasks = []
+        for number, task in enumerate(job.spec.tasks):
+            held = {"validation": split(200, 1, 52.3, 16.1), "test": split(self.rows, 1, 51.9, 16.0)}
+            train = {} if task.probe else {"train": split(3000, 3, 52.1, 16.0)}
+            tasks.append(
+                PreparedTask(
+                    name=task.name,
+                    type=task.type,
+                    probe=task.probe,
+                    digest=f"{number:x}c" * 32,
+                    splits=train | held,
+                    bad_rows={"count": number, "first": []},
+                    leakage={"test in train": 2} if number == 1 else {},
+                    provenance={},
+                )
+            )
+        trained = [task.name for task in tasks if not task.probe]
+        shards = ShardSet(
+            digest="e7" * 32,
+            tasks=tuple(tasks),
+            tokenizer=TokenizerRef("d3" * 32, 1100, {}),
+            mixture={"strategy": "equal"},
+            rates=dict.fromkeys(trained, 1 / len(trained)),
+            limits={"max_input_tokens": 512, "max_target_tokens": 128},
+            leakage=[],
+        )
+        for task in tasks:
+            self.store.put(PreparedTask.key(task.digest), task.to_json())
+        self.store.put(ShardSet.key(shards.digest), shards.to_json())
+        return shards.digest
 
     def _score(self, task, stage, step, progress):
         test = stage in ("before", "after")
@@ -301,23 +346,14 @@ class RunFolder:
             ]
             text = "".join(json.dumps(x) + "\n" for x in lines)
             self.store.put(self.layout.segment("events", attempt, 1), text.encode())
-            self.store.put(
-                self.layout.attempt(attempt), json.dumps({"attempt": attempt, "started": lines[0]["time"]}).encode()
-            )
-        for attempt, step in ((1, self.every), (1, 2 * self.every), (2, self.steps)):
-            body = {
-                "kind": "checkpoint",
-                "step": step,
+            record = {
                 "attempt": attempt,
-                "next_row": step * 4,
-                "identity": "ab" * 32,
+                "started": lines[0]["time"],
+                "host": "worker-1",
+                "platform": "Linux",
                 "versions": {"raytrain": "0.1.0", "torch": "2.15.0", "transformers": "5.23.0", "ray": "2.60.0"},
-                "tokens": step * 1000,
-                "examples": step * 18,
             }
-            commit(
-                self.store, self.layout.checkpoint(step, attempt), {"model.safetensors": b"weights"}, body, guard=None
-            )
+            self.store.put(self.layout.attempt(attempt), json.dumps(record).encode())
         progress = {"run": self.name, "attempt": 2, "phase": "Complete", "step": self.steps, "steps": self.steps}
         self.store.put(self.layout.progress, json.dumps(progress).encode())
 

@@ -186,7 +186,9 @@ def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
         parts.append(_dot("before", frame.at(0, before.value), 4, f"before, test rows: {number(before.value, scale)}"))
     if after:
         parts.append(
-            _dot("after", frame.at(steps, after.value), 4.6, f"after, test rows: {number(after.value, scale)}")
+            _dot(
+                "after", frame.at(chosen or steps, after.value), 4.6, f"after, test rows: {number(after.value, scale)}"
+            )
         )
         parts.append(_direct(frame, after.value, number(after.value, scale)))
     verdict = task.difference.verdict if task.difference else "unknown"

@@ -1,7 +1,7 @@
-"""Metric segments to curves: attempts joined, redone steps dropped, many steps folded into few points."""
+"""Metric lines to curves: many steps folded into few points."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raytrain.evaluation.report.model import LossPoint
@@ -9,25 +9,9 @@ from raytrain.evaluation.report.model import LossPoint
 POINTS = 80  # a curve in a small chart shows no more
 
 
-def joined(lines: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One line per step, ascending: where several attempts did a step, the latest attempt's counts.
-
-    What an attempt did beyond the step from which a later one went on is dropped as well.
-    """
-    by_attempt: dict[int, dict[int, Mapping[str, Any]]] = {}
-    for line in lines:
-        by_attempt.setdefault(int(line["attempt"]), {})[int(line["step"])] = line
-    kept: dict[int, Mapping[str, Any]] = {}
-    for attempt in sorted(by_attempt):
-        steps = by_attempt[attempt]
-        first = min(steps)
-        kept = {step: line for step, line in kept.items() if step < first} | steps
-    return [kept[step] for step in sorted(kept)]
-
-
 def total_loss(lines: Sequence[Mapping[str, Any]]) -> list[LossPoint]:
     """Training loss over all tasks."""
-    return _fold([(int(x["step"]), float(x["loss"]), float(x.get("target_tokens") or 1)) for x in lines])
+    return _fold([(x["step"], x["loss"], x.get("target_tokens") or 1) for x in lines if x.get("loss") is not None])
 
 
 def task_loss(lines: Sequence[Mapping[str, Any]], task: str) -> list[LossPoint]:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_prep.document.models import Task as DocumentTask
 from data_prep.storage import Store
+from data_prep.templates import templates_of
 from raytrain.evaluation.forgetting import average_forgetting, best_minus_now, compare
 from raytrain.evaluation.metrics import METRICS
 from raytrain.evaluation.report import cards, curves, samples, words
-from raytrain.evaluation.report.document import Document, parse
 from raytrain.evaluation.report.model import (
     Attempt,
     Baseline,
@@ -16,7 +17,6 @@ from raytrain.evaluation.report.model import (
     Event,
     Forgetting,
     Interval,
-    LossPoint,
     Metric,
     ReportData,
     Task,
@@ -41,11 +41,10 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
     Raises StorageError if there is no such run. What is missing or damaged is named in `ReportData.missing`.
     """
     run = read_run(store, layout)
-    document = parse(run.document)
-    lines = curves.joined(run.metrics)
-    tasks = [_task(name, run, lines, document, layout.name) for name in _names(run, document)]
-    training = _training(run, lines, document)
-    data = cards.data(store, run, document)
+    job, lines = run.record.job, run.metrics
+    tasks = [_task(name, run, layout.name) for name in _names(run)]
+    training = _training(run)
+    data = cards.data(run)
     missing = [readable(x, 500) for x in [*run.troubles, *_missing(run, tasks)]]
     falls = {
         t.name: t.forgetting.best_minus_now
@@ -53,17 +52,17 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         if t.headline.scale == "percent" and t.forgetting and t.forgetting.best_minus_now is not None
     }
     gains = [t.difference.gain for t in tasks if t.probe and t.headline.scale == "percent" and t.difference]
-    model = readable(document.model or _model(run).get("uri") or "(unknown)", 300)
+    model = readable(job.spec.model, 300)
     times = [e["time"] for e in run.events if e.get("time")] or [x["time"] for x in lines if x.get("time")]
     return ReportData(
         run=layout.name,
         uri=f"{store.uri}/{layout.root}",
         model=model,
-        model_digest=_model(run).get("digest"),
-        phase=run.progress.get("phase"),
+        model_digest=run.record.model_digest or _model(run).get("digest"),
+        phase=run.progress.phase if run.progress else None,
         started=min(times, default=None),
         finished=max(times, default=None),
-        summary=words.summary(model=model, tasks=tasks, training=training, missing=missing),
+        summary=words.summary(model=model, tasks=tasks, training=training, cautions=[*data.leakage, *missing]),
         tasks=tasks,
         average_forgetting=average_forgetting(falls),
         backward_transfer=sum(gains) / len(gains) if gains else None,
@@ -71,17 +70,17 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         data=data,
         versions=_versions(run),
         document=readable(run.document, 200_000),
-        identity=document.identity,
+        identity=run.record.identity,
         attempts=_attempts(run),
         events=[_event(e) for e in run.events[-_EVENTS:]],
         missing=missing,
     )
 
 
-def _names(run: StoredRun, document: Document) -> list[str]:
+def _names(run: StoredRun) -> list[str]:
     """Tasks in the order of the document, then any others that have scores."""
-    scored = {task for tasks in run.stages.values() for task in tasks}
-    return [*document.tasks, *sorted(scored - document.tasks.keys())]
+    declared = [task.name for task in run.record.job.spec.tasks]
+    return declared + sorted({task for tasks in run.stages.values() for task in tasks} - set(declared))
 
 
 def _model(run: StoredRun) -> Mapping[str, str]:
@@ -101,14 +100,14 @@ def _missing(run: StoredRun, tasks: Sequence[Task]) -> list[str]:
     return out
 
 
-def _task(name: str, run: StoredRun, lines: Sequence[Mapping[str, Any]], document: Document, run_name: str) -> Task:
+def _task(name: str, run: StoredRun, run_name: str) -> Task:
     before, after = (run.stages.get(stage, {}).get(name) for stage in ("before", "after"))
     checkpoints = [
         found[name].card for stage, found in sorted(run.stages.items()) if stage.startswith("step-") and name in found
     ]
     known = after or before
     card = known.card if known else checkpoints[-1] if checkpoints else None
-    declared = document.tasks.get(name)
+    declared = next((t for t in run.record.job.spec.tasks if t.name == name), None)
     kind = card.type if card else declared.type if declared else "text"
     probe = card.probe if card else bool(declared and declared.probe)
     metrics = _metrics(before, after, card)
@@ -132,10 +131,10 @@ def _task(name: str, run: StoredRun, lines: Sequence[Mapping[str, Any]], documen
         baselines=baselines,
         below_baseline=_below(headline, baselines),
         metrics=metrics,
-        wordings=_wordings(before, after, document, name),
+        wordings=_wordings(before, after, declared),
         validation=curve,
         validation_rows=max((c.scored for c in checkpoints), default=None),
-        loss=[] if probe else curves.task_loss(lines, name),
+        loss=[] if probe else curves.task_loss(run.metrics, name),
         forgetting=_forgetting(diff, curve, headline),
         samples=samples.choose(
             before.answers if before else [],
@@ -222,9 +221,9 @@ def _below(headline: Metric, baselines: Sequence[Baseline]) -> str | None:
     return best.name if sign * score.value < sign * best.value else None
 
 
-def _wordings(before: Stage | None, after: Stage | None, document: Document, task: str) -> list[Wording]:
+def _wordings(before: Stage | None, after: Stage | None, task: DocumentTask | None) -> list[Wording]:
     old, new = (s.card.by_template if s else {} for s in (before, after))
-    texts = document.tasks[task].templates if task in document.tasks else []
+    texts = [t.render("{input}") for t in templates_of(task)] if task else []
     out = []
     for index in sorted(int(key) for key in old.keys() | new.keys()):
         first, second = old.get(str(index)), new.get(str(index))
@@ -245,51 +244,49 @@ def _protocol(card: ScoreCard | None) -> dict[str, str]:
     return {str(k).replace("_", " "): readable(str(v), 500) for k, v in found.items()}
 
 
-def _training(run: StoredRun, lines: Sequence[Mapping[str, Any]], document: Document) -> Training:
+def _training(run: StoredRun) -> Training:
+    lines = run.metrics
     seconds = sum(float(x.get("seconds") or 0) for x in lines)
     source, target, examples = (
         int(sum(x.get(k) or 0 for x in lines)) for k in ("source_tokens", "target_tokens", "examples")
     )
     after = next((s.card.step for s in run.stages.get("after", {}).values()), None)
-    loss: list[LossPoint] = curves.total_loss(lines)
     return Training(
         steps=int(lines[-1]["step"]) if lines else 0,
-        planned_steps=document.steps,
+        planned_steps=run.record.job.spec.training.steps,
         source_tokens=source,
         target_tokens=target,
         examples=examples,
         seconds=seconds,
         tokens_per_second=(source + target) / seconds if seconds else None,
-        loss=loss,
-        chosen_step=run.model.get("step", after),
+        loss=curves.total_loss(lines),
+        chosen_step=run.model_step if run.model_step is not None else after,
     )
 
 
 def _versions(run: StoredRun) -> dict[str, str]:
-    newest = max(run.checkpoints, key=lambda c: c.get("step") or 0, default={})
-    found = newest.get("versions") or {}
-    return {str(k): readable(str(v), 200) for k, v in found.items()} if isinstance(found, dict) else {}
+    """Versions as the latest attempt recorded them, and the platform."""
+    latest = run.attempts[-1] if run.attempts else {}
+    versions = latest.get("versions")
+    found = {**versions} if isinstance(versions, dict) else {}
+    found |= {"platform": latest["platform"]} if "platform" in latest else {}
+    return {str(k): readable(str(v), 200) for k, v in found.items()}
 
 
 def _attempts(run: StoredRun) -> list[Attempt]:
-    numbers = {*run.attempts, *(int(e["attempt"]) for e in run.events if e.get("attempt") is not None)}
     out = []
-    for number in sorted(numbers):
-        times = [e["time"] for e in run.events if e.get("attempt") == number and e.get("time")]
+    for record in run.attempts:
+        number = int(record["attempt"])
+        times = [str(e["time"]) for e in run.events if e.get("attempt") == number and e.get("time")]
         steps = [int(x["step"]) for x in run.metrics if x.get("attempt") == number]
-        record = run.attempts.get(number, {})
         out.append(
             Attempt(
                 number=number,
-                started=record.get("started") or record.get("time") or min(times, default=None),
+                started=record.get("started") or min(times, default=None),
                 ended=max(times, default=None),
                 first_step=min(steps, default=None),
                 last_step=max(steps, default=None),
-                details={
-                    str(k): readable(str(v), 200)
-                    for k, v in record.items()
-                    if isinstance(v, str | int | float) and k not in ("attempt", "number", "started", "time")
-                },
+                host=readable(str(record["host"]), 200) if "host" in record else None,
             )
         )
     return out

@@ -69,7 +69,7 @@ def _environment() -> Environment:
         "duration": words.duration,
         "when": when,
         "listing": words.listing,
-        "clean": clean,
+        "percentage": percentage,
         "baselines": baselines,
         "by_step": by_step,
         "spread": spread,
@@ -98,9 +98,9 @@ def when(text: str | None) -> str:
         return text
 
 
-def clean(value: float) -> str:
+def percentage(value: float | None) -> str:
     """A share as a percentage."""
-    return f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def tone(task: Task) -> str:
@@ -117,9 +117,11 @@ def agreed(task: Task, sample: Sample, answer: str | None) -> list[Piece]:
     return max(found, key=lambda pieces: sum(len(p.text) for p in pieces if p.agrees))
 
 
-def heat(task: Task, value: float) -> str:
-    """The class of a cell in the table of tasks and checkpoints, against the score before."""
-    first = task.headline.before.value if task.headline.before else None
+def heat(task: Task, value: float, *, validation: bool) -> str:
+    """The class of a cell in the table of tasks and checkpoints: against the base model on the same rows."""
+    first = next((p.value for p in task.validation if p.step == 0), None) if validation else None
+    if first is None and task.headline.before:
+        first = task.headline.before.value
     if first is None:
         return ""
     return charts.heat_class(value, first, task.headline.better, task.headline.scale)

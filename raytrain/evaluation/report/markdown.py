@@ -143,16 +143,22 @@ def _data(data: ReportData) -> str:
         [
             escape(card.task) + (" (probe)" if card.probe else ""),
             split.split,
-            f"{card.share:.1%}".replace("%", " %") if card.share is not None and split.split == "train" else "",
+            f"{100 * card.share:.1f} %" if card.share is not None and split.split == "train" else "",
             f"{split.examples:,}",
             str(split.wordings),
-            f"{split.source_tokens:,}" if split.source_tokens is not None else "–",
-            f"{split.target_tokens:,}" if split.target_tokens is not None else "–",
+            _length(split.source_tokens_mean, split.source_tokens_max),
+            _length(split.target_tokens_mean, split.target_tokens_max),
+            "–" if split.duplicates is None else f"{split.duplicates:,}",
         ]
         for card in data.data.tasks
         for split in card.splits
     ]
-    return table(["Task", "Split", "Share", "Rows", "Wordings", "Tokens in", "Tokens out"], rows, numbers_from=2)
+    head = ["Task", "Split", "Share", "Rows", "Wordings", "Tokens in", "Tokens out", "Duplicates"]
+    return table(head, rows, numbers_from=2)
+
+
+def _length(mean: float | None, most: int | None) -> str:
+    return "–" if mean is None or most is None else f"{mean:.0f}, at most {most:,}"
 
 
 def _run(data: ReportData) -> str:

@@ -133,19 +133,19 @@ class Task(Part):
 
 
 class SplitCard(Part):
-    """One split of one task, as prepared."""
+    """One split of one task, as prepared. Shares are fractions of the rows (unknown: of the tokens)."""
 
     split: str
     examples: int
     wordings: int
-    source_tokens: int | None = None
-    target_tokens: int | None = None
     source_tokens_mean: float | None = None
+    source_tokens_max: int | None = None
     target_tokens_mean: float | None = None
-    truncated_sources: int | None = None
-    truncated_targets: int | None = None
+    target_tokens_max: int | None = None
+    truncated_sources: float | None = None
+    truncated_targets: float | None = None
+    unknown_tokens: float | None = None
     duplicates: int | None = None
-    other: dict[str, Any] = {}
 
 
 class DataCard(Part):
@@ -154,19 +154,22 @@ class DataCard(Part):
     task: str
     probe: bool
     share: float | None = Field(default=None, description="Share of the mixture; probes have none.")
-    digest: str | None = None
-    source: str | None = None
+    digest: str
+    source: str
+    bad_rows: int = Field(default=0, description="Rows that were left out because they were not usable.")
     splits: list[SplitCard] = []
 
 
 class Data(Part):
     """What was trained and scored on."""
 
-    digest: str | None = None
-    tokenizer: str | None = None
+    digest: str | None = Field(default=None, description="Of the shard set.")
+    tokenizer: str | None = Field(default=None, description="Digest of the tokenizer.")
     mixture: dict[str, Any] = {}
+    limits: dict[str, int] = Field(default={}, description="Longest input and target in tokens; the rest is cut.")
     note: str | None = Field(default=None, description="The annotation raytrain.dev/data-note of the document.")
     tasks: list[DataCard] = []
+    leakage: list[str] = Field(default=[], description="Held-out rows that training saw too, one sentence each.")
 
 
 class Training(Part):
@@ -200,8 +203,8 @@ class Attempt(Part):
     started: str | None = None
     ended: str | None = None
     first_step: int | None = None
-    last_step: int | None = None
-    details: dict[str, str] = {}
+    last_step: int | None = Field(default=None, description="Of the steps that no later attempt did again.")
+    host: str | None = None
 
 
 class Summary(Part):

@@ -3,16 +3,23 @@
 A part that is not there is none; a part that does not match its manifest is left out and named in `troubles`.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from data_prep.errors import StorageError
+from data_prep.shards import ShardSet
 from data_prep.storage import CorruptError, NotFoundError, Store
 from data_prep.storage.commit import MANIFEST, read_manifest
 from raytrain.evaluation.scores import Prediction, ScoreCard, read_card, read_predictions
-from raytrain.spec.layout import RunLayout, parse_checkpoint
+from raytrain.spec.layout import RunLayout
+from raytrain.spec.record import RunRecord, read_record
+from raytrain.telemetry import segments
+from raytrain.telemetry.attempts import read_attempts
+from raytrain.telemetry.progress import Progress, read_progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,96 +30,67 @@ class Stage:
     answers: list[Prediction] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StoredRun:
     """A run's files, parsed. `stages` maps stage, then task."""
 
-    document: str = ""
-    progress: dict[str, Any] = field(default_factory=dict)
-    stages: dict[str, dict[str, Stage]] = field(default_factory=dict)
-    metrics: list[dict[str, Any]] = field(default_factory=list)
-    events: list[dict[str, Any]] = field(default_factory=list)
-    attempts: dict[int, dict[str, Any]] = field(default_factory=dict)
-    checkpoints: list[dict[str, Any]] = field(default_factory=list)
-    model: dict[str, Any] = field(default_factory=dict)
-    troubles: list[str] = field(default_factory=list)
+    record: RunRecord
+    document: str
+    progress: Progress | None
+    stages: dict[str, dict[str, Stage]]
+    metrics: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    model_step: int | None
+    shards: ShardSet | None
+    troubles: list[str]
 
 
 def read_run(store: Store, layout: RunLayout) -> StoredRun:
     """Everything the report needs of a run; StorageError if there is no such run or the store cannot be reached."""
-    try:
-        run = StoredRun(document=store.get(layout.document).decode(errors="replace"))
-    except NotFoundError:
+    record = read_record(store, layout)
+    if record is None:
         raise StorageError(
-            f"{store.uri}/{layout.document}: there is no run {layout.name} here",
+            f"{store.uri}/{layout.root}: there is no run {layout.name} here",
             hint="Check the run's name and the storage (--storage or RAYTRAIN_STORAGE).",
-        ) from None
-    run.progress = _object(store, layout.progress, run.troubles)
-    run.metrics = list(_lines(store, f"{layout.root}/metrics/", run.troubles))
-    run.events = list(_lines(store, f"{layout.root}/events/", run.troubles))
-    for stat in store.list(f"{layout.attempts}/"):
-        name = stat.key.rpartition("/")[2].removesuffix(".json")
-        if name[:1] == "a" and name[1:].isdigit():
-            run.attempts[int(name[1:])] = _object(store, stat.key, run.troubles)
-    for prefix in _committed(store, f"{layout.root}/scores/"):
-        stage, _, task = prefix.removeprefix(f"{layout.root}/scores/").partition("/")
-        if found := _stage(store, layout, stage, task, run.troubles):
-            run.stages.setdefault(stage, {})[task] = found
-    for prefix in _committed(store, f"{layout.checkpoints}/"):
-        if parse_checkpoint(prefix):
-            run.checkpoints.append(_body(store, prefix, run.troubles))
-    run.model = _body(store, layout.model, run.troubles)
-    return run
+        )
+    troubles: list[str] = []
 
+    def read(reader: Callable[[], T], otherwise: T) -> T:
+        try:
+            return reader()
+        except (CorruptError, NotFoundError) as error:
+            troubles.append(f"{error.message}; left out of this report.")
+            return otherwise
 
-def _committed(store: Store, prefix: str) -> list[str]:
-    return [s.key.removesuffix(f"/{MANIFEST}") for s in store.list(prefix) if s.key.endswith(f"/{MANIFEST}")]
-
-
-def _body(store: Store, prefix: str, troubles: list[str]) -> dict[str, Any]:
-    try:
-        manifest = read_manifest(store, prefix)
-    except CorruptError as error:
-        troubles.append(error.message)
-        return {}
-    return manifest.body if manifest else {}
-
-
-def _stage(store: Store, layout: RunLayout, stage: str, task: str, troubles: list[str]) -> Stage | None:
-    try:
-        card = read_card(store, layout, stage, task)
-        if card is None:
-            return None
-        answers = read_predictions(store, layout, stage, task) if stage in ("before", "after") else None
-        return Stage(card, answers or [])
-    except (CorruptError, NotFoundError) as error:
-        troubles.append(f"{error.message}; left out of this report.")
-    return None
-
-
-def _object(store: Store, key: str, troubles: list[str]) -> dict[str, Any]:
-    try:
-        value = json.loads(store.get(key))
-    except NotFoundError:
-        return {}
-    except ValueError:
-        troubles.append(f"{store.uri}/{key}: not JSON.")
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _lines(store: Store, prefix: str, troubles: list[str]) -> Iterator[dict[str, Any]]:
-    """The JSON lines of all segments, in order; a torn last line (a killed writer) is no trouble worth naming."""
+    stages: dict[str, dict[str, Stage]] = {}
+    prefix = f"{layout.root}/scores/"
     for stat in store.list(prefix):
-        if not stat.key.endswith(".jsonl"):
-            continue
-        lines = store.get(stat.key).decode(errors="replace").rstrip("\n").split("\n")
-        for number, line in enumerate(lines, 1):
-            try:
-                value = json.loads(line)
-            except ValueError:
-                if number < len(lines):
-                    troubles.append(f"{store.uri}/{stat.key}, line {number}: not JSON, left out.")
-                continue
-            if isinstance(value, dict):
-                yield value
+        stage, _, rest = stat.key.removeprefix(prefix).partition("/")
+        task, _, name = rest.partition("/")
+        if name == MANIFEST:
+            found = read(partial(_stage, store, layout, stage, task), None)
+            if found is not None:
+                stages.setdefault(stage, {})[task] = found
+    model = read(lambda: read_manifest(store, layout.model), None)
+    step = model.body.get("step") if model else None
+    return StoredRun(
+        record=record,
+        document=store.get(layout.document).decode(errors="replace"),
+        progress=read(lambda: read_progress(store, layout), None),
+        stages=stages,
+        metrics=read(lambda: segments.read(store, layout, "metrics"), []),
+        events=read(lambda: segments.read(store, layout, "events"), []),
+        attempts=read(lambda: read_attempts(store, layout), []),
+        model_step=step if isinstance(step, int) else None,
+        shards=read(partial(ShardSet.load, store, record.shard_set), None) if record.shard_set else None,
+        troubles=troubles,
+    )
+
+
+def _stage(store: Store, layout: RunLayout, stage: str, task: str) -> Stage | None:
+    card = read_card(store, layout, stage, task)
+    if card is None:
+        return None
+    answers = read_predictions(store, layout, stage, task) if stage in ("before", "after") else None
+    return Stage(card, answers or [])

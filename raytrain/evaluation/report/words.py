@@ -168,7 +168,7 @@ def task_sentence(headline: Metric, difference: Difference | None, *, probe: boo
         return "Not scored yet."
     span = interval(difference.low, difference.high, scale, sign=True)
     by = f"{number(difference.value, scale, sign=True)}" + (f", 95 % interval {span}" if span else "")
-    moved = f"{label} went from {before} to {after} ({by})"
+    moved = f"{label[:1].upper()}{label[1:]} went from {before} to {after} ({by})"
     if difference.verdict == "noise":
         return _noise_sentence(moved, headline, difference, probe=probe)
     if difference.verdict == "unknown":
@@ -185,7 +185,7 @@ def _noise_sentence(moved: str, headline: Metric, difference: Difference, *, pro
     if most == 0 and headline.scale == "percent" and difference.rows:
         most = min(1.0, 3 / difference.rows)  # the rule of three: nothing seen in n rows, up to 3/n possible
     limit = number(most, headline.scale)
-    return f"No loss can be shown: {moved}. If anything was lost, it is hardly more than {limit}."
+    return f"No loss can be shown. {moved}. If anything was lost, it is hardly more than {limit}."
 
 
 def forgetting_sentence(forgetting: Forgetting, headline: Metric) -> str:
@@ -198,7 +198,7 @@ def forgetting_sentence(forgetting: Forgetting, headline: Metric) -> str:
     return f"Along the checkpoints the last score is {lost} below the best one (validation rows)."
 
 
-def summary(*, model: str, tasks: Sequence[Task], training: Training, missing: Sequence[str]) -> Summary:
+def summary(*, model: str, tasks: Sequence[Task], training: Training, cautions: Sequence[str]) -> Summary:
     """The lead sentence, the sentences below it, and what a reader must not overlook."""
     trained = [t for t in tasks if not t.probe]
     probes = [t for t in tasks if t.probe]
@@ -211,7 +211,7 @@ def summary(*, model: str, tasks: Sequence[Task], training: Training, missing: S
     warnings += [
         f"{t.name}: only {t.scored:,} of {count(t.rows, 'row')} were scored." for t in tasks if t.scored < t.rows
     ]
-    return Summary(lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *missing])
+    return Summary(lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *cautions])
 
 
 def _with(tasks: Sequence[Task], verdict: str) -> list[Task]:
