@@ -69,13 +69,23 @@ _CONFLICT_TRIES = 5
 _CUT = (HTTPClientError, ConnectionError, IncompleteReadError, RetriesExceededError)
 T = TypeVar("T")
 
+# Signals between the methods below; StorageErrors, so that one that nobody expected is still a sentence.
 
-class _Cut(Exception):
+
+class _Cut(StorageError):
     """The connection broke within a body."""
 
 
-class _Damaged(Exception):
+class _Damaged(StorageError):
     """A body is not what it should be."""
+
+
+class _Refused(StorageError):
+    """A condition was not met (412, 409), or the multipart upload is gone (404)."""
+
+    def __init__(self, place: str, status: int) -> None:
+        super().__init__(f"{place}: the store refused a conditional request ({status})")
+        self.status = status
 
 
 class S3Store:
@@ -124,11 +134,11 @@ class S3Store:
         full = self._full(check_key(key))
         head = self._head(full)
         if head is None:
-            raise NotFoundError(f"s3://{self.bucket}/{full}: no such object")
+            raise NotFoundError(f"{self._place(full)}: no such object")
         size = int(head["ContentLength"])
         kept = head["Metadata"].get("sha256")
         if sha256 is not None and kept is not None and kept != sha256:
-            raise CorruptError(f"s3://{self.bucket}/{full}: its sha256 is {kept}, expected {sha256}")
+            raise CorruptError(f"{self._place(full)}: its sha256 is {kept}, expected {sha256}")
         expected = sha256 or kept
 
         def ranges(client: "S3Client", part: Path) -> None:
@@ -250,14 +260,12 @@ class S3Store:
             except _Damaged as error:
                 damages += 1
                 if damages == _CORRUPT_TRIES:
-                    raise CorruptError(
-                        f"s3://{self.bucket}/{full}: damaged: {error} ({_CORRUPT_TRIES} tries)"
-                    ) from None
+                    raise CorruptError(f"{self._place(full)}: damaged: {error} ({_CORRUPT_TRIES} tries)") from None
             except _Cut as error:
                 cuts += 1
                 if cuts == _CUT_TRIES:
                     raise StorageError(
-                        f"s3://{self.bucket}/{full}: the connection broke {cuts} times while reading ({error})",
+                        f"{self._place(full)}: the connection broke {cuts} times while reading ({error})",
                         hint="Check the network; run the same command again.",
                     ) from None
                 time.sleep(0.1 * 2**cuts)
@@ -283,7 +291,7 @@ class S3Store:
 
     def _put_parts(self, full: str, path: Path, size: int, if_absent: bool) -> str:
         if if_absent and self._head(full) is not None:  # spares the sending; completing decides
-            raise AlreadyExistsError(f"s3://{self.bucket}/{full}: exists already")
+            raise AlreadyExistsError(f"{self._place(full)}: exists already")
         part_size = max(PART, -(-size // _MAX_PARTS))
         sha256, digests = _digests(path, part_size)
         writer = uuid4().hex
@@ -332,6 +340,8 @@ class S3Store:
                 ),
                 writer,
             )
+            composite = f"{_base64(hashlib.sha256(b''.join(digests)).digest())}-{len(digests)}"
+            self._verify(full, size, sha256, composite, writer)
         except BaseException:
             with suppress(StorageError):  # parts without an object cost money; buckets also have rules for them
                 self._run(
@@ -340,8 +350,6 @@ class S3Store:
                     lambda client: client.abort_multipart_upload(Bucket=self.bucket, Key=full, UploadId=upload),
                 )
             raise
-        composite = f"{_base64(hashlib.sha256(b''.join(digests)).digest())}-{len(digests)}"
-        self._verify(full, size, sha256, composite, writer)
         return sha256
 
     def _make_visible(self, full: str, send: Callable[["S3Client"], object], writer: str) -> None:
@@ -358,8 +366,8 @@ class S3Store:
                     time.sleep(0.05 * (_CONFLICT_TRIES - remaining))
                     continue
                 if refusal.status == 404:
-                    raise StorageError(f"s3://{self.bucket}/{full}: the upload was aborted by somebody else") from None
-                raise AlreadyExistsError(f"s3://{self.bucket}/{full}: exists already") from None
+                    raise StorageError(f"{self._place(full)}: the upload was aborted by somebody else") from None
+                raise AlreadyExistsError(f"{self._place(full)}: exists already") from None
 
     def _undamaged(self, full: str, send: Callable[["S3Client"], T]) -> T:
         """Send a body; again if the server says that it arrived damaged."""
@@ -369,7 +377,7 @@ class S3Store:
             except _Damaged as error:
                 if not remaining:
                     raise CorruptError(
-                        f"s3://{self.bucket}/{full}: the body arrived damaged {_CORRUPT_TRIES} times ({error})",
+                        f"{self._place(full)}: the body arrived damaged {_CORRUPT_TRIES} times ({error})",
                         hint="The network damages data, or the file changed while it was uploaded.",
                     ) from None
         raise AssertionError("unreachable")
@@ -392,11 +400,11 @@ class S3Store:
                 self._remove(full)
                 raise
             if answer is None:
-                raise CorruptError(f"s3://{self.bucket}/{full}: reported as stored, but it is not there")
+                raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there")
             return
         head = self._head(full, ChecksumMode="ENABLED")
         if head is None:
-            raise CorruptError(f"s3://{self.bucket}/{full}: reported as stored, but it is not there")
+            raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there")
         if head["Metadata"].get("writer") != writer:
             return
         wrong = None
@@ -409,7 +417,7 @@ class S3Store:
             wrong = f"it reads back with sha256 {found} instead of {sha256}"
         if wrong is not None:
             self._remove(full)
-            raise CorruptError(f"s3://{self.bucket}/{full}: {wrong}")
+            raise CorruptError(f"{self._place(full)}: {wrong}")
 
     def _remove(self, full: str) -> None:
         """Best effort: a damaged object is worth less than none, above all under a content address."""
@@ -428,6 +436,9 @@ class S3Store:
         return digest.hexdigest()
 
     # Connection
+
+    def _place(self, full: str) -> str:
+        return f"s3://{self.bucket}/{full}"
 
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
@@ -466,23 +477,15 @@ class S3Store:
                 if code_of(error) in ("BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"):
                     raise _Damaged(code_of(error)) from error
                 if code_of(error) in ("PreconditionFailed", "412"):
-                    raise _Refused(412) from error
+                    raise _Refused(self._place(full), 412) from error
                 if code_of(error) in ("ConditionalRequestConflict", "OperationAborted", "409"):
-                    raise _Refused(409) from error
+                    raise _Refused(self._place(full), 409) from error
                 if code_of(error) == "NoSuchUpload":
-                    raise _Refused(404) from error
+                    raise _Refused(self._place(full), 404) from error
                 raise explain(
                     error, verb, self.bucket, full, endpoint=self.endpoint, source=connection.source
                 ) from error
         raise AssertionError("unreachable")
-
-
-class _Refused(Exception):
-    """A condition was not met, or the upload is gone."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(str(status))
-        self.status = status
 
 
 def _condition(if_absent: bool) -> dict[str, Any]:
