@@ -1,12 +1,14 @@
 """The rows that are scored, and how they are cut into pieces of work."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from data_prep.document.models import Task
 from data_prep.task_types import RATING_LABELS
+
+if TYPE_CHECKING:
+    from data_prep.shards import TextRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +28,12 @@ class Example:
         return raw if isinstance(raw, str) else self.input
 
 
-class _Row(Protocol):
-    id: str
-    template: int
-    input: str
-    targets: Any
-    meta: Any
-
-
-def from_rows(rows: Iterable[_Row], task: Task) -> list[Example]:
+def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
     """Examples of text rows as `data_prep.shards.read_rows` gives them, with the task's labels added to `meta`."""
     labels = {"labels": list(task.labels or RATING_LABELS)} if task.type == "rating" else {}
     examples = []
     for row in rows:
-        meta = json.loads(row.meta) if isinstance(row.meta, str) else dict(row.meta or {})
-        examples.append(Example(row.id, row.template, row.input, tuple(row.targets), {**meta, **labels}))
+        examples.append(Example(row.id, row.template, row.input, tuple(row.targets), {**row.meta, **labels}))
     return examples
 
 

@@ -9,14 +9,11 @@ from typing import Literal
 from data_prep.document.models import Task
 from data_prep.errors import DataError, UsageError
 from data_prep.storage import Store
-from data_prep.storage.cache import Cache
 from data_prep.storage.commit import read_manifest
 from raytrain.evaluation.scores import ModelRef
 from raytrain.evaluation.scoring import Limits
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.record import read_record
-
-_CACHE_BYTES = 50 << 30
 
 Which = Literal["before", "after"]
 
@@ -44,7 +41,8 @@ def predict(
     if record.shard_set is None:
         raise DataError(f"run {layout.name}: its data is not prepared yet", hint="Let the run get further first.")
     folder = cache_folder or Path(os.environ.get("RAYTRAIN_CACHE") or Path("~/.cache/raytrain").expanduser())
-    from raytrain.evaluation.decoding import Decoder, load_model, load_tokenizer
+    from data_prep.shards import ShardSet, load_tokenizer
+    from raytrain.evaluation.decoding import Decoder, load_model
     from raytrain.model.source import resolve
 
     model: ModelRef
@@ -61,7 +59,7 @@ def predict(
         spec.evaluation.max_new_tokens or spec.training.max_target_tokens,
         spec.evaluation.batch_size,
     )
-    tokenizer = load_tokenizer(store, record.shard_set, Cache(folder / "shards", _CACHE_BYTES))
+    tokenizer = load_tokenizer(ShardSet.load(store, record.shard_set), store)
     loaded = load_model(model, model, store=store, cache_folder=folder / "models", tokenizer_size=tokenizer.size)
     return [answer.text for answer in Decoder(loaded, tokenizer, limits).answer(prompts)]
 

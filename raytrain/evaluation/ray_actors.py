@@ -22,7 +22,6 @@ from ray.exceptions import RayActorError, RayTaskError
 from data_prep.document.models import Split
 from data_prep.errors import StorageError, UserError
 from data_prep.storage import Store
-from data_prep.storage.cache import Cache
 from raytrain.evaluation.examples import chunks
 from raytrain.evaluation.scores import ModelRef, ScoreCard
 from raytrain.evaluation.scoring import Answer, Limits, Scorer, Stage
@@ -41,7 +40,6 @@ class ActorSettings:
     shard_set: str
     base: ModelRef
     cache_folder: Path
-    cache_bytes: int
     limits: Limits
     device: str = "auto"
 
@@ -60,11 +58,12 @@ class EvaluationActor:
         return answers
 
     def _decoder(self, model: ModelRef) -> Any:
-        from raytrain.evaluation.decoding import Decoder, load_model, load_tokenizer
+        from data_prep.shards import ShardSet, load_tokenizer
+        from raytrain.evaluation.decoding import Decoder, load_model
 
         s = self._settings
         if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(s.store, s.shard_set, Cache(s.cache_folder, s.cache_bytes))
+            self._tokenizer = load_tokenizer(ShardSet.load(s.store, s.shard_set), s.store)
         if self._model is None or self._model[0] != model.digest:
             self._model = None  # never two models in memory
             loaded = load_model(
@@ -134,7 +133,7 @@ class EvaluationPool:
     ) -> None:
         self._scorer, self._settings = scorer, settings
         options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "max_restarts": 0, "max_task_retries": 0}
-        self._actor_class = ray.remote(actor).options(**options)
+        self._actor_class: Any = ray.remote(actor).options(**options)
         self._slots = [_Slot(number) for number in range(actors)]
         self._restarts_left = max_restarts
         self._last_death = "no actor was started"
@@ -144,6 +143,7 @@ class EvaluationPool:
         self._chunks: deque[_Chunk] = deque()
         self._futures: list[Future[tuple[ScoreCard, ...]]] = []
         self._closing = threading.Event()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="evaluation-pool", daemon=True)
         self._thread.start()
 
@@ -158,10 +158,11 @@ class EvaluationPool:
         names = tuple(self._scorer.tasks) if tasks is None else tuple(tasks)
         order = _Order(Stage(stage, model, split), names, Future())
         self._futures.append(order.future)
-        if self._closing.is_set():
-            self._fail(order, "evaluation was closed")
-        else:
-            self._inbox.put(order)
+        with self._lock:  # what is put before closing is surely seen by the thread
+            if not self._closing.is_set():
+                self._inbox.put(order)
+                return order.future
+        self._fail(order, "evaluation was closed")
         return order.future
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -176,7 +177,8 @@ class EvaluationPool:
 
     def close(self) -> None:
         """Give up what is not finished and end the actors."""
-        self._closing.set()
+        with self._lock:
+            self._closing.set()
         self._inbox.put(None)
         self._thread.join()
 

@@ -107,7 +107,7 @@ class Scorer:
         """Digest of everything that the scores of a task depend on."""
         body = {
             "model": stage.model.digest,
-            "shards": self._prepared_digest(task),
+            "shards": self.shard_set.task(task).digest,
             "split": stage.split,
             "rows": self.examples_per_task,
             "limits": [self.limits.max_input_tokens, self.limits.max_new_tokens],
@@ -139,19 +139,10 @@ class Scorer:
     def _read(self, task: str, split: Split, limit: int) -> list[Example]:
         from data_prep.shards import read_rows
 
-        if split not in self._prepared(task).splits:
+        if split not in self.shard_set.task(task).splits:
             return []
         rows = read_rows(self.shard_set, task, split, self.store, self.cache, limit)
         return from_rows(rows, self.tasks[task])
-
-    def _prepared(self, task: str) -> Any:
-        for prepared in self.shard_set.tasks:
-            if prepared.name == task:
-                return prepared
-        raise DataError(f"task {task} is not in the shard set {self.shard_set.digest}", hint="Prepare it again.")
-
-    def _prepared_digest(self, task: str) -> str:
-        return str(self._prepared(task).digest)
 
     def _baselines_of(self, task: str, split: Split) -> dict[str, float]:
         key = (task, split)

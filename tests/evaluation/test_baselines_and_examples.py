@@ -41,7 +41,7 @@ def test_copy_takes_the_raw_input_not_the_prompt():
 
 
 def test_rows_become_examples():
-    row = SimpleNamespace(id="a", template=2, input="Rate: bad", targets=["1"], meta='{"input": "bad"}')
+    row = SimpleNamespace(id="a", template=2, input="Rate: bad", targets=["1"], meta={"input": "bad"})
     rating = Task(name="t", type="rating", source=Source(uri="x.csv"))
     [found] = from_rows([row], rating)
     assert found == Example("a", 2, "Rate: bad", ("1",), {"input": "bad", "labels": ["1", "2", "3", "4", "5"]})

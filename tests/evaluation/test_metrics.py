@@ -59,6 +59,19 @@ def test_exact_match_as_people_compare_answers(prediction, target, same):
     assert one("exact_match", prediction, target) == same
 
 
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("(B)", 1), ("b", 1), ("B. Paris", 1), ("Paris", 1), ("Cairo", 0), ("(A)", 0), ("A Paris", 0), ("C", 0), ("", 0)],
+)
+def test_a_choice_may_be_named_by_letter_or_text(answer, right):
+    assert one("exact_match", answer, "(B)", meta={"choices": ["Cairo", "Paris", "C", "C"]}) == right
+
+
+def test_a_text_that_is_another_letter_or_stands_twice_names_no_choice():
+    assert one("exact_match", "A", "(B)", meta={"choices": ["B", "A"]}) == 0
+    assert one("exact_match", "x", "(B)", meta={"choices": ["x", "x"]}) == 0
+
+
 def test_any_reference_will_do():
     assert one("exact_match", "two", "2", "Two") == 1
     assert one("exact_code", "x = 2", "x=2", "x  =  2") == 1
@@ -69,6 +82,25 @@ def test_code_keeps_what_white_space_means():
     assert one("exact_code", body.replace(" return", "  return", 1) + "\n\n", body) == 0  # other indentation
     assert one("exact_code", body.replace("if x", "if   x").replace("1\n", "1  \n\n"), body) == 1
     assert normalise_code("a\t= 1\r\n\tb") == "a = 1\n    b"
+
+
+@pytest.mark.parametrize(
+    ("answer", "target", "f1", "precision", "recall"),
+    [("PER: Ann | LOC: Rome", "LOC: Rome | PER: Ann", 1, 1, 1), ("LOC: Ann", "PER: Ann", 0, 0, 0),
+     ("PER: Ann", "PER: Ann | LOC: Rome", 2 / 3, 1, 1 / 2), ("PER: Ann | PER: Ann", "PER: Ann", 2 / 3, 1 / 2, 1),
+     ("none", "none", 1, 1, 1), ("PER: Ann", "none", 0, 0, 1), ("none", "PER: Ann", 0, 0, 0),
+     ("Ann lives in Rome", "none", 0, 0, 1), ("", "PER: Ann", 0, 0, 0)],
+)  # fmt: skip
+def test_entities_of_one_row(answer, target, f1, precision, recall):
+    for name, wanted in (("f1", f1), ("precision", precision), ("recall", recall)):
+        assert one(name, answer, target) == pytest.approx(wanted), name
+
+
+def test_unparsable_answers_are_counted():
+    metric = METRICS["unparsable"]
+    answers = ["PER: Ann", "none", "Ann lives in Rome", ""]
+    assert metric.score(metric.stats_many(answers, [["none"]] * 4, [{}] * 4)) == 0.5
+    assert metric.better == "lower"
 
 
 def test_normalised_answers():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
+from data_prep.task_types import entities_of, format_entities
 from raytrain.evaluation.metrics import METRICS, rouge
 
 TEXT = "The cats were running quickly; a report's summary, Mr. Smith said: 3.5% of running dogs ran. Yes! No?"
@@ -91,3 +92,38 @@ def test_chrf_of_every_row_is_sacrebleus_sentence_score():
     rows = metric.score_rows(metric.stats_many(predictions, [[t] for t in targets], [{}] * 30))
     wanted = [CHRF().sentence_score(p, [t]).score / 100 for p, t in zip(predictions, targets, strict=True)]
     assert rows == pytest.approx(wanted, abs=1e-12)
+
+
+@st.composite
+def tagged_sentences(draw):
+    """A sentence with gold and predicted BIO tags; every word is different, so that text and place say the same."""
+    length = draw(st.integers(1, 12))
+    words = [f"w{i}" for i in range(length)]
+
+    def tags():
+        found = []
+        while len(found) < length:
+            kind = draw(st.sampled_from(["O", "O", "PER", "LOC"]))
+            if kind == "O":
+                found.append("O")
+            else:
+                found += [f"B-{kind}"] + [f"I-{kind}"] * draw(st.integers(0, 2))
+        return found[:length]
+
+    return words, tags(), tags()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(tagged_sentences(), min_size=1, max_size=6))
+def test_entity_scores_are_seqevals(sentences):
+    from seqeval.metrics import f1_score, precision_score, recall_score
+
+    answers = [format_entities(entities_of(words, predicted)) for words, _, predicted in sentences]
+    targets = [[format_entities(entities_of(words, gold))] for words, gold, _ in sentences]
+    gold, predicted = [s[1] for s in sentences], [s[2] for s in sentences]
+    some = any(tag != "O" for tags in gold for tag in tags) and any(tag != "O" for tags in predicted for tag in tags)
+    for name, oracle in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
+        metric = METRICS[name]
+        ours = metric.score(metric.stats_many(answers, targets, [{}] * len(answers)))
+        if some:  # seqeval calls it 0 where there is nothing to find; that is 1 here if nothing was given
+            assert ours == pytest.approx(oracle(gold, predicted, zero_division=0), abs=1e-12)

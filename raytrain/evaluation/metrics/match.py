@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from data_prep.task_types import letter
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
 
 _BLANKS = re.compile(r"(?<=\S)[^\S\n]+")
@@ -35,12 +36,30 @@ class ExactMatch(MeanMetric):
 
     @property
     def protocol(self) -> str:
-        """What is ignored."""
-        return "equal to a reference after Unicode NFKC, without regard to case, punctuation and white space"
+        """What is ignored, and how a choice may be named."""
+        return (
+            "equal to a reference after Unicode NFKC, without regard to case, punctuation and white space; "
+            "a choice may be named by its letter, by its text or by both"
+        )
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """1 or 0."""
-        return float(normalise_answer(prediction) in {normalise_answer(target) for target in targets})
+        given = normalise_answer(prediction)
+        right = {normalise_answer(target) for target in targets}
+        return float(given in right or given in _other_names(right, meta.get("choices") or ()))
+
+
+def _other_names(right: set[str], choices: Sequence[str]) -> set[str]:
+    """What else means a choice whose letter is right: its text (if no other choice has it), letter and text."""
+    letters = [normalise_answer(letter(index)) for index in range(len(choices))]
+    texts = [normalise_answer(choice) for choice in choices]
+    names = set()
+    for name, text in zip(letters, texts, strict=True):
+        if name in right:
+            names.add(f"{name} {text}")
+            if texts.count(text) == 1 and text not in letters:
+                names.add(text)
+    return names
 
 
 class ExactCode(MeanMetric):
