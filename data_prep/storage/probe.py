@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 from data_prep.errors import StorageError
+from data_prep.storage.local import LocalStore
 from data_prep.storage.store import AlreadyExistsError, Store
 
 _QUICK_ATTEMPTS = 3
@@ -11,11 +12,12 @@ _QUICK_ATTEMPTS = 3
 def probe(store: Store) -> None:
     """Write, read, list, refuse to overwrite, and delete one small object; StorageError says what does not work.
 
-    Gives up after a few seconds where the store itself is patient for a minute.
+    Gives up after a few seconds where the store itself is patient for a minute. In a folder it also clears away what
+    killed writers left half-written.
     """
-    from data_prep.storage.local import LocalStore
-
-    if not isinstance(store, LocalStore):
+    if isinstance(store, LocalStore):
+        store.sweep()
+    else:
         from data_prep.storage.s3 import S3Store
 
         if isinstance(store, S3Store):

@@ -10,10 +10,13 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectionError,
+    CredentialRetrievalError,
     HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
 )
 
 from data_prep.errors import StorageError
@@ -166,6 +169,11 @@ def explain(  # noqa: PLR0911 - a table of sentences
         return StorageError(
             f"s3://{bucket} at {at}: no complete credentials were found",
             hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the pod a role.",
+        )
+    if isinstance(error, (CredentialRetrievalError, SSOError, TokenRetrievalError)):
+        return StorageError(
+            f"s3://{bucket} at {at}: no credentials could be had from {source}: {_short(error)}",
+            hint="Log in again, or correct the role or profile.",
         )
     if code == "RequestTimeTooSkewed":
         return StorageError(

@@ -1,0 +1,78 @@
+import logging
+
+import pytest
+
+from data_prep.errors import StorageError
+from data_prep.storage import LocalStore
+from raytrain.spec.layout import RunLayout
+from raytrain.telemetry.logs import RunLog
+
+LAYOUT = RunLayout("demo")
+
+
+def text(store, source="driver", attempt=1):
+    return store.get(LAYOUT.log(attempt, source)).decode()
+
+
+def test_what_is_logged_ends_up_in_storage(any_store):
+    with RunLog(any_store, LAYOUT, 1) as log:
+        logging.getLogger("raytrain.training").info("step 1")
+        logging.getLogger("somebody.else").info("chatter")
+        logging.getLogger("somebody.else").warning("trouble")
+        assert log.flush()
+        assert "step 1" in text(any_store)
+        logging.getLogger("data_prep.shards").info("step 2")
+    lines = text(any_store).splitlines()
+    assert [line.split(": ", 1)[1] for line in lines] == ["step 1", "trouble", "step 2"]
+    assert "INFO raytrain.training" in lines[0]
+
+
+def test_logging_is_left_as_it_was(tmp_path):
+    def state():
+        ours = [logging.getLogger(name) for name in ("raytrain", "data_prep")]
+        return list(logging.getLogger().handlers), [logger.level for logger in ours]
+
+    before = state()
+    with RunLog(LocalStore(tmp_path), LAYOUT, 1):
+        assert state() != before
+    assert state() == before
+
+
+def test_ranks_and_attempts_have_logs_of_their_own(tmp_path):
+    store = LocalStore(tmp_path)
+    for attempt, source in ((1, "rank-000"), (2, "rank-000"), (2, "driver")):
+        with RunLog(store, LAYOUT, attempt, source):
+            logging.getLogger("raytrain").info("%s %s", attempt, source)
+    assert text(store, "rank-000", 1).endswith("1 rank-000\n")
+    assert text(store, "rank-000", 2).endswith("2 rank-000\n")
+    assert text(store, "driver", 2).endswith("2 driver\n")
+
+
+def test_an_error_that_ends_the_run_is_in_its_log(tmp_path):
+    store = LocalStore(tmp_path)
+    with pytest.raises(ZeroDivisionError), RunLog(store, LAYOUT, 1):
+        raise ZeroDivisionError
+    assert "ZeroDivisionError" in text(store) and "Traceback" in text(store)
+
+
+def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary/secret+1")
+    monkeypatch.setenv("HF_TOKEN", "hf_canarycanary")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "nothing-secret")
+    store = LocalStore(tmp_path)
+    with pytest.raises(RuntimeError), RunLog(store, LAYOUT, 1):
+        logging.getLogger("raytrain").info("with canary/secret+1 and %s, nothing-secret", "hf_canarycanary")
+        raise RuntimeError("canary/secret+1")
+    assert "canary" not in text(store)
+    assert "with *** and ***, nothing-secret" in text(store)
+
+
+def test_a_broken_store_does_not_end_the_run(tmp_path, caplog):
+    class Broken(LocalStore):
+        def put(self, key, data, *, if_absent=False):
+            raise StorageError("no room")
+
+    with RunLog(Broken(tmp_path), LAYOUT, 1) as log:
+        logging.getLogger("raytrain").info("hello")
+        assert not log.flush()
+    assert "log of driver could not be stored and will be tried again: no room" in caplog.text
