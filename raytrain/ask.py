@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from data_prep.errors import UsageError
 
@@ -54,7 +54,7 @@ def answers(
     if before and compare:
         raise UsageError("--before and --compare exclude each other", hint="--compare asks both models")
 
-    def ask(which: str) -> list[str]:
+    def ask(which: Literal["before", "after"]) -> list[str]:
         return predict(list(texts), store=store, layout=layout, task=task, which=which, template=template)
 
     old = ask("before") if before or compare else [None] * len(texts)

@@ -1,0 +1,53 @@
+"""Memory and time of a training, roughly, and on what the figures rest."""
+
+import shutil
+import time
+
+from raytrain.spec.document import Training
+
+# Training FLOPs per parameter and real token without padding (forward and backward; a token passes about half of an
+# encoder-decoder), and the share of a plain matrix product's speed that a whole step reaches on CPUs: both measured.
+FLOPS_PER_PARAMETER = 2.0
+EFFICIENCY = 0.4
+
+BYTES_PER_PARAMETER = {"adamw": 16, "adafactor": 8}  # fp32 weights and gradients, and adamw's two moments
+
+
+def memory(parameters: int | None, training: Training) -> tuple[int | None, str]:
+    """Bytes that each worker needs for weights, gradients and optimizer, and what that leaves out."""
+    each = BYTES_PER_PARAMETER[training.optimizer]
+    if parameters is None:
+        return None, "unknown, as the size of the model is"
+    return (
+        parameters * each,
+        f"each worker: {each} bytes a parameter with {training.optimizer}, and what activations need",
+    )
+
+
+def duration(
+    parameters: int | None, tokens: int, training: Training, *, measured: float | None
+) -> tuple[float | None, str]:
+    """Seconds of the training steps alone, and the basis; `measured` are tokens/s of an earlier attempt."""
+    if measured:
+        return tokens / measured, f"{measured:,.0f} tokens/s, as this run measured before; scoring comes on top"
+    if training.device == "cuda" or (training.device == "auto" and shutil.which("nvidia-smi")):
+        return None, "unknown for a GPU before the first steps"
+    if parameters is None:
+        return None, "unknown, as the size of the model is"
+    rate = matrix_flops()
+    seconds = tokens * FLOPS_PER_PARAMETER * parameters / (rate * EFFICIENCY)
+    return seconds, f"rough: this machine multiplies {rate / 1e9:,.0f} GFLOP/s now; scoring comes on top"
+
+
+def matrix_flops(size: int = 768, least_seconds: float = 0.1) -> float:
+    """Floating point operations a second of fp32 matrix products on this machine, all cores, measured now."""
+    import numpy as np
+
+    left = np.full((size, size), 0.5, np.float32)
+    right = left.copy()
+    np.matmul(left, right)  # the first one starts threads
+    count, began = 0, time.perf_counter()
+    while (spent := time.perf_counter() - began) < least_seconds or count == 0:
+        np.matmul(left, right)
+        count += 1
+    return 2.0 * size**3 * count / spent if spent > 0 else 1e9

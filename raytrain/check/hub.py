@@ -1,0 +1,44 @@
+"""What the Hugging Face hub says of a data set, asked once and without downloading or caching anything."""
+
+import os
+import re
+from typing import Any
+
+_URI = re.compile(r"hf://(?:datasets/)?(?P<name>[\w./-]+?)(?::(?P<config>[^@:]+))?(?:@(?P<revision>[^@]+))?/?")
+_SECONDS = 5.0
+
+
+class Hub:
+    """Asks until the hub does not answer once; from then on everything is unknown."""
+
+    def __init__(self) -> None:
+        self.reached = os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE")
+
+    def rows(self, uri: str) -> dict[str, int] | None:
+        """Rows by split as the data set's card says, None where they are unknown."""
+        match = _URI.fullmatch(uri)
+        if match is None or not self.reached:
+            return None
+        import huggingface_hub
+
+        try:
+            info = huggingface_hub.HfApi().dataset_info(match["name"], revision=match["revision"], timeout=_SECONDS)
+        except Exception:  # of several libraries; whatever the reason, the rows are unknown
+            self.reached = False
+            return None
+        return _counted(info.card_data, match["config"])
+
+
+def _counted(card: Any, config: str | None) -> dict[str, int] | None:
+    """Splits with their rows out of a card's `dataset_info`: a mapping, or a list with one for each configuration."""
+    try:
+        described = card["dataset_info"] if card is not None else None
+    except KeyError:
+        return None
+    entries = [e for e in (described if isinstance(described, list) else [described]) if isinstance(e, dict)]
+    chosen = [e for e in entries if e.get("config_name", "default") == config] if config else entries
+    if len(chosen) != 1:
+        return None
+    splits = chosen[0].get("splits") or []
+    counts = {s.get("name"): s.get("num_examples") for s in splits if isinstance(s, dict)}
+    return {n: c for n, c in counts.items() if isinstance(n, str) and isinstance(c, int)} or None

@@ -1,0 +1,62 @@
+"""How large the model is, as far as that can be told without fetching it."""
+
+import json
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from data_prep.errors import TrainingError
+from raytrain.model.source import check_folder
+
+# The published checkpoints, by the number of their parameters.
+_KNOWN = {
+    "flan-t5-small": 76_961_152,
+    "flan-t5-base": 247_577_856,
+    "flan-t5-large": 783_150_080,
+    "flan-t5-xl": 2_849_757_184,
+    "flan-t5-xxl": 11_135_332_352,
+}
+_FLAN = "google/"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """The local folder of the model, if it has one, and its parameters, if they are known."""
+
+    folder: Path | None
+    parameters: int | None
+    note: str
+
+
+def size_of(uri: str, base_folder: Path) -> ModelSize:
+    """Look at the model that a document names; TrainingError if it is a path and no T5 is there."""
+    if uri.startswith(("run://", "s3://")):
+        return ModelSize(None, None, "unknown: it is fetched when the run starts")
+    local = Path(uri.removeprefix("file://")).expanduser()
+    folder = local if local.is_absolute() else base_folder / local
+    if folder.is_dir():
+        check_folder(folder, uri)
+        return ModelSize(folder, count_parameters(folder), "counted in its files")
+    if uri.startswith((".", "/", "~", "file:")) or uri.count("/") > 1:
+        raise TrainingError(
+            f"model {uri}: there is no folder {folder}", hint="give a folder with config.json, or a hub id"
+        )
+    name = uri.removeprefix("hf://").removeprefix(_FLAN)
+    if name in _KNOWN:
+        return ModelSize(None, _KNOWN[name], "as published")
+    return ModelSize(None, None, "unknown: it is fetched from the hub when the run starts")
+
+
+def count_parameters(folder: Path) -> int:
+    """Parameters in the safetensors files of a folder, from their headers alone; TrainingError if one is broken."""
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                (length,) = struct.unpack("<Q", file.read(8))
+                header = json.loads(file.read(min(length, 100 << 20)))
+            total += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        except (OSError, struct.error, ValueError, KeyError, TypeError):
+            raise TrainingError(f"{path} is no safetensors file, or a damaged one") from None
+    return total

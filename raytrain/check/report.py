@@ -1,0 +1,53 @@
+"""What `raytrain check` finds out; None is what is unknown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """One task."""
+
+    name: str
+    type: str
+    probe: bool
+    source: str
+    rows: dict[str, int] | None
+    """Rows by split, as they will be divided."""
+    note: str
+    """Why rows are unknown, or how they are divided."""
+    bad_rows: int
+    share: float | None
+    """Share of the mixture, 0..1; None for probes too."""
+    epochs: float | None
+    """How often each training row is seen."""
+    input_tokens: float | None
+    target_tokens: float | None
+    cut: float | None
+    """Share of the rows looked at whose input or target is longer than the limits, 0..1."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What the document would do."""
+
+    run: str
+    storage: str
+    model: str
+    parameters: int | None
+    model_note: str
+    tasks: list[TaskReport]
+    steps: int
+    tokens_per_step: int
+    """Source and target tokens, at most."""
+    tokens: int
+    row: tuple[int, int] | None
+    """Source and target tokens of a row."""
+    lengths_basis: str
+    checkpoints: int
+    scored_checkpoints: int
+    memory_bytes: int | None
+    memory_note: str
+    seconds: float | None
+    seconds_basis: str
+    ignored: list[str]
+    warnings: list[str]

@@ -1,0 +1,86 @@
+"""Rows of a document's tasks as the model will see them, read from the sources; nothing is written."""
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.document import Task
+from data_prep.document.loader import suggest
+from data_prep.errors import UsageError
+from data_prep.rows import Example, example_maker
+from data_prep.sources import source_files
+from data_prep.task_types import RowError
+from data_prep.templates import templates_of
+from data_prep.writing import wording_order
+from raytrain.spec.document import FineTuneJob
+
+BAD_AT_MOST = 20  # bad rows of a task that are shown before giving up on it
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """One row: where it stands, the prompt in its first wording, and what is wished for."""
+
+    where: str
+    template: int
+    prompt: str
+    targets: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPreview:
+    """The first rows of a task, and the bad rows met on the way."""
+
+    task: str
+    type: str
+    probe: bool
+    wordings: int
+    rows: list[PreviewRow]
+    bad: list[str]
+
+
+def show(job: FineTuneJob, *, base_folder: Path, task: str | None = None, rows: int = 3) -> list[TaskPreview]:
+    """The first `rows` rows of every task, or of one; UsageError if there is no such task, DataError for its source."""
+    names = [t.name for t in job.spec.tasks]
+    if task is not None and task not in names:
+        meant = suggest(task, names)
+        raise UsageError(
+            f"the document has no task {task}" + (f", did you mean {meant}?" if meant else ""),
+            hint=f"its tasks are {', '.join(names)}",
+        )
+    chosen = [t for t in job.spec.tasks if task in (None, t.name)]
+    return [_preview(t, job.spec.mixture.seed, base_folder, rows) for t in chosen]
+
+
+def _preview(task: Task, seed: int, base_folder: Path, wanted: int) -> TaskPreview:
+    templates, found, bad = templates_of(task), list[PreviewRow](), list[str]()
+    with tempfile.TemporaryDirectory(prefix="raytrain-show-") as scratch:
+        for where, example in _examples(task, base_folder, Path(scratch)):
+            if isinstance(example, str):
+                bad.append(f"{where}: {example}")
+            else:
+                number = wording_order(seed, example.meta["input"], len(templates))[0]
+                prompt = templates[number].render(example.input)
+                found.append(PreviewRow(where, number, prompt, list(example.targets)))
+            if len(found) == wanted or len(bad) == BAD_AT_MOST:
+                break
+    return TaskPreview(task.name, task.type, task.probe, len(templates), found, bad)
+
+
+def _examples(task: Task, base_folder: Path, scratch: Path) -> Iterator[tuple[str, Example | str]]:
+    """Examples of the first file that is wanted, or why a row is none."""
+    make: Any = example_maker(task)
+    files = source_files(task, base_folder)
+    files.sort(key=lambda file: file.split not in ("train", None))  # stable: train first where it is told
+    for file, row in itertools.chain.from_iterable(((f, r) for r in f.rows(scratch)) for f in files):
+        where = f"{file.name}:{row.number}"
+        if row.values is None:
+            yield where, row.reason
+            continue
+        try:
+            yield where, make(row.values)
+        except RowError as error:
+            yield where, str(error)
