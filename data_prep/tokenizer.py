@@ -304,11 +304,10 @@ def _add_pieces(vocabulary: list[Any]) -> list[str]:
     """Append what is missing. Characters get the lowest score (only unknown was their rival), so that nothing that
     could be written before is written otherwise; a run of spaces gets the score of one space, so that it wins.
     """
-    scores = {piece: score for piece, score in vocabulary}
+    scores: dict[str, float] = dict(vocabulary)
     lowest = min(scores.values())
     space = scores.get(SPACE, lowest)
-    wanted = {piece: lowest for piece in [SPACE, *PRINTABLE, "\n", "\t"]}
-    wanted |= {SPACE * n: space for n in RUNS_OF_SPACES}
+    wanted = dict.fromkeys([SPACE, *PRINTABLE, "\n", "\t"], lowest) | {SPACE * n: space for n in RUNS_OF_SPACES}
     added = [piece for piece in wanted if piece not in scores]
     vocabulary.extend([piece, wanted[piece]] for piece in added)
     return added

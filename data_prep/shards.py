@@ -1,0 +1,340 @@
+"""What preparation leaves in the store: a shard set, its tasks, their splits; and how its rows are read."""
+
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.checks import Keys
+from data_prep.document.models import SPLITS, Split
+from data_prep.errors import DataError
+from data_prep.keys import content_key, sample
+from data_prep.storage import CorruptError, NotFoundError, Store
+from data_prep.storage.store import sha256_of
+from data_prep.tokenizer import Tokenizer
+
+ROWS_OF_A_PART = 20_000
+
+_FORMAT = 1
+
+Ids = NDArray[np.uint16]
+Lengths = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A content-addressed object."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartPair:
+    """Some rows of one wording: row i of `tokens` is row i of `text`."""
+
+    rows: int
+    text: Part
+    tokens: Part
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSplit:
+    """A split of a task: `parts[w]` holds every example in its wording w, in the same order for every w."""
+
+    examples: int
+    wordings: int
+    parts: tuple[tuple[PartPair, ...], ...]
+    keys: Part
+    """uint64 hashes of the raw inputs, in row order (.npy): for duplicates and leakage."""
+    statistics: Mapping[str, Any]
+    """`data_prep.checks.SplitStatistics.summary`."""
+
+    def all_parts(self) -> list[Part]:
+        """Every object of the split."""
+        pairs = [pair for wording in self.parts for pair in wording]
+        return [self.keys, *(pair.text for pair in pairs), *(pair.tokens for pair in pairs)]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTask:
+    """One task prepared; `digest` is that of everything that determines it."""
+
+    name: str
+    type: str
+    probe: bool
+    digest: str
+    splits: Mapping[Split, PreparedSplit]
+    bad_rows: Mapping[str, Any]
+    """`count` and `first`: the first five as `file:line: reason`."""
+    leakage: Mapping[str, int]
+    """`data_prep.checks.leakage` between its own splits."""
+    provenance: Mapping[str, Any]
+    """Sources with sha256, rule of the split, the wordings, limits, tokenizer."""
+
+    @staticmethod
+    def key(digest: str) -> str:
+        """Where the manifest of a task lies."""
+        return f"shards/tasks/{digest}.json"
+
+    @classmethod
+    def load(cls, store: Store, digest: str) -> Self:
+        """Read the manifest; NotFoundError, CorruptError."""
+        document = _read_json(store, cls.key(digest))
+        try:
+            splits = {split: _split(document["splits"][split]) for split in SPLITS if split in document["splits"]}
+            fields = ("name", "type", "probe", "digest", "bad_rows", "leakage", "provenance")
+            return cls(splits=splits, **{field: document[field] for field in fields})
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a task ({error!r})") from None
+
+    def to_json(self) -> bytes:
+        """The manifest."""
+        return _to_json({"format": _FORMAT, "kind": "task", **asdict(self)})
+
+    def all_parts(self) -> list[Part]:
+        """Every object of the task."""
+        return [part for split in self.splits.values() for part in split.all_parts()]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerRef:
+    """The tokenizer of a shard set: its digest, number of ids and files."""
+
+    digest: str
+    size: int
+    files: Mapping[str, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSet:
+    """What a run refers to: prepared tasks, the mixture's inputs and rates, the tokenizer."""
+
+    digest: str
+    tasks: tuple[PreparedTask, ...]
+    tokenizer: TokenizerRef
+    mixture: Mapping[str, Any]
+    """As in the document."""
+    rates: Mapping[str, float]
+    """Share of every trained task."""
+    limits: Mapping[str, int]
+    """max_input_tokens, max_target_tokens."""
+    leakage: Sequence[Mapping[str, Any]]
+    """`data_prep.checks.leakage_across`."""
+
+    @staticmethod
+    def key(digest: str) -> str:
+        """Where the manifest of a set lies."""
+        return f"shards/sets/{digest}.json"
+
+    @classmethod
+    def load(cls, store: Store, digest: str) -> Self:
+        """Read the manifests of the set and of its tasks; NotFoundError, CorruptError."""
+        document = _read_json(store, cls.key(digest))
+        try:
+            tasks = tuple(PreparedTask.load(store, task["digest"]) for task in document["tasks"])
+            ref = document["tokenizer"]
+            files = {name: Part(**part) for name, part in ref["files"].items()}
+            fields = ("digest", "mixture", "rates", "limits", "leakage")
+            tokenizer = TokenizerRef(ref["digest"], ref["size"], files)
+            return cls(tasks=tasks, tokenizer=tokenizer, **{field: document[field] for field in fields})
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a set ({error!r})") from None
+
+    def to_json(self) -> bytes:
+        """The manifest; its tasks are named by digest."""
+        tasks = [{"name": task.name, "digest": task.digest} for task in self.tasks]
+        document = {field: getattr(self, field) for field in ("digest", "mixture", "rates", "limits", "leakage")}
+        return _to_json(
+            {"format": _FORMAT, "kind": "set", **document, "tasks": tasks, "tokenizer": asdict(self.tokenizer)}
+        )
+
+    def task(self, name: str) -> PreparedTask:
+        """The task of that name; DataError if there is none."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise DataError(f"task {name} is not in the shard set {self.digest[:12]}", hint="Prepare it again.")
+
+    def split(self, task: str, split: Split) -> PreparedSplit:
+        """A split of a task; DataError if there is none."""
+        found = self.task(task).splits.get(split)
+        if found is None:
+            raise DataError(f"task {task} has no {split} rows in the shard set {self.digest[:12]}")
+        return found
+
+
+class PartCache(Protocol):
+    """What is needed of `data_prep.storage.cache.Cache`."""
+
+    def fetch(self, store: Store, key: str, sha256: str) -> Path:
+        """A local file with exactly these contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """A row of a text part; `index` is the example's number in its split."""
+
+    index: int
+    id: str
+    template: int
+    input: str
+    targets: list[str]
+    meta: dict[str, Any]
+
+
+class SplitReader:
+    """The token parts of one split, memory-mapped: a read is a slice."""
+
+    def __init__(self, split: PreparedSplit, files: Sequence[Sequence[Path]]) -> None:
+        self.examples, self.wordings = split.examples, split.wordings
+        self._parts = [
+            [_TokenPart(path, pair) for path, pair in zip(paths, pairs, strict=True)]
+            for paths, pairs in zip(files, split.parts, strict=True)
+        ]
+
+    @cached_property
+    def source_lengths(self) -> list[Lengths]:
+        """Source tokens with EOS of every example, by wording: int32, shape (examples,)."""
+        return [_joined([np.diff(part.source_offsets) for part in parts]) for parts in self._parts]
+
+    @cached_property
+    def target_lengths(self) -> list[Lengths]:
+        """Target tokens with EOS of every example, by wording: int32, shape (examples,)."""
+        return [_joined([np.diff(part.target_offsets) for part in parts]) for parts in self._parts]
+
+    def tokens(self, example: int, wording: int) -> tuple[Ids, Ids]:
+        """Source and target ids, both ending in EOS; views of the mapped file, not to be written to."""
+        part, row = self._place(example, wording)
+        return part.row(row)
+
+    def template(self, example: int, wording: int) -> int:
+        """Which of the task's templates an example has in a wording."""
+        part, row = self._place(example, wording)
+        return int(part.templates[row])
+
+    def _place(self, example: int, wording: int) -> "tuple[_TokenPart, int]":
+        if not (0 <= example < self.examples and 0 <= wording < self.wordings):
+            raise IndexError(f"example {example}, wording {wording} of {self.examples} x {self.wordings}")
+        number, row = divmod(example, ROWS_OF_A_PART)
+        return self._parts[wording][number], row
+
+
+class _TokenPart:
+    """One memory-mapped Arrow file of a single record batch."""
+
+    def __init__(self, path: Path, pair: PartPair) -> None:
+        import pyarrow as pa
+
+        try:
+            batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+            source, target, templates = (batch.column(name) for name in ("source", "target", "template"))
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise CorruptError(f"{path}: not a token part ({error})") from None
+        if batch.num_rows != pair.rows:
+            raise CorruptError(f"{path}: {batch.num_rows:,} rows, but its manifest says {pair.rows:,}")
+        self.source_offsets, self._source = source.offsets.to_numpy(), source.values.to_numpy()
+        self.target_offsets, self._target = target.offsets.to_numpy(), target.values.to_numpy()
+        self.templates = templates.to_numpy()
+
+    def row(self, i: int) -> tuple[Ids, Ids]:
+        source = self._source[self.source_offsets[i] : self.source_offsets[i + 1]]
+        return source, self._target[self.target_offsets[i] : self.target_offsets[i + 1]]
+
+
+def open_split(shard_set: ShardSet, task: str, split: Split, store: Store, cache: PartCache) -> SplitReader:
+    """The tokens of a split, every file fetched and checked first; CorruptError, NotFoundError, DataError."""
+    prepared = shard_set.split(task, split)
+    files = [[_fetch(pair.tokens, store, cache) for pair in pairs] for pairs in prepared.parts]
+    return SplitReader(prepared, files)
+
+
+def read_rows(  # noqa: PLR0917 - the order that is settled between the rooms
+    shard_set: ShardSet, task: str, split: Split, store: Store, cache: PartCache, limit: int | None = None
+) -> list[TextRow]:
+    """Rows of a split in their first wording, in order; with `limit` a keyed sample, the same rows each time."""
+    import pyarrow.parquet as pq
+
+    prepared = shard_set.split(task, split)
+    wanted = sample(prepared.examples, limit, content_key("sample", task, split))
+    rows: list[TextRow] = []
+    for number, pair in enumerate(prepared.parts[0]):
+        start = number * ROWS_OF_A_PART
+        inside = wanted[(wanted >= start) & (wanted < start + pair.rows)]
+        if not len(inside):
+            continue
+        columns = ["id", "template", "input", "targets", "meta"]
+        table = pq.read_table(_fetch(pair.text, store, cache), columns=columns).take(inside - start)
+        for index, row in zip(inside.tolist(), table.to_pylist(), strict=True):
+            meta = json.loads(row["meta"])
+            rows.append(TextRow(index, row["id"], row["template"], row["input"], row["targets"], meta))
+    return rows
+
+
+def load_tokenizer(shard_set: ShardSet, store: Store, folder: Path | None = None) -> Tokenizer:
+    """The tokenizer of the set; its files stay in `folder` if one is given (a Hugging Face tokenizer folder then)."""
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return load_tokenizer(shard_set, store, Path(temporary))
+    for name, part in shard_set.tokenizer.files.items():
+        store.download(part.key, folder / name, sha256=part.sha256)
+    tokenizer = Tokenizer.from_folder(folder)
+    if tokenizer.digest != shard_set.tokenizer.digest:
+        raise DataError(
+            f"the tokenizer of shard set {shard_set.digest[:12]} reads differently now than when it was stored",
+            hint="Another version of the tokenizers library? Prepare again.",
+        )
+    return tokenizer
+
+
+def load_keys(split: PreparedSplit, store: Store) -> Keys:
+    """The input hashes of a split; CorruptError."""
+    data = store.get(split.keys.key)
+    if sha256_of(data) != split.keys.sha256:
+        raise CorruptError(f"{store.uri}/{split.keys.key}: its contents are not what its name says")
+    keys: Keys = np.load(io.BytesIO(data), allow_pickle=False)
+    return keys
+
+
+def _fetch(part: Part, store: Store, cache: PartCache) -> Path:
+    try:
+        return cache.fetch(store, part.key, part.sha256)
+    except NotFoundError:
+        raise CorruptError(
+            f"{store.uri}/{part.key}: missing, but a manifest names it", hint="Prepare again: it is written anew."
+        ) from None
+
+
+def _joined(arrays: Sequence[NDArray[np.int32]]) -> Lengths:
+    return np.concatenate(arrays).astype(np.int32, copy=False) if arrays else np.empty(0, np.int32)
+
+
+def _split(document: Mapping[str, Any]) -> PreparedSplit:
+    parts = tuple(
+        tuple(PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in wording)
+        for wording in document["parts"]
+    )
+    keys, statistics = Part(**document["keys"]), document["statistics"]
+    return PreparedSplit(document["examples"], document["wordings"], parts, keys, statistics)
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any]:
+    try:
+        document = json.loads(store.get(key))
+    except ValueError as error:
+        raise CorruptError(f"{store.uri}/{key}: not JSON ({error})") from None
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise CorruptError(f"{store.uri}/{key}: not of the format that this version reads", hint="Prepare again.")
+    return document
+
+
+def _to_json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

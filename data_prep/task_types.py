@@ -1,0 +1,109 @@
+"""What a task type brings: its answer format and how an answer is read back."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+RATING_LABELS = ("1", "2", "3", "4", "5")
+NO_ENTITIES = "none"
+
+_BETWEEN = " | "
+_LETTER = re.compile(r"^\(?([A-Za-z])\)?[.:]?$")
+
+
+class RowError(ValueError):
+    """Why a row cannot be used; the message says what and is completed by file and line elsewhere."""
+
+
+def format_entities(entities: Iterable[tuple[str, str]]) -> str:
+    """`PER: Philip Kowalski | ORG: Aurora Bank`, in order of appearance; `none` where there are none.
+
+    A `|` inside an entity becomes `/`, runs of spaces one space: the answer must stay readable back.
+    """
+    parts = (f"{kind}: {' '.join(text.replace('|', '/').split())}" for kind, text in entities)
+    return _BETWEEN.join(parts) or NO_ENTITIES
+
+
+def parse_entities(answer: str) -> list[tuple[str, str]] | None:
+    """The (type, text) pairs of an answer, [] for `none`; None if it is not of this form."""
+    answer = answer.strip()
+    if answer.lower().rstrip(".") == NO_ENTITIES:
+        return []
+    entities = []
+    for part in answer.split("|"):
+        kind, colon, text = part.partition(":")
+        kind, text = kind.strip(), " ".join(text.split())
+        if not colon or not kind or not text:
+            return None
+        entities.append((kind, text))
+    return entities
+
+
+def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
+    """The (type, text) pairs of a tagged sentence: BIO, BIOES, IOB1, or bare types (I only).
+
+    An `I-` that continues nothing begins an entity; `B-` (and S, U) always does.
+    """
+    if len(tokens) != len(tags):
+        raise RowError(f"{len(tokens)} tokens but {len(tags)} tags")
+    entities: list[tuple[str, list[str]]] = []
+    open_kind: str | None = None
+    for token, tag in zip(tokens, tags, strict=True):
+        if tag in ("O", ""):
+            open_kind = None
+            continue
+        mark, dash, kind = tag.partition("-")
+        if not dash or mark not in "BIESLU" or len(mark) != 1:
+            mark, kind = "I", tag
+        if not kind:
+            raise RowError(f"tag {tag!r} names no type")
+        if mark in "BSU" or kind != open_kind:
+            entities.append((kind, []))
+        entities[-1][1].append(token)
+        open_kind = None if mark in "ESLU" else kind
+    joined = ((kind, " ".join(" ".join(words).split())) for kind, words in entities)
+    return [(kind, text) for kind, text in joined if text]
+
+
+def normal_label(value: str) -> str:
+    """A label without surrounding spaces; a whole number without its zeros: `5.0` and `05` are `5`."""
+    text = value.strip()
+    if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
+        return str(int(text.partition(".")[0]))
+    return text
+
+
+def find_label(value: str, labels: Sequence[str]) -> str | None:
+    """The label that `value` means: the same one, after `normal_label`, or but for case where that is clear."""
+    wanted = normal_label(value)
+    for label in labels:
+        if normal_label(label) == wanted:
+            return normal_label(label)
+    folded = [normal_label(label) for label in labels if normal_label(label).casefold() == wanted.casefold()]
+    return folded[0] if len(folded) == 1 else None
+
+
+def letter(index: int) -> str:
+    """How option `index` is named: (A), (B), ..."""
+    return f"({chr(ord('A') + index)})"
+
+
+def format_options(choices: Sequence[str]) -> str:
+    """The options below a question, as BIG-Bench Hard writes them."""
+    return "\n".join(["Options:", *(f"{letter(i)} {choice}" for i, choice in enumerate(choices))])
+
+
+def find_choice(value: str | int, choices: Sequence[str], names: Sequence[str] | None = None) -> int:
+    """Which of `choices` is meant: by its text, by one of `names`, by letter, or (a number) counted from 0."""
+    if isinstance(value, int):
+        if not 0 <= value < len(choices):
+            raise RowError(f"answer {value} is none of the {len(choices)} choices (counted from 0)")
+        return value
+    text = value.strip()
+    if names and text in names:
+        return names.index(text)
+    if choices.count(text) == 1:
+        return choices.index(text)
+    match = _LETTER.match(text)
+    if match and (index := ord(match[1].upper()) - ord("A")) < len(choices):
+        return index
+    raise RowError(f"answer {text[:60]!r} is none of the choices")
