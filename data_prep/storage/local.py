@@ -127,7 +127,7 @@ class LocalStore:
     def sweep(self) -> int:
         """Remove what killed writers left half-written (living writers hold a lock); how many files that were."""
         removed = 0
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, NotADirectoryError):
             for path in (self.root / LEFTOVERS).iterdir():
                 with suppress(OSError), path.open("rb") as file:  # no locks here: better keep it
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

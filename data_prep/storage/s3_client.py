@@ -141,7 +141,7 @@ def is_about_credentials(error: BaseException) -> bool:
     )
 
 
-def explain(  # noqa: PLR0911 - a table of sentences
+def explain(  # noqa: PLR0911, PLR0912 - a table of sentences
     error: BaseException, verb: str, bucket: str, key: str, *, endpoint: str | None, source: str
 ) -> StorageError:
     """The StorageError for what botocore raised: names bucket, endpoint and where credentials came from, no secret."""
