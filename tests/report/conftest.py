@@ -1,4 +1,4 @@
-"""A run as it lies in storage, made up: four tasks, two probes, five checkpoints, two attempts, hostile answers."""
+"""A run as it lies in storage, made up: four tasks, two probes, five checkpoints, two attempts; hostile texts on demand."""
 
 import json
 import math
@@ -13,6 +13,7 @@ from data_prep.shards import Part, PreparedSplit, PreparedTask, ShardSet, Tokeni
 from data_prep.storage import LocalStore, open_store
 from raytrain.evaluation.metrics import METRICS, metrics_for
 from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, interval
+from raytrain.evaluation.report import ReportData, gather
 from raytrain.evaluation.scores import MetricScore, Prediction, ScoreCard, write_scores
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.layout import RunLayout, stage_of_step
@@ -116,11 +117,15 @@ class RunFolder:
     store: LocalStore
     name: str = "support-assistant"
     note: str | None = None
-    hostile: bool = True
-    rows: int = 120
+    hostile: bool = False
+    rows: int = 60
     steps: int = 1000
     every: int = 200
     seed: int = 7
+    baseline: float = 0.21
+    metrics: dict[str, list[str]] = field(default_factory=dict)
+    wordings: dict[str, list[str]] = field(default_factory=lambda: dict(WORDINGS))
+    event: str = "The report is written."
     skill: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SKILL))
     stages: tuple[str, ...] = ("before", "checkpoints", "after")
 
@@ -139,8 +144,9 @@ class RunFolder:
                 "name": name,
                 "type": TYPES[name],
                 "source": {"uri": f"data/{name}.jsonl"},
-                "templates": WORDINGS[name],
+                "templates": self.wordings[name],
                 "probe": name in PROBES,
+                "metrics": self.metrics.get(name),
             }
             for name in self.skill
         ]
@@ -229,7 +235,7 @@ class RunFolder:
         luck = random.Random(f"{self.seed}-{task.name}-{stage}")
         first, last = self.skill[task.name]
         right = first + (last - first) * progress
-        metrics = metrics_for(task)
+        metrics = metrics_for(task)[: None if test else 1]
         predictions, answers, targets, metas = [], [], [], []
         hostile = list(HOSTILE.values())
         for i in range(self.rows):
@@ -265,6 +271,8 @@ class RunFolder:
         by_template = {}
         for template in range(len(task.templates)):
             rows = [p for p in predictions if p.template == template]
+            if not rows:
+                continue
             total = [sum(column) for column in zip(*(p.stats for p in rows), strict=True)]
             by_template[str(template)] = {"rows": len(rows), "value": METRICS[metrics[0].name].combine(total)}
         card = ScoreCard(
@@ -280,7 +288,7 @@ class RunFolder:
             headline=metrics[0].name,
             metrics=scores,
             by_template=by_template,
-            baselines={"most-frequent": 0.21, "copy": 0.05},
+            baselines={"most-frequent": self.baseline, "copy": 0.05},
             protocol={
                 "metrics": {metric.name: metric.protocol for metric in metrics},
                 "decoding": "greedy",
@@ -336,7 +344,7 @@ class RunFolder:
             (1, 60, "CheckpointCommitted", f"Checkpoint at step {2 * self.every}."),
             (2, 90, "RunStarted", f"Went on from step {2 * self.every}: the process before had been killed."),
             (2, 95, "ActorRestarted", "An evaluation actor died and was replaced; its 8 rows were scored again."),
-            (2, 300, "RunFinished", "The report is written."),
+            (2, 300, "RunFinished", self.event),
         ]
         for attempt in (1, 2):
             lines = [
@@ -369,6 +377,29 @@ def make_run():
 
 
 @pytest.fixture(scope="session")
+def hostile_texts() -> dict[str, str]:
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def hostile_data(make_run, tmp_path_factory, hostile_texts) -> ReportData:
+    """A report all of whose free texts are hostile, each of them shown among the samples."""
+    run = make_run(
+        tmp_path_factory.mktemp("hostile"),
+        hostile=True,
+        rows=len(hostile_texts),
+        every=500,
+        note=hostile_texts["script"],
+        wordings={
+            name: [*texts, *(f"{text[:3000]} {{input}}" for text in hostile_texts.values() if "{" not in text)]
+            for name, texts in WORDINGS.items()
+        },
+        event=hostile_texts["fence"],
+    )
+    return gather(run.store, run.layout)
+
+
+@pytest.fixture(scope="session")
 def run_folder(make_run, tmp_path_factory) -> RunFolder:
-    """A complete run, hostile answers among its predictions; made once, not to be changed."""
+    """A complete run; made once, not to be changed."""
     return make_run(tmp_path_factory.mktemp("run"), note="All rows are generated; the scores say nothing of real data.")

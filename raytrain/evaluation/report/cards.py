@@ -80,4 +80,5 @@ def _leakage(shards: ShardSet) -> Iterator[str]:
                 yield f"{task.name}: {count(rows, f'{held} row')} with an input that the {seen} rows hold too."
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
-        yield f"{entry['task']}: {rows:,} of {count(of, f'{split} row')} have an input that {entry['trained_in']} trained on."
+        held = f"{rows:,} of {count(of, f'{split} row')}"
+        yield f"{entry['task']}: {held} have an input that {entry['trained_in']} trained on."
