@@ -1,4 +1,4 @@
-"""A run as it lies in storage, made up: four tasks, two probes, five checkpoints, two attempts; hostile texts on demand."""
+"""A run as it lies in storage, made up: tasks, probes, checkpoints, two attempts; hostile texts on demand."""
 
 import json
 import math
