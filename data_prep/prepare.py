@@ -41,7 +41,7 @@ FORMAT = 1
 """Raised whenever the same input would give other shards: wordings, row mapping, tokenizer conventions."""
 
 NAMED_BAD_ROWS = 5
-_PROGRESS_ROWS = 1000
+_READ_ROWS = 2000  # between two reports of progress while rows are only read
 _CHECKERS = 8
 
 TokenizerSource = Tokenizer
@@ -133,17 +133,16 @@ class _Work:
         existing = _existing_task(self.store, digest, read=verify)
         if existing is not None:
             return existing, {}
-        total = self._total(used)
-        report = _every(_PROGRESS_ROWS, lambda done: on_progress(PrepareProgress(self.task.name, done, total)))
+        meter = _Meter(self.task.name, self._total(used), on_progress)
         bad = _BadRows(self.task)
-        keep = self._selection(used) if self.task.limit is not None else None
-        writers = self._writers(seed, overwrite=verify)
-        for number, (split, example) in enumerate(self._examples(used, bad)):
+        keep = self._selection(used, meter) if self.task.limit is not None else None
+        writers = self._writers(seed, meter, overwrite=verify)
+        for split, example in self._examples(used, bad, meter):
             if (keep is None or keep(split, example)) and not bad.fatal:
                 writers[split].add(example)
-            report(number + 1)
         bad.finish()
         self._check_rows(writers)
+        meter.total = sum(writer.rows for writer in writers.values())
         finished = {split: writer.finish() for split, writer in writers.items() if writer.rows}
         keys = {split: found for split, (_, found) in finished.items()}
         prepared = PreparedTask(
@@ -164,8 +163,7 @@ class _Work:
             },
         )
         self.store.put(PreparedTask.key(digest), prepared.to_json())
-        rows = sum(split.examples for split in prepared.splits.values())
-        on_progress(PrepareProgress(self.task.name, rows, rows))
+        meter.report()
         return prepared, keys
 
     def _identity(self, seed: int, files: list[list[str | None]]) -> dict[str, Any]:
@@ -201,7 +199,7 @@ class _Work:
         counts = [file.count(self.scratch) for file in files]
         return None if None in counts else sum(count for count in counts if count is not None)
 
-    def _writers(self, seed: int, *, overwrite: bool) -> dict[Split, SplitWriter]:
+    def _writers(self, seed: int, meter: "_Meter", *, overwrite: bool) -> dict[Split, SplitWriter]:
         templates = templates_of(self.task)
         parts = PartStore(self.store, self.scratch, overwrite)
         return {
@@ -214,16 +212,20 @@ class _Work:
                 tokenizer=self.tokenizer,
                 limits=self.limits,
                 parts=parts,
+                advance=meter.advance,
             )
             for split in SPLITS
         }
 
-    def _examples(self, files: Sequence[SourceFile], bad: "_BadRows") -> Iterator[tuple[Split, Example]]:
+    def _examples(
+        self, files: Sequence[SourceFile], bad: "_BadRows", meter: "_Meter"
+    ) -> Iterator[tuple[Split, Example]]:
         make = example_maker(self.task)
         needed = needed_columns(self.task)
         for file in files:
             first = True
             for row in file.rows(self.scratch):
+                meter.read()
                 if row.values is None:
                     bad.add(file.name, row.number, row.reason)
                     continue
@@ -237,14 +239,14 @@ class _Work:
                     continue
                 yield self.splitter.split(file.split, example.meta["input"]), example
 
-    def _selection(self, files: Sequence[SourceFile]) -> Callable[[Split, Example], bool]:
+    def _selection(self, files: Sequence[SourceFile], meter: "_Meter") -> Callable[[Split, Example], bool]:
         """Which rows stay under `limit`: a keyed sample, not the first ones, since files are often sorted.
 
         Reads the sources once more beforehand; holds 8 bytes a row.
         """
         keys = {split: array("Q") for split in SPLITS}
         bad = _BadRows(self.task)
-        for split, example in self._examples(files, bad):
+        for split, example in self._examples(files, bad, meter):
             keys[split].append(_limit_key(example, len(keys[split])))
         bad.finish()
         limit = self.task.limit or 0
@@ -273,6 +275,30 @@ class _Work:
                     f"{where}: its {split} split is empty (rows are {self.splitter.rule})",
                     hint="Give more rows, another split.validation or split.test, or files by source.splits.",
                 )
+
+
+class _Meter:
+    """Counts the examples of a task that are done; also tells while rows are only read, so that one can stop there."""
+
+    def __init__(self, task: str, total: int | None, on_progress: OnProgress) -> None:
+        self.total = total
+        self._task, self._on_progress = task, on_progress
+        self._done = self._read = 0
+
+    def read(self) -> None:
+        """One row more was read."""
+        self._read += 1
+        if self._read % _READ_ROWS == 0:
+            self.report()
+
+    def advance(self, examples: int) -> None:
+        """So many more are done."""
+        self._done += examples
+        self.report()
+
+    def report(self) -> None:
+        """Say how far it is."""
+        self._on_progress(PrepareProgress(self._task, self._done, self.total))
 
 
 class _BadRows:
@@ -331,14 +357,6 @@ def _check_columns(task: Task, name: str, columns: list[str], needed: Sequence[s
 
 def _limit_key(example: Example, ordinal: int) -> int:
     return mix(content_key("limit", example.meta["input"]) ^ mix(ordinal))
-
-
-def _every(step: int, report: Callable[[int], None]) -> Callable[[int], None]:
-    def maybe(done: int) -> None:
-        if done % step == 0:
-            report(done)
-
-    return maybe
 
 
 def _existing_task(store: Store, digest: str, *, read: bool) -> PreparedTask | None:

@@ -61,6 +61,22 @@ class Encoded:
     """Tokens among `ids` that are `<unk>`."""
 
 
+def finished(rows: Iterable[Ids], limit: int) -> Encoded:
+    """Open rows of ids cut to `limit` with EOS at their end, and what that cost."""
+    if limit < 1:
+        raise ValueError("limit must leave room for EOS")
+    ids, lengths, unknown = [], [], 0
+    for found in rows:
+        row = np.empty(min(len(found) + 1, limit), np.uint16)
+        row[:-1] = found[: limit - 1]
+        row[-1] = EOS
+        unknown += int(np.count_nonzero(row == UNK))
+        ids.append(row)
+        lengths.append(len(found) + 1)
+    all_lengths = np.array(lengths, np.int64)
+    return Encoded(ids, all_lengths, int(np.count_nonzero(all_lengths > limit)), unknown)
+
+
 class Tokenizer:
     """A T5-like tokenizer: Unigram, pad 0, eos 1, unk 2, at most 65,536 ids."""
 
@@ -110,22 +126,16 @@ class Tokenizer:
 
     def encode_counted(self, texts: Sequence[str], limit: int) -> Encoded:
         """As `encode_batch`, with the lengths before cutting, how many texts were cut, and the unknown tokens."""
-        if limit < 1:
-            raise ValueError("limit must leave room for EOS")
+        return finished(self.encode_open(texts), limit)
+
+    def encode_open(self, texts: Sequence[str]) -> list[Ids]:
+        """All ids of each text, without EOS."""
         ids: list[Ids] = []
-        lengths = np.empty(len(texts), np.int64)
-        unknown = 0
         for start in range(0, len(texts), _CHUNK):
-            encodings = self._tokenizer.encode_batch_fast(list(texts[start : start + _CHUNK]), add_special_tokens=False)
-            for index, encoding in enumerate(encodings, start):
-                found = encoding.ids
-                lengths[index] = len(found) + 1
-                row = np.empty(min(len(found) + 1, limit), np.uint16)
-                row[:-1] = found[: limit - 1]
-                row[-1] = EOS
-                unknown += int(np.count_nonzero(row == UNK))
-                ids.append(row)
-        return Encoded(ids, lengths, int(np.count_nonzero(lengths > limit)), unknown)
+            chunk = list(texts[start : start + _CHUNK])
+            encodings = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+            ids.extend(np.array(encoding.ids, np.uint16) for encoding in encodings)
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; control tokens (pad, eos, unk, extra ids) are left out."""

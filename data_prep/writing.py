@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from data_prep.checks import Keys, SplitStatistics
 from data_prep.document.models import Split
 from data_prep.keys import content_key, order
+from data_prep.prompts import PromptEncoder
 from data_prep.rows import Example
 from data_prep.shards import ROWS_OF_A_PART, Ids, Part, PartPair, PreparedSplit
 from data_prep.storage import AlreadyExistsError, Store
@@ -34,6 +36,7 @@ _TEXT = pa.schema(
 )
 _TOKENS = pa.schema([("source", pa.list_(pa.uint16())), ("target", pa.list_(pa.uint16())), ("template", pa.int32())])
 _ROW_GROUP = 2000
+_CHUNK = 1000  # examples between two reports of progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,15 @@ class SplitWriter:
         tokenizer: Tokenizer,
         limits: Limits,
         parts: PartStore,
+        advance: Callable[[int], None],
     ) -> None:
-        """A training split gets `wordings` different wordings of each example (all there are, if fewer), others one."""
+        """A training split gets `wordings` different wordings of each example (all there are, if fewer), others one.
+
+        `advance` is told how many examples more were tokenised.
+        """
         self._task, self._split, self._seed = task, split, seed
         self._templates, self._tokenizer, self._limits, self._store = templates, tokenizer, limits, parts
+        self._advance = advance
         self._wordings = min(wordings, len(templates)) if split == "train" else 1
         self._buffer: list[Example] = []
         self._keys: list[Keys] = []
@@ -117,28 +125,40 @@ class SplitWriter:
         start = self.rows - len(examples)
         ids = [example.id or _identifier(example, start + i) for i, example in enumerate(examples)]
         metas = [json.dumps(example.meta, ensure_ascii=False) for example in examples]
-        orders = [wording_order(self._seed, e.meta["input"], len(self._templates)) for e in examples]
         self._keys.append(np.array([content_key("input", e.meta["input"]) for e in examples], np.uint64))
-        targets = self._encode_targets([example.targets[0] for example in examples])
-        for wording, pairs in enumerate(self._parts):
-            templates = [order[wording] for order in orders]
-            prompts = [self._templates[t].render(e.input) for t, e in zip(templates, examples, strict=True)]
-            encoded = self._tokenizer.encode_counted(prompts, self._limits.max_input_tokens)
-            kept = sum(map(len, encoded.ids))
-            self._statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, encoded.unknown)
+        targets: list[Ids] = []
+        worded = [_Worded([], [], []) for _ in self._parts]
+        for first in range(0, len(examples), _CHUNK):
+            chunk = examples[first : first + _CHUNK]
+            targets += self._encode_targets([example.targets[0] for example in chunk])
+            self._encode_sources(chunk, worded)
+            self._advance(len(chunk))
+        for pairs, rows in zip(self._parts, worded, strict=True):
             text = {
                 "id": ids,
                 "task": [self._task] * len(ids),
                 "split": [self._split] * len(ids),
-                "template": templates,
-                "input": prompts,
+                "template": rows.templates,
+                "input": rows.prompts,
                 "targets": [example.targets for example in examples],
                 "meta": metas,
             }
-            stored = self._store.put("parquet", lambda path, text=text: _write_text(path, text))  # type: ignore[misc]
-            batch = _token_batch(encoded.ids, targets, templates)
-            tokens = self._store.put("arrow", lambda path, batch=batch: _write_tokens(path, batch))  # type: ignore[misc]
-            pairs.append(PartPair(len(ids), stored, tokens))
+            batch = _token_batch(rows.ids, targets, rows.templates)
+            stored = self._store.put("parquet", partial(_write_text, text))
+            pairs.append(PartPair(len(ids), stored, self._store.put("arrow", partial(_write_tokens, batch))))
+
+    def _encode_sources(self, examples: Sequence[Example], worded: "Sequence[_Worded]") -> None:
+        encoder = PromptEncoder(self._tokenizer, self._templates, [example.input for example in examples])
+        orders = [wording_order(self._seed, e.meta["input"], len(self._templates)) for e in examples]
+        for wording, rows in enumerate(worded):
+            templates = [order[wording] for order in orders]
+            prompts = [self._templates[t].render(e.input) for t, e in zip(templates, examples, strict=True)]
+            encoded = encoder.encode(prompts, templates, self._limits.max_input_tokens)
+            kept = sum(map(len, encoded.ids))
+            self._statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, encoded.unknown)
+            rows.templates.extend(templates)
+            rows.prompts.extend(prompts)
+            rows.ids.extend(encoded.ids)
 
     def _encode_targets(self, targets: list[str]) -> list[Ids]:
         encoded = self._tokenizer.encode_counted(targets, self._limits.max_target_tokens)
@@ -148,6 +168,15 @@ class SplitWriter:
         kept = sum(map(len, encoded.ids))
         self._statistics.add_targets(encoded.lengths, encoded.truncated, altered, kept, encoded.unknown)
         return encoded.ids
+
+
+@dataclass(frozen=True, slots=True)
+class _Worded:
+    """Rows of one wording."""
+
+    templates: list[int]
+    prompts: list[str]
+    ids: list[Ids]
 
 
 def wording_order(seed: int, text: str, templates: int) -> list[int]:
@@ -160,7 +189,7 @@ def _identifier(example: Example, index: int) -> str:
     return f"{content_key('row', example.input, *example.targets):016x}-{index}"
 
 
-def _write_text(path: Path, columns: dict[str, Any]) -> None:
+def _write_text(columns: dict[str, Any], path: Path) -> None:
     table = pa.table(columns, schema=_TEXT)
     pq.write_table(table, path, compression="zstd", row_group_size=_ROW_GROUP, use_dictionary=["task", "split"])
 
@@ -176,7 +205,7 @@ def _lists(rows: Sequence[Ids]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(rows)))
 
 
-def _write_tokens(path: Path, batch: pa.RecordBatch) -> None:
+def _write_tokens(batch: pa.RecordBatch, path: Path) -> None:
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
         writer.write_batch(batch)
 

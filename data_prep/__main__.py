@@ -1,0 +1,159 @@
+"""`python -m data_prep prepare job.yaml`: the preparation part of a document, without anything of training."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ConfigDict, Field
+
+from data_prep.document import Mixture, Storage, Task
+from data_prep.document.loader import load_document
+from data_prep.document.models import Model
+from data_prep.errors import ExitCode, UsageError, UserError
+from data_prep.prepare import Limits, PrepareProgress, prepare
+from data_prep.shards import ShardSet
+from data_prep.storage import open_store
+from data_prep.tokenizer import Tokenizer
+
+
+class _Part(Model):
+    """A part of the document of which preparation reads some fields."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Training(_Part):
+    max_input_tokens: int = Field(default=512, ge=8)
+    max_target_tokens: int = Field(default=128, ge=2)
+
+
+class _Spec(_Part):
+    model: str = Field(min_length=1)
+    storage: Storage | None = None
+    tasks: list[Task] = Field(min_length=1)
+    mixture: Mixture = Field(default_factory=Mixture)
+    training: _Training = Field(default_factory=_Training)
+
+
+class _Document(_Part):
+    spec: _Spec
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code, errors being printed as sentences."""
+    options = _parser().parse_args(arguments)
+    try:
+        shard_set = _prepare(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; what is prepared stays, the same command goes on", file=sys.stderr)
+        return ExitCode.INTERRUPTED
+    print(table(shard_set))
+    return ExitCode.OK
+
+
+def table(shard_set: ShardSet) -> str:
+    """What was prepared, as text: a line per task and split, and what deserves a look."""
+    head = ("task", "split", "rows", "x", "source p50/p95/max", "cut", "target p50/p95/max", "cut", "unknown")
+    lines = [head]
+    for task in shard_set.tasks:
+        for split, prepared in task.splits.items():
+            s = prepared.statistics
+            lengths = (
+                "/".join(str(s[side][q]) for q in ("p50", "p95", "max")) for side in ("source_tokens", "target_tokens")
+            )
+            source, target = lengths
+            lines.append(
+                (
+                    task.name,
+                    split,
+                    f"{prepared.examples:,}",
+                    str(prepared.wordings),
+                    source,
+                    f"{s['truncated_sources']:.1%}",
+                    target,
+                    f"{s['truncated_targets']:.1%}",
+                    f"{s['unknown_tokens']:.2%}",
+                )
+            )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*text, "", *_remarks(shard_set), f"shard set {shard_set.digest}"])
+
+
+def _remarks(shard_set: ShardSet) -> list[str]:
+    remarks = []
+    for task in shard_set.tasks:
+        if count := task.bad_rows["count"]:
+            remarks.append(f"{task.name}: {count:,} bad rows left out, e.g. {task.bad_rows['first'][0]}")
+        for split, prepared in task.splits.items():
+            if count := prepared.statistics["duplicates"]:
+                remarks.append(f"{task.name}: {count:,} {split} rows repeat the input of another")
+        for where, count in task.leakage.items():
+            if count:
+                held, _, seen = where.partition(" in ")
+                remarks.append(f"{task.name}: {count:,} {held} rows are in {seen} too")
+    for leak in shard_set.leakage:
+        remarks.append(f"{leak['task']}: {leak['rows']:,} {leak['split']} rows are trained on in {leak['trained_in']}")
+    if shard_set.rates:
+        remarks.append("mixture: " + ", ".join(f"{name} {rate:.1%}" for name, rate in shard_set.rates.items()))
+    return remarks
+
+
+def _prepare(options: argparse.Namespace) -> ShardSet:
+    path = Path(options.document)
+    spec = load_document(path, _Document).spec
+    base_folder = path.resolve().parent
+    folder = Path(options.tokenizer) if options.tokenizer else base_folder / Path(spec.model).expanduser()
+    if not folder.is_dir():
+        raise UsageError(
+            f"model {spec.model}: not a folder here, so there is no tokenizer.json to prepare with",
+            hint="Give the folder of its tokenizer with --tokenizer; `raytrain run` fetches models by itself.",
+        )
+    storage = _storage(options.storage, spec.storage, base_folder)
+    return prepare(
+        spec.tasks,
+        spec.mixture,
+        store=open_store(storage.uri, endpoint=storage.endpoint, region=storage.region),
+        tokenizer=Tokenizer.from_folder(folder),
+        limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+        base_folder=base_folder,
+        on_progress=_show if sys.stderr.isatty() else lambda progress: None,
+        verify=options.verify,
+    )
+
+
+def _storage(flag: str | None, document: Storage | None, base_folder: Path) -> Storage:
+    """Flag, else the document's (relative to it), else RAYTRAIN_STORAGE, else ./raytrain-storage."""
+    if flag is not None:
+        return Storage(uri=flag)
+    if document is None:
+        return Storage(uri=os.environ.get("RAYTRAIN_STORAGE") or "./raytrain-storage")
+    if "://" in document.uri:
+        return document
+    return document.model_copy(update={"uri": str(base_folder / Path(document.uri).expanduser())})
+
+
+def _show(progress: PrepareProgress) -> None:
+    total = f" of {progress.total:,}" if progress.total is not None else ""
+    end = "\n" if progress.done == progress.total else ""
+    print(f"\r\x1b[K{progress.task}: {progress.done:,}{total} rows", end=end, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("prepare", help="prepare the shards of a document")
+    command.add_argument("document", help="the FineTuneJob document, e.g. job.yaml")
+    command.add_argument("--storage", metavar="URI", help="where the shards go, instead of what the document says")
+    command.add_argument("--tokenizer", metavar="FOLDER", help="folder with tokenizer.json, instead of the model's")
+    command.add_argument("--verify", action="store_true", help="read sources and parts again instead of trusting them")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
