@@ -5,6 +5,7 @@ By hand: `python tests/support/s3_server.py` starts one, prints what to export, 
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -108,6 +109,12 @@ def _has_storage(server: S3Server) -> bool:
         return False
 
 
+def _dies_with_us() -> list[str]:
+    """A prefix that ends the server even when this process is killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+
+
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """A server that keeps its things in `folder`; killed with all its children at the end."""
@@ -138,7 +145,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         data = folder / f"data-{ports['s3.port']}"
         data.mkdir()
         command = [
-            str(weed), "-logtostderr", "server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            *_dies_with_us(), str(weed), "-logtostderr", "server",
+            f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             "-s3", f"-s3.config={identities}", "-s3.autoCreateBucket=false", "-s3.iam=false",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
             "-volume.max=200", "-volume.minFreeSpacePercent=0",
@@ -167,7 +175,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
 
 
 def main() -> None:
-    """Start a server, say how to use it, wait for Ctrl-C."""
+    """Start a server, say how to use it, wait for Ctrl-C (or SIGTERM)."""
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with tempfile.TemporaryDirectory(prefix="s3-server-") as folder, s3_server(Path(folder)) as server:
         server.make_bucket("test")
         for name, value in server.environment.items():
