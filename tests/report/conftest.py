@@ -125,6 +125,7 @@ class RunFolder:
     baseline: float = 0.21
     metrics: dict[str, list[str]] = field(default_factory=dict)
     wordings: dict[str, list[str]] = field(default_factory=lambda: dict(WORDINGS))
+    probes: tuple[str, ...] = PROBES
     event: str = "The report is written."
     skill: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SKILL))
     stages: tuple[str, ...] = ("before", "checkpoints", "after")
@@ -145,7 +146,7 @@ class RunFolder:
                 "type": TYPES[name],
                 "source": {"uri": f"data/{name}.jsonl"},
                 "templates": self.wordings[name],
-                "probe": name in PROBES,
+                "probe": name in self.probes,
                 "metrics": self.metrics.get(name),
             }
             for name in self.skill
@@ -305,7 +306,7 @@ class RunFolder:
     def _telemetry(self):
         draw = random.Random(self.seed)
         start = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
-        trained = [name for name in self.skill if name not in PROBES]
+        trained = [name for name in self.skill if name not in self.probes]
         floor = dict(zip(trained, (0.35, 0.12, 0.2, 0.28), strict=False))
 
         def line(attempt, step):

@@ -26,16 +26,16 @@ def render_html(data: ReportData) -> str:
     """The report page."""
     return page(
         "report.html.j2",
-        script="report.js",
+        scripts=("theme.js", "samples.js"),
         data=data,
         loss_axis=charts.loss_axis([t.loss for t in data.tasks]),
         last_step=max([data.training.steps, *data.steps]),
     )
 
 
-def page(template: str, *, script: str, **values: Any) -> str:
+def page(template: str, *, scripts: Sequence[str], **values: Any) -> str:
     """A template rendered with the style and script that its security policy names by their hashes."""
-    style, code = _asset("style.css"), _asset(script)
+    style, code = _asset("style.css"), "".join(_asset(name) for name in scripts)
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(code)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
