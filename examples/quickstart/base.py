@@ -49,24 +49,24 @@ def new_model(shape: Shape, vocabulary: int, seed: int) -> Any:
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=vocabulary,
-        d_model=shape.d_model,
-        d_kv=shape.d_model // shape.heads,
-        d_ff=shape.d_ff,
-        num_heads=shape.heads,
-        num_layers=shape.layers,
-        num_decoder_layers=shape.layers,
-        feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,
-        relative_attention_num_buckets=32,
-        relative_attention_max_distance=64,
-        tie_word_embeddings=False,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
-    model = T5ForConditionalGeneration(config)
+    settings: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "d_model": shape.d_model,
+        "d_kv": shape.d_model // shape.heads,
+        "d_ff": shape.d_ff,
+        "num_heads": shape.heads,
+        "num_layers": shape.layers,
+        "num_decoder_layers": shape.layers,
+        "feed_forward_proj": "gated-gelu",
+        "dropout_rate": 0.0,
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 64,
+        "tie_word_embeddings": False,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    }
+    model = T5ForConditionalGeneration(T5Config(**settings))
     model.lm_head.weight = nn.Parameter(model.shared.weight.detach().clone() * shape.d_model**-0.5)
     model.all_tied_weights_keys.pop("lm_head.weight", None)
     return model
@@ -74,6 +74,9 @@ def new_model(shape: Shape, vocabulary: int, seed: int) -> Any:
 
 def save_model(model: Any, folder: Path) -> None:
     """`save_pretrained`, with the truth about the untied output layer in config.json."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     path = folder / "config.json"
     config = json.loads(path.read_text()) | {"tie_word_embeddings": False}

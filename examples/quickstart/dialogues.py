@@ -202,7 +202,7 @@ _SCENARIOS = (
     ),
 )
 _CLOSINGS = ("See you!", "Talk to you soon.", "Take care!", "Bye!")
-_GREETINGS = ("Hi {b}!", "Hey {b},", "Hello!")
+_GREETINGS = ("Hi {b}!", "Hey {b}!", "Hello!")
 
 
 def dialogue(rng: Random, split: Split) -> tuple[str, str]:

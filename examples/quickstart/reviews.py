@@ -108,20 +108,24 @@ _OPINIONS = (
 def review(rng: Random, split: Split) -> tuple[str, str]:
     """A review and its stars, "1" to "5". Every (product, aspect) in it belongs to `split`.
 
-    The verdict decides; an aspect may be one star better or worse than it. Without a verdict all aspects agree.
+    The verdict decides; an aspect may be one star better or worse than it. Without a verdict there are two aspects,
+    which agree or lie two stars apart, and their mean counts.
     """
     stars = rng.randint(1, 5)
     product, first = draw_pair(rng, split, "review", PRODUCTS, ASPECTS)
-    has_verdict = rng.random() < 0.7
-    sentences = []
-    if rng.random() < 0.35:
-        sentences.append(rng.choice(_OPENERS))
-    aspects = {first, draw_pair(rng, split, "review", [product], ASPECTS)[1]} if rng.random() < 0.5 else {first}
-    for aspect in sorted(aspects):
-        level = min(5, max(1, stars + rng.choice((-1, 0, 0, 1)))) if has_verdict else stars
-        adjective = rng.choice(_ADJECTIVES[level - 1])
-        opinion = rng.choice(_OPINIONS).replace("{aspect}", aspect).replace("{adjective}", adjective)
-        sentences.append(opinion)
-    if has_verdict:
+    second = draw_pair(rng, split, "review", [product], ASPECTS)[1]
+    sentences = [rng.choice(_OPENERS)] if rng.random() < 0.35 else []
+    if first == second or rng.random() < 0.6:
+        aspects = sorted({first, second}) if rng.random() < 0.4 else [first]
+        levels = [min(5, max(1, stars + rng.choice((-1, 0, 0, 1)))) for _ in aspects]
+        sentences += [_opinion(rng, aspect, level) for aspect, level in zip(aspects, levels, strict=True)]
         sentences.append(rng.choice(_VERDICTS[stars - 1]))
+    else:
+        apart = rng.choice((-1, 0, 1)) if 1 < stars < 5 else 0
+        sentences += [_opinion(rng, first, stars + apart), _opinion(rng, second, stars - apart)]
     return " ".join(sentences).replace("{product}", product), str(stars)
+
+
+def _opinion(rng: Random, aspect: str, level: int) -> str:
+    adjective = rng.choice(_ADJECTIVES[level - 1])
+    return rng.choice(_OPINIONS).replace("{aspect}", aspect).replace("{adjective}", adjective)

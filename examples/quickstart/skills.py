@@ -153,6 +153,7 @@ def replay(seed: int, count: int, *, with_probes: bool) -> list[Lesson]:
     """`count` different rows of the general skills to rehearse while fine-tuning, the probes' among them or not."""
     rng = Random(f"{seed}/replay")
     skills = [skill for skill in _SKILLS if with_probes or skill not in PROBES]
+    skills.remove("corruption")  # its <extra_id_0> would be plain text in a row of a task
     weights = [_SKILLS[skill][0] for skill in skills]
     found: dict[str, Lesson] = {}
     while len(found) < count:

@@ -10,6 +10,7 @@ same to the byte everywhere, the weights on one kind of machine (sums are rounde
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -17,8 +18,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import data_prep.tokenizer
 from examples.quickstart.rows import SPLITS, TASKS, files, pair
 from examples.quickstart.skills import Lesson, lessons, replay
 from examples.quickstart.wordings import WORDINGS
@@ -53,9 +56,9 @@ TINY = Settings(
 
 
 def digest(settings: Settings) -> str:
-    """Digest of the sources of this package and of the settings."""
+    """Digest of the sources of this package, of the tokenizer's conventions, and of the settings."""
     hasher = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
-    for path in sorted(HERE.glob("*.py")):
+    for path in [*sorted(HERE.glob("*.py")), Path(data_prep.tokenizer.__file__)]:
         hasher.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()
 
@@ -73,7 +76,7 @@ def up_to_date(folder: Path, settings: Settings) -> bool:
 
 def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
     """Make the world in `folder`, which is replaced if it holds an older one."""
-    from examples.quickstart import base, tokenizer
+    from examples.quickstart import tokenizer
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -93,18 +96,19 @@ def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
 
         model_folder = scratch / "model"
         model_folder.mkdir()
-        pieces = tokenizer.train(_corpus(settings, taught), settings.vocabulary)
-        tokenizer.save(pieces, model_folder)
+        pieces = tokenizer.train(_corpus(settings, taught), settings.vocabulary, model_folder)
         say(f"tokenizer: {pieces.get_vocab_size():,} pieces")
 
+        # Threads that wait busily come to a standstill where others use the cores too (measured: a tenth of the speed).
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         import torch
+
+        from examples.quickstart import base
 
         torch.set_num_threads(settings.threads)
         shape = base.Shape(settings.d_model, settings.d_ff, settings.heads, settings.layers)
         model = base.new_model(shape, pieces.get_vocab_size(), settings.seed)
-        say(
-            f"base model: {sum(p.numel() for p in model.parameters()):,} parameters, {settings.base_tokens:,} tokens to learn"
-        )
+        say(f"base model: {model.num_parameters():,} parameters, {settings.base_tokens:,} tokens to learn")
         outcome = base.teach(
             model,
             base.encode(pieces, taught),
@@ -121,8 +125,6 @@ def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
 
 def _corpus(settings: Settings, taught: list[Lesson]) -> list[str]:
     """Text for the tokenizer: lessons, and training rows of every task in all wordings."""
-    from random import Random
-
     rng = Random(f"{settings.seed}/corpus")
     texts = [text for lesson in taught[:20_000] for text in (lesson.prompt, lesson.answer)]
     for task in TASKS:
@@ -201,7 +203,7 @@ class _Screen:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; the exit code is 0 when the world is there, 2 when the folder holds something else, 130 on Ctrl-C."""
+    """Command line; exit code 0 when the world is there, 2 when the folder holds something else, 130 on Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.quickstart.world", description="Make the quickstart's world."
     )
@@ -211,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--base-tokens",
         type=int,
         default=Settings.base_tokens,
-        help="what the base model learns (default: %(default)s); half of it takes half the time and gives a weaker model",
+        help="what the base model learns (default: %(default)s); half of it gives a weaker model in half the time",
     )
     given = parser.parse_args(arguments)
     settings = Settings(base_tokens=given.base_tokens)
