@@ -1,0 +1,276 @@
+"""The training loop of one worker. No Ray here: workers meet in a torch process group, or there is only one.
+
+One step is R global rows; worker w of N computes those whose number is w modulo N, one after the other, and adds up
+the gradients of the sums of their losses. The workers' sums are added, divided by the step's target tokens, clipped,
+and applied by every worker alike. So the result does not depend on how rows are shared, but for the order of the sums.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from data_prep.errors import TrainingError
+from raytrain.model import loading
+from raytrain.spec.document import Training
+from raytrain.training import optimizer as optim
+from raytrain.training.checkpoint import Position, Snapshot
+from raytrain.training.flat import FlatBatch, FlatT5, seed_row, set_dropout
+from raytrain.training.rows import FlatRow
+from raytrain.training.schedule import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import T5ForConditionalGeneration
+
+MOST_SKIPPED = 3
+"""A step whose loss or gradient is no finite number changes nothing; with so many in a row training ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step over all workers: a line of the metric segments.
+
+    Losses are per target token. `gradient_norm` is before clipping. `seconds_by_part` are this worker's.
+    """
+
+    step: int
+    loss: float
+    loss_by_task: dict[str, float]
+    target_tokens_by_task: dict[str, int]
+    source_tokens: int
+    target_tokens: int
+    examples: int
+    learning_rate: float
+    gradient_norm: float
+    seconds: float
+    tokens_per_second: float
+    seconds_by_part: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Sums:
+    """What the workers add up of a step; float64 holds these counts exactly."""
+
+    losses: Tensor
+    tokens: Tensor
+    source_tokens: float = 0.0
+    examples: float = 0.0
+    stop: float = 0.0
+
+    def over_workers(self) -> Sums:
+        """The sums of all workers, on the CPU."""
+        tasks = len(self.losses)
+        rest = torch.tensor([self.source_tokens, self.examples, self.stop], dtype=torch.float64)
+        packed = torch.cat([self.losses, self.tokens, rest.to(self.losses.device)])
+        add_up(packed)
+        packed = packed.cpu()
+        return Sums(packed[:tasks], packed[tasks : 2 * tasks], *packed[2 * tasks :].tolist())
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds of a step, in all and by part."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+    start: float = field(default_factory=time.perf_counter)
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self.start
+
+    @contextmanager
+    def time(self, part: str) -> Iterator[None]:
+        """Add the time inside to `part`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
+
+
+class Stepper:
+    """Model, optimizer and gradients of one worker: applies one step after the other."""
+
+    def __init__(
+        self,
+        model: T5ForConditionalGeneration,
+        training: Training,
+        tasks: Sequence[str],
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.model: Any = model.to(self.device)  # type: ignore[arg-type]
+        self.model.train()
+        if training.dropout is not None:
+            set_dropout(self.model, training.dropout)
+        self.training, self.tasks = training, tuple(tasks)
+        self.optimizer = optim.build(self.model, training)
+        self.gradients = optim.Gradients(self.model)
+        self._forward = FlatT5(self.model)
+        self._skipped = 0
+
+    def step(self, step: int, rows: Sequence[FlatRow], clock: Clock, *, stop: bool = False) -> tuple[Sums, float]:
+        """Apply step number `step` (from 0) of which `rows` are this worker's; the step's sums and gradient norm.
+
+        The norm is NaN where the step was skipped, see `MOST_SKIPPED`; with the last of them TrainingError.
+        """
+        with clock.time("forward_backward"):
+            own = self._accumulate(rows)
+        own.stop = float(stop)
+        with clock.time("exchange"):
+            add_up(self.gradients.buffer)
+            sums = own.over_workers()
+        total = float(sums.tokens.sum())
+        if total == 0:
+            raise TrainingError(f"step {step + 1} has no target tokens")
+        with clock.time("optimizer"):
+            norm = self.gradients.norm() / total
+            if not (math.isfinite(norm) and math.isfinite(float(sums.losses.sum()))):
+                self._skip(step, sums)
+                return sums, math.nan
+            self._skipped = 0
+            clip = self.training.gradient_clip
+            self.gradients.scale((min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0) / total)
+            optim.set_learning_rate(self.optimizer, learning_rate(step, self.training))
+            self.optimizer.step()
+        return sums, norm
+
+    def snapshot(self, position: Position, next_row: int) -> Snapshot:
+        """Copies in the processor's memory of all that a checkpoint holds."""
+        tensors, numbers = optim.state(self.optimizer, self.model)
+        return Snapshot(position, next_row, _copies(loading.state(self.model)), _copies(tensors), numbers)
+
+    def restore(
+        self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], optimizer_numbers: dict[str, float]
+    ) -> None:
+        """Put a checkpoint's state in place. TrainingError if it is that of another model."""
+        loading.load_state(self.model, weights)
+        optim.load_state(self.optimizer, self.model, optimizer, optimizer_numbers)
+
+    def _accumulate(self, rows: Sequence[FlatRow]) -> Sums:
+        tasks = len(self.tasks)
+        losses = torch.zeros(tasks, dtype=torch.float64, device=self.device)
+        tokens = torch.zeros(tasks, dtype=torch.float64)
+        sums = Sums(losses, tokens)
+        self.gradients.clear()
+        bf16 = self.training.precision == "bf16"
+        for row in rows:
+            batch = FlatBatch.of(row, dtype=self._forward.dtype, device=self.device)
+            seed_row(self.training.seed, row.index)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                loss, by_task = self._forward.loss(batch, tasks)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses += by_task
+            tokens.index_add_(0, torch.from_numpy(row.task).long(), torch.from_numpy(row.target_lengths).double())
+            sums.source_tokens += row.source_tokens
+            sums.examples += row.examples
+        sums.tokens = tokens.to(self.device)
+        return sums
+
+    def _skip(self, step: int, sums: Sums) -> None:
+        self._skipped += 1
+        if self._skipped < MOST_SKIPPED:
+            return
+        broken = [t for t, loss in zip(self.tasks, sums.losses.tolist(), strict=True) if not math.isfinite(loss)]
+        there = [t for t, n in zip(self.tasks, sums.tokens.tolist(), strict=True) if n]
+        what = f"the loss of {', '.join(broken)}" if broken else "the gradient"
+        raise TrainingError(
+            f"step {step + 1}: {what} is not a finite number, for the {self._skipped}rd time in a row "
+            f"(tasks in this step: {', '.join(there)})",
+            hint="lower training.learningRate, or lengthen training.warmupSteps; the last checkpoint is sound",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the loop tells, and asks, while it runs. `check` is every worker's, the others the first's."""
+
+    on_step: Callable[[StepRecord, Position], None] = lambda record, position: None
+    on_skipped: Callable[[int, str], None] = lambda step, message: None
+    on_checkpoint: Callable[[Snapshot], None] = lambda snapshot: None
+    stop: Callable[[], bool] = lambda: False
+    check: Callable[[], None] = lambda: None
+    """Raises what went wrong elsewhere (in the thread that writes checkpoints)."""
+
+
+def run(
+    stepper: Stepper,
+    steps: Iterable[tuple[int, Sequence[FlatRow]]],
+    *,
+    position: Position,
+    rows_per_step: int,
+    checkpoint_every: int,
+    hooks: Hooks,
+    first: bool = True,
+) -> tuple[Position, bool]:
+    """Train through `steps`, which begin at `position.step`; where it ended, and whether it was asked to stop there.
+
+    `first` says whether this is the first worker. A checkpoint is taken every `checkpoint_every` steps, at the last
+    step, and where training was asked to stop.
+    """
+    last = stepper.training.steps
+    rows_of = iter(steps)
+    stopped = False
+    clock = Clock()
+    while position.step < last and not stopped:
+        with clock.time("rows"):
+            step, rows = next(rows_of)
+        hooks.check()
+        sums, norm = stepper.step(step, rows, clock, stop=first and hooks.stop())
+        stopped = sums.stop > 0
+        tokens = int(sums.source_tokens + float(sums.tokens.sum()))
+        position = Position(step + 1, position.tokens + tokens, position.examples + int(sums.examples))
+        if first and math.isnan(norm):
+            hooks.on_skipped(step + 1, f"step {step + 1} was skipped: its loss or gradient is not a finite number")
+        elif first:  # before the checkpoint, so that no checkpoint exists whose steps were not told
+            hooks.on_step(_record(stepper, step, sums, norm=norm, clock=clock), position)
+        clock = Clock()
+        if first and (position.step % checkpoint_every == 0 or position.step == last or stopped):
+            with clock.time("checkpoint"):
+                hooks.on_checkpoint(stepper.snapshot(position, position.step * rows_per_step))
+    return position, stopped and position.step < last
+
+
+def _record(stepper: Stepper, step: int, sums: Sums, *, norm: float, clock: Clock) -> StepRecord:
+    counts = {t: int(n) for t, n in zip(stepper.tasks, sums.tokens.tolist(), strict=True) if n}
+    losses = dict(zip(stepper.tasks, sums.losses.tolist(), strict=True))
+    target, seconds = sum(counts.values()), clock.seconds()
+    return StepRecord(
+        step=step + 1,
+        loss=sum(losses.values()) / target,
+        loss_by_task={t: losses[t] / n for t, n in counts.items()},
+        target_tokens_by_task=counts,
+        source_tokens=int(sums.source_tokens),
+        target_tokens=target,
+        examples=int(sums.examples),
+        learning_rate=learning_rate(step, stepper.training),
+        gradient_norm=norm,
+        seconds=round(seconds, 6),
+        tokens_per_second=(sums.source_tokens + target) / seconds,
+        seconds_by_part={part: round(s, 6) for part, s in clock.parts.items()},
+    )
+
+
+def add_up(tensor: Tensor) -> None:
+    """Replace `tensor` by its sum over all workers; alone, nothing happens."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(tensor)
+
+
+def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

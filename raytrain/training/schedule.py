@@ -1,0 +1,23 @@
+"""The learning rate as a pure function of the step."""
+
+import math
+
+from raytrain.spec.document import Training
+
+
+def learning_rate(step: int, training: Training) -> float:
+    """Learning rate of the step number `step`, counted from 0.
+
+    It rises linearly over `warmup_steps` and reaches the peak at the last of them; then it stays (constant) or falls
+    (linear, cosine) until, at the last step, it is the peak's `final_learning_rate_share`.
+    """
+    peak = training.learning_rate
+    if step < training.warmup_steps:
+        return peak * (step + 1) / training.warmup_steps
+    if training.schedule == "constant":
+        return peak
+    last = max(training.steps - 1 - training.warmup_steps, 1)
+    passed = min((step - training.warmup_steps) / last, 1.0)
+    share = 1.0 - passed if training.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * passed))
+    floor = training.final_learning_rate_share
+    return peak * (floor + (1.0 - floor) * share)
