@@ -81,7 +81,7 @@ def test_the_data_card_tells_leaks_and_bad_rows(data):
     assert card.bad_rows == 1
     assert card.share == pytest.approx(0.25)
     assert [s.split for s in card.splits] == ["train", "validation", "test"]
-    assert data.data.leakage == ["reviews: 2 test rows with an input that the train rows hold too."]
+    assert data.data.leakage == ["reviews: the inputs of 2 test rows are among the train rows too."]
     assert data.data.leakage[0] in data.summary.warnings
 
 

@@ -88,8 +88,15 @@ def test_a_kept_probe_says_how_much_may_still_be_lost():
     assert "hardly more than 3.0" in task(before=0.8, after=0.8, low=0.0, high=0.0, probe=True).sentence
 
 
+def test_a_skill_that_was_not_there_cannot_be_forgotten():
+    absent = task(before=0.0, after=0.0, low=0.0, high=0.0, probe=True)
+    assert probe_fate(absent) == "nothing"
+    assert "nothing to forget" in absent.sentence
+    assert lead(task("a"), absent) == "After fine-tuning the model is better at the trained task."
+
+
 def lead(*tasks):
-    return summary(model="m", tasks=tasks, training=Training(), cautions=[]).lead
+    return summary(model="m", tasks=tasks, training=Training(), leaks=[], missing=[]).lead
 
 
 def test_the_lead_counts_what_can_be_shown_and_nothing_else():
@@ -106,7 +113,7 @@ def test_the_lead_counts_what_can_be_shown_and_nothing_else():
 
 def test_warnings_name_baselines_and_rows_that_were_not_scored():
     below = task("a").model_copy(update={"below_baseline": "copy", "scored": 90})
-    found = summary(model="m", tasks=[below], training=Training(), cautions=["Mind this."]).warnings
+    found = summary(model="m", tasks=[below], training=Training(), leaks=["A leak."], missing=["Mind this."]).warnings
     assert found[0].startswith("a: the score after training is below its baseline, copying the input")
     assert "only 90 of 100 rows" in found[1]
-    assert found[2] == "Mind this."
+    assert found[2:] == ["A leak.", "Mind this."]

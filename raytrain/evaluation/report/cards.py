@@ -77,7 +77,7 @@ def _leakage(shards: ShardSet) -> Iterator[str]:
         for pair, rows in task.leakage.items():
             held, _, seen = pair.partition(" in ")
             if rows:
-                yield f"{task.name}: {count(rows, f'{held} row')} with an input that the {seen} rows hold too."
+                yield f"{task.name}: the inputs of {count(rows, f'{held} row')} are among the {seen} rows too."
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
         held = f"{rows:,} of {count(of, f'{split} row')}"

@@ -190,7 +190,7 @@ def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
                 "after", frame.at(chosen or steps, after.value), 4.6, f"after, test rows: {number(after.value, scale)}"
             )
         )
-        parts.append(_direct(frame, after.value, number(after.value, scale)))
+        parts.append(_direct(frame, chosen or steps, after.value, number(after.value, scale)))
     verdict = task.difference.verdict if task.difference else "unknown"
     return _svg(f"{task.name}: {task.headline.label} along the steps", verdict, *parts)
 
@@ -199,7 +199,7 @@ def loss_curve(name: str, points: Sequence[LossPoint], steps: int, axis: Axis) -
     """Training loss along the steps."""
     frame = _Frame(axis, steps)
     line = Markup('<path class="line" d="{}"/>').format(frame.path([(p.step, p.loss) for p in points]))
-    last = _direct(frame, points[-1].loss, f"{points[-1].loss:.2f}") if points else Markup("")
+    last = _direct(frame, points[-1].step, points[-1].loss, f"{points[-1].loss:.2f}") if points else Markup("")
     return _svg(f"{name}: training loss along the steps", "loss", frame.scenery("raw"), line, last)
 
 
@@ -214,10 +214,10 @@ def _dot(kind: str, at: tuple[float, float], radius: float, title: str) -> Marku
     )
 
 
-def _direct(frame: _Frame, value: float, text: str) -> Markup:
-    """A figure at the right end of a curve."""
-    return Markup('<text class="direct" x="{}" y="{:.1f}">{}</text>').format(
-        WIDTH - RIGHT + 9, frame.y(value) + 4, text
+def _direct(frame: _Frame, step: float, value: float, text: str) -> Markup:
+    """A figure beside the end of a curve."""
+    return Markup('<text class="direct" x="{:.1f}" y="{:.1f}">{}</text>').format(
+        frame.x(step) + 9, frame.y(value) + 4, text
     )
 
 

@@ -143,12 +143,12 @@ def _svg(arms: Sequence[Arm], lines: Sequence[_Line], title: str) -> Markup:
         if section is not line.probe:
             section = line.probe
             heading = "Only tested: what was kept or forgotten" if line.probe else "Trained on by at least one run"
-            parts.append(_text(_PAD, y + 26, heading, kind="section"))
+            parts.append(_text(_PAD, y + 18, heading, kind="section"))
             parts += [
-                _text(_x(charts.PERCENT, t), y + 34, f"{100 * t:.0f}", kind="note", anchor="middle")
+                _text(_x(charts.PERCENT, t), y + 38, f"{100 * t:.0f}", kind="note", anchor="middle")
                 for t in charts.PERCENT.ticks
             ]
-            y += 42
+            y += 46
         parts += _group(line, y)
         y += _ROW * len(arms) + _GAP
     return Markup(

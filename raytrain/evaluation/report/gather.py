@@ -62,7 +62,7 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         phase=run.progress.phase if run.progress else None,
         started=min(times, default=None),
         finished=max(times, default=None),
-        summary=words.summary(model=model, tasks=tasks, training=training, cautions=[*data.leakage, *missing]),
+        summary=words.summary(model=model, tasks=tasks, training=training, leaks=data.leakage, missing=missing),
         tasks=tasks,
         average_forgetting=average_forgetting(falls),
         backward_transfer=sum(gains) / len(gains) if gains else None,

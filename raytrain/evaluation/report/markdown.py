@@ -20,7 +20,7 @@ def render_markdown(data: ReportData) -> str:
         parts.append(f"> **A note on the data.** {escape(data.data.note)}")
     parts += [escape(s) for s in data.summary.sentences]
     if data.summary.warnings:
-        parts.append("\n".join(["**Mind:**", "", *(f"- {escape(w)}" for w in data.summary.warnings)]))
+        parts.append("\n".join(["**Keep in mind:**", "", *(f"- {escape(w)}" for w in data.summary.warnings)]))
     if data.trained:
         parts += ["## What training changed", _overview(data.trained)]
     if data.probes:

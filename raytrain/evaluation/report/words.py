@@ -118,16 +118,20 @@ def listing(names: Sequence[str], most: int = 8) -> str:
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}" if shown else ""
 
 
-def probe_fate(task: Task) -> Literal["kept", "improved", "partly", "mostly", "unknown"]:
+def probe_fate(task: Task) -> Literal["kept", "improved", "partly", "mostly", "nothing", "unknown"]:
     """What became of a skill that was not trained: in one word."""
     d = task.difference
     if d is None or d.verdict == "unknown":
         return "unknown"
     if d.verdict == "noise":
-        return "kept"
+        return "nothing" if _nothing_to_lose(task.headline) else "kept"
     if d.verdict == "better":
         return "improved"
     return "mostly" if _lost_share(task.headline, d) >= MOSTLY else "partly"
+
+
+def _nothing_to_lose(headline: Metric) -> bool:
+    return headline.before is not None and headline.better == "higher" and headline.before.value <= 0
 
 
 def _lost_share(headline: Metric, difference: Difference) -> float:
@@ -143,6 +147,7 @@ FATE_LABELS = {
     "improved": "improved",
     "partly": "partly forgotten",
     "mostly": "mostly forgotten",
+    "nothing": "nothing to lose",
     "unknown": "not known",
 }
 VERDICT_LABELS = {"better": "better", "worse": "worse", "noise": "within noise", "unknown": "not known"}
@@ -181,6 +186,8 @@ def task_sentence(headline: Metric, difference: Difference | None, *, probe: boo
 def _noise_sentence(moved: str, headline: Metric, difference: Difference, *, probe: bool) -> str:
     if not probe or difference.low is None or difference.high is None:
         return f"{moved}. The interval holds zero: with so few rows this could be chance."
+    if _nothing_to_lose(headline):
+        return f"{moved}. The model could not do this before, so there was nothing to forget."
     most = max(0.0, -difference.low if headline.better == "higher" else difference.high)
     if most == 0 and headline.scale == "percent" and difference.rows:
         most = min(1.0, 3 / difference.rows)  # the rule of three: nothing seen in n rows, up to 3/n possible
@@ -198,11 +205,22 @@ def forgetting_sentence(forgetting: Forgetting, headline: Metric) -> str:
     return f"Along the checkpoints the last score is {lost} below the best one (validation rows)."
 
 
-def summary(*, model: str, tasks: Sequence[Task], training: Training, cautions: Sequence[str]) -> Summary:
-    """The lead sentence, the sentences below it, and what a reader must not overlook."""
+def summary(
+    *, model: str, tasks: Sequence[Task], training: Training, leaks: Sequence[str], missing: Sequence[str]
+) -> Summary:
+    """The lead sentence, the sentences below it, and what a reader must not overlook.
+
+    `leaks` name held-out rows that training saw, `missing` what the run has not left; one sentence each.
+    """
     trained = [t for t in tasks if not t.probe]
     probes = [t for t in tasks if t.probe]
-    sentences = [_what(model, trained, training), *_gains(trained), *_probes(probes), _noise(tasks)]
+    sentences = [
+        _what(model, trained, training),
+        _asked(tasks, leaks),
+        *_gains(trained),
+        *_probes(probes),
+        _noise(tasks),
+    ]
     warnings = [
         f"{t.name}: the score after training is below its baseline, {baseline_label(t.below_baseline)}."
         for t in tasks
@@ -211,7 +229,9 @@ def summary(*, model: str, tasks: Sequence[Task], training: Training, cautions: 
     warnings += [
         f"{t.name}: only {t.scored:,} of {count(t.rows, 'row')} were scored." for t in tasks if t.scored < t.rows
     ]
-    return Summary(lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *cautions])
+    return Summary(
+        lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *leaks, *missing]
+    )
 
 
 def _with(tasks: Sequence[Task], verdict: str) -> list[Task]:
@@ -239,7 +259,7 @@ def _lead(trained: Sequence[Task], probes: Sequence[Task]) -> str:
         else ("After fine-tuning no trained task differs from before by more than chance")
     )
     forgot = [t for t in probes if probe_fate(t) in ("partly", "mostly")]
-    known = [t for t in probes if probe_fate(t) != "unknown"]
+    known = [t for t in probes if probe_fate(t) not in ("unknown", "nothing")]
     if not known:
         return first + "."
     if not forgot:
@@ -269,9 +289,16 @@ def _what(model: str, trained: Sequence[Task], training: Training) -> str:
             how += f" on {compact(tokens)} tokens of text"
     names = listing([t.name for t in trained])
     mixed = f"a mixture of {len(trained)} tasks ({names})" if len(trained) > 1 else f"one task ({names})"
-    return (
-        f"{how}: {mixed}. It answered the same test rows before and after; they are kept apart from the training rows."
-    )
+    return f"{how}: {mixed}."
+
+
+def _asked(tasks: Sequence[Task], leaks: Sequence[str]) -> str:
+    if not any(t.difference for t in tasks):
+        return ""
+    apart = "none of them is among the training rows"
+    if leaks:
+        apart = f"apart from those named below, {apart}"
+    return f"It answered the same test rows before and after; {apart}."
 
 
 def _gains(trained: Sequence[Task]) -> list[str]:
@@ -301,6 +328,7 @@ def _probes(probes: Sequence[Task]) -> list[str]:
         ("partly", "Partly forgotten"),
         ("kept", "Kept, as far as can be shown"),
         ("improved", "Improved without being trained on"),
+        ("nothing", "Not there before, so nothing could be forgotten"),
     ):
         those = [t for t in probes if probe_fate(t) == fate]
         if those:
