@@ -56,7 +56,7 @@ def _frame(tokenizer: Tokenizer, template: Template) -> tuple[Ids, Ids] | None:
     if len(template.pieces) != 2:
         return None
     before, after = template.pieces
-    if (before and before[-1] not in " \n\t") or (after and after[0] not in " \n\t"):
+    if (before and before[-1] not in " \n\t") or (after and after[0] not in " \n\t") or after[:2] == "  ":
         return None
     first, last = tokenizer.encode_open([before, after])
     return (first[:-1] if before else first), (last[1:] if after else last)

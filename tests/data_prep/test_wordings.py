@@ -1,0 +1,104 @@
+import pytest
+from data_prep_bench import make_task
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.errors import UsageError
+from data_prep.keys import order
+from data_prep.rows import example_maker
+from data_prep.templates import BUILT_IN, templates_of
+from data_prep.writing import wording_order
+
+FIELDS = {"from": "Java", "to": "C#"}
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_every_task_type_brings_eight_different_wordings(kind):
+    prompts = {template.render("the text") for template in templates_of(make_task(type=kind, fields=FIELDS))}
+    assert len(prompts) == len(BUILT_IN[kind]) >= 8
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+@given(text=st.text(min_size=1))
+def test_the_text_stands_in_the_prompt_exactly_as_it_is(kind, text):
+    for template in templates_of(make_task(type=kind, fields=FIELDS)):
+        before, after = template.pieces
+        assert template.render(text) == before + text + after
+
+
+@pytest.mark.parametrize("text", ["{input}", "{from} {0} {} {{x}}", "%s $input", "}{"])
+def test_braces_in_a_text_stay_text(text):
+    task = make_task(type="code-translation", fields=FIELDS, templates=["{from}: {input} and {input} to {to}"])
+    assert templates_of(task)[0].render(text) == f"Java: {text} and {text} to C#"
+
+
+def test_a_field_with_braces_is_not_filled_in_again():
+    task = make_task(templates=["{note} {input}"], fields={"note": "{input} {other}"})
+    assert templates_of(task)[0].render("x") == "{input} {other} x"
+
+
+def test_braces_that_are_no_place_stay_text():
+    task = make_task(templates=["{} { } {1} {a-b} {input}"])
+    assert templates_of(task)[0].render("x") == "{} { } {1} {a-b} x"
+
+
+def test_a_wording_without_the_input_is_named():
+    with pytest.raises(UsageError, match=r"task notes: templates\[1\]: 'Summarize!' has no \{input\}"):
+        templates_of(make_task(templates=["{input}", "Summarize!"]))
+
+
+def test_an_unknown_field_is_named_with_those_that_are_known():
+    with pytest.raises(UsageError, match=r"\{langauge\} is not known") as caught:
+        templates_of(make_task(templates=["{langauge}: {input}"], fields={"language": "C"}))
+    assert "{input}, {language}" in str(caught.value)
+    with pytest.raises(UsageError, match=r"\{from\} is not known"):
+        templates_of(make_task(type="code-translation"))
+    with pytest.raises(UsageError, match="must not be named input"):
+        templates_of(make_task(fields={"input": "x"}))
+
+
+def test_labels_and_types_are_fields_of_their_own():
+    rating = make_task(type="rating", labels=["bad", "good"], templates=["One of {labels}: {input}"])
+    assert templates_of(rating)[0].render("x") == "One of bad, good: x"
+    ner = make_task(type="ner", labels=["PER", "LOC"], templates=["Entities{types}: {input}"])
+    assert templates_of(ner)[0].render("x") == "Entities (PER, LOC): x"
+    assert templates_of(make_task(type="ner", templates=["Entities{types}: {input}"]))[0].render("x") == "Entities: x"
+
+
+ROWS = {
+    "summarization": ("the dialogue", ["a summary", "zebra quartz"]),
+    "rating": ("the review", ["1", "5"]),
+    "ner": ("the sentence", ["none", "PER: Zoe"]),
+    "code-translation": ("int x;", ["var x;", "zebra"]),
+    "multiple-choice": ("Which?", ["(A)", "(B)"]),
+    "question-answering": ("Why?", ["because", "zebra"]),
+    "text": ("do", ["done", "zebra"]),
+}
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_neither_a_wording_nor_its_choice_depends_on_the_answer(kind):
+    """What does not depend on the answer cannot leak it."""
+    task = make_task(type=kind, fields=FIELDS)
+    templates = templates_of(task)
+    text, answers = ROWS[kind]
+    examples = [example_maker(task)({"input": text, "target": answer}) for answer in answers]
+    assert examples[0].targets != examples[1].targets
+    assert examples[0].input == examples[1].input
+    orders = [wording_order(17, example.meta["input"], len(templates)) for example in examples]
+    assert orders[0] == orders[1]
+    prompts = [[templates[t].render(e.input) for t in o] for e, o in zip(examples, orders, strict=True)]
+    assert prompts[0] == prompts[1]
+    assert not any(answer in prompt for prompt in prompts[0] for answer in ("zebra", "Zoe"))
+
+
+def test_wordings_are_spread_evenly_and_follow_the_seed():
+    firsts = [wording_order(17, f"text {i}", 8)[0] for i in range(4000)]
+    counts = [firsts.count(t) for t in range(8)]
+    assert 400 < min(counts) <= max(counts) < 600
+    assert firsts != [wording_order(18, f"text {i}", 8)[0] for i in range(4000)]
+
+
+@given(key=st.integers(0, 2**64 - 1), n=st.integers(0, 50))
+def test_an_order_is_a_permutation(key, n):
+    assert sorted(order(key, n)) == list(range(n))
