@@ -156,7 +156,12 @@ class EvaluationPool:
         and protocol that are in storage already are not made again.
         """
         names = tuple(self._scorer.tasks) if tasks is None else tuple(tasks)
+        if unknown := [name for name in names if name not in self._scorer.tasks]:
+            raise ValueError(f"no such task: {', '.join(unknown)}")
         order = _Order(Stage(stage, model, split), names, Future())
+        if not names:
+            order.future.set_result(())
+            return order.future
         self._futures.append(order.future)
         with self._lock:  # what is put before closing is surely seen by the thread
             if not self._closing.is_set():
@@ -348,6 +353,7 @@ class EvaluationPool:
             f"{order.stage.name}: {task} was not scored: {reason}",
             stage=order.stage.name,
             task=task,
+            reason=reason,
         )
         self._deliver(order, card)
 
@@ -374,6 +380,10 @@ def _cause(error: RayTaskError) -> BaseException:
 
 
 def _reason(error: BaseException) -> str:
+    """One line that says what happened."""
     if isinstance(error, UserError):
         return error.message
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
+    lines = str(error).strip().splitlines() or ["no message"]
+    if isinstance(error, RayActorError) and "creation task" in lines[0]:
+        return f"the actor could not start: {lines[-1].strip()}"  # the end of the traceback
+    return f"{type(error).__name__}: {lines[0]}"

@@ -1,6 +1,7 @@
 """A small prepared run: real shards of two tasks and a probe, and a random T5 beside them."""
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -99,8 +100,8 @@ def prepared_world(tmp_path_factory):
 
 @pytest.fixture
 def world(prepared_world, request):
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[:40]
-    world = replace(prepared_world, layout=RunLayout(f"run-{name}"[:40]))
+    name = f"run-{sha256(request.node.nodeid.encode()).hexdigest()[:12]}"
+    world = replace(prepared_world, layout=RunLayout(name))
     record = RunRecord(world.job, world.folder, world.shard_set.digest, world.base.digest)
     write_record(world.store, world.layout, record)
     return world
