@@ -47,7 +47,7 @@ def run(
         with ray_cluster(job.spec.resources) as ray, steps.evaluation(work, shards, model, ray) as evaluation:
             evaluation.before()
             with evaluation.of_checkpoints():
-                steps.train(work, shards, model, ray)
+                steps.train(work, shards, model, ray, keep=evaluation.needed_checkpoints)
             steps.export(work, shards, model)
             evaluation.after()
         steps.report(work)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import DataError
-from data_prep.storage import Store
-from data_prep.storage.commit import commit, fetch, read_manifest
-from raytrain.spec.layout import RunLayout, stage_of_step
+from data_prep.storage import CorruptError, Store
+from data_prep.storage.commit import commit, read_manifest
+from raytrain.spec.layout import RunLayout, parse_checkpoint, stage_of_step
 from raytrain.workspace import Workspace, cache_folder
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from raytrain.training.ray_train import TrainProgress
 
 EXPORTED_WEIGHTS = "model.safetensors"
+_WARNINGS = ("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,7 @@ class Evaluation:
 
     def __init__(self, work: Workspace, pool: EvaluationPool, base: ModelRef) -> None:
         self._work, self._pool, self._base = work, pool, base
+        self._waiting: dict[int, Future[tuple[ScoreCard, ...]]] = {}
 
     def before(self) -> None:
         """The base model on test rows; on validation rows too, where the curves begin, but nobody waits for that."""
@@ -131,10 +133,9 @@ class Evaluation:
         from raytrain.evaluation.checkpoint_watch import CheckpointWatcher
 
         work, spec = self._work, self._work.job.spec
-        waiting: list[tuple[str, Future[tuple[ScoreCard, ...]]]] = []
 
         def submit(stage: str, model: ModelRef) -> None:
-            waiting.append((stage, self._score(stage, model, "validation")))
+            self._waiting[model.step] = self._score(stage, model, "validation")
 
         with CheckpointWatcher(
             work.store,
@@ -146,8 +147,19 @@ class Evaluation:
         ):
             yield
         work.phase("Training", "scoring the last checkpoints")
-        for stage, scores in waiting:
-            self._wait(stage, scores)
+        for step, scores in self._waiting.items():
+            self._wait(stage_of_step(step), scores)
+
+    def needed_checkpoints(self) -> set[int]:
+        """Steps whose checkpoints must stay: those still to be scored, and the best so far."""
+        from raytrain.evaluation.scores import read_headlines
+        from raytrain.evaluation.selection import choose
+
+        needed = {step for step, scores in list(self._waiting.items()) if not scores.done()}
+        scored = read_headlines(self._work.store, self._work.layout)
+        if steps := [step for step in scored if step > 0]:
+            needed.add(choose(scored, steps, [t.name for t in self._work.job.spec.trained_tasks]).step)
+        return needed
 
     def after(self) -> None:
         """The exported model on test rows."""
@@ -215,7 +227,6 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         shard_set=shards.digest,
         base=base,
         cache_folder=work.cache.folder,
-        cache_bytes=work.cache.limit_bytes,
         limits=limits,
         device=spec.training.device,
     )
@@ -231,8 +242,10 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         yield Evaluation(work, pool, base)
 
 
-def train(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle) -> None:
-    """Train to the last step, from the newest checkpoint that is whole."""
+def train(
+    work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle, *, keep: Callable[[], Collection[int]]
+) -> None:
+    """Train to the last step, from the newest checkpoint that is whole; checkpoints of the steps in `keep` stay."""
     from raytrain.training import checkpoint, ray_train
 
     spec = work.job.spec
@@ -240,9 +253,23 @@ def train(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle) -
     newest = checkpoint.newest(work.store, work.layout)
     if newest is not None and newest.step >= spec.training.steps:
         return
+    if newest is not None:
+        work.console.line(f"resuming at step {newest.step} from {newest.prefix}")
 
-    def on_progress(progress: TrainProgress) -> None:
-        ...
+    def on_progress(done: TrainProgress) -> None:
+        work.console.update(done.step, done.steps, f"loss {done.loss:.3f}, {done.tokens_per_second:,.0f} tokens/s")
+        work.progress.update(
+            step=done.step,
+            loss=done.loss,
+            tokens=done.tokens,
+            tokens_per_second=done.tokens_per_second,
+            eta_seconds=done.eta_seconds,
+        )
+
+    def on_event(kind: str, message: str, **fields: Any) -> None:
+        work.tell(kind, message, **fields)
+        if kind in _WARNINGS:
+            work.console.warning(message)
 
     result = ray_train.train(
         work.job,
@@ -251,24 +278,77 @@ def train(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle) -
         model_folder=model.folder,
         attempt=work.attempt,
         on_progress=on_progress,
+        on_event=on_event,
         stop=work.interrupts.asked.is_set,
+        keep=keep,
+        cache=work.cache,
+        local=ray.own,
     )
     if result.interrupted:
+        work.console.line(f"stopped after step {result.step}; its checkpoint is stored")
         raise KeyboardInterrupt
 
 
 def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
-    """The chosen checkpoint as a plain Hugging Face folder, tokenizer included."""
-    from raytrain.evaluation.scores import read_headlines
+    """The chosen checkpoint as a plain Hugging Face folder, tokenizer included; a damaged one is passed over."""
+    from data_prep.shards import load_tokenizer
+    from raytrain.evaluation.checkpoint_watch import WEIGHTS, committed
+    from raytrain.evaluation.decoding import load_model
+    from raytrain.evaluation.scores import ModelRef, read_headlines
     from raytrain.evaluation.selection import choose
-    from raytrain.model.export import export as export_model
-    from raytrain.model.load import load, load_state
-    from raytrain.training import checkpoint
+    from raytrain.model.exporting import export as export_model
 
     work.phase("ScoringAfter", "exporting the model")
     if read_manifest(work.store, work.layout.model) is not None:
         return
-    ...
+    spec = work.job.spec
+    prefixes = {step: prefix for prefix in committed(work.store, work.layout) for step, _ in [_place(prefix)]}
+    headlines = read_headlines(work.store, work.layout)
+    base = ModelRef("base", str(model.folder), model.digest)
+    with tempfile.TemporaryDirectory(prefix="raytrain-export-") as scratch:
+        folder = Path(scratch)
+        tokenizer = load_tokenizer(shards, work.store, folder / "tokenizer")
+        while True:
+            if not prefixes:
+                raise DataError(
+                    f"run {work.layout.name}: none of its checkpoints is whole", hint="start it over with --fresh"
+                )
+            choice = choose(
+                headlines, sorted(prefixes), [t.name for t in spec.trained_tasks], select=spec.evaluation.select
+            )
+            prefix = prefixes.pop(choice.step)
+            try:
+                manifest = read_manifest(work.store, prefix)
+                if manifest is None:
+                    raise CorruptError(f"{work.store.uri}/{prefix}: its manifest is gone")
+                tuned = load_model(
+                    ModelRef("checkpoint", prefix, manifest.file(WEIGHTS).sha256, choice.step),
+                    base,
+                    store=work.store,
+                    cache_folder=folder / "checkpoint",
+                    tokenizer_size=tokenizer.size,
+                )
+                break
+            except CorruptError as error:
+                work.console.warning(f"{error.message}; the next best checkpoint is taken")
+                work.tell("CheckpointUnusable", error.message, step=choice.step)
+        files = export_model(tuned, folder / "tokenizer", folder / "model")
+        body = {
+            "kind": "model",
+            "step": choice.step,
+            "reason": choice.reason,
+            "checkpoint": prefix,
+            "identity": work.record.identity,
+        }
+        commit(work.store, work.layout.model, files, body, guard=work.attempt.check)
+    work.tell("ModelExported", f"step {choice.step} became the model: {choice.reason}", step=choice.step)
+
+
+def _place(prefix: str) -> tuple[int, int]:
+    """(step, attempt) of a committed checkpoint."""
+    place = parse_checkpoint(prefix)
+    assert place is not None, prefix
+    return place
 
 
 def report(work: Workspace) -> None:
@@ -297,7 +377,10 @@ def outcome(store: Store, layout: RunLayout, *, done_before: bool = False) -> Ru
             task.difference.high,
         )
         for task in data.tasks
-        if task.headline.before and task.headline.after and task.difference
-        and task.difference.low is not None and task.difference.high is not None
+        if task.headline.before
+        and task.headline.after
+        and task.difference
+        and task.difference.low is not None
+        and task.difference.high is not None
     ]
     return RunOutcome(layout.name, store.uri, f"{store.uri}/{layout.report}/index.html", tuple(headlines), done_before)

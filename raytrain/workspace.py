@@ -25,7 +25,7 @@ from raytrain.spec.record import RunRecord, read_record, write_record
 from raytrain.spec.storage import resolve
 from raytrain.telemetry.attempts import Attempt, Superseded
 from raytrain.telemetry.console import Console
-from raytrain.telemetry.logs import LogCapture
+from raytrain.telemetry.logs import RunLog
 from raytrain.telemetry.progress import ProgressWriter, read_progress
 from raytrain.telemetry.segments import SegmentWriter
 
@@ -125,7 +125,7 @@ def enter(
         lambda: console.line("stopping at the next safe point; what is done is kept (again: stop at once)")
     )
     with (
-        LogCapture(store, layout, attempt.number),
+        RunLog(store, layout, attempt.number),
         SegmentWriter(store, layout, "events", attempt.number) as events,
         ProgressWriter(attempt, steps=job.spec.training.steps) as progress,
         interrupts,
