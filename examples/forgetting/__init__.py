@@ -1,0 +1,1 @@
+"""What different ways of fine-tuning one base model forget."""
