@@ -215,9 +215,11 @@ def _dot(kind: str, at: tuple[float, float], radius: float, title: str) -> Marku
 
 
 def _direct(frame: _Frame, step: float, value: float, text: str) -> Markup:
-    """A figure beside the end of a curve."""
-    return Markup('<text class="direct" x="{:.1f}" y="{:.1f}">{}</text>').format(
-        frame.x(step) + 9, frame.y(value) + 4, text
+    """A figure beside a curve's end; above the point where the curve goes on to its right."""
+    x, y = frame.at(step, value)
+    ends = step >= frame.steps
+    return Markup('<text class="direct" x="{:.1f}" y="{:.1f}"{}>{}</text>').format(
+        x + (9 if ends else 0), y + 4 if ends else y - 9, Markup("" if ends else ' text-anchor="middle"'), text
     )
 
 

@@ -172,14 +172,14 @@ def task_sentence(headline: Metric, difference: Difference | None, *, probe: boo
             return f"After training: {label} {after}. There is no score before training to compare with."
         return "Not scored yet."
     span = interval(difference.low, difference.high, scale, sign=True)
-    by = f"{number(difference.value, scale, sign=True)}" + (f", 95 % interval {span}" if span else "")
+    by = f"{number(difference.value, scale, sign=True)}" + (f", 95\u00a0% interval {span}" if span else "")
     moved = f"{label[:1].upper()}{label[1:]} went from {before} to {after} ({by})"
     if difference.verdict == "noise":
         return _noise_sentence(moved, headline, difference, probe=probe)
     if difference.verdict == "unknown":
         return f"{moved}. Whether that is more than chance is not known."
     lost = _lost_share(headline, difference)
-    gone = f": {100 * lost:.0f} % of the score is gone" if probe and lost > 0 else ""
+    gone = f": {100 * lost:.0f}\u00a0% of the score is gone" if probe and lost > 0 else ""
     return f"{moved}{gone}. This is more than chance."
 
 
@@ -342,7 +342,7 @@ def _noise(tasks: Sequence[Task]) -> str:
     if not known:
         return ""
     if not noise:
-        return "Every difference here is larger than chance would make it (its 95 % interval leaves zero out)."
+        return "Every difference here is larger than chance would make it (its 95\u00a0% interval leaves zero out)."
     return (
         f"Within the noise, so not to be called a change: {listing([t.name for t in noise])}. "
         "The other differences are larger than chance would make them."
