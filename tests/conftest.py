@@ -26,7 +26,9 @@ def s3_bucket(s3, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    return s3.make_bucket(f"test-{uuid4().hex[:16]}")
+    name = s3.make_bucket(f"test-{uuid4().hex[:16]}")
+    yield name
+    s3.remove_bucket(name)
 
 
 @pytest.fixture

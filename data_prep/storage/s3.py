@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 PART = 16 << 20  # bytes; larger files go up in parts of this size and come down in ranges of it
 READ_BACK = 1 << 20
+_PAGE = 1000  # objects listed or deleted by one request; S3's limit
 _THREADS = 4
 _MAX_PARTS = 9_000  # S3 allows 10,000
 _CORRUPT_TRIES = 3
@@ -195,13 +196,13 @@ class S3Store:
 
     def _page(self, prefix: str, token: str, client: "S3Client") -> dict[str, Any]:
         more: Any = {"ContinuationToken": token} if token else {}
-        return dict(client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more))
+        return dict(client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, **more))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """DeleteObjects, 1,000 at a time."""
+        """DeleteObjects, a page at a time."""
         full = [self._full(check_key(key)) for key in keys]
-        for start in range(0, len(full), 1000):
-            batch = full[start : start + 1000]
+        for start in range(0, len(full), _PAGE):
+            batch = full[start : start + _PAGE]
             answer = self._run("delete", batch[0], partial(self._delete_batch, batch))
             for error in answer.get("Errors", []):
                 if error.get("Code") != "NoSuchKey":

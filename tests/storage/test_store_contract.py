@@ -79,17 +79,14 @@ def test_listing_is_sorted_and_by_plain_prefix(any_store):
 
 
 @pytest.mark.s3
-def test_listing_and_deleting_go_beyond_one_page(s3_uri):
+def test_listing_and_deleting_go_beyond_one_page(s3_uri, monkeypatch):
+    monkeypatch.setattr("data_prep.storage.s3._PAGE", 3)
     store = open_store(s3_uri)
-    keys = [f"k/{number:04d}" for number in range(1100)]
-    with ThreadPoolExecutor(8) as pool:
-        list(
-            pool.map(
-                lambda key: store._run("write", key, lambda c: c.put_object(Bucket=store.bucket, Key=store._full(key))),
-                keys,
-            )
-        )
-    assert [stat.key for stat in store.list("k/")] == keys
+    keys = [f"k/{number % 2}/{number:02d}" for number in range(10)]
+    for key in keys:
+        store.put(key, b"x")
+    assert [stat.key for stat in store.list("k/")] == sorted(keys)
+    assert [stat.key for stat in store.list("k/1/")] == [f"k/1/{number:02d}" for number in range(1, 10, 2)]
     store.delete(keys)
     assert list(store.list("")) == []
 

@@ -59,6 +59,13 @@ class S3Server:
         self.client().create_bucket(Bucket=name)
         return name
 
+    def remove_bucket(self, name: str) -> None:
+        """The bucket and what is in it."""
+        pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=name)
+        for key in [entry["Key"] for page in pages for entry in page.get("Contents", [])]:
+            self.client().delete_object(Bucket=name, Key=key)
+        self.client().delete_bucket(Bucket=name)
+
 
 @cache
 def _client(server: S3Server):
@@ -138,6 +145,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
             }
         )
     )
+    # a bucket gets volumes of its own: one is enough, seven (the default) would soon use up those of a test session
+    (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     log = folder / "server.log"
     for last in (False, False, True):  # another process may take a port between the drawing and the start
         ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
@@ -149,7 +158,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
             f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
             "-s3", f"-s3.config={identities}", "-s3.autoCreateBucket=false", "-s3.iam=false",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
-            "-volume.max=200", "-volume.minFreeSpacePercent=0",
+            "-volume.max=5000", "-volume.minFreeSpacePercent=0",
             *(f"-{name}={port}" for name, port in ports.items()),
         ]  # fmt: skip
         with log.open("ab") as output:

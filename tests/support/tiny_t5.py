@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+from raytrain.model.loading import quiet
+
 VOCABULARY = 96
 
 
@@ -65,7 +67,8 @@ def tiny_tokenizer(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
 def save_tiny(folder: Path, **options) -> Path:
     """A folder as the hub gives it: model by `save_pretrained` with the flag as v1.0/v1.1 checkpoints have it."""
     model = tiny_model(**options)
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     config["tie_word_embeddings"] = bool(options.get("tied"))
     config.pop("scale_decoder_outputs", None)  # the hub's files are older than that key
