@@ -17,7 +17,7 @@ from raytrain.evaluation.scoring import Stage, score_stage_locally
 
 pytestmark = pytest.mark.ray
 
-WAIT = 180  # seconds; a test that needs them has failed
+WAIT = 400  # seconds; a test that needs them has failed
 
 
 @pytest.fixture(scope="module")
