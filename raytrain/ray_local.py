@@ -45,17 +45,17 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
     if ray.is_initialized():
         yield RayHandle(dashboard=_address(ray.get_runtime_context()), own=False)
         return
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # a new token is no reason to warn
     try:
         if os.environ.get("RAY_ADDRESS"):
-            context = ray.init(log_to_driver=False, logging_level=logging.WARNING)
+            context = ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             context = ray.init(
                 address="local",
                 num_cpus=_logical_cpus(resources),
                 include_dashboard=True,
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
                 _temp_dir=_short_temporary_folder(),
             )
     except (ConnectionError, OSError, RuntimeError, TimeoutError) as error:

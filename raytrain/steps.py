@@ -358,7 +358,7 @@ def report(work: Workspace) -> None:
     work.phase("Reporting", "writing the report")
     work.events.flush()
     work.progress.flush()
-    reporting.write(work.store, work.layout)
+    reporting.write(work.store, work.layout, guard=work.attempt.check)
 
 
 def outcome(store: Store, layout: RunLayout, *, done_before: bool = False) -> RunOutcome:

@@ -112,7 +112,9 @@ def _without_redone(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _parse(where: str, body: bytes) -> list[dict[str, Any]]:
     lines = []
-    for number, text in enumerate(body.decode(errors="replace").splitlines(), 1):
+    for number, text in enumerate(body.decode(errors="replace").split("\n"), 1):
+        if not text:  # only a line feed ends a line: texts may hold U+2028 and its kin
+            continue
         try:
             line = json.loads(text)
         except ValueError as error:

@@ -191,3 +191,11 @@ def test_a_damaged_segment_is_named(tmp_path, body):
     store.put(LAYOUT.segment("metrics", 1, 3), body)
     with pytest.raises(CorruptError, match=r"metrics/a01-000003\.jsonl:\d"):
         read(store, LAYOUT, "metrics")
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path):
+    store, layout = open_store(str(tmp_path)), RunLayout("run")
+    message = "one\u2028two\u0085three\x0bfour"
+    with SegmentWriter(store, layout, "events", 1) as writer:
+        writer.append({"kind": "Odd", "message": message})
+    assert [line["message"] for line in read(store, layout, "events")] == [message]
