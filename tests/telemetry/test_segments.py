@@ -194,7 +194,7 @@ def test_a_damaged_segment_is_named(tmp_path, body):
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path):
-    store, layout = open_store(str(tmp_path)), RunLayout("run")
+    store, layout = LocalStore(tmp_path), LAYOUT
     message = "one\u2028two\u0085three\x0bfour"
     with SegmentWriter(store, layout, "events", 1) as writer:
         writer.append({"kind": "Odd", "message": message})
