@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import TrainingError
-from raytrain.model.loading import is_tied
+from raytrain.model.loading import is_tied, quiet
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
@@ -31,7 +31,8 @@ def export(model: T5ForConditionalGeneration, tokenizer_folder: Path, folder: Pa
     if not (tokenizer_folder / "tokenizer.json").is_file():
         raise TrainingError(f"{tokenizer_folder} has no tokenizer.json to export")
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, max_shard_size="1000GB")
+    with quiet():
+        model.save_pretrained(folder, max_shard_size="1000GB")
     _tell_the_truth(folder / "config.json", tied=is_tied(model))
     for name in TOKENIZER_FILES:
         if (tokenizer_folder / name).is_file():

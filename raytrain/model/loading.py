@@ -36,7 +36,7 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
     config = read_config(folder, str(folder))
     stored = _stored_names(folder)
     try:
-        with _quiet():
+        with quiet():
             loader: Any = T5ForConditionalGeneration
             model, info = loader.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -60,8 +60,8 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers would warn of every FLAN-T5 that its config says "tied", and draw a progress bar."""
+def quiet() -> Iterator[None]:
+    """transformers would warn of every FLAN-T5 that its config says "tied", and draw progress bars."""
     from transformers.utils import logging
 
     shared: Any = logging
