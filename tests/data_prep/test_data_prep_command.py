@@ -1,0 +1,86 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data_prep_bench import numbered, write_jsonl
+
+from data_prep.__main__ import main
+
+DOCUMENT = """\
+apiVersion: raytrain.dev/v1alpha1
+kind: FineTuneJob
+metadata: {name: notes}
+spec:
+  model: ./model
+  storage: {uri: store}
+  tasks:
+    - name: notes
+      type: summarization
+      source: {uri: rows.jsonl}
+      split: {validation: 0.2, test: 0.2}
+      onBadRow: skip
+  training: {steps: 3, maxInputTokens: 40, maxTargetTokens: 8, optimizer: adamw}
+  evaluation: {every: 1}
+"""
+
+
+@pytest.fixture
+def document(tmp_path, tokenizer):
+    tokenizer.save(tmp_path / "model")
+    write_jsonl(tmp_path / "rows.jsonl", [*numbered(100), {"input": "x", "target": None}])
+    path = tmp_path / "job.yaml"
+    path.write_text(DOCUMENT)
+    return path
+
+
+def test_it_prepares_and_says_what(document, capsys):
+    assert main(["prepare", str(document)]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[:2] for line in out.splitlines()[:4]] == [
+        ["task", "split"], ["notes", "train"], ["notes", "validation"], ["notes", "test"],
+    ]  # fmt: skip
+    assert "1 bad rows left out, e.g. rows.jsonl:101: 'target' is null" in out
+    assert "mixture: notes 100.0%" in out
+    digest = out.split()[-1]
+    assert (document.parent / "store/shards/sets" / f"{digest}.json").is_file()
+    assert main(["prepare", str(document)]) == 0
+    assert capsys.readouterr().out == out
+
+
+def test_another_storage_and_another_tokenizer(document, tmp_path, capsys, base_folder):
+    document.write_text(DOCUMENT.replace("./model", "google/flan-t5-base"))
+    assert main(["prepare", str(document)]) == 2
+    assert "--tokenizer" in capsys.readouterr().err
+    command = ["prepare", str(document), "--storage", str(tmp_path / "b"), "--tokenizer", str(base_folder)]
+    assert main(command) == 0
+    assert list((tmp_path / "b/shards/sets").iterdir())
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "message"),
+    [
+        ("rows.jsonl", "row.jsonl", 3, "there is no row.jsonl, did you mean 'rows.jsonl'"),
+        ("onBadRow", "onBadrow", 2, "job.yaml:12:7: spec.tasks[0].onBadrow: unknown field, did you mean onBadRow"),
+        ("onBadRow: skip", "templates: [Hi]", 2, "has no {input}"),
+        ("onBadRow: skip", "onBadRow: fail", 3, "rows.jsonl:101: 'target' is null"),
+        ("./model", "./rows.jsonl", 2, "not a folder"),
+        ("uri: store", "uri: 'ftp://x'", 2, "ftp"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_an_exit_code(document, capsys, old, new, code, message):
+    document.write_text(DOCUMENT.replace(old, new))
+    assert main(["prepare", str(document)]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_as_a_module_it_needs_neither_torch_nor_transformers_nor_ray(document):
+    script = (
+        "import sys; from data_prep.__main__ import main; code = main(sys.argv[1:]); "
+        "print('heavy:', sorted({'torch', 'transformers', 'ray', 'raytrain', 'datasets'} & set(sys.modules))); "
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", script, "prepare", str(document)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "heavy: []"), done.stderr

@@ -1,0 +1,95 @@
+from types import SimpleNamespace
+
+import datasets
+import huggingface_hub
+import pytest
+from data_prep_bench import make_task, numbered
+
+from data_prep.errors import DataError, UsageError
+from data_prep.shards import read_rows
+from data_prep.sources import source_files
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """The hub's three questions answered here; everything behind them (datasets, features, streaming) is real."""
+    asked = SimpleNamespace(splits={}, calls=[])
+
+    def dataset_info(self, name, revision=None, timeout=None):
+        asked.calls.append(("info", name, revision))
+        return SimpleNamespace(sha=COMMIT)
+
+    def names(name, config=None, revision=None):
+        asked.calls.append(("splits", name, config, revision))
+        return list(asked.splits)
+
+    def load(name, config=None, split=None, revision=None, streaming=False):
+        assert streaming
+        asked.calls.append(("load", name, config, split, revision))
+        return asked.splits[split].to_iterable_dataset()
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", names)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return asked
+
+
+def test_splits_of_a_data_set_at_the_commit_of_its_revision(hub, bench):
+    for n, split in enumerate(["train", "validation", "test", "unsupervised"]):
+        hub.splits[split] = datasets.Dataset.from_list(numbered(5, 100 * n))
+    task = make_task(source={"uri": "hf://someone/notes:english@v2"})
+    assert [(file.name, file.split) for file in source_files(task, bench.folder)] == [
+        (f"hf://someone/notes:english@{COMMIT[:12]}/{split}", split) for split in ("train", "validation", "test")
+    ]
+    shard_set = bench.prepare(task)
+    rows = read_rows(shard_set, "notes", "test", bench.store, bench.cache)
+    assert [row.meta["input"] for row in rows] == [row["input"] for row in numbered(5, 200)]
+    assert ("info", "someone/notes", "v2") in hub.calls
+    assert ("load", "someone/notes", "english", "test", COMMIT) in hub.calls
+    hub.calls.clear()
+    assert bench.prepare(task) == shard_set
+    assert not any(call[0] == "load" for call in hub.calls)
+
+
+def test_class_labels_become_their_names(hub, bench):
+    names = datasets.ClassLabel(names=["O", "B-PER", "I-PER"])
+    features = datasets.Features({"words": datasets.List(datasets.Value("string")), "tags": datasets.List(names)})
+    rows = [{"words": ["Ann", "Lee", f"n{i}"], "tags": [1, 2, 0]} for i in range(40)]
+    hub.splits["train"] = datasets.Dataset.from_list(rows, features=features)
+    task = make_task(
+        type="ner",
+        source={"uri": "hf://ner-set"},
+        columns={"tokens": "words", "tags": "tags"},
+        split={"validation": 0.3, "test": 0.3},
+    )
+    shard_set = bench.prepare(task)
+    assert {row.targets[0] for row in read_rows(shard_set, "notes", "train", bench.store, bench.cache)} == {
+        "PER: Ann Lee"
+    }
+
+
+def test_an_unreachable_hub_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(DataError, match="task notes: hf://someone/notes cannot be had from the hub") as caught:
+        source_files(make_task(source={"uri": "hf://someone/notes"}), tmp_path)
+    assert caught.value.hint == "HF_HUB_OFFLINE is set."
+
+
+def test_a_data_set_that_breaks_while_it_is_read(hub, bench, monkeypatch):
+    hub.splits["train"] = datasets.Dataset.from_list(numbered(5))
+
+    def broken(*args, **options):
+        raise ConnectionError("the line is dead\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", broken)
+    with pytest.raises(DataError, match=r"/train: cannot be read \(ConnectionError: the line is dead\)"):
+        bench.prepare(make_task(source={"uri": "hf://someone/notes"}))
+
+
+@pytest.mark.parametrize("uri", ["hf://", "hf://a/b/c", "hf://a:b:c", "hf:// x"])
+def test_a_uri_that_names_no_data_set(uri, tmp_path):
+    with pytest.raises(UsageError, match="is no data set"):
+        source_files(make_task(source={"uri": uri}), tmp_path)

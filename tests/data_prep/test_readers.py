@@ -1,0 +1,136 @@
+import gzip
+import json
+import tracemalloc
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_prep.errors import DataError
+from data_prep.readers import count_rows, format_of, read_rows
+
+
+def read(path, format=None):
+    return [
+        (row.number, row.values or row.reason) for row in read_rows(path, format or format_of(path.name), path.name)
+    ]
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_json_lines(tmp_path, ending):
+    path = tmp_path / f"rows.jsonl{ending}"
+    data = b'\xef\xbb\xbf{"a": 1}\n\n  {"a": "\xc3\xa9"}\r\n{"a":\n[1]\n"x"\n{"a": "\xff"}\n{"a": 2}'
+    path.write_bytes(gzip.compress(data) if ending else data)
+    rows = read(path)
+    assert [number for number, _ in rows] == [1, 3, 4, 5, 6, 7, 8]
+    assert [values for _, values in rows if isinstance(values, dict)] == [{"a": 1}, {"a": "\u00e9"}, {"a": 2}]
+    reasons = dict(rows)
+    assert reasons[4].startswith("not JSON: ")
+    assert reasons[5] == "a JSON list instead of an object"
+    assert reasons[6] == "a JSON str instead of an object"
+    assert reasons[7] == "not UTF-8 (byte 0xff at 7)"
+
+
+def test_deep_json_is_a_bad_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": ' + "[" * 200_000 + "\n" + '{"a": 1}\n')
+    rows = read(path)
+    assert rows[0][1].startswith("not JSON")
+    assert rows[1] == (2, {"a": 1})
+
+
+def test_a_json_array_is_explained(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('[{"a": 1}]')
+    with pytest.raises(DataError, match=r"rows\.json:1: begins a JSON array") as caught:
+        read(path)
+    assert "jq" in caught.value.hint
+
+
+def test_csv_with_quotes_over_lines(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b'\xef\xbb\xbfa, b \r\n"x\r\ny","1,""2"""\r\n\r\nz,3\r\nz\r\nz,\xff\r\n\xc3\xa9,4')
+    assert read(path) == [
+        (2, {"a": "x\r\ny", "b": '1,"2"'}),
+        (5, {"a": "z", "b": "3"}),
+        (6, "1 fields, but the header names 2"),
+        (7, "not UTF-8"),
+        (8, {"a": "\u00e9", "b": "4"}),
+    ]
+
+
+def test_tsv_and_a_format_that_is_given(tmp_path):
+    path = tmp_path / "rows.txt"
+    path.write_text('a\tb\n1, 2\t"3\t4"\n')
+    assert format_of(path.name) is None
+    assert read(path, "tsv") == [(2, {"a": "1, 2", "b": "3\t4"})]
+
+
+def test_csv_that_is_none(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text('a,b\n1,"2" 3\n')
+    with pytest.raises(DataError, match=r"rows\.csv:2: not CSV"):
+        read(path)
+    path.write_text("a,a\n1,2\n")
+    with pytest.raises(DataError, match="two columns are named 'a'"):
+        read(path)
+
+
+def test_a_long_field(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a\n" + "x" * 300_000 + "\n")
+    assert len(read(path)[0][1]["a"]) == 300_000
+
+
+def test_parquet(tmp_path):
+    path = tmp_path / "rows.parquet"
+    rows = [{"a": i, "b": [f"x{i}", None]} for i in range(3000)]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
+    assert read(path) == list(enumerate(rows, 1))
+    assert count_rows(path, "parquet") == 3000
+
+
+@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "parquet"])
+def test_damaged_files_are_named(tmp_path, ending):
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        pq.write_table(pa.table({"a": ["x" * 100] * 1000}), path)
+    else:
+        path.write_bytes(gzip.compress("".join(f'{{"a": {i}}}\n' for i in range(5000)).encode()))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match=rf"rows\.{ending}: (damaged gzip|cannot be read as Parquet)"):
+        read(path)
+    path.write_bytes(b"not what its name says, at all")
+    with pytest.raises(DataError, match=rf"rows\.{ending}: (damaged gzip|cannot be read as Parquet)"):
+        read(path)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "jsonl.gz", "parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path, ending):
+    def peak(rows: int) -> int:
+        path = tmp_path / f"{rows}.{ending}"
+        texts = [f"row {i} " + "x" * 500 for i in range(rows)]
+        if ending == "parquet":
+            pq.write_table(pa.table({"a": texts}), path, row_group_size=1000)
+        else:
+            lines = ["a", *texts] if ending == "csv" else [json.dumps({"a": text}) for text in texts]
+            data = ("\n".join(lines) + "\n").encode()
+            path.write_bytes(gzip.compress(data, 1) if ending.endswith("gz") else data)
+        del texts
+        tracemalloc.start()
+        count = sum(row.values is not None for row in read_rows(path, format_of(path.name), path.name))
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert count == rows
+        return highest
+
+    assert peak(20_000) < 1.5 * peak(4_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("a.jsonl", "jsonl"), ("a.JSON.GZ", "jsonl"), ("a.csv.gz", "csv"), ("a.tsv", "tsv"), ("a.parquet", "parquet"),
+     ("a.parquet.gz", None), ("a.txt", None), ("README.md", None), ("jsonl", None)],
+)  # fmt: skip
+def test_formats_by_name(name, format):
+    assert format_of(name) == format
