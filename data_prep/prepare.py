@@ -8,6 +8,7 @@ file's place, size and time (or etag), so that preparing unchanged sources again
 """
 
 import json
+import shutil
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,12 +82,21 @@ def prepare(
     splitters = {task.name: splitter_of(task, (file.split for file in sources[task.name])) for task in tasks}
     prepared: list[PreparedTask] = []
     fresh: dict[tuple[str, Split], Keys] = {}
-    for task in tasks:
-        with tempfile.TemporaryDirectory(prefix="data-prep-") as folder:
-            work = _Work(task, sources[task.name], splitters[task.name], store, tokenizer, limits, Path(folder))
-            done, keys = work.prepare(mixture.seed, on_progress, verify=verify)
-        prepared.append(done)
-        fresh |= {(task.name, split): found for split, found in keys.items()}
+    with tempfile.TemporaryDirectory(prefix="data-prep-") as folder:
+        works = []
+        for task in tasks:
+            scratch = Path(folder, task.name)
+            scratch.mkdir()
+            work = _Work(task, sources[task.name], splitters[task.name], store, tokenizer, limits, scratch)
+            works.append((work, work.look(mixture.seed, verify=verify)))
+        for work, found in works:
+            if found.prepared is None:
+                done, keys = work.prepare(found, mixture.seed, on_progress, overwrite=verify)
+                fresh |= {(done.name, split): split_keys for split, split_keys in keys.items()}
+                prepared.append(done)
+            else:
+                prepared.append(found.prepared)
+            shutil.rmtree(work.scratch)
     digest = digest_of(
         {
             "format": FORMAT,
@@ -113,6 +123,16 @@ def prepare(
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """A task's files that are read, the sha256 of each, what determines its shards; the task if the store has it."""
+
+    files: list[SourceFile]
+    hashes: list[str]
+    identity: dict[str, Any]
+    prepared: PreparedTask | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Work:
     """The preparation of one task."""
 
@@ -124,19 +144,27 @@ class _Work:
     limits: Limits
     scratch: Path
 
-    def prepare(self, seed: int, on_progress: OnProgress, *, verify: bool) -> tuple[PreparedTask, Mapping[Split, Keys]]:
-        """The task as it is in the store, or prepared now; keys of the inputs only in the second case."""
-        used = [file for file in self.files if file.split in self.splitter.shares]
-        hashes = [self._sha256(file, read=verify) for file in used]
-        identity = self._identity(seed, [[file.split, sha256] for file, sha256 in zip(used, hashes, strict=True)])
-        digest = digest_of(identity)
-        existing = _existing_task(self.store, digest, read=verify)
-        if existing is not None:
-            return existing, {}
+    def look(self, seed: int, *, verify: bool) -> "_Found":
+        """What is to be prepared, and whether the store has it; where it has not, every file has the columns needed."""
+        files = [file for file in self.files if file.split in self.splitter.shares]
+        hashes = [self._sha256(file, read=verify) for file in files]
+        identity = self._identity(seed, [[file.split, sha256] for file, sha256 in zip(files, hashes, strict=True)])
+        prepared = _existing_task(self.store, digest_of(identity), read=verify)
+        if prepared is None:
+            needed = needed_columns(self.task)
+            for file in files:
+                _check_columns(self.task, file, needed, self.scratch)
+        return _Found(files, hashes, identity, prepared)
+
+    def prepare(
+        self, found: "_Found", seed: int, on_progress: OnProgress, *, overwrite: bool
+    ) -> tuple[PreparedTask, Mapping[Split, Keys]]:
+        """The task, prepared now, and the keys of its inputs."""
+        used, digest = found.files, digest_of(found.identity)
         meter = _Meter(self.task.name, self._total(used), on_progress)
         bad = _BadRows(self.task)
         keep = self._selection(used, meter) if self.task.limit is not None else None
-        writers = self._writers(seed, meter, overwrite=verify)
+        writers = self._writers(seed, meter, overwrite=overwrite)
         for split, example in self._examples(used, bad, meter):
             if (keep is None or keep(split, example)) and not bad.fatal:
                 writers[split].add(example)
@@ -156,10 +184,10 @@ class _Work:
             provenance={
                 "sources": [
                     {"name": file.name, "split": file.split, "sha256": sha256}
-                    for file, sha256 in zip(used, hashes, strict=True)
+                    for file, sha256 in zip(used, found.hashes, strict=True)
                 ],
                 "split_rule": self.splitter.rule,
-                "identity": identity,
+                "identity": found.identity,
             },
         )
         self.store.put(PreparedTask.key(digest), prepared.to_json())
@@ -221,17 +249,12 @@ class _Work:
         self, files: Sequence[SourceFile], bad: "_BadRows", meter: "_Meter"
     ) -> Iterator[tuple[Split, Example]]:
         make = example_maker(self.task)
-        needed = needed_columns(self.task)
         for file in files:
-            first = True
             for row in file.rows(self.scratch):
                 meter.read()
                 if row.values is None:
                     bad.add(file.name, row.number, row.reason)
                     continue
-                if first:
-                    _check_columns(self.task, file.name, list(row.values), needed)
-                    first = False
                 try:
                     example = make(row.values)
                 except RowError as error:
@@ -343,13 +366,17 @@ class _BadRows:
         return {"count": self._count, "first": self._first}
 
 
-def _check_columns(task: Task, name: str, columns: list[str], needed: Sequence[str]) -> None:
+def _check_columns(task: Task, file: SourceFile, needed: Sequence[str], scratch: Path) -> None:
+    """DataError unless the first row of `file` has the columns needed; a later row without one is a bad row."""
+    columns = next((list(row.values) for row in file.rows(scratch) if row.values is not None), None)
+    if columns is None:
+        return
     for column in needed:
         names = alternatives(column)
         if not any(one in columns for one in names):
             meant = suggestion(names[0], columns)
             raise DataError(
-                f"task {task.name}: {name} has no column {' or '.join(map(repr, names))}{meant}",
+                f"task {task.name}: {file.name} has no column {' or '.join(map(repr, names))}{meant}",
                 hint=f"Its columns are {', '.join(map(repr, columns))}. Map them with `columns`; "
                 "`a|b` takes whichever of the two a file has.",
             )

@@ -71,7 +71,10 @@ class Columns(Model):
     input: str = Field(default="input", description="Column with the text that the task works on.")
     target: str = Field(
         default="target",
-        description="Column with the wished answer; a list holds several references, the first is trained on.",
+        description=(
+            "Column with the wished answer; a list holds several references, the first is trained on. "
+            "`a|b` (here and in every other column) is whichever of the two a row has."
+        ),
     )
     tokens: str | None = Field(
         default=None,

@@ -463,3 +463,12 @@ def test_validation_is_taken_from_train_where_only_test_is_given(bench):
     (prepared,) = bench.prepare(task).tasks
     assert prepared.splits["test"].examples == 30
     assert prepared.splits["train"].examples + prepared.splits["validation"].examples == 30
+
+
+def test_a_missing_column_of_a_later_file_is_said_before_any_work(bench):
+    split_folder(bench)
+    bench.write("more/test.jsonl", numbered(5))
+    bench.write("more/train.jsonl", [{"input": "x", "summary": "y"}] * 5)
+    with pytest.raises(DataError, match=r"task more: more/train\.jsonl has no column 'target'"):
+        bench.prepare(make_task(source={"uri": "rows"}), make_task(name="more", source={"uri": "more"}))
+    assert keys(bench.store, "shards/parts/") == []
