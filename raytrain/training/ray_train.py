@@ -500,11 +500,12 @@ def _origin(settings: _Settings, stepper: Stepper) -> checkpoint.Origin:
 
 
 class _StopFlag:
-    """Whether the driver asked to stop; the answer is that of a question asked some steps ago, and costs no waiting."""
+    """Whether the driver asked to stop. The answer is that of a question asked some steps ago and costs no waiting."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
         self._asked = board.asked_to_stop.remote()
+        ray.wait([self._asked])  # a wish from before the first step is known at the first step
 
     def __call__(self) -> bool:
         if not ray.wait([self._asked], timeout=0)[0]:

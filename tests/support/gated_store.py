@@ -1,0 +1,43 @@
+"""A local store whose put of one key waits until the test lets it pass, so that a kill hits a run in its middle."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.storage.local import LocalStore
+
+PATIENCE = 300.0  # seconds after which a test that forgot its gate fails
+
+
+@dataclass(frozen=True, slots=True)
+class GatedStore(LocalStore):
+    """Who puts a key that contains `gated` writes its process id to `gate`/pid and waits for the file `gate`/open."""
+
+    gated: str
+    gate: Path
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        if self.gated in key:
+            self._wait()
+        LocalStore.put(self, key, data, if_absent=if_absent)
+
+    def _wait(self) -> None:
+        (self.gate / "pid.new").write_text(str(os.getpid()))
+        (self.gate / "pid.new").replace(self.gate / "pid")
+        end = time.monotonic() + PATIENCE
+        while not (self.gate / "open").exists():
+            if time.monotonic() > end:
+                raise TimeoutError(f"nobody opened {self.gate}")
+            time.sleep(0.02)
+
+    def waiting(self) -> int | None:
+        """The process that waits at the gate."""
+        try:
+            return int((self.gate / "pid").read_text())
+        except FileNotFoundError:
+            return None
+
+    def open(self) -> None:
+        """Let it pass, now and later."""
+        (self.gate / "open").touch()
