@@ -115,6 +115,11 @@ class Tokenizer:
         """Number of ids: every id is smaller. A model may have more embedding rows."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    def id_of(self, piece: str) -> int | None:
+        """The id of one piece, None if the vocabulary does not hold it."""
+        found: int | None = self._tokenizer.token_to_id(piece)
+        return found
+
     @property
     def digest(self) -> str:
         """Hex sha256 of everything that determines the ids."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import TrainingError
+from raytrain.model import pieces
 from raytrain.model.source import WEIGHTS, read_config
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
         forbid_tying(model)
     if tokenizer_size > model.shared.num_embeddings:
         add_rows(model, tokenizer_size)
+    if not is_tied(model):  # tied, the rows are the output layer's too, and trained as such
+        pieces.start(model, folder)
     model.eval()
     tuned: T5ForConditionalGeneration = model
     return tuned
