@@ -18,7 +18,7 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # without it the dashboard's Train tab stays empty
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports are drained this often; the default of 2 s blocks them
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # a hanging worker is found in two minutes, not ten
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a busy machine takes longer than the default minute to import torch
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # importing torch on a busy machine takes longer than a minute
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }

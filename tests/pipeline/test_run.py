@@ -1,7 +1,6 @@
 """The whole sentence on a tiny model: real Ray, real workers, real actors, a real folder."""
 
 import json
-from pathlib import Path
 
 import pytest
 from tiny_job import write_job
@@ -61,7 +60,7 @@ def test_the_exported_model_is_a_plain_one(finished) -> None:
 
     from data_prep.tokenizer import Tokenizer
 
-    folder, store, _ = finished
+    folder, _, _ = finished
     exported = folder / "storage" / RunLayout("tiny").model
     tokenizer, model = AutoTokenizer.from_pretrained(exported), AutoModelForSeq2SeqLM.from_pretrained(exported)
     ours = Tokenizer.from_folder(folder / "model")
