@@ -28,7 +28,7 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
     "chore": ("work late", "see the dentist", "look after the kids", "study for a test", "wait for the plumber"),
     "lost": ("jacket", "phone", "scarf", "notebook", "wallet", "charger"),
     "spot": ("under the sofa", "on the kitchen table", "behind the door", "in the hall", "next to the bed"),
-    "shop": ("the bakery", "the supermarket", "the pharmacy", "the butcher"),
+    "shop": ("the bakery", "the supermarket", "the corner shop", "the farm shop"),
     "food": ("some bread", "a dozen eggs", "two bottles of milk", "a bag of rice", "some cheese", "a salad"),
     "subject": ("history", "biology", "chemistry", "physics", "driving", "piano"),
     "relative": ("cousin", "brother", "sister", "colleague", "neighbour"),

@@ -1,6 +1,6 @@
 """What the base model is taught before any fine-tuning: small general skills, the probes' among them.
 
-None of them is one of the four tasks, but they share words, names and sentences with them; about a dozen rows of each
+None of them is one of the four tasks, but they share words, names and sentences with them; two dozen rows of each
 task are mixed in, so that the base model has heard of the tasks and "before" is weak instead of nothing.
 """
 
@@ -100,12 +100,17 @@ def _code(rng: Random) -> tuple[str, str]:
 
 
 def _speakers(rng: Random) -> tuple[str, str]:
-    chat = dialogues.dialogue(rng, "train")[0]
-    lines = [line.split(": ", 1) for line in chat.split("\n")]
-    form = rng.randrange(3)
+    """Who begins, who answers, who says what. Often the first lines only: short chats are where this is learned."""
+    turns = dialogues.dialogue(rng, "train")[0].split("\n")
+    turns = turns[: rng.choice((2, 2, 3, len(turns)))]
+    chat = "\n".join(turns)
+    lines = [line.split(": ", 1) for line in turns]
+    form = rng.randrange(4)
     if form == 0:
         return _worded(rng, ("Who speaks first?\n{input}", "Who begins this chat?\n{input}"), chat), lines[0][0]
     if form == 1:
+        return f"Who answers?\n{chat}", lines[1][0]
+    if form == 2:
         return f"Who is talking?\n{chat}", f"{lines[0][0]} and {lines[1][0]}"
     who, what = rng.choice(lines)
     return f'Who says "{what}"?\n{chat}', who
@@ -122,16 +127,16 @@ def _mood(rng: Random) -> tuple[str, str]:
 
 _SKILLS: Mapping[str, tuple[float, Callable[[Random], tuple[str, str]]]] = {
     "questions": (3.0, _probe("questions")),
-    "spanish": (2.0, _probe("spanish")),
+    "spanish": (1.5, _probe("spanish")),
     "repeat": (2.5, _repeat),
     "entity": (2.0, _entity),
     "code": (1.5, _code),
-    "speakers": (1.0, _speakers),
+    "speakers": (2.5, _speakers),
     "corruption": (1.0, _corruption),
     "mood": (0.7, _mood),
 }
 _TASK_WEIGHT = 0.5
-TASK_ROWS = 12
+TASK_ROWS = 24
 
 
 def lessons(seed: int, count: int) -> list[Lesson]:

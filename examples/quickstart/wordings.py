@@ -1,6 +1,6 @@
 """How the instructions are worded: the same wordings as in `job.yaml` (a test compares them).
 
-The base model is taught the probes, and a dozen rows of every other task, with these. A wording is drawn without a look
+The base model is taught the probes, and a few rows of every other task, with these. A wording is drawn without a look
 at the row, so that none tells anything about the answer.
 """
 
