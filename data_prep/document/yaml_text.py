@@ -110,7 +110,7 @@ class _Walk:
             return [self.read(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
         if isinstance(node, ScalarNode):
             try:
-                return _scalar(tag.removeprefix(_TAG), str(node.value))
+                return _scalar(tag.removeprefix(_TAG), _text(node))
             except KeyError:
                 pass
             except ValueError:
@@ -140,6 +140,12 @@ class _Walk:
 
     def _problem(self, node: Node, path: Path, text: str) -> None:
         self.result.problems.append(Problem(_start(node), path, text))
+
+
+def _text(node: ScalarNode) -> str:
+    """What was written. ruamel's round-trip reader marks with BEL where a folded block (`>`) was folded."""
+    text = str(node.value)
+    return text.replace("\a", "") if node.style == ">" else text
 
 
 def _scalar(kind: str, text: str) -> Any:

@@ -280,3 +280,10 @@ def test_any_text_is_a_document_error_or_a_document(text: str) -> None:
     with pytest.raises(DocumentError) as caught:
         parse_document(text, FineTuneJob, name="job.yaml")
     assert all(line.startswith("job.yaml:") for line in caught.value.lines)
+
+
+def test_a_folded_block_is_the_text_and_nothing_else() -> None:
+    from data_prep.document.yaml_text import parse_yaml
+
+    text = 'note: >-\n  one line\n  and another\n\n  a paragraph\nquoted: "a\\ab"\n'
+    assert parse_yaml(text).value == {"note": "one line and another\na paragraph", "quoted": "a\ab"}
