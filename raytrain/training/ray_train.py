@@ -167,10 +167,10 @@ class _Board:
         messages, self._messages = self._messages, []
         return messages
 
-    def begin(self) -> tuple[bool, int]:
-        """A worker of rank 0 starts: whether there is anything left to do, and the how manieth start it is."""
+    def begin(self) -> int:
+        """A group starts (its first worker says so): which start this is, counted from 1."""
         self._starts += 1
-        return not self._final, self._starts
+        return self._starts
 
     def fail(self, error: UserError, final: bool) -> None:
         """A worker ends with this; `final` if it would do so again. The first final one stays."""
@@ -304,10 +304,11 @@ def _told(error: Exception, job: FineTuneJob) -> UserError:
 
     lines = [line for line in str(error).splitlines() if line.strip()]
     if isinstance(error, WorkerGroupError):
+        logs = f"{RunLayout(job.metadata.name).root}/logs"
         causes = sorted({f"rank {rank}: {_last_line(cause)}" for rank, cause in error.worker_failures.items()})
         return TrainingError(
             f"the training workers died {MOST_RESTARTS + 1} times; at last {'; '.join(causes) or lines[-1]}",
-            hint=f"look at `raytrain logs {job.metadata.name}`; the same command goes on from the last checkpoint",
+            hint=f"their logs are in the storage under {logs}; the same command goes on from the last checkpoint",
         )
     return ClusterError(f"Ray could not run the training workers: {lines[-1] if lines else type(error).__name__}")
 
@@ -331,9 +332,7 @@ def _work(settings: _Settings) -> tuple[int, bool] | None:
     rank = context.get_world_rank()
     if ray.get(settings.board.failed.remote()):
         return None
-    go_on, start = ray.get(settings.board.begin.remote()) if rank == 0 else (True, 1)
-    if not go_on:
-        return None
+    start = ray.get(settings.board.begin.remote()) if rank == 0 else 0
     torch.set_num_threads(threads_of_worker(context.get_local_world_size()))
     try:
         with RunLog(settings.store, settings.layout, settings.attempt.number, f"rank-{rank:03d}"):

@@ -57,9 +57,10 @@ class Heard:
 
 
 def go(run, heard, **options):
-    options = {"store": run.store, "attempt": run.attempt(), **options}
     return train(
         run.job,
+        store=options.pop("store", run.store),
+        attempt=options.pop("attempt", None) or run.attempt(),
         shard_set=run.shard_set,
         model_folder=run.model_folder,
         cache=run.cache,

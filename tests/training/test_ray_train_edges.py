@@ -1,0 +1,89 @@
+"""What training on Ray decides and says without a cluster: devices, restarts, errors of the group."""
+
+import pytest
+from ray.train import ControllerError, WorkerGroupError
+
+from data_prep.errors import ClusterError, DataError, StorageError, TrainingError
+from raytrain.spec.document import FineTuneJob
+from raytrain.training import ray_train
+
+
+def job(*, device="auto", workers=2, gpus=0):
+    return FineTuneJob.model_validate(
+        {
+            "apiVersion": "raytrain.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {"name": "edges"},
+            "spec": {
+                "model": "nowhere",
+                "tasks": [{"name": "only", "type": "text", "source": {"uri": "rows.jsonl"}}],
+                "training": {"steps": 1, "device": device},
+                "resources": {"training": {"workers": workers, "gpus": gpus}},
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "device", "workers", "gpus", "local", "expected"),
+    [
+        (0, "auto", 2, 1, True, 0),
+        (1, "auto", 2, 1, True, 0),
+        (2, "auto", 2, 0, True, 1),
+        (2, "cpu", 2, 1, True, 0),
+        (2, "cuda", 2, 0, True, 1),
+        (0, "auto", 2, 1, False, 1),  # an autoscaler brings it
+        (0, "auto", 2, 0, False, 0),
+        (0, "cuda", 2, 0, False, 1),
+        (0, "cpu", 2, 1, False, 0),
+    ],
+)
+def test_gpus_of_a_worker(monkeypatch, there, device, workers, gpus, local, expected):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4, **({"GPU": there} if there else {})})
+    found = ray_train._gpus_of_worker(job(device=device, workers=workers, gpus=gpus), local=local)
+    assert found == expected
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0})
+    with pytest.raises(ClusterError, match="device is cuda, but there are 0 GPUs here for 2 workers"):
+        ray_train._gpus_of_worker(job(device="cuda"), local=True)
+
+
+def test_a_dying_group_in_a_sentence():
+    cause = RuntimeError("Traceback\n  File x\nRuntimeError: out of memory")
+    told = ray_train._told(WorkerGroupError("long text", {1: cause}), job())
+    assert isinstance(told, TrainingError)
+    assert told.message == "the training workers died 4 times; at last rank 1: RuntimeError: out of memory"
+    assert "edges" in (told.hint or "")
+
+
+def test_a_group_that_cannot_start_in_a_sentence():
+    told = ray_train._told(ControllerError(RuntimeError("no room for 9 workers")), job())
+    assert isinstance(told, ClusterError)
+    assert told.message.endswith("no room for 9 workers")
+
+
+def test_the_board_remembers_the_first_final_error():
+    board = ray_train._Board()
+    assert not board.failed()
+    assert board.begin() == 1
+    board.fail(StorageError("the network"), final=False)
+    assert not board.failed()
+    assert str(board.failure()) == "the network"
+    assert board.begin() == 2
+    board.fail(DataError("a broken shard"), final=True)
+    board.fail(StorageError("collateral"), final=False)
+    assert board.failed()
+    assert isinstance(board.failure(), DataError)
+
+
+def test_the_board_passes_on_in_order_and_once():
+    board = ray_train._Board()
+    for n in range(3):
+        board.tell("progress", n)
+    assert board.drain() == [("progress", 0), ("progress", 1), ("progress", 2)]
+    assert board.drain() == []
+    assert not board.asked_to_stop()
+    board.ask_to_stop()
+    assert board.asked_to_stop()
