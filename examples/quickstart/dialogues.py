@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 
-from examples.quickstart.names import CITIES, DAYS, FIRST_NAMES, MONTHS, Split, company, speakers
+from examples.quickstart.names import CITIES, DAYS, MONTHS, Split, company, speakers
 
 _SLOTS: Mapping[str, tuple[str, ...]] = {
     "day": DAYS,
@@ -207,11 +207,10 @@ _GREETINGS = ("Hi {b}!", "Hey {b}!", "Hello!")
 
 def dialogue(rng: Random, split: Split) -> tuple[str, str]:
     """A chat, one turn per line as `Name: words`, and its summary. The pair of speakers belongs to `split`."""
-    a, b = speakers(rng, split)
+    a, b, c = speakers(rng, split)
     scenario = rng.choice(_SCENARIOS)
     values = {name: rng.choice(words) for name, words in _SLOTS.items()}
-    values |= {"a": a, "b": b, "c": rng.choice([name for name in FIRST_NAMES if name not in (a, b)])}
-    values["company"] = company(rng, split)
+    values |= {"a": a, "b": b, "c": c, "company": company(rng, split)}
     turns = [rng.choice(wordings) for wordings in scenario.turns]
     if rng.random() < 0.3:
         turns[0] = f"{rng.choice(_GREETINGS)} {turns[0]}"

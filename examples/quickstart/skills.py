@@ -131,7 +131,7 @@ _SKILLS: Mapping[str, tuple[float, Callable[[Random], tuple[str, str]]]] = {
     "repeat": (2.5, _repeat),
     "entity": (2.0, _entity),
     "code": (1.5, _code),
-    "speakers": (2.5, _speakers),
+    "speakers": (1.0, _speakers),
     "corruption": (1.0, _corruption),
     "mood": (0.7, _mood),
 }
