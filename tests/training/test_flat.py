@@ -131,7 +131,7 @@ def test_dropout_in_the_mean_is_no_dropout(tied, feed_forward):
     for module in model.modules():
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = 0.0  # transformers' dropout of attention weights
-    ids = examples(8, longest=60)
+    ids = examples(4, longest=40)
     batch, row = FlatBatch.of(row_of(ids)), 60
     with torch.no_grad():
         ours = torch.tensor([FlatT5(model).loss(batch, 3)[0].item() for _ in range(row)])
