@@ -95,7 +95,7 @@ def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Pat
     def local(uri: str) -> Path:
         return resolve(uri, store=store, base_folder=Path(), cache=cache_folder)
 
-    if ref.kind == "base" or Path(ref.uri).is_dir():
+    if ref.kind == "base":
         return load(local(ref.uri), tokenizer_size=tokenizer_size)
     manifest = read_manifest(store, ref.uri)
     if manifest is None:

@@ -23,7 +23,7 @@ class ModelRef:
     """A model to be scored.
 
     `uri` is, for a base model, whatever `raytrain.model.resolve` takes; for a checkpoint or an export its storage
-    prefix (the checkpoint's config and tokenizer are the base model's); an export may also be a local folder.
+    prefix (the checkpoint's config and tokenizer are the base model's).
     `digest` tells models apart: scores of the same digest are not made again.
     """
 

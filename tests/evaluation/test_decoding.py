@@ -132,14 +132,37 @@ def test_a_checkpoint_is_its_weights_in_the_base_model(folder, tokenizer, tmp_pa
 
     saved = export(trained, folder, tmp_path / "export")
     commit(store, "runs/r/model", saved, {"kind": "model"})
-    for uri in ("runs/r/model", str(tmp_path / "export")):
-        assert same(load_model(ModelRef("export", uri, "e"), base, **options), trained)
+    assert same(load_model(ModelRef("export", "runs/r/model", "e"), base, **options), trained)
 
     with pytest.raises(StorageError, match="no such checkpoint"):
         load_model(ModelRef("checkpoint", "runs/r/checkpoints/step-000020-a01", "c", 20), base, **options)
     store.put(manifest.key("model.safetensors"), b"broken")
     with pytest.raises(CorruptError, match=r"model\.safetensors"):
         load_model(ModelRef("checkpoint", prefix, "c", 10), base, **options)
+
+
+def test_a_prefix_is_never_taken_for_a_folder(folder, tokenizer, tmp_path, monkeypatch):
+    """In a store that is the working folder every prefix is also a folder, with a config.json or without."""
+    from safetensors.torch import save_file
+
+    trained = load(folder, tokenizer_size=tokenizer.size)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.01)
+    save_file({k: v.contiguous() for k, v in state(trained).items()}, tmp_path / "model.safetensors")
+    saved = export(trained, folder, tmp_path / "export")
+    monkeypatch.chdir(tmp_path)
+    store = open_store(".")
+    prefix = "runs/r/checkpoints/step-000010-a01"
+    commit(store, prefix, {"model.safetensors": tmp_path / "model.safetensors"}, {"step": 10})
+    manifest = commit(store, "runs/r/model", saved, {"kind": "model"})
+    base = ModelRef("base", str(folder), "b")
+    options = {"store": store, "cache_folder": tmp_path / "cache", "tokenizer_size": tokenizer.size}
+    assert same(trained, load_model(ModelRef("checkpoint", prefix, "c", 10), base, **options))
+    assert same(trained, load_model(ModelRef("export", "runs/r/model", "e"), base, **options))
+    store.put(manifest.key("model.safetensors"), b"broken")
+    with pytest.raises(CorruptError, match=r"model\.safetensors"):  # read through its manifest, not as a folder
+        load_model(ModelRef("export", "runs/r/model", "e"), base, **options)
 
 
 def test_a_missing_base_is_said(tmp_path):
