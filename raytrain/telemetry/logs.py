@@ -58,7 +58,7 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not isinstance(error, KeyboardInterrupt):
-            logging.getLogger(__name__).error("ended by an error", exc_info=error)
+            self._write_error(error)
         self._background.close()
         for added in self._added:
             logging.getLogger().removeHandler(added)
@@ -71,6 +71,15 @@ class RunLog:
     def flush(self) -> bool:
         """Store what was logged so far; whether that went well."""
         return self._background.flush()
+
+    def _write_error(self, error: BaseException) -> None:
+        """Into the file only: whoever catches the error says it to people, in a sentence instead of a traceback."""
+        exc_info = (type(error), error, error.__traceback__)
+        for added in self._added:
+            if isinstance(added, _File):
+                added.handle(
+                    logging.LogRecord(__name__, logging.ERROR, __file__, 0, "ended by an error", None, exc_info)
+                )
 
     def _upload(self) -> None:
         data = self._file.read_bytes()  # a snapshot: the file grows while it is uploaded

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from data_prep.errors import StorageError
+from data_prep.errors import DataError, StorageError
 from data_prep.storage import LocalStore
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.logs import RunLog
@@ -76,3 +76,14 @@ def test_a_broken_store_does_not_end_the_run(tmp_path, caplog):
         logging.getLogger("raytrain").info("hello")
         assert not log.flush()
     assert "log of driver could not be stored and will be tried again: no room" in caplog.text
+
+
+def test_the_traceback_of_an_error_is_in_the_log_and_not_on_the_terminal(tmp_path, monkeypatch, capsys):
+    store = LocalStore(tmp_path)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a command: warnings go to standard error
+    with pytest.raises(DataError), RunLog(store, LAYOUT, 1):
+        logging.getLogger("somebody.else").warning("trouble")
+        raise DataError("there is no rows.jsonl")
+    assert capsys.readouterr().err == "trouble\n"
+    assert "ERROR raytrain.telemetry.logs: ended by an error\nTraceback" in text(store)
+    assert "there is no rows.jsonl" in text(store)
