@@ -14,7 +14,7 @@ from raytrain.ray_local import ray_cluster
 from raytrain.spec.layout import RunLayout
 from raytrain.steps import RunOutcome
 from raytrain.telemetry.console import Console
-from raytrain.workspace import enter, is_complete, open_job_store, refuse_another_identity, start_over
+from raytrain.workspace import enter, is_complete, open_job_store, refuse_another_identity
 
 if TYPE_CHECKING:
     from raytrain.spec import FineTuneJob
@@ -35,13 +35,12 @@ def run(
     data or the surroundings, and KeyboardInterrupt once the run has been left resumable.
     """
     store, layout = open_job_store(job, storage, base_folder), RunLayout(job.metadata.name)
-    if fresh:
-        start_over(store, layout)
-    refuse_another_identity(store, layout, job)
-    if is_complete(store, layout):
-        return steps.outcome(store, layout, done_before=True)
+    if not fresh:
+        refuse_another_identity(store, layout, job)
+        if is_complete(store, layout):
+            return steps.outcome(store, layout, done_before=True)
 
-    with enter(job, store, layout, base_folder, console or Console()) as work:
+    with enter(job, store, layout, base_folder, console or Console(), fresh=fresh) as work:
         model = steps.fetch_model(work)
         shards = steps.prepare(work, model)
         with ray_cluster(job.spec.resources) as ray, steps.evaluation(work, shards, model, ray) as evaluation:

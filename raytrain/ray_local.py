@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class RayHandle:
-    """Where the dashboard is, if there is one, and whether this process started the cluster."""
+    """Where the dashboard is, if there is one, and whether this process started the cluster, on this machine alone."""
 
     dashboard: str | None
     own: bool
@@ -47,8 +49,10 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
         yield RayHandle(dashboard=_address(ray.get_runtime_context()), own=False)
         return
     logging.getLogger("ray").setLevel(logging.ERROR)  # a new token is no reason to warn
+    elsewhere = bool(os.environ.get("RAY_ADDRESS"))
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        if os.environ.get("RAY_ADDRESS"):
+        if elsewhere:
             context = ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             context = ray.init(
@@ -63,9 +67,11 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
         raise ClusterError(
             f"Ray could not be started or reached: {error}", hint="see the logs under /tmp/ray/session_latest/logs"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts a handler of its own there, which just exits
     _protect_token()
     try:
-        yield RayHandle(dashboard=_address(context), own=True)
+        yield RayHandle(dashboard=_address(context), own=not elsewhere)
     finally:
         ray.shutdown()
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import DataError
+from data_prep.errors import ClusterError, DataError, StorageError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.commit import commit, read_manifest
 from raytrain.spec.layout import RunLayout, parse_checkpoint, stage_of_step
-from raytrain.workspace import Workspace, cache_folder
+from raytrain.spec.storage import cache_folder
+from raytrain.workspace import Workspace
 
 if TYPE_CHECKING:
     from data_prep.document.models import Split
@@ -76,7 +77,6 @@ def fetch_model(work: Workspace) -> BaseModel:
             f"model {uri}: its files are not those that this run started from",
             hint="bring them back, or start the run over with --fresh",
         )
-    work.keep(dataclasses.replace(work.record, model_digest=digest))
     return BaseModel(uri, folder, digest)
 
 
@@ -92,6 +92,7 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
     def on_progress(progress: PrepareProgress) -> None:
         work.interrupts.check()
         work.console.update(progress.done, progress.total, progress.task)
+        work.progress.update(message=f"preparing shards of {progress.task}")
 
     shards = prepare_shards(
         spec.tasks,
@@ -108,8 +109,8 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
             f"(shard set {shards.digest[:12]}, was {str(work.record.shard_set)[:12]})",
             hint="bring the rows back, or start the run over with --fresh",
         )
-    if work.record.shard_set is None:
-        work.keep(dataclasses.replace(work.record, shard_set=shards.digest))
+    if work.record.shard_set is None:  # from here on the run is what it is; until here a mistake can be corrected
+        work.keep(dataclasses.replace(work.record, shard_set=shards.digest, model_digest=model.digest))
     work.tell("Prepared", f"shard set {shards.digest[:12]} with {len(shards.tasks)} tasks is ready")
     return shards
 
@@ -118,13 +119,16 @@ class Evaluation:
     """The evaluation of one run: what is scored when, and with which rows."""
 
     def __init__(self, work: Workspace, pool: EvaluationPool, base: ModelRef) -> None:
+        from raytrain.evaluation.scores import read_headlines
+
         self._work, self._pool, self._base = work, pool, base
         self._waiting: dict[int, Future[tuple[ScoreCard, ...]]] = {}
+        self._headlines = read_headlines(work.store, work.layout)  # of earlier attempts
 
     def before(self) -> None:
         """The base model on test rows; on validation rows too, where the curves begin, but nobody waits for that."""
         self._work.phase("ScoringBefore", "scoring the model as it is")
-        self._wait("before", self._score("before", self._base, "test"))
+        self._demand("before", self._score("before", self._base, "test"))
         self._score(stage_of_step(0), self._base, "validation")
 
     @contextlib.contextmanager
@@ -148,17 +152,22 @@ class Evaluation:
             yield
         work.phase("Training", "scoring the last checkpoints")
         for step, scores in self._waiting.items():
-            self._wait(stage_of_step(step), scores)
+            for card in self._wait(scores):
+                if card.error is not None:
+                    work.console.warning(f"step {step}: task {card.task} was not scored: {card.error}")
 
     def needed_checkpoints(self) -> set[int]:
         """Steps whose checkpoints must stay: those still to be scored, and the best so far."""
-        from raytrain.evaluation.scores import read_headlines
+        from raytrain.evaluation.checkpoint_watch import committed, due
         from raytrain.evaluation.selection import choose
 
-        needed = {step for step, scores in list(self._waiting.items()) if not scores.done()}
-        scored = read_headlines(self._work.store, self._work.layout)
-        if steps := [step for step in scored if step > 0]:
-            needed.add(choose(scored, steps, [t.name for t in self._work.job.spec.trained_tasks]).step)
+        spec = self._work.job.spec
+        done = {step for step, scores in list(self._waiting.items()) if scores.done()}
+        checkpoints = committed(self._work.store, self._work.layout)
+        found = due(checkpoints, every=spec.evaluation.every, last_step=spec.training.steps)
+        needed = {checkpoint.step for checkpoint in found} - done
+        if steps := [step for step in self._headlines if step > 0]:
+            needed.add(choose(self._headlines, steps, [t.name for t in spec.trained_tasks]).step)
         return needed
 
     def after(self) -> None:
@@ -171,7 +180,7 @@ class Evaluation:
         assert manifest is not None, "export came before"
         digest = manifest.file(EXPORTED_WEIGHTS).sha256
         model = ModelRef("export", work.layout.model, digest, int(manifest.body["step"]))
-        self._wait("after", self._score("after", model, "test"))
+        self._demand("after", self._score("after", model, "test"))
 
     def _score(self, stage: str, model: ModelRef, split: Split) -> Future[tuple[ScoreCard, ...]]:
         scores = self._pool.score(stage, model, split)
@@ -179,19 +188,32 @@ class Evaluation:
         return scores
 
     def _show(self, stage: str, done: Future[tuple[ScoreCard, ...]]) -> None:
+        """Called in the pool's thread."""
         column = stage if stage in ("before", "after") else "now"
         for card in done.result():
-            if card.value is not None and stage != stage_of_step(0):
+            if card.value is None:
+                continue
+            if column == "now":
+                higher = card.metrics[card.headline].better == "higher"
+                self._headlines.setdefault(card.step, {})[card.task] = card.value if higher else -card.value
+            if stage != stage_of_step(0):
                 self._work.progress.score(card.task, card.headline, **{column: card.value})
 
-    def _wait(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> None:
+    def _wait(self, scores: Future[tuple[ScoreCard, ...]]) -> tuple[ScoreCard, ...]:
         while not scores.done():
             self._work.interrupts.check()
             with contextlib.suppress(TimeoutError):
                 scores.result(0.2)
-        for card in scores.result():
-            if card.error is not None:
-                self._work.console.warning(f"{stage}: task {card.task} was not scored: {card.error}")
+        return scores.result()
+
+    def _demand(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> None:
+        """Wait for scores without which there is no report."""
+        missing = [f"{card.task} ({card.error})" for card in self._wait(scores) if card.error is not None]
+        if missing:
+            raise ClusterError(
+                f"{stage}: {len(missing)} of the tasks could not be scored: {'; '.join(missing)}",
+                hint="what was scored is kept; the same command tries the others again",
+            )
 
 
 @contextlib.contextmanager
@@ -291,6 +313,8 @@ def train(
 
 def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     """The chosen checkpoint as a plain Hugging Face folder, tokenizer included; a damaged one is passed over."""
+    from safetensors import SafetensorError
+
     from data_prep.shards import load_tokenizer
     from raytrain.evaluation.checkpoint_watch import WEIGHTS, committed
     from raytrain.evaluation.decoding import load_model
@@ -332,7 +356,10 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
             except CorruptError as error:
                 work.console.warning(f"{error.message}; the next best checkpoint is taken")
                 work.tell("CheckpointUnusable", error.message, step=choice.step)
-        files = export_model(tuned, folder / "tokenizer", folder / "model")
+        try:
+            files = export_model(tuned, folder / "tokenizer", folder / "model")
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"{folder}: the model cannot be written there: {error}", hint="make room") from None
         body = {
             "kind": "model",
             "step": choice.step,

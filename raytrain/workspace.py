@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import socket
 from collections.abc import Iterator
@@ -22,14 +21,13 @@ from raytrain.spec.document import FineTuneJob
 from raytrain.spec.identity import diff, identity
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.record import RunRecord, read_record, write_record
-from raytrain.spec.storage import resolve
+from raytrain.spec.storage import cache_folder, resolve
 from raytrain.telemetry.attempts import Attempt, Superseded
 from raytrain.telemetry.console import Console
 from raytrain.telemetry.logs import RunLog
 from raytrain.telemetry.progress import ProgressWriter, read_progress
 from raytrain.telemetry.segments import SegmentWriter
 
-CACHE_VARIABLE = "RAYTRAIN_CACHE"
 CACHE_LIMIT = 50 << 30  # bytes of shards kept on a node
 
 _RESUMABLE = "stopped on request; the same command resumes"
@@ -73,11 +71,6 @@ class Workspace:
         self.record = record
 
 
-def cache_folder() -> Path:
-    """Where fetched models and shards are kept: RAYTRAIN_CACHE, else ~/.cache/raytrain."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path("~/.cache/raytrain").expanduser())
-
-
 def open_job_store(job: FineTuneJob, storage: str | None, base_folder: Path) -> Store:
     """The store that this job's things are kept in."""
     place = resolve(storage, job, base_folder=base_folder)
@@ -93,7 +86,7 @@ def is_complete(store: Store, layout: RunLayout) -> bool:
 def refuse_another_identity(store: Store, layout: RunLayout, job: FineTuneJob) -> None:
     """UsageError with a diff if a run of this name exists and is another one."""
     existing = read_record(store, layout)
-    if existing is None:
+    if existing is None or existing.shard_set is None:  # nothing was prepared: a mistake may be corrected
         return
     if changes := diff(identity(existing.job), identity(job)):
         raise UsageError(
@@ -114,20 +107,26 @@ def start_over(store: Store, layout: RunLayout) -> None:
 
 @contextlib.contextmanager
 def enter(
-    job: FineTuneJob, store: Store, layout: RunLayout, base_folder: Path, console: Console
+    job: FineTuneJob, store: Store, layout: RunLayout, base_folder: Path, console: Console, *, fresh: bool = False
 ) -> Iterator[Workspace]:
-    """Begin an attempt, and write down how it ended whatever happens."""
+    """Begin an attempt (with `fresh` over what the ones before left), and write down how it ended whatever happens."""
     probe(store)
-    record = read_record(store, layout)
-    record = RunRecord(job, base_folder.resolve(), *((record.shard_set, record.model_digest) if record else ()))
     attempt = Attempt.begin(store, layout, _surroundings())
+    if fresh:  # not before the attempt has begun: an older driver must stop writing first
+        start_over(store, layout)
+    stored, stood = read_record(store, layout), read_progress(store, layout)
+    found = (stored.shard_set, stored.model_digest) if stored else ()
+    record = RunRecord(job, base_folder.resolve(), *found)
+    resumed: dict[str, Any] = {}
+    if stood is not None:
+        resumed = {"step": stood.step, "tokens": stood.tokens, "loss": stood.loss, "scores": stood.scores}
     interrupts = Interrupts(
         lambda: console.line("stopping at the next safe point; what is done is kept (again: stop at once)")
     )
     with (
         RunLog(store, layout, attempt.number),
         SegmentWriter(store, layout, "events", attempt.number) as events,
-        ProgressWriter(attempt, steps=job.spec.training.steps) as progress,
+        ProgressWriter(attempt, steps=job.spec.training.steps, **resumed) as progress,
         interrupts,
         console,
     ):

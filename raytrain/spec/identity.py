@@ -1,8 +1,9 @@
 """What makes a run the run that it is: everything that may change its result, and nothing else.
 
 A run's name stands for one identity. The same name with another one is refused with the differences in plain words.
-Left out on purpose, so that they may change between attempts: storage, resources, cluster, the device, how often
-checkpoints are written and how many are kept, and how many examples an actor answers at once.
+Left out on purpose, so that they may change between attempts: storage, resources, cluster, the device, how many
+checkpoints are kept, and how many examples an actor answers at once. How often they are written is in: the best one
+becomes the model.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ LEFT_OUT: Any = {
     "storage": True,
     "resources": True,
     "cluster": True,
-    "training": {"device", "checkpoint_every", "keep_checkpoints"},
+    "training": {"device", "keep_checkpoints"},
     "evaluation": {"batch_size"},
 }
 _MISSING = object()

@@ -1,4 +1,4 @@
-"""Which storage a command means, and which run."""
+"""Which storage a command means, which run, and where this machine keeps what it fetched."""
 
 import os
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from raytrain.spec.load import load_job
 
 VARIABLE = "RAYTRAIN_STORAGE"
 DEFAULT = "./raytrain-storage"
+CACHE_VARIABLE = "RAYTRAIN_CACHE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,11 @@ def locate(run: str, flag: str | None) -> RunPlace:
     if flag is not None:
         raise UsageError(f"{run} says where the run is and so does --storage", hint="leave one of them out")
     return RunPlace(name, Storage(uri=root or "/"))
+
+
+def cache_folder() -> Path:
+    """Where fetched models and shards are kept: RAYTRAIN_CACHE, else ~/.cache/raytrain."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path("~/.cache/raytrain").expanduser())
 
 
 def _is_relative_path(uri: str) -> bool:

@@ -85,11 +85,20 @@ def newest(store: Store, layout: RunLayout, on_unusable: OnUnusable = lambda ref
 
 
 def fetch_newest(
-    store: Store, layout: RunLayout, folder: Path, on_unusable: OnUnusable = lambda ref, why: None
+    store: Store,
+    layout: RunLayout,
+    folder: Path,
+    on_unusable: OnUnusable = lambda ref, why: None,
+    identity: str | None = None,
 ) -> tuple[CheckpointRef, Path] | None:
-    """As `newest`, and the checkpoint is fetched under `folder`, every file's sha256 checked."""
+    """As `newest`, and the checkpoint is fetched under `folder`, every file's sha256 checked.
+
+    With `identity` (a digest) only a checkpoint of that identity will do.
+    """
     for ref in _whole(store, layout, on_unusable):
         try:
+            if identity not in (None, manifest_of(store, ref).body.get("identity")):
+                raise CorruptError(f"{store.uri}/{ref.prefix}: it is the checkpoint of another identity")
             return ref, fetch_files(store, ref, folder)
         except CorruptError as error:
             on_unusable(ref, error.message)

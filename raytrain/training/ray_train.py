@@ -28,7 +28,7 @@ from data_prep.storage.cache import Cache
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.identity import digest, identity
 from raytrain.spec.layout import RunLayout
-from raytrain.telemetry.attempts import Attempt
+from raytrain.telemetry.attempts import Attempt, Superseded
 from raytrain.training import checkpoint
 from raytrain.training.checkpoint import CheckpointRef
 
@@ -42,8 +42,8 @@ OnEvent = Callable[..., None]
 
 MOST_RESTARTS = 3
 """Worker groups that may die (reclaimed nodes not counted) before training ends."""
-MOST_STARTS = 30
-"""Tries of a minute each to find room for the worker group."""
+MOST_STARTS = 6
+"""Tries to find room for the worker group and to start it, each of RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S seconds."""
 _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers")
 _PROGRESS_SECONDS = 0.25
 _POLL_SECONDS = 0.2
@@ -120,6 +120,9 @@ def train(
         while fit.running(_POLL_SECONDS):
             listener.hear(ray.get(board.drain.remote()))
             if not asked and stop():
+                if not listener.started:  # nothing was done yet: the workers may still be waiting for room
+                    newest = checkpoint.newest(store, layout)
+                    return TrainResult(newest.step if newest else 0, tuple(checkpoint.committed(store, layout)), True)
                 ray.get(board.ask_to_stop.remote())
                 asked = True
         listener.hear(ray.get(board.drain.remote()))
@@ -201,7 +204,7 @@ def _start_board() -> Any:
     return ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Listener:
     """In the driver: passes on what workers tell, and removes old checkpoints."""
 
@@ -209,6 +212,8 @@ class _Listener:
     on_progress: Callable[[TrainProgress], None]
     on_event: OnEvent
     keep: Callable[[], Collection[int]]
+    started: bool = False
+    """Whether workers have begun."""
 
     def hear(self, messages: list[tuple[str, Any]]) -> None:
         """In the order in which they were told."""
@@ -217,6 +222,7 @@ class _Listener:
                 self.on_progress(message)
             else:
                 fields = dict(message)
+                self.started = self.started or kind in ("TrainingStarted", "WorkerRestarted")
                 self.on_event(kind, fields.pop("message"), **fields)
         if any(kind == "CheckpointCommitted" for kind, _ in messages):
             self._prune()
@@ -224,7 +230,10 @@ class _Listener:
     def _prune(self) -> None:
         last = self.settings.job.spec.training.keep_checkpoints
         try:
+            self.settings.attempt.check()
             checkpoint.prune(self.settings.store, self.settings.layout, last=last, keep=self.keep())
+        except Superseded:  # what stays is the newer attempt's business
+            return
         except StorageError as error:
             self.on_event("CheckpointsNotRemoved", f"old checkpoints could not be removed: {error.message}")
 
@@ -394,12 +403,12 @@ def _restore(settings: _Settings, context: Any, stepper: Stepper) -> tuple[Check
     folder = settings.cache.folder / "checkpoints" / f"{layout.name}-{settings.attempt.token}"
 
     def unusable(ref: CheckpointRef, why: str) -> None:
-        message = f"the checkpoint of step {ref.step} cannot be used, the one before is taken: {why}"
+        message = f"the checkpoint of step {ref.step} is passed over: {why}"
         settings.board.tell.remote("CheckpointUnusable", {"message": message, "step": ref.step, "reason": why})
 
     ref: CheckpointRef | None = None
     if context.get_world_rank() == 0:
-        found = checkpoint.fetch_newest(store, layout, folder, unusable)
+        found = checkpoint.fetch_newest(store, layout, folder, unusable, digest(identity(settings.job)))
         ref = found[0] if found else None
     ref = _shared(ref)
     position = checkpoint.Position()

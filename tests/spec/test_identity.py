@@ -39,7 +39,6 @@ BASE = job()
         {"resources": {"training": {"workers": 8, "cpus": 4}}},
         {"cluster": {"queue": "gpus"}},
         {"training": {"device": "cpu"}},
-        {"training": {"checkpointEvery": 7}},
         {"training": {"keepCheckpoints": 7}},
         {"evaluation": {"batchSize": 7}},
         {"training": {"learningRate": 0.001}},  # the default, written out
@@ -56,6 +55,7 @@ def test_what_may_change_between_attempts(changes: dict[str, Any]) -> None:
     [
         ({"model": "other"}, ['spec.model: was "google/flan-t5-base", is "other"']),
         ({"training": {"steps": 4}}, ["spec.training.steps: was 3, is 4"]),
+        ({"training": {"checkpointEvery": 7}}, ["spec.training.checkpointEvery: was 250, is 7"]),
         ({"training": {"dropout": 0.1}}, ["spec.training.dropout: was not set, is 0.1"]),
         ({"training": {"row": {"source": 512, "target": 128}}},
          ['spec.training.row: was not set, is {"source": 512, "target": 128}']),
@@ -93,5 +93,5 @@ def test_every_field_of_the_spec_is_decided_on() -> None:
     found = identity(BASE)["spec"]
     written = BASE.spec.model_dump(mode="json", by_alias=True)
     assert set(written) - set(found) == {"storage", "resources", "cluster"}
-    assert set(written["training"]) - set(found["training"]) == {"device", "checkpointEvery", "keepCheckpoints"}
+    assert set(written["training"]) - set(found["training"]) == {"device", "keepCheckpoints"}
     assert set(written["evaluation"]) - set(found["evaluation"]) == {"batchSize"}

@@ -8,7 +8,7 @@ from data_prep.document.models import Storage
 from data_prep.errors import UsageError
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.load import job_from
-from raytrain.spec.storage import locate, resolve
+from raytrain.spec.storage import cache_folder, locate, resolve
 
 
 def job(storage: dict[str, str] | None) -> FineTuneJob:
@@ -31,6 +31,14 @@ def test_flag_then_document_then_environment_then_default(monkeypatch: pytest.Mo
     assert resolve(None, job(None)) == Storage(uri="s3://bucket/environment")
     monkeypatch.delenv("RAYTRAIN_STORAGE")
     assert resolve(None, job(None)) == resolve(None) == Storage(uri="./raytrain-storage")
+
+
+def test_what_is_fetched_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("RAYTRAIN_CACHE", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache/raytrain"
 
 
 def test_an_empty_flag_is_a_mistake() -> None:
