@@ -1,6 +1,5 @@
 """Asking a run's model: the task's own wording around a text, a greedy answer."""
 
-import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,6 +13,7 @@ from raytrain.evaluation.scores import ModelRef
 from raytrain.evaluation.scoring import Limits
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.record import read_record
+from raytrain.spec.storage import cache_folder
 
 Which = Literal["before", "after"]
 
@@ -26,13 +26,13 @@ def predict(
     task: str,
     which: Which,
     template: int | None = None,
-    cache_folder: Path | None = None,
+    cache: Path | None = None,
 ) -> list[str]:
     """Answers to `texts` by the model that the run left (`after`) or by the one that it started from (`before`).
 
     Each text is put into the task's wording number `template` (by default the first one). UsageError for a run, a
     task or a wording that there is not, DataError where the run has not got that far. What has to be fetched is kept
-    under `cache_folder`, by default RAYTRAIN_CACHE or ~/.cache/raytrain.
+    under `cache`, by default the cache folder of this machine (`spec.storage.cache_folder`).
     """
     record = read_record(store, layout)
     if record is None:
@@ -40,7 +40,7 @@ def predict(
     prompts = render(_named(record.job.spec.tasks, task), texts, template)
     if record.shard_set is None:
         raise DataError(f"run {layout.name}: its data is not prepared yet", hint="Let the run get further first.")
-    folder = cache_folder or Path(os.environ.get("RAYTRAIN_CACHE") or Path("~/.cache/raytrain").expanduser())
+    folder = cache or cache_folder()
     from data_prep.shards import ShardSet, load_tokenizer
     from raytrain.evaluation.decoding import Decoder, load_model
     from raytrain.model.source import resolve

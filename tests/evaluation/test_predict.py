@@ -13,7 +13,7 @@ from raytrain.spec.record import RunRecord, write_record
 def asking(world):
     def ask(texts=("abc", "xyz q"), *, layout=world.layout, task="echo", which="after", **options):
         return predict(
-            texts, store=world.store, layout=layout, task=task, which=which, cache_folder=world.folder / "c", **options
+            texts, store=world.store, layout=layout, task=task, which=which, cache=world.folder / "c", **options
         )
 
     return ask
@@ -32,6 +32,13 @@ def test_before_is_the_base_model_and_after_the_export(world, asking):
     assert asking(which="before") != asking(which="after")
     assert asking(which="after", template=2) == direct(world, exported, ["repeat abc", "repeat xyz q"])
     assert asking([]) == []
+
+
+def test_what_is_fetched_goes_where_the_environment_says(world, monkeypatch, tmp_path):
+    world.export(world.checkpoint(9))
+    monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "there"))
+    predict(["abc"], store=world.store, layout=world.layout, task="echo", which="after")
+    assert (tmp_path / "there" / "models").is_dir()
 
 
 def test_texts_are_put_in_as_they_are(world):
