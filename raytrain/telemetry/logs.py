@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +10,9 @@ from typing import Self
 from data_prep.storage import Store
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.background import Background
+from raytrain.telemetry.masking import masked
 
 _OURS = ("raytrain", "data_prep")
-_SECRET_NAME = re.compile(r"(SECRET|PASSWORD|TOKEN|ACCESS_KEY|API_KEY)$")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -101,11 +100,7 @@ class _File(logging.FileHandler):
 
 
 class _Masking(logging.Formatter):
-    """Replaces the values of secret environment variables by ***."""
+    """Masks what the environment holds of secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        for name, value in os.environ.items():
-            if len(value) >= 8 and _SECRET_NAME.search(name) and value in text:
-                text = text.replace(value, "***")
-        return text
+        return masked(super().format(record))

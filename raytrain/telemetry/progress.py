@@ -12,6 +12,7 @@ from data_prep.storage import CorruptError, NotFoundError, Store
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
 from raytrain.telemetry.background import Background
+from raytrain.telemetry.masking import masked
 
 Phase = Literal[
     "Preparing", "ScoringBefore", "Training", "ScoringAfter", "Reporting", "Complete", "Failed", "Interrupted"
@@ -91,7 +92,8 @@ def read_progress(store: Store, layout: RunLayout) -> Progress | None:
 class ProgressWriter:
     """Keeps progress.json up to date from a thread of its own, at most every `seconds` unless forced.
 
-    Storage trouble is logged, never raised. A superseded attempt stops writing: the file is the newer one's.
+    Storage trouble is logged, never raised. Secrets of the environment are masked in the message. A superseded
+    attempt stops writing: the file is the newer one's.
     """
 
     def __init__(self, attempt: Attempt, *, seconds: float = 2.0, **first: Any) -> None:
@@ -146,6 +148,8 @@ class ProgressWriter:
         if self._attempt.superseded():
             self._superseded = True
             return
-        progress = replace(self.progress, updated=datetime.now(UTC).isoformat(timespec="seconds"))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        progress = self.progress
+        progress = replace(progress, message=masked(progress.message), updated=now)
         text = json.dumps(progress.to_json(), indent=1, ensure_ascii=False) + "\n"
         self._attempt.store.put(self._attempt.layout.progress, text.encode())

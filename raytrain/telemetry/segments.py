@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from data_prep.storage import AlreadyExistsError, CorruptError, Store
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.background import Background
+from raytrain.telemetry.masking import masked
 
 Kind = Literal["events", "metrics"]
 _SEGMENT = re.compile(r"/a(\d+)-(\d+)\.jsonl$")
@@ -39,9 +40,12 @@ class SegmentWriter:
         self._background = Background(f"{kind}", self._store_lines, seconds)
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add one line; `attempt` and `time` (ISO 8601, UTC) are filled in, NaN and infinities become null."""
+        """Add one line; `attempt` and `time` (ISO 8601, UTC) are filled in.
+
+        NaN and infinities become null; secrets of the environment are masked in texts.
+        """
         whole = {"attempt": self._attempt, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}
-        text = json.dumps(_finite(whole), ensure_ascii=False, default=str)
+        text = json.dumps(_clean(whole), ensure_ascii=False)
         with self._lock:
             self._lines.append(text)
             full = len(self._lines) >= self._limit
@@ -125,12 +129,14 @@ def _parse(where: str, body: bytes) -> list[dict[str, Any]]:
     return lines
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN; a loss that is none becomes null."""
+def _clean(value: Any) -> Any:
+    """As JSON can hold it: it has no NaN, so a loss that is none becomes null; texts are masked."""
+    if value is None or isinstance(value, (bool, int)):
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+        return [_clean(item) for item in value]
+    return masked(str(value))

@@ -108,3 +108,11 @@ def test_what_is_no_progress_is_named(tmp_path, text):
     store.put(LAYOUT.progress, text)
     with pytest.raises(CorruptError, match=r"progress\.json"):
         read_progress(store, LAYOUT)
+
+
+def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_canarycanary")
+    store = LocalStore(tmp_path)
+    with ProgressWriter(Attempt.begin(store, LAYOUT)) as writer:
+        writer.update(phase="Failed", message="ValueError: hf_canarycanary is no good")
+    assert read_progress(store, LAYOUT).message == "ValueError: *** is no good"

@@ -58,13 +58,14 @@ def test_an_error_that_ends_the_run_is_in_its_log(tmp_path):
 def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary/secret+1")
     monkeypatch.setenv("HF_TOKEN", "hf_canarycanary")
+    monkeypatch.setenv("A_TOKEN", "hf_canary")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "nothing-secret")
     store = LocalStore(tmp_path)
     with pytest.raises(RuntimeError), RunLog(store, LAYOUT, 1):
         logging.getLogger("raytrain").info("with canary/secret+1 and %s, nothing-secret", "hf_canarycanary")
         raise RuntimeError("canary/secret+1")
     assert "canary" not in text(store)
-    assert "with *** and ***, nothing-secret" in text(store)
+    assert "with *** and ***, nothing-secret" in text(store)  # and nothing is left of the longer of two alike
 
 
 def test_a_broken_store_does_not_end_the_run(tmp_path, caplog):

@@ -199,3 +199,15 @@ def test_only_a_line_feed_ends_a_line(tmp_path):
     with SegmentWriter(store, layout, "events", 1) as writer:
         writer.append({"kind": "Odd", "message": message})
     assert [line["message"] for line in read(store, layout, "events")] == [message]
+
+
+def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", 'canary"secret+1')
+    store = LocalStore(tmp_path)
+    with SegmentWriter(store, LAYOUT, "events", 1) as writer:
+        writer.append(
+            {"kind": "RunFailed", "message": 'no canary"secret+1', "more": [{"path": tmp_path / 'canary"secret+1'}]}
+        )
+    (line,) = read(store, LAYOUT, "events")
+    assert line["message"] == "no ***"
+    assert line["more"] == [{"path": f"{tmp_path}/***"}]
