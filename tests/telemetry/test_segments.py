@@ -96,12 +96,13 @@ def test_two_writers_of_one_attempt_overwrite_nothing(tmp_path):
 
 
 def test_storage_trouble_is_logged_once_and_nothing_is_lost_or_raised(tmp_path, caplog):
-    store = Failing(LocalStore(tmp_path), refuse=3)
+    store = Failing(LocalStore(tmp_path), refuse=10**9)
     writer = SegmentWriter(store, LAYOUT, "metrics", 1, seconds=NEVER)
     with caplog.at_level(logging.INFO, logger="raytrain"):
         for step in range(3):
             writer.append({"step": step})
             assert not writer.flush()
+        store.refuse = 0
         writer.append({"step": 3})
         assert writer.close()
     assert [line["step"] for line in read(store, LAYOUT, "metrics")] == [0, 1, 2, 3]
