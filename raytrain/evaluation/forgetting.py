@@ -11,6 +11,7 @@ positive *forgetting* is a loss and a positive *transfer* a gain, for error meas
   (Lopez-Paz, Ranzato 2017, "Gradient Episodic Memory for Continual Learning", BWT).
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ import numpy as np
 from raytrain.evaluation.metrics import Metric, Paired, paired
 from raytrain.evaluation.metrics.base import Floats
 from raytrain.evaluation.scores import Prediction
+
+_Row = tuple[str, int, int]  # id, wording, how many of the same came before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,10 @@ class Forgetting:
 
 
 def compare(metric: Metric, before: Sequence[Prediction], after: Sequence[Prediction]) -> Paired | None:
-    """After against before on the rows (by id and wording) that both have; None if there is none."""
+    """After against before on the rows that both have, by id and wording; None if there is none.
+
+    Where several rows share an id and a wording, the first of one side stands against the first of the other.
+    """
     first, second = _by_row(before), _by_row(after)
     common = [key for key in first if key in second]
     if not common:
@@ -115,9 +121,14 @@ def _list(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
 
 
-def _by_row(predictions: Sequence[Prediction]) -> dict[tuple[str, int], Prediction]:
-    return {(p.id, p.template): p for p in predictions}
+def _by_row(predictions: Sequence[Prediction]) -> dict[_Row, Prediction]:
+    seen: Counter[tuple[str, int]] = Counter()
+    found = {}
+    for p in predictions:
+        found[p.id, p.template, seen[p.id, p.template]] = p
+        seen[p.id, p.template] += 1
+    return found
 
 
-def _stats(metric: Metric, rows: Mapping[tuple[str, int], Prediction], keys: Sequence[tuple[str, int]]) -> Floats:
+def _stats(metric: Metric, rows: Mapping[_Row, Prediction], keys: Sequence[_Row]) -> Floats:
     return np.array([rows[key].stats for key in keys], dtype=np.float64).reshape(len(keys), len(metric.columns))

@@ -49,6 +49,17 @@ def test_rows_are_matched_by_id_and_wording_not_by_place():
     assert forgetting("qa", ACCURACY, before, []) is None
 
 
+def test_rows_with_the_same_id_are_paired_in_their_order():
+    before = rows([1]) + rows([0]) + rows([1, 1], start=5)
+    after = rows([0], start=5) + rows([1]) + rows([0]) + rows([1], start=6)
+    found = compare(ACCURACY, before, after)
+    assert found.rows == 4
+    assert (found.before, found.after) == (0.75, 0.5)
+    assert found.difference == pytest.approx(-0.25)
+    fewer = compare(ACCURACY, before, rows([0]))  # the second one has no counterpart
+    assert (fewer.rows, fewer.before, fewer.after) == (1, 1.0, 0.0)
+
+
 def test_no_change_is_inside_the_noise():
     found = forgetting("qa", ACCURACY, rows([1, 0] * 20), rows([1, 0] * 20))
     assert (found.lost, found.low, found.high, found.verdict) == (0, 0, 0, "inside the noise")
