@@ -11,15 +11,17 @@ _log = logging.getLogger(__name__)
 class Background:
     """Calls `work` in a thread of its own after `poke()`, at most every `seconds`, and once more at `close()`.
 
+    With `heartbeat` it is called again whenever that many seconds have passed since the last call, poked or not.
     What `work` raises is logged as a warning (once per series of failures) and `work` is called again later; so it
     must keep what it could not store.
     """
 
-    def __init__(self, what: str, work: Callable[[], None], seconds: float) -> None:
-        self._what, self._work, self._seconds = what, work, seconds
+    def __init__(self, what: str, work: Callable[[], None], seconds: float, *, heartbeat: float | None = None) -> None:
+        self._what, self._work, self._seconds, self._heartbeat = what, work, seconds, heartbeat
         self._changed = threading.Condition()
         self._due = self._now = self._closing = self._failing = False
-        self._next = float("-inf")
+        self._next = float("-inf")  # of the monotonic clock: before it nothing is called without need
+        self._beat = float("inf")  # and at this time in any case
         self._wanted = self._done = 0  # rounds asked for and finished, for flush()
         self._thread: threading.Thread | None = None
 
@@ -59,8 +61,8 @@ class Background:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while not self._closing and not (self._due and (self._now or time.monotonic() >= self._next)):
-                    self._changed.wait(max(0.0, self._next - time.monotonic()) if self._due else None)
+                while not self._closing and not self._now and time.monotonic() < (until := self._when()):
+                    self._changed.wait(min(until - time.monotonic(), threading.TIMEOUT_MAX))
                 if self._closing:
                     return
                 self._due = self._now = False
@@ -69,8 +71,13 @@ class Background:
             with self._changed:
                 self._done = round_
                 self._next = time.monotonic() + self._seconds
+                if self._heartbeat is not None:
+                    self._beat = time.monotonic() + self._heartbeat
                 self._due = self._due or self._failing
                 self._changed.notify_all()
+
+    def _when(self) -> float:
+        return min(self._next, self._beat) if self._due else self._beat
 
     def _try(self) -> None:
         try:

@@ -92,16 +92,19 @@ def read_progress(store: Store, layout: RunLayout) -> Progress | None:
 class ProgressWriter:
     """Keeps progress.json up to date from a thread of its own, at most every `seconds` unless forced.
 
+    Once something was stored it is stored again every `heartbeat` seconds even if nothing changed: what is not dead
+    says so, however long a step takes.
+
     Storage trouble is logged, never raised. Secrets of the environment are masked in the message. A superseded
     attempt stops writing: the file is the newer one's.
     """
 
-    def __init__(self, attempt: Attempt, *, seconds: float = 2.0, **first: Any) -> None:
+    def __init__(self, attempt: Attempt, *, seconds: float = 2.0, heartbeat: float = 30.0, **first: Any) -> None:
         self._attempt = attempt
         self._lock = threading.Lock()
         self._progress = Progress(run=attempt.layout.name, attempt=attempt.number, **first)
         self._superseded = False
-        self._background = Background("progress", self._write, seconds)
+        self._background = Background("progress", self._write, seconds, heartbeat=heartbeat)
 
     @property
     def progress(self) -> Progress:

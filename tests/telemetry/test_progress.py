@@ -116,3 +116,21 @@ def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
     with ProgressWriter(Attempt.begin(store, LAYOUT)) as writer:
         writer.update(phase="Failed", message="ValueError: hf_canarycanary is no good")
     assert read_progress(store, LAYOUT).message == "ValueError: *** is no good"
+
+
+def test_a_run_that_does_one_thing_for_long_keeps_saying_that_it_lives(tmp_path):
+    class Counting(LocalStore):
+        def put(self, key, data, *, if_absent=False):
+            super().put(key, data, if_absent=if_absent)
+            written.append(data)
+            if len(written) == 3:
+                enough.set()
+
+    written, enough = [], threading.Event()
+    attempt = Attempt.begin(LocalStore(tmp_path), LAYOUT)
+    store = Counting(tmp_path)
+    with ProgressWriter(Attempt(store, LAYOUT, attempt.number, attempt.token), heartbeat=0.01) as writer:
+        writer.update(phase="ScoringBefore")  # and nothing more
+        assert enough.wait(60)
+    assert all(json.loads(data)["phase"] == "ScoringBefore" for data in written)
+    assert not any(thread.name == "store-progress" for thread in threading.enumerate())  # closed is closed
