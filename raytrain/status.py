@@ -8,7 +8,8 @@ from typing import Any
 
 from data_prep.errors import UsageError
 from data_prep.storage import Store, open_store
-from raytrain.spec.layout import RunLayout, parse_checkpoint
+from raytrain.spec.layout import RunLayout
+from raytrain.spec.listing import committed_checkpoints
 from raytrain.spec.storage import RunPlace
 from raytrain.telemetry.progress import FINAL, Progress, TaskScore, read_progress
 
@@ -80,8 +81,8 @@ def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus
     layout = require_run(store, name)
     unreadable: list[str] = []
     progress = read_progress(store, layout)
-    checkpoints = [c for c in (parse_checkpoint(p) for p in _committed(store, layout)) if c]
-    checkpoint = max(checkpoints)[0] if checkpoints else None
+    checkpoints = committed_checkpoints(store, layout)
+    checkpoint = checkpoints[0].step if checkpoints else None
     silent = None if progress is None else _silence(progress.updated, now or datetime.now(UTC))
     restarts = _restarts(store, layout, unreadable)
     attempts = sum(1 for _ in store.list(f"{layout.attempts}/"))
@@ -123,12 +124,6 @@ def next_action(phase: str, name: str, checkpoint: int | None, silent: float | N
     if silent is not None and silent > SILENT_AFTER:
         return f"it has said nothing for a while; if it runs no more, `raytrain run` with the same document {resumes}"
     return "wait; it is going on"
-
-
-def _committed(store: Store, layout: RunLayout) -> list[str]:
-    """Prefixes of the checkpoints that have a manifest, the only ones that exist."""
-    ending = "/manifest.json"
-    return [s.key.removesuffix(ending) for s in store.list(f"{layout.checkpoints}/") if s.key.endswith(ending)]
 
 
 def _restarts(store: Store, layout: RunLayout, unreadable: list[str]) -> dict[str, int]:
