@@ -13,7 +13,6 @@ positive *forgetting* is a loss and a positive *transfer* a gain, for error meas
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,21 +21,6 @@ from raytrain.evaluation.metrics.base import Floats
 from raytrain.evaluation.scores import Prediction
 
 _Row = tuple[str, int, int]  # id, wording, how many of the same came before it
-
-
-@dataclass(frozen=True, slots=True)
-class Forgetting:
-    """One task: before minus after (positive is a loss) with its 95 % interval, on the rows that both answered."""
-
-    task: str
-    metric: str
-    before: float
-    after: float
-    lost: float
-    low: float
-    high: float
-    rows: int
-    verdict: str
 
 
 def compare(metric: Metric, before: Sequence[Prediction], after: Sequence[Prediction]) -> Paired | None:
@@ -49,27 +33,6 @@ def compare(metric: Metric, before: Sequence[Prediction], after: Sequence[Predic
     if not common:
         return None
     return paired(metric, _stats(metric, first, common), _stats(metric, second, common))
-
-
-def forgetting(
-    task: str, metric: Metric, before: Sequence[Prediction], after: Sequence[Prediction]
-) -> Forgetting | None:
-    """What the task lost, None where no row was answered by both."""
-    result = compare(metric, before, after)
-    if result is None:
-        return None
-    sides = sorted((-metric.improvement(result.low), -metric.improvement(result.high)))
-    return Forgetting(
-        task=task,
-        metric=metric.name,
-        before=result.before,
-        after=result.after,
-        lost=-metric.improvement(result.difference) + 0.0,  # + 0.0: no "-0.0"
-        low=sides[0] + 0.0,
-        high=sides[1] + 0.0,
-        rows=result.rows,
-        verdict={"worse": "forgotten", "better": "gained"}.get(result.verdict, result.verdict),
-    )
 
 
 def best_minus_now(metric: Metric, scores: Sequence[float]) -> float:
@@ -85,40 +48,9 @@ def average_forgetting(by_task: Mapping[str, float]) -> float | None:
     return float(np.mean(list(by_task.values()))) if by_task else None
 
 
-def backward_transfer(results: Sequence[Forgetting]) -> float | None:
-    """Mean of after minus before over `results`, positive is a gain; None without any."""
-    return float(np.mean([-result.lost for result in results])) if results else None
-
-
-def verdict_sentence(results: Sequence[Forgetting]) -> str:
-    """What happened to the probes, in a sentence."""
-    if not results:
-        return "No probe was scored, so nothing can be said about what was forgotten."
-    lost = [r for r in results if r.verdict == "forgotten"]
-    gained = [r for r in results if r.verdict == "gained"]
-    same = [r for r in results if r not in lost and r not in gained]
-    parts = []
-    if lost:
-        parts.append("forgot " + _list([f"{r.task} ({_change(r)})" for r in lost]))
-    if gained:
-        parts.append("gained on " + _list([f"{r.task} ({_change(r)})" for r in gained]))
-    if same:
-        parts.append(
-            ("kept " if not parts else "shows no change beyond the noise on ")
-            + _list([f"{r.task} ({_change(r)})" for r in same])
-        )
-    end = "" if lost or gained or len(same) > 1 else ": the difference is inside the noise"
-    if not lost and not gained and len(same) > 1:
-        end = ": all differences are inside the noise"
-    return "The model " + _list(parts) + end + "."
-
-
-def _change(result: Forgetting) -> str:
-    return f"{result.metric} {result.before:.3f} to {result.after:.3f}"
-
-
-def _list(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
+def backward_transfer(gains: Sequence[float]) -> float | None:
+    """Mean of `gains`, which are after minus before of each task (positive is better); None without any."""
+    return float(np.mean(gains)) if gains else None
 
 
 def _by_row(predictions: Sequence[Prediction]) -> dict[_Row, Prediction]:

@@ -7,8 +7,6 @@ from raytrain.evaluation.forgetting import (
     backward_transfer,
     best_minus_now,
     compare,
-    forgetting,
-    verdict_sentence,
 )
 from raytrain.evaluation.metrics import METRICS
 from raytrain.evaluation.scores import Prediction
@@ -22,20 +20,20 @@ def rows(values, start=0, template=0):
     ]
 
 
-def test_what_was_lost_is_before_minus_after():
-    found = forgetting("qa", ACCURACY, rows([1] * 80 + [0] * 20), rows([1] * 20 + [0] * 80))
+def test_after_is_compared_with_before():
+    found = compare(ACCURACY, rows([1] * 80 + [0] * 20), rows([1] * 20 + [0] * 80))
     assert (found.before, found.after, found.rows) == (0.8, 0.2, 100)
-    assert found.lost == pytest.approx(0.6)
-    assert 0.4 < found.low < 0.6 < found.high < 0.8
-    assert found.verdict == "forgotten"
+    assert found.difference == pytest.approx(-0.6)
+    assert -0.8 < found.low < -0.6 < found.high < -0.4
+    assert found.verdict == "worse"
 
 
 def test_for_errors_a_rise_is_a_loss():
-    found = forgetting("stars", MAE, rows([0.5] * 30 + [0] * 30), rows([2.0] * 30 + [1] * 30))
-    assert found.lost == pytest.approx(1.25)
-    assert found.low <= found.lost <= found.high
-    assert found.verdict == "forgotten"
-    assert forgetting("stars", MAE, rows([2.0] * 9), rows([1.0] * 9)).verdict == "gained"
+    found = compare(MAE, rows([0.5] * 30 + [0] * 30), rows([2.0] * 30 + [1] * 30))
+    assert found.difference == pytest.approx(1.25)
+    assert found.low <= found.difference <= found.high
+    assert found.verdict == "worse"
+    assert compare(MAE, rows([2.0] * 9), rows([1.0] * 9)).verdict == "better"
 
 
 def test_rows_are_matched_by_id_and_wording_not_by_place():
@@ -46,7 +44,7 @@ def test_rows_are_matched_by_id_and_wording_not_by_place():
     assert found.difference == pytest.approx(-0.5)
     assert compare(ACCURACY, before, rows([1], start=99)) is None
     assert compare(ACCURACY, before, rows([1, 1], template=1)) is None
-    assert forgetting("qa", ACCURACY, before, []) is None
+    assert compare(ACCURACY, before, []) is None
 
 
 def test_rows_with_the_same_id_are_paired_in_their_order():
@@ -61,9 +59,8 @@ def test_rows_with_the_same_id_are_paired_in_their_order():
 
 
 def test_no_change_is_inside_the_noise():
-    found = forgetting("qa", ACCURACY, rows([1, 0] * 20), rows([1, 0] * 20))
-    assert (found.lost, found.low, found.high, found.verdict) == (0, 0, 0, "inside the noise")
-    assert str(found.lost) == "0.0"
+    found = compare(ACCURACY, rows([1, 0] * 20), rows([1, 0] * 20))
+    assert (found.difference, found.low, found.high, found.verdict) == (0, 0, 0, "inside the noise")
 
 
 def test_best_minus_now():
@@ -82,26 +79,7 @@ def test_best_minus_now_is_a_distance_from_the_best(scores):
 
 
 def test_averages():
-    first = forgetting("a", ACCURACY, rows([1] * 10), rows([0] * 10))
-    second = forgetting("b", ACCURACY, rows([0, 1] * 5), rows([1] * 10))
-    assert backward_transfer([first, second]) == pytest.approx((-1 + 0.5) / 2)
+    assert backward_transfer([-1.0, 0.5]) == pytest.approx(-0.25)
     assert backward_transfer([]) is None
     assert average_forgetting({"a": 0.2, "b": 0.0}) == pytest.approx(0.1)
     assert average_forgetting({}) is None
-
-
-def test_the_verdict_is_a_sentence():
-    lost = forgetting("qa", ACCURACY, rows([1] * 30), rows([0] * 30))
-    gained = forgetting("math", ACCURACY, rows([0] * 30), rows([1] * 30))
-    same = forgetting("logic", ACCURACY, rows([0, 1] * 20), rows([1, 0] * 20))
-    also = forgetting("facts", ACCURACY, rows([0, 1] * 20), rows([0, 1] * 20))
-    assert verdict_sentence([lost]) == "The model forgot qa (accuracy 1.000 to 0.000)."
-    assert verdict_sentence([same]) == (
-        "The model kept logic (accuracy 0.500 to 0.500): the difference is inside the noise."
-    )
-    assert verdict_sentence([same, also]).endswith(": all differences are inside the noise.")
-    assert verdict_sentence([lost, gained, same]) == (
-        "The model forgot qa (accuracy 1.000 to 0.000), gained on math (accuracy 0.000 to 1.000) and shows no change "
-        "beyond the noise on logic (accuracy 0.500 to 0.500)."
-    )
-    assert "nothing can be said" in verdict_sentence([])

@@ -6,7 +6,7 @@ from typing import Any
 from data_prep.document.models import Task as DocumentTask
 from data_prep.storage import Store
 from data_prep.templates import templates_of
-from raytrain.evaluation.forgetting import average_forgetting, best_minus_now, compare
+from raytrain.evaluation.forgetting import average_forgetting, backward_transfer, best_minus_now, compare
 from raytrain.evaluation.metrics import METRICS
 from raytrain.evaluation.report import cards, curves, samples, words
 from raytrain.evaluation.report.model import (
@@ -65,7 +65,7 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         summary=words.summary(model=model, tasks=tasks, training=training, leaks=data.leakage, missing=missing),
         tasks=tasks,
         average_forgetting=average_forgetting(falls),
-        backward_transfer=sum(gains) / len(gains) if gains else None,
+        backward_transfer=backward_transfer(gains),
         training=training,
         data=data,
         versions=_versions(run),
