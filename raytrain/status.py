@@ -130,7 +130,9 @@ def _restarts(store: Store, layout: RunLayout, unreadable: list[str]) -> dict[st
     """How often something was started again, by kind of event."""
     counted: Counter[str] = Counter()
     for stat in store.list(f"{layout.root}/events/"):
-        for line in store.get(stat.key).decode(errors="replace").splitlines():
+        for line in store.get(stat.key).decode(errors="replace").split("\n"):
+            if not line:  # only a line feed ends a line: messages may hold U+2028 and its kin
+                continue
             try:
                 kind = str(json.loads(line)["kind"])
             except (ValueError, KeyError, TypeError):

@@ -4,6 +4,7 @@ from data_prep.storage import LocalStore
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.listing import committed_checkpoints
 from raytrain.status import gather
+from raytrain.telemetry.segments import SegmentWriter
 
 LAYOUT = RunLayout("demo")
 
@@ -34,3 +35,10 @@ def test_the_newest_is_where_a_status_says_that_the_run_resumes(store):
     assert gather(store, "demo").checkpoint_step == 1_000_000
     store.put(RunLayout("new").document, b"{}")
     assert gather(store, "new").checkpoint_step is None
+
+
+def test_a_status_reads_events_whatever_their_messages_hold(store):
+    with SegmentWriter(store, LAYOUT, "events", 1) as events:
+        events.append({"kind": "WorkerRestarted", "message": "one\u2028two\x85three"})
+    status = gather(store, "demo")
+    assert (status.restarts, status.unreadable) == ({"WorkerRestarted": 1}, [])
