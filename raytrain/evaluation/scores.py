@@ -159,6 +159,7 @@ def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> 
 def read_headlines(store: Store, layout: RunLayout) -> dict[int, dict[str, float]]:
     """Headline scores of all scored checkpoints: step to task to value, turned so that higher is better.
 
+    A fraction stays a fraction, an error becomes minus the error (`selection` makes them comparable).
     What is damaged counts as not scored.
     """
     found: dict[int, dict[str, float]] = {}

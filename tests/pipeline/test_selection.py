@@ -36,6 +36,33 @@ def test_last_is_last_even_if_another_is_better() -> None:
     assert choose(scores, [100, 200], TASKS, select="last").step == 200
 
 
+@pytest.mark.parametrize("unit", [0.001, 1.0, 1000.0])
+def test_the_unit_of_an_error_has_no_say(unit: float) -> None:
+    errors = {0: 2.0, 100: 1.0, 200: 0.9, 300: 1.6}
+    notes = {0: 0.1, 100: 0.6, 200: 0.2, 300: 0.7}
+    scores = {step: {"notes": notes[step], "stars": -unit * errors[step]} for step in errors}
+    choice = choose(scores, [100, 200, 300], TASKS)
+    assert choice.step == 100  # (0.6 + 0.5) / 2; in the error's own unit it would be 200 or 300
+    assert "55.0 of 100" in choice.reason
+    assert "error (stars)" in choice.reason
+
+
+def test_a_small_change_of_an_error_does_not_outweigh_the_others() -> None:
+    scores = {0: {"notes": 0.1, "stars": -1.0}, 100: {"notes": 0.8, "stars": -0.51}, 200: {"notes": 0.6, "stars": -0.5}}
+    assert choose(scores, [100, 200], TASKS).step == 100
+
+
+def test_no_error_at_all_is_the_best_there_is() -> None:
+    scores = {100: {"notes": 0.5, "stars": -0.4}, 200: {"notes": 0.5, "stars": -0.0}}
+    assert choose(scores, [100, 200], TASKS).step == 200
+    assert choose({100: {"stars": -0.0}, 200: {"stars": -0.0}}, [100, 200], ["stars"]).step == 200
+
+
+def test_fractions_are_averaged_as_they_are_and_no_error_is_spoken_of() -> None:
+    choice = choose({100: {"notes": 0.25, "stars": 0.5}}, [100], TASKS)
+    assert choice.reason == "best mean of the tasks' headline scores on validation rows (37.5 of 100)"
+
+
 def test_no_checkpoint_is_an_error() -> None:
     with pytest.raises(ValueError, match="no checkpoint"):
         choose({}, [], TASKS)
