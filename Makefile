@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow lock generate clean
+.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow bench-plan lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,12 +60,16 @@ test: lint unit ray s3 ## what decides whether a change lands
 
 test-all: test slow ## everything that can run on this machine
 
+bench-plan: $(READY) ## the plan and packing at the scale of FLAN: seconds, memory, fill
+	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json
+
 lock: $(READY) ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/run.txt
 
 generate: $(READY) ## write the schema and the reference pages anew
 	$(BIN)/python -m raytrain.spec.schema --write
+	$(BIN)/python -m raytrain.evaluation.report.schema
 
 clean: ## remove what make created, .venv included
 	rm -rf .venv demo raytrain-storage examples/quickstart/world examples/forgetting/out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
