@@ -4,21 +4,20 @@
 """
 
 import json
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_prep.document.models import Split, Task
-from data_prep.errors import DataError, UserError
+from data_prep.errors import DataError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.cache import Cache
 from data_prep.storage.commit import read_manifest
 from raytrain.evaluation.baselines import score_baselines
-from raytrain.evaluation.examples import Example, chunks, from_rows
+from raytrain.evaluation.examples import Example, from_rows
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Floats, Metric, interval, metrics_for
 from raytrain.evaluation.scores import MetricScore, ModelRef, Prediction, ScoreCard, card_of, write_scores
 from raytrain.spec.layout import RunLayout
@@ -54,13 +53,6 @@ class Limits:
     max_input_tokens: int
     max_new_tokens: int
     batch_size: int = 32
-
-
-class Answering(Protocol):
-    """Whatever answers prompts: a decoder here, an actor elsewhere."""
-
-    def __call__(self, model: ModelRef, prompts: Sequence[str]) -> list[Answer]:
-        """One answer for each prompt, in the same order."""
 
 
 @dataclass(slots=True)
@@ -212,30 +204,6 @@ def score_task(
         seconds=round(seconds, 3),
     )
     return card, predictions
-
-
-def score_stage_locally(
-    scorer: Scorer, answering: Answering, stage: Stage, tasks: Iterable[str] | None = None
-) -> tuple[ScoreCard, ...]:
-    """Score a stage in this process, chunk by chunk as the pool does; a task that fails gets a card with the reason."""
-    cards = []
-    for task in scorer.tasks if tasks is None else tasks:
-        try:
-            cards.append(_score_locally(scorer, answering, stage, task))
-        except UserError as error:
-            cards.append(scorer.failed(stage, task, str(error)))
-    return tuple(cards)
-
-
-def _score_locally(scorer: Scorer, answering: Answering, stage: Stage, task: str) -> ScoreCard:
-    if (card := scorer.existing(stage, task)) is not None:
-        return card
-    examples = scorer.examples(task, stage.split)
-    answers: dict[int, Answer] = {}
-    started = time.monotonic()
-    for indices in chunks(examples, scorer.limits.batch_size):
-        answers.update(zip(indices, answering(stage.model, [examples[i].input for i in indices]), strict=True))
-    return scorer.finish(stage, task, [answers[i] for i in range(len(examples))], time.monotonic() - started)
 
 
 def _scored(metric: Metric, stats: Floats) -> MetricScore:

@@ -14,6 +14,7 @@ from data_prep.storage import Store, open_store
 from data_prep.storage.cache import Cache
 from data_prep.storage.commit import commit
 from data_prep.tokenizer import Tokenizer
+from raytrain.evaluation.examples import chunks
 from raytrain.evaluation.scores import ModelRef
 from raytrain.evaluation.scoring import Limits, Scorer
 from raytrain.model.exporting import export
@@ -79,6 +80,26 @@ class World:
         files = export(load_model(ref, self.base, **options), folder / "tokenizer", folder / "model")
         manifest = commit(self.store, self.layout.model, files, {"kind": "model", "step": ref.step})
         return ModelRef("export", self.layout.model, manifest.file("model.safetensors").sha256, ref.step)
+
+
+@pytest.fixture
+def score_here():
+    """score_here(scorer, answering, stage, tasks=None): a stage in this process, chunk by chunk as the pool does it."""
+
+    def score(scorer, answering, stage, task):
+        if (card := scorer.existing(stage, task)) is not None:
+            return card
+        examples = scorer.examples(task, stage.split)
+        answers = {}
+        for indices in chunks(examples, scorer.limits.batch_size):
+            found = answering(stage.model, [examples[i].input for i in indices])
+            answers.update(zip(indices, found, strict=True))
+        return scorer.finish(stage, task, [answers[i] for i in range(len(examples))], 1.0)
+
+    def score_all(scorer, answering, stage, tasks=None):
+        return tuple(score(scorer, answering, stage, task) for task in tasks or scorer.tasks)
+
+    return score_all
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,11 @@ import pytest
 import ray
 
 from data_prep.errors import StorageError
+from raytrain.evaluation.decoding import Decoder, load_model
 from raytrain.evaluation.metrics import METRICS
 from raytrain.evaluation.ray_actors import ActorSettings, EvaluationPool
 from raytrain.evaluation.scores import read_card, read_predictions
-from raytrain.evaluation.scoring import Stage, score_stage_locally
+from raytrain.evaluation.scoring import Stage
 
 pytestmark = pytest.mark.ray
 
@@ -113,26 +114,28 @@ def calls(folder):
     return (folder / "calls").read_text().splitlines()
 
 
-def scored_here(world, stage, **limits):
+@pytest.fixture
+def scored_here(world, score_here):
     """The same stage without Ray, under another run's name: its cards and its layout."""
-    from raytrain.evaluation.decoding import Decoder, load_model
 
-    options = {"store": world.store, "cache_folder": world.folder / "cache", "tokenizer_size": world.tokenizer.size}
-    limits = replace(world.limits, **limits)
-    decoder = Decoder(load_model(stage.model, world.base, **options), world.tokenizer, limits, device="cpu")
-    layout = replace(world.layout, name=f"{world.layout.name}-here")
-    scorer = world.scorer(layout=layout, limits=limits)
-    return score_stage_locally(scorer, lambda model, prompts: decoder.answer(prompts), stage), layout
+    def score(stage, **limits):
+        options = {"store": world.store, "cache_folder": world.folder / "cache", "tokenizer_size": world.tokenizer.size}
+        limits = replace(world.limits, **limits)
+        decoder = Decoder(load_model(stage.model, world.base, **options), world.tokenizer, limits, device="cpu")
+        layout = replace(world.layout, name=f"{world.layout.name}-here")
+        scorer = world.scorer(layout=layout, limits=limits)
+        return score_here(scorer, lambda model, prompts: decoder.answer(prompts), stage), layout
+
+    return score
 
 
-def test_a_stage_on_actors_is_the_stage_in_process(world, pool_of, events):
+def test_a_stage_on_actors_is_the_stage_in_process(world, pool_of, events, scored_here):
     checkpoint = world.checkpoint(11)
     pool = pool_of(actors=2)
     before = pool.score("before", world.base, "test")
     middle = pool.score("step-000011", checkpoint, "validation", ["first", "echo"])
-    assert pool.wait(WAIT)
-    assert timeless(before.result()) == timeless(scored_here(world, Stage("before", world.base, "test"))[0])
-    assert [card.task for card in middle.result()] == ["first", "echo"]
+    assert timeless(before.result(WAIT)) == timeless(scored_here(Stage("before", world.base, "test"))[0])
+    assert [card.task for card in middle.result(WAIT)] == ["first", "echo"]
     assert [card.step for card in middle.result()] == [11, 11]
     for stage, task in (("before", "echo"), ("before", "stars"), ("step-000011", "first")):
         card = read_card(world.store, world.layout, stage, task)
@@ -143,10 +146,10 @@ def test_a_stage_on_actors_is_the_stage_in_process(world, pool_of, events):
     assert kinds(events) == ["EvaluationFinished"] * 5
 
 
-def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tmp_path):
+def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tmp_path, scored_here):
     """kill -9 of the real actor while it holds the model and has answered a part of the stage."""
     checkpoint = world.checkpoint(12, noise=0.3)
-    wanted, undisturbed = scored_here(world, Stage("after", checkpoint, "test"), batch_size=2)
+    wanted, undisturbed = scored_here(Stage("after", checkpoint, "test"), batch_size=2)
     assert all(card.error is None for card in wanted)
 
     from raytrain.evaluation.ray_actors import EvaluationActor
@@ -293,7 +296,6 @@ def test_closing_gives_up_what_is_open(world, pool_of, tmp_path):
 
     pool = pool_of(actor=Slow)
     first, second = (pool.score(stage, world.base, "test", ["echo"]) for stage in ("before", "after"))
-    assert not pool.wait(0.3)
     pool.close()
     late = pool.score("later", world.base, "test", ["echo"])
     for future in (first, second, late):

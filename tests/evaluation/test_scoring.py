@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
-from data_prep.errors import StorageError, TrainingError
+import pytest
+
+from data_prep.errors import DataError, StorageError
 from data_prep.shards import read_rows
 from raytrain.evaluation.decoding import Decoder, load_model
 from raytrain.evaluation.scores import read_card, read_predictions
-from raytrain.evaluation.scoring import Answer, Stage, score_stage_locally
+from raytrain.evaluation.scoring import Answer, Stage
 
 
 class Answering:
@@ -30,10 +32,10 @@ class Answering:
         return self.loaded[model.digest].answer(prompts)
 
 
-def test_a_stage_is_scored_and_found_again(world):
+def test_a_stage_is_scored_and_found_again(world, score_here):
     answering = Answering(world)
     stage = Stage("before", world.base, "test")
-    cards = score_stage_locally(world.scorer(), answering, stage)
+    cards = score_here(world.scorer(), answering, stage)
     assert [card.task for card in cards] == ["echo", "stars", "first"]
     assert [card.headline for card in cards] == ["rougeL", "accuracy", "exact_match"]
     assert [card.probe for card in cards] == [False, False, True]
@@ -47,37 +49,37 @@ def test_a_stage_is_scored_and_found_again(world):
             assert (row.input, list(row.targets)) == (rows[row.id].input, rows[row.id].targets)
     calls = answering.calls
     assert calls > 0
-    assert score_stage_locally(world.scorer(), answering, stage) == cards
+    assert score_here(world.scorer(), answering, stage) == cards
     assert answering.calls == calls
 
 
-def test_another_model_or_protocol_is_scored_again(world):
+def test_another_model_or_protocol_is_scored_again(world, score_here):
     answering = Answering(world)
-    first = score_stage_locally(world.scorer(), answering, Stage("after", world.base, "test"), ["echo"])
+    first = score_here(world.scorer(), answering, Stage("after", world.base, "test"), ["echo"])
     for scorer, model in (
         (world.scorer(), replace(world.base, digest="another")),
         (world.scorer(limits=replace(world.limits, max_new_tokens=3)), world.base),
         (world.scorer(examples_per_task=5), world.base),
     ):
         calls = answering.calls
-        again = score_stage_locally(scorer, answering, Stage("after", model, "test"), ["echo"])
+        again = score_here(scorer, answering, Stage("after", model, "test"), ["echo"])
         assert answering.calls > calls
         assert again != first
     calls = answering.calls
     batch = world.scorer(limits=replace(world.limits, batch_size=2), examples_per_task=5)  # no part of the protocol
-    score_stage_locally(batch, answering, Stage("after", world.base, "test"), ["echo"])
+    score_here(batch, answering, Stage("after", world.base, "test"), ["echo"])
     assert answering.calls == calls
 
 
-def test_damaged_scores_are_made_again(world):
+def test_damaged_scores_are_made_again(world, score_here):
     answering, stage = Answering(world), Stage("before", world.base, "test")
-    cards = score_stage_locally(world.scorer(), answering, stage, ["stars"])
+    cards = score_here(world.scorer(), answering, stage, ["stars"])
     world.store.put(f"{world.layout.scores('before', 'stars')}/scores.json", b"{}")
-    again = score_stage_locally(world.scorer(), answering, stage, ["stars"])
+    again = score_here(world.scorer(), answering, stage, ["stars"])
     assert replace(again[0], seconds=0) == replace(cards[0], seconds=0)
 
 
-def test_a_checkpoint_and_its_export_answer_the_same(world):
+def test_a_checkpoint_and_its_export_answer_the_same(world, score_here):
     answering = Answering(world)
     checkpoint = world.checkpoint(7)
     exported = world.export(checkpoint)
@@ -86,7 +88,7 @@ def test_a_checkpoint_and_its_export_answer_the_same(world):
         Stage("step-000007", checkpoint, "test"),
         Stage("after", exported, "test"),
     ):
-        assert score_stage_locally(world.scorer(), answering, stage, ["echo"])[0].error is None
+        assert score_here(world.scorer(), answering, stage, ["echo"])[0].error is None
     texts = {
         stage: [p.prediction for p in read_predictions(world.store, world.layout, stage, "echo")]
         for stage in ("before", "step-000007", "after")
@@ -101,49 +103,36 @@ def test_the_same_rows_are_scored_each_time(world):
     assert {e.id for e in few.examples("echo", "test")} <= {e.id for e in many.examples("echo", "test")}
 
 
-def test_right_answers_score_one_and_baselines_stay_what_they_are(world):
+def test_right_answers_score_one_and_baselines_stay_what_they_are(world, score_here):
     scorer, stage = world.scorer(), Stage("after", world.base, "validation")
-    before = score_stage_locally(scorer, lambda m, p: [Answer("", 0, False)] * len(p), stage, ["echo"])[0]
+    before = score_here(scorer, lambda m, p: [Answer("", 0, False)] * len(p), stage, ["echo"])[0]
     assert before.value == 0
     right = {e.input: e.targets[0] for e in scorer.examples("echo", "validation")}
     perfect = replace(stage, model=replace(world.base, digest="perfect"))
-    after = score_stage_locally(scorer, lambda m, p: [Answer(right[t], 1, False) for t in p], perfect, ["echo"])[0]
+    after = score_here(scorer, lambda m, p: [Answer(right[t], 1, False) for t in p], perfect, ["echo"])[0]
     assert after.value == 1
     assert after.baselines == before.baselines
     assert 0 < after.baselines["copy"] <= 1
 
 
-def test_a_failing_task_gets_a_card_with_the_reason_and_the_others_their_scores(world):
-    answering = Answering(world)
-
-    def moody(model, prompts):
-        if any("which comes first" in prompt for prompt in prompts):
-            raise TrainingError("out of memory", hint="smaller batches")
-        return answering(model, prompts)
-
-    echo, stars, first = score_stage_locally(world.scorer(), moody, Stage("before", world.base, "test"))
-    assert (echo.error, stars.error) == (None, None)
-    assert "out of memory" in first.error
+def test_a_failed_scoring_is_a_card_with_the_reason(world):
+    first = world.scorer().failed(Stage("before", world.base, "test"), "first", "out of memory")
+    assert first.error == "out of memory"
     assert (first.value, first.rows, first.task, first.probe) == (None, 0, "first", True)
-    assert read_card(world.store, world.layout, "before", "first") is None
 
 
-def test_a_guard_stops_the_commit(world):
+def test_a_guard_stops_the_commit(world, score_here):
     def guard():
         raise StorageError("a newer attempt runs")
 
-    [card] = score_stage_locally(
-        world.scorer(guard=guard), Answering(world), Stage("before", world.base, "test"), ["echo"]
-    )
-    assert "a newer attempt runs" in card.error
+    with pytest.raises(StorageError, match="a newer attempt runs"):
+        score_here(world.scorer(guard=guard), Answering(world), Stage("before", world.base, "test"), ["echo"])
     assert read_card(world.store, world.layout, "before", "echo") is None
 
 
 def test_a_split_without_rows_is_said(world):
     task = world.shard_set.task("first")
     without = replace(task, splits={"test": task.splits["test"]})
-    shards = replace(world.shard_set, tasks=(without,))
-    [card] = score_stage_locally(
-        world.scorer(shard_set=shards), Answering(world), Stage("step-000001", world.base, "validation"), ["first"]
-    )
-    assert "no validation rows" in card.error
+    scorer = world.scorer(shard_set=replace(world.shard_set, tasks=(without,)))
+    with pytest.raises(DataError, match="no validation rows"):
+        scorer.examples("first", "validation")
