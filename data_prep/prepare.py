@@ -73,12 +73,13 @@ def prepare(
 ) -> ShardSet:
     """Prepare what is not prepared yet and return the shard set; its manifest is stored when everything is.
 
-    Relative sources are relative to `base_folder`. `verify` reads the sources and every part again and writes anew
-    what does not match. UsageError, DataError and StorageError say what is wrong, before any work where possible.
+    Relative sources are relative to `base_folder`; those in S3 are at the endpoint of `store` if that is in S3 too.
+    `verify` reads the sources and every part again and writes anew what does not match. UsageError, DataError and
+    StorageError say what is wrong, before any work where possible.
     """
     for task in tasks:
         templates_of(task), needed_columns(task)
-    sources = {task.name: source_files(task, base_folder) for task in tasks}
+    sources = {task.name: source_files(task, base_folder, store) for task in tasks}
     splitters = {task.name: splitter_of(task, (file.split for file in sources[task.name])) for task in tasks}
     prepared: list[PreparedTask] = []
     fresh: dict[tuple[str, Split], Keys] = {}

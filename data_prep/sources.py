@@ -14,7 +14,7 @@ from data_prep.document import Task
 from data_prep.document.models import Split
 from data_prep.errors import DataError, UsageError
 from data_prep.readers import Format, SourceRow, count_rows, format_of, known_extensions, read_rows
-from data_prep.storage import Stat, Store, open_store
+from data_prep.storage import Stat, Store, open_beside
 from data_prep.storage.store import sha256_of_file
 
 _SPLIT_WORDS: dict[str, Split] = {
@@ -123,7 +123,7 @@ class StoredFile:
         return path
 
 
-def source_files(task: Task, base_folder: Path) -> list[SourceFile]:
+def source_files(task: Task, base_folder: Path, store: Store | None = None) -> list[SourceFile]:
     """All that the task's source names, in a fixed order; nothing is read yet. DataError or UsageError say what lacks.
 
     A source with a single file, or whose names tell one split at most, has `split` None: its rows are to be divided.
@@ -134,10 +134,10 @@ def source_files(task: Task, base_folder: Path) -> list[SourceFile]:
             raise UsageError(f"{where}: source.splits names no split")
         files = []
         for split, uri in task.source.splits.items():
-            files += [_with_split(file, split) for file in _resolve(uri, task.source.format, base_folder, where)]
+            files += [_with_split(file, split) for file in _resolve(uri, task.source.format, base_folder, where, store)]
         return files
     assert task.source.uri is not None
-    files = _resolve(task.source.uri, task.source.format, base_folder, where)
+    files = _resolve(task.source.uri, task.source.format, base_folder, where, store)
     told = {file.split for file in files}
     if len(files) > 1 and None in told and len(told) > 1:
         odd = [file.name for file in files if file.split is None]
@@ -172,14 +172,14 @@ def _packed(name: str) -> bool:
     return name.lower().endswith(".gz")
 
 
-def _resolve(uri: str, format: Format | None, base_folder: Path, where: str) -> list[SourceFile]:
+def _resolve(uri: str, format: Format | None, base_folder: Path, where: str, store: Store | None) -> list[SourceFile]:
     scheme, colon, _ = uri.partition("://")
     if not colon:
         return _local(uri, format, base_folder, where)
     if scheme == "file":
         return _local(uri.removeprefix("file://"), format, base_folder, where)
     if scheme == "s3":
-        return _bucket(uri, format, where)
+        return _bucket(uri, format, where, store)
     if scheme == "hf":
         from data_prep.hub import hub_splits
 
@@ -222,9 +222,9 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
     return files
 
 
-def _bucket(uri: str, format: Format | None, where: str) -> list[SourceFile]:
+def _bucket(uri: str, format: Format | None, where: str, beside: Store | None) -> list[SourceFile]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    store = open_store(f"s3://{bucket}")
+    store = open_beside(f"s3://{bucket}", beside)
     wild = _WILD.search(key)
     if not wild and key and not key.endswith("/") and (stat := store.stat(key)) is not None:
         return [StoredFile(store, stat, uri, _format(key, format, where), None)]

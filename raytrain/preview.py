@@ -12,10 +12,12 @@ from data_prep.document.loader import suggest
 from data_prep.errors import UsageError
 from data_prep.rows import Example, example_maker
 from data_prep.sources import source_files
+from data_prep.storage import Store, open_store
 from data_prep.task_types import RowError
 from data_prep.templates import templates_of
 from data_prep.writing import wording_order
 from raytrain.spec.document import FineTuneJob
+from raytrain.spec.storage import resolve
 
 BAD_AT_MOST = 20  # bad rows of a task that are shown before giving up on it
 
@@ -52,13 +54,15 @@ def show(job: FineTuneJob, *, base_folder: Path, task: str | None = None, rows: 
             hint=f"its tasks are {', '.join(names)}",
         )
     chosen = [t for t in job.spec.tasks if task in (None, t.name)]
-    return [_preview(t, job.spec.mixture.seed, base_folder, rows) for t in chosen]
+    place = resolve(None, job, base_folder=base_folder)  # says where sources in S3 are; it is not looked into
+    store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    return [_preview(t, job.spec.mixture.seed, base_folder, store, rows) for t in chosen]
 
 
-def _preview(task: Task, seed: int, base_folder: Path, wanted: int) -> TaskPreview:
+def _preview(task: Task, seed: int, base_folder: Path, store: Store, wanted: int) -> TaskPreview:
     templates, found, bad = templates_of(task), list[PreviewRow](), list[str]()
     with tempfile.TemporaryDirectory(prefix="raytrain-show-") as scratch:
-        for where, example in _examples(task, base_folder, Path(scratch)):
+        for where, example in _examples(task, base_folder, store, Path(scratch)):
             if isinstance(example, str):
                 bad.append(f"{where}: {example}")
             else:
@@ -70,10 +74,10 @@ def _preview(task: Task, seed: int, base_folder: Path, wanted: int) -> TaskPrevi
     return TaskPreview(task.name, task.type, task.probe, len(templates), found, bad)
 
 
-def _examples(task: Task, base_folder: Path, scratch: Path) -> Iterator[tuple[str, Example | str]]:
+def _examples(task: Task, base_folder: Path, store: Store, scratch: Path) -> Iterator[tuple[str, Example | str]]:
     """Examples of the first file that is wanted, or why a row is none."""
     make: Any = example_maker(task)
-    files = source_files(task, base_folder)
+    files = source_files(task, base_folder, store)
     files.sort(key=lambda file: file.split not in ("train", None))  # stable: train first where it is told
     for file, row in itertools.chain.from_iterable(((f, r) for r in f.rows(scratch)) for f in files):
         where = f"{file.name}:{row.number}"

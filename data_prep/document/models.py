@@ -35,9 +35,15 @@ class Storage(Model):
     )
     endpoint: str | None = Field(
         default=None,
-        description="Address of an S3-compatible server; without it AWS_ENDPOINT_URL or AWS itself is used.",
+        description=(
+            "Address of an S3-compatible server; without it AWS_ENDPOINT_URL or AWS itself is used. "
+            "Sources and a model in s3:// are read there too if the storage is in s3://."
+        ),
     )
-    region: str | None = Field(default=None, description="Region of the bucket, if the store wants one.")
+    region: str | None = Field(
+        default=None,
+        description="Region of the bucket, if the store wants one; also that of sources and a model in s3://.",
+    )
 
 
 class Source(Model):
@@ -46,9 +52,10 @@ class Source(Model):
     uri: str | None = Field(
         default=None,
         description=(
-            "File, folder or glob of JSONL, CSV, TSV or Parquet (.gz too); s3://...; or hf://name[:config][@revision]. "
-            "In a folder (and on the hub) files are told apart by the words train, validation (or dev, valid) and test "
-            "in their names. Relative paths are relative to the document."
+            "File, folder or glob of JSONL, CSV, TSV or Parquet (.gz too); s3://... (at storage.endpoint, if the "
+            "storage is in s3:// too); or hf://name[:config][@revision]. In a folder (and on the hub) files are told "
+            "apart by the words train, validation (or dev, valid) and test in their names. Relative paths are relative "
+            "to the document."
         ),
     )
     splits: dict[Split, str] | None = Field(

@@ -14,6 +14,7 @@ __all__ = [
     "Stat",
     "Store",
     "Stored",
+    "open_beside",
     "open_store",
 ]
 
@@ -31,3 +32,16 @@ def open_store(uri: str, *, endpoint: str | None = None, region: str | None = No
 
     address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
     return S3Store(place.bucket, place.prefix, check_endpoint(address) if address else None, region)
+
+
+def open_beside(uri: str, store: Store | None) -> Store:
+    """The store that `uri` names, where a job with its own `store` names further places, as for its sources.
+
+    An s3:// URI is looked for where `store` is, at its endpoint and in its region, if that is in S3 too.
+    """
+    if uri.startswith("s3://"):
+        from data_prep.storage.s3 import S3Store
+
+        if isinstance(store, S3Store):
+            return open_store(uri, endpoint=store.endpoint, region=store.region)
+    return open_store(uri)

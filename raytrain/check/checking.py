@@ -45,7 +45,7 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
         problems.append(error)
     for task in job.spec.tasks:
         try:
-            rows[task.name] = look(task, base_folder, hub.rows)
+            rows[task.name] = look(task, base_folder, hub.rows, store)
         except UserError as error:
             problems.append(error)
     if problems:

@@ -14,6 +14,7 @@ from data_prep.errors import DataError, StorageError
 from data_prep.rows import example_maker
 from data_prep.sources import SourceFile, source_files
 from data_prep.splits import Splitter, needed_splits, splitter_of
+from data_prep.storage import Store
 from data_prep.task_types import RowError
 from data_prep.templates import templates_of
 
@@ -37,7 +38,7 @@ class TaskRows:
 HubRows = Callable[[str], dict[str, int] | None]
 
 
-def look(task: Task, base_folder: Path, hub_rows: HubRows) -> TaskRows:
+def look(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | None = None) -> TaskRows:
     """Read what the task's source names. DataError or UsageError if preparation would end with one.
 
     Sources on the hub and in buckets are not downloaded: their rows are what the hub says of them, or unknown.
@@ -48,7 +49,7 @@ def look(task: Task, base_folder: Path, hub_rows: HubRows) -> TaskRows:
     if any(uri.startswith("hf://") for uri in uris):
         return _on_the_hub(task, uris, hub_rows)
     try:
-        files = source_files(task, base_folder)
+        files = source_files(task, base_folder, store)
     except StorageError as error:
         return TaskRows(note=f"unknown: {error.message}")
     splitter = splitter_of(task, (file.split for file in files))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.errors import StorageError, TrainingError, UsageError
-from data_prep.storage import Store, open_store
+from data_prep.storage import Store, open_beside
 from data_prep.storage.commit import fetch, read_manifest
 from data_prep.storage.store import sha256_of_file
 from raytrain.spec.layout import RunLayout
@@ -32,13 +32,14 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
     """Local folder of the model `uri`, checked by `check_folder`.
 
     `uri` is a folder (relative to `base_folder`), `run://NAME` (the model that this run left in `store`),
-    `s3://bucket/prefix` or `file:///folder`, or else a hub id. What has to be fetched goes under `cache` and is reused
-    there. Raises TrainingError where there is no such model, StorageError where its store does not answer.
+    `s3://bucket/prefix` (at the endpoint of `store`, if that is in S3 too) or `file:///folder`, or else a hub id. What
+    has to be fetched goes under `cache` and is reused there. Raises TrainingError where there is no such model,
+    StorageError where its store does not answer.
     """
     if uri.startswith("run://"):
         return check_folder(_of_run(uri, store, cache), uri)
     if uri.startswith("s3://"):
-        return check_folder(_of_bucket(uri, cache), uri)
+        return check_folder(_of_bucket(uri, store, cache), uri)
     local = Path(uri.removeprefix("file://")).expanduser()
     folder = local if local.is_absolute() else base_folder / local
     if folder.is_dir():
@@ -115,9 +116,9 @@ def _of_run(uri: str, store: Store | None, cache: Path) -> Path:
     return fetch(store, manifest, cache / "run" / f"{name}-{_short(repr(manifest.files))}")
 
 
-def _of_bucket(uri: str, cache: Path) -> Path:
+def _of_bucket(uri: str, beside: Store | None, cache: Path) -> Path:
     """Objects directly under the prefix; each is fetched again when its etag has changed."""
-    store = open_store(uri)
+    store = open_beside(uri, beside)
     found = [stat for stat in store.list("") if "/" not in stat.key]
     if not any(stat.key == "config.json" for stat in found):
         raise TrainingError(f"model {uri}: no config.json under it", hint="name the folder that holds config.json")

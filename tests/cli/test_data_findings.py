@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_job import write_job
@@ -90,3 +91,20 @@ def test_data_check(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> N
         for split, part in task.splits.items()
     }
     assert sum(s["duplicates"] for s in found["splits"] if s["task"] == "echo") == 1
+
+
+@pytest.mark.s3
+def test_data_show_reads_sources_at_the_endpoint_of_the_storage(
+    tmp_path: Path, s3: Any, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
+    document = write_job(tmp_path)
+    open_store(f"s3://{s3_bucket}", endpoint=s3.endpoint).upload("rows/echo.jsonl", tmp_path / "echo.jsonl")
+    storage = f"  storage: {{uri: 's3://{s3_bucket}/work', endpoint: '{s3.endpoint}'}}\n  tasks:\n"
+    text = document.read_text().replace("echo.jsonl", f"'s3://{s3_bucket}/rows'").replace("  tasks:\n", storage)
+    document.write_text(text)
+    loaded = load_job(document)
+    (echo,) = preview.show(loaded.job, base_folder=loaded.base_folder, task="echo", rows=2)
+    assert [row.where for row in echo.rows] == [f"s3://{s3_bucket}/rows/echo.jsonl:{n}" for n in (1, 2)]
+    (found, *_) = check(loaded.job, base_folder=loaded.base_folder).tasks
+    assert found.note == "unknown: 1 objects in a bucket are read when the run prepares"

@@ -84,3 +84,15 @@ def test_a_bucket_that_cannot_be_read_is_a_storage_error(s3_bucket, tmp_path, mo
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(StorageError):
         found(f"s3://{s3_bucket}/data", tmp_path)
+
+
+def test_sources_are_read_at_the_endpoint_of_the_storage(bucket, bench, s3, tmp_path, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
+    store = open_store(f"s3://{bucket}/shards-of-mine", endpoint=s3.endpoint, region=s3.region)
+    for uri in (f"s3://{bucket}/data", f"s3://{bucket}/data/train-0.jsonl.gz", f"s3://{bucket}/data/*.jsonl*"):
+        assert source_files(make_task(source={"uri": uri}), bench.folder, store)
+    shard_set = bench.prepare(make_task(source={"uri": f"s3://{bucket}/data"}), store=store)
+    assert shard_set.tasks[0].splits["train"].examples == 25
+    uris = {"train": f"s3://{bucket}/data/train-0.jsonl.gz", "test": f"s3://{bucket}/data/test.jsonl"}
+    files = source_files(make_task(source={"splits": uris}), bench.folder, store)
+    assert [(file.split, len(list(file.rows(tmp_path)))) for file in files] == [("train", 20), ("test", 4)]

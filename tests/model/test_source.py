@@ -97,3 +97,14 @@ def test_a_folder_in_a_bucket(model, tmp_path, s3_uri):
     assert digest(found) == digest(model)
     with pytest.raises(TrainingError, match=r"no config.json under it"):
         resolve(f"{s3_uri}/models/nothing", store=None, base_folder=tmp_path, cache=tmp_path / "cache")
+
+
+@pytest.mark.s3
+def test_a_model_in_a_bucket_is_read_at_the_endpoint_of_the_storage(model, tmp_path, s3, s3_uri, monkeypatch):
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
+    store = open_store(f"{s3_uri}/storage", endpoint=s3.endpoint, region=s3.region)
+    bucket = open_store(f"{s3_uri}/models/base", endpoint=s3.endpoint)
+    for path in model.iterdir():
+        bucket.upload(path.name, path)
+    found = resolve(f"{s3_uri}/models/base", store=store, base_folder=tmp_path, cache=tmp_path / "cache")
+    assert digest(found) == digest(model)
