@@ -43,8 +43,7 @@ def driver(folder: Path, storage: Path):
             family = _family(process.pid)
             process.kill()
             process.wait()
-            for member in family:
-                with_grace(member)
+            end(family)
 
 
 def _family(pid: int) -> list[psutil.Process]:
@@ -54,13 +53,20 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def with_grace(process: psutil.Process) -> None:
-    try:
-        process.wait(20)
-    except psutil.TimeoutExpired:
-        process.kill()
-    except psutil.NoSuchProcess:
-        pass
+def end(family: list[psutil.Process], seconds: float = 20) -> None:
+    """Ray's processes follow their driver; whichever has not after a while is killed. A zombie has ended."""
+
+    def alive(member: psutil.Process) -> bool:
+        try:
+            return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    until = time.monotonic() + seconds
+    while any(map(alive, family)) and time.monotonic() < until:
+        time.sleep(0.1)
+    for member in filter(alive, family):
+        member.kill()
 
 
 def wait_until(condition, process: subprocess.Popen, what: str):
@@ -123,8 +129,7 @@ def test_driver(folder, undisturbed) -> None:
         family = _family(process.pid)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        for member in family:  # Ray's processes follow their driver
-            with_grace(member)
+        end(family)
     assert not (storage / "runs/tiny/report/manifest.json").exists()
     with driver(folder, storage) as process:
         finish(process, storage)
