@@ -1,8 +1,8 @@
 """A pool of Ray actors that scores stages while training goes on, and whose trouble never reaches the training.
 
-One thread in the driver owns the actors and hands them chunks of examples. An actor that dies is replaced and its
-unfinished chunk is asked again; a chunk always holds the same examples, so the scores are those of an undisturbed
-run. What cannot be scored becomes a `ScoreCard` with an `error`.
+One thread in the driver owns the actors and hands them chunks of examples. An actor that dies, or does not answer in
+time, is replaced and its unfinished chunk is asked again; a chunk always holds the same examples, so the scores are
+those of an undisturbed run. What cannot be scored becomes a `ScoreCard` with an `error`.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from data_prep.document.models import Split
 from data_prep.errors import StorageError, UserError
@@ -28,6 +28,9 @@ from raytrain.evaluation.scoring import Answer, Limits, Scorer, Stage
 
 OnEvent = Callable[..., None]
 """Called as on_event(kind, message, **fields) from the pool's thread; must be quick. What it raises is swallowed."""
+
+OnProgress = Callable[[str, int, int], None]
+"""Called as on_progress(stage, examples answered so far, examples of the stage), under the same terms as `OnEvent`."""
 
 TRIES = 3  # how often a chunk is asked before its task is given up
 
@@ -80,6 +83,9 @@ class _Slot:
     number: int
     actor: Any = None
     busy: "tuple[Any, _Chunk] | None" = None
+    started: float = 0.0  # when this actor was asked for
+    asked: float = 0.0  # when it was given what it is busy with
+    silent: bool = True  # it has not answered yet, and nobody was told so
 
 
 @dataclass(slots=True)
@@ -90,6 +96,8 @@ class _Order:
     tasks: tuple[str, ...]
     future: "Future[tuple[ScoreCard, ...]]"
     cards: dict[str, ScoreCard] = field(default_factory=dict)
+    examples: dict[str, int] = field(default_factory=dict)  # of each task: those to be answered
+    answered: dict[str, int] = field(default_factory=dict)  # and those that are
 
 
 @dataclass(slots=True)
@@ -116,6 +124,9 @@ class EvaluationPool:
 
     Ray must be initialised. Actors are started by the first stage and kept until `close`. At most `max_restarts`
     of them are replaced; when none is left, what is outstanding fails with the reason and the training goes on.
+    An actor that has not answered a chunk after `patience` seconds (the wait for its place in the cluster and loading
+    the model are part of the first) is ended and replaced; of one that has never answered an event speaks after
+    `notice` seconds. `on_progress` tells how far a stage is; examples of a task that is given up leave its total.
     """
 
     def __init__(
@@ -128,20 +139,24 @@ class EvaluationPool:
         gpus: float = 0,
         memory: int | None = None,
         max_restarts: int = 10,
+        patience: float = 600.0,
+        notice: float = 60.0,
         on_event: OnEvent | None = None,
+        on_progress: OnProgress | None = None,
         actor: type = EvaluationActor,
     ) -> None:
         self._scorer, self._settings = scorer, settings
         options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "max_restarts": 0, "max_task_retries": 0}
         self._actor_class: Any = ray.remote(actor).options(**options)
+        self._size = f"{cpus:g} CPU, {gpus:g} GPU" + (f", {memory:,} bytes of memory" if memory else "")
         self._slots = [_Slot(number) for number in range(actors)]
         self._restarts_left = max_restarts
+        self._patience, self._notice = patience, notice
         self._last_death = "no actor was started"
-        self._on_event = on_event
+        self._on_event, self._on_progress = on_event, on_progress
         self._inbox: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._orders: list[_Order] = []
         self._chunks: deque[_Chunk] = deque()
-        self._futures: list[Future[tuple[ScoreCard, ...]]] = []
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="evaluation-pool", daemon=True)
@@ -162,7 +177,6 @@ class EvaluationPool:
         if not names:
             order.future.set_result(())
             return order.future
-        self._futures.append(order.future)
         with self._lock:  # what is put before closing is surely seen by the thread
             if not self._closing.is_set():
                 self._inbox.put(order)
@@ -170,18 +184,8 @@ class EvaluationPool:
         self._fail(order, "evaluation was closed")
         return order.future
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all stages are scored or given up; False if `timeout` seconds were not enough."""
-        end = None if timeout is None else time.monotonic() + timeout
-        for future in list(self._futures):
-            try:
-                future.result(None if end is None else max(0.0, end - time.monotonic()))
-            except TimeoutError:
-                return False
-        return True
-
     def close(self) -> None:
-        """Give up what is not finished and end the actors."""
+        """Give up what is not finished and end the actors. No event speaks of it: another attempt scores it."""
         with self._lock:
             self._closing.set()
         self._inbox.put(None)
@@ -213,9 +217,7 @@ class EvaluationPool:
             if late is not None:
                 self._fail(late, "evaluation was closed")
         for slot in self._slots:
-            if slot.actor is not None:
-                with contextlib.suppress(Exception):
-                    ray.kill(slot.actor)
+            self._end(slot)
 
     def _take_orders(self) -> None:
         idle = not self._chunks and all(slot.busy is None for slot in self._slots)
@@ -230,11 +232,14 @@ class EvaluationPool:
             self._orders.append(order)
             for task in order.tasks:
                 self._plan(order, task)
+            if not order.future.done():
+                self._show(order)
 
     def _plan(self, order: _Order, task: str) -> None:
         try:
             card = self._scorer.existing(order.stage, task)
             if card is not None:
+                order.examples[task] = order.answered[task] = card.rows
                 self._deliver(order, card)
                 return
             examples = self._scorer.examples(task, order.stage.split)
@@ -242,6 +247,7 @@ class EvaluationPool:
         except Exception as error:
             self._give_up(order, task, _reason(error))
             return
+        order.examples[task], order.answered[task] = len(examples), 0
         work = _Work(order, task, len(pieces), {})
         for indices in pieces:
             self._chunks.append(_Chunk(work, tuple(indices), tuple(examples[i].input for i in indices)))
@@ -253,11 +259,12 @@ class EvaluationPool:
                     if self._restarts_left < 0:
                         continue
                     slot.actor = self._actor_class.remote(self._settings)
+                    slot.started, slot.silent = time.monotonic(), True
                 chunk = self._chunks.popleft()
                 if chunk.work.started is None:
                     chunk.work.started = time.monotonic()
                 answers = slot.actor.answer.remote(chunk.work.order.stage.model, chunk.prompts)
-                slot.busy = answers, chunk
+                slot.busy, slot.asked = (answers, chunk), time.monotonic()
         if self._chunks and all(slot.busy is None for slot in self._slots):
             self._fail_all(f"no evaluation actor is left: {self._last_death}")
 
@@ -265,18 +272,43 @@ class EvaluationPool:
         busy = {slot.busy[0]: slot for slot in self._slots if slot.busy is not None}
         if not busy:
             return
-        ready, _ = ray.wait(list(busy), num_returns=1, timeout=0.2)
+        ray.wait(list(busy), num_returns=1, timeout=0.2)
+        ready, waiting = ray.wait(list(busy), num_returns=len(busy), timeout=0)
+        for answers in waiting:
+            self._watch(busy[answers])
         for answers in ready:
             slot = busy[answers]
             assert slot.busy is not None
             chunk = slot.busy[1]
             slot.busy = None
             try:
-                self._answered(chunk, ray.get(answers))
-            except RayActorError as error:
-                self._died(slot, chunk, error)
+                found = ray.get(answers)
             except RayTaskError as error:
+                slot.silent = False
                 self._refused(chunk, _cause(error))
+            except RayError as error:  # the actor, its node, its memory or what it answered is gone
+                self._died(slot, chunk, _reason(error))
+            else:
+                slot.silent = False
+                self._answered(chunk, found)
+
+    def _watch(self, slot: _Slot) -> None:
+        """Look at the clock for an actor that is still busy."""
+        assert slot.busy is not None
+        now, chunk = time.monotonic(), slot.busy[1]
+        if now - slot.asked > self._patience:
+            slot.busy = None
+            self._died(slot, chunk, f"no answer within {self._patience:g} s")
+        elif slot.silent and now - slot.started > self._notice:
+            slot.silent = False
+            self._tell(
+                "ActorWaiting",
+                f"evaluation actor {slot.number} has not answered yet after {self._notice:g} s: "
+                f"it waits for room in the cluster ({self._size}), or it is still loading the model",
+                stage=chunk.work.order.stage.name,
+                task=chunk.work.task,
+                actor=slot.number,
+            )
 
     def _answered(self, chunk: _Chunk, answers: Sequence[Answer]) -> None:
         work = chunk.work
@@ -284,9 +316,11 @@ class EvaluationPool:
             return
         work.answers.update(zip(chunk.indices, answers, strict=True))
         work.chunks_left -= 1
+        order = work.order
+        order.answered[work.task] = len(work.answers)
+        self._show(order)
         if work.chunks_left:
             return
-        order = work.order
         try:
             card = self._scorer.finish(
                 order.stage,
@@ -307,20 +341,28 @@ class EvaluationPool:
             value=card.value,
         )
 
-    def _died(self, slot: _Slot, chunk: _Chunk, error: Exception) -> None:
+    def _end(self, slot: _Slot) -> None:
+        """End the slot's actor, if it has one and it lives."""
+        if slot.actor is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(slot.actor)
         slot.actor = None
+
+    def _died(self, slot: _Slot, chunk: _Chunk, reason: str) -> None:
+        self._end(slot)  # it may still live and hold its GPU
         self._restarts_left -= 1
-        self._last_death = _reason(error)
+        self._last_death = reason
         order = chunk.work.order
+        where = f"{chunk.work.task} at {order.stage.name}"
         self._tell(
             "ActorRestarted" if self._restarts_left >= 0 else "ActorLost",
-            f"evaluation actor {slot.number} died while it scored {chunk.work.task} at {order.stage.name}",
+            f"evaluation actor {slot.number} was lost while it scored {where}: {reason}",
             stage=order.stage.name,
             task=chunk.work.task,
             actor=slot.number,
-            reason=self._last_death,
+            reason=reason,
         )
-        self._again(chunk, f"evaluation actors died {TRIES} times over the same examples: {self._last_death}")
+        self._again(chunk, f"evaluation actors were lost {TRIES} times over the same examples: {reason}")
 
     def _refused(self, chunk: _Chunk, error: BaseException) -> None:
         """The actor lives but could not answer."""
@@ -348,13 +390,17 @@ class EvaluationPool:
     def _give_up(self, order: _Order, task: str, reason: str) -> None:
         self._chunks = deque(c for c in self._chunks if not (c.work.order is order and c.work.task == task))
         card = self._scorer.failed(order.stage, task, reason)
-        self._tell(
-            "EvaluationFailed",
-            f"{order.stage.name}: {task} was not scored: {reason}",
-            stage=order.stage.name,
-            task=task,
-            reason=reason,
-        )
+        if not self._closing.is_set():  # a run that is being stopped has failed at nothing
+            self._tell(
+                "EvaluationFailed",
+                f"{order.stage.name}: {task} was not scored: {reason}",
+                stage=order.stage.name,
+                task=task,
+                reason=reason,
+            )
+            order.examples[task] = order.answered.get(task, 0)
+            if order.tasks[-1] in order.examples:  # all are planned: the total is known
+                self._show(order)
         self._deliver(order, card)
 
     def _fail(self, order: _Order, reason: str) -> None:
@@ -368,6 +414,11 @@ class EvaluationPool:
             slot.busy = None
         for order in list(self._orders):
             self._fail(order, reason)
+
+    def _show(self, order: _Order) -> None:
+        if self._on_progress is not None:
+            with contextlib.suppress(Exception):
+                self._on_progress(order.stage.name, sum(order.answered.values()), sum(order.examples.values()))
 
     def _tell(self, kind: str, message: str, **fields: Any) -> None:
         if self._on_event is not None:

@@ -217,7 +217,7 @@ def test_an_accident_is_made_good(world, pool_of, events, tmp_path, behave):
 
 @pytest.mark.parametrize(
     ("behave", "reason", "tries"),
-    [("die", "died 3 times over the same examples", 3), ("throw", "RuntimeError: CUDA out of memory", 3),
+    [("die", "were lost 3 times over the same examples", 3), ("throw", "RuntimeError: CUDA out of memory", 3),
      ("refuse", "that cannot be answered", 1)],
 )  # fmt: skip
 def test_a_task_that_cannot_be_scored_is_given_up_and_the_others_are_not(
@@ -286,7 +286,7 @@ def test_listeners_that_throw_and_empty_stages_do_no_harm(world, pool_of, tmp_pa
     assert card.error is None
 
 
-def test_closing_gives_up_what_is_open(world, pool_of, tmp_path):
+def test_closing_gives_up_what_is_open_and_calls_it_no_failure(world, pool_of, events):
     class Slow:
         def __init__(self, settings):
             pass
@@ -300,3 +300,4 @@ def test_closing_gives_up_what_is_open(world, pool_of, tmp_path):
     late = pool.score("later", world.base, "test", ["echo"])
     for future in (first, second, late):
         assert [card.error for card in future.result(WAIT)] == ["evaluation was closed"]
+    assert events == []
