@@ -15,6 +15,7 @@ from data_prep.errors import ExitCode, UsageError, UserError
 from data_prep.prepare import Limits, PrepareProgress, prepare
 from data_prep.shards import ShardSet
 from data_prep.storage import open_store
+from data_prep.storage.scratch import sweep
 from data_prep.tokenizer import Tokenizer
 
 
@@ -44,6 +45,7 @@ class _Document(_Part):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code, errors being printed as sentences."""
     options = _parser().parse_args(arguments)
+    sweep()
     try:
         shard_set = _prepare(options)
     except UserError as error:

@@ -9,7 +9,6 @@ file's place, size and time (or etag), so that preparing unchanged sources again
 
 import json
 import shutil
-import tempfile
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from data_prep.shards import ROWS_OF_A_PART, Part, PreparedTask, ShardSet, Token
 from data_prep.sources import SourceFile, source_files, suggestion
 from data_prep.splits import Splitter, needed_splits, splitter_of
 from data_prep.storage import CorruptError, NotFoundError, Store
+from data_prep.storage.scratch import scratch
 from data_prep.storage.store import sha256_of
 from data_prep.task_types import RowError
 from data_prep.templates import BUILT_IN, templates_of
@@ -83,12 +83,12 @@ def prepare(
     splitters = {task.name: splitter_of(task, (file.split for file in sources[task.name])) for task in tasks}
     prepared: list[PreparedTask] = []
     fresh: dict[tuple[str, Split], Keys] = {}
-    with tempfile.TemporaryDirectory(prefix="data-prep-") as folder:
+    with scratch("preparation") as folder:
         works = []
         for task in tasks:
-            scratch = Path(folder, task.name)
-            scratch.mkdir()
-            work = _Work(task, sources[task.name], splitters[task.name], store, tokenizer, limits, scratch)
+            own = folder / task.name
+            own.mkdir()
+            work = _Work(task, sources[task.name], splitters[task.name], store, tokenizer, limits, own)
             works.append((work, work.look(mixture.seed, verify=verify)))
         for work, found in works:
             if found.prepared is None:
@@ -419,8 +419,8 @@ def _all_there(store: Store, parts: Sequence[Part], *, read: bool) -> bool:
 
 
 def _store_tokenizer(tokenizer: Tokenizer, store: Store, *, overwrite: bool) -> TokenizerRef:
-    with tempfile.TemporaryDirectory(prefix="data-prep-") as folder:
-        parts = PartStore(store, Path(folder), overwrite)
+    with scratch("preparation") as folder:
+        parts = PartStore(store, folder, overwrite)
         files = {}
         for name, data in tokenizer.files().items():
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from data_prep.document.models import SPLITS, Split
 from data_prep.errors import DataError
 from data_prep.keys import content_key, sample
 from data_prep.storage import CorruptError, NotFoundError, Store
+from data_prep.storage.scratch import scratch
 from data_prep.storage.store import sha256_of
 from data_prep.tokenizer import Tokenizer
 
@@ -282,8 +282,8 @@ def read_rows(  # noqa: PLR0917 - the order that is settled between the rooms
 def load_tokenizer(shard_set: ShardSet, store: Store, folder: Path | None = None) -> Tokenizer:
     """The tokenizer of the set; its files stay in `folder` if one is given (a Hugging Face tokenizer folder then)."""
     if folder is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            return load_tokenizer(shard_set, store, Path(temporary))
+        with scratch("tokenizer") as temporary:
+            return load_tokenizer(shard_set, store, temporary)
     for name, part in shard_set.tokenizer.files.items():
         store.download(part.key, folder / name, sha256=part.sha256)
     tokenizer = Tokenizer.from_folder(folder)

@@ -1,7 +1,6 @@
 """Rows of a document's tasks as the model will see them, read from the sources; nothing is written."""
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from data_prep.errors import UsageError
 from data_prep.rows import Example, example_maker
 from data_prep.sources import source_files
 from data_prep.storage import Store, open_store
+from data_prep.storage.scratch import scratch
 from data_prep.task_types import RowError
 from data_prep.templates import templates_of
 from data_prep.writing import wording_order
@@ -61,8 +61,8 @@ def show(job: FineTuneJob, *, base_folder: Path, task: str | None = None, rows: 
 
 def _preview(task: Task, seed: int, base_folder: Path, store: Store, wanted: int) -> TaskPreview:
     templates, found, bad = templates_of(task), list[PreviewRow](), list[str]()
-    with tempfile.TemporaryDirectory(prefix="raytrain-show-") as scratch:
-        for where, example in _examples(task, base_folder, store, Path(scratch)):
+    with scratch("show") as folder:
+        for where, example in _examples(task, base_folder, store, folder):
             if isinstance(example, str):
                 bad.append(f"{where}: {example}")
             else:
@@ -74,12 +74,12 @@ def _preview(task: Task, seed: int, base_folder: Path, store: Store, wanted: int
     return TaskPreview(task.name, task.type, task.probe, len(templates), found, bad)
 
 
-def _examples(task: Task, base_folder: Path, store: Store, scratch: Path) -> Iterator[tuple[str, Example | str]]:
+def _examples(task: Task, base_folder: Path, store: Store, folder: Path) -> Iterator[tuple[str, Example | str]]:
     """Examples of the first file that is wanted, or why a row is none."""
     make: Any = example_maker(task)
     files = source_files(task, base_folder, store)
     files.sort(key=lambda file: file.split not in ("train", None))  # stable: train first where it is told
-    for file, row in itertools.chain.from_iterable(((f, r) for r in f.rows(scratch)) for f in files):
+    for file, row in itertools.chain.from_iterable(((f, r) for r in f.rows(folder)) for f in files):
         where = f"{file.name}:{row.number}"
         if row.values is None:
             yield where, row.reason

@@ -1,7 +1,6 @@
 """A task's rows as they will be used: counted by split, a sample of them rendered; nothing is written."""
 
 import itertools
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from data_prep.rows import example_maker
 from data_prep.sources import SourceFile, source_files
 from data_prep.splits import Splitter, needed_splits, splitter_of
 from data_prep.storage import Store
+from data_prep.storage.scratch import scratch
 from data_prep.task_types import RowError
 from data_prep.templates import templates_of
 
@@ -62,9 +62,9 @@ def _read(task: Task, files: list[SourceFile], splitter: Splitter, maker: Callab
     found = TaskRows(counts={}, note=splitter.rule)
     counts: Counter[str] = Counter()
     templates = templates_of(task)
-    with tempfile.TemporaryDirectory(prefix="raytrain-check-") as scratch:
+    with scratch("check") as folder:
         files = [file for file in files if file.split in splitter.shares]
-        rows = ((file, row) for file in files for row in file.rows(Path(scratch)))
+        rows = ((file, row) for file in files for row in file.rows(folder))
         for file, row in itertools.islice(rows, READ_AT_MOST):
             try:
                 if row.values is None:

@@ -1,13 +1,13 @@
 """The log of a driver or a rank, kept in storage so that it outlives the machine."""
 
+import contextlib
 import logging
-import os
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from data_prep.storage import Store
+from data_prep.storage.scratch import scratch
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.background import Background
 from raytrain.telemetry.masking import masked
@@ -32,11 +32,10 @@ class RunLog:
         self._background = Background(f"log of {source}", self._upload, seconds)
         self._added: list[logging.Handler] = []
         self._levels: dict[str, int] = {}
+        self._scratch = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        descriptor, name = tempfile.mkstemp(prefix="raytrain-", suffix=".log")
-        os.close(descriptor)
-        self._file = Path(name)
+        self._file = self._scratch.enter_context(scratch("log")) / "log"
         handler = _File(self._file, self._background)
         formatter = _Masking(_FORMAT)
         handler.setFormatter(formatter)
@@ -65,7 +64,7 @@ class RunLog:
                 added.close()
         for ours, level in self._levels.items():
             logging.getLogger(ours).setLevel(level)
-        self._file.unlink(missing_ok=True)
+        self._scratch.close()
 
     def flush(self) -> bool:
         """Store what was logged so far; whether that went well."""

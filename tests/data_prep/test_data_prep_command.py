@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,11 @@ def test_as_a_module_it_needs_neither_torch_nor_transformers_nor_ray(document):
     command = [sys.executable, "-c", script, "prepare", str(document)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "heavy: []"), done.stderr
+
+
+def test_what_a_killed_preparation_left_among_temporary_files_goes(document, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    (temporary / f"raytrain-preparation-{'0' * 32}.scratch" / "notes").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    assert main(["prepare", str(document)]) == 0
+    assert list(temporary.iterdir()) == []

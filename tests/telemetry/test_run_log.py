@@ -1,9 +1,11 @@
 import logging
+import tempfile
 
 import pytest
 
 from data_prep.errors import DataError, StorageError
 from data_prep.storage import LocalStore
+from data_prep.storage.scratch import sweep
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.logs import RunLog
 
@@ -88,3 +90,12 @@ def test_the_traceback_of_an_error_is_in_the_log_and_not_on_the_terminal(tmp_pat
     assert capsys.readouterr().err == "trouble\n"
     assert "ERROR raytrain.telemetry.logs: ended by an error\nTraceback" in text(store)
     assert "there is no rows.jsonl" in text(store)
+
+
+def test_the_local_file_is_held_while_it_is_written_and_then_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with RunLog(LocalStore(tmp_path / "store"), LAYOUT, 1):
+        assert sweep() == 0  # of another run that starts meanwhile
+        logging.getLogger("raytrain").info("still here")
+    assert "still here" in text(LocalStore(tmp_path / "store"))
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -43,10 +43,9 @@ def test_lines_come_back_in_order(any_store):
     lines = read(any_store, LAYOUT, "events")
     assert [line["number"] for line in lines] == list(range(5))
     assert all(line["attempt"] == 1 and line["time"].endswith("+00:00") and line["message"] == "é\n" for line in lines)
-    assert [stat.key for stat in any_store.list(f"{LAYOUT.root}/events/")] == [
-        LAYOUT.segment("events", 1, 1),
-        LAYOUT.segment("events", 1, 2),
-    ]
+    keys = [stat.key for stat in any_store.list(f"{LAYOUT.root}/events/")]
+    assert len(keys) in (2, 3)  # the first line may have been stored before the others came
+    assert keys == [LAYOUT.segment("events", 1, n + 1) for n in range(len(keys))]
 
 
 def test_nothing_appended_stores_nothing(tmp_path):
