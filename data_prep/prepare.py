@@ -38,7 +38,7 @@ from data_prep.writing import Limits, PartStore, SplitWriter, digest_of
 
 __all__ = ["Limits", "PrepareProgress", "TokenizerSource", "prepare"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same input would give other shards: wordings, row mapping, tokenizer conventions."""
 
 NAMED_BAD_ROWS = 5

@@ -99,6 +99,7 @@ class SplitWriter:
         self._advance = advance
         self._wordings = min(wordings, len(templates)) if split == "train" else 1
         self._buffer: list[Example] = []
+        self._seen: dict[str, int] = {}
         self._keys: list[Keys] = []
         self._parts: list[list[PartPair]] = [[] for _ in range(self._wordings)]
         self._statistics = SplitStatistics(len(templates))
@@ -123,7 +124,10 @@ class SplitWriter:
     def _flush(self) -> None:
         examples, self._buffer = self._buffer, []
         start = self.rows - len(examples)
-        ids = [example.id or _identifier(example, start + i) for i, example in enumerate(examples)]
+        ids = [
+            _identifier(example, start + i) if example.id is None else self._unique(example.id)
+            for i, example in enumerate(examples)
+        ]
         metas = [json.dumps(example.meta, ensure_ascii=False) for example in examples]
         self._keys.append(np.array([content_key("input", e.meta["input"]) for e in examples], np.uint64))
         targets: list[Ids] = []
@@ -146,6 +150,20 @@ class SplitWriter:
             batch = _token_batch(rows.ids, targets, rows.templates)
             stored = self._store.put("parquet", partial(_write_text, text))
             pairs.append(PartPair(len(ids), stored, self._store.put("arrow", partial(_write_tokens, batch))))
+
+    def _unique(self, identifier: str) -> str:
+        """The row's own id; where the split had it before, with the number of the occurrence (`q7`, `q7-2`, ...).
+
+        Scores before and after are paired by id. This keeps all ids of the split in memory.
+        """
+        number = self._seen.get(identifier, 0) + 1
+        unique = identifier if number == 1 else f"{identifier}-{number}"
+        while number > 1 and unique in self._seen:  # some row has just that for its own id
+            number += 1
+            unique = f"{identifier}-{number}"
+        self._seen[identifier] = number
+        self._seen.setdefault(unique, 1)
+        return unique
 
     def _encode_sources(self, examples: Sequence[Example], worded: "Sequence[_Worded]") -> None:
         encoder = PromptEncoder(self._tokenizer, self._templates, [example.input for example in examples])

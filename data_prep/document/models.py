@@ -90,7 +90,11 @@ class Columns(Model):
     tags: str | None = Field(default=None, description="For ner: column with the list of BIO tags of `tokens`.")
     choices: str | None = Field(default=None, description="For multiple-choice: column with the list of choices.")
     id: str | None = Field(
-        default=None, description="Column with a row's identifier; by default a hash of its content."
+        default=None,
+        description=(
+            "Column with a row's identifier; by default a hash of its content. A row whose identifier the split has "
+            "already gets the number of the occurrence appended: q7, q7-2, ..."
+        ),
     )
 
     @model_validator(mode="after")

@@ -472,3 +472,17 @@ def test_a_missing_column_of_a_later_file_is_said_before_any_work(bench):
     with pytest.raises(DataError, match=r"task more: more/train\.jsonl has no column 'target'"):
         bench.prepare(make_task(source={"uri": "rows"}), make_task(name="more", source={"uri": "more"}))
     assert keys(bench.store, "shards/parts/") == []
+
+
+def test_a_repeated_identifier_gets_the_number_of_its_occurrence(bench, monkeypatch):
+    monkeypatch.setattr("data_prep.writing.ROWS_OF_A_PART", 3)  # also across parts
+    ids = ["a", "a-2", "a", 7, "b", "7", "a", "b-2", "b", "a-2"]
+    for split in ("train", "validation", "test"):
+        bench.write(f"{split}.jsonl", [row | {"n": n} for row, n in zip(numbered(10), ids, strict=True)])
+    splits = {split: f"{split}.jsonl" for split in ("train", "validation", "test")}
+    shard_set = bench.prepare(make_task(columns={"id": "n"}, source={"splits": splits}))
+    for split in splits:
+        pairs = shard_set.tasks[0].splits[split].parts[0]
+        found = [i for pair in pairs for i in pq.read_table(bench.store.path(pair.text.key))["id"].to_pylist()]
+        assert found == ["a", "a-2", "a-3", "7", "b", "7-2", "a-4", "b-2", "b-3", "a-2-2"]
+        assert len(pairs) == 4
