@@ -131,7 +131,7 @@ def test_the_lessons_teach(made):
         rows = [(p.tolist(), a.tolist()) for p, a in zip(prompts, answers, strict=True)]
         model = base.new_model(base.Shape(32, 64, 2, 1), tokenizer.size, seed=1)
         losses = []
-        base.teach(model, rows, tokens=30_000, positions=512, seed=1, on_progress=lambda now: losses.append(now.loss))
+        base.teach(model, rows, tokens=60_000, positions=512, seed=1, on_progress=lambda now: losses.append(now.loss))
         assert losses[-1] < losses[0] / 2
     finally:
         torch.set_num_threads(threads)
