@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import ClusterError, DataError, StorageError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.commit import commit, read_manifest
-from raytrain.spec.layout import RunLayout, parse_checkpoint, stage_of_step
+from data_prep.storage.scratch import scratch
+from raytrain.spec.layout import RunLayout, stage_of_step
+from raytrain.spec.listing import committed_checkpoints
 from raytrain.spec.storage import cache_folder
 from raytrain.workspace import Workspace
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from raytrain.evaluation.ray_actors import EvaluationPool
     from raytrain.evaluation.scores import ModelRef, ScoreCard
     from raytrain.ray_local import RayHandle
+    from raytrain.telemetry.console import Console
     from raytrain.training.ray_train import TrainProgress
 
 EXPORTED_WEIGHTS = "model.safetensors"
@@ -115,13 +117,26 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
     return shards
 
 
+class _Awaited:
+    """The stage that the run waits for, shown on the console; all others go on unseen."""
+
+    def __init__(self, console: Console) -> None:
+        self.stage: str | None = None
+        self._console = console
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Called by the pool as examples are answered."""
+        if stage == self.stage:
+            self._console.update(done, total, stage)
+
+
 class Evaluation:
     """The evaluation of one run: what is scored when, and with which rows."""
 
-    def __init__(self, work: Workspace, pool: EvaluationPool, base: ModelRef) -> None:
+    def __init__(self, work: Workspace, pool: EvaluationPool, base: ModelRef, awaited: _Awaited) -> None:
         from raytrain.evaluation.scores import read_headlines
 
-        self._work, self._pool, self._base = work, pool, base
+        self._work, self._pool, self._base, self._awaited = work, pool, base, awaited
         self._waiting: dict[int, Future[tuple[ScoreCard, ...]]] = {}
         self._headlines = read_headlines(work.store, work.layout)  # of earlier attempts
 
@@ -152,19 +167,19 @@ class Evaluation:
             yield
         work.phase("Training", "scoring the last checkpoints")
         for step, scores in self._waiting.items():
-            for card in self._wait(scores):
+            for card in self._wait(stage_of_step(step), scores):
                 if card.error is not None:
                     work.console.warning(f"step {step}: task {card.task} was not scored: {card.error}")
 
     def needed_checkpoints(self) -> set[int]:
         """Steps whose checkpoints must stay: those still to be scored, and the best so far."""
-        from raytrain.evaluation.checkpoint_watch import committed, due
+        from raytrain.evaluation.checkpoint_watch import due
         from raytrain.evaluation.selection import choose
 
         spec = self._work.job.spec
         done = {step for step, scores in list(self._waiting.items()) if scores.done()}
-        checkpoints = committed(self._work.store, self._work.layout)
-        found = due(checkpoints, every=spec.evaluation.every, last_step=spec.training.steps)
+        checkpoints = committed_checkpoints(self._work.store, self._work.layout)
+        found = due((c.prefix for c in checkpoints), every=spec.evaluation.every, last_step=spec.training.steps)
         needed = {checkpoint.step for checkpoint in found} - done
         if steps := [step for step in self._headlines if step > 0]:
             needed.add(choose(self._headlines, steps, [t.name for t in spec.trained_tasks]).step)
@@ -199,16 +214,18 @@ class Evaluation:
             if stage != stage_of_step(0):
                 self._work.progress.score(card.task, card.headline, **{column: card.value})
 
-    def _wait(self, scores: Future[tuple[ScoreCard, ...]]) -> tuple[ScoreCard, ...]:
+    def _wait(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> tuple[ScoreCard, ...]:
+        self._awaited.stage = stage
         while not scores.done():
             self._work.interrupts.check()
             with contextlib.suppress(TimeoutError):
                 scores.result(0.2)
+        self._awaited.stage = None
         return scores.result()
 
     def _demand(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> None:
         """Wait for scores without which there is no report."""
-        missing = [f"{card.task} ({card.error})" for card in self._wait(scores) if card.error is not None]
+        missing = [f"{card.task} ({card.error})" for card in self._wait(stage, scores) if card.error is not None]
         if missing:
             raise ClusterError(
                 f"{stage}: {len(missing)} of the tasks could not be scored: {'; '.join(missing)}",
@@ -253,6 +270,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         device=spec.training.device,
     )
     wanted = spec.resources.evaluation
+    awaited = _Awaited(work.console)
     with EvaluationPool(
         scorer,
         settings,
@@ -260,8 +278,9 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         cpus=wanted.cpus,
         gpus=0 if ray.own else wanted.gpus,
         on_event=work.tell,
+        on_progress=awaited.show,
     ) as pool:
-        yield Evaluation(work, pool, base)
+        yield Evaluation(work, pool, base, awaited)
 
 
 def train(
@@ -316,7 +335,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     from safetensors import SafetensorError
 
     from data_prep.shards import load_tokenizer
-    from raytrain.evaluation.checkpoint_watch import WEIGHTS, committed
+    from raytrain.evaluation.checkpoint_watch import WEIGHTS
     from raytrain.evaluation.decoding import load_model
     from raytrain.evaluation.scores import ModelRef, read_headlines
     from raytrain.evaluation.selection import choose
@@ -326,11 +345,11 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     if read_manifest(work.store, work.layout.model) is not None:
         return
     spec = work.job.spec
-    prefixes = {step: prefix for prefix in committed(work.store, work.layout) for step, _ in [_place(prefix)]}
+    oldest_first = reversed(committed_checkpoints(work.store, work.layout))
+    prefixes = {checkpoint.step: checkpoint.prefix for checkpoint in oldest_first}
     headlines = read_headlines(work.store, work.layout)
     base = ModelRef("base", str(model.folder), model.digest)
-    with tempfile.TemporaryDirectory(prefix="raytrain-export-") as scratch:
-        folder = Path(scratch)
+    with scratch("export") as folder:
         tokenizer = load_tokenizer(shards, work.store, folder / "tokenizer")
         while True:
             if not prefixes:
@@ -369,13 +388,6 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
         }
         commit(work.store, work.layout.model, files, body, guard=work.attempt.check)
     work.tell("ModelExported", f"step {choice.step} became the model: {choice.reason}", step=choice.step)
-
-
-def _place(prefix: str) -> tuple[int, int]:
-    """(step, attempt) of a committed checkpoint."""
-    place = parse_checkpoint(prefix)
-    assert place is not None, prefix
-    return place
 
 
 def report(work: Workspace) -> None:

@@ -16,6 +16,7 @@ from data_prep.storage import Store, open_store
 from data_prep.storage.cache import Cache
 from data_prep.storage.commit import read_manifest
 from data_prep.storage.probe import probe
+from data_prep.storage.scratch import sweep
 from raytrain.interrupts import Interrupts
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.identity import diff, identity
@@ -111,6 +112,8 @@ def enter(
 ) -> Iterator[Workspace]:
     """Begin an attempt (with `fresh` over what the ones before left), and write down how it ended whatever happens."""
     probe(store)
+    cache = Cache(cache_folder() / "shards", CACHE_LIMIT)
+    sweep(cache.folder)
     attempt = Attempt.begin(store, layout, _surroundings())
     if fresh:  # not before the attempt has begun: an older driver must stop writing first
         start_over(store, layout)
@@ -130,7 +133,6 @@ def enter(
         interrupts,
         console,
     ):
-        cache = Cache(cache_folder() / "shards", CACHE_LIMIT)
         work = Workspace(record, layout, store, cache, attempt, progress, events, console, interrupts)
         work.keep(record)
         work.tell("RunStarted", f"attempt {attempt.number} started on {socket.gethostname()}")

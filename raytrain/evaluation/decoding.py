@@ -6,7 +6,6 @@ the other token. Batches are therefore a pure function of the prompts given in o
 position), and callers make their calls a pure function of the rows (`examples.chunks`).
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from data_prep.errors import StorageError
 from data_prep.storage import Store
 from data_prep.storage.commit import fetch, read_manifest
+from data_prep.storage.scratch import scratch
 from data_prep.tokenizer import EOS, PAD, Ids, Tokenizer
 from raytrain.evaluation.checkpoint_watch import WEIGHTS
 from raytrain.evaluation.scores import ModelRef
@@ -100,9 +100,7 @@ def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Pat
     manifest = read_manifest(store, ref.uri)
     if manifest is None:
         raise StorageError(f"{store.uri}/{ref.uri}: there is no such {ref.kind} (any more)")
-    cache_folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache_folder, prefix="model-") as name:
-        folder = Path(name)
+    with scratch("model", folder=cache_folder) as folder:
         if ref.kind == "export":
             return load(fetch(store, manifest, folder), tokenizer_size=tokenizer_size)
         from safetensors.torch import load_file

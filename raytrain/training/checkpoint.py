@@ -6,10 +6,7 @@ state, and in its manifest the place in the plan. No generator state: randomness
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +16,31 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import DataError, StorageError, TrainingError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.commit import MANIFEST, Manifest, check, commit, fetch, read_manifest
-from raytrain.spec.layout import RunLayout, parse_checkpoint
+from data_prep.storage.scratch import scratch
+from raytrain.spec.layout import RunLayout
+from raytrain.spec.listing import CommittedCheckpoint as CheckpointRef
+from raytrain.spec.listing import committed_checkpoints as committed
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+__all__ = [
+    "CheckpointRef",
+    "CheckpointWriter",
+    "Origin",
+    "Position",
+    "Snapshot",
+    "committed",
+    "fetch_files",
+    "fetch_newest",
+    "load_model",
+    "manifest_of",
+    "newest",
+    "position_of",
+    "prune",
+    "read_optimizer",
+    "write",
+]
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -32,15 +50,6 @@ MOST_MISSES = 3
 
 OnUnusable = Callable[["CheckpointRef", str], None]
 _NUMBERS = "numbers"  # key in the header of the optimizer's file
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointRef:
-    """A committed checkpoint: steps done, the attempt that wrote it, and where it lies."""
-
-    step: int
-    attempt: int
-    prefix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +70,6 @@ class Snapshot:
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     optimizer_numbers: dict[str, float]
-
-
-def committed(store: Store, layout: RunLayout) -> list[CheckpointRef]:
-    """Every checkpoint that has a manifest, newest step first, and of one step the newest attempt first."""
-    ending = f"/{MANIFEST}"
-    found = []
-    for stat in store.list(f"{layout.checkpoints}/"):
-        prefix = stat.key.removesuffix(ending)
-        parsed = parse_checkpoint(prefix) if prefix != stat.key else None
-        if parsed:
-            found.append(CheckpointRef(*parsed, prefix))
-    return sorted(found, key=lambda ref: (ref.step, ref.attempt), reverse=True)
 
 
 def newest(store: Store, layout: RunLayout, on_unusable: OnUnusable = lambda ref, why: None) -> CheckpointRef | None:
@@ -257,7 +254,7 @@ def write(
         raise TrainingError(
             f"step {position.step}: {broken[0]} holds numbers that are not finite", hint="lower training.learningRate"
         )
-    with _scratch() as folder:
+    with scratch("checkpoint") as folder:
         files: dict[str, Path | bytes] = dict(origin.config)
         try:
             save_file(snapshot.weights, folder / WEIGHTS, {"format": "pt"})
@@ -294,15 +291,3 @@ def _whole(store: Store, layout: RunLayout, on_unusable: OnUnusable) -> Iterator
             f"run {layout.name}: none of its {len(refs)} checkpoints under {store.uri}/{layout.checkpoints} is whole",
             hint="bring one back, or start over with --fresh",
         )
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="raytrain-checkpoint-"))
-    except OSError as error:
-        raise StorageError(f"no room for a checkpoint in {tempfile.gettempdir()}: {error}") from None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -25,6 +24,7 @@ import ray
 from data_prep.errors import ClusterError, StorageError, TrainingError, UserError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.cache import Cache
+from data_prep.storage.scratch import scratch
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.identity import digest, identity
 from raytrain.spec.layout import RunLayout
@@ -113,23 +113,23 @@ def train(
         board=board,
     )
     listener = _Listener(settings, on_progress, on_event, keep)
-    scratch = Path(tempfile.mkdtemp(prefix="raytrain-ray-"))
     try:
-        fit = _Fit(_trainer(settings, scratch, local=local))
-        asked = False
-        while fit.running(_POLL_SECONDS):
-            listener.hear(ray.get(board.drain.remote()))
-            if not asked and stop():
-                if not listener.started:  # nothing was done yet: the workers may still be waiting for room
-                    newest = checkpoint.newest(store, layout)
-                    return TrainResult(newest.step if newest else 0, tuple(checkpoint.committed(store, layout)), True)
-                ray.get(board.ask_to_stop.remote())
-                asked = True
+        with scratch("ray") as notes:
+            fit = _Fit(_trainer(settings, notes, local=local))
+            asked = False
+            while fit.running(_POLL_SECONDS):
+                listener.hear(ray.get(board.drain.remote()))
+                if not asked and stop():
+                    if not listener.started:  # nothing was done yet: the workers may still be waiting for room
+                        newest = checkpoint.newest(store, layout)
+                        found = checkpoint.committed(store, layout)
+                        return TrainResult(newest.step if newest else 0, tuple(found), interrupted=True)
+                    ray.get(board.ask_to_stop.remote())
+                    asked = True
         listener.hear(ray.get(board.drain.remote()))
         failure: UserError | None = ray.get(board.failure.remote())
     finally:
         ray.kill(board)
-        shutil.rmtree(scratch, ignore_errors=True)
     if failure is not None and (fit.error is not None or fit.value is None):
         raise failure
     if fit.error is not None:
@@ -260,7 +260,7 @@ class _Fit:
             self.error = error
 
 
-def _trainer(settings: _Settings, scratch: Path, *, local: bool) -> Any:
+def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
     import ray.train.torch
 
     from raytrain.training.threads import worker_environment
@@ -280,7 +280,7 @@ def _trainer(settings: _Settings, scratch: Path, *, local: bool) -> Any:
         ),
         run_config=api.RunConfig(
             name=f"{settings.layout.name}-a{settings.attempt.number:02d}",
-            storage_path=str(scratch),  # Ray's own notes only: it is never given a checkpoint
+            storage_path=str(notes),  # Ray's own notes only: it is never given a checkpoint
             failure_config=api.FailureConfig(max_failures=MOST_RESTARTS, controller_failure_limit=MOST_STARTS),
             worker_runtime_env={} if gpus else {"env_vars": worker_environment()},
             logging_config=api.LoggingConfig(log_level="WARNING"),
@@ -400,25 +400,25 @@ def _restore(settings: _Settings, context: Any, stepper: Stepper) -> tuple[Check
     from safetensors.torch import load_file
 
     store, layout = settings.store, settings.layout
-    folder = settings.cache.folder / "checkpoints" / f"{layout.name}-{settings.attempt.token}"
 
     def unusable(ref: CheckpointRef, why: str) -> None:
         message = f"the checkpoint of step {ref.step} is passed over: {why}"
         settings.board.tell.remote("CheckpointUnusable", {"message": message, "step": ref.step, "reason": why})
 
     ref: CheckpointRef | None = None
-    if context.get_world_rank() == 0:
-        found = checkpoint.fetch_newest(store, layout, folder, unusable, digest(identity(settings.job)))
-        ref = found[0] if found else None
-    ref = _shared(ref)
     position = checkpoint.Position()
-    if ref is not None:
-        place = checkpoint.fetch_files(store, ref, folder, (checkpoint.WEIGHTS, checkpoint.OPTIMIZER))
-        position = checkpoint.position_of(checkpoint.manifest_of(store, ref))
-        stepper.restore(load_file(place / checkpoint.WEIGHTS), *checkpoint.read_optimizer(place / checkpoint.OPTIMIZER))
-    _shared(None)  # all have read
-    if context.get_local_rank() == 0:
-        shutil.rmtree(folder, ignore_errors=True)
+    with scratch("restore", folder=settings.cache.folder, token=settings.attempt.token) as folder:
+        if context.get_world_rank() == 0:
+            found = checkpoint.fetch_newest(store, layout, folder, unusable, digest(identity(settings.job)))
+            ref = found[0] if found else None
+        ref = _shared(ref)
+        if ref is not None:
+            place = checkpoint.fetch_files(store, ref, folder, (checkpoint.WEIGHTS, checkpoint.OPTIMIZER))
+            position = checkpoint.position_of(checkpoint.manifest_of(store, ref))
+            stepper.restore(
+                load_file(place / checkpoint.WEIGHTS), *checkpoint.read_optimizer(place / checkpoint.OPTIMIZER)
+            )
+        _shared(None)  # all have read
     return ref, position
 
 
@@ -502,8 +502,8 @@ def _origin(settings: _Settings, stepper: Stepper) -> checkpoint.Origin:
         "versions": {name: version(name) for name in _VERSIONS_OF},
         "shard_set": settings.shard_set,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        files = write_config(stepper.model, Path(folder))
+    with scratch("config") as folder:
+        files = write_config(stepper.model, folder)
         return checkpoint.Origin(settings.attempt.number, body, {name: p.read_bytes() for name, p in files.items()})
 
 

@@ -309,7 +309,8 @@ def test_an_attempt_that_was_taken_over_writes_nothing_more(store, origin, model
     assert [r.step for r in committed(store, LAYOUT)] == [2]
 
 
-def test_a_full_disk_is_a_storage_error(store, origin, model, monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
-    with pytest.raises(StorageError, match="no room for a checkpoint"):
+def test_no_room_for_scratch_files_is_a_storage_error(store, origin, model, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with pytest.raises(StorageError, match="no folder for scratch files"):
         write(store, LAYOUT, origin, snapshot(model))
