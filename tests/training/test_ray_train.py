@@ -21,7 +21,9 @@ from raytrain.training.checkpoint import WEIGHTS, Position, committed, load_mode
 from raytrain.training.feed import Feed
 from raytrain.training.ray_train import train
 
-pytestmark = pytest.mark.ray
+# Each starts worker groups of its own and takes minutes on a busy machine: `make test-all`. The tiny run in
+# tests/pipeline trains on the same wiring in `make test`.
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
