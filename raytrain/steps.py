@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
     from raytrain.training.ray_train import TrainProgress
 
 EXPORTED_WEIGHTS = "model.safetensors"
-_WARNINGS = ("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted")
+_WARNINGS = {
+    *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
+    *("ActorWaiting", "ActorRestarted", "ActorLost"),
+}
+"""Kinds of events that a person hears of at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,12 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
         work.keep(dataclasses.replace(work.record, shard_set=shards.digest, model_digest=model.digest))
     work.tell("Prepared", f"shard set {shards.digest[:12]} with {len(shards.tasks)} tasks is ready")
     return shards
+
+
+def _tell(work: Workspace, kind: str, message: str, **fields: Any) -> None:
+    work.tell(kind, message, **fields)
+    if kind in _WARNINGS:
+        work.console.warning(message)
 
 
 class _Awaited:
@@ -277,7 +288,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         actors=wanted.actors,
         cpus=wanted.cpus,
         gpus=0 if ray.own else wanted.gpus,
-        on_event=work.tell,
+        on_event=functools.partial(_tell, work),
         on_progress=awaited.show,
     ) as pool:
         yield Evaluation(work, pool, base, awaited)
@@ -307,11 +318,6 @@ def train(
             eta_seconds=done.eta_seconds,
         )
 
-    def on_event(kind: str, message: str, **fields: Any) -> None:
-        work.tell(kind, message, **fields)
-        if kind in _WARNINGS:
-            work.console.warning(message)
-
     result = ray_train.train(
         work.job,
         store=work.store,
@@ -319,7 +325,7 @@ def train(
         model_folder=model.folder,
         attempt=work.attempt,
         on_progress=on_progress,
-        on_event=on_event,
+        on_event=functools.partial(_tell, work),
         stop=work.interrupts.asked.is_set,
         keep=keep,
         cache=work.cache,

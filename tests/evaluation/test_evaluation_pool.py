@@ -16,7 +16,9 @@ from raytrain.evaluation.ray_actors import ActorSettings, EvaluationPool
 from raytrain.evaluation.scores import read_card, read_predictions
 from raytrain.evaluation.scoring import Stage
 
-pytestmark = pytest.mark.ray
+# Many actors on one machine: minutes where it is busy, so `make test-all`. The tiny run in tests/pipeline scores with
+# the same pool in `make test`, and test_evaluation_pool_troubles.py needs no Ray.
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 WAIT = 400  # seconds; a test that needs them has failed
 
