@@ -47,6 +47,7 @@ MOST_STARTS = 6
 _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers")
 _PROGRESS_SECONDS = 0.25
 _POLL_SECONDS = 0.2
+_STOP_SECONDS = 60.0  # so long a wish to stop waits for workers that have not begun
 _COLLECTIVE_SECONDS = 600
 
 
@@ -116,16 +117,16 @@ def train(
     try:
         with scratch("ray") as notes:
             fit = _Fit(_trainer(settings, notes, local=local))
-            asked = False
+            asked: float | None = None
             while fit.running(_POLL_SECONDS):
                 listener.hear(ray.get(board.drain.remote()))
-                if not asked and stop():
-                    if not listener.started:  # nothing was done yet: the workers may still be waiting for room
-                        newest = checkpoint.newest(store, layout)
-                        found = checkpoint.committed(store, layout)
-                        return TrainResult(newest.step if newest else 0, tuple(found), interrupted=True)
+                if asked is None and stop():
                     ray.get(board.ask_to_stop.remote())
-                    asked = True
+                    asked = time.monotonic()
+                if asked is not None and not listener.started and time.monotonic() > asked + _STOP_SECONDS:
+                    newest = checkpoint.newest(store, layout)  # the workers still wait for room: nothing is lost
+                    found = checkpoint.committed(store, layout)
+                    return TrainResult(newest.step if newest else 0, tuple(found), interrupted=True)
         listener.hear(ray.get(board.drain.remote()))
         failure: UserError | None = ray.get(board.failure.remote())
     finally:
