@@ -10,7 +10,6 @@ same to the byte everywhere, the weights on one kind of machine (sums are rounde
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -47,7 +46,8 @@ class Settings:
     d_ff: int = 256
     heads: int = 4
     layers: int = 2
-    threads: int = 2
+    # Two threads are a fifth faster on two idle cores, and ten times slower where others use them too (measured).
+    threads: int = 1
 
 
 TINY = Settings(
@@ -99,8 +99,6 @@ def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
         pieces = tokenizer.train(_corpus(settings, taught), settings.vocabulary, model_folder)
         say(f"tokenizer: {pieces.get_vocab_size():,} pieces")
 
-        # Threads that wait busily come to a standstill where others use the cores too (measured: a tenth of the speed).
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         import torch
 
         from examples.quickstart import base
