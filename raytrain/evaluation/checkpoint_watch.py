@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from data_prep.errors import UserError
 from data_prep.storage import Store
-from data_prep.storage.commit import MANIFEST, read_manifest
+from data_prep.storage.commit import read_manifest
 from raytrain.evaluation.scores import ModelRef
 from raytrain.spec.layout import RunLayout, parse_checkpoint, stage_of_step
+from raytrain.spec.listing import committed_checkpoints
 
 WEIGHTS = "model.safetensors"
 
@@ -48,13 +49,6 @@ def due(prefixes: Iterable[str], *, every: int, last_step: int, submitted: Itera
     return [newest[step] for step in sorted(newest.keys() - set(submitted))]
 
 
-def committed(store: Store, layout: RunLayout) -> list[str]:
-    """Prefixes of all committed checkpoints."""
-    ending = f"/{MANIFEST}"
-    keys = (stat.key for stat in store.list(f"{layout.checkpoints}/"))
-    return [key.removesuffix(ending) for key in keys if key.endswith(ending)]
-
-
 class CheckpointWatcher:
     """A thread that looks into storage every `interval` seconds and submits what is due.
 
@@ -85,7 +79,7 @@ class CheckpointWatcher:
     def look(self) -> list[Due]:
         """Submit what is due now; what was submitted."""
         found = due(
-            committed(self._store, self._layout),
+            [checkpoint.prefix for checkpoint in committed_checkpoints(self._store, self._layout)],
             every=self._every,
             last_step=self._last_step,
             submitted=self._submitted,

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from data_prep.errors import StorageError
 from data_prep.storage import open_store
 from data_prep.storage.commit import commit
-from raytrain.evaluation.checkpoint_watch import CheckpointWatcher, committed, due
+from raytrain.evaluation.checkpoint_watch import CheckpointWatcher, due
 from raytrain.spec.layout import RunLayout
+from raytrain.spec.listing import committed_checkpoints
 
 LAYOUT = RunLayout("run")
 
@@ -47,7 +48,7 @@ def test_only_committed_checkpoints_are_seen(tmp_path):
     store = open_store(str(tmp_path))
     put(store, 500)
     store.put(f"{LAYOUT.checkpoint(1000, 1)}/model.safetensors", b"half")
-    assert committed(store, LAYOUT) == [LAYOUT.checkpoint(500, 1)]
+    assert [c.prefix for c in committed_checkpoints(store, LAYOUT)] == [LAYOUT.checkpoint(500, 1)]
 
 
 def test_the_watcher_submits_each_once_and_the_last_at_the_end(tmp_path):
