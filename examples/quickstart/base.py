@@ -1,8 +1,10 @@
 """The base model: a small T5 that is taught the general skills in one pass, on the CPU."""
 
+import copy
 import json
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.multiprocessing
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -19,6 +22,7 @@ _IGNORED = -100
 _SORT_BUFFER = 4096
 _PEAK_RATE = 1e-3
 _WARM_UP, _FINAL_SHARE = 0.05, 0.02
+_MEETING_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -131,37 +135,106 @@ def learning_rate(done: float) -> float:
     return 1 - (1 - _FINAL_SHARE) * (done - _WARM_UP) / (1 - _WARM_UP)
 
 
-def teach(
-    model: Any,
-    rows: Sequence[Encoded],
-    *,
-    tokens: int,
-    positions: int,
-    seed: int,
-    on_progress: Callable[[Progress], None],
-) -> Progress:
-    """One or more passes over the rows until `tokens` real tokens (prompts and answers) are learned."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+@dataclass(frozen=True)
+class Lessons:
+    """What is taught, and in how many steps of what size."""
+
+    rows: Sequence[Encoded]
+    tokens: int
+    positions: int
+    seed: int
+
+    def steps(self) -> Iterator[tuple[float, list[Encoded]]]:
+        """(share of the tokens seen before it, batch), passing over the rows until `tokens` real tokens are learned."""
+        seen, passes = 0, 0
+        while seen < self.tokens:
+            for batch in batches(self.rows, self.positions, self.seed + passes):
+                yield seen / self.tokens, batch
+                seen += sum(len(prompt) + len(answer) for prompt, answer in batch)
+                if seen >= self.tokens:
+                    return
+            passes += 1
+
+
+def teach(model: Any, lessons: Lessons, *, processes: int, on_progress: Callable[[Progress], None]) -> Progress:
+    """Teach the model in place, every batch divided among `processes` of one thread each.
+
+    Two processes of one thread take 0.6 of the time of one; two threads in one process spin while they wait for each
+    other, and are ten times slower as soon as other work uses the cores (measured).
+    """
+    spawn = torch.multiprocessing.get_context("spawn")
+    sums = _Sums(
+        torch.zeros(2, processes, sum(p.numel() for p in model.parameters()) + 1).share_memory_(),  # type: ignore[no-untyped-call]
+        spawn.Barrier(processes),
+    )
+    others = [
+        spawn.Process(target=_learn_quietly, args=(rank, sums, model, lessons), daemon=True)
+        for rank in range(1, processes)
+    ]
+    for other in others:
+        other.start()
+    try:
+        return _learn(0, sums, model, lessons, on_progress)
+    finally:
+        for other in others:
+            other.terminate()
+            other.join()
+
+
+@dataclass
+class _Sums:
+    """Gradients of all processes in shared memory; each adds them up in the same order, so the models stay equal."""
+
+    slots: Tensor  # [2, processes, parameters + 1]; the two take turns, so one meeting a step is enough
+    barrier: Any
+
+    def of(self, rank: int, step: int, own: Tensor) -> Tensor:
+        """The sum over all processes of their `own` [parameters + 1] in this step."""
+        slot = self.slots[step % 2]
+        slot[rank].copy_(own)
+        self.barrier.wait(_MEETING_SECONDS)
+        return slot.sum(0)
+
+
+def _learn_quietly(rank: int, sums: _Sums, model: Any, lessons: Lessons) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
+    _learn(rank, sums, copy.deepcopy(model), lessons, lambda _: None)  # what arrives shares the first one's memory
+
+
+def _learn(rank: int, sums: _Sums, model: Any, lessons: Lessons, on_progress: Callable[[Progress], None]) -> Progress:
+    """Every step of the lessons on this process's share of each batch."""
+    torch.set_num_threads(1)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
     model.train()
-    seen, passes, start = 0, 0, time.monotonic()
+    seen, start = 0, time.monotonic()
     recent: list[float] = []
-    while seen < tokens:
-        for batch in batches(rows, positions, seed + passes):
-            for group in optimizer.param_groups:
-                group["lr"] = _PEAK_RATE * learning_rate(seen / tokens)
-            prompts = _padded([row[0] for row in batch], 0)
-            answers = _padded([row[1] for row in batch], _IGNORED)
-            loss = model(input_ids=prompts, attention_mask=prompts.ne(0), labels=answers).loss
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            seen += sum(len(row[0]) + len(row[1]) for row in batch)
-            recent = [*recent[-99:], float(loss.detach())]
-            now = Progress(seen, tokens, sum(recent) / len(recent), time.monotonic() - start)
-            on_progress(now)
-            if seen >= tokens:
-                break
-        passes += 1
+    for step, (done, batch) in enumerate(lessons.steps()):
+        for group in optimizer.param_groups:
+            group["lr"] = _PEAK_RATE * learning_rate(done)
+        loss = _backward(model, batch[rank :: sums.slots.shape[1]], sum(len(answer) for _, answer in batch))
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        total = sums.of(rank, step, torch.cat([*(g.flatten() for g in gradients), torch.tensor([loss])]))
+        for parameter, part in zip(parameters, torch.split(total[:-1], [p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seen += sum(len(prompt) + len(answer) for prompt, answer in batch)
+        recent = [*recent[-99:], float(total[-1])]
+        now = Progress(seen, lessons.tokens, sum(recent) / len(recent), time.monotonic() - start)
+        on_progress(now)
     model.eval()
     return now
+
+
+def _backward(model: Any, part: Sequence[Encoded], targets: int) -> float:
+    """Loss and gradients of a part of a batch, as its share of the mean over the batch's `targets` target tokens."""
+    if not part:
+        return 0.0
+    prompts = _padded([prompt for prompt, _ in part], 0)
+    answers = _padded([answer for _, answer in part], _IGNORED)
+    share = sum(len(answer) for _, answer in part) / targets
+    loss = model(input_ids=prompts, attention_mask=prompts.ne(0), labels=answers).loss * share
+    loss.backward()
+    return float(loss.detach())

@@ -39,19 +39,18 @@ class Settings:
     test_rows: int = 200
     replay_rows: int = 3000
     lessons: int = 90_000
-    base_tokens: int = 3_000_000
+    base_tokens: int = 2_400_000
     batch_positions: int = 1024
     vocabulary: int = 2000
     d_model: int = 128
     d_ff: int = 256
     heads: int = 4
     layers: int = 2
-    # Two threads are a fifth faster on two idle cores, and ten times slower where others use them too (measured).
-    threads: int = 1
+    processes: int = 2
 
 
 TINY = Settings(
-    train_rows=40, test_rows=8, replay_rows=30, lessons=300, base_tokens=4_000, d_model=32, d_ff=64, threads=1
+    train_rows=40, test_rows=8, replay_rows=30, lessons=300, base_tokens=4_000, d_model=32, d_ff=64, processes=1
 )
 
 
@@ -99,20 +98,15 @@ def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
         pieces = tokenizer.train(_corpus(settings, taught), settings.vocabulary, model_folder)
         say(f"tokenizer: {pieces.get_vocab_size():,} pieces")
 
-        import torch
-
         from examples.quickstart import base
 
-        torch.set_num_threads(settings.threads)
         shape = base.Shape(settings.d_model, settings.d_ff, settings.heads, settings.layers)
         model = base.new_model(shape, pieces.get_vocab_size(), settings.seed)
         say(f"base model: {model.num_parameters():,} parameters, {settings.base_tokens:,} tokens to learn")
         outcome = base.teach(
             model,
-            base.encode(pieces, taught),
-            tokens=settings.base_tokens,
-            positions=settings.batch_positions,
-            seed=settings.seed,
+            base.Lessons(base.encode(pieces, taught), settings.base_tokens, settings.batch_positions, settings.seed),
+            processes=settings.processes,
             on_progress=_every(_LINE_EVERY, say),
         )
         base.save_model(model, model_folder)

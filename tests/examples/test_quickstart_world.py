@@ -119,22 +119,40 @@ def test_the_learning_rate_warms_up_and_falls_to_two_percent():
     assert base.learning_rate(1) == pytest.approx(0.02)
 
 
-def test_the_lessons_teach(made):
-    """Much of a few lessons is learned by heart: the loop does train."""
+def _a_few_lessons(folder, tokens):
+    tokenizer = Tokenizer.from_folder(folder / "model")
+    taught = lessons(5, 40)
+    prompts = tokenizer.encode_batch([row.prompt for row in taught], 160)
+    answers = tokenizer.encode_batch([row.answer for row in taught], 96)
+    rows = [(p.tolist(), a.tolist()) for p, a in zip(prompts, answers, strict=True)]
+    return base.new_model(base.Shape(32, 64, 2, 1), tokenizer.size, seed=1), base.Lessons(rows, tokens, 512, seed=1)
+
+
+@pytest.fixture
+def _threads():
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        tokenizer = Tokenizer.from_folder(made / "model")
-        taught = lessons(5, 40)
-        prompts = tokenizer.encode_batch([row.prompt for row in taught], 160)
-        answers = tokenizer.encode_batch([row.answer for row in taught], 96)
-        rows = [(p.tolist(), a.tolist()) for p, a in zip(prompts, answers, strict=True)]
-        model = base.new_model(base.Shape(32, 64, 2, 1), tokenizer.size, seed=1)
-        losses = []
-        base.teach(model, rows, tokens=60_000, positions=512, seed=1, on_progress=lambda now: losses.append(now.loss))
-        assert losses[-1] < losses[0] / 2
-    finally:
-        torch.set_num_threads(threads)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_lessons_teach(made, _threads):
+    """Much of a few lessons is learned by heart: the loop does train."""
+    model, few = _a_few_lessons(made, 60_000)
+    losses = []
+    base.teach(model, few, processes=1, on_progress=lambda now: losses.append(now.loss))
+    assert losses[-1] < losses[0] / 2
+
+
+def test_two_processes_teach_what_one_does(made, _threads):
+    alone, few = _a_few_lessons(made, 4_000)
+    together, _ = _a_few_lessons(made, 4_000)
+    one, two = [], []
+    base.teach(alone, few, processes=1, on_progress=lambda now: one.append(now.loss))
+    base.teach(together, few, processes=2, on_progress=lambda now: two.append(now.loss))
+    assert len(one) == len(two) > 5
+    assert two == pytest.approx(one, rel=1e-4)
+    for name, weight in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_the_command_says_up_to_date(made, capsys, monkeypatch):
