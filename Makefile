@@ -7,6 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest
+COMPILE := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11
+LOCK := $(COMPILE) -c requirements/dev.txt
 
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
@@ -64,8 +66,10 @@ bench-plan: $(READY) ## the plan and packing at the scale of FLAN: seconds, memo
 	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json
 
 lock: $(READY) ## resolve the dependencies anew
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 -c requirements/dev.txt pyproject.toml -o requirements/run.txt
+	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra operator pyproject.toml -o requirements/run.txt
+	$(LOCK) requirements/operator.in -o requirements/operator.txt
+	$(LOCK) requirements/image.in -o requirements/image.txt
 
 generate: $(READY) ## write the schema and the reference pages anew
 	$(BIN)/python -m raytrain.spec.schema --write
