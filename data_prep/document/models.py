@@ -64,6 +64,11 @@ class Source(Model):
     format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(
         default=None, description="Format of the files; by default told by their extension."
     )
+    licence: str | None = Field(
+        default=None,
+        description="Licence of the rows as its owner states it, for the data card, e.g. CC BY 4.0.",
+        examples=["CC BY 4.0"],
+    )
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -165,8 +170,8 @@ class Task(Model):
     )
 
 
-class Mixture(Model):
-    """In which shares the tasks are mixed. Probes have no share."""
+class Shares(Model):
+    """How some tasks share the examples that they have together."""
 
     strategy: Literal["proportional", "temperature", "weights", "equal"] = Field(
         default="proportional",
@@ -178,7 +183,6 @@ class Mixture(Model):
     cap: int | None = Field(default=None, ge=1, description="Examples of one task counted at most (T5's K).")
     temperature: float = Field(default=2.0, gt=0, description="For temperature: 1 is proportional, large is equal.")
     weights: dict[str, float] | None = Field(default=None, description="For weights: a positive weight for every task.")
-    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of the order of examples and of their wordings.")
 
     @model_validator(mode="after")
     def _weights_where_asked(self) -> Self:
@@ -186,4 +190,55 @@ class Mixture(Model):
             raise ValueError("strategy: weights and the field weights belong together")
         if self.weights is not None and any(not w > 0 for w in self.weights.values()):
             raise ValueError("every weight must be positive; leave the task out or make it a probe instead")
+        return self
+
+
+class Group(Shares):
+    """A mixture inside the mixture: tasks with one rate together, which they share by a strategy of their own."""
+
+    name: Name = Field(description="Name of the group, unique in the mixture.")
+    rate: float = Field(gt=0, description="Its part of the mixture, relative to the rates of the other groups.")
+    tasks: list[Name] = Field(min_length=1, description="Names of its tasks; a task is in one group.")
+
+
+class Replay(Shares):
+    """Tasks from what the model was taught before, mixed back in against forgetting; they share by a strategy too."""
+
+    share: float = Field(gt=0, lt=1, description="Part of all examples that these tasks get together, e.g. 0.2.")
+    tasks: list[Name] = Field(
+        min_length=1, description="Names of trained tasks; all others divide the rest as the mixture says."
+    )
+
+
+class Mixture(Shares):
+    """In which shares the tasks are mixed. Probes have no share."""
+
+    groups: list[Group] | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "Nested mixtures, e.g. [{name: chats, rate: 3, tasks: [a, b]}, {name: code, rate: 1, tasks: [c], "
+            "strategy: equal}]: every trained task that is not replayed is in one of them, and strategy, cap, "
+            "temperature and weights stand in each group instead of here."
+        ),
+    )
+    replay: Replay | None = Field(
+        default=None,
+        description=(
+            "Part of the training that goes over earlier tasks again: the known remedy against forgetting, "
+            "e.g. {share: 0.2, tasks: [flan]}."
+        ),
+    )
+    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of the order of examples and of their wordings.")
+
+    @model_validator(mode="after")
+    def _groups_share_themselves(self) -> Self:
+        if self.groups is None:
+            return self
+        names = [group.name for group in self.groups]
+        if double := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two groups are named {', '.join(double)}")
+        fields = ("strategy", "cap", "temperature", "weights")
+        if any(getattr(self, field) != Shares.model_fields[field].default for field in fields):
+            raise ValueError("with groups, strategy, cap, temperature and weights stand in each group")
         return self

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import StorageError, UserError
-from data_prep.mixture import rates
+from data_prep.mixture import depends_on_examples, rates
 from data_prep.storage import Store, open_store
 from raytrain.check import estimate
 from raytrain.check.hub import Hub
@@ -132,7 +132,7 @@ def _lengths(job: FineTuneJob, rows: dict[str, TaskRows], model: ModelSize) -> t
 def _shares(job: FineTuneJob, rows: dict[str, TaskRows]) -> dict[str, float] | None:
     """The mixture's shares; None where they depend on rows that are unknown."""
     counts = {t.name: (rows[t.name].counts or {}).get("train") for t in job.spec.trained_tasks}
-    if job.spec.mixture.strategy in ("equal", "weights"):
+    if not depends_on_examples(job.spec.mixture):
         return rates(job.spec.mixture, {name: n or 1 for name, n in counts.items()})
     known = {name: n for name, n in counts.items() if n is not None}
     return rates(job.spec.mixture, known) if len(known) == len(counts) else None

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.document.models import Mixture, Model, Name, Storage, Task
+from data_prep.mixture import misfit
 
 API_VERSION = "raytrain.dev/v1alpha1"
 KIND = "FineTuneJob"
@@ -180,8 +181,8 @@ class Spec(Model):
         trained = {t.name for t in self.tasks if not t.probe}
         if not trained:
             raise ValueError("every task is a probe: nothing would be trained")
-        if self.mixture.weights is not None and set(self.mixture.weights) != trained:
-            raise ValueError(f"mixture.weights must name exactly the trained tasks: {', '.join(sorted(trained))}")
+        if wrong := misfit(self.mixture, trained):
+            raise ValueError(wrong)
         return self
 
     @property

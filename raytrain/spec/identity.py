@@ -2,8 +2,8 @@
 
 A run's name stands for one identity. The same name with another one is refused with the differences in plain words.
 Left out on purpose, so that they may change between attempts: storage, resources, cluster, the device, how many
-checkpoints are kept, and how many examples an actor answers at once. How often they are written is in: the best one
-becomes the model.
+checkpoints are kept, how many examples an actor answers at once, and what licences say. How often checkpoints are
+written is in: the best one becomes the model.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ LEFT_OUT: Any = {
     "storage": True,
     "resources": True,
     "cluster": True,
+    "tasks": {"__all__": {"source": {"licence"}}},
     "training": {"device", "keep_checkpoints"},
     "evaluation": {"batch_size"},
 }

@@ -3,10 +3,8 @@ from data_prep_bench import make_task
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.document import Mixture
-from data_prep.errors import DataError, UsageError
+from data_prep.errors import DataError
 from data_prep.keys import sample
-from data_prep.mixture import rates
 from data_prep.splits import splitter_of
 
 TEXTS = [f"text {i}" for i in range(20_000)]
@@ -70,35 +68,3 @@ def test_a_smaller_sample_is_part_of_a_larger_one(n, a, b, key):
     assert len(first) == min(n, small)
     assert (sorted(set(first.tolist())), sample(n, None, key).tolist()) == (first.tolist(), list(range(n)))
     assert set(first.tolist()) <= set(second.tolist())
-
-
-SIZES = {"a": 8000, "b": 1000, "c": 1000}
-
-
-@pytest.mark.parametrize(
-    ("mixture", "expected"),
-    [
-        ({}, {"a": 0.8, "b": 0.1, "c": 0.1}),
-        ({"cap": 1000}, {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}),
-        ({"cap": 2000}, {"a": 0.5, "b": 0.25, "c": 0.25}),
-        ({"strategy": "equal"}, {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}),
-        ({"strategy": "temperature", "temperature": 1}, {"a": 0.8, "b": 0.1, "c": 0.1}),
-        ({"strategy": "temperature", "temperature": 3}, {"a": 0.5, "b": 0.25, "c": 0.25}),
-        ({"strategy": "temperature", "temperature": 3, "cap": 1000}, {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}),
-        ({"strategy": "temperature", "temperature": 1e-3}, {"a": 1, "b": 0, "c": 0}),
-        ({"strategy": "weights", "weights": {"a": 1, "b": 2, "c": 5}}, {"a": 0.125, "b": 0.25, "c": 0.625}),
-    ],
-)
-def test_rates(mixture, expected):
-    assert rates(Mixture.model_validate(mixture), SIZES) == pytest.approx(expected)
-
-
-def test_rates_that_cannot_be():
-    weights = Mixture.model_validate({"strategy": "weights", "weights": {"a": 1}})
-    with pytest.raises(UsageError, match="exactly the trained tasks") as caught:
-        rates(weights, {"a": 1, "b": 1})
-    assert "a, b" in caught.value.hint
-    with pytest.raises(UsageError, match="no task"):
-        rates(Mixture(), {})
-    with pytest.raises(UsageError, match="no training examples in b"):
-        rates(Mixture(), {"a": 1, "b": 0})

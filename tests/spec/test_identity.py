@@ -43,6 +43,12 @@ BASE = job()
         {"evaluation": {"batchSize": 7}},
         {"training": {"learningRate": 0.001}},  # the default, written out
         {"mixture": {"strategy": "proportional"}},
+        {
+            "tasks": [
+                {"name": "a", "type": "text", "source": {"uri": "a.csv", "licence": "CC BY 4.0"}},
+                {"name": "b", "type": "text", "source": {"uri": "b.csv"}},
+            ]
+        },
     ],
 )
 def test_what_may_change_between_attempts(changes: dict[str, Any]) -> None:
@@ -55,6 +61,11 @@ def test_what_may_change_between_attempts(changes: dict[str, Any]) -> None:
     [
         ({"model": "other"}, ['spec.model: was "google/flan-t5-base", is "other"']),
         ({"training": {"steps": 4}}, ["spec.training.steps: was 3, is 4"]),
+        (
+            {"mixture": {"replay": {"share": 0.25, "tasks": ["b"]}}},
+            ['spec.mixture.replay: was not set, is {"strategy": "proportional", "cap": null, "temperature": 2.0, '
+             '"weights": null, "share": 0.25, "tasks": ["b"]}'],
+        ),
         ({"training": {"checkpointEvery": 7}}, ["spec.training.checkpointEvery: was 250, is 7"]),
         ({"training": {"dropout": 0.1}}, ["spec.training.dropout: was not set, is 0.1"]),
         ({"training": {"row": {"source": 512, "target": 128}}},
