@@ -28,7 +28,7 @@ $(READY): requirements/dev.txt pyproject.toml
 
 setup: $(READY) ## create .venv with the locked dependencies
 
-demo: $(READY) ## the quickstart: make its world, train, report (about ten minutes on two cores)
+demo: $(READY) ## the quickstart: make its world, train, report (about eight minutes on two cores)
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/raytrain run examples/quickstart/job.yaml --storage demo
 
