@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 
 PATTERNS_IN_WORDS = {
     r"^[a-z][-a-z0-9]{0,39}$": "a lower-case letter, then lower-case letters, digits or dashes, 40 at most",
+    r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$": "a Kubernetes name: lower-case letters, digits, dashes and dots",
+    r"^[1-9][0-9]{0,8}[smhd]$": "a number and s, m, h or d, e.g. 90m",
 }
 
 

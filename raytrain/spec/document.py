@@ -4,15 +4,18 @@ These models are the one definition of the document. The JSON Schema, `raytrain 
 documentation are generated from them; data_prep's part (tasks, mixture, storage) is composed in.
 """
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from data_prep.document.models import Mixture, Model, Name, Storage, Task
 from data_prep.mixture import misfit
 
 API_VERSION = "raytrain.dev/v1alpha1"
 KIND = "FineTuneJob"
+
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""Name of another Kubernetes object."""
 
 
 class Metadata(Model):
@@ -131,6 +134,9 @@ class PreparationResources(Model):
     """What preparation takes."""
 
     cpus: float = Field(default=2, gt=0, description="CPUs for preparation.")
+    memory: str | None = Field(
+        default=None, description="Memory of the pods that prepare and score on CPUs, e.g. 16Gi (in a cluster)."
+    )
 
 
 class Resources(Model):
@@ -141,17 +147,63 @@ class Resources(Model):
     preparation: PreparationResources = Field(default_factory=PreparationResources, description="Preparation.")
 
 
+class HeadResources(Model):
+    """What the head of the Ray cluster takes. It computes nothing: Ray's own services run there."""
+
+    cpus: float = Field(default=1, gt=0, description="CPUs of the head's pod.")
+    memory: str = Field(default="4Gi", description="Memory of the head's pod.")
+
+
 class Cluster(Model):
     """How the run is placed in a Kubernetes cluster; ignored (and named so) elsewhere."""
 
-    image: str | None = Field(default=None, description="Image of the pods; by default the operator's.")
-    queue: str | None = Field(default=None, description="Kueue queue.")
-    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that nodes must have.")
-    tolerations: list[dict[str, Any]] = Field(default_factory=list, description="Kubernetes tolerations.")
-    secrets: list[str] = Field(default_factory=list, description="Secrets whose keys become environment variables.")
-    retries: int = Field(default=3, ge=0, description="Further attempts after a failure that is not the user's.")
-    ttl: str | None = Field(default=None, description="How long the finished object stays, e.g. 1h.")
-    pod_template: dict[str, Any] = Field(default_factory=dict, description="Merged into every pod: the escape hatch.")
+    image: str | None = Field(
+        default=None, min_length=1, max_length=500, description="Image of the pods; by default the operator's."
+    )
+    image_pull_secrets: list[ObjectName] = Field(
+        default_factory=list, max_length=10, description="Secrets with which the image is pulled."
+    )
+    queue: ObjectName | None = Field(
+        default=None, description="Kueue queue: the run waits there, and has a fixed size (no autoscaling)."
+    )
+    node_selector: dict[str, str] = Field(
+        default_factory=dict, max_length=50, description="Labels that the nodes of training workers must have."
+    )
+    tolerations: list[dict[str, Any]] = Field(
+        default_factory=list, max_length=50, description="Kubernetes tolerations of every pod."
+    )
+    secrets: list[ObjectName] = Field(
+        default_factory=list,
+        max_length=20,
+        description="Secrets of the namespace whose keys become environment variables, e.g. the bucket's credentials.",
+    )
+    service_account_annotations: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Annotations of the run's service accounts: workload identity instead of secrets.",
+    )
+    gpu_resource: str = Field(
+        default="nvidia.com/gpu", max_length=100, description="What the nodes call a GPU, e.g. amd.com/gpu."
+    )
+    head: HeadResources = Field(default_factory=HeadResources, description="What the head of the Ray cluster takes.")
+    retries: int = Field(
+        default=3, ge=0, le=50, description="Further attempts after a failure that is not the document's or the data's."
+    )
+    ttl: str | None = Field(
+        default=None,
+        pattern=r"^[1-9][0-9]{0,8}[smhd]$",
+        description="How long the finished object stays, e.g. 1h; without it for ever. What is in storage stays.",
+    )
+    suspend: bool = Field(
+        default=False, description="Stop and give everything back; false resumes from the newest checkpoint."
+    )
+    pod_template: dict[str, Any] = Field(
+        default_factory=dict,
+        description=(
+            "Merged into every pod (metadata and spec; lists of named things by name, Ray's container is named ray): "
+            "the escape hatch. What would leave the namespace's limits is refused."
+        ),
+    )
 
 
 class Spec(Model):

@@ -1,0 +1,30 @@
+{{- define "raytrain.labels" -}}
+app.kubernetes.io/name: raytrain-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/part-of: raytrain
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "raytrain.selector" -}}
+app.kubernetes.io/name: raytrain-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "raytrain.account" -}}
+{{- .Values.serviceAccount.name | default "raytrain-operator" }}
+{{- end }}
+
+{{- /* registry/repository:tag or @digest of (dict "image" ... "root" $) */ -}}
+{{- define "raytrain.image" -}}
+{{- with .image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- .image.repository -}}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag | default .root.Chart.AppVersion }}{{ end -}}
+{{- end }}
+
+{{- define "raytrain.settings" -}}
+{{- $runs := merge (dict "image" (include "raytrain.image" (dict "image" .Values.runImage "root" $))) .Values.settings.runs -}}
+{{- if not $runs.storage }}{{ $runs = omit $runs "storage" }}{{ end -}}
+{{- toYaml (dict "runs" $runs "policy" .Values.settings.policy "retry" .Values.settings.retry) -}}
+{{- end }}

@@ -1,0 +1,36 @@
+"""`python -m raytrain.operator`: the operator, in a pod or beside a kubeconfig."""
+
+import argparse
+import logging
+import sys
+
+from data_prep.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the settings, watch until told to stop. Exit codes as everywhere."""
+    parser = argparse.ArgumentParser(prog="python -m raytrain.operator", description=__doc__)
+    parser.add_argument("--namespace", action="append", default=[], help="watch this namespace only; may be repeated")
+    parser.add_argument("--liveness", metavar="URL", help="answer probes there, e.g. http://0.0.0.0:8080/healthz")
+    parser.add_argument("--verbose", action="store_true", help="log what is done to each object")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("kubernetes", "urllib3", "aiohttp.access", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from raytrain.operator.handlers import serve
+    from raytrain.operator.settings import read_settings
+
+    try:
+        serve(read_settings(), namespaces=options.namespace, liveness=options.liveness)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""kopf around the controller: it watches, the controller decides. No timers, daemons or finalizers.
+
+Only low-level event handlers are used: kopf keeps nothing in the objects, and a stopped operator holds up no deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import kopf
+
+from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi
+from raytrain.operator import names
+from raytrain.operator.controller import Controller
+from raytrain.operator.crd import PLURAL
+from raytrain.operator.mapping import Event
+from raytrain.operator.settings import Settings
+
+_GROUP, _VERSION = JOBS[0].split("/")
+_RAY_GROUP, _RAY_VERSION = RAY_JOBS[0].split("/")
+
+
+def registry(api: KubernetesApi, settings: Settings) -> kopf.OperatorRegistry:
+    """kopf's handlers for one operator."""
+    handlers = kopf.OperatorRegistry()
+    controller = Controller(api, settings, _post)
+    tasks: list[asyncio.Task[None]] = []
+
+    @kopf.on.startup(registry=handlers)
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.peering.standalone = True
+        settings.posting.reporting_component = names.MANAGER
+        settings.networking.request_timeout = 30
+        settings.watching.server_timeout = 300  # a watch that went deaf is opened anew
+        settings.watching.client_timeout = 330
+        tasks.append(asyncio.get_running_loop().create_task(controller.resync()))
+
+    @kopf.on.cleanup(registry=handlers)
+    async def stop(**_: Any) -> None:
+        for task in tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @kopf.on.event(_GROUP, _VERSION, PLURAL, registry=handlers)
+    async def job(body: kopf.Body, type: str | None, **_: Any) -> None:
+        await controller.saw_job(dict(body), deleted=type == "DELETED")
+
+    @kopf.on.event(_RAY_GROUP, _RAY_VERSION, "rayjobs", labels={names.JOB_LABEL: kopf.PRESENT}, registry=handlers)
+    async def ray_job(body: kopf.Body, type: str | None, **_: Any) -> None:
+        await controller.saw_ray_job(dict(body), deleted=type == "DELETED")
+
+    return handlers
+
+
+def serve(settings: Settings, *, namespaces: Sequence[str] = (), liveness: str | None = None) -> None:
+    """Run the operator until it is told to stop; without `namespaces` for the whole cluster."""
+    api = KubernetesApi.connect()
+    kopf.run(
+        registry=registry(api, settings),
+        namespaces=list(namespaces),
+        clusterwide=not namespaces,
+        liveness_endpoint=liveness,
+        standalone=True,
+    )
+
+
+def _post(body: Mapping[str, Any], event: Event) -> None:
+    kopf.event(
+        kopf.Body(body), type="Warning" if event.warning else "Normal", reason=event.reason, message=event.message
+    )

@@ -1,0 +1,95 @@
+"""JSON Schema as pydantic writes it → the structural schema that a CustomResourceDefinition takes.
+
+Structural schemas have no $ref, no union of types, no `const`; they mark fields that may be null with `nullable`, and
+prune unknown fields instead of refusing them. The API server also wants every string, list and map to be bounded:
+otherwise it takes the cost of the rules over them for unlimited.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = dict[str, Any]
+
+STRING_BOUND = 2048
+LIST_BOUND = 200
+MAP_BOUND = 2000
+_KEPT = ("description", "type", "enum", "pattern", "format", "minLength", "maxLength", "minItems", "maxItems")
+
+
+def structural(schema: Mapping[str, Any]) -> Schema:
+    """The structural schema of a JSON Schema document with `$defs`. ValueError for what has no counterpart."""
+    return _convert(schema, schema.get("$defs", {}))
+
+
+def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    if "$ref" in node:
+        target = definitions[node["$ref"].removeprefix("#/$defs/")]
+        return _convert({**target, **{k: v for k, v in node.items() if k != "$ref"}}, definitions)
+    if "anyOf" in node:
+        return _optional(node, definitions)
+    found = {key: node[key] for key in _KEPT if key in node}
+    if "const" in node:
+        found["enum"] = [node["const"]]
+    found |= _limits(node)
+    match node.get("type"):
+        case "object":
+            found |= _mapping(node, definitions)
+        case "array":
+            found |= _list(node, definitions)
+        case "string" if "enum" not in found:
+            found.setdefault("maxLength", STRING_BOUND)
+        case "integer":
+            found["format"] = "int64"
+        case None:
+            if set(node) - {"title", "description", "default"}:
+                raise ValueError(f"no structural counterpart of {node}")
+            found["x-kubernetes-preserve-unknown-fields"] = True
+    if node.get("default") is not None:
+        found["default"] = node["default"]
+    return found
+
+
+def _optional(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    """X or null: X, nullable."""
+    rest = [option for option in node["anyOf"] if option.get("type") != "null"]
+    if len(rest) != 1:
+        raise ValueError(f"a union of types has no structural counterpart: {node}")
+    outer = {key: value for key, value in node.items() if key != "anyOf"}
+    return _convert({**rest[0], **outer}, definitions) | {"nullable": True}
+
+
+def _limits(node: Mapping[str, Any]) -> Schema:
+    """Bounds of numbers: exclusive ones are marks beside the bound; those beyond 2**53 cannot be written exactly."""
+    found: Schema = {}
+    for plain, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
+        if plain in node:
+            found[plain] = node[plain]
+        elif exclusive in node and abs(node[exclusive]) < 1 << 53:
+            found |= {plain: node[exclusive], exclusive: True}
+    return found
+
+
+def _mapping(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    if "properties" in node:
+        required = node.get("required", [])
+        properties = {name: _convert(value, definitions) for name, value in node["properties"].items()}
+        for name, value in properties.items():  # defaults below a mapping are only filled in if it is there itself
+            if name not in required and "properties" in value and not value.get("nullable"):
+                value.setdefault("default", {})
+        return {"properties": properties} | ({"required": required} if required else {})
+    values = node.get("additionalProperties", True)
+    if values is True:
+        return {"x-kubernetes-preserve-unknown-fields": True}
+    if "enum" in node.get("propertyNames", {}):
+        return {"properties": {key: _convert(values, definitions) for key in node["propertyNames"]["enum"]}}
+    bound = node.get("maxProperties", MAP_BOUND)
+    return {"additionalProperties": _convert(values, definitions), "maxProperties": bound}
+
+
+def _list(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    if "prefixItems" in node:  # a tuple, whose members are of one kind here
+        first, *others = [_convert(item, definitions) for item in node["prefixItems"]]
+        if any(item != first for item in others):
+            raise ValueError(f"a tuple of several types has no structural counterpart: {node}")
+        return {"items": first, "minItems": len(others) + 1, "maxItems": len(others) + 1}
+    return {"items": _convert(node["items"], definitions), "maxItems": node.get("maxItems", LIST_BOUND)}
