@@ -25,20 +25,23 @@ def rules() -> Iterator[tuple[Path, str, str]]:
     yield spec, "self.tasks.exists(t, !t.probe)", "every task is a probe: nothing would be trained"
     yield (
         spec,
-        f"!{_given('self.mixture', 'weights')} || (self.tasks.all(t, t.probe || t.name in self.mixture.weights) && "
-        "self.mixture.weights.all(w, self.tasks.exists(t, !t.probe && t.name == w)))",
+        f"!{_given('self.mixture', 'weights')} || {_given('self.mixture', 'replay')} || "
+        "(self.tasks.all(t, t.probe || t.name in self.mixture.weights) && "
+        "self.tasks.filter(t, !t.probe).size() == self.mixture.weights.size())",
         "mixture.weights must name exactly the trained tasks",
     )
-    yield (
-        (*spec, "mixture"),
-        f"(self.strategy == 'weights') == {_given('self', 'weights')}",
-        "strategy: weights and the field weights belong together",
-    )
-    yield (
-        (*spec, "mixture"),
-        f"!{_given('self', 'weights')} || self.weights.all(w, self.weights[w] > 0.0)",
-        "every weight must be positive; leave the task out or make it a probe instead",
-    )
+    mixture = (*spec, "mixture")
+    for shares in (mixture, (*mixture, "groups", "[]"), (*mixture, "replay")):
+        yield (
+            shares,
+            f"(self.strategy == 'weights') == {_given('self', 'weights')}",
+            "strategy: weights and the field weights belong together",
+        )
+        yield (
+            shares,
+            f"!{_given('self', 'weights')} || self.weights.all(w, self.weights[w] > 0.0)",
+            "every weight must be positive; leave the task out or make it a probe instead",
+        )
     task = (*spec, "tasks", "[]")
     yield (
         (*task, "source"),

@@ -5,6 +5,7 @@ prune unknown fields instead of refusing them. The API server also wants every s
 otherwise it takes the cost of the rules over them for unlimited.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         case "array":
             found |= _list(node, definitions)
         case "string" if "enum" not in found:
-            found.setdefault("maxLength", STRING_BOUND)
+            found.setdefault("maxLength", _longest(found.get("pattern", "")))
         case "integer":
             found["format"] = "int64"
         case None:
@@ -67,6 +68,12 @@ def _limits(node: Mapping[str, Any]) -> Schema:
         elif exclusive in node and abs(node[exclusive]) < 1 << 53:
             found |= {plain: node[exclusive], exclusive: True}
     return found
+
+
+def _longest(pattern: str) -> int:
+    """The bound that a pattern such as ^[a-z][-a-z0-9]{0,39}$ implies: the API server does not see it."""
+    match = re.fullmatch(r"\^\[[^]]+\]\[[^]]+\]\{0,(\d+)\}\$", pattern)
+    return int(match[1]) + 1 if match else STRING_BOUND
 
 
 def _mapping(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
