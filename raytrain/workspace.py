@@ -25,6 +25,7 @@ from raytrain.spec.record import RunRecord, read_record, write_record
 from raytrain.spec.storage import cache_folder, resolve
 from raytrain.telemetry.attempts import Attempt, Superseded
 from raytrain.telemetry.console import Console
+from raytrain.telemetry.kubernetes_status import OwnObject, StatusMirror
 from raytrain.telemetry.logs import RunLog
 from raytrain.telemetry.progress import ProgressWriter, read_progress
 from raytrain.telemetry.segments import SegmentWriter
@@ -129,7 +130,8 @@ def enter(
     with (
         RunLog(store, layout, attempt.number),
         SegmentWriter(store, layout, "events", attempt.number) as events,
-        ProgressWriter(attempt, steps=job.spec.training.steps, **resumed) as progress,
+        StatusMirror(OwnObject.of_environment(), [t.name for t in job.spec.tasks if t.probe]) as mirror,
+        ProgressWriter(attempt, steps=job.spec.training.steps, on_stored=mirror.show, **resumed) as progress,
         interrupts,
         console,
     ):

@@ -133,13 +133,37 @@ def run(
     from raytrain import pipeline
     from raytrain.spec.load import load_job
     from raytrain.telemetry.console import Console
+    from raytrain.telemetry.kubernetes_status import told_result
 
-    loaded = load_job(document)
-    with Console() as console:
-        outcome = pipeline.run(
-            loaded.job, storage=storage, base_folder=loaded.base_folder, fresh=fresh, console=console
-        )
+    with told_result() as ending:
+        loaded = load_job(document)
+        with Console() as console:
+            outcome = pipeline.run(
+                loaded.job, storage=storage, base_folder=loaded.base_folder, fresh=fresh, console=console
+            )
+        ending.report = outcome.report_uri
     emit(outcome, render.outcome(outcome), output)
+
+
+@app.command("render")
+def render_ray_job(
+    document: Document,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="NAME", help="Image of the pods; else the document's.", show_default=False),
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option("-n", "--namespace", metavar="NAME", help="Namespace.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the RayJob of a document, for clusters without our operator.
+
+    `raytrain render job.yaml | kubectl apply -f -` starts it; retries and status are the operator's and left out.
+    """
+    from raytrain.operator.standalone import rendered
+    from raytrain.spec.load import load_job
+
+    say(rendered(load_job(document).job, image=image, namespace=namespace).rstrip())
 
 
 @app.command()

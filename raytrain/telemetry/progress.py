@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -96,11 +97,19 @@ class ProgressWriter:
     says so, however long a step takes.
 
     Storage trouble is logged, never raised. Secrets of the environment are masked in the message. A superseded
-    attempt stops writing: the file is the newer one's.
+    attempt stops writing: the file is the newer one's. What was stored is told to `on_stored`.
     """
 
-    def __init__(self, attempt: Attempt, *, seconds: float = 2.0, heartbeat: float = 30.0, **first: Any) -> None:
-        self._attempt = attempt
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        seconds: float = 2.0,
+        heartbeat: float = 30.0,
+        on_stored: Callable[[Progress], None] = lambda progress: None,
+        **first: Any,
+    ) -> None:
+        self._attempt, self._on_stored = attempt, on_stored
         self._lock = threading.Lock()
         self._progress = Progress(run=attempt.layout.name, attempt=attempt.number, **first)
         self._superseded = False
@@ -156,3 +165,4 @@ class ProgressWriter:
         progress = replace(progress, message=masked(progress.message), updated=now)
         text = json.dumps(progress.to_json(), indent=1, ensure_ascii=False) + "\n"
         self._attempt.store.put(self._attempt.layout.progress, text.encode())
+        self._on_stored(progress)

@@ -1,0 +1,22 @@
+"""A document as plain KubeRay objects, for people who run no operator of ours."""
+
+from data_prep.errors import UsageError
+from raytrain.operator.attempt import Attempt
+from raytrain.operator.checks import refusal
+from raytrain.operator.companions import document
+from raytrain.operator.rayjob import ray_job
+from raytrain.operator.settings import Settings
+from raytrain.operator.text import yaml_text
+from raytrain.spec.document import Cluster, FineTuneJob
+
+
+def rendered(job: FineTuneJob, *, image: str | None = None, namespace: str | None = None) -> str:
+    """The ConfigMap with the document and the RayJob, as YAML. UsageError if it cannot run in a cluster."""
+    settings = Settings()
+    if image:
+        cluster = (job.spec.cluster or Cluster()).model_copy(update={"image": image})
+        job = job.model_copy(update={"spec": job.spec.model_copy(update={"cluster": cluster})})
+    if refused := refusal(job, settings):
+        raise UsageError(f"{refused.reason}: {refused.message}")
+    attempt = Attempt(job, settings.runs, namespace=namespace or job.metadata.namespace)
+    return yaml_text(document(attempt), ray_job(attempt))

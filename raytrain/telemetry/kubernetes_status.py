@@ -1,0 +1,205 @@
+"""A run in a pod tells its own FineTuneJob where it stands: `status.progress`, `status.tasks`, `status.result`.
+
+Elsewhere (no RAYTRAIN_KUBERNETES_OBJECT in the environment) nothing here does anything. The operator owns the rest of
+the status; merge patches under a field manager of our own leave that alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import fmean
+from types import TracebackType
+from typing import Any, Self
+
+from data_prep.errors import ClusterError, ExitCode, UserError
+from raytrain.kubernetes_api import JOBS, KubernetesApi
+from raytrain.spec.object_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunProgress, RunResult, TaskStatus
+from raytrain.telemetry.background import Background
+from raytrain.telemetry.masking import masked
+from raytrain.telemetry.progress import Progress
+
+MANAGER = "raytrain-run"
+SECONDS = 10.0
+"""Between two patches, at least."""
+_TRIES = 3
+_PAUSE = 2.0
+_LONGEST = 1000  # characters of a message
+
+_log = logging.getLogger(__name__)
+
+Patch = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnObject:
+    """The object that this process runs for, and which of its attempts this is."""
+
+    namespace: str
+    name: str
+    attempt: int
+
+    @classmethod
+    def of_environment(cls) -> OwnObject | None:
+        """What the operator put into the pod's environment; None outside such a pod."""
+        namespace, found, name = os.environ.get(OBJECT_VARIABLE, "").partition("/")
+        attempt = os.environ.get(ATTEMPT_VARIABLE, "")
+        return cls(namespace, name, int(attempt)) if found and attempt.isdigit() else None
+
+    def patch(self, status: dict[str, Any]) -> None:
+        """Merge `status` into the object's; ClusterError if that cannot be done."""
+        api = KubernetesApi.connect()
+        api.patch(JOBS, self.namespace, self.name, {"status": status}, manager=MANAGER, status=True)
+
+
+class StatusMirror:
+    """Shows the progress in the object from a thread of its own; trouble is logged and never holds up the run."""
+
+    def __init__(
+        self, own: OwnObject | None, probes: Collection[str], *, seconds: float = SECONDS, patch: Patch | None = None
+    ) -> None:
+        self._own, self._probes, self._lock = own, frozenset(probes), threading.Lock()
+        self._patch = patch or (own.patch if own is not None else None)
+        self._newest: Progress | None = None
+        self._shown: dict[str, Any] = {}
+        self._background = Background("status of the FineTuneJob", self._write, seconds)
+
+    def show(self, progress: Progress) -> None:
+        """There is something newer to show; returns at once."""
+        if self._own is None:
+            return
+        with self._lock:
+            self._newest = progress
+        self._background.poke()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._own is not None:
+            self._background.close()
+
+    def _write(self) -> None:
+        with self._lock:
+            progress = self._newest
+        if progress is None or self._own is None or self._patch is None:
+            return
+        status = as_status(progress, self._own.attempt, self._probes)
+        told = {key: value for key, value in status["progress"].items() if key != "updated"}
+        if (now := {"progress": told, "tasks": status["tasks"]}) != self._shown:
+            self._patch(status)
+            self._shown = now
+
+
+def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict[str, Any]:
+    """`progress` and `tasks` as they stand in the object's status; nulls remove what an earlier attempt left."""
+    where = RunProgress(
+        attempt=attempt,
+        phase=progress.phase,
+        step=progress.step,
+        steps=progress.steps,
+        percent=_percent(progress),
+        tokens=progress.tokens,
+        tokens_per_second=_rounded(progress.tokens_per_second, 1),
+        eta_seconds=_rounded(progress.eta_seconds, 0),
+        loss=_rounded(progress.loss, 4),
+        rouge_l=_rouge_l(progress, probes),
+        message=masked(progress.message)[:_LONGEST],
+        updated=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    tasks = [
+        TaskStatus(
+            name=name,
+            metric=score.headline,
+            probe=name in probes,
+            before=_rounded(score.before, 4),
+            now=_rounded(score.now, 4),
+            after=_rounded(score.after, 4),
+        ).model_dump(mode="json", by_alias=True, exclude_none=True)
+        for name, score in progress.scores.items()
+    ]
+    return {"progress": where.model_dump(mode="json", by_alias=True), "tasks": tasks}
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a run ends, filled in by whoever knows."""
+
+    report: str = ""
+
+
+@contextlib.contextmanager
+def told_result(own: OwnObject | None = None, patch: Patch | None = None) -> Iterator[Ending]:
+    """Whatever ends this context is written to `status.result` before it goes on: the operator decides by it.
+
+    Exit codes are those of the command line. A run that cannot say how it ended counts as cut off.
+    """
+    own, ending = own or OwnObject.of_environment(), Ending()
+    if own is None:
+        yield ending
+        return
+    patch = patch or own.patch
+    try:
+        yield ending
+    except BaseException as error:
+        _tell(patch, result_of(error, own.attempt))
+        raise
+    done = RunResult(attempt=own.attempt, exit_code=0, reason="Complete", report=ending.report)
+    _tell(patch, done)
+
+
+def result_of(error: BaseException, attempt: int) -> RunResult:
+    """What an error means for the attempt."""
+    if isinstance(error, UserError):
+        return RunResult(
+            attempt=attempt,
+            exit_code=int(error.exit_code),
+            reason=type(error).__name__,
+            message=masked(str(error))[:_LONGEST],
+        )
+    if isinstance(error, KeyboardInterrupt):
+        message = "stopped on request; the next attempt resumes"
+        return RunResult(attempt=attempt, exit_code=int(ExitCode.INTERRUPTED), reason="Interrupted", message=message)
+    message = masked(f"{type(error).__name__}: {error}")[:_LONGEST]
+    return RunResult(attempt=attempt, exit_code=int(ExitCode.BUG), reason=type(error).__name__, message=message)
+
+
+def _tell(patch: Patch, result: RunResult) -> None:
+    status = {"result": result.model_dump(mode="json", by_alias=True)}
+    for attempt in range(_TRIES):
+        try:
+            patch(status)
+        except ClusterError as error:
+            _log.warning("the result could not be written into the FineTuneJob: %s", error.message)
+            if attempt + 1 < _TRIES:
+                time.sleep(_PAUSE)
+        else:
+            return
+
+
+def _percent(progress: Progress) -> str:
+    if not progress.steps:
+        return "100%" if progress.phase == "Complete" else ""
+    return f"{min(100, 100 * progress.step // progress.steps)}%"
+
+
+def _rouge_l(progress: Progress, probes: Collection[str]) -> str:
+    scores = [
+        s for name, s in progress.scores.items() if name not in probes and s.headline.lower().startswith("rougel")
+    ]
+    before = [s.before for s in scores if s.before is not None]
+    now = [value for s in scores if (value := s.after if s.after is not None else s.now) is not None]
+    return " → ".join(f"{fmean(values):.3f}" for values in (before, now) if values)
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, digits)
