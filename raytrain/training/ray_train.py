@@ -25,7 +25,7 @@ from data_prep.errors import ClusterError, StorageError, TrainingError, UserErro
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.cache import Cache
 from data_prep.storage.scratch import scratch
-from raytrain.spec.document import FineTuneJob
+from raytrain.spec.document import FineTuneJob, Training
 from raytrain.spec.identity import digest, identity
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.attempts import Attempt, Superseded
@@ -270,10 +270,11 @@ def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
 
     wanted = settings.job.spec.resources.training
     gpus = _gpus_of_worker(settings.job, local=local)
+    on_gpus = bool(gpus) and settings.job.spec.training.device != "cpu"
     least = wanted.min_workers or wanted.workers
     return api.torch.TorchTrainer(
         lambda: _work(settings),
-        torch_config=api.torch.TorchConfig(backend="nccl" if gpus else "gloo", timeout_s=_COLLECTIVE_SECONDS),
+        torch_config=api.torch.TorchConfig(backend="nccl" if on_gpus else "gloo", timeout_s=_COLLECTIVE_SECONDS),
         scaling_config=api.ScalingConfig(
             num_workers=(least, wanted.workers) if least < wanted.workers else wanted.workers,
             use_gpu=bool(gpus),
@@ -283,19 +284,22 @@ def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
             name=f"{settings.layout.name}-a{settings.attempt.number:02d}",
             storage_path=str(notes),  # Ray's own notes only: it is never given a checkpoint
             failure_config=api.FailureConfig(max_failures=MOST_RESTARTS, controller_failure_limit=MOST_STARTS),
-            worker_runtime_env={} if gpus else {"env_vars": worker_environment()},
+            worker_runtime_env={} if on_gpus else {"env_vars": worker_environment()},
             logging_config=api.LoggingConfig(log_level="WARNING"),
         ),
     )
 
 
 def _gpus_of_worker(job: FineTuneJob, *, local: bool) -> float:
-    """GPUs that a worker reserves, 0 to train on CPUs; ClusterError if the document wants what is not there."""
+    """GPUs that a worker reserves, 0 to train on CPUs; ClusterError if the document wants what is not there.
+
+    In a cluster a worker takes the pod that the document speaks of even if `device` leaves its GPU alone.
+    """
     wanted, device = job.spec.resources.training, job.spec.training.device
-    if device == "cpu":
-        return 0
     if not local:
         return wanted.gpus or (1 if device == "cuda" else 0)
+    if device == "cpu":
+        return 0
     cluster: Any = ray
     here: float = cluster.cluster_resources().get("GPU", 0)
     if here >= wanted.workers:
@@ -355,8 +359,6 @@ def _work(settings: _Settings) -> tuple[int, bool] | None:
 
 
 def _train(settings: _Settings, context: Any, start: int) -> tuple[int, bool]:
-    import ray.train.torch
-
     from data_prep.shards import ShardSet
     from raytrain.training import loop
     from raytrain.training.feed import Feed
@@ -366,7 +368,7 @@ def _train(settings: _Settings, context: Any, start: int) -> tuple[int, bool]:
     shard_set = ShardSet.load(settings.store, settings.shard_set)
     feed = Feed.open(settings.job, shard_set, settings.store, settings.cache)
     model = _load(settings, shard_set.tokenizer.size)
-    stepper = loop.Stepper(model, training, feed.tasks, device=ray.train.torch.get_device())
+    stepper = loop.Stepper(model, training, feed.tasks, device=_device(training))
     ref, position = _restore(settings, context, stepper)
     with _reporter(settings, stepper, rank) as reporter:
         if rank == 0:
@@ -394,6 +396,14 @@ def _load(settings: _Settings, tokenizer_size: int) -> Any:
         cache = settings.cache.folder / "models"
         folder = resolve(settings.job.spec.model, store=settings.store, base_folder=Path(), cache=cache)
     return load(folder, tokenizer_size=tokenizer_size)
+
+
+def _device(training: Training) -> Any:
+    """Where this worker computes: what Ray gave it, unless the document says otherwise."""
+    import ray.train.torch
+    import torch
+
+    return torch.device("cpu") if training.device == "cpu" else ray.train.torch.get_device()
 
 
 def _restore(settings: _Settings, context: Any, stepper: Stepper) -> tuple[CheckpointRef | None, Position]:

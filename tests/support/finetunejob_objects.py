@@ -1,0 +1,55 @@
+"""FineTuneJobs and RayJobs as the API server has them, for tests of the operator."""
+
+from datetime import UTC, datetime, timedelta
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
+UID = "0b0d2c8e-5a1f-4c4e-9c63-3b3a6f3a7e11"
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def task(name="chats", **fields):
+    return {"name": name, "type": "summarization", "source": {"uri": f"s3://rows/{name}.jsonl"}} | fields
+
+
+def finetunejob(*, name="assistant", status=None, annotations=None, generation=1, cluster=None, **spec):
+    """An object whose document can run; `spec` replaces parts of it."""
+    document = {
+        "model": "google/flan-t5-small",
+        "storage": {"uri": "s3://bucket/raytrain"},
+        "tasks": [task(), task("reviews", type="rating"), task("puzzles", type="text", probe=True)],
+        "training": {"steps": 100},
+        "resources": {
+            "training": {"workers": 2, "gpus": 1, "cpus": 4, "memory": "24Gi"},
+            "evaluation": {"actors": 2, "cpus": 2, "memory": "4Gi"},
+            "preparation": {"cpus": 4, "memory": "16Gi"},
+        },
+    } | spec
+    if cluster is not None:
+        document["cluster"] = cluster
+    metadata = {"name": name, "namespace": "team", "uid": UID, "generation": generation, "resourceVersion": "1"}
+    if annotations:
+        metadata["annotations"] = annotations
+    body = {"apiVersion": "raytrain.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": document}
+    return body if status is None else body | {"status": status}
+
+
+def rayjob(number=1, *, name="assistant", deployment="", job="", uid=UID, suspend=False, **status):
+    """The RayJob of an attempt as KubeRay has got with it."""
+    found = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {
+            "name": f"{name}-a{number:02d}",
+            "namespace": "team",
+            "creationTimestamp": "2026-11-23T12:00:00Z",
+            "labels": {"raytrain.dev/job": name, "raytrain.dev/attempt": str(number)},
+            "ownerReferences": [{"uid": uid, "kind": "FineTuneJob", "name": name, "controller": True}],
+        },
+        "spec": {"suspend": suspend},
+    }
+    if deployment or status:
+        found["status"] = {"jobDeploymentStatus": deployment, "jobStatus": job, **status}
+    return found
