@@ -1,6 +1,7 @@
 """From what a document asks for to groups of equal pods: the CPU group, and a GPU group that starts at zero."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,8 +11,9 @@ from raytrain.spec.document import Resources
 CPU_GROUP, GPU_GROUP = "cpu", "gpu"
 DEFAULT_MEMORY = "8Gi"
 
-_UNITS = {"": 1, "m": Decimal("0.001")} | {
-    unit: base**power
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
+_UNITS = {"": Decimal(1), "m": Decimal("0.001")} | {
+    unit: Decimal(base**power)
     for base, units in ((1000, ("k", "M", "G", "T", "P", "E")), (1024, ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")))
     for power, unit in enumerate(units, 1)
 }
@@ -44,11 +46,10 @@ class _Demand:
 
 def quantity(text: str) -> Decimal:
     """The number that a Kubernetes quantity stands for, e.g. 24Gi. ValueError if it is none."""
-    digits = text.rstrip("KMGTPEikm")
-    try:
-        return Decimal(digits) * _UNITS[text[len(digits) :]]
-    except (ArithmeticError, KeyError, ValueError):
-        raise ValueError(f"{text!r} is not a quantity such as 24Gi or 500m") from None
+    match = _NUMBER.fullmatch(text)
+    if match is None or match[2] not in _UNITS:
+        raise ValueError(f"{text!r} is not a quantity such as 24Gi or 500m")
+    return Decimal(match[1]) * _UNITS[match[2]]
 
 
 def groups(resources: Resources) -> list[Group]:

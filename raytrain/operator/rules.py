@@ -7,7 +7,8 @@ What no rule can say (names in templates, quantities, local paths) the operator 
 from collections.abc import Iterator
 from typing import Any
 
-from raytrain.spec.document import Spec, Training
+from data_prep.document.models import Model
+from raytrain.spec.document import Spec
 from raytrain.spec.identity import LEFT_OUT
 
 Path = tuple[str, ...]
@@ -81,15 +82,20 @@ def rules() -> Iterator[tuple[Path, str, str]]:
 
 
 def _fixed_once_started() -> Iterator[tuple[Path, str, str]]:
-    """What belongs to the identity may change until the first attempt."""
-    for field in Spec.model_fields:
-        if field not in LEFT_OUT:
+    """What belongs to the identity may change until the first attempt.
+
+    Tasks are compared as a whole, which is stricter than the identity: a rule over each of their fields costs too much.
+    """
+    for field, info in Spec.model_fields.items():
+        left, model = LEFT_OUT.get(field), info.annotation
+        if left is True:
+            continue
+        if isinstance(left, set) and isinstance(model, type) and issubclass(model, Model):
+            for name, part in model.model_fields.items():
+                if name not in left:
+                    yield from _fixed(f"spec.{field}.{part.alias or name}")
+        else:
             yield from _fixed(f"spec.{field}")
-    for section, model in (("training", Training), ("evaluation", Spec.model_fields["evaluation"].annotation)):
-        assert model is not None
-        for name, info in model.model_fields.items():
-            if name not in LEFT_OUT[section]:
-                yield from _fixed(f"spec.{section}.{info.alias or name}")
 
 
 def _fixed(path: str) -> Iterator[tuple[Path, str, str]]:
