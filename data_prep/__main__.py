@@ -12,11 +12,13 @@ from data_prep.document import Mixture, Storage, Task
 from data_prep.document.loader import load_document
 from data_prep.document.models import Model
 from data_prep.errors import ExitCode, UsageError, UserError
-from data_prep.prepare import Limits, PrepareProgress, prepare
+from data_prep.prepare import Limits, prepare
+from data_prep.progress_line import ProgressLine
 from data_prep.shards import ShardSet
 from data_prep.storage import open_store
 from data_prep.storage.scratch import sweep
 from data_prep.tokenizer import Tokenizer
+from data_prep.workers import local_workers
 
 
 class _Part(Model):
@@ -30,12 +32,21 @@ class _Training(_Part):
     max_target_tokens: int = Field(default=128, ge=2)
 
 
+class _Preparation(_Part):
+    cpus: float = Field(default=2, gt=0)
+
+
+class _Resources(_Part):
+    preparation: _Preparation = Field(default_factory=_Preparation)
+
+
 class _Spec(_Part):
     model: str = Field(min_length=1)
     storage: Storage | None = None
     tasks: list[Task] = Field(min_length=1)
     mixture: Mixture = Field(default_factory=Mixture)
     training: _Training = Field(default_factory=_Training)
+    resources: _Resources = Field(default_factory=_Resources)
 
 
 class _Document(_Part):
@@ -46,21 +57,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code, errors being printed as sentences."""
     options = _parser().parse_args(arguments)
     sweep()
-    try:
-        shard_set = _prepare(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; what is prepared stays, the same command goes on", file=sys.stderr)
-        return ExitCode.INTERRUPTED
+    with ProgressLine(sys.stderr) as progress:
+        try:
+            shard_set = _prepare(options, progress)
+        except UserError as error:
+            progress.close()
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            progress.close()
+            print("interrupted; what is prepared stays, the same command goes on", file=sys.stderr)
+            return ExitCode.INTERRUPTED
+    if not progress.heard:
+        print("nothing to do: everything is prepared already", file=sys.stderr)
     print(table(shard_set))
     return ExitCode.OK
 
 
 def table(shard_set: ShardSet) -> str:
     """What was prepared, as text: a line per task and split, and what deserves a look."""
-    head = ("task", "split", "rows", "x", "source p50/p95/max", "cut", "target p50/p95/max", "cut", "unknown")
+    head = (
+        "task",
+        "split",
+        "rows",
+        "x",
+        "source p50/p95/max",
+        "cut",
+        "target p50/p95/max",
+        "cut",
+        "unknown",
+        "altered",
+    )
     lines = [head]
     for task in shard_set.tasks:
         for split, prepared in task.splits.items():
@@ -80,6 +107,7 @@ def table(shard_set: ShardSet) -> str:
                     target,
                     f"{s['truncated_targets']:.1%}",
                     f"{s['unknown_tokens']:.2%}",
+                    f"{s['altered_inputs']:.1%}",
                 )
             )
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
@@ -106,7 +134,7 @@ def _remarks(shard_set: ShardSet) -> list[str]:
     return remarks
 
 
-def _prepare(options: argparse.Namespace) -> ShardSet:
+def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
     path = Path(options.document)
     spec = load_document(path, _Document).spec
     base_folder = path.resolve().parent
@@ -117,16 +145,18 @@ def _prepare(options: argparse.Namespace) -> ShardSet:
             hint="Give the folder of its tokenizer with --tokenizer; `raytrain run` fetches models by itself.",
         )
     storage = _storage(options.storage, spec.storage, base_folder)
-    return prepare(
-        spec.tasks,
-        spec.mixture,
-        store=open_store(storage.uri, endpoint=storage.endpoint, region=storage.region),
-        tokenizer=Tokenizer.from_folder(folder),
-        limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
-        base_folder=base_folder,
-        on_progress=_show if sys.stderr.isatty() else lambda progress: None,
-        verify=options.verify,
-    )
+    with local_workers(options.cpus or spec.resources.preparation.cpus) as workers:
+        return prepare(
+            spec.tasks,
+            spec.mixture,
+            store=open_store(storage.uri, endpoint=storage.endpoint, region=storage.region),
+            tokenizer=Tokenizer.from_folder(folder),
+            limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+            base_folder=base_folder,
+            on_progress=progress.show,
+            verify=options.verify,
+            workers=workers,
+        )
 
 
 def _storage(flag: str | None, document: Storage | None, base_folder: Path) -> Storage:
@@ -140,12 +170,6 @@ def _storage(flag: str | None, document: Storage | None, base_folder: Path) -> S
     return document.model_copy(update={"uri": str(base_folder / Path(document.uri).expanduser())})
 
 
-def _show(progress: PrepareProgress) -> None:
-    total = f" of {progress.total:,}" if progress.total is not None else ""
-    end = "\n" if progress.done == progress.total else ""
-    print(f"\r\x1b[K{progress.task}: {progress.done:,}{total} rows", end=end, file=sys.stderr, flush=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -153,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("document", help="the FineTuneJob document, e.g. job.yaml")
     command.add_argument("--storage", metavar="URI", help="where the shards go, instead of what the document says")
     command.add_argument("--tokenizer", metavar="FOLDER", help="folder with tokenizer.json, instead of the model's")
+    command.add_argument("--cpus", type=float, help="processes at most, instead of resources.preparation.cpus")
     command.add_argument("--verify", action="store_true", help="read sources and parts again instead of trusting them")
     return parser
 

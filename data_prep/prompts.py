@@ -10,20 +10,28 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_prep.templates import Template
-from data_prep.tokenizer import Encoded, Ids, Tokenizer, finished
+from data_prep.tokenizer import Encoded, Ids, Tokenizer, finished, keeps
 
 
 class PromptEncoder:
     """Encodes `inputs` inside any of `templates`."""
 
     def __init__(self, tokenizer: Tokenizer, templates: Sequence[Template], inputs: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer, self._texts = tokenizer, inputs
         self._frames = [_frame(tokenizer, template) for template in templates]
         joinable = [i for i, text in enumerate(inputs) if _joinable(text)]
         ids = tokenizer.encode_open([inputs[i] for i in joinable])
         self._inputs: list[Ids | None] = [None] * len(inputs)
         for i, found in zip(joinable, ids, strict=True):
             self._inputs[i] = found
+
+    def altered(self) -> int:
+        """How many inputs text -> ids -> text changes."""
+        doubtful = [i for i, text in enumerate(self._texts) if not keeps(text)]
+        lacking = [i for i in doubtful if self._inputs[i] is None]
+        encoded = dict(zip(lacking, self._tokenizer.encode_open([self._texts[i] for i in lacking]), strict=True))
+        found = (encoded[i] if ids is None else ids for i in doubtful for ids in [self._inputs[i]])
+        return self._tokenizer.altered(zip(found, (self._texts[i] for i in doubtful), strict=True))
 
     def encode(self, prompts: Sequence[str], templates: Sequence[int], limit: int) -> Encoded:
         """What `Tokenizer.encode_counted` gives for `prompts`, the i-th being input i in template `templates[i]`."""

@@ -1,10 +1,13 @@
 """What preparation leaves in the store: a shard set, its tasks, their splits; and how its rows are read."""
 
+import bisect
 import io
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -20,9 +23,9 @@ from data_prep.storage.scratch import scratch
 from data_prep.storage.store import sha256_of
 from data_prep.tokenizer import Tokenizer
 
-ROWS_OF_A_PART = 20_000
-
-_FORMAT = 1
+_FORMAT = 2
+_CHECKERS = 8
+_MAKE_ANEW = "Delete that object and run the same command again: it is made anew."
 
 Ids = NDArray[np.uint16]
 Lengths = NDArray[np.int32]
@@ -53,15 +56,15 @@ class PreparedSplit:
     examples: int
     wordings: int
     parts: tuple[tuple[PartPair, ...], ...]
-    keys: Part
-    """uint64 hashes of the raw inputs, in row order (.npy): for duplicates and leakage."""
+    keys: tuple[Part, ...]
+    """uint64 hashes of the raw inputs, in row order (.npy), cut like the parts: for duplicates and leakage."""
     statistics: Mapping[str, Any]
     """`data_prep.checks.SplitStatistics.summary`."""
 
     def all_parts(self) -> list[Part]:
         """Every object of the split."""
         pairs = [pair for wording in self.parts for pair in wording]
-        return [self.keys, *(pair.text for pair in pairs), *(pair.tokens for pair in pairs)]
+        return [*self.keys, *(pair.text for pair in pairs), *(pair.tokens for pair in pairs)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,7 @@ class SplitReader:
 
     def __init__(self, split: PreparedSplit, files: Sequence[Sequence[Path]]) -> None:
         self.examples, self.wordings = split.examples, split.wordings
+        self._starts = _starts(split)
         self._parts = [
             [_TokenPart(path, pair) for path, pair in zip(paths, pairs, strict=True)]
             for paths, pairs in zip(files, split.parts, strict=True)
@@ -224,8 +228,8 @@ class SplitReader:
     def _place(self, example: int, wording: int) -> "tuple[_TokenPart, int]":
         if not (0 <= example < self.examples and 0 <= wording < self.wordings):
             raise IndexError(f"example {example}, wording {wording} of {self.examples} x {self.wordings}")
-        number, row = divmod(example, ROWS_OF_A_PART)
-        return self._parts[wording][number], row
+        number = bisect.bisect_right(self._starts, example) - 1
+        return self._parts[wording][number], example - self._starts[number]
 
 
 class _TokenPart:
@@ -266,8 +270,7 @@ def read_rows(  # noqa: PLR0917 - the order that is settled between the rooms
     prepared = shard_set.split(task, split)
     wanted = sample(prepared.examples, limit, content_key("sample", task, split))
     rows: list[TextRow] = []
-    for number, pair in enumerate(prepared.parts[0]):
-        start = number * ROWS_OF_A_PART
+    for start, pair in zip(_starts(prepared), prepared.parts[0], strict=True):
         inside = wanted[(wanted >= start) & (wanted < start + pair.rows)]
         if not len(inside):
             continue
@@ -297,11 +300,29 @@ def load_tokenizer(shard_set: ShardSet, store: Store, folder: Path | None = None
 
 def load_keys(split: PreparedSplit, store: Store) -> Keys:
     """The input hashes of a split; CorruptError."""
-    data = store.get(split.keys.key)
-    if sha256_of(data) != split.keys.sha256:
-        raise CorruptError(f"{store.uri}/{split.keys.key}: its contents are not what its name says")
-    keys: Keys = np.load(io.BytesIO(data), allow_pickle=False)
-    return keys
+    found: list[Keys] = [np.empty(0, np.uint64)]
+    for part in split.keys:
+        data = store.get(part.key)
+        if sha256_of(data) != part.sha256:
+            raise CorruptError(f"{store.uri}/{part.key}: its contents are not what its name says", hint=_MAKE_ANEW)
+        found.append(np.load(io.BytesIO(data), allow_pickle=False))
+    return np.concatenate(found)
+
+
+def all_there(store: Store, parts: Sequence[Part], *, read: bool = False) -> bool:
+    """Whether every part is in the store: with its size, with `read` with its contents."""
+
+    def there(part: Part) -> bool:
+        if read:
+            try:
+                return sha256_of(store.get(part.key)) == part.sha256
+            except NotFoundError:
+                return False
+        stat = store.stat(part.key)
+        return stat is not None and stat.bytes == part.bytes
+
+    with ThreadPoolExecutor(_CHECKERS) as pool:
+        return all(pool.map(there, parts))
 
 
 def _fetch(part: Part, store: Store, cache: PartCache) -> Path:
@@ -309,8 +330,16 @@ def _fetch(part: Part, store: Store, cache: PartCache) -> Path:
         return cache.fetch(store, part.key, part.sha256)
     except NotFoundError:
         raise CorruptError(
-            f"{store.uri}/{part.key}: missing, but a manifest names it", hint="Prepare again: it is written anew."
+            f"{store.uri}/{part.key}: missing, but a manifest names it",
+            hint="Run the same command again: what is missing is made anew.",
         ) from None
+    except CorruptError as error:
+        raise CorruptError(error.message, hint=_MAKE_ANEW) from None
+
+
+def _starts(split: PreparedSplit) -> list[int]:
+    """The number of the first example of each part, the same for every wording."""
+    return list(accumulate((pair.rows for pair in split.parts[0]), initial=0))[:-1]
 
 
 def _joined(arrays: Sequence[NDArray[np.int32]]) -> Lengths:
@@ -322,8 +351,8 @@ def _split(document: Mapping[str, Any]) -> PreparedSplit:
         tuple(PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in wording)
         for wording in document["parts"]
     )
-    keys, statistics = Part(**document["keys"]), document["statistics"]
-    return PreparedSplit(document["examples"], document["wordings"], parts, keys, statistics)
+    keys = tuple(Part(**part) for part in document["keys"])
+    return PreparedSplit(document["examples"], document["wordings"], parts, keys, document["statistics"])
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any]:

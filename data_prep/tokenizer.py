@@ -23,6 +23,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,6 +40,8 @@ _LARGEST = 1 << 16  # ids are stored as uint16
 SPACE = "▁"
 RUNS_OF_SPACES = (2, 3, 4, 8, 12, 16)
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+_BEYOND = re.compile("[^\n\t -~]")  # what `Tokenizer.check` does not promise to keep
 
 # Unicode noncharacters, which no text may hold: they carry white space through a normalizer that would fold it.
 _NEWLINE, _TAB, _BLANK = "\ufdd0", "\ufdd1", "\ufdd2"
@@ -87,6 +90,9 @@ class Tokenizer:
         self._text = _canonical(self._tokenizer)
         self.added: tuple[str, ...] = tuple(added)
         """The pieces that this extension gave to the vocabulary it came from, in the order of their ids (the last)."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (self._text, self.added)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
@@ -150,6 +156,12 @@ class Tokenizer:
         """The texts of several rows of ids."""
         return list(self._tokenizer.decode_batch([[int(i) for i in ids] for ids in batch], skip_special_tokens=True))
 
+    def altered(self, texts: Iterable[tuple[Ids, str]]) -> int:
+        """How many of these texts, each with its ids, come back from the ids as another text."""
+        doubtful = [(ids, text) for ids, text in texts if not keeps(text)]
+        back = self.decode_batch(ids.tolist() for ids, _ in doubtful)
+        return sum(text != found for (_, text), found in zip(doubtful, back, strict=True))
+
     def files(self) -> dict[str, bytes]:
         """The files of a Hugging Face tokenizer folder, the same bytes each time."""
         special = [t.content for _, t in sorted(self._tokenizer.get_added_tokens_decoder().items()) if t.special]
@@ -186,6 +198,11 @@ class Tokenizer:
             ids = self._tokenizer.encode(probe, add_special_tokens=False).ids
             if forbidden.intersection(ids) or self.decode(ids) != probe:
                 raise _NotT5Error(f"{probe!r} does not survive it (comes back as {self.decode(ids)!r})")
+
+
+def keeps(text: str) -> bool:
+    """Whether every tokenizer of this module keeps `text` as it is, whatever it holds: it was checked for all of it."""
+    return _BEYOND.search(text) is None
 
 
 class _NotT5Error(Exception):
@@ -326,6 +343,12 @@ def _add_pieces(vocabulary: list[Any]) -> list[str]:
     added = [piece for piece in wanted if piece not in scores]
     vocabulary.extend([piece, wanted[piece]] for piece in added)
     return added
+
+
+@cache
+def _restored(text: str, added: tuple[str, ...]) -> Tokenizer:
+    """A tokenizer in another process: read once there, however many things refer to it."""
+    return Tokenizer(json.loads(text), added=added)
 
 
 def _build(document: dict[str, Any]) -> tokenizers.Tokenizer:

@@ -1,24 +1,30 @@
-"""One split of a task on its way into the store: examples are gathered, worded, tokenised and uploaded part by part."""
+"""The parts of one item: up to 20,000 examples of a split, worded, tokenised and put into the store.
+
+An item says all that determines its parts, so any process anywhere can make them and would make the same bytes. What
+was made is written down in the store under the item's own key (`shards/work/`), after the parts are there: an item
+that was made before, by whomever, is not made again.
+"""
 
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_prep.checks import Keys, SplitStatistics
+from data_prep.checks import SplitStatistics
 from data_prep.document.models import Split
 from data_prep.keys import content_key, order
 from data_prep.prompts import PromptEncoder
 from data_prep.rows import Example
-from data_prep.shards import ROWS_OF_A_PART, Ids, Part, PartPair, PreparedSplit
-from data_prep.storage import AlreadyExistsError, Store
+from data_prep.shards import Ids, Part, PartPair, all_there
+from data_prep.storage import AlreadyExistsError, NotFoundError, Store
+from data_prep.storage.scratch import scratch
 from data_prep.storage.store import sha256_of_file
 from data_prep.templates import Template
 from data_prep.tokenizer import Tokenizer
@@ -38,6 +44,9 @@ _TOKENS = pa.schema([("source", pa.list_(pa.uint16())), ("target", pa.list_(pa.u
 _ROW_GROUP = 2000
 _CHUNK = 1000  # examples between two reports of progress
 
+Advance = Callable[[int], None]
+"""Told how many examples more are done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -48,13 +57,80 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """What is done with the examples of a task: `digest` is the task's, that of everything that determines it."""
+
+    task: str
+    digest: str
+    templates: tuple[Template, ...]
+    wordings: int
+    seed: int
+    tokenizer: Tokenizer
+    limits: Limits
+
+    def wordings_of(self, split: Split) -> int:
+        """A training split gets that many different wordings of each example (all there are, if fewer), others one."""
+        return min(self.wordings, len(self.templates)) if split == "train" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """Consecutive examples of a split, of which one part a wording is made; pickles.
+
+    `start` is the number of the first one in its split, `number` that of the item. Ids that come from the rows are
+    unique in the split already. With `overwrite` everything is made and put again: that repairs an object whose bytes
+    went bad.
+    """
+
+    recipe: Recipe
+    split: Split
+    number: int
+    start: int
+    examples: list[Example]
+    store: Store
+    overwrite: bool = False
+
+    @property
+    def key(self) -> str:
+        """Where it is written down what was made."""
+        return f"{work_prefix(self.recipe.digest)}{self.split}-{self.number:06d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What an item became: a part pair for every wording, the keys of its inputs, and what was counted."""
+
+    pairs: tuple[PartPair, ...]
+    keys: Part
+    statistics: SplitStatistics
+
+    def all_parts(self) -> list[Part]:
+        """Every object of the item."""
+        return [self.keys, *(part for pair in self.pairs for part in (pair.text, pair.tokens))]
+
+    def to_json(self) -> bytes:
+        """As it is written down."""
+        document = {"pairs": [asdict(pair) for pair in self.pairs], "keys": asdict(self.keys)}
+        return json.dumps(document | {"statistics": self.statistics.to_json()}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """What `to_json` gave; ValueError, KeyError or TypeError for anything else."""
+        document = json.loads(data)
+        pairs = tuple(
+            PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in document["pairs"]
+        )
+        return cls(pairs, Part(**document["keys"]), SplitStatistics.from_json(document["statistics"]))
+
+
+@dataclass(frozen=True, slots=True)
 class PartStore:
     """Puts files under their sha256."""
 
     store: Store
     scratch: Path
     overwrite: bool = False
-    """Put also what is there already: repairs an object whose bytes went bad."""
+    """Put also what is there already."""
 
     def put(self, extension: str, write: Callable[[Path], None]) -> Part:
         """Have `write` make a file, and store it as shards/parts/<sha256>.<extension>."""
@@ -74,118 +150,50 @@ class PartStore:
             path.unlink(missing_ok=True)
 
 
-class SplitWriter:
-    """Takes the examples of one split in their order; holds at most one part of them in memory."""
+def work_prefix(digest: str) -> str:
+    """Where it is written down which items of a task were made, until the task's own manifest is there."""
+    return f"shards/work/{digest}/"
 
-    def __init__(
-        self,
-        task: str,
-        split: Split,
-        *,
-        templates: Sequence[Template],
-        wordings: int,
-        seed: int,
-        tokenizer: Tokenizer,
-        limits: Limits,
-        parts: PartStore,
-        advance: Callable[[int], None],
-    ) -> None:
-        """A training split gets `wordings` different wordings of each example (all there are, if fewer), others one.
 
-        `advance` is told how many examples more were tokenised.
-        """
-        self._task, self._split, self._seed = task, split, seed
-        self._templates, self._tokenizer, self._limits, self._store = templates, tokenizer, limits, parts
-        self._advance = advance
-        self._wordings = min(wordings, len(templates)) if split == "train" else 1
-        self._buffer: list[Example] = []
-        self._seen: dict[str, int] = {}
-        self._keys: list[Keys] = []
-        self._parts: list[list[PartPair]] = [[] for _ in range(self._wordings)]
-        self._statistics = SplitStatistics(len(templates))
-        self.rows = 0
-
-    def add(self, example: Example) -> None:
-        """The next example."""
-        self._buffer.append(example)
-        self.rows += 1
-        if len(self._buffer) == ROWS_OF_A_PART:
-            self._flush()
-
-    def finish(self) -> tuple[PreparedSplit, Keys]:
-        """Write what is left; the split, and the keys of its inputs in row order."""
-        if self._buffer:
-            self._flush()
-        keys = np.concatenate(self._keys) if self._keys else np.empty(0, np.uint64)
-        stored = self._store.put("npy", lambda path: np.save(path, keys, allow_pickle=False))
-        parts = tuple(tuple(pairs) for pairs in self._parts)
-        return PreparedSplit(self.rows, self._wordings, parts, stored, self._statistics.summary(keys)), keys
-
-    def _flush(self) -> None:
-        examples, self._buffer = self._buffer, []
-        start = self.rows - len(examples)
-        ids = [
-            _identifier(example, start + i) if example.id is None else self._unique(example.id)
-            for i, example in enumerate(examples)
-        ]
-        metas = [json.dumps(example.meta, ensure_ascii=False) for example in examples]
-        self._keys.append(np.array([content_key("input", e.meta["input"]) for e in examples], np.uint64))
-        targets: list[Ids] = []
-        worded = [_Worded([], [], []) for _ in self._parts]
-        for first in range(0, len(examples), _CHUNK):
-            chunk = examples[first : first + _CHUNK]
-            targets += self._encode_targets([example.targets[0] for example in chunk])
-            self._encode_sources(chunk, worded)
-            self._advance(len(chunk))
-        for pairs, rows in zip(self._parts, worded, strict=True):
+def make(item: WorkItem, advance: Advance = lambda examples: None) -> Made:
+    """Make the parts of `item`, or find them made; StorageError."""
+    if not item.overwrite and (found := _made_before(item)) is not None:
+        advance(len(item.examples))
+        return found
+    worded, targets, statistics = _encode(item, advance)
+    ids = [
+        _identifier(example, item.start + i) if example.id is None else example.id
+        for i, example in enumerate(item.examples)
+    ]
+    metas = [json.dumps(example.meta, ensure_ascii=False) for example in item.examples]
+    keys = np.array([content_key("input", example.meta["input"]) for example in item.examples], np.uint64)
+    pairs = []
+    with scratch("preparation") as folder:
+        parts = PartStore(item.store, folder, item.overwrite)
+        for rows in worded:
             text = {
                 "id": ids,
-                "task": [self._task] * len(ids),
-                "split": [self._split] * len(ids),
+                "task": [item.recipe.task] * len(ids),
+                "split": [item.split] * len(ids),
                 "template": rows.templates,
                 "input": rows.prompts,
-                "targets": [example.targets for example in examples],
+                "targets": [example.targets for example in item.examples],
                 "meta": metas,
             }
             batch = _token_batch(rows.ids, targets, rows.templates)
-            stored = self._store.put("parquet", partial(_write_text, text))
-            pairs.append(PartPair(len(ids), stored, self._store.put("arrow", partial(_write_tokens, batch))))
+            stored = parts.put("parquet", partial(_write_text, text))
+            pairs.append(PartPair(len(ids), stored, parts.put("arrow", partial(_write_tokens, batch))))
+        made = Made(tuple(pairs), parts.put("npy", lambda path: np.save(path, keys, allow_pickle=False)), statistics)
+    item.store.put(item.key, made.to_json())
+    return made
 
-    def _unique(self, identifier: str) -> str:
-        """The row's own id; where the split had it before, with the number of the occurrence (`q7`, `q7-2`, ...).
 
-        Scores before and after are paired by id. This keeps all ids of the split in memory.
-        """
-        number = self._seen.get(identifier, 0) + 1
-        unique = identifier if number == 1 else f"{identifier}-{number}"
-        while number > 1 and unique in self._seen:  # some row has just that for its own id
-            number += 1
-            unique = f"{identifier}-{number}"
-        self._seen[identifier] = number
-        self._seen.setdefault(unique, 1)
-        return unique
-
-    def _encode_sources(self, examples: Sequence[Example], worded: "Sequence[_Worded]") -> None:
-        encoder = PromptEncoder(self._tokenizer, self._templates, [example.input for example in examples])
-        orders = [wording_order(self._seed, e.meta["input"], len(self._templates)) for e in examples]
-        for wording, rows in enumerate(worded):
-            templates = [order[wording] for order in orders]
-            prompts = [self._templates[t].render(e.input) for t, e in zip(templates, examples, strict=True)]
-            encoded = encoder.encode(prompts, templates, self._limits.max_input_tokens)
-            kept = sum(map(len, encoded.ids))
-            self._statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, encoded.unknown)
-            rows.templates.extend(templates)
-            rows.prompts.extend(prompts)
-            rows.ids.extend(encoded.ids)
-
-    def _encode_targets(self, targets: list[str]) -> list[Ids]:
-        encoded = self._tokenizer.encode_counted(targets, self._limits.max_target_tokens)
-        whole = [i for i, length in enumerate(encoded.lengths) if length <= self._limits.max_target_tokens]
-        back = self._tokenizer.decode_batch(encoded.ids[i].tolist() for i in whole)
-        altered = sum(targets[i] != text for i, text in zip(whole, back, strict=True))
-        kept = sum(map(len, encoded.ids))
-        self._statistics.add_targets(encoded.lengths, encoded.truncated, altered, kept, encoded.unknown)
-        return encoded.ids
+def _made_before(item: WorkItem) -> Made | None:
+    try:
+        made = Made.from_json(item.store.get(item.key))
+    except (NotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return made if all_there(item.store, made.all_parts()) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +203,45 @@ class _Worded:
     templates: list[int]
     prompts: list[str]
     ids: list[Ids]
+
+
+def _encode(item: WorkItem, advance: Advance) -> tuple[list[_Worded], list[Ids], SplitStatistics]:
+    """The rows of every wording, the ids of the targets, and what was counted, chunk by chunk."""
+    statistics = SplitStatistics()
+    worded = [_Worded([], [], []) for _ in range(item.recipe.wordings_of(item.split))]
+    targets: list[Ids] = []
+    for first in range(0, len(item.examples), _CHUNK):
+        chunk = item.examples[first : first + _CHUNK]
+        targets += _encode_targets(item.recipe, [example.targets[0] for example in chunk], statistics)
+        _encode_sources(item.recipe, chunk, worded, statistics)
+        advance(len(chunk))
+    return worded, targets, statistics
+
+
+def _encode_sources(
+    recipe: Recipe, examples: Sequence[Example], worded: Sequence[_Worded], statistics: SplitStatistics
+) -> None:
+    encoder = PromptEncoder(recipe.tokenizer, recipe.templates, [example.input for example in examples])
+    statistics.add_inputs(encoder.altered())
+    orders = [wording_order(recipe.seed, e.meta["input"], len(recipe.templates)) for e in examples]
+    for wording, rows in enumerate(worded):
+        templates = [order[wording] for order in orders]
+        prompts = [recipe.templates[t].render(e.input) for t, e in zip(templates, examples, strict=True)]
+        encoded = encoder.encode(prompts, templates, recipe.limits.max_input_tokens)
+        kept = sum(map(len, encoded.ids))
+        statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, encoded.unknown)
+        rows.templates.extend(templates)
+        rows.prompts.extend(prompts)
+        rows.ids.extend(encoded.ids)
+
+
+def _encode_targets(recipe: Recipe, targets: list[str], statistics: SplitStatistics) -> list[Ids]:
+    limit = recipe.limits.max_target_tokens
+    encoded = recipe.tokenizer.encode_counted(targets, limit)
+    whole = [(encoded.ids[i], targets[i]) for i, length in enumerate(encoded.lengths) if length <= limit]
+    altered = recipe.tokenizer.altered(whole)
+    statistics.add_targets(encoded.lengths, encoded.truncated, altered, sum(map(len, encoded.ids)), encoded.unknown)
+    return encoded.ids
 
 
 def wording_order(seed: int, text: str, templates: int) -> list[int]:

@@ -92,6 +92,7 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
     from data_prep.prepare import Limits
     from data_prep.prepare import prepare as prepare_shards
     from data_prep.tokenizer import Tokenizer
+    from raytrain.ray_preparation import preparation_workers
 
     spec = work.job.spec
     work.phase("Preparing", "preparing shards")
@@ -101,15 +102,17 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
         work.console.update(progress.done, progress.total, progress.task)
         work.progress.update(message=f"preparing shards of {progress.task}")
 
-    shards = prepare_shards(
-        spec.tasks,
-        spec.mixture,
-        store=work.store,
-        tokenizer=Tokenizer.from_folder(model.folder),
-        limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
-        base_folder=work.record.base_folder,
-        on_progress=on_progress,
-    )
+    with preparation_workers(spec.resources) as workers:
+        shards = prepare_shards(
+            spec.tasks,
+            spec.mixture,
+            store=work.store,
+            tokenizer=Tokenizer.from_folder(model.folder),
+            limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+            base_folder=work.record.base_folder,
+            on_progress=on_progress,
+            workers=workers,
+        )
     if work.record.shard_set not in (None, shards.digest):
         raise DataError(
             f"run {work.layout.name}: its sources are not those that it started with "

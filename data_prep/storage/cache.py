@@ -43,6 +43,8 @@ class Cache:
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / "locks" / f"{sha256}.lock"):  # one downloader per node; the others find its file
             if not self._touch(path):
+                for left in path.parent.glob(f".{sha256}.*"):  # by one that was killed: we are the only one now
+                    left.unlink(missing_ok=True)
                 store.download(key, path, sha256=sha256)
                 self._make_room(keep=path)
         return path

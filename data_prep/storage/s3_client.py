@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 ATTEMPTS = 20  # of one request; the deadline usually ends them first
-DEADLINE_SECONDS = 60.0  # no retry of a request begins later than this after its first failure
+DEADLINE_SECONDS = 90.0  # no retry of a request begins later than this after its first failure: a minute is survived
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 

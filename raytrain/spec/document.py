@@ -133,7 +133,14 @@ class EvaluationResources(Model):
 class PreparationResources(Model):
     """What preparation takes."""
 
-    cpus: float = Field(default=2, gt=0, description="CPUs for preparation.")
+    cpus: float = Field(
+        default=2,
+        gt=0,
+        description=(
+            "CPUs for preparation: that many Ray tasks in a cluster; elsewhere that many processes, but not more than "
+            "the machine has cores. The shards are the same for any number."
+        ),
+    )
     memory: str | None = Field(
         default=None, description="Memory of the pods that prepare and score on CPUs, e.g. 16Gi (in a cluster)."
     )

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_prep_bench import LIMITS, make_task, numbered, write_jsonl
 
-from data_prep import prepare as prepare_module
-from data_prep import shards, sources, writing
+from data_prep import meter, shards, sources, task_work, writing
 from data_prep.document import Mixture
 from data_prep.errors import DataError, StorageError, UsageError
 from data_prep.shards import PreparedTask, ShardSet, load_keys, load_tokenizer
@@ -25,8 +24,7 @@ OLD = 1.5e9  # a file's time long ago: its fingerprint is trusted
 @pytest.fixture
 def small_parts(monkeypatch):
     """Parts of seven rows."""
-    for module in (shards, writing):
-        monkeypatch.setattr(module, "ROWS_OF_A_PART", 7)
+    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 7)
 
 
 def keys(store, prefix="shards/"):
@@ -131,7 +129,9 @@ def test_every_object_is_named_by_a_manifest_and_the_set_comes_last(bench):
     named = {part.key for task in shard_set.tasks for part in task.all_parts()}
     named |= {part.key for part in shard_set.tokenizer.files.values()}
     assert set(keys(bench.store, "shards/parts/")) == named
-    manifests = [key for key in store.written if not key.startswith(("shards/parts/", "shards/sources/"))]
+    manifests = [
+        key for key in store.written if not key.startswith(("shards/parts/", "shards/sources/", "shards/work/"))
+    ]
     assert manifests == [PreparedTask.key(shard_set.tasks[0].digest), ShardSet.key(shard_set.digest)]
     assert store.written[-1] == manifests[-1]
 
@@ -410,12 +410,12 @@ def test_progress_counts_examples_and_ends_with_their_number(bench, monkeypatch)
     seen = []
     bench.prepare(split_folder(bench), on_progress=seen.append)
     assert [p.done for p in seen] == sorted(p.done for p in seen)
-    assert len(seen) >= 6
+    assert len(seen) >= 5
     assert (seen[-1].task, seen[-1].done, seen[-1].total) == ("notes", 31, 31)
 
 
 def test_an_interrupt_in_progress_stops_it(bench, monkeypatch):
-    monkeypatch.setattr(prepare_module, "_READ_ROWS", 10)
+    monkeypatch.setattr(meter, "_READ_ROWS", 10)
     bench.write("rows.jsonl", numbered(50))
 
     def stop(progress):
@@ -427,8 +427,7 @@ def test_an_interrupt_in_progress_stops_it(bench, monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_source(bench, monkeypatch):
-    for module in (shards, writing):
-        monkeypatch.setattr(module, "ROWS_OF_A_PART", 100)
+    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 100)
 
     def peak(rows: int) -> int:
         bench.write("rows.jsonl", numbered(rows))
@@ -475,7 +474,7 @@ def test_a_missing_column_of_a_later_file_is_said_before_any_work(bench):
 
 
 def test_a_repeated_identifier_gets_the_number_of_its_occurrence(bench, monkeypatch):
-    monkeypatch.setattr("data_prep.writing.ROWS_OF_A_PART", 3)  # also across parts
+    monkeypatch.setattr("data_prep.task_work.ROWS_OF_A_PART", 3)  # also across parts
     ids = ["a", "a-2", "a", 7, "b", "7", "a", "b-2", "b", "a-2"]
     for split in ("train", "validation", "test"):
         bench.write(f"{split}.jsonl", [row | {"n": n} for row, n in zip(numbered(10), ids, strict=True)])

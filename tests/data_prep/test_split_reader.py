@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from data_prep_bench import make_task, numbered
 
-from data_prep import shards, writing
+from data_prep import task_work, writing
 from data_prep.errors import DataError
 from data_prep.shards import PreparedTask, ShardSet, open_split, read_rows
 from data_prep.storage import CorruptError, NotFoundError
@@ -12,8 +12,7 @@ from data_prep.storage import CorruptError, NotFoundError
 
 @pytest.fixture
 def prepared(bench, monkeypatch):
-    for module in (shards, writing):
-        monkeypatch.setattr(module, "ROWS_OF_A_PART", 7)
+    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 7)
     for split, n in (("train", 20), ("validation", 14), ("test", 3)):
         bench.write(f"rows/{split}.jsonl", numbered(n, 100 * n))
     return bench.prepare(make_task(source={"uri": "rows"}), limits=writing.Limits(200, 16))

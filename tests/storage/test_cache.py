@@ -1,8 +1,11 @@
+import multiprocessing
 import os
 import pickle
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import caching
 import pytest
 
 from data_prep.errors import UsageError
@@ -105,6 +108,52 @@ def test_a_local_store_gives_its_own_files_verified(tmp_path):
         cache.fetch(store, "part", sha256_of(b"data"))
     with pytest.raises(NotFoundError):
         cache.fetch(store, "nothing", sha256_of(b"data"))
+
+
+@pytest.fixture
+def processes():
+    """How further processes are started: from one that has everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["caching"])
+    return context
+
+
+def test_of_four_processes_one_downloads_each_object(tmp_path, processes):
+    (tmp_path / "notes").mkdir()
+    store = LocalStore(tmp_path / "remote")
+    digests = {}
+    for n in range(20):
+        data = bytes([n]) * 200_000
+        store.put(f"k{n}", data)
+        digests[f"k{n}"] = sha256_of(data)
+    start = processes.Barrier(4)
+    remote = caching.Remote(tmp_path / "remote", tmp_path / "notes")
+    arguments = (remote, tmp_path / "cache", 10**8, digests, start)
+    running = [processes.Process(target=caching.fetch_all, args=arguments) for _ in range(4)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(60)
+    assert [process.exitcode for process in running] == [0] * 4
+    downloads = [path.name.partition("-")[0] for path in (tmp_path / "notes").iterdir()]
+    assert sorted(downloads) == sorted(digests)
+    assert {path.name for path in (tmp_path / "cache").glob("??/*")} == set(digests.values())
+
+
+def test_what_a_killed_downloader_left_goes(tmp_path, processes):
+    (tmp_path / "notes").mkdir()
+    LocalStore(tmp_path / "remote").put("k", b"x" * 1000)
+    digests = {"k": sha256_of(b"x" * 1000)}
+    for deadly, code in ((True, -signal.SIGKILL), (False, 0)):
+        remote = caching.Remote(tmp_path / "remote", tmp_path / "notes", deadly)
+        arguments = (remote, tmp_path / "cache", 10**6, digests, processes.Barrier(1))
+        process = processes.Process(target=caching.fetch_all, args=arguments)
+        process.start()
+        process.join(60)
+        assert process.exitcode == code
+        files = list((tmp_path / "cache").glob("??/*"))
+        assert [path.name.endswith(".part") for path in files] == [deadly]
+    assert files[0].read_bytes() == b"x" * 1000
 
 
 @pytest.mark.s3

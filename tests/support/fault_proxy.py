@@ -1,10 +1,11 @@
 """An HTTP proxy in front of the S3 server that breaks chosen requests, as networks and overloaded stores do."""
 
+import random
 import re
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -50,12 +51,20 @@ class FaultProxy:
     rules: list[Rule] = field(default_factory=list)
     seen: list[tuple[str, str, Fault | None]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    watch: Callable[[str, str, Literal["asked", "answered"]], None] | None = None
+    """Called with the method and path of a request when it has come, and when the server has answered it."""
+    _chaos: tuple[random.Random, float, Sequence[Fault]] | None = None
 
     def break_(self, fault: Fault, method: str, pattern: str = "", count: int | None = None) -> None:
         self.rules.append(Rule(fault, method, pattern, count))
 
+    def chaos(self, seed: int, share: float, faults: Sequence[Fault]) -> None:
+        """Break that share of all requests, at random, with one of these faults each."""
+        self._chaos = random.Random(seed), share, faults
+
     def heal(self) -> None:
         self.rules.clear()
+        self._chaos = None
 
     def requests(self, method: str, pattern: str = "") -> list[Fault | None]:
         """The fate of every request of this kind, in order."""
@@ -69,8 +78,16 @@ class FaultProxy:
                         rule.count -= 1
                     self.seen.append((method, path, rule.fault))
                     return rule.fault
-            self.seen.append((method, path, None))
-            return None
+            drawn = None
+            if self._chaos is not None:
+                rng, share, faults = self._chaos
+                drawn = rng.choice(faults) if rng.random() < share else None
+            self.seen.append((method, path, drawn))
+            return drawn
+
+    def tell(self, method: str, path: str, moment: Literal["asked", "answered"]) -> None:
+        if self.watch is not None:
+            self.watch(method, path, moment)
 
 
 @contextmanager
@@ -86,6 +103,7 @@ def fault_proxy(endpoint: str) -> Iterator[FaultProxy]:
 
         def _handle(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            proxy.tell(self.command, self.path, "asked")
             fault = proxy.decide(self.command, self.path)
             if fault in _ANSWERS:
                 status, code = _ANSWERS[fault]
@@ -114,6 +132,7 @@ def fault_proxy(endpoint: str) -> Iterator[FaultProxy]:
                 length = answer.getheader("Content-Length") if self.command == "HEAD" else None
             finally:
                 connection.close()
+            proxy.tell(self.command, self.path, "answered")
             if fault == "lost-answer":
                 return self._reset()
             if fault == "flipped":

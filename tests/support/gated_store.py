@@ -1,6 +1,7 @@
-"""A local store whose put of one key waits until the test lets it pass, so that a kill hits a run in its middle."""
+"""Local stores that make trouble at the put of one key: one that waits until the test lets it pass, one that kills."""
 
 import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,3 +42,18 @@ class GatedStore(LocalStore):
     def open(self) -> None:
         """Let it pass, now and later."""
         (self.gate / "open").touch()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlyStore(LocalStore):
+    """Kills who puts a key that contains `deadly`, the first `times` times; leaves a file in `deaths` for each."""
+
+    deadly: str
+    times: int
+    deaths: Path
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        if self.deadly in key and len(list(self.deaths.iterdir())) < self.times:
+            (self.deaths / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        LocalStore.put(self, key, data, if_absent=if_absent)

@@ -1,0 +1,46 @@
+"""A process that makes items: `python -m data_prep.worker`, started by `data_prep.workers`.
+
+It reads pickled items from standard input and answers on standard output: numbers of examples as they are done, then
+what the item became, or the error. It ends when its input does, that is with the process that started it.
+"""
+
+import os
+import pickle
+import sys
+import traceback
+
+from data_prep.errors import UserError
+from data_prep.writing import WorkItem, make
+
+
+def main() -> None:
+    """Make items until there are no more."""
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # whatever a library prints is no answer
+
+        def answer(message: object) -> None:
+            pickle.dump(message, answers)
+            answers.flush()
+
+        while (item := _next()) is not None:
+            try:
+                answer(make(item, answer))
+            except UserError as error:
+                answer(error)
+            except BrokenPipeError:
+                return
+            except Exception as error:
+                answer(RuntimeError(f"{error!r} in a process that prepares\n{traceback.format_exc()}"))
+
+
+def _next() -> WorkItem | None:
+    try:
+        item = pickle.load(sys.stdin.buffer)
+    except EOFError:
+        return None
+    assert isinstance(item, WorkItem)
+    return item
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Items made by Ray tasks: the same shards as anywhere, and a mistake is said in its own words."""
+
+import pytest
+from tiny_job import write_job
+
+from data_prep import task_work
+from data_prep.errors import ClusterError, StorageError
+from data_prep.prepare import Limits, prepare
+from data_prep.storage import LocalStore, open_store
+from data_prep.tokenizer import Tokenizer
+from raytrain.ray_preparation import RayTasks, preparation_workers
+from raytrain.spec.document import Resources
+from raytrain.spec.load import load_job
+
+pytestmark = pytest.mark.ray
+
+
+class Refusing(LocalStore):
+    """In the process of a task it refuses, or is a bug."""
+
+    def __reduce__(self):
+        return Refused, (self.root,)
+
+
+class Refused(LocalStore):
+    def put(self, key, data, *, if_absent=False):
+        raise StorageError("the disk is full", hint="Free some space.")
+
+
+class Bug(LocalStore):
+    def put(self, key, data, *, if_absent=False):
+        raise ZeroDivisionError
+
+
+@pytest.fixture(scope="module")
+def ray_here(tmp_path_factory):
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def job_file(tmp_path_factory):
+    return write_job(tmp_path_factory.mktemp("job"))
+
+
+def prepared(job_file, store, workers, **options):
+    job = load_job(job_file).job
+    return prepare(
+        job.spec.tasks,
+        job.spec.mixture,
+        store=store,
+        tokenizer=Tokenizer.from_folder(job_file.parent / "model"),
+        limits=Limits(48, 16),
+        base_folder=job_file.parent,
+        workers=workers,
+        **options,
+    )
+
+
+def test_the_same_shards_as_in_one_process(ray_here, job_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 10)
+    here, there = open_store(str(tmp_path / "here")), open_store(str(tmp_path / "there"))
+    seen = []
+    assert prepared(job_file, there, RayTasks(2), on_progress=seen.append) == prepared(job_file, here, None)
+    assert seen[-1].done == seen[-1].total == 180
+    for stat in here.list("shards/"):
+        if not stat.key.startswith("shards/sources/"):
+            assert there.get(stat.key) == here.get(stat.key)
+    assert not list(there.list("shards/work/"))
+
+
+def test_errors_are_those_of_the_task(ray_here, job_file, tmp_path):
+    with pytest.raises(StorageError, match="^the disk is full") as caught:
+        prepared(job_file, Refusing(tmp_path / "refusing"), RayTasks(1))
+    assert caught.value.hint == "Free some space."
+
+    class Store(LocalStore):
+        def __reduce__(self):
+            return Bug, (self.root,)
+
+    with pytest.raises(ClusterError, match="a Ray task that prepares failed: ZeroDivisionError"):
+        prepared(job_file, Store(tmp_path / "bug"), RayTasks(1))
+
+
+def test_without_a_cluster_processes_of_this_machine_do_it(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(3))
+    for cpus, count in ((1, 0), (2, 2), (3.5, 3), (64, 3)):
+        resources = Resources.model_validate({"preparation": {"cpus": cpus}})
+        with preparation_workers(resources) as workers:
+            assert workers.count == count

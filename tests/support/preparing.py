@@ -1,0 +1,58 @@
+"""A process that prepares and that tests kill: `python preparing.py FOLDER STORE TOKENIZER WORKERS [GATED GATE]`.
+
+Prepares FOLDER/rows into STORE (a URI, at the endpoint of the environment if it is in S3) with parts of seven rows and
+prints the digest. With GATED and GATE the store is `gated_store.GatedStore`.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from data_prep import task_work, workers
+from data_prep.document import Mixture, Task
+from data_prep.prepare import Limits, prepare
+from data_prep.storage import LocalStore, Store, open_store
+from data_prep.storage.scratch import sweep
+from data_prep.tokenizer import Tokenizer
+
+ROWS_OF_A_PART = 7
+TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "wordings": 2}
+
+
+def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1) -> str:
+    """The digest of the shard set; `count` processes make the parts, or this one if it is 1."""
+    task_work.ROWS_OF_A_PART = ROWS_OF_A_PART
+    workers._ALONE = 0
+    sweep()
+    with workers.LocalProcesses(count) as processes:
+        shard_set = prepare(
+            [Task.model_validate(TASK)],
+            Mixture(),
+            store=store,
+            tokenizer=Tokenizer.from_folder(tokenizer),
+            limits=Limits(64, 16),
+            base_folder=folder,
+            workers=processes if count > 1 else None,
+        )
+    return shard_set.digest
+
+
+def prepare_at(environment: dict[str, str], folder: Path, uri: str, tokenizer: Path) -> None:
+    """As a process of `multiprocessing`."""
+    os.environ.update(environment)
+    prepare_rows(folder, open_store(uri), tokenizer)
+
+
+def main() -> None:
+    folder, uri, tokenizer, count, *gated = sys.argv[1:]
+    store = open_store(uri)
+    if gated:
+        from gated_store import GatedStore
+
+        assert isinstance(store, LocalStore)
+        store = GatedStore(store.root, gated[0], Path(gated[1]))
+    print(prepare_rows(Path(folder), store, Path(tokenizer), int(count)))
+
+
+if __name__ == "__main__":
+    main()
