@@ -1,8 +1,11 @@
 """The boto3 client as we want it, and botocore's many errors as one sentence each."""
 
+import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -21,6 +24,7 @@ from botocore.exceptions import (
 
 from data_prep.errors import StorageError
 from data_prep.storage.store import NotFoundError
+from data_prep.storage.uri import refuse_metadata
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -76,10 +80,13 @@ class Connection:
 
 
 def connect(endpoint: str | None, region: str | None, attempts: int) -> Connection:
-    """A client of its own session: credentials are looked up anew, nothing is contacted yet.
+    """A client of its own session: credentials are looked up anew, the store is not contacted yet.
 
+    UsageError for an endpoint whose name leads to a metadata service.
     Path-style addresses are used with a custom endpoint, where virtual hosts seldom resolve.
     """
+    if endpoint is not None:
+        _refuse_what_it_resolves_to(endpoint)
     session = boto3.session.Session()
     found = session.get_credentials()
     frozen = found.get_frozen_credentials() if found is not None else None
@@ -104,6 +111,12 @@ def connect(endpoint: str | None, region: str | None, attempts: int) -> Connecti
         (frozen.access_key, frozen.secret_key, frozen.token) if frozen is not None else None,
         _SOURCES.get(method, method or "nowhere"),
     )
+
+
+def _refuse_what_it_resolves_to(endpoint: str) -> None:
+    with suppress(OSError):  # a name that cannot be resolved is said when it is used
+        for *_, address in socket.getaddrinfo(urlsplit(endpoint).hostname, None, type=socket.SOCK_STREAM):
+            refuse_metadata(str(address[0]))
 
 
 def _keep_deadline(

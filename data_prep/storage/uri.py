@@ -2,6 +2,8 @@
 
 import ipaddress
 import re
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -11,7 +13,10 @@ from data_prep.errors import UsageError
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_METADATA_HOSTS = {"metadata.google.internal", "metadata", "instance-data"}
+_METADATA_HOSTS = {
+    *("metadata.google.internal", "metadata", "instance-data"),
+    *("fd00:ec2::254", "100.100.100.200"),  # of two clouds whose service is not at a link-local address
+}
 
 LEFTOVERS = ".tmp"  # folder of unfinished files under a local store; no key may start with it
 
@@ -92,15 +97,28 @@ def check_endpoint(endpoint: str) -> str:
     host = parts.hostname
     if parts.scheme not in ("http", "https") or not host or not port_is_right or parts.query or parts.fragment:
         raise UsageError(f"{endpoint!r} is not a storage endpoint", hint="Write http(s)://host:port.")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        forbidden = host.rstrip(".").lower() in _METADATA_HOSTS
-    else:  # 169.254.169.254 and its relatives hand out a machine's own credentials
-        forbidden = address.is_link_local or address.is_multicast or address.is_unspecified
-    if forbidden:
-        raise UsageError(f"{endpoint}: a metadata or link-local address is no storage endpoint")
+    refuse_metadata(host)
     return endpoint.rstrip("/")
+
+
+def refuse_metadata(host: str) -> None:
+    """UsageError for the name or address of what hands out a machine's own credentials, in whatever way written."""
+    if host.rstrip(".").lower() in _METADATA_HOSTS or ((address := _address(host)) and _is_forbidden(address)):
+        raise UsageError(f"{host}: a metadata or link-local address is no storage endpoint")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that `host` is written as; the system's resolver also takes 2852039166 and 0xa9fe.0xa9fe."""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host.partition("%")[0])
+        return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+    with suppress(OSError, UnicodeEncodeError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None
+
+
+def _is_forbidden(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return address.is_link_local or address.is_multicast or address.is_unspecified or str(address) in _METADATA_HOSTS
 
 
 def check_key(key: str) -> str:

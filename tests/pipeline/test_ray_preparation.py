@@ -1,12 +1,15 @@
 """Items made by Ray tasks: the same shards as anywhere, and a mistake is said in its own words."""
 
+from pathlib import Path
+
 import pytest
+from gated_store import RefusingStore
 from tiny_job import write_job
 
 from data_prep import task_work
 from data_prep.errors import ClusterError, StorageError
 from data_prep.prepare import Limits, prepare
-from data_prep.storage import LocalStore, open_store
+from data_prep.storage import open_store
 from data_prep.tokenizer import Tokenizer
 from raytrain.ray_preparation import RayTasks, preparation_workers
 from raytrain.spec.document import Resources
@@ -15,28 +18,13 @@ from raytrain.spec.load import load_job
 pytestmark = pytest.mark.ray
 
 
-class Refusing(LocalStore):
-    """In the process of a task it refuses, or is a bug."""
-
-    def __reduce__(self):
-        return Refused, (self.root,)
-
-
-class Refused(LocalStore):
-    def put(self, key, data, *, if_absent=False):
-        raise StorageError("the disk is full", hint="Free some space.")
-
-
-class Bug(LocalStore):
-    def put(self, key, data, *, if_absent=False):
-        raise ZeroDivisionError
-
-
 @pytest.fixture(scope="module")
-def ray_here(tmp_path_factory):
+def ray_here():
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[1] / "support")}}  # where stores of tests are
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", num_cpus=2, runtime_env=environment, **options)
     yield
     ray.shutdown()
 
@@ -73,16 +61,13 @@ def test_the_same_shards_as_in_one_process(ray_here, job_file, tmp_path, monkeyp
 
 
 def test_errors_are_those_of_the_task(ray_here, job_file, tmp_path):
-    with pytest.raises(StorageError, match="^the disk is full") as caught:
-        prepared(job_file, Refusing(tmp_path / "refusing"), RayTasks(1))
+    full = RefusingStore(tmp_path / "full", "shards/work/", StorageError("the disk is full", hint="Free some space."))
+    with pytest.raises(StorageError, match=r"^the disk is full") as caught:
+        prepared(job_file, full, RayTasks(1))
     assert caught.value.hint == "Free some space."
-
-    class Store(LocalStore):
-        def __reduce__(self):
-            return Bug, (self.root,)
-
-    with pytest.raises(ClusterError, match="a Ray task that prepares failed: ZeroDivisionError"):
-        prepared(job_file, Store(tmp_path / "bug"), RayTasks(1))
+    bug = RefusingStore(tmp_path / "bug", "shards/work/", ZeroDivisionError("by zero"))
+    with pytest.raises(ClusterError, match="a Ray task that prepares failed: by zero"):
+        prepared(job_file, bug, RayTasks(1))
 
 
 def test_without_a_cluster_processes_of_this_machine_do_it(monkeypatch):

@@ -55,7 +55,17 @@ def test_other_uris_are_refused(uri):
     "endpoint",
     [
         "http://169.254.169.254",
+        "http://169.254.170.2/v2/credentials",
         "http://[fe80::1]:80",
+        "http://[fe80::1%25eth0]:80",
+        "http://[::ffff:169.254.169.254]",
+        "http://[fd00:ec2::254]",
+        "http://100.100.100.200",
+        "http://2852039166",
+        "http://0xa9fea9fe",
+        "http://0251.0376.0251.0376",
+        "http://169.254.43518",
+        "http://METADATA.google.internal.",
         "http://metadata.google.internal",
         "http://0.0.0.0:9000",
         "ftp://host",
@@ -70,6 +80,25 @@ def test_endpoints_that_cannot_be_a_store_are_refused(endpoint):
     with pytest.raises(UsageError) as error:
         check_endpoint(endpoint)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8333", "http://[::1]:8333", "http://10.0.0.7", "https://s3.eu"])
+def test_endpoints_that_can_be_a_store_are_taken(endpoint):
+    assert check_endpoint(f"{endpoint}/") == endpoint
+
+
+def test_a_name_that_leads_to_a_metadata_service_is_refused(monkeypatch):
+    asked = []
+
+    def resolved(host, port, **options):
+        asked.append(host)
+        return [(2, 1, 6, "", ("10.0.0.1", 0)), (2, 1, 6, "", ("169.254.169.254", 0))]
+
+    monkeypatch.setattr("data_prep.storage.s3_client.socket.getaddrinfo", resolved)
+    store = open_store("s3://bucket/x", endpoint="http://harmless.example:80")
+    with pytest.raises(UsageError, match="metadata or link-local"):
+        store.get("k")
+    assert asked == ["harmless.example"]
 
 
 def test_an_endpoint_comes_from_the_argument_before_the_environment(monkeypatch):

@@ -1,4 +1,4 @@
-"""Local stores that make trouble at the put of one key: one that waits until the test lets it pass, one that kills."""
+"""Local stores that make trouble at the put of one key: they wait until the test lets it pass, kill, or refuse."""
 
 import os
 import signal
@@ -56,4 +56,17 @@ class DeadlyStore(LocalStore):
         if self.deadly in key and len(list(self.deaths.iterdir())) < self.times:
             (self.deaths / str(os.getpid())).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        LocalStore.put(self, key, data, if_absent=if_absent)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusingStore(LocalStore):
+    """Raises `error` at the put of a key that contains `refused`."""
+
+    refused: str
+    error: Exception
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        if self.refused in key:
+            raise self.error
         LocalStore.put(self, key, data, if_absent=if_absent)

@@ -7,6 +7,7 @@ prints the digest. With GATED and GATE the store is `gated_store.GatedStore`.
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from data_prep import task_work, workers
 from data_prep.document import Mixture, Task
@@ -19,14 +20,14 @@ ROWS_OF_A_PART = 7
 TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "wordings": 2}
 
 
-def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1) -> str:
+def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **fields: Any) -> str:
     """The digest of the shard set; `count` processes make the parts, or this one if it is 1."""
     task_work.ROWS_OF_A_PART = ROWS_OF_A_PART
     workers._ALONE = 0
     sweep()
     with workers.LocalProcesses(count) as processes:
         shard_set = prepare(
-            [Task.model_validate(TASK)],
+            [Task.model_validate(TASK | fields)],
             Mixture(),
             store=store,
             tokenizer=Tokenizer.from_folder(tokenizer),
@@ -37,10 +38,10 @@ def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1) ->
     return shard_set.digest
 
 
-def prepare_at(environment: dict[str, str], folder: Path, uri: str, tokenizer: Path) -> None:
+def prepare_at(environment: dict[str, str], folder: Path, uri: str, tokenizer: Path, fields: dict[str, Any]) -> None:
     """As a process of `multiprocessing`."""
     os.environ.update(environment)
-    prepare_rows(folder, open_store(uri), tokenizer)
+    prepare_rows(folder, open_store(uri), tokenizer, **fields)
 
 
 def main() -> None:
