@@ -82,7 +82,7 @@ def _mapping(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         properties = {name: _convert(value, definitions) for name, value in node["properties"].items()}
         for name, value in properties.items():  # defaults below a mapping are only filled in if it is there itself
             if name not in required and "properties" in value and not value.get("nullable"):
-                value.setdefault("default", {})
+                value.setdefault("default", _filled(value))
         return {"properties": properties} | ({"required": required} if required else {})
     values = node.get("additionalProperties", True)
     if values is True:
@@ -91,6 +91,11 @@ def _mapping(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         return {"properties": {key: _convert(values, definitions) for key in node["propertyNames"]["enum"]}}
     bound = node.get("maxProperties", MAP_BOUND)
     return {"additionalProperties": _convert(values, definitions), "maxProperties": bound}
+
+
+def _filled(schema: Schema) -> Schema:
+    """An empty mapping with its defaults: rules are tried on a default as it is written."""
+    return {name: value["default"] for name, value in schema["properties"].items() if "default" in value}
 
 
 def _list(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
