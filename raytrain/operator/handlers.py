@@ -38,6 +38,10 @@ def registry(api: KubernetesApi, settings: Settings) -> kopf.OperatorRegistry:
         settings.watching.client_timeout = 330
         tasks.append(asyncio.get_running_loop().create_task(controller.resync()))
 
+    @kopf.on.login(registry=handlers)
+    def login(**known: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_via_client(**known)
+
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
         for task in tasks:

@@ -56,7 +56,11 @@ def _optional(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema
     if len(rest) != 1:
         raise ValueError(f"a union of types has no structural counterpart: {node}")
     outer = {key: value for key, value in node.items() if key != "anyOf"}
-    return _convert({**rest[0], **outer}, definitions) | {"nullable": True}
+    found = _convert({**rest[0], **outer}, definitions) | {"nullable": True}
+    if "enum" in found:  # the API server takes null for none of an enum's values, whatever `nullable` says
+        found["pattern"] = f"^({'|'.join(map(re.escape, found.pop('enum')))})$"
+        found["maxLength"] = STRING_BOUND
+    return found
 
 
 def _limits(node: Mapping[str, Any]) -> Schema:

@@ -30,7 +30,7 @@ MANAGER = "raytrain-run"
 SECONDS = 10.0
 """Between two patches, at least."""
 _TRIES = 3
-_PAUSE = 2.0
+_PAUSE = 1.0
 _LONGEST = 1000  # characters of a message
 
 _log = logging.getLogger(__name__)

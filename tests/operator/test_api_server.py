@@ -61,7 +61,8 @@ def changed(body, path, value):
     ],
 )
 def test_what_is_wrong_is_refused_by_name(kubernetes, namespace, path, value, message):
-    done = kubernetes.apply(changed(job(namespace), path, value), check=False)
+    body = json.dumps(changed(job(namespace), path, value))
+    done = kubernetes.kubectl("create", "--validate=strict", "-f", "-", text=body, check=False)
     assert done.returncode
     assert message in done.stderr
 
