@@ -32,7 +32,7 @@ def kubernetes(tools, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kubernetes")
     try:
         kuberay = kuberay_crds()
-        with api_server(folder, users=["operator"]) as server:
+        with api_server(folder, users=["operator", "stranger"]) as server:
             server.kubectl("apply", "--server-side", "-f", str(kuberay / "ray.io_rayjobs.yaml"))
             role, binding = deployment.rbac()[1:3]
             user = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "operator"}

@@ -84,7 +84,7 @@ def api_server(folder: Path, users: Sequence[str] = ()) -> Iterator[ApiServer]:
         clients, peers, port = (each.getsockname()[1] for each in (one, two, three))
     url = f"https://127.0.0.1:{port}"
     for name, secret in [("admin", token), *((name, f"{token}-{name}") for name in users)]:
-        (folder / f"{name}.kubeconfig").write_text(json.dumps(_kubeconfig(url, secret)))
+        (folder / f"{name}.kubeconfig").write_text(json.dumps(_kubeconfig(url, secret, folder / "apiserver.crt")))
     with ExitStack() as stack:
         stack.enter_context(
             _process(
@@ -132,11 +132,11 @@ def _process(log: Path, command: list[str]) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-def _kubeconfig(url: str, token: str) -> dict:
+def _kubeconfig(url: str, token: str, authority: Path) -> dict:
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "test", "cluster": {"server": url, "insecure-skip-tls-verify": True}}],
+        "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority": str(authority)}}],
         "users": [{"name": "admin", "user": {"token": token}}],
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin", "namespace": "team"}}],
         "current-context": "test",
