@@ -148,6 +148,10 @@ class Tokenizer:
             ids.extend(np.array(encoding.ids, np.uint16) for encoding in encodings)
         return ids
 
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, as the vocabulary writes it."""
+        return [str(self._tokenizer.id_to_token(int(i))) for i in ids]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of these ids; control tokens (pad, eos, unk, extra ids) are left out."""
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True))

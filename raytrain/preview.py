@@ -1,7 +1,7 @@
 """Rows of a document's tasks as the model will see them, read from the sources; nothing is written."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,19 @@ BAD_AT_MOST = 20  # bad rows of a task that are shown before giving up on it
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as the model reads it: all its pieces with the final `</s>`, and whether they are cut to `limit`."""
+
+    pieces: list[str]
+    limit: int
+    cut: bool
+    unknown: int
+
+
+_Tokenizing = Callable[[str, str], tuple[Tokens, Tokens]]
+
+
+@dataclass(frozen=True, slots=True)
 class PreviewRow:
     """One row: where it stands, the prompt in its first wording, and what is wished for."""
 
@@ -30,6 +43,9 @@ class PreviewRow:
     template: int
     prompt: str
     targets: list[str]
+    prompt_tokens: Tokens | None = None
+    target_tokens: Tokens | None = None
+    """Of the first target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +60,13 @@ class TaskPreview:
     bad: list[str]
 
 
-def show(job: FineTuneJob, *, base_folder: Path, task: str | None = None, rows: int = 3) -> list[TaskPreview]:
-    """The first `rows` rows of every task, or of one; UsageError if there is no such task, DataError for its source."""
+def show(
+    job: FineTuneJob, *, base_folder: Path, task: str | None = None, rows: int = 3, tokens: bool = False
+) -> list[TaskPreview]:
+    """The first `rows` rows of every task, or of one, with their `tokens` if these are asked for.
+
+    UsageError if there is no such task, or if the tokenizer is not here; DataError for a task's source.
+    """
     names = [t.name for t in job.spec.tasks]
     if task is not None and task not in names:
         meant = suggest(task, names)
@@ -56,10 +77,36 @@ def show(job: FineTuneJob, *, base_folder: Path, task: str | None = None, rows: 
     chosen = [t for t in job.spec.tasks if task in (None, t.name)]
     place = resolve(None, job, base_folder=base_folder)  # says where sources in S3 are; it is not looked into
     store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
-    return [_preview(t, job.spec.mixture.seed, base_folder, store, rows) for t in chosen]
+    tokenizing = _tokenizing(job, base_folder) if tokens else None
+    return [_preview(t, job.spec.mixture.seed, base_folder, store, rows, tokenizing=tokenizing) for t in chosen]
 
 
-def _preview(task: Task, seed: int, base_folder: Path, store: Store, wanted: int) -> TaskPreview:
+def _tokenizing(job: FineTuneJob, base_folder: Path) -> _Tokenizing:
+    """From a prompt and its target to their tokens, by the tokenizer of a model that is a folder here."""
+    from data_prep.tokenizer import EOS, UNK, Tokenizer
+
+    model = Path(job.spec.model.removeprefix("file://")).expanduser()
+    folder = model if model.is_absolute() else base_folder / model
+    if not folder.is_dir():
+        raise UsageError(
+            f"model {job.spec.model}: its tokenizer is not here, so there are no tokens to show",
+            hint="name a local folder as the model, or leave --tokens out",
+        )
+    tokenizer, training = Tokenizer.from_folder(folder), job.spec.training
+
+    def tokens(text: str, limit: int) -> Tokens:
+        ids = [*tokenizer.encode_open([text])[0].tolist(), EOS]
+        return Tokens(tokenizer.pieces(ids), limit, len(ids) > limit, ids[:limit].count(UNK))
+
+    return lambda prompt, target: (
+        tokens(prompt, training.max_input_tokens),
+        tokens(target, training.max_target_tokens),
+    )
+
+
+def _preview(
+    task: Task, seed: int, base_folder: Path, store: Store, wanted: int, *, tokenizing: _Tokenizing | None
+) -> TaskPreview:
     templates, found, bad = templates_of(task), list[PreviewRow](), list[str]()
     with scratch("show") as folder:
         for where, example in _examples(task, base_folder, store, folder):
@@ -68,7 +115,8 @@ def _preview(task: Task, seed: int, base_folder: Path, store: Store, wanted: int
             else:
                 number = wording_order(seed, example.meta["input"], len(templates))[0]
                 prompt = templates[number].render(example.input)
-                found.append(PreviewRow(where, number, prompt, list(example.targets)))
+                tokens = (None, None) if tokenizing is None else tokenizing(prompt, example.targets[0])
+                found.append(PreviewRow(where, number, prompt, list(example.targets), *tokens))
             if len(found) == wanted or len(bad) == BAD_AT_MOST:
                 break
     return TaskPreview(task.name, task.type, task.probe, len(templates), found, bad)

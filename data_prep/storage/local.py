@@ -222,7 +222,7 @@ def _stat(key: str, path: Path) -> Stat:
     stat = path.stat()
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "not a file")
-    return Stat(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}")
+    return Stat(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}-{stat.st_ino:x}", stat.st_mtime)
 
 
 @contextmanager

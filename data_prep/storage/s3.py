@@ -14,7 +14,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -173,7 +173,7 @@ class S3Store:
     def stat(self, key: str) -> Stat | None:
         """HeadObject."""
         head = self._head(self._full(check_key(key)))
-        return None if head is None else Stat(key, int(head["ContentLength"]), head["ETag"].strip('"'))
+        return None if head is None else _stat(key, head, head["ContentLength"])
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """ListObjectsV2, all pages; sorted here, for not every server lists in the order of keys.
@@ -187,7 +187,7 @@ class S3Store:
         while token is not None:
             page = self._run("list", root + prefix, partial(self._page, root + prefix, token))
             found += [
-                Stat(entry["Key"][len(root) :], int(entry["Size"]), entry["ETag"].strip('"'))
+                _stat(entry["Key"][len(root) :], entry, entry["Size"])
                 for entry in page.get("Contents", [])
                 if not entry["Key"].endswith("/")
             ]
@@ -505,3 +505,7 @@ def _digests(path: Path, part_size: int) -> tuple[str, list[bytes]]:
             whole.update(block)
             parts.append(hashlib.sha256(block).digest())
     return whole.hexdigest(), parts
+
+
+def _stat(key: str, answer: Mapping[str, Any], size: int) -> Stat:
+    return Stat(key, int(size), str(answer["ETag"]).strip('"'), answer["LastModified"].timestamp())

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -25,11 +25,15 @@ class CorruptError(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What is known of a stored object without reading it; `etag` changes whenever its bytes do."""
+    """What is known of a stored object without reading it; `etag` changes whenever its bytes do.
+
+    `modified` is when it was put, in seconds since 1970 by the store's clock: for ages, never for an order.
+    """
 
     key: str
     bytes: int
     etag: str
+    modified: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ Heavy modules are imported inside the commands: `raytrain --help` answers at onc
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from raytrain import __version__
 from raytrain.cli import complete, render
+from raytrain.cli.data import data
+from raytrain.cli.options import Document, Output, Run, StorageFlag, open_run
 from raytrain.cli.output import Format, emit, say, tell
 
 app = typer.Typer(
@@ -20,31 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data = typer.Typer(
-    name="data", help="Look at the data of a document or of a run.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(data)
-
-Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document, e.g. job.yaml.", show_default=False)]
-Run = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="A run: its name, its URI (.../runs/NAME), or its document.",
-        autocompletion=complete.runs,
-        show_default=False,
-    ),
-]
-StorageFlag = Annotated[
-    str | None,
-    typer.Option(
-        "--storage",
-        metavar="URI",
-        help="Folder or s3://bucket/prefix; else the document's, RAYTRAIN_STORAGE, ./raytrain-storage.",
-        show_default=False,
-    ),
-]
-Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the answer.")]
 
 
 def _version(wanted: bool) -> None:
@@ -194,7 +172,7 @@ def predict(
     """Ask the tuned model, the one before, or both."""
     from raytrain import ask
 
-    store, layout = _open_run(run, storage)
+    store, layout = open_run(run, storage)
     asked = ask.texts_of(texts, lines=lines)
     answers = ask.answers(
         asked, store=store, layout=layout, task=task, before=before, compare=compare, template=template
@@ -210,7 +188,7 @@ def report(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) 
     """
     from raytrain.evaluation import report as reporting
 
-    store, layout = _open_run(run, storage)
+    store, layout = open_run(run, storage)
     where = str(reporting.write(store, layout))
     if output is Format.JSON:
         say(store.get(f"{layout.report}/report.json").decode())
@@ -224,47 +202,36 @@ def status(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) 
     """How a run is doing, and what to do next."""
     from raytrain import status as looking
 
-    store, layout = _open_run(run, storage)
+    store, layout = open_run(run, storage)
     found = looking.gather(store, layout.name)
     emit(found.as_json(), render.status(found), output)
 
 
-@data.command("show")
-def data_show(
-    document: Document,
-    task: Annotated[
-        str | None, typer.Option("--task", metavar="NAME", help="This task only.", show_default=False)
-    ] = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="Rows of each task.")] = 3,
+@app.command()
+def gc(
+    storage: StorageFlag = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it; without this it is only shown.")] = False,
+    sets: Annotated[
+        bool, typer.Option("--sets", help="Prepared data that no run was begun with is garbage, too.")
+    ] = False,
+    grace: Annotated[
+        float,
+        typer.Option("--grace", min=0, metavar="HOURS", help="Leave alone what is younger: it may be in the making."),
+    ] = 24.0,
     output: Output = Format.TEXT,
 ) -> None:
-    """Show rows as the model will see them.
+    """Show what lies in a storage and serves nobody, and with --yes delete it.
 
-    The instruction in its wordings, and the answer; read from the sources, nothing is written.
+    Parts that no prepared task names, tasks that no shard set names, half-written checkpoints, and those that a
+    finished run does not keep.
     """
-    from raytrain import preview
-    from raytrain.spec.load import load_job
+    from raytrain import garbage
+    from raytrain.spec.storage import open_place, resolve
 
-    loaded = load_job(document)
-    shown = preview.show(loaded.job, base_folder=loaded.base_folder, task=task, rows=rows)
-    emit(shown, render.preview(shown), output)
-
-
-@data.command("check")
-def data_check(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
-    """Show what preparation found.
-
-    Rows, lengths, what was cut or lost, duplicates, leakage between splits.
-    """
-    from raytrain import findings
-
-    store, layout = _open_run(run, storage)
-    found = findings.of_run(store, layout)
-    emit(found, render.findings(found), output)
-
-
-def _open_run(run: str, storage: str | None) -> tuple[Any, Any]:
-    from raytrain.spec.storage import locate
-    from raytrain.status import open_run
-
-    return open_run(locate(run, storage))
+    store = open_place(resolve(storage))
+    found = garbage.collect(store, grace=grace * 3600, unused_sets=sets)
+    if yes:
+        found = garbage.delete(store, found, grace=grace * 3600, unused_sets=sets)
+    emit(
+        {"storage": store.uri, "deleted": yes, "garbage": found}, render.garbage(store.uri, found, deleted=yes), output
+    )

@@ -11,8 +11,7 @@ SPLITS = ("train", "validation", "test")
 if TYPE_CHECKING:
     from raytrain.ask import Answer
     from raytrain.check import CheckReport
-    from raytrain.findings import Findings
-    from raytrain.preview import TaskPreview
+    from raytrain.garbage import Garbage
     from raytrain.status import RunStatus
     from raytrain.steps import RunOutcome
 
@@ -129,35 +128,26 @@ def check(found: "CheckReport") -> str:
     return "\n".join([*lines, "", "The document is right."])
 
 
-def preview(found: "Sequence[TaskPreview]") -> str:
-    """Rows of each task, prompt and answer."""
-    blocks = []
-    for task in found:
-        probe = ", a probe" if task.probe else ""
-        lines = [f"== {task.task} ({task.type}, {task.wordings} wordings{probe})"]
-        for row in task.rows:
-            answers = "\n".join(_indent(target) for target in row.targets)
-            lines += ["", f"-- {row.where}, wording {row.template}", _indent(row.prompt), "   =>", answers]
-        lines += ["", *(f"bad row: {bad}" for bad in task.bad)] if task.bad else []
-        blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+def garbage(storage: str, found: "Sequence[Garbage]", *, deleted: bool) -> str:
+    """What can go (or went), by reason, the largest first."""
+    if not found:
+        return f"{storage}: there is no garbage"
+    by_reason: dict[str, list[Garbage]] = {}
+    for one in found:
+        by_reason.setdefault(one.reason, []).append(one)
+    rows: list[tuple[str, ...]] = [("objects", "size", "oldest", "what", "for example")]
+    for reason, ones in sorted(by_reason.items(), key=lambda item: -sum(one.bytes for one in item[1])):
+        oldest = duration(max(one.age for one in ones))
+        rows.append((f"{len(ones):,}", size(sum(one.bytes for one in ones)), oldest, reason, ones[0].key))
+    total = f"{len(found):,} objects, {size(sum(one.bytes for one in found))}"
+    last = f"deleted {total}" if deleted else f"{total} can go; nothing was deleted, --yes deletes it"
+    return "\n".join([f"garbage in {storage}", "", columns(rows, right=(0, 1, 2)), "", last])
 
 
-def findings(found: "Findings") -> str:
-    """What preparation found, split by split."""
-    heads = ("task", "split", "rows", "wordings", "tokens in/out", "longest", "cut in/out", "unknown", "duplicates")
-    rows: list[tuple[str, ...]] = [heads]
-    for s in found.splits:
-        mean, longest = f"{s.mean_tokens[0]:.0f}/{s.mean_tokens[1]:.0f}", f"{s.longest[0]:,}/{s.longest[1]:,}"
-        cut = f"{s.cut_sources:.1%}/{s.cut_targets:.1%}"
-        counts = f"{s.rows:,}", f"{s.wordings}", mean, longest, cut, f"{s.unknown_tokens:.2%}", f"{s.duplicates:,}"
-        rows.append((s.task, s.split, *counts))
-    lines = [f"{found.run}: shard set {found.shard_set[:12]}", "", columns(rows, right=range(2, len(heads)))]
-    shares = ", ".join(f"{task} {share:.1%}" for task, share in found.shares.items())
-    lines += ["", f"mixture: {shares}"]
-    lines += [f"warning: {warning}" for warning in found.warnings]
-    return "\n".join(lines)
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"   {line}" for line in text.split("\n"))
+def size(count: float) -> str:
+    """`512 B`, `1.5 KiB`, `2.0 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

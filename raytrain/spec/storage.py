@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from data_prep.document.models import Storage
 from data_prep.errors import UsageError
+from data_prep.storage import Store, open_store
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.load import load_job
 
@@ -39,6 +40,11 @@ def resolve(flag: str | None, job: FineTuneJob | None = None, *, base_folder: Pa
             return storage.model_copy(update={"uri": str(base_folder / storage.uri)})
         return storage
     return Storage(uri=os.environ.get(VARIABLE) or DEFAULT)
+
+
+def open_place(place: Storage) -> Store:
+    """The store at a place; StorageError, UsageError."""
+    return open_store(place.uri, endpoint=place.endpoint, region=place.region)
 
 
 def locate(run: str, flag: str | None) -> RunPlace:

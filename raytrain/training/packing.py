@@ -13,7 +13,7 @@ begin with the hardest example left and go on by best fit in the whole block; th
 import math
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Self
@@ -136,6 +136,15 @@ class RowPlan:
             out += [[Placed(*e) for e in row.tolist()] for row in rows[first : first + n - len(out)]]
         return out
 
+    def before(self, k: int) -> Iterator[npt.NDArray[np.void]]:
+        """All examples in the rows before row k as arrays of `plan.EXAMPLE`, in no particular order."""
+        last, rows = self._block_of(k)
+        many = max(1, _GROUP // self.block)
+        for block in range(0, last, many):
+            yield self.plan.examples(block * self.block, min(block + many, last) * self.block)
+        if rows:
+            yield np.concatenate(self._rows_of(last)[:rows])
+
     def first_row(self, block: int) -> int:
         """Number of the first row of a block, counting the blocks before it if they were not yet."""
         while len(self._starts) <= block:
@@ -198,6 +207,10 @@ def pack(source: Wide, target: Wide, shape: RowShape, *, window: int, keep_order
     else:
         order = np.argsort(-np.maximum(s, t).astype(np.int64), axis=1, kind="stable")
         s, t = np.take_along_axis(s, order, 1), np.take_along_axis(t, order, 1)
+    if blocks == 1:
+        row = np.empty((1, length), np.int64)
+        row[0, order[0]] = _pack_one(s[0], t[0], whole, window, keep_order)
+        return row
     # one example more than there are, larger than any row, stands for "none left"
     never = np.full((blocks, 1), whole + 1, kind)
     s, t = np.concatenate([s, never], axis=1), np.concatenate([t, never], axis=1)
@@ -221,6 +234,37 @@ def pack(source: Wide, target: Wide, shape: RowShape, *, window: int, keep_order
     out = np.empty(source.shape, np.int64)
     np.put_along_axis(out, order, row[:, :length], axis=1)
     return out
+
+
+def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> Wide:
+    """Row number of every example of one block, as `pack` finds them, with a third of the calls."""
+    row, number = np.empty(len(s), np.int64), 0
+    slot = np.arange(min(window, len(s)))
+    following, kind = len(slot), s.dtype.type
+    never = kind(whole + 1)
+    while len(slot):
+        source, target, count = s[slot], t[slot], 1
+        if keep_order:
+            used = np.maximum(np.cumsum(source, dtype=np.uint64), np.cumsum(target, dtype=np.uint64))
+            count = int(used.searchsorted(whole, side="right"))
+        free_s, free_t = (kind(whole - int(side[:count].sum(dtype=np.uint64))) for side in (source, target))
+        source[:count] = target[:count] = never
+        left, other = np.empty_like(source), np.empty_like(target)
+        while True:
+            np.subtract(free_s, source, out=left)
+            np.subtract(free_t, target, out=other)
+            np.maximum(left, other, out=left)
+            best = left.argmin()
+            if left[best] > whole:
+                break
+            free_s, free_t = free_s - source[best], free_t - target[best]
+            source[best] = target[best] = never
+        taken = source == never
+        row[slot[taken]] = number
+        upto = min(following + int(np.count_nonzero(taken)), len(s))
+        slot = np.concatenate([slot[~taken], np.arange(following, upto)])
+        following, number = upto, number + 1
+    return row
 
 
 def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
-"""`raytrain check` foretells what preparation does, and `raytrain data check` says what it did."""
+"""`raytrain check` foretells what preparation does, and the data commands say what it did."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ import pytest
 from tiny_job import write_job
 
 from data_prep.document.models import SPLITS
+from data_prep.findings import MEANING
 from data_prep.prepare import Limits, prepare
 from data_prep.shards import ShardSet
 from data_prep.storage import open_store
+from data_prep.storage.cache import Cache
+from data_prep.storage.commit import commit
 from data_prep.tokenizer import Tokenizer
 from raytrain import preview
 from raytrain.check import check
@@ -18,6 +22,7 @@ from raytrain.cli import main
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.load import load_job
 from raytrain.spec.record import RunRecord, write_record
+from raytrain.training.feed import Feed
 
 
 @pytest.fixture
@@ -25,21 +30,27 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardSet:
     """A tiny document whose data is prepared; one row of a task is repeated."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAYTRAIN_STORAGE", raising=False)
+    monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "cache"))
     document = write_job(tmp_path)
     echo = Path("echo.jsonl").read_text().splitlines()
     Path("echo.jsonl").write_text("\n".join([*echo, echo[0]]) + "\n")
+    return prepare_here(document)
+
+
+def prepare_here(document: Path | str) -> ShardSet:
+    """Prepare the document's data as a run of it would."""
     loaded = load_job(document)
     training, store = loaded.job.spec.training, open_store("raytrain-storage")
     shards = prepare(
         loaded.job.spec.tasks,
         loaded.job.spec.mixture,
         store=store,
-        tokenizer=Tokenizer.from_folder(tmp_path / "model"),
+        tokenizer=Tokenizer.from_folder(loaded.base_folder / "model"),
         limits=Limits(training.max_input_tokens, training.max_target_tokens),
         base_folder=loaded.base_folder,
     )
     record = RunRecord(loaded.job, loaded.base_folder, shard_set=shards.digest)
-    write_record(store, RunLayout("tiny"), record)
+    write_record(store, RunLayout(loaded.job.metadata.name), record)
     return shards
 
 
@@ -65,7 +76,6 @@ def test_check_foretells_preparation(prepared: ShardSet) -> None:
 
 def test_data_show_has_the_first_wording_of_preparation(prepared: ShardSet) -> None:
     from data_prep.shards import read_rows
-    from data_prep.storage.cache import Cache
 
     (document,) = Path().glob("*.yaml")
     loaded, store = load_job(document), open_store("raytrain-storage")
@@ -75,22 +85,153 @@ def test_data_show_has_the_first_wording_of_preparation(prepared: ShardSet) -> N
     assert {row.prompt for row in echo.rows} <= stored
 
 
-def test_data_check(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "check", "tiny"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_data_stats(prepared: ShardSet, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["data", "stats", "tiny", "--plots", "pictures"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
     assert lines[0] == f"tiny: shard set {prepared.digest[:12]}"
     assert lines[2].split()[:3] == ["task", "split", "rows"]
     assert lines[3].split()[:2] == ["echo", "train"]
     assert "mixture: echo 50.0%, stars 50.0%" in lines
-    assert main(["data", "check", "tiny", "-o", "json"]) == 0
+    labels = [line.split() for line in lines if line.startswith("stars  train ")]
+    assert sorted(labels[-1][2::2]) == ["a", "b", "c"]
+    for name in ("lengths", "mixture", "labels"):
+        assert f"wrote pictures/{name}.png" in printed.err
+        assert Path(f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["data", "stats", "tiny", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    rows = {(s["task"], s["split"]): (s["rows"], s["wordings"]) for s in found["splits"]}
-    assert rows == {
+    assert {(s["task"], s["split"]): (s["rows"], s["wordings"]) for s in found} == {
         (task.name, split): (part.examples, part.wordings)
         for task in prepared.tasks
         for split, part in task.splits.items()
     }
-    assert sum(s["duplicates"] for s in found["splits"] if s["task"] == "echo") == 1
+    assert sum(s["duplicates"] for s in found if s["task"] == "echo") == 1
+    (stars,) = [s for s in found if (s["task"], s["split"]) == ("stars", "train")]
+    assert sum(stars["labels"].values()) == stars["rows"]
+    assert stars["answers"] == 3
+    assert main(["data", "stats", "tiny", "--task", "star"]) == 3
+
+
+def test_data_check(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", "job.yaml", "-o", "json"]) == 0
+    (repeated,) = [f for f in json.loads(capsys.readouterr().out) if f["kind"] == "duplicate"]
+    assert (repeated["task"], repeated["rows"]) == ("echo", 1)
+    (case,) = repeated["examples"]
+    assert case["row"]["input"] == case["other"]["input"]
+    assert case["row"]["index"] > case["other"]["index"]
+    assert main(["data", "check", prepared.digest[:10], "--kind", "duplicate"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"shard set {prepared.digest[:12]}\n")
+    assert "== duplicate: rows whose input and answer" in text
+    assert main(["data", "check", "tiny", "--kind", "duplicates"]) == 2
+    assert "there are no findings of kind duplicates" in capsys.readouterr().err
+
+
+def test_data_card(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path("job.yaml").read_text().replace("{uri: stars.csv}", "{uri: stars.csv, licence: 'CC BY 4.0'}")
+    Path("job.yaml").write_text(text)
+    assert main(["data", "card", "job.yaml", "--check"]) == 0
+    card = capsys.readouterr().out
+    assert card.startswith("# Data of tiny\n")
+    assert prepared.digest in card
+    rows = [line for line in card.splitlines() if line.startswith("| stars | rating |")]
+    train, validation, test = (prepared.split("stars", split).examples for split in SPLITS)
+    assert rows == [f"| stars | rating | {train} | {validation} | {test} | 50.0% | CC BY 4.0 |"]
+    sources = prepared.task("echo").provenance["sources"]
+    assert f"`{sources[0]['sha256'][:16]}`" in card
+    assert "        repeat {input}" in card  # a wording
+    assert "- only the answers a, b, c" in card
+    assert "- 0 bad rows left out" in card
+    assert f"- {MEANING['duplicate']}: 1 of " in card
+    assert f"- {MEANING['lost-text']}: none" in card
+
+
+def test_data_plan_is_what_training_sees(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = load_job("job.yaml")
+    assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["exact"]
+    feed = Feed.open(loaded.job, prepared, open_store("raytrain-storage"), Cache(Path("cache"), 1 << 30))
+    rows = feed.plan.rows(0, loaded.job.spec.training.steps * feed.rows_per_step)
+    seen = [p for row in rows for p in row]
+    tokens = [feed.read(p) for p in seen]
+    assert found["examples"] == len(seen)
+    assert found["tokens"] == sum(len(source) + len(target) for source, target in tokens)
+    for number, task in enumerate(found["tasks"]):
+        counts = Counter(p.example for p in seen if p.task == number)
+        assert task["seen"] == counts.total()
+        assert task["epochs"] == pytest.approx(counts.total() / task["rows"])
+        assert task["times"] == [min(counts[e] for e in range(task["rows"])), max(counts.values())]
+    assert main(["data", "plan", "job.yaml"]) == 0
+    assert f"known from  shard set {prepared.digest[:12]}" in capsys.readouterr().out
+
+
+def test_data_plan_of_what_is_not_prepared_says_so(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
+    exact = json.loads(capsys.readouterr().out)
+    Path("job.yaml").write_text(Path("job.yaml").read_text().replace("name: tiny", "name: other"))
+    assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
+    guess = json.loads(capsys.readouterr().out)
+    assert (guess["exact"], guess["tasks"][0]["wordings"]) == (False, None)
+    assert [task["share"] for task in guess["tasks"]] == [task["share"] for task in exact["tasks"]]
+    assert guess["examples"] == pytest.approx(exact["examples"], rel=0.3)
+    assert main(["data", "check", "job.yaml"]) == 3
+    assert "the data of job.yaml is not prepared yet" in capsys.readouterr().err
+
+
+def test_data_show_tokens(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "show", "job.yaml", "--task", "echo", "--rows", "1", "--tokens", "-o", "json"]) == 0
+    ((echo,),) = [task["rows"] for task in json.loads(capsys.readouterr().out)]
+    pieces = echo["prompt_tokens"]["pieces"]
+    assert pieces[-1] == "</s>"
+    assert "".join(pieces[:-1]).replace("▁", " ").strip() == echo["prompt"]
+    assert not echo["prompt_tokens"]["cut"]
+    assert main(["data", "show", "job.yaml", "--task", "echo", "--rows", "1", "--tokens"]) == 0
+    assert f"{len(pieces)} tokens of the prompt:" in capsys.readouterr().out
+
+
+def test_data_verify_names_what_is_corrupt(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "verify", "tiny"]) == 0
+    assert "all are what was put there" in capsys.readouterr().out
+    store = open_store("raytrain-storage")
+    one, two = (part.key for part in prepared.task("echo").all_parts()[:2])
+    damaged = bytearray(store.get(one))
+    damaged[len(damaged) // 2] ^= 1
+    Path("raytrain-storage", one).write_bytes(damaged)
+    store.delete([two])
+    commit(store, "runs/tiny/checkpoints/step-000004-a01", {"weights": b"one"}, {})
+    Path("raytrain-storage/runs/tiny/checkpoints/step-000004-a01/weights").write_bytes(b"two")
+    assert main(["data", "verify", "job.yaml", "-o", "json"]) == 4
+    corrupt = json.loads(capsys.readouterr().out)["corrupt"]
+    assert len(corrupt) == 3
+    for key in (one, two, "checkpoints/step-000004-a01/weights"):
+        assert sum(key in sentence for sentence in corrupt) == 1
+    assert main(["data", "verify", prepared.digest]) == 4
+    assert "2 corrupt or missing" in capsys.readouterr().out
+
+
+def test_data_diff(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "diff", "tiny", "job.yaml"]) == 0
+    assert "They are the same." in capsys.readouterr().out
+    rows = Path("stars.csv").read_text().splitlines()
+    changed = rows[5].rpartition(",")[0] + ",c"  # was b
+    rows[4], rows[5] = "a new row,a", changed
+    Path("stars.csv").write_text("\n".join(rows) + "\n")
+    text = Path("job.yaml").read_text().replace("name: tiny", "name: next").replace("steps: 12", "steps: 13")
+    Path("next.yaml").write_text(text)
+    other = prepare_here("next.yaml")
+    assert main(["data", "diff", "tiny", "next.yaml", "-o", "json", "--examples", "9"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["settings"] == ["spec.training.steps: was 12, is 13"]
+    assert {t["task"]: t["change"] for t in found["tasks"]} == {"echo": "same", "stars": "changed", "first": "same"}
+    (stars,) = [t for t in found["tasks"] if t["change"] == "changed"]
+    assert sum(s["added"] for s in stars["splits"]) == sum(s["removed"] for s in stars["splits"]) == 2
+    assert sum(s["other_answer"] for s in stars["splits"]) == 1
+    shown = [(what, row["input"]) for s in stars["splits"] for what, row in s["examples"]]
+    assert ("added", "a new row") in shown
+    assert sorted(what for what, _ in shown) == ["added", "added", "removed", "removed"]
+    assert main(["data", "diff", prepared.digest, other.digest]) == 0
+    assert "=> c" in capsys.readouterr().out
 
 
 @pytest.mark.s3

@@ -1,0 +1,38 @@
+"""Arguments and options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raytrain.cli import complete
+from raytrain.cli.output import Format
+
+Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document, e.g. job.yaml.", show_default=False)]
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run: its name, its URI (.../runs/NAME), or its document.",
+        autocompletion=complete.runs,
+        show_default=False,
+    ),
+]
+StorageFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URI",
+        help="Folder or s3://bucket/prefix; else the document's, RAYTRAIN_STORAGE, ./raytrain-storage.",
+        show_default=False,
+    ),
+]
+Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the answer.")]
+
+
+def open_run(run: str, storage: str | None) -> tuple[Any, Any]:
+    """The store and the layout of a run that exists."""
+    from raytrain import status
+    from raytrain.spec.storage import locate
+
+    return status.open_run(locate(run, storage))

@@ -1,0 +1,204 @@
+"""What the data commands found as text for a terminal. Pure: from objects to strings."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from raytrain.cli.output import columns
+from raytrain.cli.render import size
+
+if TYPE_CHECKING:
+    from data_prep.findings import Finding, FoundRow
+    from data_prep.shards import ShardSet
+    from data_prep.statistics import SplitSummary
+    from raytrain.comparing import Comparison, SplitChange
+    from raytrain.planning import PlanReport, TaskPlan
+    from raytrain.preview import TaskPreview, Tokens
+    from raytrain.verified import Verified
+
+
+def preview(found: "Sequence[TaskPreview]") -> str:
+    """Rows of each task, prompt and answer."""
+    blocks = []
+    for task in found:
+        probe = ", a probe" if task.probe else ""
+        lines = [f"== {task.task} ({task.type}, {task.wordings} wordings{probe})"]
+        for row in task.rows:
+            answers = "\n".join(_indent(target) for target in row.targets)
+            lines += ["", f"-- {row.where}, wording {row.template}", _indent(row.prompt), "   =>", answers]
+            if row.prompt_tokens is not None and row.target_tokens is not None:
+                lines += ["", _tokens("prompt", row.prompt_tokens), _tokens("answer", row.target_tokens)]
+        lines += ["", *(f"bad row: {bad}" for bad in task.bad)] if task.bad else []
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _tokens(what: str, found: "Tokens") -> str:
+    """`15 tokens of the prompt: ▁Ann ▁said ⏎ ...`; white space pieces are made visible."""
+    cut = f", of which {found.limit:,} are kept" if found.cut else ""
+    unknown = f", {found.unknown:,} unknown" if found.unknown else ""
+    pieces = " ".join(piece.replace("\n", "⏎").replace("\t", "⇥") for piece in found.pieces)
+    return _indent(f"{len(found.pieces):,} tokens of the {what}{cut}{unknown}:\n{pieces}")
+
+
+def plan(found: "PlanReport") -> str:
+    """The plan: facts, then a line for each task."""
+    row = f"rows of {found.row[0]:,} + {found.row[1]:,}" if found.row else "rows of unknown size"
+    facts = [
+        ("run", found.run),
+        (
+            "steps",
+            f"{found.steps:,} of {_count(found.rows_per_step)} {row}, at most {found.batch_tokens:,} tokens each",
+        ),
+        ("examples", _about(found.examples, found.exact)),
+        ("tokens", f"{_about(found.tokens, found.exact)}" + (f", rows {found.fill:.1%} full" if found.fill else "")),
+        ("known from", found.basis),
+    ]
+    heads = ("task", "part of", "rows", "share", "seen", "epochs", "each row", "in wordings", "tokens in/out")
+    rows: list[tuple[str, ...]] = [heads]
+    rows += [
+        (
+            task.task,
+            task.part,
+            _count(task.rows),
+            "unknown" if task.share is None else f"{task.share:.2%}",
+            _about(task.seen, found.exact),
+            "unknown" if task.epochs is None else f"{task.epochs:.2f}",
+            _times(task.times),
+            _wordings(task),
+            f"{_about(task.source_tokens, found.exact)} / {_about(task.target_tokens, found.exact)}",
+        )
+        for task in found.tasks
+    ]
+    if all(task.part == "" for task in found.tasks):
+        rows = [(row[0], *row[2:]) for row in rows]
+    lines = [columns(facts), "", columns(rows, right=range(len(rows[0]) - 7, len(rows[0])))]
+    return "\n".join([*lines, "", *found.notes]).rstrip()
+
+
+def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]") -> str:
+    """Prepared data in numbers, split by split; then the answers of tasks that have few."""
+    heads = ("task", "split", "rows", "wordings", "prompt p50/p95/max", "cut", "answer p50/p95/max", "cut")
+    rows: list[tuple[str, ...]] = [(*heads, "unknown", "altered", "repeated", "answers")]
+    for s in found:
+        sides = []
+        for side in (s.source, s.target):
+            sides += [f"{side.p50:,}/{side.p95:,}/{side.max:,}", f"{side.cut:.1%}"]
+        lost = f"{s.unknown_tokens:.2%}", f"{s.altered_targets:.1%}"
+        task = f"{s.task} (probe)" if s.probe else s.task
+        rows.append(
+            (task, s.split, f"{s.rows:,}", f"{s.wordings}", *sides, *lost, f"{s.duplicates:,}", f"{s.answers:,}")
+        )
+    lines = [_title(name, shard_set), "", columns(rows, right=range(2, len(rows[0])))]
+    labelled = [s for s in found if s.labels]
+    if labelled:
+        lines += ["", columns([(s.task, s.split, _labels(s)) for s in labelled])]
+    shares = ", ".join(f"{task} {share:.1%}" for task, share in shard_set.rates.items())
+    return "\n".join([*lines, "", f"mixture: {shares}"])
+
+
+def findings(name: str, shard_set: "ShardSet", found: "Sequence[Finding]") -> str:
+    """Findings by kind, each with examples."""
+    from data_prep.findings import MEANING
+
+    lines = [_title(name, shard_set)]
+    for kind, meaning in MEANING.items():
+        mine = [f for f in found if f.kind == kind]
+        if not mine:
+            continue
+        lines += ["", f"== {kind}: {meaning}"]
+        for f in mine:
+            within = f", in {f.within} too" if f.kind == "leak" else f", much of it in {f.within}" if f.within else ""
+            note = f" ({f.note})" if f.note else ""
+            lines += ["", f"{f.task} {f.split}: {f.rows:,} of {f.of:,} rows{within}{note}"]
+            for example in f.examples:
+                lines += [f"   {_found_row(example.row)}" + (f"  [{example.note}]" if example.note else "")]
+                lines += [f"   = {_found_row(example.other)}"] if example.other is not None else []
+    missing = [kind for kind in MEANING if not any(f.kind == kind for f in found)]
+    return "\n".join([*lines, "", f"nothing found: {', '.join(missing)}" if missing else ""]).rstrip()
+
+
+def comparison(found: "Comparison") -> str:
+    """What differs between two sets of prepared data."""
+    (first, a), (second, b) = found.first, found.second
+    lines = [f"{first} (shard set {a[:12]}) -> {second} (shard set {b[:12]})"]
+    if found.same:
+        return "\n".join([*lines, "", "They are the same."])
+    lines += ["", *(f"setting {line}" for line in found.settings)] if found.settings else []
+    heads = ("task", "", "share", "split", "rows", "added", "removed", "other answer", "mean tokens in/out")
+    rows: list[tuple[str, ...]] = [heads]
+    for task in found.tasks:
+        share = " -> ".join("-" if one is None else f"{one:.1%}" for one in dict.fromkeys(task.share))
+        for number, s in enumerate(task.splits or [None]):
+            begin = (task.task, task.change, share) if number == 0 else ("", "", "")
+            rows.append((*begin, *(("",) * 6 if s is None else _split_change(s))))
+    lines += ["", columns(rows, right=(4, 5, 6, 7))]
+    for task in found.tasks:
+        lines += ["", *(f"{task.task}: {line}" for line in task.settings)] if task.settings else []
+        cases = [(s.split, what, row) for s in task.splits for what, row in s.examples]
+        lines += [f"   {what} {_found_row(row)}" for _, what, row in cases]
+    return "\n".join(lines)
+
+
+def verified(found: "Verified") -> str:
+    """What was read, and what is not as it was put."""
+    read = f"{found.what}: {found.objects:,} objects, {size(found.bytes)}"
+    if not found.corrupt:
+        return f"{read}; all are what was put there"
+    return "\n".join(
+        [*(f"corrupt: {one}" for one in found.corrupt), f"{read}; {len(found.corrupt):,} corrupt or missing"]
+    )
+
+
+def _title(name: str, shard_set: "ShardSet") -> str:
+    digest = shard_set.digest[:12]
+    return name if name.endswith(digest) else f"{name}: shard set {digest}"
+
+
+def _labels(summary: "SplitSummary") -> str:
+    labels = list((summary.labels or {}).items())
+    shown = ", ".join(f"{_short(name, 24)} {count / summary.rows:.1%}" for name, count in labels[:8])
+    return shown + (f", and {len(labels) - 8} more" if len(labels) > 8 else "")
+
+
+def _found_row(row: "FoundRow") -> str:
+    return f"{row.split} {row.id}: {_short(row.input, 110)} => {_short(row.target, 60)}"
+
+
+def _split_change(s: "SplitChange") -> tuple[str, ...]:
+    rows = " -> ".join(f"{n:,}" for n in dict.fromkeys(s.rows))
+    means = " -> ".join(f"{a:.0f}/{b:.0f}" for a, b in dict.fromkeys(s.mean_tokens))
+    return s.split, rows, f"{s.added:,}", f"{s.removed:,}", f"{s.other_answer:,}", means
+
+
+def _short(text: str, most: int) -> str:
+    """In one line, with the white space as it is written in code."""
+    line = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _about(number: int | None, exact: bool) -> str:
+    return "unknown" if number is None else f"{'' if exact else '~'}{number:,}"
+
+
+def _span(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,}-{most:,}"
+
+
+def _times(times: tuple[int, int] | None) -> str:
+    return "unknown" if times is None else f"{_span(*times)}x"
+
+
+def _wordings(task: "TaskPlan") -> str:
+    if task.wordings is None:
+        return "unknown"
+    if task.times is None:
+        return f"of {task.wordings}"
+    return f"{_span(*(min(times, task.wordings) for times in task.times))} of {task.wordings}"
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"   {line}" for line in text.split("\n"))
