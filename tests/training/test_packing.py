@@ -102,6 +102,61 @@ def test_row_k_is_the_kth_of_a_pass_from_the_start(shape):
         assert used.rows(k, 1) == [in_order[k]]
 
 
+WORLDS = [1, 2, 3, 4, 8, 1024]
+
+
+@pytest.mark.parametrize("workers", WORLDS)
+@pytest.mark.parametrize("shape", [(2048, 448), (600, 140)])
+def test_any_world_size_sees_the_same_global_batches(workers, shape):
+    """Each worker, with a plan of its own, takes its rows of every step; together they are the rows of the step."""
+    tasks, rows_per_step, steps = four_tasks(scale=40), 24, 4
+    alone = row_plan(tasks, shape).rows(0, rows_per_step * steps)
+    own = [row_plan(tasks, shape) for _ in range(min(workers, 9))]  # most of 1,024 have no row of so small a step
+    for step in range(steps):
+        rows = range(step * rows_per_step, (step + 1) * rows_per_step)
+        batch = [
+            (k, own[k % workers % len(own)].rows(k, 1)[0]) for w in range(workers) for k in rows if k % workers == w
+        ]
+        assert [row for _, row in sorted(batch)] == alone[rows.start : rows.stop]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    wordings=st.integers(1, 3),
+    shape=st.sampled_from([(64, 16), (600, 140), (4096, 900)]),
+    seed=st.integers(0, 2**63 - 1),
+    before=st.lists(st.integers(1, 8), min_size=1, max_size=4),
+    after=st.sampled_from(WORLDS),
+)
+def test_a_run_that_changes_its_size_sees_every_row_once_and_in_order(sizes, wordings, shape, seed, before, after):
+    """Stopped and resumed with other numbers of workers, the only state being the number of the next row."""
+    rng = np.random.default_rng(seed % 2**32)
+    tasks = [(rng.integers(1, shape[0] // 2, n), rng.integers(1, shape[1] // 2, n)) for n in sizes]
+    rows_per_step, taken, next_row = 6, [], 0
+    for workers in [*before, after]:
+        resumed = row_plan(tasks, shape, wordings, seed)
+        rows = range(next_row, next_row + rows_per_step)
+        parts = [[(k, resumed.rows(k, 1)[0]) for k in rows if k % workers == w] for w in range(workers)]
+        taken += [row for _, row in sorted(pair for part in parts for pair in part)]
+        next_row = rows.stop
+    assert taken == row_plan(tasks, shape, wordings, seed).rows(0, next_row)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    shape=st.sampled_from([(64, 16), (600, 140), (4096, 900)]),
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(0, 60),
+)
+def test_the_examples_before_a_row_are_those_of_the_rows_before_it(sizes, shape, seed, k):
+    rng = np.random.default_rng(seed)
+    tasks = [(rng.integers(1, shape[0] // 2, n), rng.integers(1, shape[1] // 2, n)) for n in sizes]
+    before = [tuple(e) for part in row_plan(tasks, shape).before(k) for e in part.tolist()]
+    assert sorted(before) == sorted(p for row in row_plan(tasks, shape).rows(0, k) for p in row)
+
+
 def test_rows_of_different_seeds_differ():
     tasks = four_tasks(scale=50)
     assert row_plan(tasks, (600, 140), seed=1).rows(0, 5) != row_plan(tasks, (600, 140), seed=2).rows(0, 5)

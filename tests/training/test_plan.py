@@ -119,6 +119,14 @@ def test_any_place_is_found_without_the_places_before(sizes, start, length):
     assert whole[::37].tolist() == [s.tolist() for s in singly]
 
 
+@settings(max_examples=40, deadline=None)
+@given(sizes=SIZES, cut=st.integers(0, 4000), seed=st.integers(0, 2**63 - 1))
+def test_one_integer_resumes(sizes, cut, seed):
+    """What follows place `cut` is the same for a plan that is made anew as for one that went all the way."""
+    straight = plan(sizes, seed=seed).examples(0, cut + 200)
+    assert (plan(sizes, seed=seed).examples(cut, cut + 200) == straight[cut:]).all()
+
+
 def test_a_task_keeps_its_order_whatever_tasks_join():
     def order(p, name):
         index = [s.name for s in p.streams].index(name)
