@@ -23,8 +23,8 @@ _GROUP, _VERSION = JOBS[0].split("/")
 _RAY_GROUP, _RAY_VERSION = RAY_JOBS[0].split("/")
 
 
-def registry(api: KubernetesApi, settings: Settings) -> kopf.OperatorRegistry:
-    """kopf's handlers for one operator."""
+def registry(api: KubernetesApi, settings: Settings, *, clusterwide: bool = True) -> kopf.OperatorRegistry:
+    """kopf's handlers for one operator; with rights in some namespaces only it must not look around for more."""
     handlers = kopf.OperatorRegistry()
     controller = Controller(api, settings, _post)
     tasks: list[asyncio.Task[None]] = []
@@ -32,6 +32,7 @@ def registry(api: KubernetesApi, settings: Settings) -> kopf.OperatorRegistry:
     @kopf.on.startup(registry=handlers)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.peering.standalone = True
+        settings.scanning.disabled = not clusterwide
         settings.posting.reporting_component = names.MANAGER
         settings.networking.request_timeout = 30
         settings.watching.server_timeout = 300  # a watch that went deaf is opened anew
@@ -64,7 +65,7 @@ def serve(settings: Settings, *, namespaces: Sequence[str] = (), liveness: str |
     """Run the operator until it is told to stop; without `namespaces` for the whole cluster."""
     api = KubernetesApi.connect()
     kopf.run(
-        registry=registry(api, settings),
+        registry=registry(api, settings, clusterwide=not namespaces),
         namespaces=list(namespaces),
         clusterwide=not namespaces,
         liveness_endpoint=liveness,

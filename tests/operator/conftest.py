@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,7 +13,7 @@ import pytest
 from api_server import api_server
 from kubernetes_tools import ToolsUnavailable, kuberay_crds, kubernetes_tools
 
-from raytrain.operator import deployment
+from raytrain.operator import deployment, rights
 from raytrain.operator.crd import crd
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +34,7 @@ def kubernetes(tools, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kubernetes")
     try:
         kuberay = kuberay_crds()
-        with api_server(folder, users=["operator", "stranger"]) as server:
+        with api_server(folder, users=["operator", "local", "stranger"]) as server:
             server.kubectl("apply", "--server-side", "-f", str(kuberay / "ray.io_rayjobs.yaml"))
             role, binding = deployment.rbac()[1:3]
             user = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "operator"}
@@ -52,23 +54,52 @@ def namespace(kubernetes):
     return name
 
 
-@pytest.fixture(scope="session")
-def operator(kubernetes, tmp_path_factory):
-    """The operator as a process, with the rights that the chart gives it and short pauses between attempts."""
-    folder = tmp_path_factory.mktemp("operator")
+@contextmanager
+def operator_process(kubernetes, folder, user, *arguments):
+    """The operator as a process with a user's rights and short pauses between attempts; its log."""
     settings = folder / "settings.yaml"
     settings.write_text(json.dumps({"retry": {"firstSeconds": 0.2}, "runs": {"secrets": ["bucket"]}}))
     environment = {
         **os.environ,
-        "KUBECONFIG": str(kubernetes.kubeconfig("operator")),
+        "KUBECONFIG": str(kubernetes.kubeconfig(user)),
         "RAYTRAIN_OPERATOR_SETTINGS": str(settings),
         "PYTHONPATH": str(ROOT),
     }
     log = folder / "operator.log"
+    command = [sys.executable, "-m", "raytrain.operator", "--verbose", *arguments]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "raytrain.operator", "--verbose"], env=environment, stdout=output, stderr=output
-        )
-    yield log
-    process.terminate()
-    assert process.wait(30) == 0, log.read_text()[-3000:]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    deadline = time.monotonic() + 60
+    while "Initial authentication has finished" not in log.read_text() and process.poll() is None:
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.1)
+    try:
+        yield log
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code == 0, log.read_text()[-3000:]
+
+
+@pytest.fixture(scope="module")
+def operator(kubernetes, tmp_path_factory):
+    """The operator for all namespaces, with the rights that the chart gives it."""
+    with operator_process(kubernetes, tmp_path_factory.mktemp("operator"), "operator") as log:
+        yield log
+
+
+@pytest.fixture
+def operator_here(kubernetes, namespace, tmp_path):
+    """An operator for one namespace, with a Role there and no right anywhere else."""
+    rbac, metadata = "rbac.authorization.k8s.io", {"name": "raytrain-operator", "namespace": namespace}
+    role = {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": metadata, "rules": list(rights.OPERATOR)}
+    binding = {
+        "apiVersion": f"{rbac}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "raytrain-operator"},
+        "subjects": [{"kind": "User", "apiGroup": rbac, "name": "local"}],
+    }
+    kubernetes.apply(role, binding)
+    with operator_process(kubernetes, tmp_path, "local", f"--namespace={namespace}") as log:
+        yield log

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from finetunejob_objects import finetunejob, task
+from operator_play import Play
 
 from raytrain.operator import names
 from raytrain.spec.starter import STARTER
@@ -204,35 +205,3 @@ def test_the_operator_reads_no_secrets_and_no_pods(kubernetes, namespace):
     for verb, what in (("get", "secrets"), ("list", "secrets"), ("create", "pods"), ("create", "pods/exec")):
         answer = kubernetes.kubectl("auth", "can-i", verb, what, "-n", namespace, user="operator", check=False).stdout
         assert answer.strip() == "no", (verb, what)
-
-
-class Play:
-    """Plays KubeRay and the run against one job, and waits for what the operator makes of it."""
-
-    def __init__(self, server, namespace, name="assistant"):
-        self._server, self._namespace, self._name = server, namespace, name
-
-    def status(self):
-        return self._server.get("ftj", self._name, "-n", self._namespace).get("status", {})
-
-    def until(self, phase, attempts=None, seconds=30):
-        deadline = time.monotonic() + seconds
-        while True:
-            status = self.status()
-            if status.get("phase") == phase and attempts in (None, len(status.get("attempts", []))):
-                return
-            assert time.monotonic() < deadline, f"waiting for {phase}: {json.dumps(status, indent=1)}"
-            time.sleep(0.2)
-
-    def kuberay(self, ray_job, deployment, job, *, desired=0, ready=0, **status):
-        replicas = {"desiredWorkerReplicas": desired, "readyWorkerReplicas": ready}
-        told = {"jobDeploymentStatus": deployment, "jobStatus": job, "rayClusterStatus": replicas, **status}
-        self._patch("rayjob", ray_job, told)
-
-    def run(self, **status):
-        self._patch("ftj", self._name, status)
-
-    def _patch(self, kind, name, status):
-        body = json.dumps({"status": status})
-        arguments = ("--subresource=status", "--type=merge", "-p", body)
-        self._server.kubectl("patch", kind, name, "-n", self._namespace, *arguments)
