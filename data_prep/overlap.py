@@ -17,6 +17,8 @@ from data_prep.keys import mix
 
 WORDS = 8
 """Words of a run; shorter texts have none."""
+LEAST = 6
+"""A held-out text with fewer runs (up to 12 words) says too little: a line of code, or a formula of a whole tweet."""
 COMMON = 64
 """A run that more held-out rows have than this is a formula of the source, and counts for none of them."""
 
@@ -32,8 +34,11 @@ Shares = NDArray[np.float64]
 class HeldOut:
     """Texts that nothing trained on should have, numbered in the order in which they are given."""
 
-    def __init__(self, texts: Iterable[Sequence[str]]) -> None:
-        """Takes them batch by batch; keeps 16 bytes for each distinct run of each text, and every distinct word."""
+    def __init__(self, texts: Iterable[Sequence[str]], *, least: int = LEAST) -> None:
+        """Takes them batch by batch; keeps 16 bytes for each distinct run of each text, and every distinct word.
+
+        Texts with fewer runs than `least` are never found.
+        """
         self._words: dict[str, int] = {}
         runs: list[Hashes] = [np.empty(0, np.uint64)]
         owners: list[Numbers] = [np.empty(0, np.int64)]
@@ -56,6 +61,7 @@ class HeldOut:
         self._times: Numbers = times[telling]
         kept = self._owners[_spans(self._begin, self._times)]
         self._sizes: Numbers = np.bincount(kept, minlength=count)
+        self._least = least
 
     def shared(self, texts: Sequence[str]) -> tuple[Numbers, Numbers, Shares]:
         """Which of `texts` (by place) has runs of which held-out text, and what share of that one's runs, 0..1."""
@@ -70,7 +76,8 @@ class HeldOut:
         owners = self._owners[_spans(self._begin[at], times)]
         pairs, common = np.unique(np.repeat(rows, times) * len(self._sizes) + owners, return_counts=True)
         row, held = np.divmod(pairs, len(self._sizes))
-        return row, held, common / self._sizes[held]
+        long = self._sizes[held] >= self._least
+        return row[long], held[long], common[long] / self._sizes[held[long]]
 
     def _runs(self, words: Sequence[Sequence[str]]) -> tuple[Hashes, Numbers]:
         """Hashes of all runs of known words, and which text each is of."""

@@ -31,7 +31,7 @@ from data_prep.tokenizer import Tokenizer
 from data_prep.workers import ThisProcess, Workers
 from data_prep.writing import Limits, Made, PartStore, digest_of
 
-__all__ = ["Limits", "PrepareProgress", "TokenizerSource", "prepare"]
+__all__ = ["Limits", "PrepareProgress", "TokenizerSource", "find", "prepare"]
 
 _TICK = 0.2  # seconds between two looks at what the workers have done
 
@@ -58,13 +58,7 @@ def prepare(
     default this process); the result does not depend on them. UsageError, DataError and StorageError say what is
     wrong, before any work where possible.
     """
-    for task in tasks:
-        templates_of(task), needed_columns(task)
-    all_files = [source_files(task, base_folder, store) for task in tasks]
-    sources = [
-        TaskSources(task, files, splitter_of(task, (file.split for file in files)))
-        for task, files in zip(tasks, all_files, strict=True)
-    ]
+    sources = _sources(tasks, base_folder, store)
     settings = Settings(store, tokenizer, limits, mixture.seed, verify)
     with scratch("preparation") as folder:
         works = [TaskWork(of_task, settings, folder / of_task.task.name) for of_task in sources]
@@ -74,15 +68,7 @@ def prepare(
             work.check_columns()
         made = {task.digest: task for task in _made(missing, workers or ThisProcess(), on_progress)}
     prepared = tuple(found[work.digest] or made[work.digest] for work in works)
-    digest = digest_of(
-        {
-            "format": FORMAT,
-            "tasks": [task.digest for task in prepared],
-            "mixture": mixture.model_dump(mode="json", by_alias=True),
-            "tokenizer": tokenizer.digest,
-            "limits": asdict(limits),
-        }
-    )
+    digest = _set_digest([task.digest for task in prepared], mixture, tokenizer, limits)
     if not verify and not missing and (existing := _existing_set(store, digest)) is not None:
         return existing
     trained = {task.name: task.splits["train"].examples for task in prepared if not task.probe}
@@ -98,6 +84,48 @@ def prepare(
     )
     store.put(ShardSet.key(digest), shard_set.to_json())
     return shard_set
+
+
+def find(
+    tasks: Sequence[Task],
+    mixture: Mixture,
+    *,
+    store: Store,
+    tokenizer: TokenizerSource,
+    limits: Limits,
+    base_folder: Path,
+) -> ShardSet | None:
+    """What `prepare` would return at once, because everything is prepared; else None. Errors as in `prepare`.
+
+    Makes nothing; source files whose contents are not known yet are read for their sha256, which is kept.
+    """
+    settings = Settings(store, tokenizer, limits, mixture.seed, verify=False)
+    with scratch("preparation") as folder:
+        sources = _sources(tasks, base_folder, store)
+        digests = [TaskWork(source, settings, folder / source.task.name).digest for source in sources]
+    return _existing_set(store, _set_digest(digests, mixture, tokenizer, limits))
+
+
+def _sources(tasks: Sequence[Task], base_folder: Path, store: Store) -> list[TaskSources]:
+    for task in tasks:
+        templates_of(task), needed_columns(task)
+    all_files = [source_files(task, base_folder, store) for task in tasks]
+    return [
+        TaskSources(task, files, splitter_of(task, (file.split for file in files)))
+        for task, files in zip(tasks, all_files, strict=True)
+    ]
+
+
+def _set_digest(tasks: Sequence[str], mixture: Mixture, tokenizer: Tokenizer, limits: Limits) -> str:
+    return digest_of(
+        {
+            "format": FORMAT,
+            "tasks": list(tasks),
+            "mixture": mixture.model_dump(mode="json", by_alias=True),
+            "tokenizer": tokenizer.digest,
+            "limits": asdict(limits),
+        }
+    )
 
 
 def _made(works: Sequence[TaskWork], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:

@@ -1,14 +1,15 @@
 """What lies in a storage and serves nobody: found by listing, named with its reason, deleted only when told to.
 
 Whatever a manifest, a record or a document mentions is kept, whichever version wrote it: keys of parts and digests are
-looked for in their text. What is younger than the grace period is kept too, because someone may be about to name it: a
-preparation puts its parts first, then what it has made (`shards/work/`), last the manifests.
+looked for in their text. A preparation puts its parts first, then what it has made of them (`shards/work/`), then the
+manifests of its tasks, last that of the set; and it counts on tasks, items and parts that earlier ones left. So as long
+as anything below shards/ that nothing names is younger than the grace period, all of it is left alone.
 """
 
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from data_prep.errors import StorageError
@@ -39,27 +40,35 @@ class Garbage:
     reason: str
 
 
-def collect(
-    store: Store, *, grace: float = GRACE, unused_sets: bool = False, now: float | None = None
-) -> list[Garbage]:
-    """What can go, sorted by key; with `unused_sets` also shard sets that no run of this storage was begun with.
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What can go, sorted by key. `preparing` names something young that shows that a preparation may be under way:
+    then nothing below shards/ is garbage, for it may count on what is there."""
+
+    garbage: list[Garbage]
+    preparing: str | None
+
+
+def collect(store: Store, *, grace: float = GRACE, unused_sets: bool = False, now: float | None = None) -> Collection:
+    """Look for garbage; with `unused_sets` also shard sets that no run of this storage was begun with.
 
     StorageError if a manifest cannot be read: then it is not known what it needs, and nothing is said to be garbage.
     """
     clock = _Clock(time.time() if now is None else now, grace)
-    return sorted([*_of_shards(store, clock, unused_sets), *_of_runs(store, clock)], key=lambda garbage: garbage.key)
+    shards, preparing = _of_shards(store, clock, unused_sets)
+    found = sorted([*shards, *_of_runs(store, clock)], key=lambda garbage: garbage.key)
+    return Collection(found, preparing)
 
 
-def delete(
-    store: Store, garbage: Sequence[Garbage], *, grace: float = GRACE, unused_sets: bool = False
-) -> list[Garbage]:
+def delete(store: Store, found: Collection, *, grace: float = GRACE, unused_sets: bool = False) -> Collection:
     """Delete what is still garbage on a second look; what was deleted. Manifests go before what they name."""
-    still = {found.key for found in collect(store, grace=grace, unused_sets=unused_sets)}
-    going = [found for found in garbage if found.key in still]
-    naming = [found.key for found in going if found.key.endswith((f"/{MANIFEST}", ".json"))]
+    again = collect(store, grace=grace, unused_sets=unused_sets)
+    still = {one.key for one in again.garbage}
+    going = [one for one in found.garbage if one.key in still]
+    naming = [one.key for one in going if one.key.endswith((f"/{MANIFEST}", ".json"))]
     store.delete(naming)
-    store.delete(sorted({found.key for found in going} - set(naming)))
-    return going
+    store.delete(sorted({one.key for one in going} - set(naming)))
+    return Collection(going, again.preparing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +85,26 @@ class _Clock:
         return Garbage(stat.key, stat.bytes, self.now - stat.modified, reason)
 
 
-def _of_shards(store: Store, clock: _Clock, unused_sets: bool) -> Iterator[Garbage]:
+def _of_shards(store: Store, clock: _Clock, unused_sets: bool) -> tuple[list[Garbage], str | None]:
     """From the top down: a set keeps its tasks, a task its parts, what goes keeps nothing."""
     in_runs = {digest for name in run_names(store) for digest in _mentioned(store, RunLayout(name).document)}
+    unnamed: list[tuple[Stat, str]] = []
     kept: set[str] = set()
     for stat in store.list(_SETS):
         if unused_sets and not clock.young(stat) and _name(stat) not in in_runs:
-            yield clock.garbage(stat, "a shard set that no run was begun with")
+            unnamed.append((stat, "a shard set that no run was begun with"))
         else:
             kept |= _mentioned(store, stat.key)
     parts = set(kept)  # a set names the files of its tokenizer
     for stat in store.list(_TASKS):
-        if clock.young(stat) or _name(stat) in kept:
+        if _name(stat) in kept:
             parts |= _mentioned(store, stat.key)
         else:
-            yield clock.garbage(stat, "a prepared task that no shard set names")
-    for records in _by_folder(store.list(_WORK)).values():
-        if any(clock.young(stat) for stat in records):  # someone is preparing this task: its older records count too
-            for stat in records:
-                parts |= _mentioned(store, stat.key)
-        else:
-            yield from (clock.garbage(stat, "left by a preparation that was not finished") for stat in records)
-    for stat in store.list(_PARTS):
-        if not clock.young(stat) and _name(stat) not in parts:
-            yield clock.garbage(stat, "a part that no prepared task names")
+            unnamed.append((stat, "a prepared task that no shard set names"))
+    unnamed += [(stat, "left by a preparation that was not finished") for stat in store.list(_WORK)]
+    unnamed += [(stat, "a part that no prepared task names") for stat in store.list(_PARTS) if _name(stat) not in parts]
+    preparing = next((stat.key for stat, _ in unnamed if clock.young(stat)), None)
+    return ([clock.garbage(*one) for one in unnamed] if preparing is None else []), preparing
 
 
 def _of_runs(store: Store, clock: _Clock) -> Iterator[Garbage]:
@@ -155,10 +160,3 @@ def _mentioned(store: Store, key: str) -> set[str]:
 def _name(stat: Stat) -> str:
     """The digest in a key."""
     return stat.key.rpartition("/")[2].partition(".")[0]
-
-
-def _by_folder(stats: Iterable[Stat]) -> Mapping[str, list[Stat]]:
-    found: dict[str, list[Stat]] = defaultdict(list)
-    for stat in stats:
-        found[stat.key.rpartition("/")[0]].append(stat)
-    return found

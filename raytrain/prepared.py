@@ -4,10 +4,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep import prepare
 from data_prep.errors import DataError, UsageError
 from data_prep.shards import ShardSet
 from data_prep.storage import Store
 from data_prep.storage.cache import Cache
+from data_prep.tokenizer import Tokenizer
+from raytrain.model.source import local_path
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.identity import diff, identity
 from raytrain.spec.layout import RunLayout
@@ -69,7 +72,9 @@ def find(what: str, storage: str | None = None) -> Prepared:
     """As `look`; DataError if it is not prepared yet."""
     place = look(what, storage)
     if place.digest is None:
-        raise DataError(f"the data of {what} is not prepared yet", hint="`raytrain run` prepares it")
+        raise DataError(
+            f"the data of {what} is not prepared yet", hint="`raytrain run` prepares it, or `data-prep prepare`"
+        )
     return Prepared(place.name, place.store, ShardSet.load(place.store, place.digest), place.job)
 
 
@@ -82,13 +87,29 @@ def of_document(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> 
 
 
 def place_of(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Place:
-    """The run of a document, if it is of just this document, and its data."""
+    """The run of a document, if it is of just this document, and its data; else the data of the document as it is."""
     store = open_place(resolve(storage, job, base_folder=base_folder))
     name = job.metadata.name
     record = read_record(store, RunLayout(name))
-    if record is None or diff(identity(record.job), identity(job)):
-        return Place(name, store, None, None, job)
-    return Place(name, store, name, record.shard_set, job)
+    if record is not None and not diff(identity(record.job), identity(job)):
+        return Place(name, store, name, record.shard_set, job)
+    return Place(name, store, None, _prepared_for(job, store, base_folder), job)
+
+
+def _prepared_for(job: FineTuneJob, store: Store, base_folder: Path) -> str | None:
+    """The digest of what was prepared for a document without a run; None if the model's tokenizer is not here."""
+    folder, training = local_path(job.spec.model, base_folder), job.spec.training
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    found = prepare.find(
+        job.spec.tasks,
+        job.spec.mixture,
+        store=store,
+        tokenizer=Tokenizer.from_folder(folder),
+        limits=prepare.Limits(training.max_input_tokens, training.max_target_tokens),
+        base_folder=base_folder,
+    )
+    return None if found is None else found.digest
 
 
 def _digest_of(store: Store, beginning: str) -> str | None:

@@ -16,6 +16,7 @@ from data_prep.storage.scratch import scratch
 from data_prep.task_types import RowError
 from data_prep.templates import templates_of
 from data_prep.writing import wording_order
+from raytrain.model.source import local_path
 from raytrain.spec.document import FineTuneJob
 from raytrain.spec.storage import resolve
 
@@ -85,8 +86,7 @@ def _tokenizing(job: FineTuneJob, base_folder: Path) -> _Tokenizing:
     """From a prompt and its target to their tokens, by the tokenizer of a model that is a folder here."""
     from data_prep.tokenizer import EOS, UNK, Tokenizer
 
-    model = Path(job.spec.model.removeprefix("file://")).expanduser()
-    folder = model if model.is_absolute() else base_folder / model
+    folder = local_path(job.spec.model, base_folder)
     if not folder.is_dir():
         raise UsageError(
             f"model {job.spec.model}: its tokenizer is not here, so there are no tokens to show",

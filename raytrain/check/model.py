@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 
 from data_prep.errors import TrainingError
-from raytrain.model.source import check_folder
+from raytrain.model.source import check_folder, local_path
 
 # The published checkpoints, by the number of their parameters.
 _KNOWN = {
@@ -33,8 +33,7 @@ def size_of(uri: str, base_folder: Path) -> ModelSize:
     """Look at the model that a document names; TrainingError if it is a path and no T5 is there."""
     if uri.startswith(("run://", "s3://")):
         return ModelSize(None, None, "unknown: it is fetched when the run starts")
-    local = Path(uri.removeprefix("file://")).expanduser()
-    folder = local if local.is_absolute() else base_folder / local
+    folder = local_path(uri, base_folder)
     if folder.is_dir():
         check_folder(folder, uri)
         return ModelSize(folder, count_parameters(folder), "counted in its files")

@@ -232,6 +232,5 @@ def gc(
     found = garbage.collect(store, grace=grace * 3600, unused_sets=sets)
     if yes:
         found = garbage.delete(store, found, grace=grace * 3600, unused_sets=sets)
-    emit(
-        {"storage": store.uri, "deleted": yes, "garbage": found}, render.garbage(store.uri, found, deleted=yes), output
-    )
+    value = {"storage": store.uri, "deleted": yes, "garbage": found.garbage, "preparing": found.preparing}
+    emit(value, render.garbage(store.uri, found, deleted=yes), output)

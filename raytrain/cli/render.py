@@ -11,7 +11,7 @@ SPLITS = ("train", "validation", "test")
 if TYPE_CHECKING:
     from raytrain.ask import Answer
     from raytrain.check import CheckReport
-    from raytrain.garbage import Garbage
+    from raytrain.garbage import Collection, Garbage
     from raytrain.status import RunStatus
     from raytrain.steps import RunOutcome
 
@@ -128,20 +128,27 @@ def check(found: "CheckReport") -> str:
     return "\n".join([*lines, "", "The document is right."])
 
 
-def garbage(storage: str, found: "Sequence[Garbage]", *, deleted: bool) -> str:
+def garbage(storage: str, found: "Collection", *, deleted: bool) -> str:
     """What can go (or went), by reason, the largest first."""
-    if not found:
-        return f"{storage}: there is no garbage"
+    lines = [f"garbage in {storage}", ""]
     by_reason: dict[str, list[Garbage]] = {}
-    for one in found:
+    for one in found.garbage:
         by_reason.setdefault(one.reason, []).append(one)
     rows: list[tuple[str, ...]] = [("objects", "size", "oldest", "what", "for example")]
     for reason, ones in sorted(by_reason.items(), key=lambda item: -sum(one.bytes for one in item[1])):
         oldest = duration(max(one.age for one in ones))
         rows.append((f"{len(ones):,}", size(sum(one.bytes for one in ones)), oldest, reason, ones[0].key))
-    total = f"{len(found):,} objects, {size(sum(one.bytes for one in found))}"
-    last = f"deleted {total}" if deleted else f"{total} can go; nothing was deleted, --yes deletes it"
-    return "\n".join([f"garbage in {storage}", "", columns(rows, right=(0, 1, 2)), "", last])
+    if found.garbage:
+        total = f"{len(found.garbage):,} objects, {size(sum(one.bytes for one in found.garbage))}"
+        last = f"deleted {total}" if deleted else f"{total} can go; nothing was deleted, --yes deletes it"
+        lines += [columns(rows, right=(0, 1, 2)), "", last]
+    else:
+        lines = [f"{storage}: there is no garbage"]
+    if found.preparing is not None:
+        lines.append(
+            f"shards are left alone: a preparation may be under way, {found.preparing} is younger than --grace"
+        )
+    return "\n".join(lines)
 
 
 def size(count: float) -> str:

@@ -40,8 +40,7 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
         return check_folder(_of_run(uri, store, cache), uri)
     if uri.startswith("s3://"):
         return check_folder(_of_bucket(uri, store, cache), uri)
-    local = Path(uri.removeprefix("file://")).expanduser()
-    folder = local if local.is_absolute() else base_folder / local
+    folder = local_path(uri, base_folder)
     if folder.is_dir():
         return check_folder(folder.resolve(), uri)
     if folder.exists():
@@ -52,6 +51,12 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
             f"model {uri}: there is no folder {folder}", hint="give a folder with config.json, or a hub id"
         )
     return check_folder(_of_hub(name, folder, cache), uri)
+
+
+def local_path(uri: str, base_folder: Path) -> Path:
+    """The folder that `uri` would be, if it names one; whether it is there is not looked at."""
+    local = Path(uri.removeprefix("file://")).expanduser()
+    return local if local.is_absolute() else base_folder / local
 
 
 def check_folder(folder: Path, name: str) -> Path:

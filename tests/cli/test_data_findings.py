@@ -169,7 +169,11 @@ def test_data_plan_is_what_training_sees(prepared: ShardSet, capsys: pytest.Capt
 def test_data_plan_of_what_is_not_prepared_says_so(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
     exact = json.loads(capsys.readouterr().out)
-    Path("job.yaml").write_text(Path("job.yaml").read_text().replace("name: tiny", "name: other"))
+    text = Path("job.yaml").read_text().replace("name: tiny", "name: other")
+    Path("job.yaml").write_text(text)  # another run, but what was prepared is just what it needs
+    assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == exact | {"run": "other"}
+    Path("job.yaml").write_text(text.replace("seed: 5", "seed: 6"))
     assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
     guess = json.loads(capsys.readouterr().out)
     assert (guess["exact"], guess["tasks"][0]["wordings"]) == (False, None)

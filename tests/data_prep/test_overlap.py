@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.overlap import COMMON, WORDS, HeldOut
+from data_prep.overlap import COMMON, LEAST, WORDS, HeldOut
 
 TEXT = "the quick brown fox jumps over the lazy dog and then goes home to sleep well"  # 9 runs of 8 words
 
 
-def shared(held, texts):
-    index = HeldOut([held])
+def shared(held, texts, least=1):
+    index = HeldOut([held], least=least)
     return {(int(t), int(h)): float(s) for t, h, s in zip(*index.shared(texts), strict=True)}
 
 
@@ -34,6 +34,11 @@ def test_less_than_eight_words_in_a_row_are_nothing():
     assert shared([TEXT], [" ".join(words[:7]), " ".join(words[::-1]), "", "!?"]) == {}
     assert shared(["too short to say"], [TEXT]) == {}
     assert shared([], [TEXT]) == {}
+
+
+def test_a_short_text_is_not_found_by_the_few_runs_it_has():
+    assert shared([" ".join(TEXT.split()[: LEAST + WORDS - 2]), TEXT], [TEXT], LEAST) == {(0, 1): 1.0}
+    assert shared([" ".join(TEXT.split()[: LEAST + WORDS - 1])], [TEXT], LEAST) == {(0, 0): 1.0}
 
 
 def test_a_run_does_not_reach_into_the_next_text():
@@ -59,7 +64,7 @@ def test_it_is_what_sets_of_words_say(data):
         found = text.split()
         return {tuple(found[i : i + WORDS]) for i in range(len(found) - WORDS + 1)}
 
-    index = HeldOut([held[:cut], held[cut:]])
+    index = HeldOut([held[:cut], held[cut:]], least=1)
     found = {(int(t), int(h)): float(s) for t, h, s in zip(*index.shared(texts), strict=True)}
     expected = {
         (t, h): len(runs(text) & runs(other)) / len(runs(other))

@@ -16,7 +16,7 @@ from data_prep.storage.commit import commit, read_manifest
 from data_prep.tokenizer import Tokenizer
 from raytrain import garbage, prepared, verified
 from raytrain.cli import main
-from raytrain.garbage import GRACE
+from raytrain.garbage import GRACE, Collection
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.load import load_job
 from raytrain.spec.record import RunRecord, write_record
@@ -58,7 +58,7 @@ def age(seconds: float = 2 * GRACE) -> None:
 
 
 def found(**options) -> dict[str, str]:
-    return {one.key: one.reason for one in garbage.collect(open_store("raytrain-storage"), **options)}
+    return {one.key: one.reason for one in garbage.collect(open_store("raytrain-storage"), **options).garbage}
 
 
 def put(key: str, data: bytes = b"x") -> None:
@@ -86,8 +86,11 @@ def test_it_is_shown_first_and_deleted_only_when_told(project: Path, capsys: pyt
     put(f"shards/parts/{'a' * 64}.arrow", b"12345")
     assert main(["gc"]) == 0
     assert "there is no garbage" in capsys.readouterr().out  # it is too young
+    put(f"shards/parts/{'b' * 64}.arrow")
+    assert main(["gc"]) == 0
+    assert f"shards are left alone: a preparation may be under way, shards/parts/{'a' * 64}" in capsys.readouterr().out
+    open_store("raytrain-storage").delete([f"shards/parts/{'b' * 64}.arrow"])
     age()
-    put(f"shards/parts/{'b' * 64}.arrow")  # young
     assert main(["gc", "-o", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [(g["key"], g["bytes"], g["reason"]) for g in shown["garbage"]] == [
@@ -100,7 +103,6 @@ def test_it_is_shown_first_and_deleted_only_when_told(project: Path, capsys: pyt
     assert "deleted 1 objects" in capsys.readouterr().out
     assert found() == {}
     assert whole()
-    assert found(grace=0) == {f"shards/parts/{'b' * 64}.arrow": "a part that no prepared task names"}
     assert prepared_data() == shards
 
 
@@ -143,18 +145,36 @@ def test_what_a_preparation_leaves_behind_goes_after_the_grace_period(project: P
 
 
 def test_a_live_preparation_is_left_alone(project: Path) -> None:
-    """Everything is collected again and again while a preparation goes on, beside old garbage that really goes."""
+    """Garbage is collected again and again while a preparation goes on that counts on what an earlier one left."""
+    with pytest.raises(KeyboardInterrupt):
+        prepared_data(on_progress=interrupt_when("stars"))
+    left = {stat.key for stat in open_store("raytrain-storage").list("shards/")}
+    assert any(key.startswith("shards/tasks/") for key in left)  # echo was ready, but there is no set
     put(f"shards/parts/{'a' * 64}.arrow")
     age()
-    store, deleted = open_store("raytrain-storage"), []
+    assert {key for key in left if not key.startswith("shards/sources/")} < set(found())
+    store, deleted = open_store("raytrain-storage"), list[str]()
 
     def on_progress(progress: object) -> None:
-        deleted.extend(garbage.delete(store, garbage.collect(store, unused_sets=True), unused_sets=True))
+        if any(stat.modified > time.time() - GRACE for stat in store.list("shards/parts/")):
+            deleted.extend(one.key for one in garbage.delete(store, garbage.collect(store)).garbage)
 
     shards = prepared_data(on_progress=on_progress)
-    assert [one.key for one in deleted] == [f"shards/parts/{'a' * 64}.arrow"]
+    assert deleted == []
     assert whole()
     assert prepared.find("tiny", "raytrain-storage").shard_set == shards
+    age()
+    assert set(found()) == {f"shards/parts/{'a' * 64}.arrow"}
+
+
+def interrupt_when(task: str):
+    """Stop the preparation when it has begun with a task."""
+
+    def on_progress(progress) -> None:
+        if progress.task == task and progress.done > 60:
+            raise KeyboardInterrupt
+
+    return on_progress
 
 
 def test_what_became_needed_meanwhile_is_not_deleted(project: Path) -> None:
@@ -162,9 +182,9 @@ def test_what_became_needed_meanwhile_is_not_deleted(project: Path) -> None:
     age()
     store = open_store("raytrain-storage")
     seen = garbage.collect(store, unused_sets=True)
-    assert ShardSet.key(shards.digest) in {one.key for one in seen}
+    assert ShardSet.key(shards.digest) in {one.key for one in seen.garbage}
     prepared_data()  # a run begins with it
-    assert garbage.delete(store, seen, unused_sets=True) == []
+    assert garbage.delete(store, seen, unused_sets=True).garbage == []
     assert whole()
 
 
@@ -234,6 +254,6 @@ def test_ages_in_a_bucket(s3_uri: str) -> None:
     found = store.stat(stat.key)
     assert found is not None
     assert found.modified == stat.modified
-    assert garbage.collect(store) == []
+    assert garbage.collect(store) == Collection([], preparing=stat.key)
     later = garbage.collect(store, now=time.time() + 2 * GRACE)
-    assert [one.key for one in later] == [stat.key]
+    assert [one.key for one in later.garbage] == [stat.key]
