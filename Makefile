@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow bench-plan lock generate clean
+.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow bench-plan bench-operator lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ test-all: test slow ## everything that can run on this machine
 
 bench-plan: $(READY) ## the plan and packing at the scale of FLAN: seconds, memory, fill
 	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json
+
+bench-operator: $(READY) ## the operator and 1,000 jobs on a real API server (after make cluster)
+	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.operator --out benchmarks/results/operator.json
 
 lock: $(READY) ## resolve the dependencies anew
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt

@@ -1,4 +1,4 @@
-"""The Kubernetes API in six verbs on plain objects: the operator's, the run's and the command line's only way to it."""
+"""The Kubernetes API in seven verbs on plain objects: the only way to it of operator, run and command line."""
 
 from __future__ import annotations
 
@@ -64,6 +64,16 @@ class KubernetesApi:
         query = {"labelSelector": selector} if selector else {}
         answer = self.call("GET", path(kind, namespace), query=query)
         return [{"apiVersion": kind[0], "kind": kind[1], **item} for item in answer.get("items", [])]
+
+    def create(self, body: Mapping[str, Any], *, manager: str) -> dict[str, Any] | None:
+        """Make the object; None if there is one of that name."""
+        where = path((body["apiVersion"], body["kind"]), body["metadata"].get("namespace"))
+        try:
+            return self.call("POST", where, body=body, query={"fieldManager": manager})
+        except Refused as error:
+            if error.reason == "AlreadyExists":
+                return None
+            raise
 
     def apply(self, body: Mapping[str, Any], *, manager: str, force: bool = True) -> dict[str, Any]:
         """Server-side apply: make the object or bring the fields named in `body` to what they say."""

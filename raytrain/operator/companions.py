@@ -14,13 +14,10 @@ _RBAC = "rbac.authorization.k8s.io"
 
 
 def document(attempt: Attempt) -> dict[str, Any]:
-    """The ConfigMap with the document that this attempt runs; it never changes."""
+    """The ConfigMap with the document that this attempt runs: later edits are for the next one."""
     content = attempt.job.model_dump(mode="json", by_alias=True, exclude_unset=True)
     content["metadata"] = {"name": attempt.job.metadata.name}
-    return attempt.object("v1", "ConfigMap", attempt.name) | {
-        "immutable": True,
-        "data": {DOCUMENT_KEY: yaml_text(content)},
-    }
+    return attempt.object("v1", "ConfigMap", attempt.name) | {"data": {DOCUMENT_KEY: yaml_text(content)}}
 
 
 def accounts(attempt: Attempt) -> list[dict[str, Any]]:

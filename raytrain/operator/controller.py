@@ -124,16 +124,23 @@ class Controller:
     async def _act(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
         uid = body["metadata"]["uid"]
         for wanted in decision.apply:
-            kind = (wanted["apiVersion"], wanted["kind"])
-            there = await self._get(kind, key[0], wanted["metadata"]["name"])
-            if there is not None and not names.is_owned(there, uid):
-                name = f"{kind[1]} {wanted['metadata']['name']}"
-                raise Refused(409, "NameTaken", f"{name} is there and belongs to someone else: rename the job, or it")
-            await asyncio.to_thread(self._api.apply, wanted, manager=names.MANAGER)
+            await self._make(wanted, uid)
         for name in decision.delete:
             await asyncio.to_thread(self._api.delete, RAY_JOBS, key[0], name)
         if decision.delete_self:
             await asyncio.to_thread(self._api.delete, JOBS, *key)
+
+    async def _make(self, wanted: Mapping[str, Any], uid: str) -> None:
+        """Make an object, or bring it up to date if it is ours already."""
+        if await asyncio.to_thread(self._api.create, wanted, manager=names.MANAGER) is not None:
+            return
+        metadata = wanted["metadata"]
+        kind = (wanted["apiVersion"], wanted["kind"])
+        there = await self._get(kind, metadata["namespace"], metadata["name"])
+        if there is not None and not names.is_owned(there, uid):
+            name = f"{kind[1]} {metadata['name']}"
+            raise Refused(409, "NameTaken", f"{name} is there and belongs to someone else: rename the job, or it")
+        await asyncio.to_thread(self._api.apply, wanted, manager=names.MANAGER)
 
     async def _write(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
         patch = changes(body, decision.status)
