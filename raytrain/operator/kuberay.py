@@ -6,6 +6,11 @@ from typing import Any, Literal
 
 State = Literal["Queued", "Pending", "Running", "Succeeded", "Stopped", "Failed"]
 
+_STUCK = (
+    *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "InvalidImageName", "ErrImagePull"),
+    *("ImagePullBackOff", "CrashLoopBackOff", "OOMKilled", "Error"),
+)
+"""Why a container does not start: reasons that seldom pass by themselves."""
 _NOT_TRIED_AGAIN = ("ValidationFailed", "DeadlineExceeded")
 
 
@@ -73,8 +78,11 @@ def _state(deployment: str, job: str, status: Mapping[str, Any]) -> tuple[State,
 
 
 def _why_pending(cluster: Mapping[str, Any]) -> tuple[str, str] | None:
-    """A quota, an admission webhook or the like: what KubeRay could not make, it says in a condition."""
+    """A quota, an image or a secret that is not there: KubeRay says it in the conditions of the cluster."""
     for condition in cluster.get("conditions") or []:
+        reason, message = condition.get("reason") or "", condition.get("message") or ""
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return condition.get("reason") or "ReplicaFailure", condition.get("message") or "pods could not be made"
+            return reason or "ReplicaFailure", message or "pods could not be made"
+        if condition.get("type") == "HeadPodReady" and condition.get("status") == "False" and reason in _STUCK:
+            return reason, f"the head does not start: {message or reason}"
     return None

@@ -39,6 +39,7 @@ def head_pod(attempt: Attempt) -> dict[str, Any]:
     pod = _pod(attempt, "head", {"cpu": f"{head.cpus:g}", "memory": head.memory}, {})
     if attempt.managed:
         pod["spec"]["serviceAccountName"] = names.head_account(attempt.job.metadata.name)
+        pod["spec"]["automountServiceAccountToken"] = attempt.cluster.queue is None  # for the autoscaler
     return _patched(attempt, pod)
 
 

@@ -78,7 +78,7 @@ def _autoscaler(runs: Runs) -> dict[str, Any]:
         "idleTimeoutSeconds": _IDLE_SECONDS,
         "upscalingMode": "Default",
         "imagePullPolicy": runs.image_pull_policy,
-        "resources": {"requests": size, "limits": dict(size)},
+        "resources": {"requests": size, "limits": {"memory": size["memory"]}},
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [dict(SCRATCH_MOUNT)],
     }

@@ -339,6 +339,20 @@ def test_pods_that_cannot_be_made_are_told(world):
     assert world.body["status"]["message"] == "exceeded quota"
 
 
+def test_a_head_that_cannot_start_says_why(world):
+    world.step()
+    told = {"type": "HeadPodReady", "status": "False", "reason": "CreateContainerConfigError"}
+    told["message"] = 'containers with unready status: [ray]; ray: secret "bucket" not found'
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [told]})
+    world.step(1)
+    assert world.condition("Running")["reason"] == "CreateContainerConfigError"
+    assert 'secret "bucket" not found' in world.body["status"]["message"]
+    told["reason"] = "ContainerCreating"  # passes by itself
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [told]})
+    world.step(2)
+    assert world.body["status"]["message"] == "the Ray cluster is starting"
+
+
 def test_a_rayjob_that_kuberay_refuses_is_not_tried_again(world):
     world.step()
     world.kuberay_says(1, "ValidationFailed", reason="ValidationFailed", message="restartPolicy should be Never")

@@ -147,6 +147,9 @@ def test_only_the_driver_speaks_to_the_api_server_and_only_about_its_own_object(
     by_pod = {name: pod["spec"] for name, pod in pods(items[-1]).items()}
     assert by_pod["cpu"]["automountServiceAccountToken"] is True
     assert by_pod["gpu"]["automountServiceAccountToken"] is False
+    assert by_pod["head"]["automountServiceAccountToken"] is True  # Ray's autoscaler asks for pods
+    queued = pods(rayjob_of(cluster={"queue": "team-queue"}))["head"]["spec"]
+    assert queued["automountServiceAccountToken"] is False  # there is none
     assert by_pod["head"]["serviceAccountName"] != by_pod["cpu"]["serviceAccountName"]
     (role,) = [item for item in items if item["kind"] == "Role"]
     assert [(r["resources"], r["verbs"], r["resourceNames"]) for r in role["rules"]] == [
