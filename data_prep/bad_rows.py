@@ -1,4 +1,4 @@
-"""Rows that cannot be used: named, counted, and borne up to the document's limit."""
+"""Rows that become no example: those that cannot are named, counted, and borne up to the document's limit."""
 
 from typing import Any
 
@@ -9,12 +9,14 @@ NAMED_BAD_ROWS = 5
 
 
 class BadRows:
-    """Counts the bad rows of a task and decides when they end its preparation."""
+    """Counts the rows of a task that become no example and decides when bad ones end its preparation."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._count = 0
         self._first: list[str] = []
+        self.left_out = 0
+        """Rows that the task does not want (`where`, `transform`)."""
 
     @property
     def fatal(self) -> bool:

@@ -129,15 +129,20 @@ def _sources(task: PreparedTask, document: Task | None) -> str:
 def _filters(task: PreparedTask, identity: Mapping[str, Any]) -> list[str]:
     """What decides which rows are there, and what became of the others."""
     found = [f"splits: {task.provenance['split_rule']}"]
-    columns = {name: column for name, column in identity["columns"].items() if column is not None}
+    columns = {name: column for name, column in identity["columns"].items() if column}
     if "tokens" in columns:  # instead of these two
         columns = {name: column for name, column in columns.items() if name not in ("input", "target")}
+    columns = {name: ", ".join(column) if isinstance(column, list) else column for name, column in columns.items()}
     found.append("columns: " + ", ".join(f"{name} from `{column}`" for name, column in columns.items()))
     for name, value in identity.items():
         if name in _PLAIN or value in (None, [], {}, False):
             continue
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         found.append(_FILTERS[name].format(shown) if name in _FILTERS else f"{name.replace('_', ' ')}: {shown}")
+    if left_out := task.provenance.get("left_out_rows"):
+        found.append(f"{_count(left_out, 'row')} left out on purpose (where, transform)")
+    if masked := task.provenance.get("masked"):
+        found.append("masked: " + ", ".join(f"{count:,} of kind {kind}" for kind, count in masked.items()))
     count = task.bad_rows.get("count", 0)
     first = f", e.g. `{task.bad_rows['first'][0]}`" if count else ""
     found.append(f"{_count(count, 'bad row')} left out{first}")

@@ -97,6 +97,10 @@ class SplitStatistics:
         self._templates.update(map(str, templates))
         self._counts.update(sources=len(lengths), cut_sources=truncated, tokens=kept_tokens, unknown=unknown)
 
+    def add_few_shot(self, prompts: int) -> None:
+        """Prompts among the sources that show other rows first."""
+        self._counts["few_shot"] += prompts
+
     def add_targets(
         self, lengths: NDArray[np.int64], truncated: int, altered: int, kept_tokens: int, unknown: int
     ) -> None:
@@ -117,6 +121,7 @@ class SplitStatistics:
             "altered_inputs": _share(counts["altered_inputs"], counts["rows"]),
             "altered_targets": _share(counts["altered_targets"], counts["rows"]),
             "unknown_tokens": _share(counts["unknown"], counts["tokens"]),
+            "few_shot": _share(counts["few_shot"], counts["sources"]),
             "templates": {name: self._templates[name] for name in sorted(self._templates, key=int)},
             "duplicates": duplicates(keys),
         }

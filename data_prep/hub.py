@@ -10,6 +10,7 @@ from typing import Any
 
 from data_prep.document.models import Split
 from data_prep.errors import DataError, UsageError
+from data_prep.plugins import short
 from data_prep.readers import SourceRow
 
 _URI = re.compile(
@@ -57,7 +58,7 @@ class HubSplit:
         except DataError:
             raise
         except Exception as error:  # whatever the hub, its client or the data set's format raise
-            raise DataError(f"{self.name}: cannot be read ({_short(error)})") from None
+            raise DataError(f"{self.name}: cannot be read ({short(error)})") from None
 
     def count(self, scratch: Path) -> int | None:
         """Not known before reading."""
@@ -75,11 +76,10 @@ def hub_splits(uri: str, where: str) -> list[HubSplit]:
     import datasets
     import huggingface_hub
 
-    commit = _ask(
-        lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=_SECONDS).sha, uri, where
-    )
+    info = _ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=_SECONDS), uri, where)
+    name, commit = str(info.id), str(info.sha)  # `squad` has become rajpurkar/squad, and other questions take only that
     splits = _ask(lambda: datasets.get_dataset_split_names(name, config, revision=commit), uri, where)
-    told = [HubSplit(name, config, str(commit), split, split_of_name(split)) for split in splits]
+    told = [HubSplit(name, config, commit, split, split_of_name(split)) for split in splits]
     # A data set may have further splits (unsupervised, ...): only those that say what they are count, if any do.
     return [split for split in told if split.split] or told
 
@@ -90,7 +90,7 @@ def _ask(question: Callable[[], Any], uri: str, where: str) -> Any:
     except Exception as error:  # connection errors of three libraries, and their own
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         raise DataError(
-            f"{where}: {uri} cannot be had from the hub ({_short(error)})",
+            f"{where}: {uri} cannot be had from the hub ({short(error)})",
             hint="HF_HUB_OFFLINE is set." if offline else "Is the name right, and the hub reachable (HF_ENDPOINT)?",
         ) from None
 
@@ -107,8 +107,3 @@ def _named(feature: Any, value: Any) -> Any:
     if isinstance(feature, dict) and isinstance(value, dict):
         return {key: _named(feature.get(key), one) for key, one in value.items()}
     return value
-
-
-def _short(error: Exception) -> str:
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from data_prep.checks import leakage_across
+from data_prep.columns import needed_columns
 from data_prep.document import Mixture, Task
 from data_prep.document.models import Split
 from data_prep.meter import Meter, OnProgress, PrepareProgress
 from data_prep.mixture import rates
-from data_prep.rows import needed_columns
 from data_prep.shards import PreparedTask, ShardSet, TokenizerRef, all_there, load_keys
 from data_prep.sources import source_files
 from data_prep.splits import splitter_of

@@ -5,7 +5,7 @@ puts white space around the input, the ids of the prompt are those of what stand
 stands after, joined. A test holds them against the ids of the whole prompt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import numpy as np
 
@@ -33,9 +33,14 @@ class PromptEncoder:
         found = (encoded[i] if ids is None else ids for i in doubtful for ids in [self._inputs[i]])
         return self._tokenizer.altered(zip(found, (self._texts[i] for i in doubtful), strict=True))
 
-    def encode(self, prompts: Sequence[str], templates: Sequence[int], limit: int) -> Encoded:
-        """What `Tokenizer.encode_counted` gives for `prompts`, the i-th being input i in template `templates[i]`."""
-        frames = [self._frames[template] for template in templates]
+    def encode(
+        self, prompts: Sequence[str], templates: Sequence[int], limit: int, others: Container[int] = ()
+    ) -> Encoded:
+        """What `Tokenizer.encode_counted` gives for `prompts`, the i-th being input i in template `templates[i]`.
+
+        Except for those i in `others`, which are any text.
+        """
+        frames = [None if i in others else self._frames[template] for i, template in enumerate(templates)]
         whole = [
             i for i, (frame, ids) in enumerate(zip(frames, self._inputs, strict=True)) if frame is None or ids is None
         ]

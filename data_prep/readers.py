@@ -1,7 +1,9 @@
-"""Rows of one file, one after the other: JSONL, CSV, TSV (also .gz) and Parquet. Memory does not grow with the file."""
+"""Rows of one file, one after the other: JSONL, CSV, TSV (also .gz, .zst) and Parquet.
+
+Memory does not grow with the file, and no row is larger than `streams.LONGEST_ROW`.
+"""
 
 import csv
-import gzip
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from data_prep.errors import DataError
+from data_prep.streams import LONGEST_ROW, check_ratio, compression_of, lines, open_bytes
 
 Format = Literal["jsonl", "csv", "tsv", "parquet"]
 
@@ -21,7 +24,7 @@ _EXTENSIONS: dict[str, Format] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-_BATCH = 1024
+_BATCH = 64  # rows of Parquet in memory at once: few, since a value that repeats takes next to nothing in the file
 _LONGEST_FIELD = 1 << 27  # characters in a CSV field; the library's own limit is 131,072
 
 
@@ -36,25 +39,26 @@ class SourceRow:
 
 def format_of(name: str) -> Format | None:
     """The format that a file name tells, None if it tells none."""
-    stem = name.lower().removesuffix(".gz")
-    found = _EXTENSIONS.get(Path(stem).suffix)
-    return None if found == "parquet" and name.lower().endswith(".gz") else found
+    packed = compression_of(name)
+    found = _EXTENSIONS.get(Path(name.lower().removesuffix(f".{packed}")).suffix)
+    return None if packed and found == "parquet" else found
 
 
 def known_extensions() -> str:
     """For messages."""
-    return ".jsonl, .csv, .tsv (each also .gz) and .parquet"
+    return ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
 
 
-def read_rows(path: Path, format: Format, name: str, *, compressed: bool | None = None) -> Iterator[SourceRow]:
-    """Every row of the file `path`; `name` is how messages call it. DataError where the file as a whole is broken."""
-    packed = name.lower().endswith(".gz") if compressed is None else compressed
+def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> Iterator[SourceRow]:
+    """Every row of the file `path`; `name` is how messages call it. DataError where the file as a whole is broken.
+
+    How it is packed is told by the name `packed_as`, by default `name`.
+    """
     with _sentences(name):
         if format == "parquet":
             yield from _parquet(path, name)
             return
-        with path.open("rb") as raw:
-            file: IO[bytes] = gzip.GzipFile(fileobj=raw) if packed else raw  # type: ignore[assignment]
+        with open_bytes(path, compression_of(packed_as or name), name) as file:
             yield from _jsonl(file, name) if format == "jsonl" else _delimited(file, name, format)
 
 
@@ -74,8 +78,6 @@ def _sentences(name: str) -> Iterator[None]:
 
     try:
         yield
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{name}: damaged gzip file ({error})") from None
     except pa.ArrowException as error:
         raise DataError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
     except OSError as error:
@@ -83,7 +85,10 @@ def _sentences(name: str) -> Iterator[None]:
 
 
 def _jsonl(file: IO[bytes], name: str) -> Iterator[SourceRow]:
-    for number, line in enumerate(file, 1):
+    for number, line in lines(file):
+        if line is None:
+            yield SourceRow(number, None, _too_long())
+            continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError as error:
@@ -111,21 +116,18 @@ def _jsonl(file: IO[bytes], name: str) -> Iterator[SourceRow]:
 
 def _delimited(file: IO[bytes], name: str, format: Format) -> Iterator[SourceRow]:
     csv.field_size_limit(_LONGEST_FIELD)
-    # Bytes that are no UTF-8 become surrogates here, so that their row can be named and the reading goes on.
-    lines = (
-        line.decode("utf-8-sig" if number == 0 else "utf-8", "surrogateescape") for number, line in enumerate(file)
-    )
-    reader = csv.reader(lines, delimiter="\t" if format == "tsv" else ",", strict=True)
-    start = 1
+    record = _Record(file, name)
+    reader = csv.reader(record, delimiter="\t" if format == "tsv" else ",", strict=True)
     header: list[str] | None = None
     while True:
+        record.begin()
         try:
             fields = next(reader, None)
         except csv.Error as error:
             raise DataError(f"{name}:{reader.line_num}: not {format.upper()}: {error}") from None
         if fields is None:
             return
-        number, start = start, reader.line_num + 1
+        number = record.first
         if not fields:
             continue
         if header is None:
@@ -136,6 +138,33 @@ def _delimited(file: IO[bytes], name: str, format: Format) -> Iterator[SourceRow
             yield SourceRow(number, None, f"{len(fields)} fields, but the header names {len(header)}")
         else:
             yield SourceRow(number, dict(zip(header, fields, strict=True)))
+
+
+class _Record:
+    """Lines of a file as text, for a reader that makes records of them.
+
+    Bytes that are no UTF-8 become surrogates, so that their row can be named and the reading goes on.
+    """
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._lines, self._name = lines(file), name
+        self._number = self._bytes = 0
+        self.first = 1
+
+    def begin(self) -> None:
+        """What is read from now on belongs to the next record, which begins in line `first`."""
+        self.first, self._bytes = self._number + 1, 0
+
+    def __iter__(self) -> "_Record":
+        return self
+
+    def __next__(self) -> str:
+        self._number, line = next(self._lines)
+        self._bytes += LONGEST_ROW + 1 if line is None else len(line)
+        if line is None or self._bytes > LONGEST_ROW:
+            hint = "Is a quotation mark never closed?" if self._number > self.first else None
+            raise DataError(f"{self._name}:{self.first}: {_too_long()}", hint=hint)
+        return line.decode("utf-8-sig" if self._number == 1 else "utf-8", "surrogateescape")
 
 
 def _header(fields: list[str], name: str) -> list[str]:
@@ -150,14 +179,32 @@ def _parquet(path: Path, name: str) -> Iterator[SourceRow]:
 
     number = 0
     with pq.ParquetFile(path) as file:
+        _check_chunks(file.metadata, name)
         for batch in file.iter_batches(batch_size=_BATCH):
+            large = batch.nbytes > LONGEST_ROW
             try:
                 values = batch.to_pylist()
             except UnicodeDecodeError as error:
                 raise DataError(f"{name}: row {number + 1} to {number + batch.num_rows}: {_not_utf8(error)}") from None
-            for row in values:
+            for i, row in enumerate(values):
                 number += 1
-                yield SourceRow(number, row)
+                # get_total_buffer_size would count the whole batch for each of its rows
+                if large and batch.slice(i, 1).nbytes > LONGEST_ROW:
+                    yield SourceRow(number, None, _too_long())
+                else:
+                    yield SourceRow(number, row)
+
+
+def _check_chunks(metadata: Any, name: str) -> None:
+    """DataError if a column packs better than text does: it would be unpacked as a whole."""
+    for group in range(metadata.num_row_groups):
+        for column in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(column)
+            check_ratio(chunk.total_compressed_size, chunk.total_uncompressed_size, name)
+
+
+def _too_long() -> str:
+    return f"a row of more than {LONGEST_ROW >> 20} MiB"
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:

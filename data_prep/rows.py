@@ -1,24 +1,32 @@
 """From a row as its source holds it to an example: raw input, targets, and what is known besides."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from data_prep.columns import alternatives, needed_columns, used_columns
 from data_prep.document import Task
-from data_prep.errors import UsageError
+from data_prep.expressions import compile_condition
+from data_prep.masking import Masker
+from data_prep.plugins import ROWS, load_plugin, short
 from data_prep.task_types import (
-    RATING_LABELS,
+    AnswerFrame,
     RowError,
     entities_of,
     find_choice,
     find_label,
     format_entities,
     format_options,
+    labels_of,
     letter,
+    normal_label,
     parse_entities,
 )
 
 Row = Mapping[str, Any]
+
+_NUMBERS_ANSWER = ("rating", "sentiment", "text", "question-answering", "multiple-choice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,65 +39,75 @@ class Example:
     meta: dict[str, Any]
     """Becomes JSON; `input` is always there: the text that the task works on."""
     id: str | None
+    masked: Mapping[str, int] = field(default_factory=dict)
+    """How many values of each kind were masked in it."""
 
 
-def needed_columns(task: Task) -> list[str]:
-    """The columns that every row must have. `a|b` stands for whichever of a and b a row has."""
-    columns = task.columns
-    if columns.tokens is not None and columns.tags is not None:
-        if task.type != "ner":
-            raise UsageError(f"task {task.name}: columns tokens and tags are for ner, not for {task.type}")
-        needed = [columns.tokens, columns.tags]
-    else:
-        needed = [columns.input, columns.target]
-    if columns.choices is not None:
-        if task.type != "multiple-choice":
-            raise UsageError(f"task {task.name}: column choices is for multiple-choice, not for {task.type}")
-        needed.append(columns.choices)
-    return needed + ([columns.id] if columns.id is not None else [])
+def example_maker(task: Task) -> Callable[[Row], Example | None]:
+    """How a row of `task` becomes an example; None is a row that is left out on purpose (`transform`, `where`).
 
-
-def alternatives(column: str) -> list[str]:
-    """The names that a column mapping stands for: `summary|summaries` is the first of the two that a row has."""
-    return [name.strip() for name in column.split("|")]
-
-
-def example_maker(task: Task) -> Callable[[Row], Example]:
-    """How a row of `task` becomes an example; the function raises RowError with the reason for a bad row."""
+    The function raises RowError with the reason for a bad row.
+    """
     needed_columns(task)
     make = _MAKERS.get(task.type, _plain)
+    transform = row_transform(task)
+    condition = compile_condition(task.where) if task.where is not None else None
+    masker, used = (Masker(task.mask), used_columns(task)) if task.mask is not None else (None, [])
+    frame = AnswerFrame.of(task)
 
-    def example_of(row: Row) -> Example:
+    def example_of(source_row: Row) -> Example | None:
+        row = transform(source_row)
+        if row is None or (condition is not None and not condition.holds(row)):
+            return None
+        row, masked = masker.mask(row, used) if masker is not None else (row, {})
         example = make(task, row)
-        if task.columns.id is None:
-            return example
-        identifier = _value(row, task.columns.id)
-        if identifier is None or isinstance(identifier, list | dict) or not str(identifier).strip():
-            raise RowError(f"{task.columns.id!r} (the row's id) is {_show(identifier)}")
-        return Example(example.input, example.targets, example.meta, _clean(str(identifier)))
+        targets = [frame.around(target) for target in example.targets]
+        return replace(example, targets=targets, id=_identifier(task, row), masked=masked)
 
     return example_of
 
 
+def row_transform(task: Task) -> Callable[[Row], Row | None]:
+    """The task's own function of rows, or one that changes nothing; RowError where it fails."""
+    if task.transform is None:
+        return lambda row: row
+    plugin = load_plugin(ROWS, task.transform, f"task {task.name}")
+
+    def transformed(row: Row) -> Row | None:
+        try:
+            found = plugin.function(dict(row))
+        except Exception as error:  # whatever a function of somebody else's raises
+            raise RowError(f"{plugin.name} failed ({short(error)})") from None
+        if found is not None and not isinstance(found, Mapping):
+            raise RowError(f"{plugin.name} gave {_show(found)} instead of a row or None")
+        return found
+
+    return transformed
+
+
+def _identifier(task: Task, row: Row) -> str | None:
+    if task.columns.id is None:
+        return None
+    identifier = _value(row, task.columns.id)
+    if identifier is None or isinstance(identifier, list | dict) or not str(identifier).strip():
+        raise RowError(f"{task.columns.id!r} (the row's id) is {_show(identifier)}")
+    return _clean(str(identifier))
+
+
 def _plain(task: Task, row: Row) -> Example:
     text = _text(row, task.columns.input, code=task.type == "code-translation")
-    targets = _texts(row, task.columns.target, task.type)
-    if task.labels:
-        targets = [_label(target, task.labels) for target in targets]
-    return Example(text, targets, {"input": text}, None)
-
-
-def _rating(task: Task, row: Row) -> Example:
-    text = _text(row, task.columns.input)
-    labels = task.labels or RATING_LABELS
-    targets = [_label(value, labels) for value in _texts(row, task.columns.target, task.type)]
+    targets = _texts(task, row)
+    labels = labels_of(task)
+    if labels is None:
+        return Example(text, targets, {"input": text}, None)
+    targets = [_label(target, labels) for target in targets]
     return Example(text, targets, {"input": text, "label": targets[0]}, None)
 
 
 def _ner(task: Task, row: Row) -> Example:
     if task.columns.tokens is None or task.columns.tags is None:
         text = _text(row, task.columns.input)
-        targets = _texts(row, task.columns.target, task.type)
+        targets = _texts(task, row)
         parsed = parse_entities(targets[0])
         if parsed is None:
             raise RowError(f"{task.columns.target!r} is {_show(targets[0])}, not `TYPE: text | TYPE: text` or none")
@@ -97,8 +115,12 @@ def _ner(task: Task, row: Row) -> Example:
     else:
         tokens = _list(row, task.columns.tokens)
         tags = _list(row, task.columns.tags)
+        if task.label_names is not None:
+            tags = [_named(tag, task.label_names) for tag in tags]
         if any(isinstance(tag, int) for tag in tags):
-            raise RowError(f"{task.columns.tags!r} holds numbers; tags must be names such as B-PER, I-PER, O")
+            raise RowError(
+                f"{task.columns.tags!r} holds numbers; say with labelNames which tag (O, B-PER, I-PER, ...) each is"
+            )
         if not all(isinstance(value, str) for value in [*tokens, *tags]):
             raise RowError(f"{task.columns.tokens!r} and {task.columns.tags!r} must hold text only")
         words = [_clean(token) for token in tokens]
@@ -127,7 +149,6 @@ def _multiple_choice(task: Task, row: Row) -> Example:
 
 
 _MAKERS: dict[str, Callable[[Task, Row], Example]] = {
-    "rating": _rating,
     "ner": _ner,
     "multiple-choice": _multiple_choice,
 }
@@ -156,32 +177,58 @@ def _check_text(value: Any, column: str, *, code: bool = False) -> str:
     return text.strip("\n") if code else text.strip()
 
 
-def _texts(row: Row, column: str, kind: str) -> list[str]:
-    """One target or several; a number is fine where the answer can be one."""
-    value = _value(row, column)
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise RowError(f"{column!r} is an empty list")
+def _texts(task: Task, row: Row) -> list[str]:
+    """One target or several, and further references; what a label means where there are labels."""
+    targets = _several(task, task.columns.target, _value(row, task.columns.target))
+    if not targets:
+        raise RowError(f"{task.columns.target!r} is an empty list")
+    for column in task.columns.references:
+        value = next((row[name] for name in alternatives(column) if name in row), None)
+        if value is not None and value != "":
+            targets += _several(task, column, value)
+    return targets
+
+
+def _several(task: Task, column: str, value: Any) -> list[str]:
     texts = []
-    for one in values:
-        number = isinstance(one, int | float) and not isinstance(one, bool)
-        if number and kind in ("rating", "text", "question-answering", "multiple-choice"):
+    for one in value if isinstance(value, list) else [value]:
+        if task.label_names is not None and task.type != "ner" and one is not None:
+            texts.append(_named(one, task.label_names))
+        elif isinstance(one, int | float) and not isinstance(one, bool) and task.type in _NUMBERS_ANSWER:
             texts.append(str(one))
         else:
-            texts.append(_check_text(one, column, code=kind == "code-translation"))
+            texts.append(_check_text(one, column, code=task.type == "code-translation"))
     return texts
 
 
+def _named(value: Any, names: Mapping[str, str]) -> str:
+    """What a label of the source means."""
+    key = str(value).lower() if isinstance(value, bool) else normal_label(str(value))
+    if key not in names:
+        raise RowError(f"label {_show(value)} is none of labelNames ({', '.join(names)})")
+    return names[key]
+
+
 def _list(row: Row, column: str) -> list[Any]:
-    value = _value(row, column)
+    value = _unpacked(_value(row, column))
     if not isinstance(value, list):
         raise RowError(f"{column!r} is {_show(value)} instead of a list")
     return value
 
 
+def _unpacked(value: Any) -> Any:
+    """A list or mapping that a CSV file holds as JSON."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
 def _choices(row: Row, column: str) -> tuple[list[str], Sequence[str] | None]:
     """The choices, and their names where the column holds {text: [...], label: [...]}."""
-    value = _value(row, column)
+    value = _unpacked(_value(row, column))
     names = None
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         names = value.get("label")

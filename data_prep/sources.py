@@ -1,21 +1,24 @@
 """Where a task's rows come from: files here, in an S3 bucket, or splits of a data set on the Hugging Face hub."""
 
-import difflib
 import glob
 import hashlib
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from data_prep.document import Task
-from data_prep.document.models import Split
+from data_prep.document.loader import suggest
+from data_prep.document.models import Source, Split
 from data_prep.errors import DataError, UsageError
+from data_prep.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
 from data_prep.readers import Format, SourceRow, count_rows, format_of, known_extensions, read_rows
+from data_prep.source_uris import SCHEMES, WILD, split_source_uri
 from data_prep.storage import Stat, Store, open_beside
 from data_prep.storage.store import sha256_of_file
+from data_prep.storage.uri import parse_uri
 
 _SPLIT_WORDS: dict[str, Split] = {
     "train": "train",
@@ -28,7 +31,7 @@ _SPLIT_WORDS: dict[str, Split] = {
     "testing": "test",
 }
 _SETTLED_SECONDS = 2.0  # FAT, the coarsest, keeps even seconds
-_WILD = re.compile(r"[*?\[]")
+_ANY: Format = "jsonl"  # in place of a format where a reader of its own is asked
 
 
 class SourceFile(Protocol):
@@ -82,7 +85,7 @@ class LocalFile:
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
         """Every row."""
-        return read_rows(self.path, self.format, self.name, compressed=_packed(self.path.name))
+        return read_rows(self.path, self.format, self.name, packed_as=self.path.name)
 
     def count(self, scratch: Path) -> int | None:
         """Known for Parquet."""
@@ -110,7 +113,7 @@ class StoredFile:
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
         """Every row."""
-        return read_rows(self._file(scratch), self.format, self.name, compressed=_packed(self.stat.key))
+        return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key)
 
     def count(self, scratch: Path) -> int | None:
         """Known for Parquet."""
@@ -134,10 +137,10 @@ def source_files(task: Task, base_folder: Path, store: Store | None = None) -> l
             raise UsageError(f"{where}: source.splits names no split")
         files = []
         for split, uri in task.source.splits.items():
-            files += [_with_split(file, split) for file in _resolve(uri, task.source.format, base_folder, where, store)]
+            files += [_with_split(file, split) for file in _resolve(uri, task.source, base_folder, where, store)]
         return files
     assert task.source.uri is not None
-    files = _resolve(task.source.uri, task.source.format, base_folder, where, store)
+    files = _resolve(task.source.uri, task.source, base_folder, where, store)
     told = {file.split for file in files}
     if len(files) > 1 and None in told and len(told) > 1:
         odd = [file.name for file in files if file.split is None]
@@ -157,61 +160,64 @@ def split_of_name(name: str) -> Split | None:
     return None
 
 
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """`, did you mean ...?` or nothing."""
-    flat = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(word.lower(), flat, n=1, cutoff=0.6)
-    return f", did you mean {flat[near[0]]!r}?" if near else ""
-
-
 def _with_split(file: SourceFile, split: Split) -> SourceFile:
     return replace(file, split=split)  # type: ignore[type-var]
 
 
-def _packed(name: str) -> bool:
-    return name.lower().endswith(".gz")
-
-
-def _resolve(uri: str, format: Format | None, base_folder: Path, where: str, store: Store | None) -> list[SourceFile]:
-    scheme, colon, _ = uri.partition("://")
-    if not colon:
-        return _local(uri, format, base_folder, where)
-    if scheme == "file":
-        return _local(uri.removeprefix("file://"), format, base_folder, where)
-    if scheme == "s3":
-        return _bucket(uri, format, where, store)
-    if scheme == "hf":
+def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Store | None) -> list[SourceFile]:
+    kind, rest = split_source_uri(uri, where)
+    reader = source.reader or (reader_for_scheme(kind) if kind not in SCHEMES else None)
+    if kind in ("path", "file"):
+        path = uri if kind == "path" else str(parse_uri(uri).path)  # type: ignore[union-attr]
+        if reader is not None:
+            return _by_reader(path, load_plugin(READERS, reader, where), base_folder, where)
+        return list(_local(path, source.format, base_folder, where))
+    if reader is not None:
+        return [PluginRows(load_plugin(READERS, reader, where), uri, uri)]
+    if kind == "s3":
+        return _bucket(rest, source.format, where, store)
+    if kind == "hf":
         from data_prep.hub import hub_splits
 
-        return list(hub_splits(uri, where))
+        return list(hub_splits(f"hf://{rest}", where))
     raise UsageError(
-        f"{where}: {scheme}:// sources are not known",
-        hint="A source is a path, s3://bucket/key or hf://name[:config][@revision].",
+        f"{where}: {kind}:// sources are not known",
+        hint="A source is a path, s3://bucket/key or hf://name[:config][@revision]; "
+        "others take a package with a reader (an entry point of raytrain.readers).",
     )
 
 
-def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> list[SourceFile]:
+def _by_reader(path: str, plugin: Plugin, base_folder: Path, where: str) -> list[SourceFile]:
+    """Each file that the path names, read by a function of a package."""
+    return [
+        PluginRows(plugin, str(file.path.resolve()), file.name, file.split, file.fingerprint)
+        for file in _local(path, _ANY, base_folder, where)
+    ]
+
+
+def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> list[LocalFile]:
     path = base_folder / Path(uri).expanduser()
     if path.is_file():
         return [LocalFile(path, uri, _format(uri, format, where), None)]
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
         top = path
-    elif _WILD.search(uri):
+    elif WILD.search(uri):
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207 - absolute patterns too
-        top = Path(str(path)[: _WILD.search(str(path)).start()]).parent  # type: ignore[union-attr]
+        top = Path(str(path)[: WILD.search(str(path)).start()]).parent  # type: ignore[union-attr]
         if not found:
             raise DataError(f"{where}: no file matches {uri} (looked from {base_folder})")
     else:
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        meant = suggest(path.name, near)
         raise DataError(
-            f"{where}: there is no {uri}{suggestion(path.name, near)}",
+            f"{where}: there is no {uri}" + (f", did you mean {meant!r}?" if meant else ""),
             hint=f"Looked for {path}; relative paths are relative to the document.",
         )
     wanted = [p for p in found if format is not None or format_of(p.name)]
     if not wanted:
         raise DataError(f"{where}: no data files in {uri}", hint=f"Read are {known_extensions()}.")
-    files: list[SourceFile] = []
+    files: list[LocalFile] = []
     for p in wanted:
         try:
             relative = p.relative_to(top).as_posix()
@@ -222,10 +228,11 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
     return files
 
 
-def _bucket(uri: str, format: Format | None, where: str, beside: Store | None) -> list[SourceFile]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+def _bucket(place: str, format: Format | None, where: str, beside: Store | None) -> list[SourceFile]:
+    bucket, _, key = place.partition("/")
+    uri = f"s3://{place}"
     store = open_beside(f"s3://{bucket}", beside)
-    wild = _WILD.search(key)
+    wild = WILD.search(key)
     if not wild and key and not key.endswith("/") and (stat := store.stat(key)) is not None:
         return [StoredFile(store, stat, uri, _format(key, format, where), None)]
     if wild:

@@ -2,16 +2,74 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 RATING_LABELS = ("1", "2", "3", "4", "5")
+SENTIMENT_LABELS = ("negative", "positive")
 NO_ENTITIES = "none"
 
 _BETWEEN = " | "
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _LETTER = re.compile(r"^\(?([A-Za-z])\)?[.:]?$")
 
 
 class RowError(ValueError):
     """Why a row cannot be used; the message says what and is completed by file and line elsewhere."""
+
+
+class LabelledTask(Protocol):
+    """What is needed of `data_prep.document.Task`, whose definition this module must not import."""
+
+    @property
+    def type(self) -> str:
+        """Its task type."""
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The answers it allows."""
+
+    @property
+    def label_names(self) -> dict[str, str] | None:
+        """What its source's labels mean."""
+
+    @property
+    def answer(self) -> str | None:
+        """How its answers are written, around {target}."""
+
+
+def labels_of(task: LabelledTask) -> tuple[str, ...] | None:
+    """The answers that a task allows: its labels, else what its source's labels mean, else its type's; None for any."""
+    if task.labels is not None:
+        return tuple(task.labels)
+    if task.label_names is not None and task.type != "ner":
+        return tuple(dict.fromkeys(task.label_names.values()))
+    return {"rating": RATING_LABELS, "sentiment": SENTIMENT_LABELS}.get(task.type)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFrame:
+    """What stands around a target when it is written as an answer."""
+
+    before: str = ""
+    after: str = ""
+
+    @classmethod
+    def of(cls, task: LabelledTask) -> Self:
+        """As the task's `answer` says."""
+        before, _, after = (task.answer or "{target}").partition("{target}")
+        return cls(before, after)
+
+    def around(self, target: str) -> str:
+        """The answer."""
+        return f"{self.before}{target}{self.after}"
+
+    def inside(self, answer: str) -> str:
+        """The target in an answer, of which what stands around it may be missing; white space does not matter."""
+        if not self.before and not self.after:
+            return answer
+        text = answer.strip().removeprefix(self.before.strip())
+        return text.removesuffix(self.after.strip()).strip()
 
 
 def format_entities(entities: Iterable[tuple[str, str]]) -> str:
@@ -73,13 +131,20 @@ def normal_label(value: str) -> str:
 
 
 def find_label(value: str, labels: Sequence[str]) -> str | None:
-    """The label that `value` means: the same one, after `normal_label`, or but for case where that is clear."""
+    """The label that `value` means: the same one, after `normal_label`, or but for case where that is clear.
+
+    A whole number is the label at that place, counted from 0, where no label is a number.
+    """
     wanted = normal_label(value)
     for label in labels:
         if normal_label(label) == wanted:
             return normal_label(label)
     folded = [normal_label(label) for label in labels if normal_label(label).casefold() == wanted.casefold()]
-    return folded[0] if len(folded) == 1 else None
+    if len(folded) == 1:
+        return folded[0]
+    if wanted.isdecimal() and int(wanted) < len(labels) and not any(_NUMBER.fullmatch(one.strip()) for one in labels):
+        return normal_label(labels[int(wanted)])
+    return None
 
 
 def letter(index: int) -> str:

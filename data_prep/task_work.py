@@ -3,24 +3,28 @@
 import json
 import shutil
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from data_prep.bad_rows import BadRows
 from data_prep.checks import SplitStatistics, leakage
+from data_prep.columns import check_columns
 from data_prep.document import Task
 from data_prep.document.models import SPLITS, Split
 from data_prep.errors import DataError
 from data_prep.keys import content_key, mix
 from data_prep.meter import Meter
-from data_prep.rows import Example, alternatives, example_maker, needed_columns
+from data_prep.plugins import versions
+from data_prep.rows import Example, example_maker, row_transform
 from data_prep.shards import PreparedSplit, PreparedTask, load_keys
-from data_prep.sources import SourceFile, suggestion
+from data_prep.shots import ShotPool, Shots
+from data_prep.sources import SourceFile
 from data_prep.splits import Splitter, needed_splits
 from data_prep.storage import NotFoundError, Store
 from data_prep.storage.store import sha256_of
@@ -29,7 +33,7 @@ from data_prep.templates import BUILT_IN, templates_of
 from data_prep.tokenizer import Tokenizer
 from data_prep.writing import Limits, Made, Recipe, WorkItem, digest_of, work_prefix
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same input would give other shards: wordings, row mapping, tokenizer conventions."""
 
 ROWS_OF_A_PART = 20_000
@@ -52,10 +56,9 @@ class TaskSources:
 
     def check_columns(self, scratch: Path) -> None:
         """DataError unless the first row of every file has the columns needed; a later one without is a bad row."""
+        transform = row_transform(self.task)
         for file in self.used:
-            columns = next((list(row.values) for row in file.rows(scratch) if row.values is not None), None)
-            for column in needed_columns(self.task) if columns is not None else ():
-                _check_column(self.task, file, column, columns or [])
+            check_columns(self.task, file.name, file.rows(scratch), transform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class TaskWork:
         self._identity = self._identify()
         self.digest = digest_of(self._identity)
         self._bad = BadRows(self.task)
+        self._masked: Counter[str] = Counter()
         self._gathered = {split: _Gathered() for split in SPLITS}
         self._all_given = False
 
@@ -96,10 +100,13 @@ class TaskWork:
     def items(self, meter: Meter) -> Iterator[WorkItem]:
         """Read the rows once and give every item of the task; DataError for rows that end the preparation."""
         meter.working_on(self.task.name)
-        keep = self._selection(meter) if self.task.limit is not None else None
-        cutters = {split: _Cutter(split, self._recipe(), self._settings) for split in SPLITS}
+        limit = self._limit(meter) if self.task.limit is not None else None
+        recipe = self._recipe(self._shots(limit, meter))
+        cutters = {split: _Cutter(split, recipe, self._settings) for split in SPLITS}
+        keep = limit.keeper() if limit is not None else None
         for split, example in self._examples(self._bad, meter):
             if (keep is None or keep(split, example)) and not self._bad.fatal:
+                self._masked.update(example.masked)
                 yield from self._given(cutters[split].add(example))
         self._bad.finish()
         self._check_rows({split: cutter.rows for split, cutter in cutters.items()})
@@ -134,6 +141,8 @@ class TaskWork:
                     for file, sha256 in zip(self._sources.used, self._hashes, strict=True)
                 ],
                 "split_rule": self._sources.splitter.rule,
+                "left_out_rows": self._bad.left_out,
+                "masked": dict(self._masked.most_common()),
                 "identity": self._identity,
             },
         )
@@ -149,7 +158,7 @@ class TaskWork:
         counts = [file.count(self._scratch) for file in self._sources.used]
         return None if None in counts else sum(count for count in counts if count is not None)
 
-    def _recipe(self) -> Recipe:
+    def _recipe(self, shots: Shots | None = None) -> Recipe:
         settings = self._settings
         return Recipe(
             self.task.name,
@@ -159,6 +168,7 @@ class TaskWork:
             settings.seed,
             settings.tokenizer,
             settings.limits,
+            shots,
         )
 
     def _given(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
@@ -168,12 +178,13 @@ class TaskWork:
 
     def _identify(self) -> dict[str, Any]:
         fields = {"name", "type", "columns", "fields", "wordings", "labels", "split", "limit", "probe"}
-        fields |= {"on_bad_row", "bad_row_limit"}
+        fields |= {"on_bad_row", "bad_row_limit", "transform", "where", "mask", "few_shot", "answer", "label_names"}
         document = self.task.model_dump(mode="json", include=fields)
         used = zip(self._sources.used, self._hashes, strict=True)
         return {
             "format": FORMAT,
             "task": document | {"templates": self.task.templates or list(BUILT_IN[self.task.type])},
+            "functions": versions(self.task.transform, f"task {self.task.name}"),
             "files": [[file.split, sha256] for file, sha256 in used],
             "file_format": self.task.source.format,
             "tokenizer": self._settings.tokenizer.digest,
@@ -209,6 +220,9 @@ class TaskWork:
                 except RowError as error:
                     bad.add(file.name, row.number, str(error))
                     continue
+                if example is None:
+                    bad.left_out += 1
+                    continue
                 yield self._sources.splitter.split(file.split, example.meta["input"]), example
             if fingerprint is not None and file.fingerprint != fingerprint:
                 raise DataError(
@@ -216,43 +230,75 @@ class TaskWork:
                     hint="Run the same command again when nobody writes to it.",
                 )
 
-    def _selection(self, meter: Meter) -> Callable[[Split, Example], bool]:
-        """Which rows stay under `limit`: a keyed sample, not the first ones, since files are often sorted.
-
-        Reads the sources once more beforehand; holds 8 bytes a row.
-        """
+    def _limit(self, meter: Meter) -> "_Limit":
+        """Reads the sources once more beforehand."""
         keys = {split: array("Q") for split in SPLITS}
         bad = BadRows(self.task)
         for split, example in self._examples(bad, meter):
             keys[split].append(_limit_key(example, len(keys[split])))
         bad.finish()
         limit = self.task.limit or 0
-        largest = {
-            split: int(np.partition(np.frombuffer(found, np.uint64), limit - 1)[limit - 1])
-            for split, found in keys.items()
-            if len(found) > limit
-        }
         meter.expect(self.task.name, sum(min(len(found), limit) for found in keys.values()))
-        seen = dict.fromkeys(SPLITS, 0)
+        return _Limit.of(keys, limit)
 
-        def keep(split: Split, example: Example) -> bool:
-            key = _limit_key(example, seen[split])
-            seen[split] += 1
-            return split not in largest or key <= largest[split]
-
-        return keep
+    def _shots(self, limit: "_Limit | None", meter: Meter) -> Shots | None:
+        """Reads the sources once more beforehand."""
+        wished = self.task.few_shot
+        if wished is None:
+            return None
+        pool, bad = ShotPool(self._settings.seed), BadRows(self.task)
+        keep = limit.keeper() if limit is not None else None
+        for split, example in self._examples(bad, meter):
+            if (keep is None or keep(split, example)) and split == "train":
+                pool.add(example.input, example.targets[0])
+        bad.finish()
+        return Shots(pool.shots(), wished.share, wished.examples, self._settings.seed)
 
     def _check_rows(self, rows: Mapping[Split, int]) -> None:
         where = f"task {self.task.name}"
         if not any(rows.values()):
             names = ", ".join(file.name for file in self._sources.files[:3])
-            raise DataError(f"{where}: there is not one row in {names}")
+            left_out = self._bad.left_out
+            raise DataError(
+                f"{where}: there is not one row in {names}"
+                + (f" that it wants ({left_out:,} are left out by where or transform)" if left_out else "")
+            )
         for split in needed_splits(self.task):
             if not rows[split]:
                 raise DataError(
                     f"{where}: its {split} split is empty (rows are {self._sources.splitter.rule})",
                     hint="Give more rows, another split.validation or split.test, or files by source.splits.",
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """Which rows stay under `limit`: a keyed sample, not the first ones, since files are often sorted."""
+
+    largest: Mapping[Split, int]
+    """The largest key that stays, of the splits that are too long."""
+
+    @classmethod
+    def of(cls, keys: "Mapping[Split, array[int]]", limit: int) -> Self:
+        """The keys of all rows, 8 bytes each."""
+        return cls(
+            {
+                split: int(np.partition(np.frombuffer(found, np.uint64), limit - 1)[limit - 1])
+                for split, found in keys.items()
+                if len(found) > limit
+            }
+        )
+
+    def keeper(self) -> Callable[[Split, Example], bool]:
+        """Whether an example stays; to be asked of all of them, in the order in which they are read."""
+        seen = dict.fromkeys(SPLITS, 0)
+
+        def keep(split: Split, example: Example) -> bool:
+            key = _limit_key(example, seen[split])
+            seen[split] += 1
+            return split not in self.largest or key <= self.largest[split]
+
+        return keep
 
 
 class _Cutter:
@@ -324,18 +370,6 @@ class _Gathered:
             statistics={},
         )
         return replace(split, statistics=statistics.summary(load_keys(split, store)))
-
-
-def _check_column(task: Task, file: SourceFile, column: str, columns: Sequence[str]) -> None:
-    names = alternatives(column)
-    if any(one in columns for one in names):
-        return
-    meant = suggestion(names[0], columns)
-    raise DataError(
-        f"task {task.name}: {file.name} has no column {' or '.join(map(repr, names))}{meant}",
-        hint=f"Its columns are {', '.join(map(repr, columns))}. Map them with `columns`; "
-        "`a|b` takes whichever of the two a file has.",
-    )
 
 
 def _limit_key(example: Example, ordinal: int) -> int:

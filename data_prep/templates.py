@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from data_prep.document import Task
 from data_prep.errors import UsageError
-from data_prep.task_types import RATING_LABELS
+from data_prep.task_types import labels_of
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -34,6 +34,17 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "{input}\n\nOn a scale of {labels}, what would the author say?",
         "What rating ({labels}) fits the following review?\n\n{input}",
     ),
+    "sentiment": (
+        "What is the sentiment of this text? Answer with one of: {labels}.\n\n{input}",
+        "Text: {input}\n\nSentiment ({labels}):",
+        "Read the text and say which sentiment it expresses.\nPossible answers: {labels}\n\n{input}",
+        "Which of {labels} describes the attitude of the writer best?\n\n{input}",
+        "Classify the sentiment. Choose from {labels}.\n{input}\nSentiment:",
+        "{input}\n\nHow does the writer feel about it? Options: {labels}.",
+        "Does the following express one of {labels}? Name the one that fits.\n\n{input}",
+        "Sentiment analysis. Labels: {labels}.\nInput: {input}\nLabel:",
+        "Decide on the tone of this message ({labels}):\n{input}",
+    ),
     "ner": (
         "Find the named entities{types} in this text and write each as TYPE: text, with | between them.\n\n{input}",
         "List the named entities{types} of the text below.\n\nText: {input}\n\nEntities:",
@@ -43,6 +54,16 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "Read the sentence and label every entity{types} in it.\n\n{input}\n\nLabels:",
         "{input}\n\nWhat entities{types} are named here?",
         "Tag the entities{types} in order of appearance: {input}",
+    ),
+    "translation": (
+        "Translate from {from} to {to}.\n\n{input}",
+        "Translate this {from} text to {to}:\n{input}",
+        "{from}: {input}\n{to}:",
+        "How would you say this in {to}?\n\n{input}",
+        "Here is a text in {from}:\n{input}\n\nThe same in {to}:",
+        "{input}\n\nTranslate the text above to {to}.",
+        "Write the following {from} sentence in {to}.\n{input}",
+        "Give the {to} translation of this {from} text.\n\nText: {input}\n\nTranslation:",
     ),
     "code-translation": (
         "Translate this {from} code to {to}.\n\n{input}",
@@ -110,7 +131,7 @@ def templates_of(task: Task) -> tuple[Template, ...]:
 
 def fields_of(task: Task) -> dict[str, str]:
     """What wordings may refer to besides {input}: the task's fields, {labels} where there are such, {types} for ner."""
-    labels = task.labels or (RATING_LABELS if task.type == "rating" else None)
+    labels = labels_of(task)
     own = {"labels": ", ".join(labels)} if labels else {}
     if task.type == "ner":
         own["types"] = f" ({', '.join(task.labels)})" if task.labels else ""

@@ -7,7 +7,7 @@ that was made before, by whomever, is not made again.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from data_prep.keys import content_key, order
 from data_prep.prompts import PromptEncoder
 from data_prep.rows import Example
 from data_prep.shards import Ids, Part, PartPair, all_there
+from data_prep.shots import Shots
 from data_prep.storage import AlreadyExistsError, NotFoundError, Store
 from data_prep.storage.scratch import scratch
 from data_prep.storage.store import sha256_of_file
@@ -67,6 +68,8 @@ class Recipe:
     seed: int
     tokenizer: Tokenizer
     limits: Limits
+    shots: Shots | None = None
+    """For training prompts."""
 
     def wordings_of(self, split: Split) -> int:
         """A training split gets that many different wordings of each example (all there are, if fewer), others one."""
@@ -213,21 +216,28 @@ def _encode(item: WorkItem, advance: Advance) -> tuple[list[_Worded], list[Ids],
     for first in range(0, len(item.examples), _CHUNK):
         chunk = item.examples[first : first + _CHUNK]
         targets += _encode_targets(item.recipe, [example.targets[0] for example in chunk], statistics)
-        _encode_sources(item.recipe, chunk, worded, statistics)
+        _encode_sources(item.recipe, item.split, chunk, worded, statistics)
         advance(len(chunk))
     return worded, targets, statistics
 
 
 def _encode_sources(
-    recipe: Recipe, examples: Sequence[Example], worded: Sequence[_Worded], statistics: SplitStatistics
+    recipe: Recipe, split: Split, examples: Sequence[Example], worded: Sequence[_Worded], statistics: SplitStatistics
 ) -> None:
-    encoder = PromptEncoder(recipe.tokenizer, recipe.templates, [example.input for example in examples])
+    inputs, limit = [example.input for example in examples], recipe.limits.max_input_tokens
+    encoder = PromptEncoder(recipe.tokenizer, recipe.templates, inputs)
     statistics.add_inputs(encoder.altered())
     orders = [wording_order(recipe.seed, e.meta["input"], len(recipe.templates)) for e in examples]
     for wording, rows in enumerate(worded):
         templates = [order[wording] for order in orders]
-        prompts = [recipe.templates[t].render(e.input) for t, e in zip(templates, examples, strict=True)]
-        encoded = encoder.encode(prompts, templates, recipe.limits.max_input_tokens)
+        used = [recipe.templates[t] for t in templates]
+        prompts = [template.render(text) for template, text in zip(used, inputs, strict=True)]
+        with_shots: Mapping[int, str] = {}
+        if recipe.shots is not None and split == "train":
+            with_shots = recipe.shots.prompts(inputs, used, wording, recipe.tokenizer, limit)
+            prompts = [with_shots.get(i, prompt) for i, prompt in enumerate(prompts)]
+            statistics.add_few_shot(len(with_shots))
+        encoded = encoder.encode(prompts, templates, limit, others=with_shots)
         kept = sum(map(len, encoded.ids))
         statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, encoded.unknown)
         rows.templates.extend(templates)

@@ -133,6 +133,9 @@ def _examples(task: Task, base_folder: Path, store: Store, folder: Path) -> Iter
             yield where, row.reason
             continue
         try:
-            yield where, make(row.values)
+            example = make(row.values)
         except RowError as error:
             yield where, str(error)
+            continue
+        if example is not None:
+            yield where, example

@@ -4,18 +4,40 @@ Field names are camelCase in the document and snake_case in Python. Every field 
 `raytrain explain`, the JSON Schema and the reference documentation are generated from them.
 """
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
+
+from data_prep.expressions import compile_condition
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 TaskType = Literal[
-    "summarization", "rating", "ner", "code-translation", "multiple-choice", "question-answering", "text"
+    "summarization",
+    "rating",
+    "sentiment",
+    "ner",
+    "translation",
+    "code-translation",
+    "multiple-choice",
+    "question-answering",
+    "text",
 ]
+
+
+def _understood(condition: str) -> str:
+    compile_condition(condition)
+    return condition
+
+
+def _one_target(answer: str) -> str:
+    if answer.count("{target}") != 1:
+        raise ValueError("must hold {target} once")
+    return answer
 
 
 class Model(BaseModel):
@@ -52,10 +74,10 @@ class Source(Model):
     uri: str | None = Field(
         default=None,
         description=(
-            "File, folder or glob of JSONL, CSV, TSV or Parquet (.gz too); s3://... (at storage.endpoint, if the "
-            "storage is in s3:// too); or hf://name[:config][@revision]. In a folder (and on the hub) files are told "
-            "apart by the words train, validation (or dev, valid) and test in their names. Relative paths are relative "
-            "to the document."
+            "File, folder or glob of JSONL, CSV, TSV (each also .gz or .zst) or Parquet; s3://... (at "
+            "storage.endpoint, if the storage is in s3:// too); or hf://name[:config][@revision]. In a folder (and on "
+            "the hub) files are told apart by the words train, validation (or dev, valid) and test in their names. "
+            "Relative paths are relative to the document."
         ),
     )
     splits: dict[Split, str] | None = Field(
@@ -68,6 +90,14 @@ class Source(Model):
         default=None,
         description="Licence of the rows as its owner states it, for the data card, e.g. CC BY 4.0.",
         examples=["CC BY 4.0"],
+    )
+    reader: str | None = Field(
+        default=None,
+        description=(
+            "For anything odd: name of a function in an installed package (an entry point of raytrain.readers) that "
+            "takes the URI, or the absolute path of each file, and gives rows. A reader with the name of a scheme "
+            "(`jira`) reads the URIs of that scheme (jira://...) without being named."
+        ),
     )
 
     @model_validator(mode="after")
@@ -88,12 +118,26 @@ class Columns(Model):
             "`a|b` (here and in every other column) is whichever of the two a row has."
         ),
     )
+    references: list[str] = Field(
+        default_factory=list,
+        description="Further columns with references, each a text or a list; a row may leave them empty.",
+        examples=["[second_summary, third_summary]"],
+    )
     tokens: str | None = Field(
         default=None,
         description="For ner: column with a list of tokens, together with `tags`, instead of input/target.",
     )
-    tags: str | None = Field(default=None, description="For ner: column with the list of BIO tags of `tokens`.")
-    choices: str | None = Field(default=None, description="For multiple-choice: column with the list of choices.")
+    tags: str | None = Field(
+        default=None,
+        description="For ner: column with the list of BIO tags of `tokens`; numbers get their names by `labelNames`.",
+    )
+    choices: str | None = Field(
+        default=None,
+        description=(
+            "For multiple-choice: column with the list of choices (in CSV: as JSON), or a mapping of lists text and "
+            "label. The target is a choice's text, its label, its letter, or its number counted from 0."
+        ),
+    )
     id: str | None = Field(
         default=None,
         description=(
@@ -122,6 +166,50 @@ class SplitFractions(Model):
         return self
 
 
+class Mask(Model):
+    """Personal data that is replaced by placeholders such as [EMAIL_1] before anything is stored."""
+
+    kinds: list[Literal["email", "phone", "card"]] = Field(
+        default_factory=list,
+        description="What is found by its form; a card's number must also end in the right check digit (Luhn).",
+    )
+    patterns: dict[Name, str] = Field(
+        default_factory=dict,
+        description=(
+            "Own kinds: a name, which the placeholder shows in capitals, and a regular expression (Python's). "
+            "They come before `kinds`, in the order of the document."
+        ),
+        examples=["{order: 'ORD-[0-9]{6}'}"],
+    )
+
+    @model_validator(mode="after")
+    def _can_be_used(self) -> Self:
+        if not self.kinds and not self.patterns:
+            raise ValueError("masks nothing: give kinds or patterns")
+        for name, pattern in self.patterns.items():
+            try:
+                found = re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                raise ValueError(f"patterns.{name} is no regular expression: {error}") from None
+            if found.search("") is not None:
+                raise ValueError(f"patterns.{name} also fits where there is nothing: {pattern!r}")
+        return self
+
+
+class FewShot(Model):
+    """Training prompts that show some other training rows, with their answers, before the row that is asked."""
+
+    share: float = Field(
+        default=0.1, gt=0, le=1, description="Share of the training prompts that get shots; which ones, the seed says."
+    )
+    examples: int = Field(
+        default=2,
+        ge=1,
+        le=8,
+        description="How many shots, as far as they fit into maxInputTokens together with the row.",
+    )
+
+
 class Task(Model):
     """A named source of rows with its type, its wordings and its answer format."""
 
@@ -129,6 +217,24 @@ class Task(Model):
     type: TaskType = Field(description="What kind of task it is: brings wordings, answer format and metrics.")
     source: Source = Field(description="Where the rows come from.")
     columns: Columns = Field(default_factory=Columns, description="Which columns of a row are what.")
+    transform: str | None = Field(
+        default=None,
+        description=(
+            "Name of a function in an installed package (an entry point of raytrain.rows) that takes each row as its "
+            "source has it and gives the row to use, or None to leave it out."
+        ),
+    )
+    where: Annotated[str, AfterValidator(_understood)] | None = Field(
+        default=None,
+        description=(
+            "Condition that a row must fulfil to be used, over its columns: comparisons, in, and, or, not, len(), "
+            'lower(), numbers, texts, lists; row["odd name"] is a column whose name is no word.'
+        ),
+        examples=["stars != 3 and len(text) < 2000", "language in ['en', 'de']"],
+    )
+    mask: Mask | None = Field(
+        default=None, description="Personal data to replace in everything that is used of a row; counted by kind."
+    )
     templates: list[Annotated[str, StringConstraints(min_length=1, max_length=4000)]] | None = Field(
         default=None,
         min_length=1,
@@ -142,6 +248,20 @@ class Task(Model):
         default_factory=dict,
         description="Values for further places in the wordings, e.g. {from: Java, to: Python} for code-translation.",
     )
+    few_shot: FewShot | None = Field(
+        default=None,
+        description=(
+            "Shots in some training prompts, in the wording of the row itself. Validation and test rows get none: "
+            "their scores stay comparable."
+        ),
+    )
+    answer: Annotated[str, AfterValidator(_one_target)] | None = Field(
+        default=None,
+        description=(
+            "How an answer is written, with {target} in it once, e.g. 'Rating: {target}'. What stands around it is "
+            "learned too, and taken off before an answer is scored."
+        ),
+    )
     wordings: int = Field(
         default=3,
         ge=1,
@@ -150,7 +270,19 @@ class Task(Model):
     )
     labels: list[str] | None = Field(
         default=None,
-        description="The allowed answers; for rating 1 to 5 by default. A row with another one is a bad row.",
+        description=(
+            "The allowed answers: for rating 1 to 5 by default, for sentiment negative and positive, for ner the types "
+            "of entities. A row with another one is a bad row. If none of them is a number, a number in a row is the "
+            "label at that place, counted from 0."
+        ),
+    )
+    label_names: dict[str, str] | None = Field(
+        default=None,
+        min_length=1,
+        description=(
+            "What the source's labels (or ner tags) mean, e.g. {0: negative, 1: positive}; "
+            "without `labels` these are the allowed answers. A row with another one is a bad row."
+        ),
     )
     split: SplitFractions = Field(
         default_factory=SplitFractions, description="How rows are divided where the source has one split only."
@@ -168,6 +300,12 @@ class Task(Model):
     metrics: list[str] | None = Field(
         default=None, description="Names of metrics instead of those of the task type, the first is the headline."
     )
+
+    @model_validator(mode="after")
+    def _shots_of_something(self) -> Self:
+        if self.probe and self.few_shot is not None:
+            raise ValueError("a probe has no training rows: fewShot is for tasks that are trained")
+        return self
 
 
 class Shares(Model):

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_prep.columns import check_columns
 from data_prep.document import Task
 from data_prep.document.models import SPLITS
 from data_prep.errors import DataError, StorageError
-from data_prep.rows import example_maker
+from data_prep.rows import example_maker, row_transform
 from data_prep.sources import SourceFile, source_files
 from data_prep.splits import Splitter, needed_splits, splitter_of
 from data_prep.storage import Store
@@ -64,6 +65,9 @@ def _read(task: Task, files: list[SourceFile], splitter: Splitter, maker: Callab
     templates = templates_of(task)
     with scratch("check") as folder:
         files = [file for file in files if file.split in splitter.shares]
+        transform = row_transform(task)
+        for file in files:
+            check_columns(task, file.name, file.rows(folder), transform)
         rows = ((file, row) for file in files for row in file.rows(folder))
         for file, row in itertools.islice(rows, READ_AT_MOST):
             try:
@@ -75,7 +79,9 @@ def _read(task: Task, files: list[SourceFile], splitter: Splitter, maker: Callab
                 if len(found.bad) < NAMED_AT_MOST:
                     found.bad.append(f"{file.name}:{row.number}: {error}")
                 continue
-            split = splitter.split(file.split, example.input)
+            if example is None:
+                continue
+            split = splitter.split(file.split, example.meta["input"])
             counts[split] += 1
             if split == needed_splits(task)[0] and len(found.prompts) < SAMPLE:
                 found.prompts.append(templates[len(found.prompts) % len(templates)].render(example.input))

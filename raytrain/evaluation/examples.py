@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_prep.document.models import Task
-from data_prep.task_types import RATING_LABELS
+from data_prep.task_types import AnswerFrame, labels_of
 
 if TYPE_CHECKING:
     from data_prep.shards import TextRow
@@ -29,11 +29,17 @@ class Example:
 
 
 def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
-    """Examples of text rows as `data_prep.shards.read_rows` gives them, with the task's labels added to `meta`."""
-    labels = {"labels": list(task.labels or RATING_LABELS)} if task.type == "rating" else {}
+    """Examples of text rows as `data_prep.shards.read_rows` gives them, with the task's labels added to `meta`.
+
+    Targets are without what the task's `answer` writes around them.
+    """
+    allowed = labels_of(task) if task.type in ("rating", "sentiment") else None
+    labels = {"labels": list(allowed)} if allowed else {}
+    frame = AnswerFrame.of(task)
     examples = []
     for row in rows:
-        examples.append(Example(row.id, row.template, row.input, tuple(row.targets), {**row.meta, **labels}))
+        targets = tuple(frame.inside(target) for target in row.targets)
+        examples.append(Example(row.id, row.template, row.input, targets, {**row.meta, **labels}))
     return examples
 
 

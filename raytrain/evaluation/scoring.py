@@ -16,6 +16,7 @@ from data_prep.errors import DataError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.cache import Cache
 from data_prep.storage.commit import read_manifest
+from data_prep.task_types import AnswerFrame
 from raytrain.evaluation.baselines import score_baselines
 from raytrain.evaluation.examples import Example, from_rows
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Floats, Metric, interval, metrics_for
@@ -166,7 +167,8 @@ def score_task(
     seconds: float,
 ) -> tuple[ScoreCard, list[Prediction]]:
     """The score card and the predictions behind it; the first of `metrics` is the headline."""
-    texts = [answer.text for answer in answers]
+    frame = AnswerFrame.of(task)
+    texts = [frame.inside(answer.text) for answer in answers]
     targets = [example.targets for example in examples]
     metas = [example.meta for example in examples]
     stats = {metric.name: metric.stats_many(texts, targets, metas) for metric in metrics}
@@ -174,9 +176,9 @@ def score_task(
     rows = headline.score_rows(stats[headline.name])
     predictions = [
         Prediction(
-            e.id, e.template, e.input, e.targets, a.text, a.tokens, float(score), tuple(float(x) for x in row_stats)
+            e.id, e.template, e.input, e.targets, text, a.tokens, float(score), tuple(float(x) for x in row_stats)
         )
-        for e, a, score, row_stats in zip(examples, answers, rows, stats[headline.name], strict=True)
+        for e, a, text, score, row_stats in zip(examples, answers, texts, rows, stats[headline.name], strict=True)
     ]
     card = _card(
         task,

@@ -124,7 +124,7 @@ def test_bad_rows_that_are_left_out_are_warned_of(project: Path) -> None:
 
 def test_a_wrong_column(project: Path) -> None:
     rewrite("target: stars", "target: rating")
-    with pytest.raises(DataError, match=r"task stars: train.csv:2: no column 'rating'; the row has 'text', 'stars'"):
+    with pytest.raises(DataError, match=r"task stars: (dev|train|test)\.csv has no column 'rating'"):
         checked()
 
 

@@ -19,7 +19,7 @@ def hub(monkeypatch):
 
     def dataset_info(self, name, revision=None, timeout=None):
         asked.calls.append(("info", name, revision))
-        return SimpleNamespace(sha=COMMIT)
+        return SimpleNamespace(id=name, sha=COMMIT)
 
     def names(name, config=None, revision=None):
         asked.calls.append(("splits", name, config, revision))

@@ -1,13 +1,27 @@
 import gzip
 import json
 import tracemalloc
+import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_prep import readers, streams
 from data_prep.errors import DataError
+from data_prep.keys import mix
 from data_prep.readers import count_rows, format_of, read_rows
+
+
+def packed(data: bytes, ending: str) -> bytes:
+    if ending.endswith("gz"):
+        return gzip.compress(data, 1)
+    if ending.endswith("zst"):
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, "zstd") as stream:
+            stream.write(data)
+        return sink.getvalue().to_pybytes()
+    return data
 
 
 def read(path, format=None):
@@ -16,11 +30,11 @@ def read(path, format=None):
     ]
 
 
-@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
 def test_json_lines(tmp_path, ending):
     path = tmp_path / f"rows.jsonl{ending}"
     data = b'\xef\xbb\xbf{"a": 1}\n\n  {"a": "\xc3\xa9"}\r\n{"a":\n[1]\n"x"\n{"a": "\xff"}\n{"a": 2}'
-    path.write_bytes(gzip.compress(data) if ending else data)
+    path.write_bytes(packed(data, ending))
     rows = read(path)
     assert [number for number, _ in rows] == [1, 3, 4, 5, 6, 7, 8]
     assert [values for _, values in rows if isinstance(values, dict)] == [{"a": 1}, {"a": "\u00e9"}, {"a": 2}]
@@ -90,22 +104,22 @@ def test_parquet(tmp_path):
     assert count_rows(path, "parquet") == 3000
 
 
-@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "parquet"])
+@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "jsonl.zst", "tsv.zst", "parquet"])
 def test_damaged_files_are_named(tmp_path, ending):
     path = tmp_path / f"rows.{ending}"
     if ending == "parquet":
         pq.write_table(pa.table({"a": ["x" * 100] * 1000}), path)
     else:
-        path.write_bytes(gzip.compress("".join(f'{{"a": {i}}}\n' for i in range(5000)).encode()))
+        path.write_bytes(packed("".join(f'{{"a": {i}}}\n' for i in range(5000)).encode(), ending))
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match=rf"rows\.{ending}: (damaged gzip|cannot be read as Parquet)"):
+    with pytest.raises(DataError, match=rf"rows\.{ending}: (damaged (gzip|zst)|cannot be read as Parquet)"):
         read(path)
     path.write_bytes(b"not what its name says, at all")
-    with pytest.raises(DataError, match=rf"rows\.{ending}: (damaged gzip|cannot be read as Parquet)"):
+    with pytest.raises(DataError, match=rf"rows\.{ending}: (damaged (gzip|zst)|cannot be read as Parquet)"):
         read(path)
 
 
-@pytest.mark.parametrize("ending", ["jsonl", "csv", "jsonl.gz", "parquet"])
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "jsonl.gz", "jsonl.zst", "parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, ending):
     def peak(rows: int) -> int:
         path = tmp_path / f"{rows}.{ending}"
@@ -115,7 +129,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
         else:
             lines = ["a", *texts] if ending == "csv" else [json.dumps({"a": text}) for text in texts]
             data = ("\n".join(lines) + "\n").encode()
-            path.write_bytes(gzip.compress(data, 1) if ending.endswith("gz") else data)
+            path.write_bytes(packed(data, ending))
         del texts
         tracemalloc.start()
         count = sum(row.values is not None for row in read_rows(path, format_of(path.name), path.name))
@@ -130,7 +144,75 @@ def test_memory_does_not_grow_with_the_file(tmp_path, ending):
 @pytest.mark.parametrize(
     ("name", "format"),
     [("a.jsonl", "jsonl"), ("a.JSON.GZ", "jsonl"), ("a.csv.gz", "csv"), ("a.tsv", "tsv"), ("a.parquet", "parquet"),
-     ("a.parquet.gz", None), ("a.txt", None), ("README.md", None), ("jsonl", None)],
+     ("a.jsonl.zst", "jsonl"), ("a.TSV.ZST", "tsv"),
+     ("a.parquet.gz", None), ("a.parquet.zst", None), ("a.jsonl.gz.zst", None), ("a.txt", None),
+     ("README.md", None), ("jsonl", None)],
 )  # fmt: skip
 def test_formats_by_name(name, format):
     assert format_of(name) == format
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
+def test_a_row_that_is_too_long_is_a_bad_row_and_never_held(tmp_path, ending):
+    path = tmp_path / f"rows.{ending}"
+    path.write_bytes(packed(b'{"a": 1}\n{"a": "' + b"x" * (40 << 20) + b'"}\n{"a": 2}\n', ending))
+    tracemalloc.start()
+    rows = read(path)
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert rows == [(1, {"a": 1}), (2, "a row of more than 16 MiB"), (3, {"a": 2})]
+    assert highest < 3 * streams.LONGEST_ROW
+
+
+def test_a_quotation_mark_that_is_never_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "LONGEST_ROW", 1000)
+    path = tmp_path / "rows.csv"
+    path.write_text('a,b\n1,2\n3,"4\n' + "5,6\n" * 1000)
+    with pytest.raises(DataError, match=r"rows\.csv:3: a row of more than") as caught:
+        read(path)
+    assert caught.value.hint == "Is a quotation mark never closed?"
+
+
+def test_a_long_value_of_parquet_is_a_bad_row(tmp_path):
+    path = tmp_path / "rows.parquet"
+    noise = bytes(range(32, 127)) * (17 << 20 >> 6)
+    pq.write_table(pa.table({"a": ["x", noise.decode(), "y"]}), path, compression="none")
+    assert read(path) == [(1, {"a": "x"}), (2, "a row of more than 16 MiB"), (3, {"a": "y"})]
+
+
+@pytest.mark.parametrize("ending", ["jsonl.gz", "csv.zst", "parquet"])
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, ending):
+    path = tmp_path / f"bomb.{ending}"
+    size, blank = 256 << 20, (b" " * 65535 + b"\n") * 16
+    if ending == "parquet":
+        value = "x" * (4 << 20)
+        table = pa.table({"a": [f"{i}{value}" for i in range(40)]})
+        pq.write_table(table, path, compression="zstd", use_dictionary=False)
+    elif ending.endswith("gz"):
+        packer = zlib.compressobj(9, wbits=31)
+        path.write_bytes(b"".join(packer.compress(blank) for _ in range(size >> 20)) + packer.flush())
+    else:
+        with pa.CompressedOutputStream(str(path), "zstd") as stream:
+            for _ in range(size >> 20):
+                stream.write(blank)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=rf"bomb\.{ending}: its first [\d,]+ bytes unpack to more than") as caught:
+        for _ in read_rows(path, format_of(path.name), path.name):
+            pass
+    _, highest = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "unpack the file first" in caught.value.hint
+    assert highest < 8 << 20
+
+
+def test_text_that_packs_well_is_no_bomb(tmp_path):
+    path = tmp_path / "rows.jsonl.zst"
+    boilerplate = "the same notice at the end of every mail, " * 60
+    lines = "".join(
+        json.dumps({"a": " ".join(f"{mix(10 * i + k):x}" for k in range(5)) + boilerplate}) + "\n"
+        for i in range(28_000)
+    )
+    path.write_bytes(packed(lines.encode(), "zst"))
+    assert len(lines) > streams.UNPACKED_FREELY
+    assert 20 < len(lines) / path.stat().st_size < streams.LARGEST_RATIO
+    assert sum(1 for _ in read_rows(path, "jsonl", path.name)) == 28_000

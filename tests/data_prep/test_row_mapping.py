@@ -1,9 +1,10 @@
 import pytest
 from data_prep_bench import make_task
 
+from data_prep.columns import needed_columns
 from data_prep.errors import UsageError
-from data_prep.rows import example_maker, needed_columns
-from data_prep.task_types import RowError
+from data_prep.rows import example_maker
+from data_prep.task_types import AnswerFrame, RowError
 
 
 def example(row, **fields):
@@ -104,3 +105,81 @@ def test_columns_of_another_task_type_are_refused():
         needed_columns(make_task(columns={"tokens": "a", "tags": "b"}))
     with pytest.raises(UsageError, match="choices is for multiple-choice"):
         needed_columns(make_task(columns={"choices": "a"}))
+
+
+def test_references_in_several_columns():
+    columns = {"references": ["second", "more|others"]}
+    row = {"input": "x", "target": "a", "second": "b", "others": ["c", "d"]}
+    assert example(row, columns=columns).targets == ["a", "b", "c", "d"]
+    assert example({"input": "x", "target": "a", "second": None, "more": ""}, columns=columns).targets == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "answer"),
+    [
+        (1, {"label_names": {"0": "negative", "1": "positive"}}, "positive"),
+        ("0", {"label_names": {"0": "negative", "1": "positive"}}, "negative"),
+        (1.0, {"label_names": {"0": "negative", "1": "positive"}}, "positive"),
+        (True, {"label_names": {"false": "no", "true": "yes"}}, "yes"),
+        ("C", {"label_names": {"C": "complaint", "Q": "question"}}, "complaint"),
+        (-1, {"label_names": {"-1": "against", "1": "for"}}, "against"),
+        (1, {"labels": ["negative", "neutral", "positive"]}, "neutral"),
+        ("2", {"labels": ["negative", "neutral", "positive"]}, "positive"),
+        (0, {}, "negative"),
+        ("Positive", {}, "positive"),
+    ],
+)
+def test_a_label_is_what_it_means(value, fields, answer):
+    found = example({"input": "x", "target": value}, type="sentiment", **fields)
+    assert (found.targets, found.meta["label"]) == ([answer], answer)
+
+
+@pytest.mark.parametrize(
+    ("value", "fields", "reason"),
+    [
+        (2, {}, "label '2' is none of negative, positive"),
+        (3, {"labels": ["a", "b", "c"]}, "label '3' is none of a, b, c"),
+        (-1, {"labels": ["a", "b"]}, "label '-1' is none of"),
+        (7, {"label_names": {"0": "no"}}, r"label 7 is none of labelNames \(0\)"),
+        (None, {"label_names": {"0": "no"}}, "'target' is null"),
+        (1, {"label_names": {"1": "x"}, "labels": ["y"]}, "label 'x' is none of y"),
+    ],
+)
+def test_a_label_that_means_nothing_is_a_bad_row(value, fields, reason):
+    with pytest.raises(RowError, match=reason):
+        example({"input": "x", "target": value}, type="sentiment", **fields)
+
+
+def test_numbers_of_a_scale_are_never_places_in_a_list():
+    with pytest.raises(RowError, match="label '0' is none of 1, 2, 3, 4, 5"):
+        example({"input": "x", "target": 0}, type="rating")
+
+
+def test_tags_that_are_numbers_get_their_names():
+    names = {"0": "O", "1": "B-PER", "2": "I-PER"}
+    found = example({"words": ["Ann", "Lee", "sings"], "tags": [1, 2, 0]}, **NER, label_names=names, labels=["PER"])
+    assert found.targets == ["PER: Ann Lee"]
+
+
+def test_lists_in_a_csv_file_are_json():
+    assert example({"words": '["Ann", "sings"]', "tags": '["B-PER", "O"]'}, **NER).targets == ["PER: Ann"]
+    row = {"input": "Which?", "target": "green", "options": '["red", "green"]'}
+    assert example(row, **CHOICES).targets == ["(B)"]
+
+
+def test_an_answer_is_written_as_the_task_wants_it_and_read_back():
+    task = make_task(type="rating", answer="Rating: {target} of 5")
+    found = example_maker(task)({"input": "x", "target": 4})
+    assert (found.targets, found.meta["label"]) == (["Rating: 4 of 5"], "4")
+    frame = AnswerFrame.of(task)
+    assert [frame.inside(text) for text in ("Rating: 4 of 5", " Rating:4 of 5", "4", "Rating: 4")] == ["4"] * 4
+    assert AnswerFrame.of(make_task()).inside(" as it is ") == " as it is "
+
+
+def test_rows_that_are_not_wanted_are_none():
+    make = example_maker(make_task(where="stars >= 4"))
+    assert make({"input": "x", "target": "y", "stars": 3}) is None
+    assert make({"stars": "3.5"}) is None  # not wanted, so not a bad row either
+    assert make({"input": "x", "target": "y", "stars": "4"}).input == "x"
+    with pytest.raises(RowError, match="where: null >= 4 cannot be compared"):
+        make({"input": "x", "target": "y"})

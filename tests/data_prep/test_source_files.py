@@ -102,3 +102,53 @@ def test_a_fingerprint_changes_with_the_file_and_is_not_trusted_while_it_is_new(
     os.utime(path, (1e9, 1e9 + 1))
     assert first is not None
     assert file.fingerprint != first
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("s3://KEYID:SECRETKEY@bucket/a.jsonl", "has credentials in it"),
+        ("s3://bucket/a.jsonl?X-Amz-Signature=SECRETKEY", "has credentials in it"),
+        ("s3://bucket/a.jsonl?AWSAccessKeyId=SECRETKEY", "has credentials in it"),
+        ("https://user:SECRETKEY@host/a.jsonl", "has credentials in it"),
+        ("hf://user:hf_SECRETKEYSECRETKEY@main", "has credentials in it"),
+        ("file://user:SECRETKEY@host/a.jsonl", "has credentials in it"),
+        ("s3://bucket/../other/a.jsonl", r"has a \.\."),
+        ("s3://bucket/a/*/../../b.jsonl", r"has a \.\."),
+        ("hf://../etc", r"has a \.\."),
+        ("hf://someone/notes@../main", r"has a \.\."),
+        ("data/*/../../../etc/*.csv", r"has a \.\. after a wildcard"),
+        ("data/a\n.csv", "holds control characters"),
+        ("s3://bucket/a\x00.csv", "holds control characters"),
+        ("  ", "URI is empty"),
+        ("http://169.254.169.254/latest", "http:// sources are not known"),
+        ("ssh://host/a.csv", "ssh:// sources are not known"),
+    ],
+)
+def test_a_uri_is_no_way_to_other_places(tmp_path, uri, reason):
+    with pytest.raises(UsageError, match=reason) as caught:
+        found(tmp_path, uri)
+    assert "SECRETKEY" not in str(caught.value)
+
+
+def test_a_folder_above_the_document_may_be_named(tmp_path):
+    write(tmp_path, "data/a.jsonl", "data/b.jsonl")
+    (tmp_path / "jobs").mkdir()
+    assert found(tmp_path / "jobs", "../data/*.jsonl")[0][0].endswith("data/a.jsonl")
+
+
+def test_a_file_uri_with_escapes(tmp_path):
+    write(tmp_path, "my data/a.jsonl")
+    uri = (tmp_path / "my data/a.jsonl").as_uri()
+    assert "%20" in uri
+    assert len(found(tmp_path, uri)) == 1
+    assert len(found(tmp_path, uri.replace("file:", "FILE:"))) == 1
+
+
+def test_what_is_no_plain_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(DataError, match=r"no pipe\.jsonl"):
+        found(tmp_path, "pipe.jsonl")
+    write(tmp_path, "d/a.jsonl")
+    os.mkfifo(tmp_path / "d/pipe.jsonl")
+    assert [name for name, _ in found(tmp_path, "d")] == ["d/a.jsonl"]

@@ -83,8 +83,8 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
         '40 at most, got "Bad_Name"',
         "job.yaml:6:3: spec.learningRate: unknown field here, did you mean spec.training.learningRate?",
         "job.yaml:9:7: spec.tasks[0].name: given twice, first in line 8",
-        "job.yaml:10:13: spec.tasks[0].type: must be one of summarization, rating, ner, code-translation, "
-        'multiple-choice, question-answering, text; got "summarisation", did you mean summarization?',
+        "job.yaml:10:13: spec.tasks[0].type: must be one of summarization, rating, sentiment, ner, translation, "
+        'code-translation, multiple-choice, question-answering, text; got "summarisation", did you mean summarization?',
         "job.yaml:11:25: spec.tasks[0].source.splits.trian: must be one of train, validation, test; "
         'got "trian", did you mean train?',
         "job.yaml:11:41: spec.tasks[0].source.splits.test: must be text, got 3; put it in quotes",

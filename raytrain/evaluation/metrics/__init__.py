@@ -45,7 +45,9 @@ _BY_TYPE: Mapping[TaskType, tuple[str, ...]] = MappingProxyType(
     {
         "summarization": ("rougeL", "rouge1", "rouge2", "rougeLsum"),
         "rating": ("accuracy", "within_one", "mae"),
+        "sentiment": ("accuracy",),
         "ner": ("f1", "precision", "recall", "unparsable"),
+        "translation": ("chrf", "bleu"),
         "code-translation": ("chrf", "exact_code", "bleu"),
         "multiple-choice": ("exact_match",),
         "question-answering": ("exact_match", "rougeL"),

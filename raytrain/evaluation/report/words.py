@@ -33,7 +33,9 @@ METRIC_WORDS: dict[str, MetricWords] = {
 TYPE_LABELS = {
     "summarization": "summarization",
     "rating": "rating",
+    "sentiment": "sentiment",
     "ner": "named entities",
+    "translation": "translation",
     "code-translation": "code translation",
     "multiple-choice": "multiple choice",
     "question-answering": "question answering",
