@@ -1,11 +1,13 @@
 """What training will see of each task: shares, epochs, repeats and tokens, counted in the plan itself."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.templates import templates_of
 from raytrain import prepared
 from raytrain.check import check
 from raytrain.spec.document import FineTuneJob
@@ -21,7 +23,7 @@ class TaskPlan:
     """The group of the mixture that it is in, `replay`, or nothing."""
     rows: int | None
     """Training rows that there are."""
-    wordings: int | None
+    wordings: int
     """Wordings of each row."""
     share: float | None
     """Share of all examples, 0..1."""
@@ -114,6 +116,7 @@ def of_feed(job: FineTuneJob, feed: Feed, *, basis: str) -> PlanReport:
 def _estimated(job: FineTuneJob, storage: str | None, base_folder: Path) -> PlanReport:
     """From the counts and mean lengths that `raytrain check` finds in the sources."""
     checked = check(job, storage=storage, base_folder=base_folder)
+    wordings = {task.name: min(task.wordings, len(templates_of(task))) for task in job.spec.tasks}
     parts, tasks = _parts(job), list[TaskPlan]()
     for task in checked.tasks:
         if task.probe:
@@ -122,10 +125,18 @@ def _estimated(job: FineTuneJob, storage: str | None, base_folder: Path) -> Plan
         seen = None if rows is None or task.epochs is None else round(task.epochs * rows)
         means = (task.input_tokens, task.target_tokens)
         source, target = (None if seen is None or mean is None else round(seen * mean) for mean in means)
-        times = None if task.epochs is None else (int(task.epochs), -int(-task.epochs // 1))
         tasks.append(
             TaskPlan(
-                task.name, parts.get(task.name, ""), rows, None, task.share, seen, task.epochs, times, source, target
+                task=task.name,
+                part=parts.get(task.name, ""),
+                rows=rows,
+                wordings=wordings[task.name],
+                share=task.share,
+                seen=seen,
+                epochs=task.epochs,
+                times=None if task.epochs is None else (math.floor(task.epochs), math.ceil(task.epochs)),
+                source_tokens=source,
+                target_tokens=target,
             )
         )
     sums = [
@@ -144,7 +155,10 @@ def _estimated(job: FineTuneJob, storage: str | None, base_folder: Path) -> Plan
         tokens=None if sums[1] is None or sums[2] is None else sums[1] + sums[2],
         fill=None,
         tasks=tasks,
-        notes=[f"{task.name}: {task.note}" for task in checked.tasks if task.rows is None and not task.probe],
+        notes=[
+            *(f"{task.name}: {task.note}" for task in checked.tasks if task.rows is None and not task.probe),
+            *_notes(tasks),
+        ],
     )
 
 
@@ -159,7 +173,7 @@ def _notes(tasks: list[TaskPlan]) -> list[str]:
     """What deserves a look: rows that are never seen, and rows that are seen in one wording again and again."""
     found = []
     for task in tasks:
-        if task.times is None or task.wordings is None or task.rows is None:
+        if task.times is None or task.rows is None:
             continue
         if task.times[0] == 0 and task.seen is not None:
             found.append(f"{task.task}: {max(0, task.rows - task.seen):,} of {task.rows:,} rows are never seen")

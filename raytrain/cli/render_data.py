@@ -42,12 +42,14 @@ def _tokens(what: str, found: "Tokens") -> str:
 
 def plan(found: "PlanReport") -> str:
     """The plan: facts, then a line for each task."""
-    row = f"rows of {found.row[0]:,} + {found.row[1]:,}" if found.row else "rows of unknown size"
+    row = "rows of unknown size"
+    if found.row is not None:
+        row = f"{_count(found.rows_per_step)} rows of {found.row[0]:,} + {found.row[1]:,}"
     facts = [
         ("run", found.run),
         (
             "steps",
-            f"{found.steps:,} of {_count(found.rows_per_step)} {row}, at most {found.batch_tokens:,} tokens each",
+            f"{found.steps:,} of {row}, at most {found.batch_tokens:,} tokens each",
         ),
         ("examples", _about(found.examples, found.exact)),
         ("tokens", f"{_about(found.tokens, found.exact)}" + (f", rows {found.fill:.1%} full" if found.fill else "")),
@@ -193,8 +195,6 @@ def _times(times: tuple[int, int] | None) -> str:
 
 
 def _wordings(task: "TaskPlan") -> str:
-    if task.wordings is None:
-        return "unknown"
     if task.times is None:
         return f"of {task.wordings}"
     return f"{_span(*(min(times, task.wordings) for times in task.times))} of {task.wordings}"
