@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     for noisy in ("kubernetes", "urllib3", "aiohttp.access", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not options.verbose:  # a line for each event of each object
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     from raytrain.operator.handlers import serve
     from raytrain.operator.settings import read_settings
 

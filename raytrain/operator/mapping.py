@@ -37,6 +37,8 @@ USER_ERRORS = {2: "UsageError", 3: "DataError", 6: "TrainingError"}
 _INTERRUPTED = 130
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PREPARED = ("ScoringBefore", "Training", "ScoringAfter", "Reporting", "Complete")
+_USUAL = ("ClusterStarting", "Starting")
+"""Reasons to be pending that everyone sees."""
 _WORKING = (*_PREPARED[:-1], "Preparing")
 
 
@@ -452,13 +454,19 @@ def _events(old: Status, status: Mapping[str, Any]) -> Iterable[Event]:
         )
         message = f"{reason}: {status['message']}" if status["phase"] == "Rejected" else status["message"]
         yield Event(status["phase"], message or status["phase"], warning=warning)
-    elif status["phase"] == "Pending" and status["message"] != old.message and _trouble(status):
-        yield Event(_trouble(status), status["message"], warning=True)
+    known_reasons = {*_USUAL, *(condition.reason for condition in old.conditions)}
+    if status["phase"] == "Pending" and (reason := _trouble(status) or _reason(status, "Running")) not in known_reasons:
+        yield Event(reason, status["message"], warning=True)
 
 
 def _trouble(status: Mapping[str, Any]) -> str:
-    accepted = next(c for c in status["conditions"] if c["type"] == "Accepted")
-    return "" if accepted["status"] == "True" else str(accepted["reason"])
+    """Why the document is not accepted; empty if it is."""
+    holds = any(c["type"] == "Accepted" and c["status"] == "True" for c in status["conditions"])
+    return "" if holds else _reason(status, "Accepted")
+
+
+def _reason(status: Mapping[str, Any], kind: str) -> str:
+    return next(str(c["reason"]) for c in status["conditions"] if c["type"] == kind)
 
 
 def changes(body: Object, status: Mapping[str, Any]) -> dict[str, Any]:

@@ -347,6 +347,10 @@ def test_a_head_that_cannot_start_says_why(world):
     world.step(1)
     assert world.condition("Running")["reason"] == "CreateContainerConfigError"
     assert 'secret "bucket" not found' in world.body["status"]["message"]
+    assert world.events == ["AttemptStarted", "CreateContainerConfigError"]
+    told["message"] += " again"
+    world.step(1.5)
+    assert len(world.events) == 2  # told once
     told["reason"] = "ContainerCreating"  # passes by itself
     world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [told]})
     world.step(2)
