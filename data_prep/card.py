@@ -8,8 +8,13 @@ from data_prep.document.models import Shares
 from data_prep.findings import MEANING, Finding
 from data_prep.shards import PreparedTask, ShardSet
 
-_FILTERS = {"limit": "at most {} rows of each split", "labels": "only the answers {}", "where": "only rows where {}"}
-_PLAIN = {"type", "name", "columns", "fields", "wordings", "split", "probe", "templates", "on_bad_row", "bad_row_limit"}
+_SETTINGS = {
+    "where": "only rows where `{}`",
+    "transform": "every row goes through the function `{}`",
+    "limit": "at most {:,} rows of each split, chosen by a keyed hash",
+    "answer": "an answer is written `{}`",
+}
+"""Fields of a task that say what was done to its rows, in words."""
 
 
 def card(
@@ -127,26 +132,30 @@ def _sources(task: PreparedTask, document: Task | None) -> str:
 
 
 def _filters(task: PreparedTask, identity: Mapping[str, Any]) -> list[str]:
-    """What decides which rows are there, and what became of the others."""
-    found = [f"splits: {task.provenance['split_rule']}"]
-    columns = {name: column for name, column in identity["columns"].items() if column}
-    if "tokens" in columns:  # instead of these two
-        columns = {name: column for name, column in columns.items() if name not in ("input", "target")}
-    columns = {name: ", ".join(column) if isinstance(column, list) else column for name, column in columns.items()}
-    found.append("columns: " + ", ".join(f"{name} from `{column}`" for name, column in columns.items()))
-    for name, value in identity.items():
-        if name in _PLAIN or value in (None, [], {}, False):
-            continue
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        found.append(_FILTERS[name].format(shown) if name in _FILTERS else f"{name.replace('_', ' ')}: {shown}")
+    """What decides which rows are there, what was done to them, and what became of the others."""
+    found = [f"splits: {task.provenance['split_rule']}", f"columns: {_columns(identity['columns'])}"]
+    found += [text.format(identity[name]) for name, text in _SETTINGS.items() if identity.get(name)]
+    if labels := identity.get("labels"):
+        found.append(f"only the answers {', '.join(map(str, labels))}")
+    if shots := identity.get("few_shot"):
+        found.append(f"{shots['share']:.0%} of the training prompts show up to {shots['examples']} other training rows")
+    if identity.get("mask"):
+        masked = ", ".join(f"{count:,} of kind {kind}" for kind, count in task.provenance["masked"].items())
+        found.append(f"personal data replaced by placeholders: {masked or 'none was found'}")
     if left_out := task.provenance.get("left_out_rows"):
-        found.append(f"{_count(left_out, 'row')} left out on purpose (where, transform)")
-    if masked := task.provenance.get("masked"):
-        found.append("masked: " + ", ".join(f"{count:,} of kind {kind}" for kind, count in masked.items()))
+        found.append(f"{_count(left_out, 'row')} left out by where or transform")
     count = task.bad_rows.get("count", 0)
     first = f", e.g. `{task.bad_rows['first'][0]}`" if count else ""
-    found.append(f"{_count(count, 'bad row')} left out{first}")
-    return found
+    return [*found, f"{_count(count, 'bad row')} left out{first}"]
+
+
+def _columns(columns: Mapping[str, Any]) -> str:
+    unread = ("input", "target") if columns.get("tokens") else ()  # tokens and tags stand for these
+    used = {name: column for name, column in columns.items() if column and name not in unread}
+    return ", ".join(
+        f"{name} from {' and '.join(f'`{one}`' for one in (column if isinstance(column, list) else [column]))}"
+        for name, column in used.items()
+    )
 
 
 def _splits(task: PreparedTask) -> str:

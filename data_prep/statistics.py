@@ -42,8 +42,10 @@ class SplitSummary:
     target: LengthSummary
     unknown_tokens: float
     """Share of the tokens that are kept."""
+    altered_inputs: float
+    """Share of the rows whose raw input does not come back from the tokenizer as it was."""
     altered_targets: float
-    """Share of the rows whose answer does not come back from the tokenizer as it was."""
+    """As much of the answers."""
     duplicates: int
     answers: int
     """Different answers."""
@@ -83,6 +85,7 @@ def _summary(
         source=LengthSummary(**s["source_tokens"], cut=s["truncated_sources"]),
         target=LengthSummary(**s["target_tokens"], cut=s["truncated_targets"]),
         unknown_tokens=s["unknown_tokens"],
+        altered_inputs=s["altered_inputs"],
         altered_targets=s["altered_targets"],
         duplicates=s["duplicates"],
         answers=answers,

@@ -80,12 +80,12 @@ def plan(found: "PlanReport") -> str:
 def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]") -> str:
     """Prepared data in numbers, split by split; then the answers of tasks that have few."""
     heads = ("task", "split", "rows", "wordings", "prompt p50/p95/max", "cut", "answer p50/p95/max", "cut")
-    rows: list[tuple[str, ...]] = [(*heads, "unknown", "altered", "repeated", "answers")]
+    rows: list[tuple[str, ...]] = [(*heads, "unknown", "altered in/out", "repeated", "answers")]
     for s in found:
         sides = []
         for side in (s.source, s.target):
             sides += [f"{side.p50:,}/{side.p95:,}/{side.max:,}", f"{side.cut:.1%}"]
-        lost = f"{s.unknown_tokens:.2%}", f"{s.altered_targets:.1%}"
+        lost = f"{s.unknown_tokens:.2%}", f"{s.altered_inputs:.1%}/{s.altered_targets:.1%}"
         task = f"{s.task} (probe)" if s.probe else s.task
         rows.append(
             (task, s.split, f"{s.rows:,}", f"{s.wordings}", *sides, *lost, f"{s.duplicates:,}", f"{s.answers:,}")
