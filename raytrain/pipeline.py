@@ -43,10 +43,11 @@ def run(
     with enter(job, store, layout, base_folder, console or Console(), fresh=fresh) as work:
         model = steps.fetch_model(work)
         shards = steps.prepare(work, model)
+        steps.settle(work, shards)
         with ray_cluster(job.spec.resources) as ray, steps.evaluation(work, shards, model, ray) as evaluation:
             evaluation.before()
             with evaluation.of_checkpoints():
-                steps.train(work, shards, model, ray, keep=evaluation.needed_checkpoints)
+                steps.train(work, shards, model, ray, keep=evaluation.needed_checkpoints, enough=evaluation.is_enough)
             steps.export(work, shards, model)
             evaluation.after()
         steps.report(work)

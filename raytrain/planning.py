@@ -70,7 +70,8 @@ def plan(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = Pa
 
 def of_feed(job: FineTuneJob, feed: Feed, *, basis: str) -> PlanReport:
     """Count every example of every row that training will take; a second for some millions of examples."""
-    lengths, rows = feed.plan.lengths, job.spec.training.steps * feed.rows_per_step
+    steps = feed.last_step(job.spec.training)
+    lengths, rows = feed.plan.lengths, steps * feed.rows_per_step
     first = np.cumsum(lengths.examples) - lengths.examples
     times = np.zeros(int(lengths.examples.sum()), np.int64)
     tokens = np.zeros((2, len(feed.tasks)))
@@ -101,7 +102,7 @@ def of_feed(job: FineTuneJob, feed: Feed, *, basis: str) -> PlanReport:
         run=job.metadata.name,
         exact=True,
         basis=basis,
-        steps=job.spec.training.steps,
+        steps=steps,
         batch_tokens=job.spec.training.batch_tokens,
         rows_per_step=feed.rows_per_step,
         row=(shape.source, shape.target),

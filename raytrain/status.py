@@ -11,7 +11,9 @@ from data_prep.storage import Store, open_store
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.listing import committed_checkpoints
 from raytrain.spec.storage import RunPlace
+from raytrain.telemetry.bounds import Bounds, bounds
 from raytrain.telemetry.progress import FINAL, Progress, TaskScore, read_progress
+from raytrain.telemetry.segments import read
 
 SILENT_AFTER = 120.0  # seconds without a word from a run that should be speaking every few
 
@@ -110,6 +112,16 @@ def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus
         next_action=next_action(progress.phase, name, checkpoint, silent),
         unreadable=unreadable,
     )
+
+
+def why(store: Store, layout: RunLayout) -> Bounds:
+    """Where the latest steps of a run spent their time; UsageError if it has made none."""
+    found = bounds(read(store, layout, "metrics"))
+    if found is None:
+        raise UsageError(
+            f"run {layout.name} has made no step yet", hint="metrics are stored every ten seconds of training"
+        )
+    return found
 
 
 def next_action(phase: str, name: str, checkpoint: int | None, silent: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from data_prep.shards import ShardSet
     from raytrain.evaluation.ray_actors import EvaluationPool
     from raytrain.evaluation.scores import ModelRef, ScoreCard
+    from raytrain.evaluation.selection import Choice
     from raytrain.ray_local import RayHandle
     from raytrain.telemetry.console import Console
     from raytrain.training.ray_train import TrainProgress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 EXPORTED_WEIGHTS = "model.safetensors"
 _WARNINGS = {
     *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
+    *("WorkerHangs", "TrainingOnCpu"),
     *("ActorWaiting", "ActorRestarted", "ActorLost"),
 }
 """Kinds of events that a person hears of at once."""
@@ -125,6 +127,18 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
     return shards
 
 
+def settle(work: Workspace, shards: ShardSet) -> None:
+    """Find out how many steps the document's epochs or tokens come to, once for all attempts."""
+    from raytrain.training.feed import Feed
+
+    if work.job.spec.training.steps is not None:
+        return
+    steps = Feed.open(work.job, shards, work.store, work.cache).last_step(work.job.spec.training)
+    work.keep(dataclasses.replace(work.record, steps=steps))
+    work.progress.update(steps=steps)
+    work.console.line(f"training takes {steps:,} steps")
+
+
 def _tell(work: Workspace, kind: str, message: str, **fields: Any) -> None:
     work.tell(kind, message, **fields)
     if kind in _WARNINGS:
@@ -175,7 +189,7 @@ class Evaluation:
             work.layout,
             submit,
             every=spec.evaluation.every,
-            last_step=spec.training.steps,
+            last_step=spec.training.last_step,
             on_trouble=work.console.warning,
         ):
             yield
@@ -185,18 +199,25 @@ class Evaluation:
                 if card.error is not None:
                     work.console.warning(f"step {step}: task {card.task} was not scored: {card.error}")
 
+    def is_enough(self) -> bool:
+        """Whether validation scores have not got better for as long as the document has patience."""
+        from raytrain.evaluation.selection import stale
+
+        spec = self._work.job.spec
+        patience = spec.evaluation.patience
+        return patience is not None and stale(dict(self._headlines), [t.name for t in spec.trained_tasks], patience)
+
     def needed_checkpoints(self) -> set[int]:
         """Steps whose checkpoints must stay: those still to be scored, and the best so far."""
         from raytrain.evaluation.checkpoint_watch import due
-        from raytrain.evaluation.selection import choose
 
         spec = self._work.job.spec
         done = {step for step, scores in list(self._waiting.items()) if scores.done()}
         checkpoints = committed_checkpoints(self._work.store, self._work.layout)
-        found = due((c.prefix for c in checkpoints), every=spec.evaluation.every, last_step=spec.training.steps)
+        found = due((c.prefix for c in checkpoints), every=spec.evaluation.every, last_step=spec.training.last_step)
         needed = {checkpoint.step for checkpoint in found} - done
         if steps := [step for step in self._headlines if step > 0]:
-            needed.add(choose(self._headlines, steps, [t.name for t in spec.trained_tasks]).step)
+            needed.add(_choose(work=self._work, headlines=self._headlines, steps=steps).step)
         return needed
 
     def after(self) -> None:
@@ -298,15 +319,27 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
 
 
 def train(
-    work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle, *, keep: Callable[[], Collection[int]]
+    work: Workspace,
+    shards: ShardSet,
+    model: BaseModel,
+    ray: RayHandle,
+    *,
+    keep: Callable[[], Collection[int]],
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train to the last step, from the newest checkpoint that is whole; checkpoints of the steps in `keep` stay."""
+    """Train to the last step, from the newest checkpoint that is whole; checkpoints of the steps in `keep` stay.
+
+    Once `enough` says so training ends before that.
+    """
     from raytrain.training import checkpoint, ray_train
 
     spec = work.job.spec
     work.phase("Training", "training")
     newest = checkpoint.newest(work.store, work.layout)
-    if newest is not None and newest.step >= spec.training.steps:
+    if newest is not None and newest.step >= spec.training.last_step:
+        return
+    if newest is not None and enough():
+        work.console.line(f"training ended early at step {newest.step}: validation scores got no better")
         return
     if newest is not None:
         work.console.line(f"resuming at step {newest.step} from {newest.prefix}")
@@ -329,11 +362,16 @@ def train(
         attempt=work.attempt,
         on_progress=on_progress,
         on_event=functools.partial(_tell, work),
-        stop=work.interrupts.asked.is_set,
+        stop=lambda: work.interrupts.asked.is_set() or enough(),
         keep=keep,
         cache=work.cache,
         local=ray.own,
     )
+    if result.interrupted and not work.interrupts.asked.is_set():
+        message = f"training ended early at step {result.step}: validation scores got no better"
+        work.tell("StoppedEarly", message, step=result.step)
+        work.console.line(message)
+        return
     if result.interrupted:
         work.console.line(f"stopped after step {result.step}; its checkpoint is stored")
         raise KeyboardInterrupt
@@ -347,13 +385,11 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     from raytrain.evaluation.checkpoint_watch import WEIGHTS
     from raytrain.evaluation.decoding import load_model
     from raytrain.evaluation.scores import ModelRef, read_headlines
-    from raytrain.evaluation.selection import choose
     from raytrain.model.exporting import export as export_model
 
     work.phase("ScoringAfter", "exporting the model")
     if read_manifest(work.store, work.layout.model) is not None:
         return
-    spec = work.job.spec
     oldest_first = reversed(committed_checkpoints(work.store, work.layout))
     prefixes = {checkpoint.step: checkpoint.prefix for checkpoint in oldest_first}
     headlines = read_headlines(work.store, work.layout)
@@ -365,9 +401,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
                 raise DataError(
                     f"run {work.layout.name}: none of its checkpoints is whole", hint="start it over with --fresh"
                 )
-            choice = choose(
-                headlines, sorted(prefixes), [t.name for t in spec.trained_tasks], select=spec.evaluation.select
-            )
+            choice = _choose(work=work, headlines=headlines, steps=sorted(prefixes))
             prefix = prefixes.pop(choice.step)
             try:
                 manifest = read_manifest(work.store, prefix)
@@ -397,6 +431,20 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
         }
         commit(work.store, work.layout.model, files, body, guard=work.attempt.check)
     work.tell("ModelExported", f"step {choice.step} became the model: {choice.reason}", step=choice.step)
+
+
+def _choose(*, work: Workspace, headlines: Mapping[int, Mapping[str, float]], steps: list[int]) -> Choice:
+    from raytrain.evaluation.selection import choose
+
+    spec = work.job.spec
+    return choose(
+        headlines,
+        steps,
+        [t.name for t in spec.trained_tasks],
+        select=spec.evaluation.select,
+        probes=[t.name for t in spec.tasks if t.probe],
+        most_forgetting=spec.evaluation.most_forgetting,
+    )
 
 
 def report(work: Workspace) -> None:

@@ -119,7 +119,7 @@ def enter(
     if fresh:  # not before the attempt has begun: an older driver must stop writing first
         start_over(store, layout)
     stored, stood = read_record(store, layout), read_progress(store, layout)
-    found = (stored.shard_set, stored.model_digest) if stored else ()
+    found = (stored.shard_set, stored.model_digest, stored.steps) if stored else ()
     record = RunRecord(job, base_folder.resolve(), *found)
     resumed: dict[str, Any] = {}
     if stood is not None:
@@ -131,7 +131,7 @@ def enter(
         RunLog(store, layout, attempt.number),
         SegmentWriter(store, layout, "events", attempt.number) as events,
         StatusMirror(OwnObject.of_environment(), [t.name for t in job.spec.tasks if t.probe]) as mirror,
-        ProgressWriter(attempt, steps=job.spec.training.steps, on_stored=mirror.show, **resumed) as progress,
+        ProgressWriter(attempt, steps=record.job.spec.training.steps, on_stored=mirror.show, **resumed) as progress,
         interrupts,
         console,
     ):

@@ -1,5 +1,6 @@
 """Putting together what a document would do."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from raytrain.check.report import CheckReport, TaskReport
 from raytrain.check.rows import TaskRows, look
 from raytrain.spec.document import FineTuneJob, Resources, RowShape
 from raytrain.spec.layout import RunLayout
+from raytrain.spec.record import RunRecord
 from raytrain.spec.storage import resolve
 
 CHARACTERS_PER_TOKEN = 4.0  # English text with T5's pieces; only where the tokenizer is not at hand
@@ -51,15 +53,20 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
     if problems:
         raise _joined(problems)
 
-    training = job.spec.training
     lengths, basis = _lengths(job, rows, model)
     shares = _shares(job, rows)
     shape = _shape(job, lengths, shares)
-    per_step = training.batch_tokens
+    per_step = job.spec.training.batch_tokens
     if shape is not None:
-        per_step = training.batch_tokens // (shape.source + shape.target) * (shape.source + shape.target)
-    tokens = per_step * training.steps
+        per_step = per_step // (shape.source + shape.target) * (shape.source + shape.target)
     speed, warnings = _measured_speed(store, job.metadata.name)
+    if job.spec.training.steps is None:
+        steps = _steps(job, rows, _means(lengths, shares), per_step)
+        if steps is None:
+            warnings.append("how many steps training.epochs come to is known once the data is prepared")
+        job = RunRecord(job, base_folder, steps=steps or 0).job
+    training = job.spec.training
+    tokens = per_step * training.last_step
     memory_bytes, memory_note = estimate.memory(model.parameters, training)
     seconds, seconds_basis = estimate.duration(model.parameters, tokens, training, measured=speed)
     return CheckReport(
@@ -69,12 +76,12 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
         parameters=model.parameters,
         model_note=model.note,
         tasks=_tasks(job, rows, lengths, shares, shape),
-        steps=training.steps,
+        steps=training.last_step,
         tokens_per_step=per_step,
         tokens=tokens,
         row=None if shape is None else (shape.source, shape.target),
         lengths_basis=basis,
-        checkpoints=-(-training.steps // training.checkpoint_every),
+        checkpoints=-(-training.last_step // training.checkpoint_every),
         scored_checkpoints=_scored(job),
         memory_bytes=memory_bytes,
         memory_note=memory_note,
@@ -173,7 +180,7 @@ def _tasks(
     if means is not None and shape is not None:
         in_a_row = min(shape.source / means[0], shape.target / means[1])
         in_a_step = in_a_row * (job.spec.training.batch_tokens // (shape.source + shape.target))
-        examples = in_a_step * job.spec.training.steps
+        examples = in_a_step * job.spec.training.last_step
     reports = []
     for task in job.spec.tasks:
         found, length = rows[task.name], lengths.get(task.name)
@@ -201,9 +208,20 @@ def _tasks(
 
 def _scored(job: FineTuneJob) -> int:
     """Checkpoints that are scored: at multiples of both settings, and the last one."""
-    training, every = job.spec.training, job.spec.evaluation.every
-    due = {s for s in range(every, training.steps + 1, every) if s % training.checkpoint_every == 0}
-    return len(due | ({training.steps} if training.steps else set()))
+    training, every, last = job.spec.training, job.spec.evaluation.every, job.spec.training.last_step
+    due = {s for s in range(every, last + 1, every) if s % training.checkpoint_every == 0}
+    return len(due | ({last} if last else set()))
+
+
+def _steps(job: FineTuneJob, rows: dict[str, TaskRows], means: tuple[float, float] | None, per_step: int) -> int | None:
+    """About how many steps the document's epochs or tokens come to, in full rows; None where rows are not known."""
+    training = job.spec.training
+    if training.tokens is not None:
+        return -(-training.tokens // per_step)
+    counts = [(rows[task.name].counts or {}).get("train") for task in job.spec.trained_tasks]
+    if training.epochs is None or means is None or None in counts:
+        return None
+    return math.ceil(training.epochs * sum(n for n in counts if n is not None) * sum(means) / per_step)
 
 
 def _measured_speed(store: Store, name: str) -> tuple[float | None, list[str]]:
@@ -240,12 +258,12 @@ def _warnings(job: FineTuneJob, rows: dict[str, TaskRows], lengths: dict[str, _L
             found.append(
                 f"task {name}: {lengths[name].cut:.0%} of the rows are cut: raise maxInputTokens or maxTargetTokens"
             )
-    if _scored(job) == 1 and training.steps > evaluation.every:
+    if _scored(job) == 1 and training.last_step > evaluation.every:
         found.append(
             f"no checkpoint but the last is scored: no step before it is a multiple of evaluation.every "
             f"({evaluation.every}) and of training.checkpointEvery ({training.checkpoint_every})"
         )
-    if training.warmup_steps > training.steps:
+    if training.warmup_steps > training.last_step:
         found.append("training.warmupSteps is more than training.steps: the peak learning rate is never reached")
     if not any(task.probe for task in job.spec.tasks):
         found.append("no task is a probe: the report cannot show what was forgotten")

@@ -15,13 +15,16 @@ BYTES_PER_PARAMETER = {"adamw": 16, "adafactor": 8}  # fp32 weights and gradient
 
 def memory(parameters: int | None, training: Training) -> tuple[int | None, str]:
     """Bytes that each worker needs for weights, gradients and optimizer, and what that leaves out."""
-    each = BYTES_PER_PARAMETER[training.optimizer]
+    each, what = BYTES_PER_PARAMETER[training.optimizer], str(training.optimizer)
+    if training.method == "lora":
+        each, what = 4, "frozen weights, small adapters beside them"
+    elif training.precision == "bf16-pure":
+        each, what = each + 2, f"{what} and weights in bf16 beside those in fp32"
+    if training.method == "full":
+        each += 4 * ((training.ema is not None) + bool(training.anchor or training.interpolation < 1))
     if parameters is None:
         return None, "unknown, as the size of the model is"
-    return (
-        parameters * each,
-        f"each worker: {each} bytes a parameter with {training.optimizer}, and what activations need",
-    )
+    return parameters * each, f"each worker: {each} bytes a parameter with {what}, and what activations need"
 
 
 def duration(

@@ -198,11 +198,20 @@ def report(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) 
 
 
 @app.command()
-def status(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+def status(
+    run: Run,
+    storage: StorageFlag = None,
+    why: Annotated[bool, typer.Option("--why", help="What bounds a step: where the latest steps spent time.")] = False,
+    output: Output = Format.TEXT,
+) -> None:
     """How a run is doing, and what to do next."""
     from raytrain import status as looking
 
     store, layout = open_run(run, storage)
+    if why:
+        bounds = looking.why(store, layout)
+        emit(bounds.as_json(), render.bounds(bounds), output)
+        return
     found = looking.gather(store, layout.name)
     emit(found.as_json(), render.status(found), output)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from raytrain.garbage import Collection, Garbage
     from raytrain.status import RunStatus
     from raytrain.steps import RunOutcome
+    from raytrain.telemetry.bounds import Bounds
 
 
 def outcome(found: "RunOutcome") -> str:
@@ -52,6 +53,13 @@ def answers(found: "Sequence[Answer]") -> str:
             blocks.append(str(answer.after if answer.after is not None else answer.before))
     compared = any(a.before is not None and a.after is not None for a in found)
     return ("\n\n" if compared else "\n").join(blocks)
+
+
+def bounds(found: "Bounds") -> str:
+    """What bounds a step: the parts, the largest first, and a sentence."""
+    parts = "\n".join(f"  {part:<12} {share:>4.0%}" for part, share in found.shares.items() if share >= 0.005)
+    head = f"a step takes {found.seconds:.3g} s (mean of the latest {found.steps}); it is bound by {found.what}"
+    return f"{head}\n{parts}\n{found.advice}"
 
 
 def status(found: "RunStatus") -> str:

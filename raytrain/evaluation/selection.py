@@ -1,6 +1,6 @@
 """Which checkpoint becomes the model: validation rows choose, test rows never do."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -13,7 +13,13 @@ class Choice:
 
 
 def choose(
-    headlines: Mapping[int, Mapping[str, float]], steps: list[int], tasks: list[str], *, select: str = "best"
+    headlines: Mapping[int, Mapping[str, float]],
+    steps: list[int],
+    tasks: list[str],
+    *,
+    select: str = "best",
+    probes: Sequence[str] = (),
+    most_forgetting: float | None = None,
 ) -> Choice:
     """Pick one of `steps`, the committed checkpoints.
 
@@ -21,7 +27,8 @@ def choose(
     (0..1), or an error measure as minus the error, in whatever unit it has. A step counts only if every trained task
     was scored there; the largest unweighted mean wins, the later step wins a tie. An error counts as the share of the
     task's worst error so far (the model's before training among them) that is gone, so that its unit has no say.
-    Raises ValueError where there is no checkpoint at all.
+    With `most_forgetting` a step does not count where the headline of one of `probes` is further than that below the
+    base model's (step 0), unless that would leave none. Raises ValueError where there is no checkpoint at all.
     """
     if not steps:
         raise ValueError("no checkpoint to choose from")
@@ -36,13 +43,38 @@ def choose(
     }
     if not complete:
         return Choice(last, "the last one: no checkpoint was scored on every task")
-    best = max(complete, key=lambda step: (complete[step], step))
+    forgot = []
+    if most_forgetting is not None:
+        forgot = [step for step in complete if _forgetting(headlines, step, probes) > most_forgetting]
+    within = {step: value for step, value in complete.items() if step not in forgot} or complete
+    best = max(within, key=lambda step: (within[step], step))
     errors = [task for task in tasks if worst[task] > 0]
     how = (
         f", where an error ({', '.join(errors)}) counts as the share of its worst value that is gone" if errors else ""
     )
     mean = 100 * complete[best]
-    return Choice(best, f"best mean of the tasks' headline scores on validation rows ({mean:.1f} of 100{how})")
+    why = f"best mean of the tasks' headline scores on validation rows ({mean:.1f} of 100{how})"
+    if forgot and within is complete:
+        why += "; every checkpoint forgot more than evaluation.mostForgetting allows"
+    elif forgot:
+        why += f" among those that forgot no more than evaluation.mostForgetting ({len(forgot)} others did)"
+    return Choice(best, why)
+
+
+def stale(headlines: Mapping[int, Mapping[str, float]], tasks: list[str], patience: int) -> bool:
+    """Whether the last `patience` checkpoints that were scored on every task are no better than one before them."""
+    scored = sorted(step for step, found in headlines.items() if step > 0 and all(task in found for task in tasks))
+    if len(scored) <= patience:
+        return False
+    worst = {task: _worst_error(headlines, task) for task in tasks}
+    means = [sum(_share(headlines[step][task], worst[task]) for task in tasks) for step in scored]
+    return max(means[-patience:]) <= max(means[:-patience])
+
+
+def _forgetting(headlines: Mapping[int, Mapping[str, float]], step: int, probes: Sequence[str]) -> float:
+    """How far the worst of the probes has fallen since step 0, in its metric's unit; 0 where that is not known."""
+    base, now = headlines.get(0, {}), headlines[step]
+    return max([0.0, *(base[probe] - now[probe] for probe in probes if probe in base and probe in now)])
 
 
 def _worst_error(headlines: Mapping[int, Mapping[str, float]], task: str) -> float:

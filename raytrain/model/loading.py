@@ -10,7 +10,7 @@ hand, and states are loaded tensor by tensor.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,15 +134,20 @@ def load_state(model: T5ForConditionalGeneration, tensors: dict[str, torch.Tenso
     import torch
 
     own = dict(model.named_parameters())
-    if wrong := sorted(own.keys() ^ tensors.keys()):
-        raise TrainingError(f"the state is that of another model: {', '.join(wrong[:5])} on one side only")
-    for name, parameter in own.items():
-        if parameter.shape != tensors[name].shape:
-            found, wanted = list(tensors[name].shape), list(parameter.shape)
-            raise TrainingError(f"the state is that of another model: {name} is {found}, not {wanted}")
+    require_same(own, tensors)
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(tensors[name])
+
+
+def require_same(own: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
+    """TrainingError unless both have the same names and shapes."""
+    if wrong := sorted(own.keys() ^ other.keys()):
+        raise TrainingError(f"the state is that of another model: {', '.join(wrong[:5])} on one side only")
+    for name, parameter in own.items():
+        if parameter.shape != other[name].shape:
+            found, wanted = list(other[name].shape), list(parameter.shape)
+            raise TrainingError(f"the state is that of another model: {name} is {found}, not {wanted}")
 
 
 def _longer(table: torch.Tensor, rows: int) -> torch.Tensor:

@@ -30,6 +30,12 @@ def stand_ins(tokenizer: Tokenizer) -> dict[int, int]:
     return found
 
 
+def new_rows(folder: Path) -> range:
+    """Ids of the pieces that the extension adds to the tokenizer of the base model in `folder`."""
+    tokenizer = Tokenizer.from_folder(folder)
+    return range(tokenizer.size - len(tokenizer.added), tokenizer.size)
+
+
 def start(model: T5ForConditionalGeneration, folder: Path) -> None:
     """Put the embedding rows of new pieces where their stand-ins are; `folder` is the base model's."""
     import torch

@@ -6,7 +6,7 @@ documentation are generated from them; data_prep's part (tasks, mixture, storage
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from data_prep.document.models import Mixture, Model, Name, Storage, Task
 from data_prep.mixture import misfit
@@ -34,10 +34,39 @@ class RowShape(Model):
     target: int = Field(ge=4, le=1 << 20, description="Target tokens of a row.")
 
 
+class Lora(Model):
+    """Low-rank adapters beside chosen linear layers; they are merged into the weights that are scored and exported."""
+
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of an adapter.")
+    alpha: float = Field(default=32.0, gt=0, description="Its output is scaled by alpha / rank.")
+    targets: list[Literal["q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"]] = Field(
+        default=["q", "v"],
+        min_length=1,
+        description=(
+            "Linear layers that get one, in encoder and decoder: q, k, v, o of every attention; wi and wo (T5), or "
+            "wi_0, wi_1 and wo (T5 v1.1, FLAN-T5) of the feed-forward layers."
+        ),
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of what goes into an adapter.")
+
+
 class Training(Model):
     """How the model is trained."""
 
-    steps: int = Field(ge=0, description="Optimizer steps.")
+    steps: int | None = Field(
+        default=None, ge=0, description="Optimizer steps. Either these, epochs or tokens say how long training takes."
+    )
+    epochs: float | None = Field(
+        default=None,
+        gt=0,
+        description=(
+            "Instead of steps: as many examples as the trained tasks have together, so many times; how often each "
+            "task is seen is the mixture's business."
+        ),
+    )
+    tokens: int | None = Field(
+        default=None, ge=1, description="Instead of steps: tokens (source and target, no padding) to train on."
+    )
     batch_tokens: int = Field(
         default=65536, ge=16, description="Tokens (source and target) of one step over all workers, at most."
     )
@@ -50,9 +79,12 @@ class Training(Model):
         default="adafactor", description="adafactor (FLAN's own recipe: no relative step) or adamw (fused)."
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate.")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
+    schedule: Literal["constant", "linear", "cosine", "inverse-square-root"] = Field(
         default="constant",
-        description="Learning rate after the warm-up: constant, or falling to finalLearningRateShare.",
+        description=(
+            "Learning rate after the warm-up: constant; linear or cosine, falling to finalLearningRateShare; or "
+            "inverse-square-root, the peak times sqrt(warmupSteps / step)."
+        ),
     )
     warmup_steps: int = Field(default=0, ge=0, description="Steps over which the learning rate rises linearly.")
     final_learning_rate_share: float = Field(
@@ -65,17 +97,131 @@ class Training(Model):
     weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay; none on norms and biases.")
     gradient_clip: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient; null for none.")
     dropout: float | None = Field(default=None, ge=0, lt=1, description="Dropout; by default what the model says.")
-    precision: Literal["fp32", "bf16"] = Field(
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of a target's probability that is spread over the vocabulary."
+    )
+    z_loss: float = Field(
+        default=0.0, ge=0, description="Weight of the squared log of the softmax's sum (1e-4 where T5 is pre-trained)."
+    )
+    task_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description=(
+            "What a target token of a task counts in the loss, 1 where nothing is said; the loss is divided by the "
+            "sum of these. To see a task more often, change the mixture."
+        ),
+    )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description=(
+            "Decay of a moving average of the weights, e.g. 0.999; it is what is scored and exported. Null for none."
+        ),
+    )
+    anchor: float = Field(
+        default=0.0,
+        ge=0,
+        description=(
+            "Pull back to the weights that the run starts from, decoupled as weight decay is: each step they come "
+            "closer by the learning rate times this. Against forgetting."
+        ),
+    )
+    interpolation: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description=(
+            "What is scored and exported lies at this share of the way from the first weights to the tuned ones "
+            "(WiSE-FT); training itself does not see it. Against forgetting."
+        ),
+    )
+    precision: Literal["fp32", "bf16", "bf16-pure"] = Field(
         default="fp32",
-        description="fp32, or bf16 (autocast over fp32 weights). There is no fp16: T5 overflows in it.",
+        description=(
+            "fp32; bf16 (autocast: sums that need it are in fp32); or bf16-pure (the whole model in bf16). The "
+            "optimizer's weights and the gradients' sums are fp32 in each. There is no fp16: T5 overflows in it."
+        ),
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one.")
-    method: Literal["full"] = Field(default="full", description="full: every weight is trained.")
+    method: Literal["full", "lora"] = Field(
+        default="full",
+        description=(
+            "full: every weight that is not frozen is trained; lora: adapters only (see lora). Embedding rows of "
+            "pieces that preparation added to the vocabulary learn in any case."
+        ),
+    )
+    lora: Lora | None = Field(default=None, description="The adapters of method lora; by default rank 16 on q and v.")
+    freeze: list[Literal["embeddings", "encoder", "decoder", "head"]] = Field(
+        default_factory=list,
+        description=(
+            "Parts that stay as they are; head is the output layer, which T5 v1.0 shares with its embeddings. With "
+            "lora: parts that get no adapters (embeddings and head have none anyhow)."
+        ),
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="Compute each layer again in the backward pass instead of keeping its activations."
+    )
+    micro_batch_tokens: int | None = Field(
+        default=None,
+        ge=16,
+        description=(
+            "Tokens in one forward pass at most; a larger row is cut between its examples. By default a row is taken "
+            "as a whole, and halved where the GPU's memory does not hold it."
+        ),
+    )
     checkpoint_every: int = Field(default=250, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(
         default=3, ge=1, description="How many of the newest checkpoints stay; the best one stays too."
     )
     seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of dropout and of new weights.")
+    hang_seconds: float = Field(
+        default=120.0,
+        ge=0,
+        description=(
+            "A worker that gets no further for so long (and for ten times its longest pause so far) writes where it "
+            "stands into its log, and the workers begin again from the last checkpoint. 0: never."
+        ),
+    )
+    trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
+        default_factory=list,
+        description=(
+            "Where each step's numbers go besides the run's own metrics. tensorboard writes into the run's folder "
+            "(local storage only); the others are set up by their own environment variables. One that is down costs "
+            "no step."
+        ),
+    )
+
+    @property
+    def last_step(self) -> int:
+        """Number of steps; known from the start, or once the shards are there (`RunRecord.job`)."""
+        if self.steps is None:
+            raise ValueError("how many steps these epochs or tokens are is known once the data is prepared")
+        return self.steps
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if sum(length is not None for length in (self.steps, self.epochs, self.tokens)) != 1:
+            raise ValueError("say how long training takes by one of steps, epochs and tokens")
+        return self
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _no_fp16(cls, value: Any) -> Any:
+        if value in ("fp16", "float16", "half"):
+            raise ValueError(
+                "fp16 is refused: T5's activations exceed its largest number (65,504), the loss becomes NaN and "
+                "nothing is learned; take bf16 or fp32"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _lora_by_its_method(self) -> Self:
+        if self.lora is not None and self.method != "lora":
+            raise ValueError("lora is set, but method is full; set method: lora")
+        left = {"encoder", "decoder"} if self.method == "lora" else {"encoder", "decoder", "embeddings", "head"}
+        if left <= set(self.freeze):
+            raise ValueError("freeze leaves nothing to train")
+        return self
 
     @model_validator(mode="after")
     def _row_holds_an_example(self) -> Self:
@@ -102,6 +248,21 @@ class Evaluation(Model):
     select: Literal["best", "last"] = Field(
         default="best",
         description="Which checkpoint becomes the model: best on validation rows (mean of headlines), or last.",
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "Early stopping: training ends once so many scored checkpoints in a row were no better than the best one."
+        ),
+    )
+    most_forgetting: float | None = Field(
+        default=None,
+        ge=0,
+        description=(
+            "A checkpoint is not chosen if a probe's headline score on validation rows is further than this below "
+            "the base model's (0.02: two points of 100), unless that holds for every checkpoint."
+        ),
     )
 
 
@@ -242,6 +403,8 @@ class Spec(Model):
             raise ValueError("every task is a probe: nothing would be trained")
         if wrong := misfit(self.mixture, trained):
             raise ValueError(wrong)
+        if unknown := sorted(self.training.task_weights.keys() - trained):
+            raise ValueError(f"training.taskWeights names what is no trained task: {', '.join(unknown)}")
         return self
 
     @property

@@ -18,7 +18,7 @@ LEFT_OUT: Any = {
     "resources": True,
     "cluster": True,
     "tasks": {"__all__": {"source": {"licence"}}},
-    "training": {"device", "keep_checkpoints"},
+    "training": {"device", "keep_checkpoints", "hang_seconds", "trackers"},
     "evaluation": {"batch_size"},
 }
 _MISSING = object()
@@ -27,6 +27,8 @@ _MISSING = object()
 def identity(job: FineTuneJob) -> dict[str, Any]:
     """The identity as plain data, defaults written out, under the document's own names (`spec` at the top)."""
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT)
+    if job.spec.training.epochs is not None or job.spec.training.tokens is not None:
+        spec["training"]["steps"] = None  # what they come to is found out, not said
     return {"apiVersion": job.api_version, "spec": spec}
 
 

@@ -1,7 +1,8 @@
 """The document as a run keeps it (`runs/<name>/job.yaml`): as written, with what only the run knows as annotations.
 
 It stays a FineTuneJob that can be run again. The annotations hold the identity's digest, the folder that relative
-paths start at, and, once they are known, the shard set and the digest of the model that the run started from.
+paths start at, and, once they are known, the shard set, the digest of the model that the run started from, and how
+many steps the document's epochs or tokens come to.
 """
 
 import io
@@ -15,8 +16,8 @@ from raytrain.spec.identity import digest, identity
 from raytrain.spec.layout import RunLayout
 
 _PREFIX = "raytrain.dev/"
-_IDENTITY, _FOLDER, _SHARDS, _MODEL = (
-    f"{_PREFIX}{name}" for name in ("identity", "base-folder", "shard-set", "base-model-digest")
+_IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS = (
+    f"{_PREFIX}{name}" for name in ("identity", "base-folder", "shard-set", "base-model-digest", "steps")
 )
 
 
@@ -24,10 +25,22 @@ _IDENTITY, _FOLDER, _SHARDS, _MODEL = (
 class RunRecord:
     """What a run is: its document, and what was found out when it was prepared."""
 
-    job: FineTuneJob
+    written: FineTuneJob
+    """The document as it was given."""
     base_folder: Path
     shard_set: str | None = None
     model_digest: str | None = None
+    steps: int | None = None
+    """What epochs or tokens come to, once it is known."""
+
+    @property
+    def job(self) -> FineTuneJob:
+        """The document, its number of steps filled in if it is known."""
+        spec = self.written.spec
+        if self.steps is None or spec.training.steps is not None:
+            return self.written
+        training = spec.training.model_copy(update={"steps": self.steps})
+        return self.written.model_copy(update={"spec": spec.model_copy(update={"training": training})})
 
     @property
     def identity(self) -> str:
@@ -43,8 +56,9 @@ class RunRecord:
             _FOLDER: str(self.base_folder),
             _SHARDS: self.shard_set,
             _MODEL: self.model_digest,
+            _STEPS: None if self.steps is None else str(self.steps),
         }
-        document = self.job.model_dump(mode="json", by_alias=True)
+        document = self.written.model_dump(mode="json", by_alias=True)
         document["metadata"]["annotations"] |= {key: value for key, value in found.items() if value is not None}
         text = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
@@ -78,6 +92,13 @@ def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
             hint="it was written by another version, or by hand; `--fresh` starts the run over",
         ) from None
     notes = job.metadata.annotations
-    own = {key: value for key, value in notes.items() if key not in (_IDENTITY, _FOLDER, _SHARDS, _MODEL)}
+    own = {key: value for key, value in notes.items() if key not in (_IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS)}
     job = job.model_copy(update={"metadata": job.metadata.model_copy(update={"annotations": own})})
-    return RunRecord(job, Path(notes.get(_FOLDER, ".")), notes.get(_SHARDS), notes.get(_MODEL))
+    steps = notes.get(_STEPS)
+    return RunRecord(
+        job,
+        Path(notes.get(_FOLDER, ".")),
+        notes.get(_SHARDS),
+        notes.get(_MODEL),
+        int(steps) if steps is not None and steps.isdigit() else None,
+    )

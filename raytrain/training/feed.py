@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from data_prep.errors import DataError
 from data_prep.shards import PartCache, ShardSet, open_split
 from data_prep.storage import Store
-from raytrain.spec.document import FineTuneJob
+from raytrain.spec.document import FineTuneJob, Training
 from raytrain.training.packing import Lengths, RowPlan, row_shape, rows_per_step
 from raytrain.training.plan import Plan, TaskStream
 from raytrain.training.rows import StepRows, TokenReader, token_reader
@@ -41,6 +42,20 @@ class Feed:
         ]
         plan = RowPlan(Plan(streams, job.spec.mixture.seed), lengths, shape)
         return cls(names, plan, token_reader(readers), rows_per_step(training.batch_tokens, shape))
+
+    def last_step(self, training: Training) -> int:
+        """How many steps the document wants; what its epochs or tokens come to is rounded up."""
+        if training.steps is not None:
+            return training.steps
+        streams = self.plan.plan.streams
+        if training.tokens is not None:
+            examples = training.tokens / sum(self.plan.lengths.means([stream.rate for stream in streams]))
+        else:
+            examples = (training.epochs or 0.0) * sum(stream.examples for stream in streams)
+        block, beyond = divmod(examples, self.plan.block)
+        first, following = (self.plan.first_row(int(block) + n) for n in (0, 1))
+        rows = first + (following - first) * beyond / self.plan.block
+        return max(1, math.ceil(rows / self.rows_per_step))
 
     def steps(self, start: int, stop: int, *, worker: int, workers: int) -> StepRows:
         """The rows of steps `start` .. `stop`-1 of one worker, read ahead; a context manager."""

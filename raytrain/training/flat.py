@@ -10,14 +10,16 @@ Shapes: S source tokens, T target tokens of the row, d the model's width, H head
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from raytrain.training.attention import Layout, Side, attend, collect, layout, lowest, spread
-from raytrain.training.loss import sum_by_task, token_losses
+from raytrain.training.loss import CROSS_ENTROPY, Objective, sum_by_task, token_losses
 from raytrain.training.rows import FlatRow
 
 if TYPE_CHECKING:
@@ -53,9 +55,19 @@ class FlatBatch:
 class FlatT5:
     """The flat forward over the parameters of `model`."""
 
-    def __init__(self, model: T5ForConditionalGeneration) -> None:
+    def __init__(
+        self,
+        model: T5ForConditionalGeneration,
+        *,
+        objective: Objective = CROSS_ENTROPY,
+        task_weights: Tensor | None = None,
+        checkpointing: bool = False,
+    ) -> None:
+        """`task_weights` (tasks,): what a target token of a task counts. `checkpointing`: layers are computed again in
+        the backward pass, nothing but their inputs is kept."""
         self.model: Any = model
         self.heads: int = model.config.num_heads
+        self._objective, self._task_weights, self._checkpointing = objective, task_weights, checkpointing
 
     @property
     def dtype(self) -> torch.dtype:
@@ -63,8 +75,16 @@ class FlatT5:
         return self.model.shared.weight.dtype  # type: ignore[no-any-return]
 
     def loss(self, batch: FlatBatch, tasks: int) -> tuple[Tensor, Tensor]:
-        """Sum of the losses of all target tokens, and the sums by task (tasks,), float64, without gradient."""
-        total, each = token_losses(self._cast(self.hidden(batch)), self.model.lm_head.weight, batch.labels)
+        """What is minimised, summed over the target tokens, and the sums of their cross entropies by task (tasks,),
+        float64, without gradient."""
+        weights = None if self._task_weights is None else self._task_weights[batch.task_of_token]
+        total, each = token_losses(
+            self._cast(self.hidden(batch)),
+            self.model.lm_head.weight,
+            batch.labels,
+            objective=self._objective,
+            weights=weights,
+        )
         return total, sum_by_task(each, batch.task_of_token, tasks)
 
     def hidden(self, batch: FlatBatch) -> Tensor:
@@ -80,10 +100,14 @@ class FlatT5:
         bias = _position_bias(stack, longest)
         biases = [bias[:, : g.source, : g.source] for g in where.groups]
         x = stack.dropout(stack.embed_tokens(batch.source))
-        for block in stack.block:
+
+        def through(block: Any, x: Tensor) -> Tensor:
             layer = block.layer[0]
             x = x + layer.dropout(self._self_attention(layer, x, where, biases, encoder=True))
-            x = block.layer[-1](x)
+            return block.layer[-1](x)  # type: ignore[no-any-return]
+
+        for block in stack.block:
+            x = self._layer(through, block, x)
         return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
 
     def _decode(self, batch: FlatBatch, memory: Tensor) -> Tensor:
@@ -94,12 +118,22 @@ class FlatT5:
         bias = _position_bias(stack, longest) + future
         biases = [bias[:, : g.target, : g.target] for g in where.groups]
         x = stack.dropout(stack.embed_tokens(batch.decoder_input))
-        for block in stack.block:
+
+        def through(block: Any, x: Tensor, memory: Tensor) -> Tensor:
             own, cross = block.layer[0], block.layer[1]
             x = x + own.dropout(self._self_attention(own, x, where, biases, encoder=False))
             x = x + cross.dropout(self._cross_attention(cross, x, memory, where))
-            x = block.layer[-1](x)
+            return block.layer[-1](x)  # type: ignore[no-any-return]
+
+        for block in stack.block:
+            x = self._layer(through, block, x, memory)
         return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
+
+    def _layer(self, through: Callable[..., Tensor], block: Any, *inputs: Tensor) -> Tensor:
+        if not (self._checkpointing and torch.is_grad_enabled()):
+            return through(block, *inputs)
+        out: Tensor = checkpoint(through, block, *inputs, use_reentrant=False)
+        return out
 
     def _self_attention(self, layer: Any, x: Tensor, where: Layout, biases: list[Tensor], *, encoder: bool) -> Tensor:
         side = where.source if encoder else where.target

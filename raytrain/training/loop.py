@@ -7,7 +7,9 @@ and applied by every worker alike. So the result does not depend on how rows are
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -19,18 +21,21 @@ from torch import Tensor
 from torch import distributed as dist
 
 from data_prep.errors import TrainingError
-from raytrain.model import loading
 from raytrain.spec.document import Training
 from raytrain.training import optimizer as optim
 from raytrain.training.checkpoint import Position, Snapshot
 from raytrain.training.flat import FlatBatch, FlatT5, seed_row, set_dropout
-from raytrain.training.rows import FlatRow
+from raytrain.training.loss import Objective
+from raytrain.training.rows import FlatRow, cut
 from raytrain.training.schedule import learning_rate
+from raytrain.training.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from transformers import T5ForConditionalGeneration
+
+_log = logging.getLogger(__name__)
 
 MOST_SKIPPED = 3
 """A step whose loss or gradient is no finite number changes nothing; with so many in a row training ends."""
@@ -55,6 +60,8 @@ class StepRecord:
     seconds: float
     tokens_per_second: float
     seconds_by_part: dict[str, float]
+    peak_memory_bytes: int = 0
+    """Most so far of this worker: of its GPU's memory, else of its process's."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -112,73 +119,121 @@ class Stepper:
         tasks: Sequence[str],
         *,
         device: torch.device | str = "cpu",
+        new_rows: range = range(0),
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
+        """`new_rows` are the ids of the pieces that preparation added to the vocabulary; `beat` is called whenever the
+        work has got further."""
+        self._beat = beat
         self.device = torch.device(device)
         self.model: Any = model.to(self.device)  # type: ignore[arg-type]
         self.model.train()
         if training.dropout is not None:
             set_dropout(self.model, training.dropout)
         self.training, self.tasks = training, tuple(tasks)
-        self.optimizer = optim.build(self.model, training)
-        self.gradients = optim.Gradients(self.model)
-        self._forward = FlatT5(self.model)
+        self.weights = Weights(self.model, training, new_rows)
+        self.optimizer = optim.build(self.weights.values, training, spared=self.weights.rows)
+        self.gradients = optim.Gradients(self.weights.values, self.weights.used, self.weights.rows)
+        self._counts = torch.tensor([training.task_weights.get(task, 1.0) for task in tasks], dtype=torch.float64)
+        self._forward = FlatT5(
+            self.model,
+            objective=Objective(training.label_smoothing, training.z_loss),
+            task_weights=self._counts.float().to(self.device) if training.task_weights else None,
+            checkpointing=training.activation_checkpointing,
+        )
+        self._micro = training.micro_batch_tokens
         self._skipped = 0
+
+    @property
+    def micro_batch_tokens(self) -> int | None:
+        """Tokens in one forward pass at most: as the document says, or as was found to fit; None for whole rows."""
+        return self._micro
 
     def step(self, step: int, rows: Sequence[FlatRow], clock: Clock, *, stop: bool = False) -> tuple[Sums, float]:
         """Apply step number `step` (from 0) of which `rows` are this worker's; the step's sums and gradient norm.
 
         The norm is NaN where the step was skipped, see `MOST_SKIPPED`; with the last of them TrainingError.
         """
-        with clock.time("forward_backward"):
-            own = self._accumulate(rows)
+        own = self._accumulate(rows, clock)
         own.stop = float(stop)
         with clock.time("exchange"):
             add_up(self.gradients.buffer)
             sums = own.over_workers()
-        total = float(sums.tokens.sum())
-        if total == 0:
+        if float(sums.tokens.sum()) == 0:
             raise TrainingError(f"step {step + 1} has no target tokens")
+        total = float((sums.tokens * self._counts).sum())
         with clock.time("optimizer"):
-            norm = self.gradients.norm() / total
+            norm = self.gradients.norm() / total if total else 0.0
             if not (math.isfinite(norm) and math.isfinite(float(sums.losses.sum()))):
                 self._skip(step, sums)
                 return sums, math.nan
             self._skipped = 0
-            clip = self.training.gradient_clip
-            self.gradients.scale((min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0) / total)
-            optim.set_learning_rate(self.optimizer, learning_rate(step, self.training))
+            clip, rate = self.training.gradient_clip, learning_rate(step, self.training)
+            if total:  # else only tasks that do not count
+                self.gradients.scale((min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0) / total)
+            optim.set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
+            self.weights.after_step(rate)
+        self._beat()
         return sums, norm
 
     def snapshot(self, position: Position, next_row: int) -> Snapshot:
         """Copies in the processor's memory of all that a checkpoint holds."""
-        tensors, numbers = optim.state(self.optimizer, self.model)
-        return Snapshot(position, next_row, _copies(loading.state(self.model)), _copies(tensors), numbers)
+        tensors, numbers = optim.state(self.optimizer, self.weights.values)
+        state = _copies({**tensors, **self.weights.state()})
+        return Snapshot(position, next_row, _copies(self.weights.outcome()), state, numbers)
 
     def restore(
         self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], optimizer_numbers: dict[str, float]
     ) -> None:
         """Put a checkpoint's state in place. TrainingError if it is that of another model."""
-        loading.load_state(self.model, weights)
-        optim.load_state(self.optimizer, self.model, optimizer, optimizer_numbers)
+        tensors = self.weights.restore(weights, optimizer)
+        optim.load_state(self.optimizer, self.weights.values, tensors, optimizer_numbers)
 
-    def _accumulate(self, rows: Sequence[FlatRow]) -> Sums:
+    def _accumulate(self, rows: Sequence[FlatRow], clock: Clock) -> Sums:
+        """Gradients and sums of this worker's rows. What does not fit the GPU's memory is tried in halves."""
+        while True:
+            try:
+                return self._passes([part for row in rows for part in self._parts(row)], clock)
+            except torch.OutOfMemoryError as error:
+                parts = [part for row in rows for part in self._parts(row)]
+                largest = max(part.source_tokens + part.target_tokens for part in parts)
+                if all(part.examples == 1 for part in parts):
+                    raise TrainingError(
+                        f"the GPU's memory does not hold one example (of up to {largest} tokens)",
+                        hint="set training.activationCheckpointing, training.precision: bf16, or method: lora; "
+                        "or lower training.maxInputTokens",
+                    ) from error
+                self._micro = min(largest, self._micro or largest) // 2  # one example may be longer than the limit
+            _log.warning("the GPU's memory is too small: at most %d tokens at once from now on", self._micro)
+            torch.cuda.empty_cache()
+
+    def _parts(self, row: FlatRow) -> list[FlatRow]:
+        return [row] if self._micro is None else cut(row, self._micro)
+
+    def _passes(self, parts: Sequence[FlatRow], clock: Clock) -> Sums:
         tasks = len(self.tasks)
         losses = torch.zeros(tasks, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(tasks, dtype=torch.float64)
         sums = Sums(losses, tokens)
         self.gradients.clear()
         bf16 = self.training.precision == "bf16"
-        for row in rows:
-            batch = FlatBatch.of(row, dtype=self._forward.dtype, device=self.device)
-            seed_row(self.training.seed, row.index)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                loss, by_task = self._forward.loss(batch, tasks)
-            loss.backward()  # type: ignore[no-untyped-call]
+        seeded = -1
+        for row in parts:
+            with clock.time("forward"):
+                batch = FlatBatch.of(row, dtype=self._forward.dtype, device=self.device)
+                if row.index != seeded:
+                    seed_row(self.training.seed, row.index)
+                    seeded = row.index
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                    loss, by_task = self._forward.loss(batch, tasks)
+            with clock.time("backward"):
+                loss.backward()  # type: ignore[no-untyped-call]
             losses += by_task
             tokens.index_add_(0, torch.from_numpy(row.task).long(), torch.from_numpy(row.target_lengths).double())
             sums.source_tokens += row.source_tokens
             sums.examples += row.examples
+            self._beat()
         sums.tokens = tokens.to(self.device)
         return sums
 
@@ -223,7 +278,7 @@ def run(
     `first` says whether this is the first worker. A checkpoint is taken every `checkpoint_every` steps, at the last
     step, and where training was asked to stop.
     """
-    last = stepper.training.steps
+    last = stepper.training.last_step
     rows_of = iter(steps)
     stopped = False
     clock = Clock()
@@ -263,7 +318,16 @@ def _record(stepper: Stepper, step: int, sums: Sums, *, norm: float, clock: Cloc
         seconds=round(seconds, 6),
         tokens_per_second=(sums.source_tokens + target) / seconds,
         seconds_by_part={part: round(s, 6) for part, s in clock.parts.items()},
+        peak_memory_bytes=_peak_memory(stepper.device),
     )
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def add_up(tensor: Tensor) -> None:

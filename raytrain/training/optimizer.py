@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,16 +14,19 @@ from raytrain.spec.document import Training
 _BIAS = "relative_attention_bias"
 
 
-def build(model: nn.Module, training: Training) -> torch.optim.Optimizer:
+def build(
+    parameters: Mapping[str, nn.Parameter], training: Training, *, spared: Collection[str] = ()
+) -> torch.optim.Optimizer:
     """Adafactor with FLAN's recipe (external rate, no scaling by the parameter), or fused AdamW.
 
-    Weight decay is decoupled in both, and norms and biases (also T5's relative position biases) have none.
+    Weight decay is decoupled in both. Norms and biases (also T5's relative position biases) have none, nor have the
+    parameters named in `spared`.
     """
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            (others if parameter.ndim < 2 or _BIAS in name else decayed).append(parameter)
+    for name, parameter in parameters.items():
+        free = parameter.ndim < 2 or _BIAS in name or name in spared
+        (others if free else decayed).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": training.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -55,28 +58,43 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 class Gradients:
-    """All gradients of a model in one fp32 buffer; each parameter's `.grad` is a view of it.
+    """The gradients of all parameters in one fp32 buffer; each parameter's `.grad` is a view of it.
 
     So workers exchange, measure and scale them in one operation each, and a worker without a row of its own takes part
-    with zeros.
+    with zeros. Where the model computes with other tensors (`used`, in bf16) what comes to those is added to the
+    buffer after each backward pass, so that many passes add up in fp32.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        parameters = [p for p in model.parameters() if p.requires_grad]
+    def __init__(
+        self,
+        values: Mapping[str, nn.Parameter],
+        used: Mapping[str, nn.Parameter] | None = None,
+        rows: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        parameters = list(values.values())
         self.buffer = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+        self._rows: list[tuple[Tensor, Tensor]] = []
         start = 0
-        for parameter in parameters:
+        for name, parameter in values.items():
             if parameter.dtype != self.buffer.dtype:
                 raise TrainingError(f"weights are {parameter.dtype}, but training needs them in fp32")
-            parameter.grad = self.buffer[start : start + parameter.numel()].view_as(parameter)
+            view = self.buffer[start : start + parameter.numel()].view_as(parameter)
+            parameter.grad = view
             start += parameter.numel()
+            if rows and name in rows:
+                self._rows.append((view, rows[name]))
+            if used is not None and used[name] is not parameter:
+                parameter_used: Any = used[name]
+                parameter_used.register_post_accumulate_grad_hook(_moves_into(view))
 
     def clear(self) -> None:
         """To zero, for the next step."""
         self.buffer.zero_()
 
     def norm(self) -> float:
-        """2-norm over all parameters."""
+        """2-norm over all parameters; of rows that do not learn the gradients are dropped first."""
+        for view, mask in self._rows:
+            view.mul_(mask)
         return float(torch.linalg.vector_norm(self.buffer))
 
     def scale(self, factor: float) -> None:
@@ -84,11 +102,22 @@ class Gradients:
         self.buffer.mul_(factor)
 
 
-def state(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, float]]:
+def _moves_into(view: Tensor) -> Callable[[Tensor], None]:
+    def move(parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            view.add_(parameter.grad)
+            parameter.grad = None
+
+    return move
+
+
+def state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
     """The optimizer's state as tensors and as plain numbers, by `<entry>/<parameter's name>`. No copies."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         for entry, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"{entry}/{name}"] = value.detach()
@@ -98,10 +127,12 @@ def state(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[dict[str,
 
 
 def load_state(
-    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    numbers: Mapping[str, float],
 ) -> None:
     """Put back what `state` gave. TrainingError if it is the state of another model."""
-    parameters = dict(model.named_parameters())
     optimizer.state.clear()
     values: list[tuple[str, Any]] = [*tensors.items(), *numbers.items()]
     for key, value in values:

@@ -9,6 +9,8 @@ drained every so often, so it is not used while steps are being made.
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 import tempfile
 import threading
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from data_prep.errors import ClusterError, StorageError, TrainingError, UserError
+from data_prep.errors import ClusterError, StorageError, TrainingError, UsageError, UserError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.cache import Cache
 from data_prep.storage.scratch import scratch
@@ -34,8 +36,12 @@ from raytrain.training.checkpoint import CheckpointRef
 
 if TYPE_CHECKING:
     from data_prep.shards import ShardSet
-    from raytrain.training.checkpoint import Position
+    from raytrain.telemetry.logs import RunLog
+    from raytrain.telemetry.trackers import Trackers
+    from raytrain.training.checkpoint import Position, Snapshot
     from raytrain.training.loop import Stepper, StepRecord
+
+_log = logging.getLogger(__name__)
 
 OnEvent = Callable[..., None]
 """Called as on_event(kind, message, **fields)."""
@@ -49,6 +55,7 @@ _PROGRESS_SECONDS = 0.25
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 60.0  # so long a wish to stop waits for workers that have not begun
 _COLLECTIVE_SECONDS = 600
+_LAST_WORDS_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,7 @@ class _Board:
     def __init__(self) -> None:
         self._messages: list[tuple[str, Any]] = []
         self._failure: UserError | None = None
-        self._final = self._stop = False
+        self._final = self._stop = self._storing = False
         self._starts = 0
 
     def tell(self, kind: str, message: Any) -> None:
@@ -174,6 +181,7 @@ class _Board:
     def begin(self) -> int:
         """A group starts (its first worker says so): which start this is, counted from 1."""
         self._starts += 1
+        self._storing = False
         return self._starts
 
     def fail(self, error: UserError, final: bool) -> None:
@@ -188,6 +196,14 @@ class _Board:
     def failure(self) -> UserError | None:
         """The final error, or else the newest one."""
         return self._failure
+
+    def storing(self, now: bool) -> None:
+        """The first worker hands a checkpoint to its writer, which may have to wait for the one before."""
+        self._storing = now
+
+    def is_storing(self) -> bool:
+        """Whether it does."""
+        return self._storing
 
     def ask_to_stop(self) -> None:
         """The workers are to end after the step they are at."""
@@ -269,8 +285,10 @@ def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
     api: Any = ray.train  # its static types are those of Ray Train's first version
 
     wanted = settings.job.spec.resources.training
-    gpus = _gpus_of_worker(settings.job, local=local)
+    gpus, why = _gpus_of_worker(settings.job, local=local)
     on_gpus = bool(gpus) and settings.job.spec.training.device != "cpu"
+    if why:
+        settings.board.tell.remote("TrainingOnCpu", {"message": why})
     least = wanted.min_workers or wanted.workers
     return api.torch.TorchTrainer(
         lambda: _work(settings),
@@ -290,26 +308,32 @@ def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
     )
 
 
-def _gpus_of_worker(job: FineTuneJob, *, local: bool) -> float:
-    """GPUs that a worker reserves, 0 to train on CPUs; ClusterError if the document wants what is not there.
+def _gpus_of_worker(job: FineTuneJob, *, local: bool) -> tuple[float, str]:
+    """GPUs that a worker reserves, 0 to train on CPUs, and what a person should hear of that.
 
-    In a cluster a worker takes the pod that the document speaks of even if `device` leaves its GPU alone.
+    In a cluster a worker takes the pod that the document speaks of even if `device` leaves its GPU alone. ClusterError
+    if the document wants GPUs that are not there, or leaves GPUs idle without saying so.
     """
     wanted, device = job.spec.resources.training, job.spec.training.device
-    if not local:
-        return wanted.gpus or (1 if device == "cuda" else 0)
-    if device == "cpu":
-        return 0
+    if local and device == "cpu":
+        return 0, ""
     cluster: Any = ray
     here: float = cluster.cluster_resources().get("GPU", 0)
-    if here >= wanted.workers:
-        return 1
-    if device == "cuda":
+    if not local:
+        gpus = wanted.gpus or (1 if device == "cuda" else 0)
+        idle = f"training runs on CPUs: resources.training.gpus is 0, and the cluster has {here:.0f} GPUs"
+        return gpus, idle if here and not gpus and device != "cpu" else ""
+    least = wanted.min_workers or wanted.workers
+    if here >= least:
+        return 1, ""
+    if device == "cuda" or here:
         raise ClusterError(
-            f"training.device is cuda, but there are {here:.0f} GPUs here for {wanted.workers} workers",
-            hint="lower resources.training.workers, or set training.device to auto or cpu",
+            f"training.device is {device}, but there are {here:.0f} GPUs here for {least} workers",
+            hint=f"set resources.training.workers to {here:.0f}, or training.device to cpu"
+            if here
+            else "set training.device to auto or cpu",
         )
-    return 0
+    return 0, ""
 
 
 def _told(error: Exception, job: FineTuneJob) -> UserError:
@@ -349,8 +373,8 @@ def _work(settings: _Settings) -> tuple[int, bool] | None:
     start = ray.get(settings.board.begin.remote()) if rank == 0 else 0
     torch.set_num_threads(threads_of_worker(context.get_local_world_size()))
     try:
-        with RunLog(settings.store, settings.layout, settings.attempt.number, f"rank-{rank:03d}"):
-            return _train(settings, context, start)
+        with RunLog(settings.store, settings.layout, settings.attempt.number, f"rank-{rank:03d}") as log:
+            return _train(settings, context, start, log)
     except UserError as error:
         # Another group could only end like this one, except where it was the network.
         final = not isinstance(error, StorageError) or isinstance(error, CorruptError)
@@ -358,24 +382,50 @@ def _work(settings: _Settings) -> tuple[int, bool] | None:
         raise
 
 
-def _train(settings: _Settings, context: Any, start: int) -> tuple[int, bool]:
+def _hangs(settings: _Settings, log: RunLog, rank: int, seconds: float, stacks: str) -> None:
+    """Say where this worker stands and end its process: Ray starts the group again.
+
+    While the first worker waits for a slow store all others wait for it, and that is no hang: the store has its own
+    limits of time.
+    """
+    with contextlib.suppress(Exception):  # a board that does not answer is no reason to go on
+        if ray.get(settings.board.is_storing.remote(), timeout=_LAST_WORDS_SECONDS):
+            return
+    _log.error("rank %d has got no further for %.0f s; its threads:\n%s", rank, seconds, stacks)
+    message = f"rank {rank} has got no further for {seconds:.0f} s; where it stands is in its log"
+    settings.board.tell.remote("WorkerHangs", {"message": message, "rank": rank, "seconds": round(seconds, 1)})
+    time.sleep(_LAST_WORDS_SECONDS)  # the others' watchdogs bark too, and write their own stacks
+    log.flush()
+    os._exit(1)
+
+
+def _train(settings: _Settings, context: Any, start: int, log: RunLog) -> tuple[int, bool]:
     from data_prep.shards import ShardSet
     from raytrain.training import loop
     from raytrain.training.feed import Feed
+    from raytrain.training.watchdog import Watchdog
 
     rank, workers = context.get_world_rank(), context.get_world_size()
     training = settings.job.spec.training
     shard_set = ShardSet.load(settings.store, settings.shard_set)
     feed = Feed.open(settings.job, shard_set, settings.store, settings.cache)
-    model = _load(settings, shard_set.tokenizer.size)
-    stepper = loop.Stepper(model, training, feed.tasks, device=_device(training))
+    model, new_rows = _load(settings, shard_set.tokenizer.size)
+    watchdog = Watchdog(training.hang_seconds, functools.partial(_hangs, settings, log, rank))
+    stepper = loop.Stepper(
+        model,
+        training,
+        feed.tasks,
+        device=_device(training),
+        new_rows=new_rows,
+        beat=watchdog.beat,
+    )
     ref, position = _restore(settings, context, stepper)
-    with _reporter(settings, stepper, rank) as reporter:
+    with _reporter(settings, stepper, rank) as reporter, watchdog:
         if rank == 0:
             _tell_start(settings.board, start, ref, position.step, workers)
-            if ref is None and position.step >= training.steps:  # zero steps: the base is the outcome
+            if ref is None and position.step >= training.last_step:  # zero steps: the base is the outcome
                 reporter.hooks.on_checkpoint(stepper.snapshot(position, 0))
-        with feed.steps(position.step, training.steps, worker=rank, workers=workers) as rows:
+        with feed.steps(position.step, training.last_step, worker=rank, workers=workers) as rows:
             position, interrupted = loop.run(
                 stepper,
                 rows,
@@ -388,14 +438,15 @@ def _train(settings: _Settings, context: Any, start: int) -> tuple[int, bool]:
     return position.step, interrupted
 
 
-def _load(settings: _Settings, tokenizer_size: int) -> Any:
-    from raytrain.model import load, resolve
+def _load(settings: _Settings, tokenizer_size: int) -> tuple[Any, range]:
+    """The base model, and the ids of the pieces that its vocabulary has got for this run."""
+    from raytrain.model import load, pieces, resolve
 
     folder = settings.model_folder
     if not folder.is_dir():  # on another node than the driver
         cache = settings.cache.folder / "models"
         folder = resolve(settings.job.spec.model, store=settings.store, base_folder=Path(), cache=cache)
-    return load(folder, tokenizer_size=tokenizer_size)
+    return load(folder, tokenizer_size=tokenizer_size), pieces.new_rows(folder)
 
 
 def _device(training: Training) -> Any:
@@ -462,13 +513,15 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
     from raytrain.telemetry.segments import SegmentWriter
     from raytrain.training.checkpoint import CheckpointWriter
     from raytrain.training.loop import Hooks
+    from raytrain.training.ray_metrics import Gauges, values
 
     if rank != 0:
         yield _Reporter(Hooks())
         return
     store, layout, attempt, board = settings.store, settings.layout, settings.attempt, settings.board
     progress = _Progress(settings)
-    with SegmentWriter(store, layout, "metrics", attempt.number) as metrics:
+    gauges = Gauges(layout.name, _run_id(), rank)
+    with SegmentWriter(store, layout, "metrics", attempt.number) as metrics, _trackers(settings) as trackers:
 
         def guard() -> None:
             attempt.check()
@@ -476,6 +529,8 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
 
         def on_step(record: StepRecord, position: Position) -> None:
             metrics.append(record.as_json())
+            gauges.step(record)
+            trackers.log(record.step, values(record) | {f"loss/{t}": x for t, x in record.loss_by_task.items()})
             progress.step(record, position)
 
         def on_committed(ref: CheckpointRef) -> None:
@@ -492,17 +547,47 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
         writer = CheckpointWriter(
             store, layout, _origin(settings, stepper), guard=guard, on_committed=on_committed, on_missed=on_missed
         )
+
+        def on_checkpoint(snapshot: Snapshot) -> None:
+            board.storing.remote(True)
+            writer.save(snapshot)
+            board.storing.remote(False)
+
         yield _Reporter(
             Hooks(
                 on_step=on_step,
                 on_skipped=on_skipped,
-                on_checkpoint=writer.save,
+                on_checkpoint=on_checkpoint,
                 stop=_StopFlag(board),
                 check=writer.check,
             )
         )
         writer.finish()
         ray.get(board.asked_to_stop.remote())  # answered after everything told before: nothing of it is lost
+
+
+def _trackers(settings: _Settings) -> Trackers:
+    from data_prep.storage.local import LocalStore
+    from raytrain.telemetry.trackers import Trackers, makers
+
+    store, names = settings.store, settings.job.spec.training.trackers
+    local = store.path(f"{settings.layout.root}/tensorboard") if isinstance(store, LocalStore) else None
+    if "tensorboard" in names and local is None:
+        raise UsageError(
+            f"training.trackers: tensorboard's files need a local storage, not {store.uri}",
+            hint="take mlflow or wandb, or leave it out: the report draws the run's own metrics",
+        )
+    return Trackers(makers(names, run=settings.layout.name, folder=local or Path()))
+
+
+def _run_id() -> str:
+    """Ray Train's own id of this run, by which its dashboards filter; empty where Ray does not tell."""
+    try:
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        return str(get_train_context().train_run_context.run_id)
+    except Exception:  # no public name for it: one version may call it otherwise
+        return ""
 
 
 def _origin(settings: _Settings, stepper: Stepper) -> checkpoint.Origin:
@@ -538,7 +623,7 @@ class _Progress:
     """Tells the board how far training is, a few times a second at most."""
 
     def __init__(self, settings: _Settings) -> None:
-        self._board, self._steps = settings.board, settings.job.spec.training.steps
+        self._board, self._steps = settings.board, settings.job.spec.training.last_step
         self._seconds: float | None = None
         self._rate: float | None = None
         self._told = 0.0

@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -145,6 +146,41 @@ def assemble(
         target_offsets=target_offsets,
         task=np.array([p.task for p in placed], np.int32),
         placements=placed,
+    )
+
+
+def cut(row: FlatRow, tokens: int) -> list[FlatRow]:
+    """The row as parts of at most `tokens` source and target tokens, in its order, none padded; a longer segment is a
+    part of its own."""
+    both = (row.source_lengths + row.target_lengths).tolist()
+    bounds, held = [0], 0
+    for number, size in enumerate(both):
+        if held and held + size > tokens:
+            bounds.append(number)
+            held = 0
+        held += size
+    return [_part(row, first, last) for first, last in pairwise([*bounds, row.examples])]
+
+
+def _part(row: FlatRow, first: int, last: int) -> FlatRow:
+    """Its segments `first` .. `last`-1."""
+    segments = slice(first, last)
+    source_at, target_at = int(row.source_offsets[first]), int(row.target_offsets[first])
+    source = slice(source_at, source_at + int(row.source_lengths[segments].sum()))
+    target = slice(target_at, target_at + int(row.target_lengths[segments].sum()))
+    return FlatRow(
+        index=row.index,
+        source=row.source[source],
+        decoder_input=row.decoder_input[target],
+        labels=row.labels[target],
+        source_segment=row.source_segment[source] - first,
+        target_segment=row.target_segment[target] - first,
+        source_lengths=row.source_lengths[segments],
+        target_lengths=row.target_lengths[segments],
+        source_offsets=row.source_offsets[segments] - source_at,
+        target_offsets=row.target_offsets[segments] - target_at,
+        task=row.task[segments],
+        placements=row.placements[segments],
     )
 
 

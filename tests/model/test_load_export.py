@@ -55,13 +55,68 @@ def test_an_untied_model_cannot_be_tied_again(folder):
 
 
 def test_the_traps_are_still_there_in_transformers(folder):
-    """If one of these fails, transformers has changed and the guard above may be dropped."""
+    """If one of these fails, transformers has changed and what guards against it may be dropped."""
     save_tiny(folder)
-    stock = T5ForConditionalGeneration.from_pretrained(folder)
-    stock.tie_weights()
-    assert is_tied(stock)
-    fresh = T5ForConditionalGeneration(stock.config)
+
+    def stock(**options):
+        return T5ForConditionalGeneration.from_pretrained(folder, **options)
+
+    model = stock()
+    right = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.tie_weights()
+    assert is_tied(model)
+    model = stock()
+    model.resize_token_embeddings(VOCABULARY + 8)
+    assert is_tied(model)
+    fresh = T5ForConditionalGeneration(model.config)
+    assert fresh.load_state_dict(
+        {k: v for k, v in right.items() if v.shape == fresh.state_dict()[k].shape}, strict=False
+    )
     assert is_tied(fresh)
+    apart = stock(tie_word_embeddings=False)
+    assert not torch.equal(apart.encoder.embed_tokens.weight, right["shared.weight"])
+    stock().save_pretrained(folder / "again")
+    assert json.loads((folder / "again" / "config.json").read_text())["tie_word_embeddings"] is True
+
+
+@BOTH
+def test_no_path_of_ours_falls_into_them(folder, tmp_path, tied):
+    """Tying, growing, a state into a fresh model, saving: what was two tables stays two, what was one stays one."""
+    save_tiny(folder, tied=tied)
+    model = load(folder, tokenizer_size=VOCABULARY)
+    before = logits(model)
+    model.tie_weights()
+    assert is_tied(model) is tied and torch.equal(logits(model), before)
+    grown = load(folder, tokenizer_size=VOCABULARY + 8)
+    assert is_tied(grown) is tied and torch.equal(logits(grown)[..., :VOCABULARY], before)
+    other = load(folder, tokenizer_size=VOCABULARY)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.zero_()
+    load_state(other, state(model))
+    assert is_tied(other) is tied and torch.equal(logits(other), before)
+    assert model.encoder.embed_tokens.weight is model.shared.weight
+    files = export(model, folder, tmp_path / "out")
+    assert json.loads(files["config.json"].read_text())["tie_word_embeddings"] is tied
+    assert is_tied(load(tmp_path / "out", tokenizer_size=VOCABULARY)) is tied
+
+
+@BOTH
+def test_no_step_and_an_export_change_no_logit(folder, tmp_path, tied):
+    """from_pretrained, the training engine without a step, its checkpoint, the export, plain transformers."""
+    from raytrain.spec.document import Training
+    from raytrain.training.checkpoint import Position
+    from raytrain.training.loop import Stepper
+
+    save_tiny(folder, tied=tied)
+    stepper = Stepper(load(folder, tokenizer_size=VOCABULARY), Training(steps=0), ["only"])
+    snapshot = stepper.snapshot(Position(), 0)
+    model = load(folder, tokenizer_size=VOCABULARY)
+    load_state(model, snapshot.weights)
+    export(model, folder, tmp_path / "out")
+    plain = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
+    stock = T5ForConditionalGeneration.from_pretrained(folder).eval()
+    assert (logits(plain) - logits(stock)).abs().max() == 0
 
 
 def test_equal_tables_of_an_untied_model_stay_two(folder):

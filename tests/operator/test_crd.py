@@ -74,7 +74,7 @@ def test_defaults_reach_into_mappings_that_are_not_written():
 def test_null_is_allowed_where_the_document_allows_it():
     training = SCHEMA["properties"]["spec"]["properties"]["training"]["properties"]
     assert (training["gradientClip"]["nullable"], training["gradientClip"]["default"]) == (True, 1.0)
-    assert "nullable" not in training["steps"]
+    assert "nullable" not in training["checkpointEvery"]
 
 
 def test_columns_and_names():

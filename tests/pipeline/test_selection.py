@@ -1,6 +1,6 @@
 import pytest
 
-from raytrain.evaluation.selection import choose
+from raytrain.evaluation.selection import choose, stale
 
 TASKS = ["notes", "stars"]
 
@@ -66,3 +66,49 @@ def test_fractions_are_averaged_as_they_are_and_no_error_is_spoken_of() -> None:
 def test_no_checkpoint_is_an_error() -> None:
     with pytest.raises(ValueError, match="no checkpoint"):
         choose({}, [], TASKS)
+
+
+KEPT = {0: {"probe": 0.8}, 100: {"notes": 0.5, "stars": 0.5, "probe": 0.79}}
+FORGOT = {200: {"notes": 0.7, "stars": 0.7, "probe": 0.5}, 300: {"notes": 0.6, "stars": 0.6, "probe": 0.74}}
+
+
+def test_what_forgot_too_much_is_not_chosen() -> None:
+    scores = {**KEPT, **FORGOT}
+    assert choose(scores, [100, 200, 300], TASKS, probes=["probe"]).step == 200
+    choice = choose(scores, [100, 200, 300], TASKS, probes=["probe"], most_forgetting=0.1)
+    assert choice.step == 300
+    assert "forgot no more than evaluation.mostForgetting (1 others did)" in choice.reason
+    assert choose(scores, [100, 200, 300], TASKS, probes=["probe"], most_forgetting=0.02).step == 100
+
+
+def test_if_all_forgot_too_much_the_best_is_chosen_and_that_is_said() -> None:
+    choice = choose({0: {"probe": 0.8}, **FORGOT}, [200, 300], TASKS, probes=["probe"], most_forgetting=0.01)
+    assert choice.step == 200
+    assert "every checkpoint forgot more" in choice.reason
+
+
+def test_a_probe_whose_error_grows_is_forgotten() -> None:
+    scores = {0: {"probe": -0.5}, 100: {"notes": 0.9, "stars": 0.9, "probe": -1.5}}
+    scores[200] = {"notes": 0.5, "stars": 0.5, "probe": -0.6}
+    assert choose(scores, [100, 200], TASKS, probes=["probe"], most_forgetting=0.3).step == 200
+
+
+@pytest.mark.parametrize(
+    ("means", "patience", "enough"),
+    [
+        ([0.5, 0.6], 2, False),
+        ([0.5, 0.4, 0.4], 2, True),
+        ([0.5, 0.4, 0.6], 2, False),
+        ([0.5, 0.5], 1, True),
+        ([0.1, 0.5, 0.4, 0.3, 0.2], 3, True),
+        ([], 1, False),
+    ],
+)
+def test_patience_ends(means: list[float], patience: int, enough: bool) -> None:
+    scores = {100 * (i + 1): {"notes": mean, "stars": mean} for i, mean in enumerate(means)}
+    assert stale({0: {"notes": 0.9, "stars": 0.9}, **scores}, TASKS, patience) is enough
+
+
+def test_patience_counts_only_what_was_scored_whole() -> None:
+    scores = {100: {"notes": 0.5, "stars": 0.5}, 200: {"notes": 0.1}, 300: {"notes": 0.1}}
+    assert not stale(scores, TASKS, 1)

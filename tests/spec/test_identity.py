@@ -104,5 +104,10 @@ def test_every_field_of_the_spec_is_decided_on() -> None:
     found = identity(BASE)["spec"]
     written = BASE.spec.model_dump(mode="json", by_alias=True)
     assert set(written) - set(found) == {"storage", "resources", "cluster"}
-    assert set(written["training"]) - set(found["training"]) == {"device", "keepCheckpoints"}
+    assert set(written["training"]) - set(found["training"]) == {
+        "device",
+        "keepCheckpoints",
+        "hangSeconds",
+        "trackers",
+    }
     assert set(written["evaluation"]) - set(found["evaluation"]) == {"batchSize"}

@@ -1,6 +1,9 @@
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from data_prep.errors import StorageError
 from data_prep.storage import open_store
@@ -34,6 +37,25 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert read == record
     assert read is not None and read.job.spec.training.gradient_clip is None  # null is not the default here
     assert read.identity == record.identity
+
+
+def test_steps_that_were_found_are_kept_beside_the_document(tmp_path: Path) -> None:
+    store, layout = open_store(str(tmp_path)), RunLayout("tickets")
+    record = RunRecord(job(steps=None, epochs=2.5), tmp_path)
+    with pytest.raises(ValueError, match="once the data is prepared"):
+        _ = record.job.spec.training.last_step
+    settled = dataclasses.replace(record, steps=40)
+    assert settled.job.spec.training.last_step == 40
+    assert settled.identity == record.identity
+    write_record(store, layout, settled)
+    assert read_record(store, layout) == settled
+    assert settled.written.spec.training.steps is None
+
+
+@pytest.mark.parametrize("lengths", [{"steps": None}, {"steps": 3, "epochs": 1.0}, {"steps": 3, "tokens": 9}])
+def test_training_has_one_length(lengths: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="one of steps, epochs and tokens"):
+        job(**lengths)
 
 
 def test_no_record_is_none(tmp_path: Path) -> None:

@@ -3,22 +3,16 @@
 import math
 import threading
 
-import numpy as np
 import pytest
 import torch
+from tiny_feed import TASKS, same, settings, stepper_of, tiny_feed, train, weights
 from tiny_t5 import tiny_model
 
 from data_prep.errors import TrainingError
-from raytrain.model import loading
-from raytrain.spec.document import RowShape, Training
 from raytrain.training import loop, optimizer, threads
 from raytrain.training.checkpoint import Position
-from raytrain.training.feed import Feed
-from raytrain.training.packing import Lengths, RowPlan
-from raytrain.training.plan import Plan, TaskStream
 from raytrain.training.schedule import learning_rate
 
-TASKS = ("long", "short")
 GOLDEN = [
     4.799908,
     4.69414,
@@ -43,67 +37,9 @@ GOLDEN = [
 ]
 
 
-class Memory:
-    """A split in memory: the answer is the question's first tokens, so that there is something to learn."""
-
-    def __init__(self, examples, longest, seed):
-        random = np.random.default_rng(seed)
-        self.examples, self.wordings = examples, 1
-        self._sources = [random.integers(3, 40, random.integers(4, longest)).astype(np.uint16) for _ in range(examples)]
-        for source in self._sources:
-            source[-1] = 1
-        self._targets = [np.append(source[:2], 1).astype(np.uint16) for source in self._sources]
-        self.source_lengths = [np.array([len(s) for s in self._sources], np.int32)]
-        self.target_lengths = [np.array([len(t) for t in self._targets], np.int32)]
-
-    def tokens(self, example, wording):
-        assert wording == 0
-        return self._sources[example], self._targets[example]
-
-
 @pytest.fixture(scope="module")
 def feed():
-    readers = [Memory(80, 30, 1), Memory(40, 8, 2)]
-    streams = [TaskStream(name, r.examples, 1, 0.5) for name, r in zip(TASKS, readers, strict=True)]
-    lengths = Lengths.of([(r.source_lengths, r.target_lengths) for r in readers])
-    plan = RowPlan(Plan(streams, 3), lengths, RowShape(source=64, target=32))
-    return Feed(TASKS, plan, lambda p: readers[p.task].tokens(p.example, p.wording), rows_per_step=4)
-
-
-def settings(**changes):
-    defaults = {"steps": 6, "batch_tokens": 384, "learning_rate": 3e-3, "optimizer": "adafactor", "dropout": 0.1}
-    return Training(**{**defaults, **changes})
-
-
-def stepper_of(training, **model):
-    return loop.Stepper(tiny_model(seed=1, **model), training, TASKS)
-
-
-def train(feed, stepper, *, start=None, stop=None, worker=0, workers=1, every=100, hooks=None):
-    """Run the loop; the records, the snapshots, and what `loop.run` returned."""
-    records, snapshots = [], []
-    position = start or Position()
-    end = stepper.training.steps if stop is None else stop
-    made = {"on_step": lambda record, at: records.append(record), "on_checkpoint": snapshots.append, **(hooks or {})}
-    with feed.steps(position.step, end, worker=worker, workers=workers) as rows:
-        out = loop.run(
-            stepper,
-            rows,
-            position=position,
-            rows_per_step=feed.rows_per_step,
-            checkpoint_every=every,
-            hooks=loop.Hooks(**made),
-            first=worker == 0,
-        )
-    return records, snapshots, out
-
-
-def weights(stepper):
-    return {name: tensor.clone() for name, tensor in loading.state(stepper.model).items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    return tiny_feed()
 
 
 def test_golden_losses(feed):
@@ -129,7 +65,7 @@ def test_a_record_adds_up(feed):
         total = sum(r.loss_by_task[t] * n for t, n in r.target_tokens_by_task.items())
         assert total / r.target_tokens == pytest.approx(r.loss)
         assert r.seconds >= sum(r.seconds_by_part.values()) - 1e-3
-        assert set(r.seconds_by_part) >= {"rows", "forward_backward", "exchange", "optimizer"}
+        assert set(r.seconds_by_part) >= {"rows", "forward", "backward", "exchange", "optimizer"}
     assert position.tokens == sum(r.source_tokens + r.target_tokens for r in records)
     assert position.examples == sum(r.examples for r in records)
     rows = feed.plan.rows(0, 24)
@@ -178,9 +114,9 @@ def train_together(monkeypatch, feed, training, workers, **options):
     meeting = Meeting(workers)
     accumulate = loop.Stepper._accumulate
 
-    def in_turn(self, rows):
+    def in_turn(self, rows, clock):
         with meeting.lock:
-            return accumulate(self, rows)
+            return accumulate(self, rows, clock)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "add_up", meeting.add_up)
@@ -362,7 +298,9 @@ def test_bf16_learns_over_fp32_weights(feed):
 def test_norms_and_biases_do_not_decay():
     model = tiny_model()
     for name in ("adamw", "adafactor"):
-        built = optimizer.build(model, settings(optimizer=name, weight_decay=0.5, learning_rate=0.1))
+        built = optimizer.build(
+            dict(model.named_parameters()), settings(optimizer=name, weight_decay=0.5, learning_rate=0.1)
+        )
         decay = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
         names = dict(model.named_parameters())
         assert len(decay) == len(names)
@@ -381,7 +319,7 @@ def test_the_document_s_dropout_replaces_the_model_s(feed):
 def test_a_state_of_another_model_is_refused():
     stepper = stepper_of(settings())
     with pytest.raises(TrainingError, match="another model: there is no nothing"):
-        optimizer.load_state(stepper.optimizer, stepper.model, {"exp_avg/nothing": torch.zeros(1)}, {})
+        optimizer.load_state(stepper.optimizer, stepper.weights.values, {"exp_avg/nothing": torch.zeros(1)}, {})
 
 
 @pytest.mark.parametrize(
@@ -417,3 +355,13 @@ def test_the_user_s_malloc_settings_stay(monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
     assert "MALLOC_ARENA_MAX" not in threads.worker_environment()
     assert "MALLOC_MMAP_MAX_" in threads.worker_environment()
+
+
+def test_epochs_and_tokens_are_so_many_steps(feed):
+    """120 examples: after the steps of one epoch as many were seen, give or take a step."""
+    mean = sum(feed.plan.lengths.means([0.5, 0.5]))
+    for wanted, examples in (({"epochs": 1}, 120), ({"epochs": 2.5}, 300), ({"tokens": int(200 * mean)}, 200)):
+        steps = feed.last_step(settings(steps=None, **wanted))
+        seen = [sum(len(row) for row in feed.plan.rows(0, n * feed.rows_per_step)) for n in (steps - 1, steps)]
+        assert seen[0] - 12 <= examples <= seen[1] + 12, wanted
+    assert feed.last_step(settings(steps=None, tokens=1)) == 1

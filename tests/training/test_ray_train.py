@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import time
 
 import gated_store
 import pytest
@@ -13,6 +14,7 @@ from tiny_run import tiny_run
 
 from data_prep.storage.commit import read_manifest
 from raytrain.model import load
+from raytrain.spec.document import Lora
 from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.attempts import Superseded
 from raytrain.telemetry.segments import read
@@ -155,6 +157,45 @@ def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
         assert all(torch.equal(one[name], other[name]) for name in one)
     ours, theirs = (read(r.store, r.layout, "metrics") for r in (run, calm))
     assert [line["loss"] for line in ours] == [line["loss"] for line in theirs]
+
+
+def test_a_hanging_worker_is_found_and_the_others_say_where_they_stand(undisturbed, tmp_path):
+    """The first worker is stopped (not killed) while it commits the checkpoint of step 4; the other waits for it."""
+    calm, _, _ = undisturbed
+    run, heard = calm.named("hangs", hang_seconds=3.0), Heard()
+    store = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path)
+
+    def stop_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            os.kill(pid, signal.SIGSTOP)
+            store.open()
+        return False
+
+    began = time.monotonic()
+    result = go(run, heard, store=store, stop=stop_who_waits)
+    assert (result.step, result.interrupted) == (6, False)
+    (hang,) = [fields for kind, _, fields in heard.events if kind == "WorkerHangs"]
+    assert hang["rank"] == 1 and 3.0 <= hang["seconds"] < 60
+    assert "WorkerRestarted" in heard.kinds()
+    log = run.store.get(run.layout.log(1, "rank-001")).decode()
+    assert "has got no further" in log and "add_up" in log
+    assert time.monotonic() - began < 150
+    one, other = weights(run, 6), weights(calm, 6)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_trained_beside_the_base_survives_a_stop(cluster, run):
+    """Adapters, their average and their optimizer come back: stopped and resumed is as if never stopped."""
+    lora = {"method": "lora", "lora": Lora(rank=2), "ema": 0.5, "learning_rate": 0.02, "checkpoint_every": 3}
+    calm, stopped, heard = run.named("lora-calm", **lora), run.named("lora-stopped", **lora), Heard()
+    go(calm, heard)
+    assert go(stopped, heard, stop=lambda: True).interrupted
+    assert go(stopped, heard).step == 6
+    one, other = weights(calm, 6), weights(stopped, 6)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    base = load(run.model_folder, tokenizer_size=run.shard_set.tokenizer.size)
+    assert one.keys() == dict(base.named_parameters()).keys()
 
 
 def with_workers(run, workers):

@@ -28,20 +28,29 @@ def job(*, device="auto", workers=2, gpus=0):
     ("there", "device", "workers", "gpus", "local", "expected"),
     [
         (0, "auto", 2, 1, True, 0),
-        (1, "auto", 2, 1, True, 0),
         (2, "auto", 2, 0, True, 1),
         (2, "cpu", 2, 1, True, 0),
         (2, "cuda", 2, 0, True, 1),
         (0, "auto", 2, 1, False, 1),  # an autoscaler brings it
         (0, "auto", 2, 0, False, 0),
         (0, "cuda", 2, 0, False, 1),
-        (0, "cpu", 2, 1, False, 0),
+        (0, "cpu", 2, 1, False, 1),  # the pod that the document speaks of, though its GPU is left alone
     ],
 )
 def test_gpus_of_a_worker(monkeypatch, there, device, workers, gpus, local, expected):
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4, **({"GPU": there} if there else {})})
     found = ray_train._gpus_of_worker(job(device=device, workers=workers, gpus=gpus), local=local)
-    assert found == expected
+    assert found == (expected, "")
+
+
+def test_fewer_gpus_than_workers_are_not_left_idle_in_silence(monkeypatch):
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 4.0, "GPU": 1.0})
+    with pytest.raises(ClusterError, match="device is auto, but there are 1 GPUs here for 2 workers") as raised:
+        ray_train._gpus_of_worker(job(), local=True)
+    assert "workers to 1, or training.device to cpu" in raised.value.hint
+    assert ray_train._gpus_of_worker(job(workers=1), local=True) == (1, "")
+    gpus, why = ray_train._gpus_of_worker(job(), local=False)
+    assert gpus == 0 and "the cluster has 1 GPUs" in why
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):

@@ -212,8 +212,8 @@ def _forgetting(diff: Difference | None, curve: Sequence[CurvePoint], headline: 
 
 
 def _below(headline: Metric, baselines: Sequence[Baseline]) -> str | None:
-    """The name of the strongest baseline, if the score after training is known and does not reach it."""
-    score = headline.after
+    """The name of the strongest baseline, if the score (after training, else before) does not reach it."""
+    score = headline.after or headline.before
     if score is None or not baselines:
         return None
     sign = 1 if headline.better == "higher" else -1

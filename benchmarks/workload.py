@@ -1,0 +1,175 @@
+"""What the benchmarks of training work on: FLAN-T5 shapes with random weights, four tasks' lengths, FLOP arithmetic.
+
+Needs torch and transformers only where a model is made; no data set, no hub.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+VOCABULARY = 32_128
+PIECES = 32_100
+EOS = 1
+SHAPES: dict[str, dict[str, int]] = {  # T5 v1.1 and FLAN-T5; `tiny` is for dry runs
+    "tiny": {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4},
+    "small": {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6},
+    "base": {"d_model": 768, "d_kv": 64, "d_ff": 2048, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12},
+    "large": {"d_model": 1024, "d_kv": 64, "d_ff": 2816, "num_layers": 24, "num_decoder_layers": 24, "num_heads": 16},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A task: examples of its set, mean and sigma of log-normal source and target lengths."""
+
+    examples: int
+    source: float
+    source_sigma: float
+    target: float
+    target_sigma: float
+
+
+# Dialogue summaries (27,192 training rows in two public sets), ratings, named entities, code translation.
+FOUR = {
+    "summarization": Kind(27_192, 190, 0.654, 30, 0.55),
+    "rating": Kind(20_000, 120, 0.6, 2, 0.0),
+    "ner": Kind(14_041, 30, 0.45, 20, 0.5),
+    "code": Kind(10_300, 60, 0.6, 60, 0.6),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Source and target ids, both ending in EOS, and the number of the task."""
+
+    source: npt.NDArray[np.uint16]
+    target: npt.NDArray[np.uint16]
+    task: int
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens."""
+        return len(self.source) + len(self.target)
+
+
+def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, least: int, most: int) -> Any:
+    """Log-normal lengths, cut to least .. most."""
+    lengths = np.exp(rng.normal(math.log(mean) - sigma**2 / 2, sigma, count)) if sigma else np.full(count, mean)
+    return np.clip(np.rint(lengths), least, most).astype(np.int64)
+
+
+def examples(count: int = 4_000, *, seed: int = 1234, longest: tuple[int, int] = (512, 128)) -> list[Example]:
+    """A proportional mixture of the four tasks: mean about 118 source and 24 target tokens, Zipf-like ids."""
+    rng = np.random.default_rng(seed)
+    kinds = list(FOUR.values())
+    sizes = np.array([kind.examples for kind in kinds], float)
+    tasks = rng.choice(len(kinds), size=count, p=sizes / sizes.sum())
+    source, target = np.empty(count, np.int64), np.empty(count, np.int64)
+    for number, kind in enumerate(kinds):
+        own = tasks == number
+        source[own] = drawn(rng, int(own.sum()), kind.source, kind.source_sigma, 4, longest[0])
+        target[own] = drawn(rng, int(own.sum()), kind.target, kind.target_sigma, 2, longest[1])
+    ranks = np.cumsum(1.0 / np.arange(1, PIECES - 10) ** 0.9)
+    ranks /= ranks[-1]
+
+    def ids(length: int) -> npt.NDArray[np.uint16]:
+        found = (3 + np.searchsorted(ranks, rng.random(length))).clip(3, PIECES - 1).astype(np.uint16)
+        found[-1] = EOS
+        return found
+
+    return [
+        Example(ids(s), ids(t), int(task))
+        for s, t, task in zip(source.tolist(), target.tolist(), tasks.tolist(), strict=True)
+    ]
+
+
+def model(shape: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
+    """A `T5ForConditionalGeneration` of that shape with random weights and an output layer of its own, fp32."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from raytrain.model.loading import untie
+
+    torch.manual_seed(seed)
+    config = T5Config(
+        vocab_size=VOCABULARY,
+        dropout_rate=dropout,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        scale_decoder_outputs=False,
+        **SHAPES[shape],
+    )
+    made = T5ForConditionalGeneration(config)
+    untie(made)
+    torch.nn.init.normal_(made.lm_head.weight, std=config.d_model**-0.5)
+    return made
+
+
+def training_flops(shape: str, chosen: Sequence[Example]) -> float:
+    """Floating point operations of forward and backward (3 times the forward) over these examples without padding.
+
+    Matrix products only; attention inside examples, the decoder's own attention counted as the half that is causal.
+    """
+    c = SHAPES[shape]
+    d, inner, ff = c["d_model"], c["d_kv"] * c["num_heads"], c["d_ff"]
+    s = np.array([len(e.source) for e in chosen], float)
+    t = np.array([len(e.target) for e in chosen], float)
+    encoder = c["num_layers"] * (4 * d * inner + 3 * d * ff) * s.sum()
+    decoder = c["num_decoder_layers"] * (6 * d * inner + 3 * d * ff) * t.sum()
+    memory = c["num_decoder_layers"] * 2 * d * inner * s.sum()
+    head = d * VOCABULARY * t.sum()
+    pairs = c["num_layers"] * (s**2).sum() + c["num_decoder_layers"] * ((t**2).sum() / 2 + (s * t).sum())
+    return float(3 * 2 * (encoder + decoder + memory + head + 2 * inner * pairs))
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    import torch
+    import transformers
+
+    found: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    if torch.cuda.is_available():
+        found["device"] = torch.cuda.get_device_name(0)
+    return found
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest of what was measured, to four digits."""
+    return {
+        name: float(f"{value:.4g}")
+        for name, value in (("median", statistics.median(values)), ("min", min(values)), ("max", max(values)))
+    }
+
+
+def has_bf16(path: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bf16 numbers itself."""
+    try:
+        return any(flag in path.read_text() for flag in ("avx512_bf16", "amx_bf16", " bf16"))
+    except OSError:
+        return False
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return (names or [platform.machine()])[0]

@@ -1,0 +1,78 @@
+"""A worker that gets no further says where it stands, and ends, so that the group can begin again.
+
+A collective waits for the slowest: when one worker hangs, all of them do, and each writes its own stacks. One that the
+system has stopped cannot; Ray finds it by its silence.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+PATIENCE = 10.0
+"""A pause is no hang while it is shorter than so many times the longest one so far: large models take long steps."""
+FIRST = 5.0
+"""The first pause may take so many times as long: kernels are chosen, memory is fetched, other workers come late."""
+
+
+class Watchdog:
+    """Calls `on_hang(seconds of silence, stacks)` if nobody calls `beat` for `seconds`; with 0 it never does.
+
+    Where that returns there was a reason to wait, and the watch begins again. Use it as a context manager around the
+    work, which calls `beat` whenever it has got further.
+    """
+
+    def __init__(self, seconds: float, on_hang: Callable[[float, str], None]) -> None:
+        self._seconds, self._on_hang = seconds, on_hang
+        self._last, self._longest, self._beats = time.monotonic(), 0.0, 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def beat(self) -> None:
+        """The work has got further."""
+        now = time.monotonic()
+        if self._beats:
+            self._longest = max(self._longest, now - self._last)
+        self._last = now
+        self._beats += 1
+
+    @property
+    def limit(self) -> float:
+        """Seconds of silence that are a hang now."""
+        if self._beats < 2:
+            return FIRST * self._seconds
+        return max(self._seconds, PATIENCE * self._longest)
+
+    def __enter__(self) -> Self:
+        self._last = time.monotonic()
+        if self._seconds > 0:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(min(1.0, self._seconds / 10)):
+            silent = time.monotonic() - self._last
+            if silent > self.limit:
+                self._on_hang(silent, stacks())
+                self._last = time.monotonic()
+
+
+def stacks() -> str:
+    """Where every thread of this process stands, the innermost call last."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
+        for ident, frame in sys._current_frames().items()
+    )

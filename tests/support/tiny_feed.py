@@ -1,0 +1,77 @@
+"""A feed of two tasks in memory, and the loop around a tiny model: training without storage or Ray."""
+
+import numpy as np
+import torch
+from tiny_t5 import tiny_model
+
+from raytrain.model import loading
+from raytrain.spec.document import RowShape, Training
+from raytrain.training import loop
+from raytrain.training.checkpoint import Position
+from raytrain.training.feed import Feed
+from raytrain.training.packing import Lengths, RowPlan
+from raytrain.training.plan import Plan, TaskStream
+
+TASKS = ("long", "short")
+
+
+class Memory:
+    """A split in memory: the answer is the question's first tokens, so that there is something to learn."""
+
+    def __init__(self, examples, longest, seed):
+        random = np.random.default_rng(seed)
+        self.examples, self.wordings = examples, 1
+        self._sources = [random.integers(3, 40, random.integers(4, longest)).astype(np.uint16) for _ in range(examples)]
+        for source in self._sources:
+            source[-1] = 1
+        self._targets = [np.append(source[:2], 1).astype(np.uint16) for source in self._sources]
+        self.source_lengths = [np.array([len(s) for s in self._sources], np.int32)]
+        self.target_lengths = [np.array([len(t) for t in self._targets], np.int32)]
+
+    def tokens(self, example, wording):
+        assert wording == 0
+        return self._sources[example], self._targets[example]
+
+
+def tiny_feed(*, row=(64, 32), rows_per_step=4):
+    readers = [Memory(80, 30, 1), Memory(40, 8, 2)]
+    streams = [TaskStream(name, r.examples, 1, 0.5) for name, r in zip(TASKS, readers, strict=True)]
+    lengths = Lengths.of([(r.source_lengths, r.target_lengths) for r in readers])
+    plan = RowPlan(Plan(streams, 3), lengths, RowShape(source=row[0], target=row[1]))
+    return Feed(TASKS, plan, lambda p: readers[p.task].tokens(p.example, p.wording), rows_per_step=rows_per_step)
+
+
+def settings(**changes):
+    defaults = {"steps": 6, "batch_tokens": 384, "learning_rate": 3e-3, "optimizer": "adafactor", "dropout": 0.1}
+    return Training.model_validate({**defaults, **changes})
+
+
+def stepper_of(training, *, new_rows=range(0), **model):
+    return loop.Stepper(tiny_model(seed=1, **model), training, TASKS, new_rows=new_rows)
+
+
+def train(feed, stepper, *, start=None, stop=None, worker=0, workers=1, every=100, hooks=None):
+    """Run the loop; the records, the snapshots, and what `loop.run` returned."""
+    records, snapshots = [], []
+    position = start or Position()
+    end = stepper.training.steps if stop is None else stop
+    made = {"on_step": lambda record, at: records.append(record), "on_checkpoint": snapshots.append, **(hooks or {})}
+    with feed.steps(position.step, end, worker=worker, workers=workers) as rows:
+        out = loop.run(
+            stepper,
+            rows,
+            position=position,
+            rows_per_step=feed.rows_per_step,
+            checkpoint_every=every,
+            hooks=loop.Hooks(**made),
+            first=worker == 0,
+        )
+    return records, snapshots, out
+
+
+def weights(stepper):
+    return {name: tensor.clone() for name, tensor in loading.state(stepper.model).items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,63 @@
+"""The watchdog: silence is noticed in its time, a long step is no hang, and the stacks say where it hangs."""
+
+import threading
+import time
+
+import pytest
+
+from raytrain.training import watchdog
+from raytrain.training.watchdog import Watchdog
+
+
+def waits_here(event):
+    event.wait(20)
+
+
+def test_silence_is_noticed_and_the_stacks_name_the_place():
+    heard, done = [], threading.Event()
+
+    def on_hang(seconds, stacks):
+        heard.append((seconds, stacks))
+        done.set()
+
+    with Watchdog(0.2, on_hang) as dog:
+        for _ in range(3):
+            dog.beat()
+        began = time.monotonic()
+        waits_here(done)
+    assert 0.2 <= heard[0][0] < 5
+    assert time.monotonic() - began < 5
+    assert "waits_here" in heard[0][1] and "thread MainThread" in heard[0][1]
+
+
+def test_who_beats_is_left_alone():
+    heard = []
+    with Watchdog(0.5, lambda *hang: heard.append(hang)) as dog:
+        for _ in range(12):
+            dog.beat()
+            time.sleep(0.1)
+    assert not heard
+
+
+def test_nothing_is_heard_after_the_end_nor_without_a_limit():
+    heard = []
+    with Watchdog(0.1, lambda *hang: heard.append(hang)) as dog:
+        dog.beat()
+    with Watchdog(0, lambda *hang: heard.append(hang)):
+        time.sleep(0.3)
+    time.sleep(0.3)
+    assert not heard
+
+
+def test_a_long_step_is_no_hang(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: now[0])
+    dog = Watchdog(120, pytest.fail)
+    assert dog.limit == 600  # nothing is known yet
+    for pause in (0, 40, 50):
+        now[0] += pause
+        dog.beat()
+    assert dog.limit == 500
+    now[0] += 1
+    dog.beat()
+    assert dog.limit == 500
