@@ -1,6 +1,8 @@
 """What cannot run in a cluster although the document is right, and what this cluster's owners do not allow."""
 
+import contextlib
 import fnmatch
+import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from raytrain.operator.settings import Policy, Settings
 from raytrain.spec.document import Cluster, FineTuneJob
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_METADATA_HOSTS = ("metadata", "metadata.google.internal", "instance-data")
 MAX_DOCUMENT = 900_000
 """Bytes: a ConfigMap holds a MiB."""
 
@@ -36,6 +39,7 @@ def refusal(job: FineTuneJob, settings: Settings) -> Refusal | None:
     cluster = job.spec.cluster or Cluster()
     checks = (
         _storage(job, settings, cluster),
+        _endpoint(job),
         _local(job, cluster),
         _quantities(job, cluster),
         _allowed(cluster, settings.policy),
@@ -57,6 +61,19 @@ def _storage(job: FineTuneJob, settings: Settings, cluster: Cluster) -> Iterator
             f"storage {uri} is a folder of a pod, which is lost with it: use s3://bucket/prefix, or mount a shared "
             "volume there in cluster.podTemplate",
         )
+
+
+def _endpoint(job: FineTuneJob) -> Iterator[Refusal]:
+    """Addresses at which clouds hand out credentials are no object stores."""
+    endpoint = job.spec.storage.endpoint if job.spec.storage else None
+    host = urlsplit(endpoint).hostname if endpoint else None
+    if host is None:
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_link_local:
+            yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint}: a link-local address is no object store")
+    if host in _METADATA_HOSTS:
+        yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint} is the cloud's metadata service")
 
 
 def _local(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
