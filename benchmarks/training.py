@@ -41,6 +41,7 @@ TRAINER = {"trainer_pad_max": 8, "trainer_dynamic": 16, "trainer_grouped": 16}  
 OURS = {"ours_fp32": "fp32", "ours_bf16": "bf16", "ours_bf16_pure": "bf16-pure"}
 ROWS = 8  # of ours that are timed
 SECONDS = 120  # that a cell may take
+_CLOCK = "RAYTRAIN_BENCH_CLOCK"
 
 
 def layouts(chosen: Sequence[Example], mode: str, rng: np.random.Generator, size: int = BATCH) -> list[list[Example]]:
@@ -95,10 +96,10 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
         began = ended = 0.0
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = self.began or time.perf_counter()
+            self.began = self.began or now()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.ended = time.perf_counter()
+            self.ended = now()
 
     class Ready(torch.utils.data.Dataset[int]):
         def __len__(self) -> int:
@@ -182,11 +183,11 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     stepper.step(0, [row(0)], Clock())  # warm
     base = peak_mib()
     first = matrix_rate(options.shape)
-    began, parts, rows = time.perf_counter(), Clock(), []
+    began, parts, rows = now(), Clock(), []
     for index in range(1, count + 1):
         rows.append(row(index))
         stepper.step(index, rows[-1:], parts)
-    seconds = time.perf_counter() - began
+    seconds = now() - began
     seen = [e for r in rows for e in placed_examples(chosen, plan, r)]
     flops = workload.training_flops(options.shape, seen)
     return {
@@ -218,9 +219,9 @@ def matrix_rate(shape: str) -> float:
             x, weight = torch.randn(ROW[0], into), torch.randn(out, into)
             took = []
             for _ in range(7):
-                began = time.perf_counter()
+                began = now()
                 linear(x, weight)
-                took.append(time.perf_counter() - began)
+                took.append(now() - began)
             work += times * 2 * ROW[0] * into * out
             seconds += times * statistics.median(took)
     return work / seconds
@@ -282,6 +283,11 @@ def ray_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
     return measure(steps=20 if options.dry else 400)
 
 
+def now() -> float:
+    """Seconds of the clock that was asked for: of the wall, or of this process's own CPU time."""
+    return time.process_time() if os.environ.get(_CLOCK) == "cpu" else time.perf_counter()
+
+
 CELLS: dict[str, Callable[[str, argparse.Namespace], dict[str, float]]] = {
     **dict.fromkeys(TRAINER, trainer_cell),
     **dict.fromkeys(OURS, ours_cell),
@@ -312,10 +318,11 @@ def run_cell(mode: str, number: int, options: argparse.Namespace) -> dict[str, A
     command = [sys.executable, "-m", "benchmarks.training", "--cell", mode, "--shape", options.shape]
     command += ["--examples", str(options.examples), *(["--dry"] if options.dry else [])]
     began = time.perf_counter()
+    alone = {_CLOCK: "cpu", "OMP_NUM_THREADS": "1"} if options.clock == "cpu" else {}
     done = subprocess.run(
         command,
         check=False,
-        env={**os.environ, **worker_environment()},
+        env={**os.environ, **worker_environment(), **alone},
         capture_output=True,
         text=True,
         timeout=5 * SECONDS,
@@ -329,7 +336,9 @@ def run_cell(mode: str, number: int, options: argparse.Namespace) -> dict[str, A
     return figures
 
 
-def results(rounds: list[dict[str, dict[str, Any]]], once: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def results(
+    rounds: list[dict[str, dict[str, Any]]], once: dict[str, dict[str, Any]], clock: str = "wall"
+) -> dict[str, Any]:
     """Ratios round by round, and figures."""
 
     def rate(cells: dict[str, dict[str, Any]], mode: str) -> float:
@@ -366,6 +375,7 @@ def results(rounds: list[dict[str, dict[str, Any]]], once: dict[str, dict[str, A
         figures[f"{mode}_peak_mib"] = max(cells[mode]["peak_mib"] for cells in rounds)
     for figure in once.values():
         figures |= figure
+    figures["clock"] = clock
     return {"machine": workload.machine(), "ratios": ratios, "figures": figures}
 
 
@@ -376,6 +386,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shape", choices=list(workload.SHAPES), default="small")
     parser.add_argument("--examples", type=int, default=FULL)
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="cpu: one thread and its own CPU seconds, for a machine that others use; only the ratios mean something",
+    )
     parser.add_argument("--dry", action="store_true", help="a few batches only: does it run?")
     parser.add_argument("--cells", type=int, default=-1, help="end after so many new cells; the same command goes on")
     parser.add_argument("--cell", choices=list(CELLS), help=argparse.SUPPRESS)
@@ -387,7 +403,7 @@ def main() -> None:
     modes = [*TRAINER, *(mode for mode in OURS if mode == "ours_fp32" or workload.has_bf16())]
     rounds = [{mode: run_cell(mode, number, options) for mode in modes} for number in range(options.rounds)]
     once = {mode: run_cell(mode, 0, options) for mode in ONCE}
-    text = json.dumps(results(rounds, once), indent=2)
+    text = json.dumps(results(rounds, once, options.clock), indent=2)
     print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
