@@ -1,0 +1,42 @@
+"""Start and stop a cluster by hand: `make cluster`, `make cluster-down`."""
+
+import argparse
+import os
+import sys
+
+from tests.cluster.harness.cluster import down, up
+from tests.cluster.harness.saying import HarnessError, speaker
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.harness")
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("up", help="start a cluster, or say where it is")
+    start.add_argument("--nodes", type=int, default=1)
+    start.add_argument("--gpus", type=int, default=0, help="how many GPUs each node pretends to have")
+    start.add_argument("--install", action="store_true", help="install missing Debian packages")
+    start.add_argument("--image", action="append", default=[], metavar="TARGET", help="build and push: run, operator")
+    stop = commands.add_parser("down", help="end it and remove everything but caches")
+    for command in (start, stop):
+        command.add_argument("--name", default="default")
+    given = parser.parse_args()
+    say = speaker()
+    try:
+        if given.command == "down":
+            down(given.name, say)
+            return 0
+        if existing := os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
+            say(f"RAYTRAIN_TEST_KUBECONFIG is set: {existing} is used, nothing is started")
+            return 0
+        cluster = up(given.name, say, nodes=given.nodes, gpus=given.gpus, install=given.install)
+        for target in given.image:
+            say(f"image {target}: {cluster.publish(target, say)}")
+        print(f"\nexport KUBECONFIG={cluster.kubeconfig}\n# servers for pods listen on {cluster.host_address}")
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

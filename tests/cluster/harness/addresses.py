@@ -1,0 +1,69 @@
+"""Addresses of one cluster: a /16 that this machine does not use, cut into pods, services, and the link to the host."""
+
+import ipaddress
+import json
+from dataclasses import dataclass
+
+from tests.cluster.harness.processes import run
+from tests.cluster.harness.saying import HarnessError
+
+_CANDIDATES = range(200, 250)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """All addresses follow from the second number of 10.N.0.0/16."""
+
+    number: int
+
+    def _at(self, rest: str) -> str:
+        return f"10.{self.number}.{rest}"
+
+    @property
+    def all(self) -> str:
+        return self._at("0.0/16")
+
+    @property
+    def pods(self) -> str:
+        return self._at("0.0/17")
+
+    @property
+    def bridge(self) -> str:
+        """Gateway of the pods; CoreDNS listens here."""
+        return self._at("0.1")
+
+    @property
+    def services(self) -> str:
+        return self._at("128.0/18")
+
+    @property
+    def api_service(self) -> str:
+        """The API server's address inside the cluster."""
+        return self._at("128.1")
+
+    @property
+    def host(self) -> str:
+        """This machine, as pods see it."""
+        return self._at("255.1")
+
+    def node(self, index: int) -> str:
+        """Address of a node; that of node 0 is also the API server's."""
+        return self._at(f"255.{index + 2}")
+
+    @property
+    def link(self) -> str:
+        """Name of the interface on the host (at most 15 characters)."""
+        return f"raytrain-{self.number}"
+
+
+def free_addresses() -> Addresses:
+    """The first /16 that no route and no interface of this machine touches."""
+    routes = [entry.get("dst", "") for entry in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all"))]
+    used = [ipaddress.ip_network(dst, strict=False) for dst in routes if dst and dst[0].isdigit()]
+    for number in _CANDIDATES:
+        wanted = Addresses(number)
+        if not any(ipaddress.ip_network(wanted.all).overlaps(network) for network in used if network.prefixlen > 8):
+            return wanted
+    raise HarnessError(
+        "no free network among 10.200.0.0/16 ... 10.249.0.0/16",
+    )

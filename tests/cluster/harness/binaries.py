@@ -1,0 +1,112 @@
+"""The programs of the cluster, built from Go modules with pinned versions and kept by digest."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.harness.places import TOOLS, cache_folder
+from tests.cluster.harness.saying import HarnessError, Say
+
+KUBERNETES = "1.36.3"
+KUBERAY = "1.6.2"
+
+_COMPONENT = "k8s.io/component-base/version"
+_MAJOR, _MINOR, _ = KUBERNETES.split(".")
+# Without them the API server calls itself v0.0.0, and clients refuse it.
+_KUBERNETES_VERSION = (
+    f"-X {_COMPONENT}.gitVersion=v{KUBERNETES} -X {_COMPONENT}.gitMajor={_MAJOR} -X {_COMPONENT}.gitMinor={_MINOR}"
+)
+
+
+@dataclass(frozen=True)
+class Module:
+    """One folder of `tools/` (go.mod, go.sum) and the programs that are built from it: name -> package."""
+
+    name: str
+    programs: dict[str, str]
+    link: str = ""
+
+    @property
+    def source(self) -> Path:
+        return TOOLS / self.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its programs lie once they are built: named by everything that determines them."""
+        hasher = hashlib.sha256(repr((self.programs, self.link)).encode())
+        for path in sorted(self.source.iterdir()):
+            hasher.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        return cache_folder() / "programs" / f"{self.name}-{hasher.hexdigest()[:12]}"
+
+
+MODULES = (
+    Module(
+        "kubernetes",
+        {
+            name: f"k8s.io/kubernetes/cmd/{name}"
+            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+        },
+        _KUBERNETES_VERSION,
+    ),
+    Module("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}),
+    Module("kuberay", {"kuberay-operator": "github.com/ray-project/kuberay/ray-operator"}),
+    Module("dns", {"dns": "."}),
+    Module("pause", {"pause": "."}),
+)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Paths of the built programs by name, and KubeRay's CRDs."""
+
+    paths: dict[str, Path]
+    crds: Path
+
+    def __getitem__(self, name: str) -> Path:
+        return self.paths[name]
+
+
+def build(say: Say) -> Programs:
+    """Build what is not there yet: five minutes on two cores the first time, nothing later."""
+    paths: dict[str, Path] = {}
+    for module in MODULES:
+        if not module.folder.exists():
+            say(f"building {', '.join(module.programs)}")
+            _build(module)
+        paths |= {name: module.folder / name for name in module.programs}
+    return Programs(paths, next(m.folder for m in MODULES if m.name == "kuberay") / "crds")
+
+
+def missing() -> list[str]:
+    """Modules that are still to be built."""
+    return [module.name for module in MODULES if not module.folder.exists()]
+
+
+def _build(module: Module) -> None:
+    module.folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{module.name}-", dir=module.folder.parent))
+    try:
+        for name, package in module.programs.items():
+            link = f"-s -w {module.link}".strip()
+            _go(module, "build", "-trimpath", "-ldflags", link, "-o", str(scratch / name), package)
+        if module.name == "kuberay":
+            source = _go(module, "list", "-m", "-f", "{{.Dir}}", "github.com/ray-project/kuberay/ray-operator").strip()
+            shutil.copytree(Path(source) / "config/crd/bases", scratch / "crds", copy_function=shutil.copyfile)
+        scratch.chmod(0o755)
+        scratch.replace(module.folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _go(module: Module, *arguments: str) -> str:
+    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    done = subprocess.run(
+        ["go", *arguments], cwd=module.source, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise HarnessError(f"go {arguments[0]} failed in {module.source}:\n{done.stderr[-3000:]}")
+    return done.stdout

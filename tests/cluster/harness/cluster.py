@@ -1,0 +1,185 @@
+"""A cluster from nothing to ready nodes, found again by its record, and removed without a trace."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.harness import binaries, control_plane, image, kuberay, network, node, preflight
+from tests.cluster.harness.addresses import Addresses, free_addresses
+from tests.cluster.harness.machine import Daemon, Machine
+from tests.cluster.harness.pki import Authority
+from tests.cluster.harness.places import Places
+from tests.cluster.harness.processes import run, wait_for
+from tests.cluster.harness.saying import Say
+
+GPU = "nvidia.com/gpu"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster."""
+
+    places: Places
+    machine: Machine
+    addresses: Addresses
+    registry: image.Registry
+    daemons: dict[str, Daemon]
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.places.kubeconfig
+
+    @property
+    def host_address(self) -> str:
+        """This machine's address as pods see it: servers for tests listen there."""
+        return self.addresses.host
+
+    def api(self) -> Any:
+        """A client of the kubernetes package, for the administrator."""
+        from kubernetes import config
+
+        return config.new_client_from_config(str(self.kubeconfig))
+
+    def socket(self, index: int = 0) -> Path:
+        """containerd's socket of a node."""
+        return node.NodeFiles(self.places, index).socket
+
+    def publish(self, target: str, say: Say) -> str:
+        """Build and push one target of the project's Dockerfile; its reference."""
+        return image.publish(self.registry, target, say)
+
+
+def up(name: str, say: Say, *, nodes: int = 1, gpus: int = 0, install: bool = False) -> Cluster:
+    """Start a cluster; `gpus` is how many each node pretends to have. An unfinished start is removed again."""
+    if (running := find(name)) is not None:
+        say(f"cluster {name} is running: export KUBECONFIG={running.kubeconfig}")
+        return running
+    preflight.check(nodes, say, install=install)
+    down(name, lambda _: None)  # what a killed one left
+    programs = binaries.build(say)
+    places = Places(name)
+    places.logs.mkdir(parents=True)
+    try:
+        return _start(places, programs, say, nodes=nodes, gpus=gpus)
+    except BaseException:
+        failed = places.root.with_name(f"{name}-failed")
+        shutil.rmtree(failed, ignore_errors=True)
+        shutil.copytree(places.logs, failed, ignore_dangling_symlinks=True)
+        say(f"the cluster did not start; its logs are in {failed}")
+        down(name, lambda _: None)
+        raise
+
+
+def _start(places: Places, programs: binaries.Programs, say: Say, *, nodes: int, gpus: int) -> Cluster:
+    machine = Machine.begin(places, programs["pause"])
+    addresses = free_addresses()
+    _write_record(places, machine, addresses, {})
+    site = Site(machine, programs, places, addresses)
+    network.connect(machine, addresses, nodes)
+    registry = image.start_registry(machine, places, addresses)
+    image.publish_pause(registry, programs["pause"])
+    say("control plane: etcd, API server, controller manager, scheduler")
+    authority = Authority(places.pki)
+    plane = control_plane.start(site, authority)
+    daemons = {daemon.name: daemon for daemon in (registry.daemon, *plane.daemons)}
+    cni = network.write_cni(places, addresses)
+    for index in range(nodes):
+        files = node.NodeFiles(places, index)
+        say(f"{files.name}: containerd, kubelet")
+        daemons[f"{files.name}-containerd"] = node.start_containerd(site, files, cni, registry.endpoint)
+        daemons[f"{files.name}-kubelet"] = node.start_kubelet(site, files, authority, plane.server, index)
+    daemons["kube-proxy"] = network.start_proxy(site)
+    daemons["dns"] = network.start_dns(site)
+    cluster = Cluster(places, machine, addresses, registry, daemons)
+    with cluster.api() as api:
+        kuberay.install_crds(api, programs.crds)
+        daemons["kuberay-operator"] = kuberay.start_operator(site)
+        _wait_for_nodes(api, nodes, daemons)
+        for index in range(nodes if gpus else 0):
+            pretend_gpus(api, f"node{index}", gpus)
+    for daemon in daemons.values():
+        daemon.must_live()
+    _write_record(places, machine, addresses, daemons)
+    say(f"ready: {nodes} node{'s' if nodes > 1 else ''}, Kubernetes {binaries.KUBERNETES}, KubeRay {binaries.KUBERAY}")
+    return cluster
+
+
+def find(name: str) -> Cluster | None:
+    """The running cluster of this name."""
+    places = Places(name)
+    try:
+        record = json.loads(places.record.read_text())
+    except OSError:
+        return None
+    machine = Machine(**record["machine"])
+    daemons = {key: Daemon(**{**value, "log": Path(value["log"])}) for key, value in record["daemons"].items()}
+    if not machine.alive or "kuberay-operator" not in daemons:
+        return None
+    addresses = Addresses(record["number"])
+    return Cluster(
+        places, machine, addresses, image.Registry(f"{addresses.node(0)}:5000", daemons["docker-registry"]), daemons
+    )
+
+
+def down(name: str, say: Say) -> None:
+    """End everything of a cluster and remove its folder; caches stay."""
+    places = Places(name)
+    if not places.root.exists():
+        say(f"there is no cluster {name}")
+        return
+    try:
+        record = json.loads(places.record.read_text())
+        Machine(**record["machine"]).end()
+        link = Addresses(record["number"]).link
+        # gone with the namespace, a moment later
+        wait_for(lambda: link not in run("ip", "-brief", "link"), 10, f"the interface {link} to vanish")
+    except FileNotFoundError:
+        pass
+    wait_for(lambda: _cgroups_removed(places), 30, "the control groups to be empty")
+    shutil.rmtree(places.root)
+    if not any(places.root.parent.iterdir()):
+        places.root.parent.rmdir()
+    say(f"cluster {name} is gone; built programs and image layers stay cached")
+
+
+def pretend_gpus(api: Any, name: str, count: int) -> None:
+    """Let a node offer GPUs that it has not: the scheduler and Ray's autoscaler act on them all the same."""
+    from kubernetes import client
+
+    amounts = {part: {GPU: str(count)} for part in ("capacity", "allocatable")}
+    client.CoreV1Api(api).patch_node_status(name, {"status": amounts})
+
+
+def _cgroups_removed(places: Places) -> bool:
+    try:
+        node.remove_cgroups(places)
+    except OSError:  # a process in it is still ending
+        return False
+    return True
+
+
+def _wait_for_nodes(api: Any, count: int, daemons: dict[str, Daemon]) -> None:
+    from kubernetes import client
+
+    core = client.CoreV1Api(api)
+
+    def ready() -> bool:
+        for daemon in daemons.values():
+            daemon.must_live()
+        conditions = [c for found in core.list_node().items for c in found.status.conditions or []]
+        return sum(c.type == "Ready" and c.status == "True" for c in conditions) == count
+
+    wait_for(ready, 60, f"{count} nodes to be ready")
+
+
+def _write_record(places: Places, machine: Machine, addresses: Addresses, daemons: dict[str, Daemon]) -> None:
+    record = {
+        "machine": asdict(machine),
+        "number": addresses.number,
+        "daemons": {key: {**asdict(daemon), "log": str(daemon.log)} for key, daemon in daemons.items()},
+    }
+    scratch = places.record.with_suffix(".new")
+    scratch.write_text(json.dumps(record, indent=1))
+    scratch.replace(places.record)

@@ -1,0 +1,98 @@
+"""etcd, API server, controller manager and scheduler."""
+
+import ssl
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.harness.addresses import Addresses
+from tests.cluster.harness.machine import Daemon
+from tests.cluster.harness.pki import Authority, Pair
+from tests.cluster.harness.processes import tail, wait_for
+from tests.cluster.harness.site import Site
+
+_ETCD = "http://127.0.0.1:2379"
+_PORT = 6443
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """Its daemons, by name."""
+
+    server: str
+    daemons: tuple[Daemon, ...]
+
+
+def start(site: Site, authority: Authority) -> ControlPlane:
+    """Start all four and wait until the API server is ready (4 s); writes the administrator's kubeconfig."""
+    places, addresses = site.places, site.addresses
+    api_address = addresses.node(0)
+    server = f"https://{api_address}:{_PORT}"
+    names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
+    serving = authority.issue(
+        "apiserver", "kube-apiserver", hosts=(*names, "127.0.0.1", addresses.api_service, api_address)
+    )
+    admin = authority.issue("admin", "admin", group="system:masters")
+    tokens = authority.service_account_keys()
+    authority.kubeconfig(places.kubeconfig, server, admin, "admin")
+
+    etcd = site.start(
+        "etcd",
+        f"--data-dir={places.root / 'etcd'}",
+        f"--listen-client-urls={_ETCD}",
+        f"--advertise-client-urls={_ETCD}",
+        "--listen-peer-urls=http://127.0.0.1:2380",
+        "--unsafe-no-fsync",  # nothing in it has to survive this machine
+    )
+    api = site.start("kube-apiserver", *_api_server_flags(addresses, authority, serving, admin, tokens))
+    wait_for(lambda: _ready(server, authority.pair.certificate, admin) or not api.alive, 60, "the API server",
+             why=lambda: tail(api.log) + tail(etcd.log))  # fmt: skip
+    api.must_live()
+    managers = site.start(
+        "kube-controller-manager",
+        f"--kubeconfig={places.kubeconfig}",
+        f"--service-account-private-key-file={tokens.key}",
+        f"--root-ca-file={authority.pair.certificate}",
+        f"--cluster-signing-cert-file={authority.pair.certificate}",
+        f"--cluster-signing-key-file={authority.pair.key}",
+        "--use-service-account-credentials",
+        "--leader-elect=false",
+        # a node that is gone counts as gone after 20 s, not 50: faults are tested
+        "--node-monitor-grace-period=20s",
+    )
+    scheduler = site.start("kube-scheduler", f"--kubeconfig={places.kubeconfig}", "--leader-elect=false")
+    return ControlPlane(server, (etcd, api, managers, scheduler))
+
+
+def _api_server_flags(
+    addresses: Addresses, authority: Authority, serving: Pair, admin: Pair, tokens: Pair
+) -> list[str]:
+    return [
+        f"--etcd-servers={_ETCD}",
+        "--bind-address=0.0.0.0",
+        f"--secure-port={_PORT}",
+        f"--advertise-address={addresses.node(0)}",
+        f"--service-cluster-ip-range={addresses.services}",
+        f"--tls-cert-file={serving.certificate}",
+        f"--tls-private-key-file={serving.key}",
+        f"--client-ca-file={authority.pair.certificate}",
+        f"--kubelet-client-certificate={admin.certificate}",
+        f"--kubelet-client-key={admin.key}",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--service-account-key-file={tokens.certificate}",
+        f"--service-account-signing-key-file={tokens.key}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged",
+    ]
+
+
+def _ready(server: str, authority: Path, admin: Pair) -> bool:
+    context = ssl.create_default_context(cafile=str(authority))
+    context.load_cert_chain(admin.certificate, admin.key)
+    try:
+        with urllib.request.urlopen(f"{server}/readyz", timeout=5, context=context) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -1,0 +1,41 @@
+"""KubeRay's CRDs and its operator."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.cluster.harness.machine import Daemon
+from tests.cluster.harness.processes import wait_for
+from tests.cluster.harness.site import Site
+
+
+def install_crds(api: Any, folder: Path) -> None:
+    """Create the CRDs and wait until they are served."""
+    import yaml
+    from kubernetes import client
+
+    extensions = client.ApiextensionsV1Api(api)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 1.4 MB each
+    names = []
+    for path in sorted(folder.glob("*.yaml")):
+        document = yaml.load(path.read_text(), Loader=loader)
+        extensions.create_custom_resource_definition(document)
+        names.append(document["metadata"]["name"])
+
+    def served(name: str) -> bool:
+        status = extensions.read_custom_resource_definition(name).status
+        return any(c.type == "Established" and c.status == "True" for c in status.conditions or [])
+
+    wait_for(lambda: all(served(name) for name in names), 30, "KubeRay's CRDs")
+
+
+def start_operator(site: Site) -> Daemon:
+    """The operator as a process beside the kubelets; it reaches Ray's dashboards through the API server."""
+    return site.start(
+        "kuberay-operator",
+        f"--kubeconfig={site.places.kubeconfig}",
+        "--enable-leader-election=false",
+        "--use-kubernetes-proxy",
+        "--metrics-addr=127.0.0.1:18080",
+        "--health-probe-bind-address=127.0.0.1:18082",
+        environment={"ENABLE_WEBHOOKS": "false", "POD_NAMESPACE": "default"},
+    )

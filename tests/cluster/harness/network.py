@@ -1,0 +1,79 @@
+"""The link between host and cluster, the pods' bridge, kube-proxy and the name service."""
+
+import json
+from pathlib import Path
+
+from tests.cluster.harness.addresses import Addresses
+from tests.cluster.harness.machine import Daemon, Machine
+from tests.cluster.harness.places import Places
+from tests.cluster.harness.processes import run
+from tests.cluster.harness.site import Site
+
+BRIDGE = "pods"
+_CNI_PLUGINS = "/usr/lib/cni"
+_UPLINK = "uplink"
+
+
+def connect(machine: Machine, addresses: Addresses, nodes: int) -> None:
+    """A pair of interfaces between host and cluster, routes to pods and services, and the bridge of the pods."""
+    run("ip", "link", "add", addresses.link, "type", "veth", "peer", "name", _UPLINK, "netns", str(machine.pid))
+    run("ip", "address", "add", f"{addresses.host}/24", "dev", addresses.link)
+    run("ip", "link", "set", addresses.link, "up")
+    for index in range(nodes):
+        machine.run("ip", "address", "add", f"{addresses.node(index)}/24", "dev", _UPLINK)
+    machine.run("ip", "link", "set", _UPLINK, "up")
+    machine.run("ip", "route", "add", "default", "via", addresses.host)
+    machine.run("ip", "link", "add", BRIDGE, "type", "bridge")
+    machine.run("ip", "address", "add", f"{addresses.bridge}/17", "dev", BRIDGE)
+    machine.run("ip", "link", "set", BRIDGE, "up")
+    for network in (addresses.pods, addresses.services):
+        run("ip", "route", "add", network, "via", addresses.node(0), "dev", addresses.link)
+
+
+def write_cni(places: Places, addresses: Addresses) -> tuple[Path, str]:
+    """The pods' network for containerd: (folder of its configuration, folder of the plugins). All nodes share it."""
+    folder = places.root / "cni"
+    folder.mkdir(exist_ok=True)
+    ranges = [[{"subnet": addresses.pods, "gateway": addresses.bridge}]]
+    bridge = {
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isGateway": True,
+        "hairpinMode": True,
+        "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]},
+    }
+    (folder / "10-bridge.conflist").write_text(
+        json.dumps({"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge, {"type": "loopback"}]})
+    )
+    return folder, _CNI_PLUGINS
+
+
+def start_proxy(site: Site) -> Daemon:
+    """kube-proxy: one serves all nodes, as they share the network namespace."""
+    config = site.places.root / "kube-proxy.json"
+    config.write_text(
+        json.dumps(
+            {
+                "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+                "kind": "KubeProxyConfiguration",
+                "mode": "nftables",
+                # pods of one bridge answer each other directly, past the translation, unless the sender is masked
+                "nftables": {"masqueradeAll": True},
+                "clusterCIDR": site.addresses.pods,
+                "clientConnection": {"kubeconfig": str(site.places.kubeconfig)},
+                "hostnameOverride": "node0",
+                "conntrack": {"maxPerCore": 0},
+            }
+        )
+    )
+    return site.start("kube-proxy", f"--config={config}")
+
+
+def start_dns(site: Site) -> Daemon:
+    """CoreDNS on the bridge: names of services and pods, nothing else (there is no way out of the cluster)."""
+    corefile = site.places.root / "Corefile"
+    corefile.write_text(
+        f".:53 {{\n  bind {site.addresses.bridge}\n  errors\n"
+        f"  kubernetes cluster.local in-addr.arpa {{\n    kubeconfig {site.places.kubeconfig}\n    pods insecure\n  }}\n}}\n"
+    )
+    return site.start("dns", "-conf", corefile)

@@ -1,0 +1,188 @@
+"""One node: a containerd and a kubelet of its own."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.harness.machine import Daemon, Machine
+from tests.cluster.harness.pki import Authority
+from tests.cluster.harness.places import Places, cache_folder
+from tests.cluster.harness.processes import tail, wait_for
+from tests.cluster.harness.site import Site
+
+PAUSE_IMAGE = "raytrain.test/pause:1"
+_CONTROLLERS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Node:
+    """What is running of a node, and how to talk to its containerd."""
+
+    name: str
+    socket: Path
+    containerd: Daemon
+    kubelet: Daemon
+
+
+def ctr(socket: Path, *arguments: str | Path) -> list[str | Path]:
+    """A command for the images and containers of Kubernetes in one containerd."""
+    return ["ctr", "--address", socket, "--namespace", "k8s.io", *arguments]
+
+
+class NodeFiles:
+    """Where a node's things lie. Image layers are kept between clusters, everything else goes with the cluster."""
+
+    def __init__(self, places: Places, index: int) -> None:
+        self.name = f"node{index}"
+        self.folder = places.root / self.name
+        self.socket = self.folder / "containerd.sock"
+        self.layers = cache_folder() / "containerd" / f"{places.name}-{self.name}"
+        self.containerd_log = places.logs / f"{self.name}-containerd.log"
+        self.kubelet_log = places.logs / f"{self.name}-kubelet.log"
+        self.cgroup = f"/raytrain-{places.name}/{self.name}"
+
+
+def start_containerd(site: Site, files: NodeFiles, cni: tuple[Path, str], mirror: str) -> Daemon:
+    """containerd with its CRI plugin; `mirror` is where it finds images of the name raytrain.test."""
+    files.folder.mkdir()
+    files.layers.mkdir(parents=True, exist_ok=True)
+    _sweep(site.machine, files)
+    config = files.folder / "containerd.toml"
+    config.write_text(_containerd_config(files, cni, mirror))
+    daemon = site.machine.start(["containerd", "--config", config], files.containerd_log)
+    _wait_until_it_answers(site.machine, files, daemon)
+    return daemon
+
+
+def _sweep(machine: Machine, files: NodeFiles) -> None:
+    """Remove containers of an earlier cluster that was killed; their layers stay."""
+    config = files.folder / "sweep.toml"
+    config.write_text(_containerd_config(files, None, ""))
+    daemon = machine.start(["containerd", "--config", config], files.containerd_log)
+    _wait_until_it_answers(machine, files, daemon)
+    left = machine.run(*ctr(files.socket, "containers", "list", "--quiet")).split()
+    if left:
+        machine.run(*ctr(files.socket, "containers", "delete", *left))
+    daemon.end()
+
+
+def _wait_until_it_answers(machine: Machine, files: NodeFiles, daemon: Daemon) -> None:
+    def answers() -> bool:
+        daemon.must_live()
+        return bool(machine.run(*ctr(files.socket, "version"), check=False).count("Version") >= 2)
+
+    wait_for(answers, 60, f"containerd of {files.name}", why=lambda: tail(daemon.log))
+
+
+def _containerd_config(files: NodeFiles, cni: tuple[Path, str] | None, mirror: str) -> str:
+    """With `cni` None: without the CRI plugin."""
+    head = f"""\
+version = 2
+root = "{files.layers}"
+state = "{files.folder / "containerd"}"
+[grpc]
+  address = "{files.socket}"
+"""
+    if cni is None:
+        return f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n{head}'
+    # restrict_oom_score_adj: without CAP_SYS_RESOURCE no sandbox starts otherwise
+    return (
+        head
+        + f"""\
+[plugins."io.containerd.grpc.v1.cri"]
+  restrict_oom_score_adj = true
+  sandbox_image = "{PAUSE_IMAGE}"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    discard_unpacked_layers = true
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    conf_dir = "{cni[0]}"
+    bin_dir = "{cni[1]}"
+  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."raytrain.test"]
+    endpoint = ["{mirror}"]
+"""
+    )
+
+
+def start_kubelet(site: Site, files: NodeFiles, authority: Authority, server: str, index: int) -> Daemon:
+    """The kubelet; it registers its node by itself."""
+    address = site.addresses.node(index)
+    pair = authority.issue(files.name, f"system:node:{files.name}", group="system:nodes", hosts=(files.name, address))
+    kubeconfig = authority.kubeconfig(files.folder / "kubeconfig", server, pair, files.name)
+    _make_cgroup(files.cgroup)
+    root = files.folder / "kubelet"
+    config = files.folder / "kubelet.json"
+    config.write_text(
+        json.dumps(
+            {
+                "apiVersion": "kubelet.config.k8s.io/v1beta1",
+                "kind": "KubeletConfiguration",
+                "address": address,
+                "healthzBindAddress": address,
+                "authentication": {
+                    "anonymous": {"enabled": False},
+                    "webhook": {"enabled": True},
+                    "x509": {"clientCAFile": str(authority.pair.certificate)},
+                },
+                "authorization": {"mode": "Webhook"},
+                "tlsCertFile": str(pair.certificate),
+                "tlsPrivateKeyFile": str(pair.key),
+                "cgroupDriver": "cgroupfs",
+                "cgroupRoot": files.cgroup,
+                "failSwapOn": False,
+                "failCgroupV1": False,
+                "containerRuntimeEndpoint": f"unix://{files.socket}",
+                "clusterDNS": [site.addresses.bridge],
+                "clusterDomain": "cluster.local",
+                "resolvConf": "/etc/resolv.conf",
+                "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+                "imageGCHighThresholdPercent": 100,  # the layers are kept for the next cluster
+                "podLogsDir": str(files.folder / "pod-logs"),
+                "serializeImagePulls": True,
+                "shutdownGracePeriod": "0s",
+            }
+        )
+    )
+    return site.machine.start(
+        [
+            site.programs["kubelet"],
+            f"--config={config}",
+            f"--kubeconfig={kubeconfig}",
+            f"--root-dir={root}",
+            f"--cert-dir={root / 'pki'}",
+            f"--hostname-override={files.name}",
+            f"--node-ip={address}",
+        ],
+        files.kubelet_log,
+    )
+
+
+def _make_cgroup(path: str) -> None:
+    """The group under which a kubelet puts its pods, in every controller (a kubelet makes none above its own)."""
+    for controller in _controllers():
+        folder = controller
+        for part in path.strip("/").split("/"):
+            folder = folder / part
+            folder.mkdir(exist_ok=True)
+            for name in ("cpuset.cpus", "cpuset.mems"):  # empty at first, and nothing may run in an empty one
+                if (folder / name).exists():
+                    (folder / name).write_text((folder.parent / name).read_text())
+
+
+def remove_cgroups(places: Places) -> None:
+    """Remove all groups of a cluster; its processes have ended."""
+    for controller in _controllers():
+        top = controller / f"raytrain-{places.name}"
+        for folder in sorted(top.rglob("*"), key=lambda p: len(p.parts), reverse=True):
+            if folder.is_dir():
+                folder.rmdir()
+        if top.exists():
+            top.rmdir()
+
+
+def _controllers() -> list[Path]:
+    """The mounted hierarchies: one on cgroup v2, one per controller on v1."""
+    if (_CONTROLLERS / "cgroup.controllers").exists():
+        return [_CONTROLLERS]
+    return sorted({path.resolve() for path in _CONTROLLERS.iterdir() if path.is_dir() and path.name != "unified"})

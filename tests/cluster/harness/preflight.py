@@ -1,0 +1,87 @@
+"""What has to be there before a cluster is started; everything missing is named at once, with the way to mend it."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from tests.cluster.harness import binaries
+from tests.cluster.harness.places import cache_folder
+from tests.cluster.harness.processes import run
+from tests.cluster.harness.saying import HarnessError, Say
+
+# program (or folder) -> Debian package
+_NEEDED = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "docker-registry": "docker-registry",
+}
+_GIB = 1 << 30
+_CACHED_GIB = 16  # layers in buildah's storage and in the registry, programs
+_NODE_GIB = 7  # an unpacked image
+_RUN_GIB = 2
+_MEMORY_GIB = 6
+
+
+def check(nodes: int, say: Say, *, install: bool) -> None:
+    """HarnessError that names all that is missing; with `install` Debian packages are installed first."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        raise HarnessError("a cluster needs Linux and root: it makes namespaces, mounts and interfaces")
+    missing = missing_packages()
+    if missing and install:
+        say(f"installing {', '.join(missing)}")
+        os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+        run("apt-get", "update")
+        run("apt-get", "install", "-y", "--no-install-recommends", *missing)
+        missing = missing_packages()
+    faults = []
+    if missing:
+        faults.append(
+            f"Debian packages are missing: {' '.join(missing)}\n"
+            "    apt-get install them, or say `make cluster INSTALL=1`"
+        )
+    if (unbuilt := binaries.missing()) and not shutil.which("go"):
+        faults.append(f"Go is missing; it builds {', '.join(unbuilt)}\n    https://go.dev/doc/install, 1.26 or newer")
+    folder = _existing(cache_folder())
+    needed, free = needed_gib(nodes), shutil.disk_usage(folder).free / _GIB
+    if free < needed:
+        faults.append(
+            f"{folder} has {free:.0f} GiB free, {needed} GiB are needed\n    XDG_CACHE_HOME names another place"
+        )
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB
+    if memory < _MEMORY_GIB:
+        faults.append(f"this machine has {memory:.0f} GiB of memory, {_MEMORY_GIB} GiB are needed")
+    if faults:
+        raise HarnessError("the cluster cannot start:\n  - " + "\n  - ".join(faults))
+    say(f"disk: {free:.0f} GiB free, {needed} GiB needed in {cache_folder()}; memory: {memory:.0f} GiB")
+
+
+def missing_packages() -> list[str]:
+    """Debian packages whose program is not there."""
+    return sorted(
+        package
+        for program, package in _NEEDED.items()
+        if not (Path(program).exists() if program.startswith("/") else shutil.which(program))
+    )
+
+
+def needed_gib(nodes: int) -> int:
+    """What is still to be written, generously, given what is cached."""
+    cached = _CACHED_GIB if not (cache_folder() / "registry").exists() else 0
+    unpacked = sum(not path.exists() for path in _layer_folders(nodes))
+    return cached + unpacked * _NODE_GIB + _RUN_GIB
+
+
+def _layer_folders(nodes: int) -> list[Path]:
+    return [cache_folder() / "containerd" / f"default-node{index}" for index in range(nodes)]
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
