@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow bench-plan bench-operator bench-training lock generate clean
+.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,6 +61,15 @@ slow: $(READY) ## the faults and the long ones
 test: lint unit ray s3 ## what decides whether a change lands
 
 test-all: test slow ## everything that can run on this machine
+
+cluster: $(READY) ## a real Kubernetes with KubeRay on this machine (root, Linux, Go); NODES=2 GPUS=1 INSTALL=1
+	$(BIN)/python -m tests.cluster.harness up --nodes $(or $(NODES),1) --gpus $(or $(GPUS),0) $(if $(INSTALL),--install) --image run --image operator
+
+cluster-down: $(READY) ## remove that cluster
+	$(BIN)/python -m tests.cluster.harness down
+
+test-cluster: $(READY) ## tests in that cluster (it is started if it is not there)
+	$(PYTEST) -m cluster tests/cluster --timeout 1800
 
 bench-plan: $(READY) ## the plan and packing at the scale of FLAN: seconds, memory, fill
 	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json

@@ -123,8 +123,8 @@ def _dies_with_us() -> list[str]:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """A server that keeps its things in `folder`; killed with all its children at the end."""
+def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
+    """A server on an address of this machine that keeps its things in `folder`; killed with all its children."""
     weed = Path(sys.executable).with_name("weed")
     identities = folder / "identities.json"
     identities.write_text(
@@ -150,12 +150,12 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     log = folder / "server.log"
     for last in (False, False, True):  # another process may take a port between the drawing and the start
         ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-        server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")
+        server = S3Server(f"http://{address}:{ports['s3.port']}")
         data = folder / f"data-{ports['s3.port']}"
         data.mkdir()
         command = [
             *_dies_with_us(), str(weed), "-logtostderr", "server",
-            f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
+            f"-dir={data}", f"-ip={address}", f"-ip.bind={address}",
             "-s3", f"-s3.config={identities}", "-s3.autoCreateBucket=false", "-s3.iam=false",
             "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
             "-volume.max=5000", "-volume.minFreeSpacePercent=0",

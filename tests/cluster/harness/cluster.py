@@ -13,6 +13,7 @@ from tests.cluster.harness.pki import Authority
 from tests.cluster.harness.places import Places
 from tests.cluster.harness.processes import run, wait_for
 from tests.cluster.harness.saying import Say
+from tests.cluster.harness.site import Site
 
 GPU = "nvidia.com/gpu"
 

@@ -70,6 +70,14 @@ def publish_pause(registry: Registry, pause: Path) -> None:
 
 def publish(registry: Registry, target: str, say: Say) -> str:
     """Build one target of the project's Dockerfile and push it; the reference that pods use."""
+    reference = build(target, say)
+    say(f"image {target}: pushing {reference}")
+    _push(registry, reference)
+    return reference
+
+
+def build(target: str, say: Say) -> str:
+    """Build one target of the project's Dockerfile; its reference, which names the image's content."""
     if not DOCKERFILE.exists():
         raise HarnessError(f"{DOCKERFILE} does not exist")
     base = os.environ.get(BASE_VARIABLE) or _base(say)
@@ -83,8 +91,6 @@ def publish(registry: Registry, target: str, say: Say) -> str:
         image = Path(identity.name).read_text().strip()
     reference = f"{NAME}/{target}:{image.removeprefix('sha256:')[:12]}"
     _buildah("tag", image, reference)
-    say(f"image {target}: pushing {reference}")
-    _push(registry, reference)
     return reference
 
 

@@ -74,6 +74,7 @@ def start_dns(site: Site) -> Daemon:
     corefile = site.places.root / "Corefile"
     corefile.write_text(
         f".:53 {{\n  bind {site.addresses.bridge}\n  errors\n"
-        f"  kubernetes cluster.local in-addr.arpa {{\n    kubeconfig {site.places.kubeconfig}\n    pods insecure\n  }}\n}}\n"
+        f"  kubernetes cluster.local in-addr.arpa {{\n"
+        f"    kubeconfig {site.places.kubeconfig}\n    pods insecure\n  }}\n}}\n"
     )
     return site.start("dns", "-conf", corefile)

@@ -1,0 +1,175 @@
+"""A cluster for the session: one that runs already, else one of our own that goes at the end.
+
+RAYTRAIN_TEST_KUBECONFIG names any other cluster with KubeRay; then RAYTRAIN_TEST_RUN_IMAGE and
+RAYTRAIN_TEST_OPERATOR_IMAGE say what to run there, and RAYTRAIN_TEST_HOST the address at which pods reach this machine.
+"""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from kubernetes_tools import kubernetes_tools
+from s3_server import s3_server
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.cluster import tiny_quickstart
+from tests.cluster.harness import cluster as harness
+from tests.cluster.harness.places import REPOSITORY
+from tests.cluster.harness.processes import run, wait_for
+from tests.cluster.harness.saying import HarnessError, speaker
+
+PATIENCE = 900.0
+"""Seconds for a tiny run: it takes two minutes on two idle cores."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster, its images, and what reaches it."""
+
+    kubeconfig: Path
+    run_image: str
+    operator_image: str
+    host: str
+
+    def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True) -> str:
+        """Output of the real kubectl."""
+        return run(
+            kubernetes_tools().kubectl,
+            f"--kubeconfig={self.kubeconfig}",
+            *arguments,
+            input_text=input_text,
+            check=check,
+        )
+
+    def helm(self, *arguments: str) -> str:
+        """Output of the real Helm."""
+        return run(kubernetes_tools().helm, f"--kubeconfig={self.kubeconfig}", *arguments)
+
+    def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        """An object as plain data."""
+        return json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+
+    def apply(self, content: dict[str, Any], namespace: str) -> None:
+        """`kubectl apply -f -`."""
+        self.kubectl("apply", "-n", namespace, "-f", "-", input_text=json.dumps(content))
+
+    def wait_for(self, condition: str, name: str, namespace: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
+        """The FineTuneJob once the condition holds; a failure shows what the cluster says of it."""
+
+        def holds() -> bool:
+            status = self.get("ftj", name, namespace).get("status", {})
+            conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+            if condition != "Failed" and conditions.get("Failed") == "True":
+                raise AssertionError(f"{name} failed\n{self.story(name, namespace)}")
+            return conditions.get(condition) == "True"
+
+        wait_for(holds, seconds, f"{name} to be {condition}", every=1, why=lambda: self.story(name, namespace))
+        return self.get("ftj", name, namespace)
+
+    def story(self, name: str, namespace: str) -> str:
+        """What a person would look at when a job does not get on."""
+        looks = [
+            ["describe", "ftj", name],
+            ["get", "rayjobs,rayclusters,pods", "-o", "wide"],
+            ["get", "events", "--sort-by=.lastTimestamp"],
+            ["logs", "-l", f"raytrain.dev/job={name}", "--all-containers", "--tail=40", "--prefix"],
+        ]
+        return "\n".join(self.kubectl(*look, "-n", namespace, check=False)[-6000:] for look in looks)
+
+
+@pytest.fixture(scope="session")
+def target():
+    """Where the tests run."""
+    if existing := os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
+        images = (os.environ[f"RAYTRAIN_TEST_{kind}_IMAGE"] for kind in ("RUN", "OPERATOR"))
+        yield Target(Path(existing), *images, host=os.environ["RAYTRAIN_TEST_HOST"])
+        return
+    say = speaker()
+    running = harness.find("default")
+    try:
+        ours = running or harness.up("default", say)
+    except HarnessError as error:
+        pytest.skip(str(error)) if os.geteuid() else pytest.fail(str(error))
+    try:
+        yield Target(ours.kubeconfig, ours.publish("run", say), ours.publish("operator", say), ours.host_address)
+    finally:
+        if running is None:
+            harness.down("default", say)
+
+
+@pytest.fixture(scope="session")
+def bucket_server(target, tmp_path_factory):
+    """A real S3 server that pods reach."""
+    with s3_server(tmp_path_factory.mktemp("s3"), target.host) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(bucket_server, monkeypatch):
+    """A fresh bucket; this process (and its children) is led to its server too."""
+    for name, value in bucket_server.environment.items():
+        monkeypatch.setenv(name, value)
+    name = bucket_server.make_bucket(f"cluster-{uuid4().hex[:8]}")
+    yield name
+    bucket_server.remove_bucket(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory):
+    """The quickstart's world in miniature, on this machine."""
+    return tiny_quickstart.make_world(tmp_path_factory.mktemp("quickstart") / "world")
+
+
+@pytest.fixture
+def namespace(target, bucket_server):
+    """A fresh namespace under the restricted Pod Security level, with the secret `bucket` that leads to the server."""
+    name = f"team-{uuid4().hex[:6]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    target.kubectl("create", "namespace", name)
+    target.kubectl("label", "namespace", name, *(f"{key}={value}" for key, value in labels.items()))
+    environment = {k: v for k, v in bucket_server.environment.items() if not k.endswith("_FILE")}
+    literals = [f"--from-literal={key}={value}" for key, value in environment.items()]
+    target.kubectl("create", "secret", "generic", "bucket", "-n", name, *literals)
+    yield name
+    target.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def operator(target):
+    """The operator, installed by Helm in a namespace under the restricted level; its namespace."""
+    name = "raytrain-system"
+    target.kubectl("create", "namespace", name)
+    target.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    target.helm(
+        "install", "raytrain", str(REPOSITORY / "helm/raytrain-operator"), "--namespace", name,
+        "--wait", "--timeout", "5m", "--take-ownership", *_image("image", target.operator_image), *_image("runImage", target.run_image),
+    )  # fmt: skip
+    yield name
+    target.helm("uninstall", "raytrain", "--namespace", name, "--wait")
+    target.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def _image(key: str, reference: str) -> list[str]:
+    """Values of the chart for an image."""
+    name, tag = reference.rsplit(":", 1)
+    registry, repository = name.split("/", 1)
+    values = {"registry": registry, "repository": repository, "tag": tag}
+    return [part for field, value in values.items() for part in ("--set-string", f"{key}.{field}={value}")]
+
+
+@pytest.fixture(scope="session")
+def definition(target):
+    """The CustomResourceDefinition, whether an operator runs or not; it stays, as the chart keeps it."""
+    target.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "k8s/crd/finetunejobs.yaml"))

@@ -1,0 +1,74 @@
+"""The quickstart in miniature: its world with a few rows, its document with a few steps."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_prep.prepare import Limits, prepare
+from data_prep.storage import open_store
+from data_prep.tokenizer import Tokenizer
+from examples.quickstart import world
+from raytrain.spec.document import FineTuneJob
+
+_DOCUMENT = Path(world.__file__).with_name("job.yaml")
+
+
+def make_world(folder: Path) -> Path:
+    """Rows of all six tasks and a base model that has learned next to nothing; 5 s."""
+    world.build(folder, world.TINY, lambda text: None)
+    return folder
+
+
+def upload(folder: Path, uri: str) -> str:
+    """Copy the world to an object store; its URI."""
+    store = open_store(uri)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            store.upload(path.relative_to(folder).as_posix(), path)
+    return uri
+
+
+def document(name: str, world_uri: str, *, storage: str, steps: int = 6, **cluster: Any) -> dict[str, Any]:
+    """The quickstart's document over a world that lies elsewhere, in `steps` steps with a checkpoint halfway.
+
+    Driver, worker and actor share one pod of a CPU; what pods ask of the node is cut, as the node has two. `cluster`
+    adds to spec.cluster.
+    """
+    found = _replaced(yaml.safe_load(_DOCUMENT.read_text()), "./world", world_uri)
+    found["metadata"] = {"name": name}
+    spec = found["spec"]
+    spec["training"] |= {"steps": steps, "checkpointEvery": max(1, steps // 2), "warmupSteps": 1}
+    spec["evaluation"] = {"every": max(1, steps // 2), "examplesPerTask": 4, "maxNewTokens": 8}
+    spec["storage"] = {"uri": storage}
+    spec["resources"] = {
+        "training": {"workers": 1, "cpus": 0.3},
+        "evaluation": {"actors": 1, "cpus": 0.3},
+        "preparation": {"cpus": 0.3, "memory": "2Gi"},
+    }
+    little = {"name": "ray", "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}
+    spec["cluster"] = {"secrets": ["bucket"], "podTemplate": {"spec": {"containers": [little]}}} | cluster
+    return found
+
+
+def shard_set_digest(content: dict[str, Any], world_folder: Path, store_folder: Path) -> str:
+    """What preparation on this machine makes of the document."""
+    job = FineTuneJob.model_validate(content)
+    training = job.spec.training
+    return prepare(
+        job.spec.tasks,
+        job.spec.mixture,
+        store=open_store(str(store_folder)),
+        tokenizer=Tokenizer.from_folder(world_folder / "model"),
+        limits=Limits(training.max_input_tokens, training.max_target_tokens),
+        base_folder=world_folder.parent,
+    ).digest
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """The same, with the beginning of every text replaced."""
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    return new + value.removeprefix(old) if isinstance(value, str) and value.startswith(old) else value
