@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from raytrain import __version__
-from raytrain.cli import complete, render
+from raytrain.cli import complete, in_cluster, render
 from raytrain.cli.data import data
 from raytrain.cli.options import Document, Output, Run, StorageFlag, open_run
 from raytrain.cli.output import Format, emit, say, tell
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data)
+app.add_typer(in_cluster.verbs)
 
 
 def _version(wanted: bool) -> None:
@@ -200,14 +201,22 @@ def report(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) 
 @app.command()
 def status(
     run: Run,
+    namespace: in_cluster.Namespace = None,
     storage: StorageFlag = None,
     why: Annotated[bool, typer.Option("--why", help="What bounds a step: where the latest steps spent time.")] = False,
     output: Output = Format.TEXT,
 ) -> None:
-    """How a run is doing, and what to do next."""
+    """How a run is doing, and what to do next; with -n, what the cluster says of it."""
+    if namespace is not None and not why:
+        from raytrain.cluster import jobs
+        from raytrain.kubernetes_api import KubernetesApi
+
+        job = jobs.of_object(jobs.get(KubernetesApi.connect(), namespace, run))
+        emit(job, render.job(job), output)
+        return
     from raytrain import status as looking
 
-    store, layout = open_run(run, storage)
+    store, layout = in_cluster.open_run(run, storage, namespace)
     if why:
         bounds = looking.why(store, layout)
         emit(bounds.as_json(), render.bounds(bounds), output)

@@ -11,6 +11,7 @@ SPLITS = ("train", "validation", "test")
 if TYPE_CHECKING:
     from raytrain.ask import Answer
     from raytrain.check import CheckReport
+    from raytrain.cluster.jobs import ClusterStatus
     from raytrain.garbage import Collection, Garbage
     from raytrain.status import RunStatus
     from raytrain.steps import RunOutcome
@@ -91,6 +92,40 @@ def status(found: "RunStatus") -> str:
             rows.append((task, scores.headline, score(scores.before), score(scores.now), score(scores.after)))
         text += "\n\n" + columns(rows, right=(2, 3, 4))
     return text
+
+
+def job(found: "ClusterStatus") -> str:
+    """A job in a cluster at a glance."""
+    facts = [("job", f"{found.name} in namespace {found.namespace}"), ("phase", found.phase)]
+    if found.message:
+        facts.append(("", found.message))
+    if found.steps:
+        facts.append(("progress", f"step {found.step:,} of {found.steps:,} ({found.percent})"))
+    if found.eta_seconds is not None:
+        facts.append(("left", duration(found.eta_seconds)))
+    if found.loss is not None:
+        facts.append(("loss", f"{found.loss:.4f}"))
+    if found.workers:
+        facts.append(("workers", found.workers))
+    for attempt in found.attempts:
+        why = f": {attempt['message'] or attempt['reason']}" if attempt["reason"] or attempt["message"] else ""
+        facts.append((f"attempt {attempt['number']}", f"{attempt['outcome']}{why}"))
+    if found.report:
+        facts.append(("report", found.report))
+    text = columns(facts)
+    if found.tasks:
+        rows: list[tuple[str, ...]] = [("task", "metric", "before", "now", "after")]
+        for task in found.tasks:
+            name = task["name"] + (" (probe)" if task["probe"] else "")
+            rows.append((name, task["metric"], *(score(task[stage]) for stage in ("before", "now", "after"))))
+        text += "\n\n" + columns(rows, right=(2, 3, 4))
+    return text
+
+
+def job_line(found: "ClusterStatus") -> str:
+    """A job in a cluster in one line."""
+    parts = [found.phase, found.percent, found.message]
+    return f"{found.name}: " + ", ".join(part for part in parts if part)
 
 
 def score(value: float | None) -> str:

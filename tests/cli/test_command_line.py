@@ -23,6 +23,8 @@ from raytrain.steps import Headline, RunOutcome
 
 HEAVY = ("torch", "ray", "transformers", "matplotlib", "datasets", "evaluate", "boto3", "pyarrow", "ruamel", "numpy")
 
+IN_CLUSTER = ("submit", "wait", "cancel", "delete", "logs")
+
 Captured = pytest.CaptureFixture[str]
 
 
@@ -39,7 +41,18 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_every_command_has_help(capsys: Captured) -> None:
-    for command in ("init", "check", "explain", "run", "predict", "report", "status", "data show", "data check"):
+    for command in (
+        "init",
+        "check",
+        "explain",
+        "run",
+        "predict",
+        "report",
+        "status",
+        "data show",
+        "data check",
+        *IN_CLUSTER,
+    ):
         assert main([*command.split(), "--help"]) == 0, command
         assert f"raytrain {command}" in capsys.readouterr().out
 

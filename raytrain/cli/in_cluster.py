@@ -1,0 +1,161 @@
+"""The verbs for a cluster: send a document there, wait for it, end it; and the logs of any run."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raytrain.cli import complete, render
+from raytrain.cli.output import Format, emit, say, tell
+
+verbs = typer.Typer()
+
+Namespace = Annotated[
+    str | None,
+    typer.Option("-n", "--namespace", help="The cluster's namespace that the run is in.", show_default=False),
+]
+InNamespace = Annotated[str, typer.Option("-n", "--namespace", help="The cluster's namespace.")]
+Job = Annotated[str, typer.Argument(metavar="NAME", help="Name of the FineTuneJob.", show_default=False)]
+_Storage = Annotated[
+    str | None,
+    typer.Option("--storage", metavar="URI", help="s3://bucket/prefix; else the document's.", show_default=False),
+]
+_Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the answer.")]
+
+
+class Until(StrEnum):
+    """Conditions that `wait` knows."""
+
+    COMPLETE = "Complete"
+    DATA_READY = "DataReady"
+    RUNNING = "Running"
+    EVALUATED = "Evaluated"
+
+
+@verbs.command()
+def submit(
+    document: Annotated[
+        Path, typer.Argument(metavar="DOCUMENT", help="The document, e.g. job.yaml.", show_default=False)
+    ],
+    namespace: InNamespace = "default",
+    storage: _Storage = None,
+    output: _Output = Format.TEXT,
+) -> None:
+    """Send a document to the cluster.
+
+    Sources and a model that lie on this machine are uploaded to its storage first, by content: the second time nothing.
+    """
+    from raytrain.cluster import jobs
+    from raytrain.kubernetes_api import KubernetesApi
+    from raytrain.spec.load import load_job
+
+    loaded = load_job(document)
+    sent = jobs.submit(
+        loaded.job,
+        api=KubernetesApi.connect(),
+        namespace=namespace,
+        storage=storage,
+        base_folder=loaded.base_folder,
+        say=tell,
+    )
+    emit(sent, f"{sent.name} is in namespace {sent.namespace}", output)
+    tell(f"next: raytrain wait {sent.name} -n {sent.namespace}")
+
+
+@verbs.command()
+def wait(
+    name: Job,
+    namespace: InNamespace = "default",
+    until: Annotated[Until, typer.Option("--for", help="Condition to wait for.")] = Until.COMPLETE,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Longest wait.", show_default=False)
+    ] = None,
+    output: _Output = Format.TEXT,
+) -> None:
+    """Wait for a job in the cluster, telling what it does; exit code 0 when the condition holds, else why not."""
+    from data_prep.errors import ClusterError
+    from raytrain.cluster import jobs
+    from raytrain.kubernetes_api import KubernetesApi
+
+    found = None
+    for found in jobs.watch(KubernetesApi.connect(), namespace, name, timeout=timeout):
+        tell(render.job_line(found))
+        if found.conditions.get(until) == "True":
+            break
+    assert found is not None
+    emit(found, render.job(found), output)
+    if found.conditions.get(until) != "True":
+        raise ClusterError(f"{name} ended as {found.phase}: {found.message}")
+
+
+@verbs.command()
+def cancel(name: Job, namespace: InNamespace = "default", output: _Output = Format.TEXT) -> None:
+    """End a job in the cluster for good; what is in storage stays, and so does the object."""
+    from raytrain.cluster import jobs
+    from raytrain.kubernetes_api import KubernetesApi
+
+    jobs.cancel(KubernetesApi.connect(), namespace, name)
+    emit({"name": name, "namespace": namespace, "cancelled": True}, f"{name} is being cancelled", output)
+
+
+@verbs.command()
+def delete(name: Job, namespace: InNamespace = "default", output: _Output = Format.TEXT) -> None:
+    """Remove a job from the cluster with everything it made there; what is in storage stays."""
+    from raytrain.cluster import jobs
+    from raytrain.kubernetes_api import KubernetesApi
+
+    jobs.delete(KubernetesApi.connect(), namespace, name)
+    emit({"name": name, "namespace": namespace, "deleted": True}, f"{name} is removed from {namespace}", output)
+
+
+@verbs.command()
+def logs(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run: its name, its URI (.../runs/NAME), or its document.",
+            autocompletion=complete.runs,
+            show_default=False,
+        ),
+    ],
+    *,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
+    source: Annotated[
+        str | None, typer.Option("--source", help="Only driver, rank-000, ...", show_default=False)
+    ] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Only this one.", show_default=False)] = None,
+    namespace: Namespace = None,
+    storage: _Storage = None,
+    output: _Output = Format.TEXT,
+) -> None:
+    """Logs of driver and ranks, merged by time.
+
+    They are read from the run's storage: at most half a minute old, and still there when its machines are gone.
+    """
+    from raytrain import logs as reading
+
+    store, layout = open_run(run, storage, namespace)
+    if follow:
+        lines = reading.follow(store, layout, source=source, attempt=attempt)
+    else:
+        lines = iter(reading.read(store, layout, source=source, attempt=attempt))
+    if output is Format.JSON:
+        emit(list(lines), "", output)
+        return
+    for line in lines:
+        say(f"{line.attempt} {line.source}: {line.text}")
+
+
+def open_run(run: str, storage: str | None, namespace: str | None) -> tuple[Any, Any]:
+    """The store and layout of a run; with a namespace, of the FineTuneJob there."""
+    from raytrain.spec.storage import locate
+    from raytrain.status import open_run as opened
+
+    if namespace is None:
+        return opened(locate(run, storage))
+    from raytrain.cluster import jobs
+    from raytrain.kubernetes_api import KubernetesApi
+
+    return opened(jobs.place_of(jobs.get(KubernetesApi.connect(), namespace, run), storage))

@@ -1,0 +1,167 @@
+"""FineTuneJobs in a cluster: send, look, wait, cancel, delete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.document.loader import suggest
+from data_prep.errors import ClusterError, UsageError
+from data_prep.storage import open_store
+from raytrain.cluster.upload import uploaded
+from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi
+from raytrain.operator.names import CANCEL_ANNOTATION
+from raytrain.spec.document import FineTuneJob
+from raytrain.spec.object_status import Status
+from raytrain.spec.storage import RunPlace, resolve
+
+MANAGER = "raytrain"
+ENDS = ("Complete", "Failed", "Cancelled")
+_EVERY = 2.0
+_UNSEEN = "the operator has not looked at it yet"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """An object at a glance: what its status says, in plain words."""
+
+    name: str
+    namespace: str
+    phase: str
+    message: str
+    percent: str
+    step: int
+    steps: int | None
+    eta_seconds: float | None
+    loss: float | None
+    workers: str
+    attempts: list[dict[str, Any]]
+    tasks: list[dict[str, Any]]
+    conditions: dict[str, str] = field(default_factory=dict)
+    """Type -> "True", "False" or "Unknown"."""
+    report: str = ""
+    updated: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.phase in ENDS
+
+
+def submit(
+    job: FineTuneJob,
+    *,
+    api: KubernetesApi,
+    namespace: str,
+    storage: str | None,
+    base_folder: Path,
+    say: Callable[[str], None],
+) -> ClusterStatus:
+    """Upload what only this machine has, then make (or update) the object. UsageError for a storage pods cannot see."""
+    place = resolve(storage, job, base_folder=base_folder)
+    if not place.uri.startswith("s3://"):
+        raise UsageError(
+            f"storage {place.uri} is on this machine; pods cannot see it",
+            hint="set spec.storage.uri or --storage to s3://bucket/prefix",
+        )
+    store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    sent = uploaded(job, base_folder, store, say)
+    sent = sent.model_copy(update={"spec": sent.spec.model_copy(update={"storage": place})})
+    body = sent.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    body["metadata"] = body["metadata"] | {"name": job.metadata.name, "namespace": namespace}
+    return of_object(api.apply(body, manager=MANAGER))
+
+
+def get(api: KubernetesApi, namespace: str, name: str) -> dict[str, Any]:
+    """The object; UsageError naming the nearest one if it is not there."""
+    found = api.get(JOBS, namespace, name)
+    if found is not None:
+        return found
+    names = sorted(item["metadata"]["name"] for item in api.list(JOBS, namespace))
+    meant = suggest(name, names)
+    raise UsageError(
+        f"there is no FineTuneJob {name} in namespace {namespace}" + (f", did you mean {meant}?" if meant else ""),
+        hint=f"there are {', '.join(names[:20])}" if names else "there are none; `raytrain submit` sends one",
+    )
+
+
+def of_object(body: Mapping[str, Any]) -> ClusterStatus:
+    """What the object's status says."""
+    status = Status.model_validate(body.get("status") or {})
+    progress = status.progress
+    return ClusterStatus(
+        name=body["metadata"]["name"],
+        namespace=body["metadata"]["namespace"],
+        phase=status.phase,
+        message=status.message or (progress.message if progress else "") or ("" if body.get("status") else _UNSEEN),
+        percent=progress.percent if progress else "",
+        step=progress.step if progress else 0,
+        steps=progress.steps if progress else None,
+        eta_seconds=progress.eta_seconds if progress and status.phase not in ENDS else None,
+        loss=progress.loss if progress else None,
+        workers=status.workers,
+        attempts=[attempt.model_dump(mode="json") for attempt in status.attempts],
+        tasks=[task.model_dump(mode="json") for task in status.tasks],
+        conditions={condition.type: condition.status for condition in status.conditions},
+        report=status.result.report if status.result else "",
+        updated=progress.updated if progress else "",
+    )
+
+
+def place_of(body: Mapping[str, Any], storage: str | None) -> RunPlace:
+    """Where the run of this object keeps its things."""
+    spec = body["spec"]
+    name = body["metadata"]["name"]
+    if storage is None and not spec.get("storage"):
+        raise UsageError(
+            f"{name} names no storage: it is the operator's default", hint="say --storage s3://bucket/prefix"
+        )
+    job = FineTuneJob.model_validate(
+        {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": name}, "spec": spec}
+    )
+    return RunPlace(name, resolve(storage, job))
+
+
+def watch(
+    api: KubernetesApi, namespace: str, name: str, *, timeout: float | None = None, every: float = _EVERY
+) -> Iterator[ClusterStatus]:
+    """The status at first and after each change, until the job has ended. ClusterError after `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    last = None
+    while True:
+        found = of_object(get(api, namespace, name))
+        if found != last:
+            last = found
+            yield found
+        if found.ended:
+            return
+        if deadline is not None and time.monotonic() > deadline:
+            raise ClusterError(f"{name} is still {found.phase} after {timeout:.0f} s")
+        time.sleep(every)
+
+
+def cancel(api: KubernetesApi, namespace: str, name: str) -> None:
+    """End the job for good; its object and what is in storage stay."""
+    get(api, namespace, name)
+    body = {"metadata": {"annotations": {CANCEL_ANNOTATION: "true"}}}
+    api.patch(JOBS, namespace, name, body, manager=MANAGER)
+
+
+def delete(api: KubernetesApi, namespace: str, name: str) -> None:
+    """Remove the object and everything in the cluster that it owns; what is in storage stays."""
+    get(api, namespace, name)
+    api.delete(JOBS, namespace, name)
+
+
+def ray_cluster(api: KubernetesApi, body: Mapping[str, Any]) -> str:
+    """Name of the Ray cluster that works on the object now; UsageError if there is none."""
+    namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+    attempts = Status.model_validate(body.get("status") or {}).attempts
+    ray_job = api.get(RAY_JOBS, namespace, attempts[-1].ray_job) if attempts else None
+    found = ((ray_job or {}).get("status") or {}).get("rayClusterName")
+    if not found:
+        raise UsageError(f"{name} has no Ray cluster now", hint=f"`raytrain status {name} -n {namespace}` says why")
+    return str(found)

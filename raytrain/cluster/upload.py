@@ -1,0 +1,85 @@
+"""What pods cannot see, files of this machine, goes into the bucket: named by its content, so once."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from data_prep.document.models import Source, Task
+from data_prep.errors import UsageError
+from data_prep.sources import LocalFile, SourceFile, source_files
+from data_prep.storage import Store
+from data_prep.storage.commit import commit, read_manifest
+from data_prep.storage.store import sha256_of_file
+from raytrain.spec.document import FineTuneJob
+
+_FOLDER = "uploads"
+_MODEL_FILES = ("*.json", "*.safetensors", "*.model")
+
+
+def uploaded(job: FineTuneJob, base_folder: Path, store: Store, say: Callable[[str], None]) -> FineTuneJob:
+    """The document with every local source and model replaced by its copy in `store`; already there: nothing is sent.
+
+    Raises DataError or UsageError for sources that are not there, StorageError if the store refuses.
+    """
+    tasks = [_uploaded_task(task, base_folder, store, say) for task in job.spec.tasks]
+    model = job.spec.model
+    folder = base_folder / Path(model.removeprefix("file://")).expanduser()
+    if _is_local(model) and folder.is_dir():
+        files = {path.name: path for pattern in _MODEL_FILES for path in sorted(folder.glob(pattern))}
+        model = _sent(files, store, f"model {model}", say)
+    elif model.startswith((".", "/", "~", "file:")):
+        raise UsageError(f"model {model}: there is no folder {folder}")
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"tasks": tasks, "model": model})})
+
+
+def _uploaded_task(task: Task, base_folder: Path, store: Store, say: Callable[[str], None]) -> Task:
+    source = task.source
+    if source.uri is not None and _is_local(source.uri):
+        files = source_files(task, base_folder)
+        uri = _sent(_named(files), store, f"task {task.name}", say)
+        only = files[0].split is None and len(files) == 1  # its rows are divided: it must stay a file
+        source = source.model_copy(update={"uri": f"{uri}/{_names(files)[0]}" if only else uri})
+    elif source.splits is not None and any(_is_local(uri) for uri in source.splits.values()):
+        splits = {
+            split: _sent(_named(_of_split(task, split, base_folder)), store, f"task {task.name}, {split}", say)
+            if _is_local(uri)
+            else uri
+            for split, uri in source.splits.items()
+        }
+        source = source.model_copy(update={"splits": splits})
+    return task.model_copy(update={"source": source})
+
+
+def _of_split(task: Task, split: str, base_folder: Path) -> list[SourceFile]:
+    assert task.source.splits is not None
+    alone = Source.model_validate({"splits": {split: task.source.splits[split]}, "format": task.source.format})  # type: ignore[index]
+    return source_files(task.model_copy(update={"source": alone}), base_folder)
+
+
+def _names(files: list[SourceFile]) -> list[str]:
+    """A name for each file that keeps their order (it determines the shards) and tells the split as its path does."""
+    parts = [[f"{i:05d}"] if len(files) > 1 else [] for i in range(len(files))]
+    parts = [[*part, *([file.split] if file.split else [])] for part, file in zip(parts, files, strict=True)]
+    return ["-".join([*part, Path(file.name).name]) for part, file in zip(parts, files, strict=True)]
+
+
+def _named(files: list[SourceFile]) -> dict[str, Path]:
+    return dict(zip(_names(files), (file.path for file in files if isinstance(file, LocalFile)), strict=True))
+
+
+def _sent(files: Mapping[str, Path], store: Store, what: str, say: Callable[[str], None]) -> str:
+    """URI of the folder that holds these files in the store, once a manifest says that all of them are there."""
+    hasher = hashlib.sha256()
+    for name in sorted(files):
+        hasher.update(name.encode() + b"\0" + sha256_of_file(files[name]).encode() + b"\n")
+    prefix = f"{_FOLDER}/{hasher.hexdigest()[:32]}"
+    if read_manifest(store, prefix) is None:
+        total = sum(path.stat().st_size for path in files.values())
+        say(f"{what}: uploading {len(files)} file{'s' if len(files) > 1 else ''}, {total / 1e6:,.1f} MB")
+        commit(store, prefix, {f"files/{name}": path for name, path in files.items()}, {"kind": "upload"})
+    return f"{store.uri}/{prefix}/files"
+
+
+def _is_local(uri: str) -> bool:
+    return urlsplit(uri).scheme in ("", "file")
