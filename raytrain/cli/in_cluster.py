@@ -1,12 +1,12 @@
 """The verbs for a cluster: send a document there, wait for it, end it; and the logs of any run."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from raytrain.cli import complete, render
+from raytrain.cli import options, render
+from raytrain.cli.options import Document, Output, Run, StorageFlag
 from raytrain.cli.output import Format, emit, say, tell
 
 verbs = typer.Typer()
@@ -17,11 +17,6 @@ Namespace = Annotated[
 ]
 InNamespace = Annotated[str, typer.Option("-n", "--namespace", help="The cluster's namespace.")]
 Job = Annotated[str, typer.Argument(metavar="NAME", help="Name of the FineTuneJob.", show_default=False)]
-_Storage = Annotated[
-    str | None,
-    typer.Option("--storage", metavar="URI", help="s3://bucket/prefix; else the document's.", show_default=False),
-]
-_Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the answer.")]
 
 
 class Until(StrEnum):
@@ -35,12 +30,10 @@ class Until(StrEnum):
 
 @verbs.command()
 def submit(
-    document: Annotated[
-        Path, typer.Argument(metavar="DOCUMENT", help="The document, e.g. job.yaml.", show_default=False)
-    ],
+    document: Document,
     namespace: InNamespace = "default",
-    storage: _Storage = None,
-    output: _Output = Format.TEXT,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Send a document to the cluster.
 
@@ -71,7 +64,7 @@ def wait(
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Longest wait.", show_default=False)
     ] = None,
-    output: _Output = Format.TEXT,
+    output: Output = Format.TEXT,
 ) -> None:
     """Wait for a job in the cluster, telling what it does; exit code 0 when the condition holds, else why not."""
     from data_prep.errors import ClusterError
@@ -90,7 +83,7 @@ def wait(
 
 
 @verbs.command()
-def cancel(name: Job, namespace: InNamespace = "default", output: _Output = Format.TEXT) -> None:
+def cancel(name: Job, namespace: InNamespace = "default", output: Output = Format.TEXT) -> None:
     """End a job in the cluster for good; what is in storage stays, and so does the object."""
     from raytrain.cluster import jobs
     from raytrain.kubernetes_api import KubernetesApi
@@ -100,7 +93,7 @@ def cancel(name: Job, namespace: InNamespace = "default", output: _Output = Form
 
 
 @verbs.command()
-def delete(name: Job, namespace: InNamespace = "default", output: _Output = Format.TEXT) -> None:
+def delete(name: Job, namespace: InNamespace = "default", output: Output = Format.TEXT) -> None:
     """Remove a job from the cluster with everything it made there; what is in storage stays."""
     from raytrain.cluster import jobs
     from raytrain.kubernetes_api import KubernetesApi
@@ -111,15 +104,7 @@ def delete(name: Job, namespace: InNamespace = "default", output: _Output = Form
 
 @verbs.command()
 def logs(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN",
-            help="A run: its name, its URI (.../runs/NAME), or its document.",
-            autocompletion=complete.runs,
-            show_default=False,
-        ),
-    ],
+    run: Run,
     *,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
     source: Annotated[
@@ -127,8 +112,8 @@ def logs(
     ] = None,
     attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Only this one.", show_default=False)] = None,
     namespace: Namespace = None,
-    storage: _Storage = None,
-    output: _Output = Format.TEXT,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
 ) -> None:
     """Logs of driver and ranks, merged by time.
 
@@ -150,12 +135,10 @@ def logs(
 
 def open_run(run: str, storage: str | None, namespace: str | None) -> tuple[Any, Any]:
     """The store and layout of a run; with a namespace, of the FineTuneJob there."""
-    from raytrain.spec.storage import locate
-    from raytrain.status import open_run as opened
-
     if namespace is None:
-        return opened(locate(run, storage))
+        return options.open_run(run, storage)
+    from raytrain import status
     from raytrain.cluster import jobs
     from raytrain.kubernetes_api import KubernetesApi
 
-    return opened(jobs.place_of(jobs.get(KubernetesApi.connect(), namespace, run), storage))
+    return status.open_run(jobs.place_of(jobs.get(KubernetesApi.connect(), namespace, run), storage))

@@ -152,12 +152,11 @@ def operator(target):
     name = "raytrain-system"
     target.kubectl("create", "namespace", name)
     target.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    target.helm(
-        "install", "raytrain", str(REPOSITORY / "helm/raytrain-operator"), "--namespace", name,
-        "--wait", "--timeout", "5m", "--take-ownership", *_image("image", target.operator_image), *_image("runImage", target.run_image),
-    )  # fmt: skip
+    images = [*_image("image", target.operator_image), *_image("runImage", target.run_image)]
+    chart = str(REPOSITORY / "helm/raytrain-operator")
+    target.helm("install", "raytrain", chart, "-n", name, "--wait", "--timeout", "5m", "--take-ownership", *images)
     yield name
-    target.helm("uninstall", "raytrain", "--namespace", name, "--wait")
+    target.helm("uninstall", "raytrain", "-n", name, "--wait")
     target.kubectl("delete", "namespace", name, "--wait=false")
 
 
