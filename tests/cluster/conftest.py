@@ -7,6 +7,7 @@ RAYTRAIN_TEST_OPERATOR_IMAGE say what to run there, and RAYTRAIN_TEST_HOST the a
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,10 @@ class Target:
 
         wait_for(holds, seconds, f"{name} to be {condition}", every=1, why=lambda: self.story(name, namespace))
         return self.get("ftj", name, namespace)
+
+    def until(self, done: Callable[[], object], what: str, name: str, namespace: str) -> None:
+        """Wait for something about a FineTuneJob; a failure shows what the cluster says of it."""
+        wait_for(done, PATIENCE, what, every=1, why=lambda: self.story(name, namespace))
 
     def story(self, name: str, namespace: str) -> str:
         """What a person would look at when a job does not get on."""

@@ -1,0 +1,82 @@
+"""Things are killed while a run is under way; it ends with the report of an undisturbed one, or says why it cannot."""
+
+import json
+
+import pytest
+
+from data_prep.storage import open_store
+from data_prep.storage.commit import read_manifest
+from raytrain.spec.layout import RunLayout
+from raytrain.telemetry.segments import read
+from tests.cluster import tiny_quickstart
+
+pytestmark = pytest.mark.slow
+
+STEPS = 40
+
+
+@pytest.fixture
+def started(target, operator, namespace, bucket, tiny_world):
+    """Starts a run of a name; gives its storage once its first checkpoint is committed."""
+    world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
+
+    def start(name: str, **cluster):
+        storage = f"s3://{bucket}/raytrain"
+        content = tiny_quickstart.document(name, world, storage=storage, steps=STEPS, **cluster)
+        content["spec"]["training"]["checkpointEvery"] = 5
+        target.apply(content, namespace)
+        store, layout = open_store(storage), RunLayout(name)
+        target.until(lambda: any(store.list(f"{layout.checkpoints}/")), f"a checkpoint of {name}", name, namespace)
+        return store
+
+    return start
+
+
+def _steps(store, name):
+    """Steps of the run, by the attempt that did each for the last time."""
+    found: dict[int, list[int]] = {}
+    for line in read(store, RunLayout(name), "metrics"):
+        found.setdefault(line["attempt"], []).append(line["step"])
+    return found
+
+
+@pytest.mark.parametrize("kind", ["worker", "head"])
+def test_a_deleted_pod_costs_an_attempt_that_resumes(target, namespace, started, kind):
+    store = started(kind)
+    target.kubectl("delete", "pod", "-n", namespace, "-l", f"ray.io/node-type={kind}", "--force", "--grace-period=0")
+    status = target.wait_for("Complete", kind, namespace)["status"]
+    first, second = status["attempts"]
+    assert (first["outcome"], second["outcome"]) == ("Failed", "Succeeded")
+    assert first["reason"] and first["message"]
+    assert read_manifest(store, RunLayout(kind).report) is not None
+    assert min(_steps(store, kind)[2]) > 1, "the second attempt began anew"
+
+
+def test_a_killed_operator_disturbs_nothing(target, namespace, operator, started):
+    started("calm")
+    before = target.get("rayjob", "calm-a01", namespace)["metadata"]["uid"]
+    target.kubectl("delete", "pod", "-n", operator, "--all", "--force", "--grace-period=0")
+    status = target.wait_for("Complete", "calm", namespace)["status"]
+    assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]
+    assert target.get("rayjob", "calm-a01", namespace)["metadata"]["uid"] == before
+
+
+def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespace, bucket, tiny_world):
+    canary = "canary-5f1e0b7c"
+    target.kubectl(
+        "patch",
+        "secret",
+        "bucket",
+        "-n",
+        namespace,
+        "-p",
+        json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": canary}}),
+    )
+    content = tiny_quickstart.document("locked", f"s3://{bucket}/world", storage=f"s3://{bucket}/raytrain", retries=0)
+    target.apply(content, namespace)
+    status = target.wait_for("Failed", "locked", namespace)["status"]
+    assert status["result"]["reason"] == "StorageError"
+    assert "credentials" in status["message"].lower() or "denied" in status["message"].lower()
+    shown = target.kubectl("get", "ftj,rayjobs,rayclusters,pods,configmaps,events", "-n", namespace, "-o", "yaml")
+    logs = target.kubectl("logs", "-n", operator, "deploy/raytrain-operator")
+    assert canary not in shown + logs + target.story("locked", namespace)
