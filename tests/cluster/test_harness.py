@@ -1,0 +1,67 @@
+"""The cluster of the tests itself: it comes up whole, and goes without a trace however it ends."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from tests.cluster.harness import cluster as harness
+from tests.cluster.harness.places import Places, cache_folder
+from tests.cluster.harness.processes import run
+
+pytestmark = pytest.mark.slow
+
+NAME = "probe"
+
+
+def _state_of_this_machine() -> dict[str, object]:
+    """All that a cluster could leave behind."""
+    root = str(Places(NAME).root)
+    commands = {
+        path.parent.name: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()
+    }
+    return {
+        "processes": sorted(pid for pid, line in commands.items() if root.encode() in line),
+        "mounts": [line for line in Path("/proc/mounts").read_text().splitlines() if root in line],
+        "interfaces": sorted(line.split()[0] for line in run("ip", "-brief", "link").splitlines()),
+        "routes": sorted(run("ip", "route").splitlines()),
+        "filters": run("nft", "list", "ruleset"),
+        "groups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/raytrain-{NAME}")),
+        "folder": Places(NAME).root.exists(),
+        "sockets": sorted(str(path) for path in Path("/run").glob("containerd*")),
+    }
+
+
+@pytest.fixture
+def before():
+    if os.geteuid():
+        pytest.skip("a cluster needs root")
+    yield _state_of_this_machine()
+    harness.down(NAME, print)
+    for folder in (cache_folder() / "containerd").glob(f"{NAME}-*"):
+        shutil.rmtree(folder)
+
+
+def test_two_nodes_with_pretended_gpus_come_up_and_go_without_a_trace(before):
+    cluster = harness.up(NAME, print, nodes=2, gpus=1)
+    with cluster.api() as api:
+        nodes = client.CoreV1Api(api).list_node().items
+        assert sorted(node.metadata.name for node in nodes) == ["node0", "node1"]
+        assert [node.status.allocatable["nvidia.com/gpu"] for node in nodes] == ["1", "1"]
+    found = harness.find(NAME)
+    assert found is not None and found.machine == cluster.machine
+    assert _state_of_this_machine() != before
+    harness.down(NAME, print)
+    assert _state_of_this_machine() == before
+
+
+def test_one_that_was_killed_is_replaced(before):
+    killed = harness.up(NAME, print)
+    os.kill(killed.machine.pid, signal.SIGKILL)
+    cluster = harness.up(NAME, print)
+    assert cluster.machine != killed.machine and cluster.machine.alive
+    harness.down(NAME, print)
+    assert _state_of_this_machine() == before
