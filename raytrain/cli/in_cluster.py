@@ -133,6 +133,29 @@ def logs(
         say(f"{line.attempt} {line.source}: {line.text}")
 
 
+@verbs.command()
+def doctor(
+    namespace: Namespace = None,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Is everything there? This machine and the storage; with -n the cluster too.
+
+    What lacks is printed with its remedy, and the exit code is 5.
+    """
+    from data_prep.errors import ExitCode
+    from raytrain.cluster import doctor as looking
+    from raytrain.kubernetes_api import KubernetesApi
+    from raytrain.spec.storage import resolve
+
+    found = [*looking.of_this_machine(), looking.of_storage(resolve(storage))]
+    if namespace is not None:
+        found += looking.of_cluster(KubernetesApi.connect(), namespace)
+    emit(found, render.checkup(found), output)
+    if not all(finding.good for finding in found):
+        raise typer.Exit(ExitCode.CLUSTER)
+
+
 def open_run(run: str, storage: str | None, namespace: str | None) -> tuple[Any, Any]:
     """The store and layout of a run; with a namespace, of the FineTuneJob there."""
     if namespace is None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from raytrain.check import CheckReport
     from raytrain.cluster.jobs import ClusterStatus
     from raytrain.garbage import Collection, Garbage
+    from raytrain.operator.installation import Finding
     from raytrain.status import RunStatus
     from raytrain.steps import RunOutcome
     from raytrain.telemetry.bounds import Bounds
@@ -120,6 +121,16 @@ def job(found: "ClusterStatus") -> str:
             rows.append((name, task["metric"], *(score(task[stage]) for stage in ("before", "now", "after"))))
         text += "\n\n" + columns(rows, right=(2, 3, 4))
     return text
+
+
+def checkup(found: "Sequence[Finding]") -> str:
+    """What the doctor found, a line each, and below what lacks its remedy."""
+    lines = []
+    for finding in found:
+        lines.append(f"{'ok ' if finding.good else 'BAD'}  {finding.what}")
+        if not finding.good and finding.hint:
+            lines.append(f"     {finding.hint}")
+    return "\n".join(lines)
 
 
 def job_line(found: "ClusterStatus") -> str:

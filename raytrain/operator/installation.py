@@ -22,21 +22,22 @@ class Finding:
 def findings(api: KubernetesApi, namespaces: Sequence[str] = ()) -> Iterator[Finding]:
     """The definition, KubeRay, and every right that the operator needs (in `namespaces`, or everywhere)."""
     install = "helm upgrade with crds.enabled=true, or kubectl apply --server-side -f k8s/crd"
-    yield Finding("FineTuneJobs are served", _served(api, JOBS), install)
+    yield Finding("FineTuneJobs are served", served(api, JOBS), install)
     kuberay = "helm install kuberay-operator kuberay/kuberay-operator"
-    yield Finding("RayJobs are served (KubeRay)", _served(api, RAY_JOBS), kuberay)
+    yield Finding("RayJobs are served (KubeRay)", served(api, RAY_JOBS), kuberay)
     rules = [(rule, where) for rule in rights.OPERATOR for where in namespaces or [""]]
     rules += [] if namespaces else [(rule, "") for rule in rights.OPERATOR_CLUSTER]
     for rule, namespace in rules:
         group = rule["apiGroups"][0]
         for resource in rule["resources"]:
-            lacking = [verb for verb in rule["verbs"] if not _may(api, verb, group, resource, namespace)]
+            lacking = [verb for verb in rule["verbs"] if not may(api, verb, group, resource, namespace)]
             place = f" in {namespace}" if namespace else ""
             what = f"may {', '.join(lacking or rule['verbs'])} {resource}{place}"
             yield Finding(what, not lacking, "rbac.create=true, or the rules of k8s/rbac")
 
 
-def _served(api: KubernetesApi, kind: tuple[str, str]) -> bool:
+def served(api: KubernetesApi, kind: tuple[str, str]) -> bool:
+    """Whether the API server knows objects of this kind."""
     try:
         answer = api.call("GET", f"/apis/{kind[0]}")
     except Refused as error:
@@ -46,7 +47,8 @@ def _served(api: KubernetesApi, kind: tuple[str, str]) -> bool:
     return any(resource.get("kind") == kind[1] for resource in answer.get("resources", []))
 
 
-def _may(api: KubernetesApi, verb: str, group: str, resource: str, namespace: str) -> bool:
+def may(api: KubernetesApi, verb: str, group: str, resource: str, namespace: str) -> bool:
+    """Whether the account that asks may do this."""
     name, _, part = resource.partition("/")
     wish = {"verb": verb, "group": group, "resource": name, "subresource": part, "namespace": namespace}
     body = {

@@ -23,7 +23,7 @@ from raytrain.steps import Headline, RunOutcome
 
 HEAVY = ("torch", "ray", "transformers", "matplotlib", "datasets", "evaluate", "boto3", "pyarrow", "ruamel", "numpy")
 
-IN_CLUSTER = ("submit", "wait", "cancel", "delete", "logs")
+IN_CLUSTER = ("submit", "wait", "cancel", "delete", "logs", "doctor")
 
 Captured = pytest.CaptureFixture[str]
 
