@@ -6,16 +6,30 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from data_prep.errors import UsageError
+from data_prep.errors import StorageError, UsageError
 from data_prep.storage import Store, open_store
+from data_prep.storage.commit import MANIFEST
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.listing import committed_checkpoints
+from raytrain.spec.record import read_record
 from raytrain.spec.storage import RunPlace
 from raytrain.telemetry.bounds import Bounds, bounds
 from raytrain.telemetry.progress import FINAL, Progress, TaskScore, read_progress
 from raytrain.telemetry.segments import read
 
 SILENT_AFTER = 120.0  # seconds without a word from a run that should be speaking every few
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationStatus:
+    """How far the scoring of checkpoints is behind the training."""
+
+    scored: int | None
+    """The newest step whose checkpoint was scored on every task."""
+    waiting: list[int]
+    """Steps of committed checkpoints that are still to be scored."""
+    actors: str
+    """What scoring may take, as the document says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +56,7 @@ class RunStatus:
     updated: str | None
     silent_seconds: float | None
     next_action: str
+    evaluation: EvaluationStatus | None = None
     unreadable: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -110,6 +125,7 @@ def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus
         updated=progress.updated or None,
         silent_seconds=silent,
         next_action=next_action(progress.phase, name, checkpoint, silent),
+        evaluation=_evaluation(store, layout, [c.step for c in checkpoints], done=progress.phase in FINAL),
         unreadable=unreadable,
     )
 
@@ -122,6 +138,28 @@ def why(store: Store, layout: RunLayout) -> Bounds:
             f"run {layout.name} has made no step yet", hint="metrics are stored every ten seconds of training"
         )
     return found
+
+
+def _evaluation(store: Store, layout: RunLayout, checkpoints: list[int], *, done: bool) -> EvaluationStatus | None:
+    """Read from the names in storage alone; None where the run has no document yet."""
+    try:
+        record = read_record(store, layout)
+    except StorageError:  # another version's document: everything else can still be said
+        return None
+    if record is None:
+        return None
+    spec, scored = record.job.spec, Counter[int]()
+    for stat in store.list(f"{layout.root}/scores/step-"):
+        stage, _, rest = stat.key.removeprefix(f"{layout.root}/scores/step-").partition("/")
+        if rest.count("/") == 1 and rest.endswith(f"/{MANIFEST}"):
+            scored[int(stage)] += 1
+    whole = [step for step, tasks in scored.items() if tasks >= len(spec.tasks) and step > 0]
+    last = max(whole, default=0)
+    due = {s for s in checkpoints if s > last and (s % spec.evaluation.every == 0 or s == spec.training.last_step)}
+    wanted = spec.resources.evaluation
+    actors = f"{wanted.actors} actor{'s' if wanted.actors != 1 else ''} of {wanted.cpus:g} CPU"
+    actors += f", {wanted.gpus:g} GPU" if wanted.gpus else ""
+    return EvaluationStatus(last or None, [] if done else sorted(due), actors)
 
 
 def next_action(phase: str, name: str, checkpoint: int | None, silent: float | None) -> str:

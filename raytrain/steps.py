@@ -17,6 +17,7 @@ from data_prep.storage.commit import commit, read_manifest
 from data_prep.storage.scratch import scratch
 from raytrain.spec.layout import RunLayout, stage_of_step
 from raytrain.spec.listing import committed_checkpoints
+from raytrain.spec.quantity import bytes_of
 from raytrain.spec.storage import cache_folder
 from raytrain.workspace import Workspace
 
@@ -35,7 +36,7 @@ EXPORTED_WEIGHTS = "model.safetensors"
 _WARNINGS = {
     *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
     *("WorkerHangs", "TrainingOnCpu"),
-    *("ActorWaiting", "ActorRestarted", "ActorLost"),
+    *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped"),
 }
 """Kinds of events that a person hears of at once."""
 
@@ -60,6 +61,8 @@ class Headline:
     after: float
     low: float
     high: float
+    below_baseline: str | None = None
+    """What needs no model and scores more than the one after training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,7 @@ class Evaluation:
         self._work, self._pool, self._base, self._awaited = work, pool, base, awaited
         self._waiting: dict[int, Future[tuple[ScoreCard, ...]]] = {}
         self._headlines = read_headlines(work.store, work.layout)  # of earlier attempts
+        self._skipped: set[int] = set()
 
     def before(self) -> None:
         """The base model on test rows; on validation rows too, where the curves begin, but nobody waits for that."""
@@ -184,12 +188,21 @@ class Evaluation:
         def submit(stage: str, model: ModelRef) -> None:
             self._waiting[model.step] = self._score(stage, model, "validation")
 
+        def skip(step: int) -> None:
+            self._skipped.add(step)
+            message = f"step {step} is not scored: evaluation is behind, and newer checkpoints wait"
+            _tell(work, "CheckpointSkipped", message, step=step)
+
         with CheckpointWatcher(
             work.store,
             work.layout,
             submit,
             every=spec.evaluation.every,
             last_step=spec.training.last_step,
+            max_waiting=spec.evaluation.max_waiting,
+            known=set(self._headlines),
+            unfinished=lambda: sum(not scores.done() for scores in list(self._waiting.values())),
+            on_skip=skip,
             on_trouble=work.console.warning,
         ):
             yield
@@ -215,7 +228,7 @@ class Evaluation:
         done = {step for step, scores in list(self._waiting.items()) if scores.done()}
         checkpoints = committed_checkpoints(self._work.store, self._work.layout)
         found = due((c.prefix for c in checkpoints), every=spec.evaluation.every, last_step=spec.training.last_step)
-        needed = {checkpoint.step for checkpoint in found} - done
+        needed = {checkpoint.step for checkpoint in found} - done - self._skipped
         if steps := [step for step in self._headlines if step > 0]:
             needed.add(_choose(work=self._work, headlines=self._headlines, steps=steps).step)
         return needed
@@ -274,6 +287,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
     from raytrain.evaluation.ray_actors import ActorSettings, EvaluationPool
     from raytrain.evaluation.scores import ModelRef
     from raytrain.evaluation.scoring import Limits, Scorer
+    from raytrain.training.threads import worker_environment
 
     spec = work.job.spec
     if ray.dashboard:
@@ -284,6 +298,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         max_input_tokens=spec.training.max_input_tokens,
         max_new_tokens=spec.evaluation.max_new_tokens or spec.training.max_target_tokens,
         batch_size=spec.evaluation.batch_size,
+        beams=spec.evaluation.beams,
     )
     base = ModelRef("base", str(model.folder), model.digest)
     scorer = Scorer(
@@ -302,6 +317,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         base=base,
         cache_folder=work.cache.folder,
         limits=limits,
+        max_target_tokens=spec.training.max_target_tokens,
         device=spec.training.device,
     )
     wanted = spec.resources.evaluation
@@ -312,6 +328,8 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         actors=wanted.actors,
         cpus=wanted.cpus,
         gpus=0 if ray.own else wanted.gpus,
+        memory=None if ray.own or wanted.memory is None else bytes_of(wanted.memory),
+        environment={} if wanted.gpus and not ray.own else worker_environment(),
         on_event=functools.partial(_tell, work),
         on_progress=awaited.show,
     ) as pool:
@@ -471,6 +489,7 @@ def outcome(store: Store, layout: RunLayout, *, done_before: bool = False) -> Ru
             task.headline.after.value,
             task.difference.low,
             task.difference.high,
+            task.below_baseline,
         )
         for task in data.tasks
         if task.headline.before

@@ -182,6 +182,116 @@ def predict(
 
 
 @app.command()
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL_OR_RUN",
+            help="A model folder, s3:// or hub id; or a run (name or URI), for the model that it left.",
+            autocompletion=complete.runs,
+            show_default=False,
+        ),
+    ],
+    *,
+    document: Annotated[
+        Path, typer.Option("--document", metavar="FILE", help="Whose tasks and rows.", show_default=False)
+    ],
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="NAME", help="This task only; may be given again.", show_default=False),
+    ] = None,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="On validation rows, which leaves the test rows untouched.")
+    ] = False,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Score any model on the tasks of a document.
+
+    Base models and other people's fine-tunes too. Scores are kept in the storage: the same command again reads them.
+    """
+    from raytrain.score_model import score_model
+    from raytrain.spec.load import load_job
+    from raytrain.telemetry.console import Console
+
+    loaded = load_job(document)
+    with Console() as console:
+        console.phase("scoring")
+        found = score_model(
+            target,
+            loaded.job,
+            base_folder=loaded.base_folder,
+            storage=storage,
+            tasks=task or (),
+            split="validation" if validation else "test",
+            on_progress=console.update,
+        )
+    emit(found.as_json(), render.evaluated(found), output)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_A RUN_B...", help="Two runs or more.", autocompletion=complete.runs, show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Write comparison.html, .md and .json.", show_default=False),
+    ] = None,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Hold runs against each other.
+
+    Scores, differences from the first run with their intervals, curves, the rows on which they differ most.
+    """
+    from raytrain.run_comparison import compare as comparing
+
+    found = comparing([_open_run(run, storage) for run in runs], out=out)
+    say(found.json.rstrip() if output is Format.JSON else found.markdown.rstrip())
+    for path in found.files:
+        tell(f"wrote {path}")
+
+
+@app.command()
+def leaderboard(storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+    """All runs and scored models of a storage, the best first."""
+    from data_prep.storage import open_store
+    from raytrain.leaderboard import leaderboard as board
+    from raytrain.spec.storage import resolve
+
+    place = resolve(storage)
+    found = board(open_store(place.uri, endpoint=place.endpoint, region=place.region))
+    emit(found, render.leaderboard(found), output)
+
+
+@app.command()
+def serve(
+    run: Run,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; 127.0.0.1 is this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8080,
+    storage: StorageFlag = None,
+) -> None:
+    """Try a run's models in a browser.
+
+    Every task in every wording, before and after side by side; the same as JSON at /api/answer. Ctrl-C ends it.
+    """
+    from raytrain import serving
+    from raytrain.evaluation.models import RunModels
+
+    store, layout = _open_run(run, storage)
+    asking = serving.Asking(RunModels(store, layout))
+    tell("loading the models")
+    asking.load(asking.which())
+    serving.serve(asking, run=layout.name, host=host, port=port, on_ready=lambda at: tell(f"listening on {at}"))
+
+
+@app.command()
 def report(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
     """Write the report of a run anew, and print it.
 

@@ -1,6 +1,6 @@
 """Results as text for a terminal. Pure: from the objects that the commands got to strings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from raytrain.cli.output import columns
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from raytrain.check import CheckReport
     from raytrain.cluster.jobs import ClusterStatus
     from raytrain.garbage import Collection, Garbage
+    from raytrain.leaderboard import Leaderboard
     from raytrain.operator.installation import Finding
+    from raytrain.score_model import Evaluated
     from raytrain.status import RunStatus
     from raytrain.steps import RunOutcome
     from raytrain.telemetry.bounds import Bounds
@@ -31,7 +33,9 @@ def outcome(found: "RunOutcome") -> str:
                 h.metric,
                 score(h.before),
                 score(h.after),
-                f"{signed(h.after - h.before)} ({signed(h.low)} to {signed(h.high)})",
+                f"{signed(h.after - h.before)} ({signed(h.low)} to {signed(h.high)})"
+                + (", inside the noise" if h.low <= 0 <= h.high else "")
+                + (f", below the baseline {h.below_baseline}" if h.below_baseline else ""),
             )
             for h in found.headlines
         ]
@@ -43,6 +47,57 @@ def outcome(found: "RunOutcome") -> str:
             f'try it: raytrain predict {found.name} --storage {found.storage} --task {trained[0]} --compare "your text"'
         )
     return "\n".join(lines)
+
+
+def evaluated(found: "Evaluated") -> str:
+    """Scores of a model, task by task, beside the best that needs none."""
+    rows: list[tuple[str, ...]] = [("task", "metric", "score", "95 % interval", "rows", "best baseline")]
+    notes = []
+    for card in found.cards:
+        kept = card.metrics[card.headline]
+        low, high = score(kept.low), score(kept.high)
+        counted = f"{card.scored} of {card.rows}" if card.scored < card.rows else f"{card.rows}"
+        best = _best_baseline(card.baselines, kept.better)
+        below = best is not None and kept.value is not None and _worse(kept.value, best[1], kept.better)
+        baseline = "-" if best is None else f"{score(best[1])} {best[0]}" + (", not reached" if below else "")
+        rows.append((card.task, card.headline, score(kept.value), f"{low} to {high}", counted, baseline))
+        notes += [f"{card.task}: {name}: {m.error}" for name, m in card.metrics.items() if m.error]
+        others = [f"{name} {score(m.value)}" for name, m in card.metrics.items() if name != card.headline]
+        notes += [f"{card.task}: {', '.join(others)}"] if others else []
+    head = f"{found.model} on {found.split} rows; kept under evaluations/{found.name} in {found.storage}"
+    return "\n".join([head, "", columns(rows, right=(2, 4)), "", *notes])
+
+
+def _best_baseline(baselines: "Mapping[str, float]", better: str) -> tuple[str, float] | None:
+    """The strongest answer without a model; people against each other are no baseline."""
+    found = [(name, value) for name, value in baselines.items() if name != "references"]
+    return max(found, key=lambda b: b[1] if better == "higher" else -b[1], default=None)
+
+
+def _worse(value: float, than: float, better: str) -> bool:
+    return value < than if better == "higher" else value > than
+
+
+def leaderboard(found: "Leaderboard") -> str:
+    """Entries by their mean rank, a column for each task and metric."""
+    if not found.entries:
+        return f"nothing under {found.storage} was scored on test rows yet"
+    labels = [column.label for column in found.columns]
+    heads = [
+        f"{label} ({labels[:i].count(label) + 1})" if labels.count(label) > 1 else label
+        for i, label in enumerate(labels)
+    ]
+    rows: list[tuple[str, ...]] = [("", "rank", "what", *heads)]
+    for place, entry in enumerate(found.entries, start=1):
+        cells = ["-" if s is None else f"{s[0]:.3f} ±{(s[2] - s[1]) / 2:.3f}" for s in entry.scores]
+        rank = "-" if entry.rank is None else f"{entry.rank:.1f}"
+        rows.append((str(place), rank, f"{entry.name}" + (" (model)" if entry.kind == "model" else ""), *cells))
+    lower = [column.label for column in found.columns if column.better == "lower"]
+    notes = ["rank: mean rank over the columns; it knows nothing of noise, ± is half the 95 % interval"]
+    notes += [f"lower is better: {', '.join(lower)}"] if lower else []
+    if len(set(labels)) < len(labels):
+        notes.append("the same task twice: other rows or another protocol, which cannot be compared")
+    return "\n".join([columns(rows, right=(0, 1, *range(3, 3 + len(heads)))), "", *notes])
 
 
 def answers(found: "Sequence[Answer]") -> str:
@@ -83,6 +138,11 @@ def status(found: "RunStatus") -> str:
     facts.append(("attempts", f"{found.attempts}" + (f"; {restarts}" if restarts else "")))
     if found.silent_seconds is not None and found.updated:
         facts.append(("heard of", f"{duration(found.silent_seconds)} ago"))
+    if found.evaluation is not None:
+        waiting = len(found.evaluation.waiting)
+        behind = f"; {waiting} checkpoint{'s' if waiting != 1 else ''} to be scored" if waiting else ""
+        scored = "none yet" if found.evaluation.scored is None else f"step {found.evaluation.scored:,}"
+        facts.append(("scored", scored + behind + f"; {found.evaluation.actors}"))
     if found.dashboard:
         facts.append(("dashboard", found.dashboard))
     facts.append(("next", found.next_action))

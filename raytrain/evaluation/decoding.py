@@ -1,4 +1,4 @@
-"""Greedy answers of a T5 to prompts, in fp32, by transformers' `generate`.
+"""Answers of a T5 to prompts, in fp32: greedy ones by our own loop, those of a beam search by transformers' `generate`.
 
 An answer depends on its prompt and the weights alone, with one exception: a batch's shape decides the order of
 float additions, so where the two best logits of a step are within about 1e-4 of each other, another batch may take
@@ -6,6 +6,7 @@ the other token. Batches are therefore a pure function of the prompts given in o
 position), and callers make their calls a pure function of the rows (`examples.chunks`).
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,68 +20,146 @@ from data_prep.storage.commit import fetch, read_manifest
 from data_prep.storage.scratch import scratch
 from data_prep.tokenizer import EOS, PAD, Ids, Tokenizer
 from raytrain.evaluation.checkpoint_watch import WEIGHTS
+from raytrain.evaluation.examples import Question
+from raytrain.evaluation.greedy import Wave, greedy, padded, waves
+from raytrain.evaluation.inference import Inference
 from raytrain.evaluation.scores import ModelRef
 from raytrain.evaluation.scoring import Answer, Limits
 
+JUDGED_TOKENS = 2048  # of targets that are judged at once
+
 
 class Decoder:
-    """One model that answers prompts."""
+    """One model that answers prompts. The model given is the decoder's from then on."""
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, limits: Limits, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        limits: Limits,
+        *,
+        device: str = "auto",
+        max_target_tokens: int | None = None,
+    ) -> None:
         # Where there is no GPU, answers come from the CPU whatever was wished: they are the same, later.
         device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-        self._model = model.to(device=device, dtype=torch.float32).eval()
-        self._tokenizer = tokenizer
-        self._limits = limits
-        self._device = device
-        from transformers import GenerationConfig
+        model = model.to(device=device, dtype=torch.float32).eval()
+        self._tokenizer, self._limits = tokenizer, limits
+        self._max_target_tokens = max_target_tokens or limits.max_new_tokens
+        longest_output = max(limits.max_new_tokens, self._max_target_tokens)
+        self._inference = Inference(model, longest_input=limits.max_input_tokens, longest_output=longest_output)
+        self._beams = _BeamSearch(model, limits) if limits.beams > 1 else None
 
-        configured: Any = GenerationConfig
-        start = model.config.decoder_start_token_id
-        # The model's own generation_config would fill in what is not said here (beams, penalties, length limits).
-        self._model.generation_config = configured(
-            decoder_start_token_id=PAD if start is None else start, pad_token_id=PAD, eos_token_id=EOS
-        )
-        self._generation = configured(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=limits.max_new_tokens,
-            decoder_start_token_id=PAD if start is None else start,
-            pad_token_id=PAD,
-            eos_token_id=EOS,
-        )
+    def answer(self, questions: Sequence[Question | str], *, batch_size: int | None = None) -> list[Answer]:
+        """One answer for each question, in the same order. Prompts and targets are cut as training cuts them.
 
-    def answer(self, prompts: Sequence[str]) -> list[Answer]:
-        """One greedy answer for each prompt, in the same order. Prompts are cut as training cuts them."""
-        sources = self._tokenizer.encode_batch(prompts, self._limits.max_input_tokens)
-        order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
-        answers: dict[int, Answer] = {}
-        for start in range(0, len(order), self._limits.batch_size):
-            batch = order[start : start + self._limits.batch_size]
-            answers.update(zip(batch, self._batch([sources[i] for i in batch]), strict=True))
-        return [answers[i] for i in range(len(prompts))]
+        `batch_size` overrides that of the limits; memory that does not suffice is a MemoryError.
+        """
+        asked = [Question(q) if isinstance(q, str) else q for q in questions]
+        sources = self._tokenizer.encode_batch([q.prompt for q in asked], self._limits.max_input_tokens)
+        size = batch_size or self._limits.batch_size
+        judged: dict[int, tuple[list[float], list[int]]] = {}
 
-    def _batch(self, sources: Sequence[Ids]) -> list[Answer]:
-        longest = max(map(len, sources))
-        ids = torch.full((len(sources), longest), PAD, dtype=torch.long)
-        for row, source in zip(ids, sources, strict=True):
-            row[: len(source)] = torch.from_numpy(source.astype(np.int64))
-        lengths = torch.tensor([len(source) for source in sources])
-        mask = (torch.arange(longest) < lengths[:, None]).long()
-        with torch.inference_mode():
-            written = self._model.generate(
-                input_ids=ids.to(self._device),
-                attention_mask=mask.to(self._device),
-                generation_config=self._generation,
-            )
-        return [self._read(row) for row in written[:, 1:].tolist()]  # without the start token
+        def judge(wave: Wave) -> None:
+            judged.update(self._judge(asked, wave))
 
-    def _read(self, ids: list[int]) -> Answer:
+        try:
+            if self._beams is None:
+                written = greedy(
+                    self._inference, sources, slots=size, max_new_tokens=self._limits.max_new_tokens, on_wave=judge
+                )
+            else:
+                with torch.inference_mode():
+                    for wave in waves(self._inference, sources, at_once=size):
+                        judge(wave)
+                written = self._beams.write(sources, size)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise MemoryError(str(error).strip().splitlines()[0]) from None
+            raise
+        return [
+            self._read(ids, len(source), question, *judged.get(i, ([], [])))
+            for i, (ids, source, question) in enumerate(zip(written, sources, asked, strict=True))
+        ]
+
+    def _judge(self, asked: Sequence[Question], wave: Wave) -> dict[int, tuple[list[float], list[int]]]:
+        """For every text of the wave that has something to be judged: losses and lengths, the target's first."""
+        wanted = [(place, text, answer) for place, text in enumerate(wave.texts) for answer in asked[text].judged]
+        if not wanted:
+            return {}
+        ids = self._tokenizer.encode_batch([answer for _, _, answer in wanted], self._max_target_tokens)
+        order = sorted(range(len(wanted)), key=lambda i: -len(ids[i]))
+        losses = np.zeros(len(wanted))
+        start = 0
+        while start < len(order):
+            some = order[start : start + max(1, JUDGED_TOKENS // len(ids[order[start]]))]
+            start += len(some)
+            device = self._inference.device
+            texts = torch.tensor([wanted[i][0] for i in some], device=device)
+            lengths = torch.tensor([len(ids[i]) for i in some], device=device)
+            targets = padded([ids[i] for i in some]).to(device)
+            losses[some] = self._inference.judge(wave.memory, texts, targets, lengths).cpu().numpy()
+        found: dict[int, tuple[list[float], list[int]]] = {}
+        for i, (_, text, _) in enumerate(wanted):
+            all_losses, lengths_of = found.setdefault(text, ([], []))
+            all_losses.append(float(losses[i]))
+            lengths_of.append(len(ids[i]))
+        return found
+
+    def _read(self, ids: list[int], read: int, question: Question, losses: list[float], lengths: list[int]) -> Answer:
         cut_off = EOS not in ids
         kept = ids if cut_off else ids[: ids.index(EOS)]
         # Rows of the embedding that no piece uses can be generated by an untrained model: they have no text.
         known = [i for i in kept if i < self._tokenizer.size]
-        return Answer(self._tokenizer.decode(known), len(kept), cut_off)
+        of_target = 0 if question.target is None else 1
+        judged = bool(of_target and losses and math.isfinite(losses[0]))
+        return Answer(
+            self._tokenizer.decode(known),
+            len(kept),
+            cut_off,
+            read=read,
+            loss=losses[0] if judged else None,
+            loss_tokens=lengths[0] if judged else 0,
+            choice_losses=tuple(losses[of_target:]),
+        )
+
+
+class _BeamSearch:
+    """transformers' `generate`, in batches of texts of similar length."""
+
+    def __init__(self, model: Any, limits: Limits) -> None:
+        from transformers import GenerationConfig
+
+        configured: Any = GenerationConfig
+        start = model.config.decoder_start_token_id
+        ids = {
+            "decoder_start_token_id": PAD if start is None else start,
+            "pad_token_id": PAD,
+            "eos_token_id": EOS,
+        }
+        # The model's own generation_config would fill in what is not said here (penalties, length limits).
+        model.generation_config = configured(**ids)
+        self._model = model
+        self._generation = configured(
+            do_sample=False, num_beams=limits.beams, max_new_tokens=limits.max_new_tokens, **ids
+        )
+
+    def write(self, sources: Sequence[Ids], size: int) -> list[list[int]]:
+        """For each source the ids that the model writes."""
+        order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+        written: dict[int, list[int]] = {}
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            ids = padded([sources[i] for i in batch])
+            lengths = torch.tensor([len(sources[i]) for i in batch])
+            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+            device = self._model.device
+            with torch.inference_mode():
+                found = self._model.generate(
+                    input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=self._generation
+                )
+            written.update(zip(batch, found[:, 1:].tolist(), strict=True))  # without the start token
+        return [written[i] for i in range(len(sources))]
 
 
 def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Path, tokenizer_size: int) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_prep.document.models import Task
-from data_prep.task_types import AnswerFrame, labels_of
+from data_prep.task_types import AnswerFrame, labels_of, letter
 
 if TYPE_CHECKING:
     from data_prep.shards import TextRow
@@ -20,6 +20,8 @@ class Example:
     input: str
     targets: tuple[str, ...]
     meta: Mapping[str, Any]
+    frame: AnswerFrame = AnswerFrame()
+    """What stands around a target when it is written as an answer."""
 
     @property
     def raw_input(self) -> str:
@@ -28,19 +30,47 @@ class Example:
         return raw if isinstance(raw, str) else self.input
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is asked: to answer the prompt, how likely `target` is, and how likely each of `choices`."""
+
+    prompt: str
+    target: str | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The answers whose likelihood is asked: the target, if there is one, then the choices."""
+        return self.choices if self.target is None else (self.target, *self.choices)
+
+
+def question(example: Example) -> Question:
+    """An example as a question. Choices are asked by their letters, as the answer's format has them."""
+    choices = example.meta.get("choices") or ()
+    target = example.frame.around(example.targets[0]) if example.targets else None
+    letters = tuple(example.frame.around(letter(index)) for index in range(len(choices)))
+    return Question(example.input, target, letters)
+
+
 def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
-    """Examples of text rows as `data_prep.shards.read_rows` gives them, with the task's labels added to `meta`.
+    """Examples of rows as `data_prep.shards.read_rows` gives them; `meta` with what metrics must know of the task.
 
     Targets are without what the task's `answer` writes around them.
     """
-    allowed = labels_of(task) if task.type in ("rating", "sentiment") else None
-    labels = {"labels": list(allowed)} if allowed else {}
+    known: dict[str, Any] = {}
+    if task.type in ("rating", "sentiment") and (allowed := labels_of(task)):
+        known = {"labels": list(allowed)}
+    elif task.type == "code-translation":
+        known = {"language": task.fields.get("to")}
     frame = AnswerFrame.of(task)
     examples = []
     for row in rows:
         targets = tuple(frame.inside(target) for target in row.targets)
-        examples.append(Example(row.id, row.template, row.input, targets, {**row.meta, **labels}))
+        examples.append(Example(row.id, row.template, row.input, targets, {**row.meta, **known}, frame))
     return examples
+
+
+CHUNK_BATCHES = 2  # batches in a piece of work: enough to fill places that become free, few enough to share out
 
 
 def chunks(examples: Sequence[Example], size: int) -> list[list[int]]:

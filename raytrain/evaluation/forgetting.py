@@ -29,10 +29,10 @@ def compare(metric: Metric, before: Sequence[Prediction], after: Sequence[Predic
     Where several rows share an id and a wording, the first of one side stands against the first of the other.
     """
     first, second = _by_row(before), _by_row(after)
-    common = [key for key in first if key in second]
+    common = [key for key in first if key in second and first[key].stats and second[key].stats]
     if not common:
         return None
-    return paired(metric, _stats(metric, first, common), _stats(metric, second, common))
+    return paired(metric, _stats(first, common), _stats(second, common))
 
 
 def best_minus_now(metric: Metric, scores: Sequence[float]) -> float:
@@ -62,5 +62,5 @@ def _by_row(predictions: Sequence[Prediction]) -> dict[_Row, Prediction]:
     return found
 
 
-def _stats(metric: Metric, rows: Mapping[_Row, Prediction], keys: Sequence[_Row]) -> Floats:
-    return np.array([rows[key].stats for key in keys], dtype=np.float64).reshape(len(keys), len(metric.columns))
+def _stats(rows: Mapping[_Row, Prediction], keys: Sequence[_Row]) -> Floats:
+    return np.array([rows[key].stats for key in keys], dtype=np.float64)

@@ -2,7 +2,8 @@
 
 One thread in the driver owns the actors and hands them chunks of examples. An actor that dies, or does not answer in
 time, is replaced and its unfinished chunk is asked again; a chunk always holds the same examples, so the scores are
-those of an undisturbed run. What cannot be scored becomes a `ScoreCard` with an `error`.
+those of an undisturbed run. One that ran out of memory is asked again with half as many examples at once. What cannot
+be scored becomes a `ScoreCard` with an `error`; a row that a metric throws on is left out of that metric, and counted.
 """
 
 import contextlib
@@ -10,19 +11,20 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from data_prep.document.models import Split
 from data_prep.errors import StorageError, UserError
 from data_prep.storage import Store
-from raytrain.evaluation.examples import chunks
+from raytrain.evaluation.examples import Question
+from raytrain.evaluation.row_stats import reason_of
 from raytrain.evaluation.scores import ModelRef, ScoreCard
 from raytrain.evaluation.scoring import Answer, Limits, Scorer, Stage
 
@@ -44,6 +46,7 @@ class ActorSettings:
     base: ModelRef
     cache_folder: Path
     limits: Limits
+    max_target_tokens: int | None = None
     device: str = "auto"
 
 
@@ -55,9 +58,9 @@ class EvaluationActor:
         self._tokenizer: Any = None
         self._model: tuple[str, Any] | None = None  # (digest, decoder)
 
-    def answer(self, model: ModelRef, prompts: Sequence[str]) -> list[Answer]:
+    def answer(self, model: ModelRef, questions: Sequence[Question], batch_size: int) -> list[Answer]:
         """Answers of `model`, which is loaded if it is not the one of the call before."""
-        answers: list[Answer] = self._decoder(model).answer(prompts)
+        answers: list[Answer] = self._decoder(model).answer(questions, batch_size=batch_size)
         return answers
 
     def _decoder(self, model: ModelRef) -> Any:
@@ -72,7 +75,8 @@ class EvaluationActor:
             loaded = load_model(
                 model, s.base, store=s.store, cache_folder=s.cache_folder, tokenizer_size=self._tokenizer.size
             )
-            self._model = model.digest, Decoder(loaded, self._tokenizer, s.limits, device=s.device)
+            decoder = Decoder(loaded, self._tokenizer, s.limits, device=s.device, max_target_tokens=s.max_target_tokens)
+            self._model = model.digest, decoder
         return self._model[1]
 
 
@@ -115,18 +119,20 @@ class _Work:
 class _Chunk:
     work: _Work
     indices: tuple[int, ...]
-    prompts: tuple[str, ...]
+    questions: tuple[Question, ...]
+    batch_size: int
     tries: int = 0
 
 
 class EvaluationPool:
     """Scores stages on `actors` Ray actors. `score` returns at once; stages are scored in the order they came in.
 
-    Ray must be initialised. Actors are started by the first stage and kept until `close`. At most `max_restarts`
-    of them are replaced; when none is left, what is outstanding fails with the reason and the training goes on.
-    An actor that has not answered a chunk after `patience` seconds (the wait for its place in the cluster and loading
-    the model are part of the first) is ended and replaced; of one that has never answered an event speaks after
-    `notice` seconds. `on_progress` tells how far a stage is; examples of a task that is given up leave its total.
+    Ray must be initialised. Actors are started by the first stage and kept until `close`; `environment` holds
+    variables of their processes. At most `max_restarts` of them are replaced; when none is left, what is outstanding
+    fails with the reason and the training goes on. An actor that has not answered a chunk after `patience` seconds
+    (the wait for its place in the cluster and loading the model are part of the first) is ended and replaced; of one
+    that has never answered an event speaks after `notice` seconds. `on_progress` tells how far a stage is; examples of
+    a task that is given up leave its total.
     """
 
     def __init__(
@@ -138,6 +144,7 @@ class EvaluationPool:
         cpus: float = 1,
         gpus: float = 0,
         memory: int | None = None,
+        environment: Mapping[str, str] | None = None,
         max_restarts: int = 10,
         patience: float = 600.0,
         notice: float = 60.0,
@@ -146,7 +153,15 @@ class EvaluationPool:
         actor: type = EvaluationActor,
     ) -> None:
         self._scorer, self._settings = scorer, settings
-        options = {"num_cpus": cpus, "num_gpus": gpus, "memory": memory, "max_restarts": 0, "max_task_retries": 0}
+        options: dict[str, Any] = {
+            "num_cpus": cpus,
+            "num_gpus": gpus,
+            "memory": memory,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+        }
+        if environment:
+            options["runtime_env"] = {"env_vars": dict(environment)}
         self._actor_class: Any = ray.remote(actor).options(**options)
         self._size = f"{cpus:g} CPU, {gpus:g} GPU" + (f", {memory:,} bytes of memory" if memory else "")
         self._slots = [_Slot(number) for number in range(actors)]
@@ -242,15 +257,13 @@ class EvaluationPool:
                 order.examples[task] = order.answered[task] = card.rows
                 self._deliver(order, card)
                 return
-            examples = self._scorer.examples(task, order.stage.split)
-            pieces = chunks(examples, self._scorer.limits.batch_size)
+            pieces = self._scorer.pieces(task, order.stage.split)
         except Exception as error:
             self._give_up(order, task, _reason(error))
             return
-        order.examples[task], order.answered[task] = len(examples), 0
-        work = _Work(order, task, len(pieces), {})
-        for indices in pieces:
-            self._chunks.append(_Chunk(work, tuple(indices), tuple(examples[i].input for i in indices)))
+        order.examples[task], order.answered[task] = sum(len(indices) for indices, _ in pieces), 0
+        work, size = _Work(order, task, len(pieces), {}), self._scorer.limits.batch_size
+        self._chunks.extend(_Chunk(work, indices, questions, size) for indices, questions in pieces)
 
     def _feed(self) -> None:
         for slot in self._slots:
@@ -263,7 +276,7 @@ class EvaluationPool:
                 chunk = self._chunks.popleft()
                 if chunk.work.started is None:
                     chunk.work.started = time.monotonic()
-                answers = slot.actor.answer.remote(chunk.work.order.stage.model, chunk.prompts)
+                answers = slot.actor.answer.remote(chunk.work.order.stage.model, chunk.questions, chunk.batch_size)
                 slot.busy, slot.asked = (answers, chunk), time.monotonic()
         if self._chunks and all(slot.busy is None for slot in self._slots):
             self._fail_all(f"no evaluation actor is left: {self._last_death}")
@@ -287,7 +300,7 @@ class EvaluationPool:
                 slot.silent = False
                 self._refused(chunk, _cause(error))
             except RayError as error:  # the actor, its node, its memory or what it answered is gone
-                self._died(slot, chunk, _reason(error))
+                self._died(slot, _smaller(chunk) if isinstance(error, OutOfMemoryError) else chunk, _reason(error))
             else:
                 slot.silent = False
                 self._answered(chunk, found)
@@ -332,9 +345,11 @@ class EvaluationPool:
             self._give_up(order, work.task, _reason(error))
             return
         self._deliver(order, card)
+        trouble = next((f"; {name}: {m.error}" for name, m in card.metrics.items() if m.error), "")
+        shown = "not known" if card.value is None else f"{card.value:.3f}"
         self._tell(
             "EvaluationFinished",
-            f"{order.stage.name}: {card.task} {card.headline} {card.value:.3f} over {card.scored} rows",
+            f"{order.stage.name}: {card.task} {card.headline} {shown} over {card.scored} of {card.rows} rows{trouble}",
             stage=order.stage.name,
             task=card.task,
             headline=card.headline,
@@ -368,6 +383,8 @@ class EvaluationPool:
         """The actor lives but could not answer."""
         if isinstance(error, UserError) and not isinstance(error, StorageError):
             self._give_up(chunk.work.order, chunk.work.task, _reason(error))  # another try would say the same
+        elif isinstance(error, MemoryError):
+            self._again(_smaller(chunk), f"out of memory with {chunk.batch_size} examples at once: {error}")
         else:
             self._again(chunk, _reason(error))
 
@@ -430,11 +447,14 @@ def _cause(error: RayTaskError) -> BaseException:
     return error.cause if isinstance(error.cause, BaseException) else error
 
 
+def _smaller(chunk: _Chunk) -> _Chunk:
+    """The same examples, half as many at once: what an actor is asked again that had not enough memory."""
+    return replace(chunk, batch_size=max(1, chunk.batch_size // 2))
+
+
 def _reason(error: BaseException) -> str:
     """One line that says what happened."""
-    if isinstance(error, UserError):
-        return error.message
     lines = str(error).strip().splitlines() or ["no message"]
     if isinstance(error, RayActorError) and "creation task" in lines[0]:
         return f"the actor could not start: {lines[-1].strip()}"  # the end of the traceback
-    return f"{type(error).__name__}: {lines[0]}"
+    return reason_of(error)

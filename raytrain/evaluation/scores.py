@@ -35,17 +35,28 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class MetricScore:
-    """A metric over all rows with its 95 % interval."""
+    """A metric over the rows that it could score, with its 95 % interval; without a value `error` says why.
 
-    value: float
-    low: float
-    high: float
+    `reference` is what the references themselves score, where that is a question.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
     better: Literal["higher", "lower"]
+    scale: Literal["percent", "raw"] = "percent"
+    rows: int | None = None
+    reference: float | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreCard:
-    """What scores.json holds. A card with an `error` was never stored: it says why there are no scores."""
+    """What scores.json holds. A card with an `error` was never stored: it says why there are no scores.
+
+    `scored` counts the rows that the headline could score, `rows` all. `by_template`, `by_length` (of the prompt, in
+    tokens) and `by_label` map a part of the rows to its number of rows and headline value.
+    """
 
     stage: str
     task: str
@@ -59,6 +70,8 @@ class ScoreCard:
     headline: str = ""
     metrics: Mapping[str, MetricScore] = field(default_factory=dict)
     by_template: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     baselines: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     lengths: Mapping[str, float] = field(default_factory=dict)
@@ -74,6 +87,10 @@ class ScoreCard:
     def to_json(self) -> dict[str, Any]:
         """The content of scores.json."""
         body = asdict(self)
+        for score in body["metrics"].values():
+            for name in ("rows", "reference", "error"):
+                if score[name] is None:
+                    del score[name]
         if self.error is None:
             del body["error"]
         return body
@@ -88,7 +105,10 @@ class ScoreCard:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One scored row. `stats` are its sufficient statistics for the headline, `score` the headline for it alone."""
+    """One answered row. `stats` are its sufficient statistics for the headline, `score` the headline for it alone.
+
+    A row that the headline could not score has () and None.
+    """
 
     id: str
     template: int
@@ -96,7 +116,7 @@ class Prediction:
     targets: tuple[str, ...]
     prediction: str
     tokens: int
-    score: float
+    score: float | None
     stats: tuple[float, ...]
 
 

@@ -18,24 +18,44 @@ from data_prep.storage.cache import Cache
 from data_prep.storage.commit import read_manifest
 from data_prep.task_types import AnswerFrame
 from raytrain.evaluation.baselines import score_baselines
-from raytrain.evaluation.examples import Example, from_rows
-from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Floats, Metric, interval, metrics_for
+from raytrain.evaluation.examples import CHUNK_BATCHES, Example, Question, chunks, from_rows, question
+from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, interval, metrics_for
+from raytrain.evaluation.row_stats import RowStats, reason_of, row_stats
 from raytrain.evaluation.scores import MetricScore, ModelRef, Prediction, ScoreCard, card_of, write_scores
 from raytrain.spec.layout import RunLayout
 
 if TYPE_CHECKING:
     from data_prep.shards import ShardSet
 
+LABELS = 30
 BASELINE_TARGETS = 5000  # a keyed sample of training targets is enough to find the most frequent one
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model wrote: the text, its length in tokens (end mark not counted), whether the limit cut it off."""
+    """What a model wrote: the text, its length in tokens (end mark not counted), whether the limit cut it off.
+
+    And what it thinks of answers that it was shown (nats, summed over tokens, end mark included), where it was asked.
+    """
 
     text: str
     tokens: int
     cut_off: bool
+    read: int = 0
+    """Tokens of the prompt, as it was read."""
+    loss: float | None = None
+    """Of the first reference."""
+    loss_tokens: int = 0
+    choice_losses: tuple[float, ...] = ()
+
+    def measured(self) -> dict[str, Any]:
+        """What metrics find in a row's meta."""
+        found: dict[str, Any] = {}
+        if self.loss is not None:
+            found |= {"loss": self.loss, "loss_tokens": self.loss_tokens}
+        if self.choice_losses:
+            found["choice_losses"] = self.choice_losses
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +69,17 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How a model is asked: tokens that it reads and writes at most, and examples in a batch."""
+    """How a model is asked: tokens that it reads and writes at most, examples that it answers at once, beams."""
 
     max_input_tokens: int
     max_new_tokens: int
     batch_size: int = 32
+    beams: int = 1
+
+    @property
+    def decoding(self) -> str:
+        """For the protocol."""
+        return "greedy" if self.beams == 1 else f"beam search, {self.beams} beams"
 
 
 @dataclass(slots=True)
@@ -86,15 +112,22 @@ class Scorer:
             )
         return self._examples[key]
 
+    def pieces(self, task: str, split: Split) -> list[tuple[tuple[int, ...], tuple[Question, ...]]]:
+        """The rows as pieces of work: places in `examples(task, split)`, and what the model is asked for each."""
+        examples = self.examples(task, split)
+        found = chunks(examples, CHUNK_BATCHES * self.limits.batch_size)
+        return [(tuple(indices), tuple(question(examples[i]) for i in indices)) for indices in found]
+
     def existing(self, stage: Stage, task: str) -> ScoreCard | None:
         """The card of an earlier scoring of the same model on the same rows by the same protocol, if it is there."""
         manifest = read_manifest(self.store, self.layout.scores(stage.name, task))
         if manifest is None or manifest.body.get("fingerprint") != self.fingerprint(stage, task):
             return None
         try:
-            return card_of(self.store, manifest)
+            card = card_of(self.store, manifest)
         except CorruptError:  # score it again
             return None
+        return None if card.value is None else card
 
     def fingerprint(self, stage: Stage, task: str) -> str:
         """Digest of everything that the scores of a task depend on."""
@@ -103,7 +136,7 @@ class Scorer:
             "shards": self.shard_set.task(task).digest,
             "split": stage.split,
             "rows": self.examples_per_task,
-            "limits": [self.limits.max_input_tokens, self.limits.max_new_tokens],
+            "limits": [self.limits.max_input_tokens, self.limits.max_new_tokens, self.limits.decoding],
             "metrics": {metric.name: metric.protocol for metric in self.metrics(task)},
             "interval": INTERVAL_PROTOCOL,
         }
@@ -170,28 +203,30 @@ def score_task(
     frame = AnswerFrame.of(task)
     texts = [frame.inside(answer.text) for answer in answers]
     targets = [example.targets for example in examples]
-    metas = [example.meta for example in examples]
-    stats = {metric.name: metric.stats_many(texts, targets, metas) for metric in metrics}
-    headline = metrics[0]
-    rows = headline.score_rows(stats[headline.name])
+    metas = [{**e.meta, **a.measured()} for e, a in zip(examples, answers, strict=True)]
+    known = set.intersection(*(set(meta) for meta in metas)) if metas else set()
+    metrics = [metric for metric in metrics if known.issuperset(metric.measured)] or list(metrics)
+    stats = {metric.name: row_stats(metric, texts, targets, metas) for metric in metrics}
+    headline, found = metrics[0], stats[metrics[0].name]
+    scores = iter(headline.score_rows(found.stats).tolist() if len(found.stats) else [])
     predictions = [
-        Prediction(
-            e.id, e.template, e.input, e.targets, text, a.tokens, float(score), tuple(float(x) for x in row_stats)
-        )
-        for e, a, text, score, row_stats in zip(examples, answers, texts, rows, stats[headline.name], strict=True)
+        Prediction(e.id, e.template, e.input, e.targets, text, a.tokens, next(scores) if of_row else None, of_row)
+        for e, a, text, of_row in zip(examples, answers, texts, found.of_all(), strict=True)
     ]
     card = _card(
         task,
         stage,
         rows=len(examples),
-        scored=len(answers),
+        scored=int(found.scored.sum()),
         headline=headline.name,
-        metrics={metric.name: _scored(metric, stats[metric.name]) for metric in metrics},
-        by_template=_by_template(headline, stats[headline.name], examples),
+        metrics={m.name: _scored(m, stats[m.name], m.of_references(targets, metas)) for m in metrics},
+        by_template=_by(headline, found, [str(example.template) for example in examples]),
+        by_length=_by(headline, found, length_names([answer.read for answer in answers])),
+        by_label=_by_label(headline, found, texts, targets, metas),
         baselines=dict(baselines),
         protocol={
             "metrics": {metric.name: metric.protocol for metric in metrics},
-            "decoding": "greedy",
+            "decoding": limits.decoding,
             "max_input_tokens": limits.max_input_tokens,
             "max_new_tokens": limits.max_new_tokens,
             "precision": "fp32",
@@ -199,6 +234,7 @@ def score_task(
             "interval": INTERVAL_PROTOCOL,
         },
         lengths={
+            "prompt_tokens_mean": float(np.mean([answer.read for answer in answers])),
             "prediction_tokens_mean": float(np.mean([answer.tokens for answer in answers])),
             "cut_off": float(np.mean([answer.cut_off for answer in answers])),
             "empty": float(np.mean([not answer.text.strip() for answer in answers])),
@@ -208,17 +244,55 @@ def score_task(
     return card, predictions
 
 
-def _scored(metric: Metric, stats: Floats) -> MetricScore:
-    found = interval(metric, stats)
-    return MetricScore(found.value, found.low, found.high, metric.better)
+def _scored(metric: Metric, found: RowStats, reference: float | None) -> MetricScore:
+    rows, reason = len(found.stats), found.reason
+    if rows:
+        try:
+            score = interval(metric, found.stats)
+            if np.isfinite([score.value, score.low, score.high]).all():
+                return MetricScore(
+                    score.value, score.low, score.high, metric.better, metric.scale, rows, reference, reason
+                )
+            reason = f"the score is {score.value}"
+        except Exception as error:
+            reason = reason_of(error)
+    return MetricScore(None, None, None, metric.better, metric.scale, 0, reference, reason or "there are no rows")
 
 
-def _by_template(metric: Metric, stats: Floats, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
-    templates = np.array([example.template for example in examples])
+def length_names(lengths: Sequence[int], parts: int = 4) -> list[str]:
+    """For every length the name of its part, `1-40` and so on, cut at the quartiles; one part where all are alike."""
+    edges = sorted({int(np.quantile(lengths, share / parts, method="lower")) for share in range(1, parts + 1)})
+    places = np.searchsorted(edges, lengths)
+    first = [min(lengths), *(edge + 1 for edge in edges[:-1])]
+    return [f"{first[place]}-{edges[place]}" for place in places]
+
+
+def _by(metric: Metric, found: RowStats, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Rows and headline of the rows of each name; numbers in the order of numbers."""
+    parts = np.array(names, dtype=object)[found.scored]
     return {
-        str(template): {"rows": int((templates == template).sum()), "value": metric.score(stats[templates == template])}
-        for template in np.unique(templates)
+        str(name): {"rows": int((parts == name).sum()), "value": metric.score(found.stats[parts == name])}
+        for name in sorted(set(parts), key=lambda name: int(str(name).partition("-")[0]))
     }
+
+
+def _by_label(
+    metric: Metric,
+    found: RowStats,
+    texts: Sequence[str],
+    targets: Sequence[Sequence[str]],
+    metas: Sequence[Mapping[str, Any]],
+) -> dict[str, dict[str, float]]:
+    """Rows and headline of each label, at most LABELS of them, those with most rows."""
+    rows = [i for i, scored in enumerate(found.scored) if scored]
+    try:
+        labels = metric.by_label(
+            [texts[i] for i in rows], [targets[i] for i in rows], [metas[i] for i in rows], found.stats
+        )
+    except Exception:  # a breakdown is no reason to lose the score
+        return {}
+    kept = sorted(sorted(labels, key=lambda label: -labels[label][0])[:LABELS])
+    return {label: {"rows": labels[label][0], "value": labels[label][1]} for label in kept}
 
 
 def _card(task: Task, stage: Stage, **values: Any) -> ScoreCard:

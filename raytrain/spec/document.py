@@ -244,7 +244,18 @@ class Evaluation(Model):
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="Longest answer in tokens; by default training.maxTargetTokens."
     )
+    max_waiting: int = Field(
+        default=4,
+        ge=1,
+        description=(
+            "Checkpoints that may wait to be scored; where evaluation is slower than training and more wait, "
+            "the oldest of them are skipped. The last one is always scored."
+        ),
+    )
     batch_size: int = Field(default=32, ge=1, description="Examples that an actor answers at once.")
+    beams: int = Field(
+        default=1, ge=1, le=32, description="1 for greedy answers; more for a beam search, which takes longer."
+    )
     select: Literal["best", "last"] = Field(
         default="best",
         description="Which checkpoint becomes the model: best on validation rows (mean of headlines), or last.",

@@ -73,6 +73,16 @@ def stage_of_step(step: int) -> str:
     return f"step-{step:06d}"
 
 
+@dataclass(frozen=True)
+class EvaluationLayout(RunLayout):
+    """Keys of the scores of a model that no run here trained, named after the model."""
+
+    @property
+    def root(self) -> str:
+        """Prefix of everything that belongs to this model's scores."""
+        return f"evaluations/{self.name}"
+
+
 def parse_checkpoint(prefix: str) -> tuple[int, int] | None:
     """(step, attempt) of a checkpoint prefix, or None if it is not one."""
     match = _CHECKPOINT.search(prefix.rstrip("/"))

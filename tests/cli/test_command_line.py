@@ -41,18 +41,8 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_every_command_has_help(capsys: Captured) -> None:
-    for command in (
-        "init",
-        "check",
-        "explain",
-        "run",
-        "predict",
-        "report",
-        "status",
-        "data show",
-        "data check",
-        *IN_CLUSTER,
-    ):
+    commands = ("init", "check", "explain", "run", "predict", "evaluate", "compare", "leaderboard", "serve")
+    for command in (*commands, "report", "status", "data show", "data check", *IN_CLUSTER):
         assert main([*command.split(), "--help"]) == 0, command
         assert f"raytrain {command}" in capsys.readouterr().out
 
@@ -205,7 +195,7 @@ class TestRun:
             "",
             "task          metric  before  after  change (95 % interval)",
             "notes         rougeL   0.200  0.450  +0.250 (+0.200 to +0.300)",
-            "quiz (probe)  exact    0.500  0.400  -0.100 (-0.200 to +0.000)",
+            "quiz (probe)  exact    0.500  0.400  -0.100 (-0.200 to +0.000), inside the noise",
             "",
             "report: file:///here/store/runs/small/report/index.html",
             'try it: raytrain predict small --storage file:///here/store --task notes --compare "your text"',

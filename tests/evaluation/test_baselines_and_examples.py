@@ -3,8 +3,15 @@ from types import SimpleNamespace
 import pytest
 
 from data_prep.document.models import Source, Task
-from raytrain.evaluation.baselines import baseline_answers, lead, most_frequent, score_baselines
-from raytrain.evaluation.examples import Example, chunks, from_rows
+from raytrain.evaluation.baselines import (
+    REFERENCES,
+    baseline_answers,
+    lead,
+    longest_sentence,
+    most_frequent,
+    score_baselines,
+)
+from raytrain.evaluation.examples import Example, Question, chunks, from_rows, question
 from raytrain.evaluation.metrics import METRICS
 
 
@@ -23,20 +30,48 @@ def test_most_frequent_answer_of_the_training_rows():
     [("One. Two.", "One."), ("\n\n  Ann: hi\nBob: ho", "Ann: hi"), ("no end", "no end"), ("", ""),
      ("Why? Because!", "Why?")],
 )  # fmt: skip
-def test_lead_sentence(text, first):
-    assert lead(text) == first
+def test_lead_sentences(text, first):
+    assert lead(text, 1) == first
+
+
+def test_lead_three_and_the_longest_sentence():
+    text = "Ann: hi.\nBob: how are you? I am well.\nAnn: so am I!"
+    assert lead(text) == "Ann: hi. Bob: how are you? I am well."
+    assert longest_sentence(text) == "Bob: how are you?"
+    assert longest_sentence("\n") == ""
+
+
+def test_references_against_each_other_are_no_hurdle_but_a_height():
+    rows = [Example("a", 0, "x", ("yes", "Yes", "no"), {}), Example("b", 0, "y", ("one",), {})]
+    scores = score_baselines(METRICS["exact_match"], "summarization", rows, [])
+    assert scores[REFERENCES] == pytest.approx(2 / 3)
+    assert set(scores) == {"lead-3", "longest-sentence", REFERENCES}
+    assert REFERENCES not in score_baselines(METRICS["exact_match"], "summarization", rows[1:], [])
+
+
+def test_a_choice_has_baselines_and_a_likelihood_has_none():
+    rows = [Example("a", 0, "x", ("(A)",), {"choices": ["p", "q"]}), Example("b", 0, "y", ("(B)",), {})]
+    assert score_baselines(METRICS["choice_accuracy"], "multiple-choice", rows, ["(A)"]) == {"most-frequent": 0.5}
+    assert score_baselines(METRICS["perplexity"], "text", rows, ["(A)"]) == {}
+
+
+def test_an_example_asks_for_its_target_and_its_choices():
+    assert question(example(0, "x", "y")) == Question("Do it: x", "y", ())
+    assert question(example(0, "x", "(B)", choices=["p", "q"])).judged == ("(B)", "(A)", "(B)")
 
 
 def test_baselines_are_scored_on_the_same_rows():
     examples = [example(0, "x = 1;", "x = 1"), example(1, "return y;", "return y"), example(2, "z", "x = 1")]
     scores = score_baselines(METRICS["exact_match"], "code-translation", examples, ["x = 1", "x = 1", "q"])
-    assert scores == {"most-frequent": pytest.approx(2 / 3), "copy": pytest.approx(2 / 3)}
+    assert scores == {"copy": pytest.approx(2 / 3)}
+    scores = score_baselines(METRICS["exact_match"], "question-answering", examples, ["x = 1", "x = 1", "q"])
+    assert scores == {"most-frequent": pytest.approx(2 / 3)}
 
 
 def test_copy_takes_the_raw_input_not_the_prompt():
-    answers = baseline_answers("summarization", [example(0, "Ann left. Bob stayed.", "Ann left.")], ["s"])
-    assert answers == {"most-frequent": ["s"], "copy": ["Ann left. Bob stayed."], "lead": ["Ann left."]}
-    assert "lead" not in baseline_answers("ner", [example(0, "a", "b")], [])
+    answers = baseline_answers("text", [example(0, "Ann left. Bob stayed.", "Ann left.")], ["s"])
+    assert answers == {"most-frequent": ["s"], "copy": ["Ann left. Bob stayed."]}
+    assert "lead-3" not in baseline_answers("ner", [example(0, "a", "b")], [])
     assert "most-frequent" not in baseline_answers("ner", [example(0, "a", "b")], [])
 
 
@@ -48,6 +83,8 @@ def test_rows_become_examples():
     assert found.raw_input == "bad"
     words = rating.model_copy(update={"labels": ["bad", "good"]})
     assert from_rows([row], words)[0].meta["labels"] == ["bad", "good"]
+    code = rating.model_copy(update={"type": "code-translation", "fields": {"to": "Python"}})
+    assert from_rows([row], code)[0].meta["language"] == "Python"
     assert "labels" not in from_rows([row], rating.model_copy(update={"type": "text"}))[0].meta
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from data_prep.errors import StorageError
 from data_prep.storage import open_store
 from data_prep.storage.commit import commit
-from raytrain.evaluation.checkpoint_watch import CheckpointWatcher, due
+from raytrain.evaluation.checkpoint_watch import AT_ONCE, CheckpointWatcher, due
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.listing import committed_checkpoints
 
@@ -102,3 +102,45 @@ def test_trouble_with_the_store_is_said_once_and_borne(tmp_path):
         assert broken.over.wait(30)
     assert said == ["checkpoints cannot be looked for: no answer"]
     assert len(submitted) == 1
+
+
+def watcher(store, submitted, **options):
+    options = {"every": 100, "last_step": 1000, **options}
+    return CheckpointWatcher(store, LAYOUT, lambda stage, model: submitted.append(model.step), **options)
+
+
+def test_where_evaluation_lags_the_oldest_that_wait_are_skipped(tmp_path):
+    store, submitted, skipped, unfinished = open_store(str(tmp_path)), [], [], [0]
+    watch = watcher(store, submitted, max_waiting=2, unfinished=lambda: unfinished[0], on_skip=skipped.append)
+    put(store, 100)
+    watch.look()
+    unfinished[0] = AT_ONCE  # the pool is busy from here on
+    for step in (200, 300):
+        put(store, step)
+        watch.look()
+    assert (submitted, skipped) == ([100], [])
+    put(store, 400)
+    watch.look()
+    assert (submitted, skipped) == ([100], [200])
+    assert watch.skipped == {200}
+    unfinished[0] = AT_ONCE - 1
+    watch.look()  # stand-in pools do not count up, so that all that wait are taken
+    assert submitted == [100, 300, 400]
+
+
+def test_the_last_checkpoint_is_scored_however_busy_the_pool_is(tmp_path):
+    store, submitted = open_store(str(tmp_path)), []
+    with watcher(store, submitted, max_waiting=1, unfinished=lambda: 99, interval=60):
+        for step in (800, 900, 1000):
+            put(store, step)
+    assert submitted == [1000]
+
+
+def test_what_an_earlier_attempt_scored_is_neither_skipped_nor_waits(tmp_path):
+    store, submitted, skipped = open_store(str(tmp_path)), [], []
+    for step in (100, 200, 300, 400):
+        put(store, step)
+    watcher(
+        store, submitted, max_waiting=1, known={100, 200, 300}, unfinished=lambda: 99, on_skip=skipped.append
+    ).look()
+    assert (submitted, skipped) == ([100, 200, 300], [])

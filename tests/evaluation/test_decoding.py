@@ -12,6 +12,7 @@ from data_prep.storage import CorruptError, open_store
 from data_prep.storage.commit import commit
 from data_prep.tokenizer import EOS, Tokenizer
 from raytrain.evaluation.decoding import Decoder, load_model
+from raytrain.evaluation.examples import Question
 from raytrain.evaluation.scores import ModelRef
 from raytrain.evaluation.scoring import Limits
 from raytrain.model.exporting import export
@@ -66,6 +67,79 @@ def test_the_batch_does_not_matter(folder, tokenizer, size):
     wanted = decoder(model, tokenizer, batch_size=8).answer(PROMPTS)
     assert decoder(model, tokenizer, batch_size=size).answer(PROMPTS) == wanted
     assert decoder(model, tokenizer, batch_size=size).answer(PROMPTS[::-1]) == wanted[::-1]
+
+
+@pytest.mark.parametrize("size", [3, 64])
+def test_losses_are_those_of_transformers(folder, tokenizer, size):
+    model = lively(load(folder, tokenizer_size=tokenizer.size))
+    stock = lively(load(folder, tokenizer_size=tokenizer.size))
+    prompts = PROMPTS[:12]
+    targets = [PROMPTS[-1 - i][:30] for i in range(12)]
+    choices = ("(A)", "abc", "(B)")
+    asked = [Question(p, t, choices if i % 2 else ()) for i, (p, t) in enumerate(zip(prompts, targets, strict=True))]
+    asked[5] = Question(prompts[5])
+    answers = decoder(model, tokenizer).answer(asked, batch_size=size)
+
+    def loss(prompt, target):
+        ids, labels = (
+            torch.tensor([tokenizer.encode_batch([text], limit)[0].tolist()])
+            for text, limit in ((prompt, 64), (target, 12))
+        )
+        with torch.no_grad():
+            return float(stock(input_ids=ids, labels=labels).loss) * labels.shape[1], labels.shape[1]
+
+    for question, answer in zip(asked, answers, strict=True):
+        assert answer.read == len(tokenizer.encode_batch([question.prompt], 64)[0])
+        assert len(answer.choice_losses) == len(question.choices)
+        if question.target is not None:
+            wanted, tokens = loss(question.prompt, question.target)
+            assert (answer.loss, answer.loss_tokens) == (pytest.approx(wanted, rel=1e-5), tokens)
+        for choice, found in zip(question.choices, answer.choice_losses, strict=True):
+            assert found == pytest.approx(loss(question.prompt, choice)[0], rel=1e-5)
+    assert (answers[5].loss, answers[5].choice_losses) == (None, ())
+    assert [a.text for a in answers] == [a.text for a in decoder(model, tokenizer).answer(prompts)]
+
+
+def test_a_beam_search_is_transformers_own(folder, tokenizer):
+    model = lively(load(folder, tokenizer_size=tokenizer.size))
+    answers = decoder(model, tokenizer, beams=3, batch_size=4).answer([Question(p, "abc") for p in PROMPTS[:12]])
+    stock = lively(load(folder, tokenizer_size=tokenizer.size))
+    for prompt, answer in zip(PROMPTS, answers, strict=False):
+        ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
+        written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=3)[0, 1:].tolist()
+        wanted = written[: written.index(1)] if 1 in written else written
+        assert answer.text == tokenizer.decode([i for i in wanted if i])
+        assert answer.loss > 0
+
+
+@pytest.mark.parametrize(
+    "kind", [{"feed_forward_proj": "relu", "tie_word_embeddings": True}, {"num_decoder_layers": 1}]
+)
+def test_other_shapes_of_t5(tokenizer, kind):
+    """T5 1.0 has no gate, one table for both ends, and scales; some models have fewer layers on one side."""
+    from transformers import T5Config
+
+    torch.manual_seed(3)
+    sizes = {"vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    config = T5Config(**{**sizes, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, **kind})
+    config.decoder_start_token_id = 0
+    stock = lively(T5ForConditionalGeneration(config).eval())
+    answers = decoder(stock, tokenizer).answer(PROMPTS)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
+        written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=1)[0, 1:].tolist()
+        wanted = written[: written.index(1)] if 1 in written else written
+        assert answer.text == tokenizer.decode(wanted)
+
+
+def test_memory_that_does_not_suffice_is_a_memory_error(folder, tokenizer, monkeypatch):
+    def full(*arguments, **options):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    full_decoder = decoder(load(folder, tokenizer_size=tokenizer.size), tokenizer)
+    monkeypatch.setattr("raytrain.evaluation.decoding.greedy", full)
+    with pytest.raises(MemoryError, match="can't allocate"):
+        full_decoder.answer(["abc"])
 
 
 def test_an_empty_answer(folder, tokenizer):

@@ -10,6 +10,7 @@ from raytrain.evaluation.metrics import METRICS, evaluate_module
 from raytrain.evaluation.metrics.evaluate_module import as_module
 
 PREDICTIONS = ["the cat sat", "4", "PER: Ann", "x = 1"]
+METAS = [{"loss": 2.0 + i, "loss_tokens": 3, "choice_losses": (0.5, 0.1), "language": "Python"} for i in range(4)]
 REFERENCES = [["a cat sat down"], ["5"], ["PER: Ann | LOC: Rome"], ["x  = 1", "y"]]
 
 
@@ -17,11 +18,11 @@ REFERENCES = [["a cat sat down"], ["5"], ["PER: Ann | LOC: Rome"], ["x  = 1", "y
 def test_a_module_computes_what_the_metric_says(name):
     module, metric = as_module(name), METRICS[name]
     assert isinstance(module, evaluate.Metric)
-    wanted = metric.score(metric.stats_many(PREDICTIONS, REFERENCES, [{}] * 4))
-    assert module.compute(predictions=PREDICTIONS, references=REFERENCES) == {name: wanted}
+    wanted = metric.score(metric.stats_many(PREDICTIONS, REFERENCES, METAS))
+    assert module.compute(predictions=PREDICTIONS, references=REFERENCES, metas=METAS) == {name: wanted}
     for prediction, references in zip(PREDICTIONS, REFERENCES, strict=True):
         module.add(prediction=prediction, reference=references)
-    assert module.compute() == {name: wanted}
+    assert module.compute(metas=METAS) == {name: wanted}
     assert metric.protocol in module.description
 
 

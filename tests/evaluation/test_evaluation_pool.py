@@ -81,7 +81,7 @@ def fake(folder: Path, behave: str):
         def __init__(self, settings):
             self.folder = folder
 
-        def answer(self, model, prompts):
+        def answer(self, model, questions, batch_size):
             import os
             import signal
 
@@ -89,8 +89,8 @@ def fake(folder: Path, behave: str):
             from raytrain.evaluation.scoring import Answer
 
             with (self.folder / "calls").open("a") as file:
-                file.write(f"{os.getpid()} {model.digest} {len(prompts)}\n")
-            if "which" in prompts[0]:
+                file.write(f"{os.getpid()} {model.digest} {len(questions)}\n")
+            if "which" in questions[0].prompt:
                 if behave == "die":
                     os.kill(os.getpid(), signal.SIGKILL)
                 if behave == "die once":
@@ -107,7 +107,7 @@ def fake(folder: Path, behave: str):
                 if behave == "throw once" and not (self.folder / "thrown").exists():
                     (self.folder / "thrown").touch()
                     raise RuntimeError("a hiccup")
-            return [Answer(prompt[-3:], 1, False) for prompt in prompts]
+            return [Answer(question.prompt[-3:], 1, False) for question in questions]
 
     return Actor
 
@@ -126,7 +126,7 @@ def scored_here(world, score_here):
         decoder = Decoder(load_model(stage.model, world.base, **options), world.tokenizer, limits, device="cpu")
         layout = replace(world.layout, name=f"{world.layout.name}-here")
         scorer = world.scorer(layout=layout, limits=limits)
-        return score_here(scorer, lambda model, prompts: decoder.answer(prompts), stage), layout
+        return score_here(scorer, lambda model, questions: decoder.answer(questions), stage), layout
 
     return score
 
@@ -161,8 +161,8 @@ def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tm
     class Mortal(EvaluationActor):
         """Stops in its fourth answer of its first life and waits for the end."""
 
-        def answer(self, model, prompts):
-            answers = super().answer(model, prompts)
+        def answer(self, model, questions, batch_size):
+            answers = super().answer(model, questions, batch_size)
             self.answered = getattr(self, "answered", 0) + 1
             if self.answered == 4 and not (marks / "pid").exists():
                 (marks / "pid.part").write_text(str(os.getpid()))
@@ -251,7 +251,7 @@ def test_an_actor_that_cannot_start_is_a_reason_too(world, pool_of, tmp_path):
         def __init__(self, settings):
             raise RuntimeError("no GPU in sight")
 
-        def answer(self, model, prompts):
+        def answer(self, model, questions, batch_size):
             return []
 
     [card] = pool_of(actor=Stillborn).score("before", world.base, "test", ["echo"]).result(WAIT)
@@ -272,7 +272,10 @@ def test_a_metric_that_throws_is_a_reason(world, pool_of, tmp_path, monkeypatch)
     monkeypatch.setattr(METRICS["accuracy"].__class__, "value", lambda *a: 1 / 0)
     echo, stars = pool_of(actor=fake(tmp_path, "")).score("before", world.base, "test", ["echo", "stars"]).result(WAIT)
     assert echo.error is None
-    assert "ZeroDivisionError" in stars.error
+    assert (stars.error, stars.value, stars.scored) == (None, None, 0)
+    assert "ZeroDivisionError" in stars.metrics["accuracy"].error
+    assert stars.metrics["mae"].rows == stars.rows > 0
+    assert read_card(world.store, world.layout, "before", "stars") == stars
 
 
 def test_listeners_that_throw_and_empty_stages_do_no_harm(world, pool_of, tmp_path):
@@ -293,7 +296,7 @@ def test_closing_gives_up_what_is_open_and_calls_it_no_failure(world, pool_of, e
         def __init__(self, settings):
             pass
 
-        def answer(self, model, prompts):
+        def answer(self, model, questions, batch_size):
             time.sleep(3600)
 
     pool = pool_of(actor=Slow)

@@ -22,7 +22,7 @@ class StandIn:
     """
 
     def __init__(self, *outcomes):
-        self.outcomes, self.started, self.killed, self.asked = list(outcomes), 0, [], []
+        self.outcomes, self.started, self.killed, self.asked, self.sizes = list(outcomes), 0, [], [], []
 
     def remote(self, actor):
         return SimpleNamespace(options=lambda **options: SimpleNamespace(remote=self._start))
@@ -31,10 +31,11 @@ class StandIn:
         self.started += 1
         return SimpleNamespace(answer=SimpleNamespace(remote=self._answer), number=self.started)
 
-    def _answer(self, model, prompts):
-        self.asked.append(prompts)
+    def _answer(self, model, questions, batch_size):
+        self.asked.append(questions)
+        self.sizes.append(batch_size)
         outcome = self.outcomes.pop(0) if self.outcomes else None
-        answers = [Answer("x", 1, False)] * len(prompts)
+        answers = [Answer("x", 1, False)] * len(questions)
         return Reference(answers if outcome is None or callable(outcome) else outcome, outcome)
 
     def wait(self, references, num_returns, timeout):
@@ -120,6 +121,26 @@ def test_an_actor_that_throws_a_ray_error_has_answered(world, pool_on, events):
     assert stand_in.started == 1
 
 
+def test_without_enough_memory_half_as_many_are_asked_at_once(world, pool_on, events):
+    raised = RayTaskError("answer", "traceback", MemoryError("you tried to allocate a lot")).as_instanceof_cause()
+    stand_in = StandIn(raised, OutOfMemoryError("the node is full"))
+    [card] = pool_on(stand_in).score("before", world.base, "test", ["echo"]).result(WAIT)
+    assert (card.error, card.scored) == (None, card.rows)
+    size = world.limits.batch_size
+    assert stand_in.sizes[:3] == [size, size // 2, max(1, size // 4)]
+    assert stand_in.asked[0] == stand_in.asked[1] == stand_in.asked[2]  # the same examples
+    assert kinds(events) == ["ActorRestarted", "EvaluationFinished"]
+
+
+def test_memory_that_never_suffices_is_a_reason_and_no_other_task_suffers(world, pool_on):
+    raised = RayTaskError("answer", "traceback", MemoryError("too much")).as_instanceof_cause()
+    echo, stars = (
+        pool_on(StandIn(*[raised] * TRIES)).score("before", world.base, "test", ["echo", "stars"]).result(WAIT)
+    )
+    assert echo.error == f"out of memory with {max(1, world.limits.batch_size // 4)} examples at once: too much"
+    assert stars.error is None
+
+
 def test_an_actor_that_hangs_is_ended_and_its_chunk_asked_again(world, pool_on, events):
     stand_in = StandIn(None, HANG)
     [card] = pool_on(stand_in, patience=0.05).score("before", world.base, "test", ["echo"]).result(WAIT)
@@ -168,7 +189,7 @@ def test_progress_counts_the_examples_of_a_stage(world, pool_on, progress):
     done = [done for _, done, _ in progress]
     assert done == sorted(set(done))  # each step is told once
     assert (done[0], done[-1]) == (0, total)
-    assert max(b - a for a, b in pairwise(done)) <= world.limits.batch_size
+    assert max(b - a for a, b in pairwise(done)) <= 2 * world.limits.batch_size
 
 
 def test_progress_begins_with_what_is_there_already(world, pool_on, progress):

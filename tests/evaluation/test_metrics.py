@@ -9,6 +9,7 @@ from raytrain.evaluation.metrics import METRICS, metrics_for
 from raytrain.evaluation.metrics.match import normalise_answer, normalise_code
 from raytrain.evaluation.metrics.rating import parse_rating
 
+META = {"loss": 3.0, "loss_tokens": 2, "choice_losses": (0.5, 0.1), "language": "Python"}
 FIVE = {"labels": ["1", "2", "3", "4", "5"]}
 
 
@@ -119,11 +120,11 @@ def test_scores_are_functions_of_sums():
     predictions = ["PER: Ann", "4", "x = 1", "", "the cat sat"]
     targets = [["PER: Ann | LOC: Rome"], ["5"], ["x  = 1"], ["LOC: Rome"], ["a cat sat down"]]
     for metric in METRICS.values():
-        stats = metric.stats_many(predictions, targets, [{}] * 5)
-        assert stats.shape == (5, len(metric.columns))
+        stats = metric.stats_many(predictions, targets, [META] * 5)
+        assert stats.shape == (5, len(metric.columns) or 30)
         assert np.isfinite(metric.score_rows(stats)).all()
         for rows in ([0], [1, 2], [0, 3, 4], [0, 1, 2, 3, 4]):
-            singly = np.sum([metric.stats(predictions[i], targets[i], {}) for i in rows], axis=0)
+            singly = np.sum([metric.stats(predictions[i], targets[i], META) for i in rows], axis=0)
             assert metric.combine(singly) == pytest.approx(metric.score(stats[rows]), abs=1e-12)
 
 

@@ -23,8 +23,11 @@ from raytrain.spec.layout import RunLayout
 LAYOUT = RunLayout("run")
 MODEL = ModelRef("checkpoint", "runs/run/checkpoints/step-000500-a01", "d1", 500)
 TASK = Task(name="reviews", type="rating", source=Source(uri="x.csv"))
-EXAMPLES = [Example(f"r{i}", i % 2, f"Rate: {i}", (str(1 + i % 5),), {"labels": list("12345")}) for i in range(10)]
-ANSWERS = [Answer(str(1 + (i * i) % 5), 1, False) for i in range(9)] + [Answer(" ", 4, True)]
+EXAMPLES = [
+    Example(f"r{i}", i % 2, f"Rate: {i}", (str(1 + i % 5),), {"labels": list("12345"), "label": str(1 + i % 5)})
+    for i in range(10)
+]
+ANSWERS = [Answer(str(1 + (i * i) % 5), 1, False, read=3) for i in range(9)] + [Answer(" ", 4, True, read=3)]
 
 
 def scored(stage="step-000500", task=TASK, examples=EXAMPLES, answers=ANSWERS):
@@ -52,7 +55,7 @@ def test_the_card_is_what_the_architecture_says(store):
     right = [int(a.text == e.targets[0]) for a, e in zip(ANSWERS, EXAMPLES, strict=True)]
     assert set(body) == {
         "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "headline", "metrics",
-        "by_template", "baselines", "protocol", "lengths", "seconds",
+        "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds",
     }  # fmt: skip
     assert body["model"] == {"kind": "checkpoint", "uri": MODEL.uri, "digest": "d1"}
     assert (body["stage"], body["step"], body["split"], body["probe"]) == ("step-000500", 500, "validation", False)
@@ -62,10 +65,14 @@ def test_the_card_is_what_the_architecture_says(store):
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert body["metrics"]["mae"]["better"] == "lower"
     assert body["by_template"] == {str(t): {"rows": 5, "value": pytest.approx(sum(right[t::2]) / 5)} for t in (0, 1)}
-    assert body["lengths"] == {"prediction_tokens_mean": 1.3, "cut_off": 0.1, "empty": 0.1}
+    assert body["by_length"] == {"3-3": {"rows": 10, "value": accuracy["value"]}}
+    assert {label: part["rows"] for label, part in body["by_label"].items()} == dict.fromkeys("12345", 2)
+    assert body["lengths"] == {"prompt_tokens_mean": 3.0, "prediction_tokens_mean": 1.3, "cut_off": 0.1, "empty": 0.1}
     assert body["protocol"]["max_new_tokens"] == 8
     assert body["protocol"]["interval"] == "95 % percentile, 1,000 bootstrap resamples of rows, seed 17"
-    assert set(body["protocol"]["metrics"]) == {"accuracy", "within_one", "mae"}
+    assert set(body["protocol"]["metrics"]) == {
+        "accuracy", "macro_f1", "within_one", "mae", "spearman", "no_label",
+    }  # fmt: skip
     assert read_manifest(store, "runs/run/scores/step-000500/reviews").body == {
         "kind": "scores", "stage": "step-000500", "task": "reviews", "step": 500, "model_digest": "d1",
         "fingerprint": "f",

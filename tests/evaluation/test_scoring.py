@@ -10,6 +10,8 @@ from raytrain.evaluation.decoding import Decoder, load_model
 from raytrain.evaluation.scores import read_card, read_predictions
 from raytrain.evaluation.scoring import Answer, Stage
 
+BASELINES = {"text": {"most-frequent", "copy"}, "rating": {"most-frequent"}, "question-answering": {"most-frequent"}}
+
 
 class Answering:
     """Answers with the real model and counts the calls."""
@@ -17,7 +19,7 @@ class Answering:
     def __init__(self, world):
         self.world, self.calls, self.loaded = world, 0, {}
 
-    def __call__(self, model, prompts):
+    def __call__(self, model, questions):
         self.calls += 1
         if model.digest not in self.loaded:
             world = self.world
@@ -29,7 +31,7 @@ class Answering:
                 tokenizer_size=world.tokenizer.size,
             )
             self.loaded[model.digest] = Decoder(loaded, world.tokenizer, world.limits, device="cpu")
-        return self.loaded[model.digest].answer(prompts)
+        return self.loaded[model.digest].answer(questions)
 
 
 def test_a_stage_is_scored_and_found_again(world, score_here):
@@ -42,7 +44,10 @@ def test_a_stage_is_scored_and_found_again(world, score_here):
     assert all(card.error is None and 1 < card.rows <= 12 and card.scored == card.rows for card in cards)
     for card in cards:
         assert read_card(world.store, world.layout, "before", card.task) == card
-        assert card.baselines.keys() == {"most-frequent", "copy"}
+        assert card.baselines.keys() == BASELINES[card.type]
+        assert sum(part["rows"] for part in card.by_length.values()) == card.rows
+        assert card.metrics["perplexity"].value > 1
+        assert all(score.error is None for score in card.metrics.values())
         assert sum(part["rows"] for part in card.by_template.values()) == card.rows
         rows = {row.id: row for row in read_rows(world.shard_set, card.task, "test", world.store, world.scorer().cache)}
         for row in read_predictions(world.store, world.layout, "before", card.task):
@@ -109,7 +114,7 @@ def test_right_answers_score_one_and_baselines_stay_what_they_are(world, score_h
     assert before.value == 0
     right = {e.input: e.targets[0] for e in scorer.examples("echo", "validation")}
     perfect = replace(stage, model=replace(world.base, digest="perfect"))
-    after = score_here(scorer, lambda m, p: [Answer(right[t], 1, False) for t in p], perfect, ["echo"])[0]
+    after = score_here(scorer, lambda m, p: [Answer(right[q.prompt], 1, False) for q in p], perfect, ["echo"])[0]
     assert after.value == 1
     assert after.baselines == before.baselines
     assert 0 < after.baselines["copy"] <= 1

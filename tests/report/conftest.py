@@ -248,6 +248,7 @@ class RunFolder:
             template = i % len(task.templates)
             text = task.templates[template].replace("{input}", raw)
             meta = {"input": raw, "label": reference, "labels": ["1", "2", "3", "4", "5"]}
+            meta |= {"loss": 12 * random.Random(i).random(), "loss_tokens": 8}
             references = (reference, f"In short: {reference}") if task.type == "summarization" else (reference,)
             answers.append(answer)
             targets.append(references)
@@ -268,7 +269,9 @@ class RunFolder:
         scores = {}
         for metric in metrics:
             found = interval(metric, metric.stats_many(answers, targets, metas))
-            scores[metric.name] = MetricScore(found.value, found.low, found.high, metric.better)
+            scores[metric.name] = MetricScore(
+                found.value, found.low, found.high, metric.better, metric.scale, self.rows
+            )
         by_template = {}
         for template in range(len(task.templates)):
             rows = [p for p in predictions if p.template == template]

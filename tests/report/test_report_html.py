@@ -9,6 +9,7 @@ from raytrain.evaluation.report import gather, render_html
 
 TAGS = {
     "html",
+    "kbd",
     "head",
     "meta",
     "title",

@@ -44,6 +44,7 @@ def test_headings_are_those_of_the_report(parsed):
         "Checkpoints",
         "Samples",
         "Every metric",
+        "By wording, length and label",
         "Data",
         "Run",
     ]

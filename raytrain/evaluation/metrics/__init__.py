@@ -1,11 +1,14 @@
 """Metrics by name, and which of them a task gets.
 
-`METRICS[name].combine(sums)` is the score of a sum of row statistics; `evaluate_module.as_module(name)` gives
-the same metric as an `evaluate.Metric`.
+`find(name).combine(sums)` is the score of a sum of row statistics; `evaluate_module.as_module(name)` gives the same
+metric as an `evaluate.Metric`. A package brings metrics of its own by entry points of the group `raytrain.metrics`:
+each names a subclass of `Metric` (or a function that makes one), whose `name` is that of the entry point.
 """
 
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from data_prep.document.models import Task, TaskType
@@ -13,68 +16,132 @@ from data_prep.errors import UsageError
 from raytrain.evaluation.metrics.base import Better, Floats, MeanMetric, Meta, Metric
 from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, Interval, Paired, interval, paired
 from raytrain.evaluation.metrics.entities import EntityF1, EntityPrecision, EntityRecall, Unparsable
+from raytrain.evaluation.metrics.likelihood import ChoiceAccuracy, Perplexity
 from raytrain.evaluation.metrics.match import ExactCode, ExactMatch
 from raytrain.evaluation.metrics.overlap import Bleu, Chrf
-from raytrain.evaluation.metrics.rating import Accuracy, MeanAbsoluteError, WithinOne
-from raytrain.evaluation.metrics.rouge import Rouge
+from raytrain.evaluation.metrics.rating import Accuracy, MacroF1, MeanAbsoluteError, NoLabel, Spearman, WithinOne
+from raytrain.evaluation.metrics.rouge import HUGGING_FACE, OURS, T5, Rouge
+from raytrain.evaluation.metrics.squad import SquadExact, SquadF1
+from raytrain.evaluation.metrics.syntax import Parses, language_of
+
+ENTRY_POINTS = "raytrain.metrics"
+_ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         metric.name: metric
         for metric in (
-            *(Rouge(kind) for kind in ("rouge1", "rouge2", "rougeL", "rougeLsum")),
+            *(Rouge(kind, way) for way in (OURS, T5, HUGGING_FACE) for kind in _ROUGE),
             Accuracy(),
+            MacroF1(),
             WithinOne(),
             MeanAbsoluteError(),
+            Spearman(),
+            NoLabel(),
             EntityF1(),
             EntityPrecision(),
             EntityRecall(),
             Unparsable(),
             Chrf(),
             Bleu(),
+            Bleu("bleu@t5", tokenizer="intl"),
             ExactCode(),
+            Parses(),
             ExactMatch(),
+            SquadExact(),
+            SquadF1(),
+            ChoiceAccuracy(),
+            Perplexity(),
         )
     }
 )
+
+PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "rouge@t5": tuple(f"{kind}@t5" for kind in _ROUGE),
+        "rouge@hf": tuple(f"{kind}@hf" for kind in _ROUGE),
+        "squad": ("exact@squad", "f1@squad"),
+    }
+)
+"""Several metrics by one name: other people's protocols, to compare a published number like with like."""
 
 # The first is the headline. Code is headed by chrF, not by exact match: a translation with one parameter renamed
 # is not worth nothing, and exact match stays at 0 until a model is nearly perfect, so that it shows neither
 # progress nor forgetting. Exact match stands beside it.
 _BY_TYPE: Mapping[TaskType, tuple[str, ...]] = MappingProxyType(
     {
-        "summarization": ("rougeL", "rouge1", "rouge2", "rougeLsum"),
-        "rating": ("accuracy", "within_one", "mae"),
-        "sentiment": ("accuracy",),
-        "ner": ("f1", "precision", "recall", "unparsable"),
-        "translation": ("chrf", "bleu"),
-        "code-translation": ("chrf", "exact_code", "bleu"),
-        "multiple-choice": ("exact_match",),
-        "question-answering": ("exact_match", "rougeL"),
-        "text": ("rougeL", "rouge1", "exact_match"),
+        "summarization": ("rougeL", "rouge1", "rouge2", "rougeLsum", "perplexity"),
+        "rating": ("accuracy", "macro_f1", "within_one", "mae", "spearman", "no_label", "perplexity"),
+        "sentiment": ("accuracy", "macro_f1", "no_label", "perplexity"),
+        "ner": ("f1", "precision", "recall", "unparsable", "perplexity"),
+        "translation": ("chrf", "bleu", "perplexity"),
+        "code-translation": ("chrf", "exact_code", "bleu", "perplexity"),
+        "multiple-choice": ("exact_match", "perplexity"),
+        "question-answering": ("exact_match", "f1@squad", "rougeL", "perplexity"),
+        "text": ("rougeL", "rouge1", "exact_match", "perplexity"),
     }
 )
 
 
 def metrics_for(task: Task) -> tuple[Metric, ...]:
     """The metrics of `task`, the headline first; UsageError for a name that is none."""
-    names = list(dict.fromkeys(task.metrics)) if task.metrics else list(_BY_TYPE[task.type])
-    if task.metrics is not None and not task.metrics:
+    if task.metrics is None:
+        return tuple(METRICS[name] for name in default_metrics(task))
+    if not task.metrics:
         raise UsageError(f"task {task.name}: metrics is empty", hint="Name at least one metric or leave the field out.")
-    for name in names:
-        if name not in METRICS:
-            close = get_close_matches(name, METRICS, n=1, cutoff=0.5)
-            raise UsageError(
-                f"task {task.name}: metrics: unknown metric {name!r}"
-                + (f", did you mean {close[0]}?" if close else ""),
-                hint=f"There are {', '.join(METRICS)}.",
-            )
-    return tuple(METRICS[name] for name in names)
+    names = dict.fromkeys(name for given in task.metrics for name in PRESETS.get(given, (given,)))
+    return tuple(_wanted(task.name, name) for name in names)
+
+
+def default_metrics(task: Task) -> tuple[str, ...]:
+    """The metrics that a task gets where the document names none."""
+    names = _BY_TYPE[task.type]
+    if task.type == "multiple-choice" and task.columns.choices is not None:
+        names = ("choice_accuracy", *names)
+    if task.type == "code-translation" and language_of(task.fields.get("to")):
+        names = (*names[:-1], "parses", names[-1])
+    return names
+
+
+def find(name: str) -> Metric | None:
+    """The metric `name`, ours or one by entry point; None where there is none. UsageError where it cannot be had."""
+    return METRICS.get(name) or _own(name)
+
+
+@cache
+def _own(name: str) -> Metric | None:
+    found = list(entry_points(group=ENTRY_POINTS, name=name))
+    if not found:
+        return None
+    try:
+        metric = found[0].load()()
+    except Exception as error:
+        raise UsageError(
+            f"metric {name!r} ({found[0].value}) cannot be had: {type(error).__name__}: {error}",
+            hint="The entry point must name a subclass of raytrain.evaluation.metrics.Metric that takes no arguments.",
+        ) from error
+    if not isinstance(metric, Metric) or metric.name != name:
+        raise UsageError(f"metric {name!r} ({found[0].value}) is no raytrain Metric of that name")
+    return metric
+
+
+def _wanted(task: str, name: str) -> Metric:
+    if (metric := find(name)) is not None:
+        return metric
+    own = [point.name for point in entry_points(group=ENTRY_POINTS)]
+    known = [*METRICS, *PRESETS, *own]
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    raise UsageError(
+        f"task {task}: metrics: unknown metric {name!r}" + (f", did you mean {close[0]}?" if close else ""),
+        hint=f"There are {', '.join(known)}.",
+    )
 
 
 __all__ = [
+    "ENTRY_POINTS",
     "INTERVAL_PROTOCOL",
     "METRICS",
+    "PRESETS",
     "Better",
     "Floats",
     "Interval",
@@ -82,6 +149,7 @@ __all__ = [
     "Meta",
     "Metric",
     "Paired",
+    "find",
     "interval",
     "metrics_for",
     "paired",

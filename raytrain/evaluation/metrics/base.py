@@ -16,17 +16,22 @@ from data_prep.errors import DataError
 Floats = NDArray[np.float64]
 Meta = Mapping[str, Any]
 Better = Literal["higher", "lower"]
+Scale = Literal["percent", "raw"]
 
 
 class Metric(ABC):
-    """One metric. Scores are fractions (0..1); error measures are in their own unit.
+    """One metric. Scores are fractions (`scale` percent: 0..1), or in a unit of their own (`raw`: errors, perplexity).
 
-    `columns` names the statistics of a row, in the order in which `stats` gives them.
+    `columns` names the statistics of a row, in the order in which `stats` gives them; it is empty where their number
+    depends on the task (one for each pair of labels). `measured` names what the model has to be asked besides its
+    answer, as keys of a row's meta: "loss" (with "loss_tokens") and "choice_losses".
     """
 
     name: str
     better: Better = "higher"
+    scale: Scale = "percent"
     columns: tuple[str, ...]
+    measured: tuple[str, ...] = ()
 
     @property
     @abstractmethod
@@ -50,12 +55,12 @@ class Metric(ABC):
         return self.row(prediction, targets, meta)
 
     def stats_many(self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> Floats:
-        """Statistics of all rows, shape (rows, len(columns))."""
+        """Statistics of all rows, shape (rows, statistics)."""
         rows = [self.stats(p, t, m) for p, t, m in zip(predictions, targets, metas, strict=True)]
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.columns))
+        return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else len(self.columns))
 
     def combine(self, sums: ArrayLike) -> float:
-        """Score of one sum of statistics, shape (len(columns),)."""
+        """Score of one sum of statistics, shape (statistics,)."""
         return float(self.combine_many(np.asarray(sums, dtype=np.float64).reshape(1, -1))[0])
 
     def score_rows(self, stats: Floats) -> Floats:
@@ -65,6 +70,24 @@ class Metric(ABC):
     def score(self, stats: Floats) -> float:
         """Score of all rows together."""
         return self.combine(stats.sum(axis=0))
+
+    def by_label(
+        self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta], stats: Floats
+    ) -> dict[str, tuple[int, float]]:
+        """Rows and score of every label: the rows whose right answer it is; empty where answers are no labels."""
+        right = [
+            str(meta.get("label") or (several[0] if meta.get("labels") and several else ""))
+            for meta, several in zip(metas, targets, strict=True)
+        ]
+        labels = np.array(right, dtype=object)
+        return {
+            str(label): (int((labels == label).sum()), self.score(stats[labels == label]))
+            for label in sorted(set(labels) - {""})
+        }
+
+    def of_references(self, targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> float | None:
+        """What the references themselves score; None where that is no question (they are right by definition)."""
+        return None
 
     def improvement(self, difference: float) -> float:
         """`difference` (after minus before) turned so that positive means better."""

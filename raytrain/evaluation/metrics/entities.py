@@ -8,6 +8,8 @@ import numpy as np
 from data_prep.task_types import parse_entities
 from raytrain.evaluation.metrics.base import Floats, Meta, Metric, ratio
 
+_Entity = tuple[str, str]  # type, text
+
 _COUNTING = (
     "strict: an entity counts if type and text are equal, as often as the reference has it; micro over all rows; "
     "an answer that is no list of entities has none"
@@ -26,18 +28,39 @@ class EntityMetric(Metric):
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
         """Counts against the reference with the best F1 (the first of equals)."""
-        parsed = parse_entities(prediction)
-        given = Counter(parsed or [])
-        best: tuple[float, ...] = ()
-        best_f1 = -1.0
-        for target in targets:
-            wanted = Counter(parse_entities(target) or [])
-            right = (given & wanted).total()
-            counts = (float(right), float(given.total()), float(wanted.total()), float(parsed is None), 1.0)
-            f1 = _f1(np.array([counts]))[0]
-            if f1 > best_f1:
-                best, best_f1 = counts, f1
-        return best
+        return _best(parse_entities(prediction), [parse_entities(target) or [] for target in targets])
+
+    def by_label(
+        self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta], stats: Floats
+    ) -> dict[str, tuple[int, float]]:
+        """For every type of the references: rows that have it, and the score of the entities of that type alone."""
+        kinds = sorted({kind for several in targets for target in several for kind, _ in parse_entities(target) or []})
+        return {kind: self._of_kind(kind, predictions, targets) for kind in kinds}
+
+    def _of_kind(self, kind: str, predictions: Sequence[str], targets: Sequence[Sequence[str]]) -> tuple[int, float]:
+        sums, rows = np.zeros(len(self.columns)), 0
+        for prediction, several in zip(predictions, targets, strict=True):
+            parsed = parse_entities(prediction)
+            wanted = [[e for e in parse_entities(target) or [] if e[0] == kind] for target in several]
+            rows += any(wanted)
+            given = None if parsed is None else [e for e in parsed if e[0] == kind]
+            sums += _best(given, wanted)
+        return rows, self.combine(sums)
+
+
+def _best(given: Sequence[_Entity] | None, references: Sequence[Sequence[_Entity]]) -> tuple[float, ...]:
+    """Counts against the reference with the best F1, the first of equals."""
+    answered = Counter(given or [])
+    best: tuple[float, ...] = ()
+    best_f1 = -1.0
+    for reference in references:
+        wanted = Counter(reference)
+        right = (answered & wanted).total()
+        counts = (float(right), float(answered.total()), float(wanted.total()), float(given is None), 1.0)
+        f1 = _f1(np.array([counts]))[0]
+        if f1 > best_f1:
+            best, best_f1 = counts, f1
+    return best
 
 
 def _f1(sums: Floats) -> Floats:

@@ -4,28 +4,28 @@
     raytrain.evaluation.metrics.evaluate_module.as_module("rougeL")
 
 Both give a module whose `compute(predictions=[...], references=[...])` returns `{"rougeL": value}`.
-References are lists of strings, one or more for a prediction.
+References are lists of strings, one or more for a prediction. What a metric needs besides is an argument of `compute`:
+`labels` of a rating's scale, or `metas`, one mapping for each row (the loss, the language, the choices).
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
 import evaluate
 
-from raytrain.evaluation.metrics import METRICS
+from raytrain.evaluation.metrics import METRICS, Metric, find
 
 
 class RaytrainMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """One of METRICS, chosen by `config_name`."""
+    """One of METRICS, or one by entry point, chosen by `config_name`."""
 
     def _info(self) -> Any:
-        if self.config_name not in METRICS:
-            raise ValueError(f"config_name must be one of {', '.join(METRICS)}, not {self.config_name!r}")
-        metric = METRICS[self.config_name]
+        metric = self._metric()
         return evaluate.MetricInfo(
             description=f"{metric.name} ({metric.better} is better): {metric.protocol}",
             citation="",
-            inputs_description="predictions: strings; references: a list of strings for each; meta: JSON, optional.",
+            inputs_description="predictions: strings; references: a list of strings for each; labels, metas: optional.",
             features=datasets.Features(
                 {
                     "predictions": datasets.Value("string"),
@@ -34,13 +34,23 @@ class RaytrainMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no 
             ),
         )
 
+    def _metric(self) -> Metric:
+        metric = find(str(self.config_name))
+        if metric is None:
+            raise ValueError(f"config_name must be one of {', '.join(METRICS)}, not {self.config_name!r}")
+        return metric
+
     def _compute(
-        self, predictions: list[str], references: list[list[str]], labels: list[str] | None = None
+        self,
+        predictions: list[str],
+        references: list[list[str]],
+        labels: list[str] | None = None,
+        metas: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, float]:
-        metric = METRICS[self.config_name]
-        meta = {"labels": labels} if labels else {}
-        stats = metric.stats_many(predictions, references, [meta] * len(predictions))
-        return {metric.name: metric.score(stats)}
+        metric = self._metric()
+        known = {"labels": labels} if labels else {}
+        rows = [{**known, **meta} for meta in metas or [{}] * len(predictions)]
+        return {metric.name: metric.score(metric.stats_many(predictions, references, rows))}
 
 
 def as_module(name: str) -> RaytrainMetric:

@@ -21,10 +21,10 @@ def _chrf() -> Any:
 
 
 @cache
-def _bleu() -> Any:
+def _bleu(tokenizer: str) -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
-    return BLEU(force=True)  # no warning about a blank before the last full stop: code has those
+    return BLEU(tokenize=tokenizer, force=True)  # no warning about a blank before the last full stop: code has those
 
 
 def _counts(scorer: Any, prediction: str, targets: Sequence[str]) -> tuple[float, ...]:
@@ -61,24 +61,27 @@ class Chrf(Metric):
 
 
 class Bleu(Metric):
-    """Corpus BLEU-4 with brevity penalty."""
+    """Corpus BLEU-4 with brevity penalty; `bleu@t5` is T5's, which takes sacrebleu's international tokenizer."""
 
-    name = "bleu"
     columns = ("given", "wanted", *(f"right{n}" for n in range(1, 5)), *(f"total{n}" for n in range(1, 5)))
+
+    def __init__(self, name: str = "bleu", tokenizer: str = "13a") -> None:
+        self.name, self._tokenizer = name, tokenizer
 
     @property
     def protocol(self) -> str:
         """sacrebleu's signature in words."""
         return (
-            f"sacrebleu {version('sacrebleu')}, corpus BLEU-4, tokenizer 13a, case kept, smoothing exp, "
+            f"sacrebleu {version('sacrebleu')}, corpus BLEU-4, tokenizer {self._tokenizer}, case kept, smoothing exp, "
             "all references at once; the value of a single row is corpus BLEU of that row"
         )
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
         """Lengths, matching and all n-grams of 1 to 4 words."""
-        return _counts(_bleu(), prediction, targets)
+        return _counts(_bleu(self._tokenizer), prediction, targets)
 
     def combine_many(self, sums: Floats) -> Floats:
         """sacrebleu's score of each sum."""
-        scores = [_bleu()._compute_score_from_stats([int(x) for x in row]).score / 100 for row in sums]
+        bleu = _bleu(self._tokenizer)
+        scores = [bleu._compute_score_from_stats([int(x) for x in row]).score / 100 for row in sums]
         return np.array(scores, dtype=np.float64)

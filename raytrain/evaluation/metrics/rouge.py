@@ -1,7 +1,12 @@
-"""ROUGE by rouge-score-rs, or by rouge_score where that is not installed: the same numbers to the last bit."""
+"""ROUGE by rouge-score-rs, or by rouge_score where that is not installed: the same numbers to the last bit.
+
+How it is computed moves the score more than most training does, so other people's ways are presets: `rouge1@t5` is
+what T5's and FLAN's papers report, `rouge1@hf` what transformers' example scripts and most model cards do.
+"""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
@@ -24,46 +29,87 @@ def split_sentences(text: str) -> str:
     return _SENTENCE_END.sub("\n", text)
 
 
+def split_spaced_stops(text: str) -> str:
+    """As T5 splits sentences: at stops between blanks (those of CNN/DailyMail), which other texts hardly have."""
+    return text.replace(" . ", " .\n")
+
+
+def strip_and_split(text: str) -> str:
+    """As transformers' run_summarization.py prepares a text, but for nltk's splitter, which is a download."""
+    return split_sentences(text.strip())
+
+
+@dataclass(frozen=True, slots=True)
+class RougeWay:
+    """A way to compute ROUGE: `prepare` comes before rougeLsum."""
+
+    label: str
+    stemmer: bool
+    split: str
+    prepare: Callable[[str], str]
+    first_reference_only: bool = False
+
+
+OURS = RougeWay("", stemmer=True, split="sentences end after . ! ? and at line breaks", prepare=split_sentences)
+T5 = RougeWay("t5", stemmer=False, split='sentences end at " . "', prepare=split_spaced_stops)
+HUGGING_FACE = RougeWay(
+    "hf",
+    stemmer=True,
+    split="sentences end after . ! ? and at line breaks (nltk's punkt there)",
+    prepare=strip_and_split,
+    first_reference_only=True,
+)
+
+
 @cache
 def _package() -> str:
     return "rouge_score_rs" if find_spec("rouge_score_rs") else "rouge_score"
 
 
 @cache
-def _scorer(kind: str) -> Any:
+def _scorer(kind: str, stemmer: bool) -> Any:
     module = import_module(f"{_package()}.rouge_scorer")
-    return module.RougeScorer([kind], use_stemmer=True)
+    return module.RougeScorer([kind], use_stemmer=stemmer)
 
 
 class Rouge(MeanMetric):
     """Mean F1 of one ROUGE type over rows; of several references the best one counts, row by row."""
 
-    def __init__(self, kind: str) -> None:
-        self.name = kind
+    def __init__(self, kind: str, way: RougeWay = OURS) -> None:
+        self.name = f"{kind}@{way.label}" if way.label else kind
+        self._kind, self._way = kind, way
 
     @property
     def protocol(self) -> str:
         """Package and version, stemmer, sentence split, references, mean."""
-        split = ", sentences end after . ! ? and at line breaks" if self.name == "rougeLsum" else ""
         package = _package().replace("_", "-")
-        return f"{package} {version(package)}, F1, Porter stemmer{split}, best of several references, mean over rows"
+        stemmer = "Porter stemmer" if self._way.stemmer else "no stemmer"
+        split = f", {self._way.split}" if self._kind == "rougeLsum" else ""
+        references = "first reference only" if self._way.first_reference_only else "best of several references"
+        mean = "mean over rows" + (" (the median of unseeded bootstraps there)" if self._way.label else "")
+        return f"{package} {version(package)}, F1, {stemmer}{split}, {references}, {mean}"
 
     def _prepared(self, text: str) -> str:
-        return split_sentences(text) if self.name == "rougeLsum" else text
+        return self._way.prepare(text) if self._kind == "rougeLsum" else text
+
+    def _wanted(self, targets: Sequence[str]) -> Sequence[str]:
+        return targets[:1] if self._way.first_reference_only else targets
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """F1 against the best reference."""
-        scorer, prepared = _scorer(self.name), self._prepared(prediction)
-        return max(float(scorer.score(self._prepared(t), prepared)[self.name].fmeasure) for t in targets)
+        scorer, prepared = _scorer(self._kind, self._way.stemmer), self._prepared(prediction)
+        return max(float(scorer.score(self._prepared(t), prepared)[self._kind].fmeasure) for t in self._wanted(targets))
 
     def stats_many(self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> Floats:
         """As `stats` row by row, in one call of the batch scorer (about 80 times as fast)."""
         if _package() != "rouge_score_rs" or not all(targets):
             return super().stats_many(predictions, targets, metas)
-        flat_targets = [self._prepared(t) for several in targets for t in several]
-        flat_predictions = [self._prepared(p) for p, several in zip(predictions, targets, strict=True) for _ in several]
-        scores = _scorer(self.name).score_batch(flat_targets, flat_predictions)
-        values = np.array([score[self.name].fmeasure for score in scores], dtype=np.float64)
-        starts = np.cumsum([0, *(len(several) for several in targets)])[:-1]
+        wanted = [self._wanted(several) for several in targets]
+        flat_targets = [self._prepared(t) for several in wanted for t in several]
+        prepared = [self._prepared(p) for p in predictions]
+        flat_predictions = [p for p, several in zip(prepared, wanted, strict=True) for _ in several]
+        scores = _scorer(self._kind, self._way.stemmer).score_batch(flat_targets, flat_predictions)
+        values = np.array([score[self._kind].fmeasure for score in scores], dtype=np.float64)
+        starts = np.cumsum([0, *(len(several) for several in wanted)])[:-1]
         best = np.maximum.reduceat(values, starts) if len(values) else values
         return np.stack([best, np.ones_like(best)], axis=1)

@@ -7,10 +7,11 @@ Everything that comes from outside passes through `markupsafe`'s escaping.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 
-from raytrain.evaluation.report.model import Interval, LossPoint, Task
+from raytrain.evaluation.report.model import CurvePoint, Interval, LossPoint, Task
 from raytrain.evaluation.report.words import number
 
 WIDTH, HEIGHT = 300, 168
@@ -193,6 +194,32 @@ def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
         parts.append(_direct(frame, chosen or steps, after.value, number(after.value, scale)))
     verdict = task.difference.verdict if task.difference else "unknown"
     return _svg(f"{task.name}: {task.headline.label} along the steps", verdict, *parts)
+
+
+def overlaid_curves(
+    name: str,
+    runs: Sequence[tuple[str, Sequence[CurvePoint]]],
+    steps: int,
+    scale: Literal["percent", "raw"],
+    colours: Sequence[str],
+) -> Markup:
+    """One task's headline on validation rows, a line for each run."""
+    values = [v for _, points in runs for p in points for v in (p.value, p.low, p.high) if v is not None]
+    frame = _Frame(axis_for(values, scale), steps)
+    parts = [frame.scenery(scale)]
+    for place, (label, points) in enumerate(runs):
+        if not points:
+            continue
+        line = frame.path([(p.step, p.value) for p in points])
+        last = frame.at(points[-1].step, points[-1].value)
+        shown = f"{label}: {number(points[-1].value, scale)}"
+        parts.append(
+            Markup(
+                '<path d="{}" fill="none" stroke="{}" stroke-width="1.8"><title>{}</title></path>'
+                '<circle cx="{:.1f}" cy="{:.1f}" r="3" fill="{}"><title>{}</title></circle>'
+            ).format(line, colours[place % len(colours)], label, *last, colours[place % len(colours)], shown)
+        )
+    return _svg(f"{name} along the steps of each run", "noise", *parts)
 
 
 def loss_curve(name: str, points: Sequence[LossPoint], steps: int, axis: Axis) -> Markup:

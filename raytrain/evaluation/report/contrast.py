@@ -72,6 +72,11 @@ def render_contrast(arms: Sequence[Arm], *, title: str = "What each way of train
     return Contrast(html, str(picture), _markdown(arms, lines, title, notes))
 
 
+def picture_of(arms: Sequence[Arm], title: str) -> Markup:
+    """The picture alone, whatever models the runs started from: each run has its own ring."""
+    return _svg(arms, _lines(arms), title)
+
+
 def _lines(arms: Sequence[Arm]) -> list[_Line]:
     names = list(dict.fromkeys(task.name for arm in arms for task in arm.data.tasks))
     found = []

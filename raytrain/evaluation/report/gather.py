@@ -1,13 +1,16 @@
 """From what a run left in storage to the one object that every rendering is made of."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from data_prep.document.models import Task as DocumentTask
+from data_prep.errors import UsageError
 from data_prep.storage import Store
 from data_prep.templates import templates_of
+from raytrain.evaluation.baselines import REFERENCES
 from raytrain.evaluation.forgetting import average_forgetting, backward_transfer, best_minus_now, compare
-from raytrain.evaluation.metrics import METRICS
+from raytrain.evaluation.metrics import Metric as AnyMetric
+from raytrain.evaluation.metrics import find
 from raytrain.evaluation.report import cards, curves, samples, words
 from raytrain.evaluation.report.model import (
     Attempt,
@@ -19,6 +22,7 @@ from raytrain.evaluation.report.model import (
     Interval,
     Metric,
     ReportData,
+    Slice,
     Task,
     Training,
     Verdict,
@@ -31,7 +35,6 @@ from raytrain.spec.layout import RunLayout
 
 _TROUBLE = ("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped")
 _EVENTS = 200
-_RAW = {"mae"}  # metrics in a unit of their own; all others are fractions
 _VERDICTS: dict[str, Verdict] = {"better": "better", "worse": "worse", "inside the noise": "noise"}
 
 
@@ -114,7 +117,8 @@ def _task(name: str, run: StoredRun, run_name: str) -> Task:
     headline = metrics[0] if metrics else _unknown_headline(card)
     diff = _difference(before, after, headline)
     baselines = [
-        Baseline(name=k, label=words.baseline_label(k), value=v) for k, v in (card.baselines if card else {}).items()
+        Baseline(name=k, label=words.baseline_label(k), value=v, to_beat=k != REFERENCES)
+        for k, v in (card.baselines if card else {}).items()
     ]
     curve = [p for c in checkpoints if (p := _point(c, headline.name)) is not None]
     return Task(
@@ -132,6 +136,8 @@ def _task(name: str, run: StoredRun, run_name: str) -> Task:
         below_baseline=_below(headline, baselines),
         metrics=metrics,
         wordings=_wordings(before, after, declared),
+        by_length=_slices(before, after, "by_length"),
+        by_label=_slices(before, after, "by_label"),
         validation=curve,
         validation_rows=max((c.scored for c in checkpoints), default=None),
         loss=[] if probe else curves.task_loss(run.metrics, name),
@@ -150,7 +156,7 @@ def _task(name: str, run: StoredRun, run_name: str) -> Task:
 
 def _interval(card: ScoreCard | None, metric: str) -> Interval | None:
     found = card.metrics.get(metric) if card else None
-    return None if found is None else Interval(value=found.value, low=found.low, high=found.high)
+    return None if found is None or found.value is None else Interval(value=found.value, low=found.low, high=found.high)
 
 
 def _metrics(before: Stage | None, after: Stage | None, card: ScoreCard | None) -> list[Metric]:
@@ -163,10 +169,13 @@ def _metrics(before: Stage | None, after: Stage | None, card: ScoreCard | None) 
             name=name,
             label=words.metric_label(name),
             better=score.better,
-            scale="raw" if name in _RAW else "percent",
+            scale=score.scale,
             before=_interval(before.card if before else None, name),
             after=_interval(after.card if after else None, name),
             protocol=protocols.get(name),
+            reference=score.reference,
+            rows=score.rows,
+            error=None if score.error is None else readable(score.error, 300),
         )
         for name, score in card.metrics.items()
     ]
@@ -183,7 +192,7 @@ def _difference(before: Stage | None, after: Stage | None, headline: Metric) -> 
     if before is None or after is None or headline.before is None or headline.after is None:
         return None
     sign = 1 if headline.better == "higher" else -1
-    metric = METRICS.get(headline.name)
+    metric = _known(headline.name)
     found = None if metric is None else compare(metric, before.answers, after.answers)
     if found is None:
         plain = headline.after.value - headline.before.value
@@ -198,13 +207,21 @@ def _difference(before: Stage | None, after: Stage | None, headline: Metric) -> 
     )
 
 
+def _known(name: str) -> AnyMetric | None:
+    """The metric of that name, None where it is not (or no longer) to be had."""
+    try:
+        return find(name)
+    except UsageError:
+        return None
+
+
 def _point(card: ScoreCard, headline: str) -> CurvePoint | None:
     found = _interval(card, headline)
     return None if found is None else CurvePoint(step=card.step, value=found.value, low=found.low, high=found.high)
 
 
 def _forgetting(diff: Difference | None, curve: Sequence[CurvePoint], headline: Metric) -> Forgetting | None:
-    metric = METRICS.get(headline.name)
+    metric = _known(headline.name)
     fall = best_minus_now(metric, [p.value for p in curve]) if metric and len(curve) > 1 else None
     if diff is None and fall is None:
         return None
@@ -214,10 +231,11 @@ def _forgetting(diff: Difference | None, curve: Sequence[CurvePoint], headline: 
 def _below(headline: Metric, baselines: Sequence[Baseline]) -> str | None:
     """The name of the strongest baseline, if the score (after training, else before) does not reach it."""
     score = headline.after or headline.before
-    if score is None or not baselines:
+    hurdles = [b for b in baselines if b.to_beat]
+    if score is None or not hurdles:
         return None
     sign = 1 if headline.better == "higher" else -1
-    best = max(baselines, key=lambda b: sign * b.value)
+    best = max(hurdles, key=lambda b: sign * b.value)
     return best.name if sign * score.value < sign * best.value else None
 
 
@@ -237,6 +255,20 @@ def _wordings(before: Stage | None, after: Stage | None, task: DocumentTask | No
             )
         )
     return out
+
+
+def _slices(before: Stage | None, after: Stage | None, which: Literal["by_length", "by_label"]) -> list[Slice]:
+    """Parts of the rows, those of before and after together, in the order in which the cards have them."""
+    old, new = (getattr(s.card, which) if s else {} for s in (before, after))
+    return [
+        Slice(
+            name=readable(name, 80),
+            rows=int((new.get(name) or old[name])["rows"]),
+            before=old[name]["value"] if name in old else None,
+            after=new[name]["value"] if name in new else None,
+        )
+        for name in dict.fromkeys([*new, *old])
+    ]
 
 
 def _protocol(card: ScoreCard | None) -> dict[str, str]:

@@ -33,12 +33,15 @@ def render_html(data: ReportData) -> str:
     )
 
 
-def page(template: str, *, scripts: Sequence[str], **values: Any) -> str:
-    """A template rendered with the style and script that its security policy names by their hashes."""
+def page(template: str, *, scripts: Sequence[str], connect: str = "'none'", **values: Any) -> str:
+    """A template rendered with the style and script that its security policy names by their hashes.
+
+    `connect` is whom its script may ask over the network.
+    """
     style, code = _asset("style.css"), "".join(_asset(name) for name in scripts)
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(code)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
     return (
         _environment().get_template(template).render(policy=policy, style=Markup(style), script=Markup(code), **values)
@@ -74,6 +77,7 @@ def _environment() -> Environment:
         "by_step": by_step,
         "spread": spread,
         "point": point,
+        "sample_wordings": sample_wordings,
         "storage": storage,
         "model_folder": model_folder,
     }
@@ -146,6 +150,11 @@ def spread(wordings: Sequence[Wording]) -> float | None:
 def point(value: float | None) -> Interval | None:
     """A value without an interval."""
     return None if value is None else Interval(value=value)
+
+
+def sample_wordings(tasks: Sequence[Task]) -> list[int]:
+    """Numbers of all wordings that samples have."""
+    return sorted({sample.template for task in tasks for sample in task.samples})
 
 
 def storage(data: ReportData) -> str:

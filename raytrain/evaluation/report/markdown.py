@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from raytrain.evaluation.report import words
-from raytrain.evaluation.report.model import ReportData, Sample, Task
+from raytrain.evaluation.report.model import ReportData, Sample, Slice, Task
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&@])")
 _SAMPLES = 3  # of each task; the page and the JSON hold all
@@ -33,6 +33,9 @@ def render_markdown(data: ReportData) -> str:
         for sample in _varied(task.samples):
             parts.append(_sample(task, sample))
     parts += ["## Every metric", _metrics(data.tasks)]
+    if any(_parts(t) for t in data.tasks):
+        parts += ["## By wording, length and label", "Few rows each: expect some spread from chance alone."]
+        parts += [_breakdown(data.tasks)]
     if data.data.tasks:
         parts += ["## Data", _data(data)]
     parts += [
@@ -134,8 +137,35 @@ def _metrics(tasks: Sequence[Task]) -> str:
                 span = words.interval(found.low, found.high, metric.scale) if found else ""
                 value = words.number(found.value if found else None, metric.scale)
                 cells.append(f"{value} {span}".strip().replace("[", "\\["))
-            rows.append([escape(t.name), metric.label, escape(metric.protocol or "–"), *cells])
+            how = escape(metric.protocol or "–")
+            if metric.reference is not None:
+                how += f"; the references themselves: {words.number(metric.reference, metric.scale)}"
+            if metric.error:
+                how += f"; **{metric.rows or 0} of {t.rows} rows**: {escape(metric.error)}"
+            rows.append([escape(t.name), metric.label, how, *cells])
     return table(["Task", "Metric", "How it is taken", "Before", "After"], rows, numbers_from=3)
+
+
+def _parts(task: Task) -> list[tuple[str, Slice]]:
+    """What the rows of a task fall into, and of which kind that is; nothing where there is one part only."""
+    wordings = [Slice(name=f"{w.template + 1}", rows=w.rows, before=w.before, after=w.after) for w in task.wordings]
+    kinds = (("wording", wordings), ("prompt tokens", task.by_length), ("label", task.by_label))
+    return [(kind, part) for kind, parts in kinds if len(parts) > 1 for part in parts]
+
+
+def _breakdown(tasks: Sequence[Task]) -> str:
+    rows = [
+        [
+            escape(t.name),
+            f"{kind} {escape(part.name)}",
+            f"{part.rows:,}",
+            words.number(part.before, t.headline.scale),
+            words.number(part.after, t.headline.scale),
+        ]
+        for t in tasks
+        for kind, part in _parts(t)
+    ]
+    return table(["Task", "Part", "Rows", "Before", "After"], rows, numbers_from=2)
 
 
 def _data(data: ReportData) -> str:

@@ -47,6 +47,9 @@ class Metric(Part):
     before: Interval | None = None
     after: Interval | None = None
     protocol: str | None = None
+    reference: float | None = Field(default=None, description="What the references score, where that is a question.")
+    rows: int | None = Field(default=None, description="Rows that it could score, after training (else before).")
+    error: str | None = Field(default=None, description="Why it could not score all of them.")
 
 
 class Baseline(Part):
@@ -55,6 +58,7 @@ class Baseline(Part):
     name: str
     label: str
     value: float
+    to_beat: bool = Field(default=True, description="False for people against each other: a height, not a hurdle.")
 
 
 class CurvePoint(Part):
@@ -78,6 +82,15 @@ class Wording(Part):
 
     template: int
     text: str | None = Field(default=None, description="The wording, where the document holds it.")
+    rows: int
+    before: float | None = None
+    after: float | None = None
+
+
+class Slice(Part):
+    """The headline for a part of the rows: prompts of a length, or one label."""
+
+    name: str
     rows: int
     before: float | None = None
     after: float | None = None
@@ -123,6 +136,8 @@ class Task(Part):
     below_baseline: str | None = Field(default=None, description="Which baseline the score after training is below.")
     metrics: list[Metric] = []
     wordings: list[Wording] = []
+    by_length: list[Slice] = Field(default=[], description="By tokens of the prompt.")
+    by_label: list[Slice] = Field(default=[], description="By the right label, or the type of an entity.")
     validation: list[CurvePoint] = []
     validation_rows: int | None = None
     loss: list[LossPoint] = []

@@ -26,7 +26,9 @@ def choose(
 
     def gain(key: str) -> float:
         old, new = olds.get(key), answers.get(key)
-        return sign * (new.score - old.score) if old and new else 0.0
+        if old is None or new is None or old.score is None or new.score is None:
+            return 0.0
+        return sign * (new.score - old.score)
 
     def order(key: str) -> str:
         return hashlib.sha256(f"{run}\0{task}\0{key}".encode(errors="replace")).hexdigest()

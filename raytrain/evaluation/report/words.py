@@ -28,6 +28,17 @@ METRIC_WORDS: dict[str, MetricWords] = {
     "chrf": MetricWords("chrF", "overlap with the reference in short runs of characters"),
     "bleu": MetricWords("BLEU", "overlap with the reference in runs of one to four words"),
     "exact_code": MetricWords("exact code", "share of translations equal to the reference, spacing aside"),
+    "macro_f1": MetricWords(
+        "macro F1", "F1 of every label, averaged so that rare labels count as much as frequent ones"
+    ),
+    "spearman": MetricWords("rank correlation", "do answers rise where the labels rise: Spearman's rho"),
+    "no_label": MetricWords("no label", "share of answers that are no label at all; lower is better"),
+    "parses": MetricWords("parses", "share of answers that are code without a syntax error"),
+    "perplexity": MetricWords("perplexity", "how surprised the model is by the right answer; lower is better"),
+    "choice_accuracy": MetricWords("right choice", "share of questions whose right choice is the likeliest one"),
+    "exact@squad": MetricWords("exact (SQuAD)", "share of answers equal to the reference, as SQuAD counts"),
+    "f1@squad": MetricWords("word F1 (SQuAD)", "overlap with the reference in words, whatever their order"),
+    "bleu@t5": MetricWords("BLEU (T5)", "BLEU as T5's papers report it"),
     "exact_match": MetricWords("exact match", "share of answers equal to the reference"),
 }
 TYPE_LABELS = {
@@ -41,23 +52,30 @@ TYPE_LABELS = {
     "question-answering": "question answering",
     "text": "free text",
 }
+WAYS = {"t5": "T5's way", "hf": "Hugging Face's way"}
 BASELINE_LABELS = {
     "most-frequent": "always the most frequent answer",
     "copy": "copying the input",
     "lead-3": "the first three sentences",
-    "first": "the first sentence",
+    "longest-sentence": "the longest sentence",
+    "references": "one reference against the others",
 }
 MOSTLY = 0.5  # a probe that lost at least this share of its score counts as mostly forgotten
 
 
 def metric_label(name: str) -> str:
     """A metric's name as people write it."""
+    plain, _, way = name.partition("@")
+    if name not in METRIC_WORDS and plain in METRIC_WORDS and way in WAYS:
+        return f"{METRIC_WORDS[plain].label} ({WAYS[way]})"
     key = name if name in METRIC_WORDS else name.replace("-", "_")
     return METRIC_WORDS[key].label if key in METRIC_WORDS else name.replace("_", " ").replace("-", " ")
 
 
 def metric_meaning(name: str) -> str:
     """What a metric measures, in one clause; empty if it is not known here."""
+    if name not in METRIC_WORDS and name.partition("@")[2] in WAYS:
+        return metric_meaning(name.partition("@")[0])
     key = name if name in METRIC_WORDS else name.replace("-", "_")
     return METRIC_WORDS[key].meaning if key in METRIC_WORDS else ""
 
@@ -230,6 +248,12 @@ def summary(
     ]
     warnings += [
         f"{t.name}: only {t.scored:,} of {count(t.rows, 'row')} were scored." for t in tasks if t.scored < t.rows
+    ]
+    warnings += [
+        f"{t.name}: {m.label} could not be taken of {count(t.rows - (m.rows or 0), 'row')}: {m.error}"
+        for t in tasks
+        for m in t.metrics
+        if m.error
     ]
     return Summary(
         lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *leaks, *missing]

@@ -4,8 +4,10 @@
   if (!browser) return;
   const samples = [...browser.querySelectorAll(".sample")];
   const task = document.getElementById("f-task");
+  const wording = document.getElementById("f-wording");
   const count = document.getElementById("count");
   const none = document.getElementById("none");
+  const kinds = { a: "", g: "gain", l: "loss", r: "random" };
   let shown = [];
   let at = 0;
 
@@ -17,7 +19,8 @@
   };
   const filter = () => {
     const kind = browser.querySelector("input[name=kind]:checked").value;
-    shown = samples.filter((s) => (!task.value || s.dataset.task === task.value) && (!kind || s.dataset.kind === kind));
+    shown = samples.filter((s) => (!task.value || s.dataset.task === task.value)
+      && (!kind || s.dataset.kind === kind) && (!wording.value || s.dataset.wording === wording.value));
     at = 0;
     show();
   };
@@ -30,13 +33,18 @@
   browser.classList.add("paged");
   document.getElementById("filters").hidden = false;
   task.addEventListener("change", filter);
+  wording.addEventListener("change", filter);
   browser.querySelectorAll("input[name=kind]").forEach((r) => r.addEventListener("change", filter));
   document.getElementById("prev").addEventListener("click", () => move(-1));
   document.getElementById("next").addEventListener("click", () => move(1));
   browser.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, pre")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input[type=text], select, textarea, pre")) return;
     if (event.key === "ArrowRight" || event.key === "j") move(1);
     else if (event.key === "ArrowLeft" || event.key === "k") move(-1);
+    else if (event.key in kinds) {
+      browser.querySelector(`input[name=kind][value="${kinds[event.key]}"]`).checked = true;
+      filter();
+    }
   });
   filter();
 })();

@@ -1,0 +1,369 @@
+"""Answering and scoring beside what people otherwise use: transformers' `generate`, rouge_score, one actor.
+
+    python -m benchmarks.evaluation [--out FILE] [--only PIECE ...] [--fresh]
+
+Every piece is measured in a process of its own (below two minutes on two cores) and kept in FILE's folder until all
+are there, so that an interrupted benchmark goes on where it was. Modes of a piece are interleaved in one process, with
+the same threads and the same malloc settings. The model has FLAN-T5-small's shape and random weights; sources and
+answers have the lengths of a mixture of summaries, ratings, entities and code. A random model never ends by itself:
+every answer is ended at its length, for `generate` by a logits processor, here by its limit.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raytrain.training.threads import MALLOC
+
+ROUNDS = 4
+SOURCES = 125  # of each round: other ones each time, 500 in all
+LONGEST = 128
+SLOTS = 64
+PAIRS = 5
+TIE = 1e-4
+
+# source mean and sigma, target mean and sigma, share of: summarization, rating, named entities, code translation
+KINDS = [(190, 0.654, 30, 0.55, 0.38), (120, 0.6, 2, 0.0, 0.28), (30, 0.45, 20, 0.5, 0.196), (60, 0.6, 60, 0.6, 0.144)]
+
+
+def workload(count: int, seed: int) -> tuple[list[np.ndarray], list[int]]:
+    """Sources as token ids and the length of each one's answer."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.choice(len(KINDS), size=count, p=np.array([k[-1] for k in KINDS]) / sum(k[-1] for k in KINDS))
+    sources, lengths = [], []
+    for kind in kinds:
+        mean, sigma, target, spread, _ = KINDS[kind]
+        length = int(np.clip(np.exp(rng.normal(math.log(mean) - sigma**2 / 2, sigma)), 4, 512))
+        sources.append(np.append(rng.integers(3, 32_000, length - 1), 1).astype(np.uint16))
+        lengths.append(int(np.clip(np.exp(rng.normal(math.log(target) - spread**2 / 2, spread)), 2, LONGEST)))
+    return sources, lengths
+
+
+def random_model(**sizes: int) -> Any:
+    """FLAN-T5-small's shape; listens to its source, and never ends an answer by itself."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    shape = {"vocab_size": 32_128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6, **sizes}
+    torch.manual_seed(0)
+    config = T5Config(
+        **shape, feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0, dropout_rate=0.0
+    )
+    model = T5ForConditionalGeneration(config).eval().requires_grad_(False)
+    head = torch.randn(shape["vocab_size"], shape["d_model"]) * shape["d_model"] ** -0.5
+    head[1] = 0  # the logit of the end is 0, and some other one is always above
+    model.lm_head.weight = torch.nn.Parameter(head, requires_grad=False)
+    for block in model.decoder.block:
+        block.layer[1].EncDecAttention.o.weight.mul_(8)
+    return model
+
+
+def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size: int, *, by_length: bool) -> list:
+    """transformers' greedy `generate`, in batches of `size`."""
+    import torch
+    from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+
+    class End(LogitsProcessor):
+        def __init__(self, ends: list[int]) -> None:
+            self.ends = torch.tensor(ends)
+
+        def __call__(self, ids: Any, scores: Any) -> Any:
+            scores[:, 1] = torch.where(self.ends == ids.shape[1] - 1, torch.inf, -torch.inf)
+            return scores
+
+    order = sorted(range(len(sources)), key=lambda i: -len(sources[i])) if by_length else list(range(len(sources)))
+    settings = GenerationConfig(
+        max_new_tokens=max(lengths) + 1, do_sample=False, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0
+    )
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(order), size):
+        batch = order[start : start + size]
+        ids = torch.zeros((len(batch), max(len(sources[i]) for i in batch)), dtype=torch.long)
+        for row, i in zip(ids, batch, strict=True):
+            row[: len(sources[i])] = torch.from_numpy(sources[i].astype(np.int64))
+        with torch.inference_mode():
+            written = model.generate(
+                input_ids=ids,
+                attention_mask=(ids != 0).long(),
+                generation_config=settings,
+                logits_processor=LogitsProcessorList([End([lengths[i] for i in batch])]),
+            )
+        found.update({i: row[1 : 1 + lengths[i]] for i, row in zip(batch, written.tolist(), strict=True)})
+    return [found[i] for i in range(len(sources))]
+
+
+def generation(number: int) -> dict[str, Any]:
+    """One round: the same sources by all modes, one after the other."""
+    import torch
+
+    from raytrain.evaluation.greedy import greedy
+    from raytrain.evaluation.inference import Inference
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    model = random_model()
+    sources, lengths = workload(SOURCES, seed=100 + number)
+    ours = Inference(model, longest_input=512, longest_output=LONGEST)
+    modes: dict[str, Callable[[], list]] = {
+        "ours": lambda: greedy(ours, sources, slots=SLOTS, max_new_tokens=lengths),
+        "hf_bs8": lambda: by_generate(model, sources, lengths, 8, by_length=False),
+        "hf_bs32": lambda: by_generate(model, sources, lengths, 32, by_length=False),
+        "hf_sorted": lambda: by_generate(model, sources, lengths, 32, by_length=True),
+    }
+    greedy(ours, sources[:8], slots=8, max_new_tokens=2)  # warm
+    by_generate(model, sources[:8], [2] * 8, 8, by_length=False)
+    names = list(modes)
+    seconds, answers = {}, {}
+    for name in names[number % len(names) :] + names[: number % len(names)]:
+        began = time.perf_counter()
+        answers[name] = modes[name]()
+        seconds[name] = time.perf_counter() - began
+    differ = [i for i in range(len(sources)) if answers["ours"][i] != answers["hf_sorted"][i]]
+    ties = [i for i in differ if gap(model, sources[i], answers["ours"][i], answers["hf_sorted"][i]) < TIE]
+    return {
+        "seconds": seconds,
+        "tokens": sum(lengths),
+        "texts": len(sources),
+        "equal": len(sources) - len(differ),
+        "ties": len(ties),
+    }
+
+
+def gap(model: Any, source: np.ndarray, one: list[int], other: list[int]) -> float:
+    """How far apart the logits are of the two tokens in which the answers differ first."""
+    import torch
+
+    place = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+    with torch.inference_mode():
+        ids = torch.from_numpy(source.astype(np.int64))[None]
+        logits = model(input_ids=ids, decoder_input_ids=torch.tensor([[0, *one[:place]]])).logits[0, -1]
+    return abs(float(logits[one[place]] - logits[other[place]]))
+
+
+def rouge() -> dict[str, Any]:
+    """All four kinds with the stemmer, 2,000 pairs of about 22 words, five times each in turn."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    from raytrain.evaluation.metrics import METRICS
+    from raytrain.evaluation.metrics.rouge import split_sentences
+
+    kinds = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    rng = np.random.default_rng(5)
+    stems, ends = ("report", "call", "agree", "order", "meet"), ("s", "ed", "ing", "er")
+    words = np.array([stem + end for stem in stems for end in ends])
+
+    def text() -> str:
+        return " ".join(rng.choice(words, rng.integers(10, 35))) + "."
+
+    predictions, targets = [text() for _ in range(2000)], [[text()] for _ in range(2000)]
+    scorer = RougeScorer(kinds, use_stemmer=True)
+    seconds: dict[str, list[float]] = {"ours": [], "rouge_score": []}
+    for _ in range(5):
+        began = time.perf_counter()
+        ours = [METRICS[kind].stats_many(predictions, targets, [{}] * 2000)[:, 0] for kind in kinds]
+        seconds["ours"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        theirs = [scorer.score(target, prediction) for prediction, [target] in zip(predictions, targets, strict=True)]
+        seconds["rouge_score"].append(time.perf_counter() - began)
+    for column, kind in enumerate(kinds):
+        if kind != "rougeLsum":  # there the split of sentences is ours
+            assert ours[column].tolist() == [score[kind].fmeasure for score in theirs]
+    assert split_sentences("a. b") == "a.\nb"
+    return {"seconds": seconds}
+
+
+def actors(number: int) -> dict[str, Any]:
+    """The same stages scored by one actor and by two, of one core each, models loaded before the clock starts."""
+    import ray
+
+    from benchmarks.evaluation_world import World
+    from raytrain.evaluation.ray_actors import EvaluationPool
+
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        try:
+            for count in (1, 2) if number % 2 else (2, 1):
+                scorer = world.scorer(f"run-{count}")
+                with EvaluationPool(scorer, world.settings(), actors=count, environment=MALLOC) as pool:
+                    for stage, split in (("before", "validation"), ("after", "test")):
+                        began = time.perf_counter()
+                        cards = pool.score(stage, world.base, split).result(600)
+                        assert all(card.error is None for card in cards), cards
+                        seconds[f"actors_{count}"] = time.perf_counter() - began
+        finally:
+            ray.shutdown()
+    return {"seconds": seconds}
+
+
+def slowdown(number: int) -> dict[str, Any]:
+    """Seconds of training steps on one core, alone and while the other core answers: PAIRS pairs in turn."""
+    evaluating = [sys.executable, "-m", "benchmarks.evaluation", "--piece", "answering"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    step = training_step()
+    pairs = []
+    for turn in range(PAIRS):
+        alone, beside = 0.0, 0.0
+        for busy in (False, True) if turn % 2 == number % 2 else (True, False):
+            other = subprocess.Popen(evaluating, env=environment, stdout=subprocess.PIPE) if busy else None
+            if other is not None:
+                assert other.stdout is not None
+                other.stdout.readline()  # it says when it begins to answer
+            began = time.perf_counter()
+            for _ in range(3):
+                step()
+            took = time.perf_counter() - began
+            if other is not None:
+                other.kill()
+                other.wait()
+                beside = took
+            else:
+                alone = took
+        pairs.append([alone, beside])
+    return {"pairs": pairs}
+
+
+def training_step() -> Callable[[], None]:
+    """A step of training on one thread: FLAN-T5-small's shape, eight examples."""
+    import torch
+
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    model = random_model().train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    ids, labels = torch.randint(3, 32_000, (8, 96)), torch.randint(3, 32_000, (8, 24))
+
+    def step() -> None:
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    return step
+
+
+def answering() -> None:
+    """Answer without end, on one thread of the last core; say so before."""
+    import torch
+
+    from raytrain.evaluation.greedy import greedy
+    from raytrain.evaluation.inference import Inference
+
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    ours = Inference(random_model(), longest_input=512, longest_output=LONGEST)
+    sources, lengths = workload(64, seed=9)
+    greedy(ours, sources[:4], slots=4, max_new_tokens=2)
+    print("answering", flush=True)
+    while True:
+        greedy(ours, sources, slots=32, max_new_tokens=lengths)
+
+
+PIECES: dict[str, Callable[[], Any]] = {
+    **{f"generation-{i}": (lambda i=i: generation(i)) for i in range(ROUNDS)},
+    "rouge": rouge,
+    **{f"actors-{i}": (lambda i=i: actors(i)) for i in range(3)},
+    "slowdown": lambda: slowdown(0),
+}
+
+
+def ratio(values: list[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """Ratios and figures of all pieces."""
+    rounds = [found[name] for name in PIECES if name.startswith("generation")]
+    ratios = {
+        f"vs_{mode}": ratio([r["seconds"][mode] / r["seconds"]["ours"] for r in rounds])
+        for mode in ("hf_bs8", "hf_bs32", "hf_sorted")
+    }
+    scoring = found["rouge"]["seconds"]
+    pairs = zip(scoring["rouge_score"], scoring["ours"], strict=True)
+    ratios["rouge_vs_rouge_score"] = ratio([theirs / ours for theirs, ours in pairs])
+    shared = [found[name]["seconds"] for name in PIECES if name.startswith("actors")]
+    ratios["two_actors_vs_one"] = ratio([s["actors_1"] / s["actors_2"] for s in shared])
+    ratios["training_slowdown"] = ratio([beside / alone - 1 for alone, beside in found["slowdown"]["pairs"]])
+    tokens, texts = sum(r["tokens"] for r in rounds), sum(r["texts"] for r in rounds)
+    figures = {
+        "texts": texts,
+        "texts_equal_to_generate": sum(r["equal"] for r in rounds),
+        "texts_that_differ_at_a_tie": sum(r["ties"] for r in rounds),
+        "tie": TIE,
+        "slots": SLOTS,
+        "tokens_per_second": {
+            mode: tokens / sum(r["seconds"][mode] for r in rounds)
+            for mode in ("ours", "hf_bs8", "hf_bs32", "hf_sorted")
+        },
+        "rouge_pairs_per_second": {who: 2000 / statistics.median(s) for who, s in scoring.items()},
+    }
+    return {"machine": machine(), "ratios": ratios, "figures": figures}
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    import torch
+    import transformers
+
+    return {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "precision": "fp32",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evaluation.json"))
+    parser.add_argument("--only", nargs="+", choices=list(PIECES), metavar="PIECE", help=f"of {', '.join(PIECES)}")
+    parser.add_argument("--fresh", action="store_true", help="measure anew what is there already")
+    parser.add_argument("--wrap", default="", help="a command that every piece is started with")
+    parser.add_argument("--piece", help=argparse.SUPPRESS)  # what a process of its own is asked for
+    options = parser.parse_args()
+    if options.piece == "answering":
+        answering()
+    if options.piece:
+        print(json.dumps(PIECES[options.piece]()))
+        return
+    kept = options.out.parent / f".{options.out.stem}"
+    kept.mkdir(parents=True, exist_ok=True)
+    for name in options.only or PIECES:
+        path = kept / f"{name}.json"
+        if path.exists() and not options.fresh:
+            continue
+        command = [*options.wrap.split(), sys.executable, "-m", "benchmarks.evaluation", "--piece", name]
+        print(name, flush=True)
+        done = subprocess.run(command, env={**os.environ, **MALLOC}, stdout=subprocess.PIPE, text=True, check=True)
+        path.write_text(done.stdout.strip().splitlines()[-1] + "\n")
+    found = {path.stem: json.loads(path.read_text()) for path in kept.glob("*.json")}
+    if missing := [name for name in PIECES if name not in found]:
+        print(f"still to be measured: {', '.join(missing)}")
+        return
+    text = json.dumps(summary(found), indent=2)
+    print(text)
+    options.out.write_text(text + "\n")
+    for path in kept.glob("*.json"):
+        path.unlink()
+    kept.rmdir()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""A prepared task and a random model of some size, made on the spot, for the benchmark of evaluation actors."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+from data_prep.document.models import Mixture, Task
+from data_prep.prepare import Limits as PrepareLimits
+from data_prep.prepare import prepare
+from data_prep.storage import open_store
+from data_prep.storage.cache import Cache
+from data_prep.tokenizer import Tokenizer
+from raytrain.evaluation.ray_actors import ActorSettings
+from raytrain.evaluation.scores import ModelRef
+from raytrain.evaluation.scoring import Limits, Scorer
+from raytrain.model.source import digest
+from raytrain.spec.layout import RunLayout
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
+ROWS = 256
+NAMES = "abide acorn adobe agile album amber angle apple arrow aspen atlas audio award bacon badge beach"
+WORDS = NAMES.split()
+LIMITS = Limits(max_input_tokens=256, max_new_tokens=24, batch_size=32)
+
+
+class World:
+    """Everything that a pool of evaluation actors needs."""
+
+    def __init__(self, folder: Path) -> None:
+        from tiny_t5 import tiny_tokenizer
+
+        from benchmarks.evaluation import random_model
+
+        draw = random.Random(3)
+        for split in ("train", "validation", "test"):
+            with (folder / f"{split}.jsonl").open("w") as file:
+                for _ in range(ROWS):
+                    words = draw.choices(WORDS, k=draw.randint(5, 60))
+                    file.write(json.dumps({"input": " ".join(words), "target": words[0]}) + "\n")
+        random_model(vocab_size=96, num_layers=4).save_pretrained(folder / "model")
+        config = json.loads((folder / "model/config.json").read_text())
+        (folder / "model/config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+        tiny_tokenizer(folder / "model")
+        splits = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
+        task = Task.model_validate({"name": "words", "type": "text", "source": {"splits": splits}})
+        self.tasks = {task.name: task}
+        self.store = open_store(str(folder / "store"))
+        self.shards = prepare(
+            [task],
+            Mixture(),
+            store=self.store,
+            tokenizer=Tokenizer.from_folder(folder / "model"),
+            limits=PrepareLimits(LIMITS.max_input_tokens, LIMITS.max_new_tokens),
+            base_folder=folder,
+        )
+        self.cache = Cache(folder / "cache", 1 << 30)
+        self.base = ModelRef("base", str(folder / "model"), digest(folder / "model"))
+
+    def settings(self) -> ActorSettings:
+        """What the actors get."""
+        return ActorSettings(self.store, self.shards.digest, self.base, self.cache.folder, LIMITS)
+
+    def scorer(self, run: str) -> Scorer:
+        """Scores of a run of this name: none of another one are found there."""
+        return Scorer(self.store, RunLayout(run), self.shards, self.tasks, self.cache, LIMITS, examples_per_task=ROWS)

@@ -1,0 +1,90 @@
+"""Chromium without a window, over the DevTools protocol: enough to click through a page and hear its complaints."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import shutil
+import subprocess
+import time
+
+import aiohttp
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SWITCHES = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-port=0",
+]
+
+
+@contextlib.contextmanager
+def chromium(folder):
+    """A browser of its own; gives the port of its debugging interface."""
+    process = subprocess.Popen(
+        [CHROMIUM, *SWITCHES, f"--user-data-dir={folder}", "about:blank"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        port = folder / "DevToolsActivePort"
+        deadline = time.monotonic() + 60
+        while not (port.is_file() and port.read_text().count("\n")):
+            assert process.poll() is None, "the browser ended"
+            assert time.monotonic() < deadline, "the browser did not come up"
+            time.sleep(0.05)
+        yield int(port.read_text().split()[0])
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+class Tab:
+    """One tab, over the DevTools protocol."""
+
+    def __init__(self, socket):
+        self.socket, self.numbers, self.events = socket, itertools.count(1), []
+
+    async def call(self, method, **parameters):
+        number = next(self.numbers)
+        await self.socket.send_str(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads((await self.socket.receive(timeout=60)).data)
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return message["result"]
+            self.events.append(message)
+
+    async def js(self, expression):
+        found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    async def key(self, key):
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+
+    async def open(self, url):
+        for domain in ("Page", "Runtime", "Log"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.navigate", url=url)
+        while await self.js("document.readyState") != "complete" or await self.js("location.href") != url:
+            await asyncio.sleep(0.02)
+
+    def complaints(self):
+        kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")
+        return [e for e in self.events if e.get("method") in kinds]
+
+
+async def visit(port, url, script):
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+            page = next(t for t in await answer.json() if t["type"] == "page")
+        async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+            await script(Tab(socket), url)
