@@ -250,7 +250,7 @@ def compare(
     """
     from raytrain.run_comparison import compare as comparing
 
-    found = comparing([_open_run(run, storage) for run in runs], out=out)
+    found = comparing([open_run(run, storage) for run in runs], out=out)
     say(found.json.rstrip() if output is Format.JSON else found.markdown.rstrip())
     for path in found.files:
         tell(f"wrote {path}")
@@ -284,7 +284,7 @@ def serve(
     from raytrain import serving
     from raytrain.evaluation.models import RunModels
 
-    store, layout = _open_run(run, storage)
+    store, layout = open_run(run, storage)
     asking = serving.Asking(RunModels(store, layout))
     tell("loading the models")
     asking.load(asking.which())

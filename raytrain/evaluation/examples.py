@@ -1,7 +1,7 @@
 """The rows that are scored, and how they are cut into pieces of work."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_prep.document.models import Task
@@ -20,7 +20,7 @@ class Example:
     input: str
     targets: tuple[str, ...]
     meta: Mapping[str, Any]
-    frame: AnswerFrame = AnswerFrame()
+    frame: AnswerFrame = field(default_factory=AnswerFrame)
     """What stands around a target when it is written as an answer."""
 
     @property
