@@ -15,9 +15,12 @@ ROOT = manifests.ROOT
 CHART, JOB_CHART = ROOT / "helm" / "raytrain-operator", ROOT / "helm" / "finetune-job"
 
 
-@pytest.mark.parametrize("path", sorted(manifests.files()))
+FILES = manifests.files()
+
+
+@pytest.mark.parametrize("path", sorted(FILES))
 def test_the_files_are_up_to_date(path):
-    assert (ROOT / path).read_text(encoding="utf-8") == manifests.files()[path], "run: make generate"
+    assert (ROOT / path).read_text(encoding="utf-8") == FILES[path], "run: make generate"
 
 
 def objects(text):
