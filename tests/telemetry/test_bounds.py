@@ -1,8 +1,14 @@
 """What bounds a step is read from where its seconds went."""
 
+import json
+
 import pytest
 
+from data_prep.storage import open_store
+from raytrain.cli import main
+from raytrain.spec.layout import RunLayout
 from raytrain.telemetry.bounds import LATEST, bounds
+from raytrain.telemetry.segments import SegmentWriter
 
 COMPUTING = {"rows": 0.001, "forward": 0.3, "backward": 0.6, "exchange": 0.01, "optimizer": 0.05}
 
@@ -39,3 +45,19 @@ def test_only_the_latest_steps_count():
 def test_without_steps_there_is_nothing_to_say():
     assert bounds([]) is None
     assert bounds([{"step": 1, "seconds": None, "seconds_by_part": {}}]) is None
+
+
+def test_status_why_reads_a_run_s_metrics(tmp_path, capsys):
+    store, layout = open_store(str(tmp_path)), RunLayout("notes")
+    store.put(layout.document, b"{}")
+    assert main(["status", "notes", "--storage", str(tmp_path), "--why"]) == 2
+    assert "run notes has made no step yet" in capsys.readouterr().err
+    with SegmentWriter(store, layout, "metrics", 1) as writer:
+        for line in lines(exchange=0.4, backward=0.2):
+            writer.append(line)
+    assert main(["status", "notes", "--storage", str(tmp_path), "--why"]) == 0
+    text = capsys.readouterr().out
+    assert "a step takes 1 s (mean of the latest 10); it is bound by adding up gradients over the workers" in text
+    assert "exchange      40%" in text and "raise training.batchTokens" in text
+    assert main(["status", "notes", "--storage", str(tmp_path), "--why", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bound"] == "exchange"
