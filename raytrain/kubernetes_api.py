@@ -40,12 +40,13 @@ class KubernetesApi:
         """The cluster of this pod, else of the kubeconfig; ClusterError if there is neither."""
         import kubernetes
 
+        config: Any = kubernetes.config  # untyped
         try:
             if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and _TOKEN.exists():
-                kubernetes.config.load_incluster_config()
+                config.load_incluster_config()
                 return cls(kubernetes.client.ApiClient())
-            return cls(kubernetes.config.new_client_from_config(context=context))
-        except (kubernetes.config.ConfigException, OSError, ValueError) as error:
+            return cls(config.new_client_from_config(context=context))
+        except (config.ConfigException, OSError, ValueError) as error:
             raise ClusterError(
                 f"no Kubernetes cluster: {error}", hint="set KUBECONFIG, or try `kubectl get nodes`"
             ) from None

@@ -185,7 +185,7 @@ class Controller:
     def _forget(self, key: Key) -> None:
         self._wake(key, None)
         for held in (self._jobs, self._ray_jobs, self._locks):
-            held.pop(key, None)  # type: ignore[attr-defined]
+            held.pop(key, None)
 
 
 def _key(body: Mapping[str, Any]) -> Key:

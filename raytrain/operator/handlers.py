@@ -74,6 +74,7 @@ def serve(settings: Settings, *, namespaces: Sequence[str] = (), liveness: str |
 
 
 def _post(body: Mapping[str, Any], event: Event) -> None:
+    raw: Any = body
     kopf.event(
-        kopf.Body(body), type="Warning" if event.warning else "Normal", reason=event.reason, message=event.message
+        kopf.Body(raw), type="Warning" if event.warning else "Normal", reason=event.reason, message=event.message
     )

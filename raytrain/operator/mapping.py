@@ -345,7 +345,7 @@ def _wait(view: _View, attempts: Sequence[AttemptStatus]) -> float:
         return 0.0
     last, retry = attempts[-1], view.settings.retry
     failures = sum(attempt.outcome == "Failed" for attempt in attempts)
-    pause = min(retry.first_seconds * 2 ** (failures - 1), retry.longest_seconds)
+    pause = min(retry.first_seconds * 2.0 ** (failures - 1), retry.longest_seconds)
     return (_time(last.ended or view.time) - view.now).total_seconds() + pause
 
 
