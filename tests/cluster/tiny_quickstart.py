@@ -44,7 +44,7 @@ def document(name: str, world_uri: str, *, storage: str, steps: int = 6, **clust
     spec["resources"] = {
         "training": {"workers": 1, "cpus": 0.3},
         "evaluation": {"actors": 1, "cpus": 0.3},
-        "preparation": {"cpus": 0.3, "memory": "2Gi"},
+        "preparation": {"cpus": 0.3, "memory": "6Gi"},
     }
     little = {"name": "ray", "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}
     spec["cluster"] = {"secrets": ["bucket"], "podTemplate": {"spec": {"containers": [little]}}} | cluster
