@@ -44,7 +44,7 @@ class PlanReport:
     run: str
     exact: bool
     basis: str
-    steps: int
+    steps: int | None
     batch_tokens: int
     """Tokens of a step, at most."""
     rows_per_step: int | None
@@ -148,7 +148,7 @@ def _estimated(job: FineTuneJob, storage: str | None, base_folder: Path) -> Plan
         run=checked.run,
         exact=False,
         basis="estimated from the sources, as if rows were full; `raytrain run` prepares them, then it is exact",
-        steps=checked.steps,
+        steps=checked.steps if checked.steps or job.spec.training.steps == 0 else None,
         batch_tokens=job.spec.training.batch_tokens,
         rows_per_step=None if checked.row is None else checked.tokens_per_step // sum(checked.row),
         row=checked.row,

@@ -65,7 +65,7 @@ def look(what: str, storage: str | None = None) -> Place:
     record = read_record(store, require_run(store, where.name))
     if record is None:
         return Place(where.name, store, where.name, None, None)
-    return Place(where.name, store, where.name, record.shard_set, record.job)
+    return Place(where.name, store, where.name, record.shard_set, record.written)
 
 
 def find(what: str, storage: str | None = None) -> Prepared:
@@ -91,7 +91,7 @@ def place_of(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Pla
     store = open_place(resolve(storage, job, base_folder=base_folder))
     name = job.metadata.name
     record = read_record(store, RunLayout(name))
-    if record is not None and not diff(identity(record.job), identity(job)):
+    if record is not None and not diff(identity(record.written), identity(job)):
         return Place(name, store, name, record.shard_set, job)
     return Place(name, store, None, _prepared_for(job, store, base_folder), job)
 

@@ -49,7 +49,7 @@ def plan(found: "PlanReport") -> str:
         ("run", found.run),
         (
             "steps",
-            f"{found.steps:,} of {row}, at most {found.batch_tokens:,} tokens each",
+            f"{_count(found.steps)} of {row}, at most {found.batch_tokens:,} tokens each",
         ),
         ("examples", _about(found.examples, found.exact)),
         ("tokens", f"{_about(found.tokens, found.exact)}" + (f", rows {found.fill:.1%} full" if found.fill else "")),

@@ -152,7 +152,7 @@ def test_data_plan_is_what_training_sees(prepared: ShardSet, capsys: pytest.Capt
     found = json.loads(capsys.readouterr().out)
     assert found["exact"]
     feed = Feed.open(loaded.job, prepared, open_store("raytrain-storage"), Cache(Path("cache"), 1 << 30))
-    rows = feed.plan.rows(0, loaded.job.spec.training.steps * feed.rows_per_step)
+    rows = feed.plan.rows(0, 12 * feed.rows_per_step)
     seen = [p for row in rows for p in row]
     tokens = [feed.read(p) for p in seen]
     assert found["examples"] == len(seen)
@@ -164,6 +164,16 @@ def test_data_plan_is_what_training_sees(prepared: ShardSet, capsys: pytest.Capt
         assert task["times"] == [min(counts[e] for e in range(task["rows"])), max(counts.values())]
     assert main(["data", "plan", "job.yaml"]) == 0
     assert f"known from  shard set {prepared.digest[:12]}" in capsys.readouterr().out
+
+
+def test_data_plan_of_epochs(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
+    text = Path("job.yaml").read_text()
+    Path("job.yaml").write_text(text.replace("steps: 12", "epochs: 3"))
+    assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = sum(task["rows"] for task in found["tasks"])
+    assert found["exact"]
+    assert 3 * rows <= found["examples"] <= 3 * rows + found["examples"] / found["steps"] + 1
 
 
 def test_data_plan_of_what_is_not_prepared_says_so(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
