@@ -10,7 +10,7 @@ takes a moment.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from data_prep.writing import Limits, Made, PartStore, digest_of
 
 __all__ = ["Limits", "PrepareProgress", "TokenizerSource", "find", "prepare"]
 
+_LOOKS = 8  # tasks that are looked for at the same time
 _TICK = 0.2  # seconds between two looks at what the workers have done
 
 TokenizerSource = Tokenizer
@@ -62,7 +63,9 @@ def prepare(
     settings = Settings(store, tokenizer, limits, mixture.seed, verify)
     with scratch("preparation") as folder:
         works = [TaskWork(of_task, settings, folder / of_task.task.name) for of_task in sources]
-        found = {work.digest: _existing_task(store, work.digest, read=verify) for work in works}
+        with ThreadPoolExecutor(_LOOKS) as pool:
+            stored = pool.map(lambda work: _existing_task(store, work.digest, read=verify), works)
+            found = {work.digest: task for work, task in zip(works, stored, strict=True)}
         missing = [work for work in works if found[work.digest] is None]
         for work in missing:
             work.check_columns()

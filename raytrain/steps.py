@@ -102,7 +102,10 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
     spec = work.job.spec
     work.phase("Preparing", "preparing shards")
 
+    missing: set[str] = set()
+
     def on_progress(progress: PrepareProgress) -> None:
+        missing.add(progress.task)
         work.interrupts.check()
         work.console.update(progress.done, progress.total, progress.task)
         work.progress.update(message=f"preparing shards of {progress.task}")
@@ -127,6 +130,8 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
     if work.record.shard_set is None:  # from here on the run is what it is; until here a mistake can be corrected
         work.keep(dataclasses.replace(work.record, shard_set=shards.digest, model_digest=model.digest))
     work.tell("Prepared", f"shard set {shards.digest[:12]} with {len(shards.tasks)} tasks is ready")
+    if not missing:
+        work.console.line("nothing to prepare: the shards of all tasks are there")
     return shards
 
 

@@ -1,12 +1,16 @@
+import io
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from data_prep_bench import numbered, write_jsonl
 
 from data_prep.__main__ import main
+from data_prep.meter import PrepareProgress
+from data_prep.progress_line import ProgressLine
 
 DOCUMENT = """\
 apiVersion: raytrain.dev/v1alpha1
@@ -45,8 +49,12 @@ def test_it_prepares_and_says_what(document, capsys):
     assert "mixture: notes 100.0%" in out
     digest = out.split()[-1]
     assert (document.parent / "store/shards/sets" / f"{digest}.json").is_file()
+    began = time.monotonic()
     assert main(["prepare", str(document)]) == 0
-    assert capsys.readouterr().out == out
+    assert time.monotonic() - began < 2
+    again = capsys.readouterr()
+    assert again.out == out
+    assert again.err == "nothing to do: everything is prepared already\n"
 
 
 def test_another_storage_and_another_tokenizer(document, tmp_path, capsys, base_folder):
@@ -93,3 +101,38 @@ def test_what_a_killed_preparation_left_among_temporary_files_goes(document, tmp
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     assert main(["prepare", str(document)]) == 0
     assert list(temporary.iterdir()) == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_one_line_of_a_terminal_with_the_time_that_is_left(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("data_prep.progress_line.time.monotonic", lambda: now)
+    stream = Terminal()
+    with ProgressLine(stream) as line:
+        for done, total in ((0, None), (10, 200), (20, 200), (110, 200), (200, 200)):
+            line.show(PrepareProgress("notes", done, total))
+            now += 10
+    shown = stream.getvalue().split("\r\x1b[K")[1:]
+    assert shown == [
+        "notes: 10 of 200 examples (5%), 3 min 10 s left",
+        "notes: 20 of 200 examples (10%), 3 min 00 s left",
+        "notes: 110 of 200 examples (55%), 25 s left",
+        "notes: 200 of 200 examples (100%)\n",
+    ]
+
+
+def test_in_a_log_progress_is_a_line_now_and_then(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("data_prep.progress_line.time.monotonic", lambda: now)
+    stream = io.StringIO()
+    with ProgressLine(stream) as line:
+        assert not line.heard
+        for done in range(31):
+            line.show(PrepareProgress("notes", done, None))
+            now += 1
+        assert line.heard
+    assert stream.getvalue().splitlines() == [f"notes: {n} examples" for n in (10, 20, 30)]

