@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -25,6 +26,7 @@ _EXTENSIONS: dict[str, Format] = {
     ".parquet": "parquet",
 }
 _BATCH = 64  # rows of Parquet in memory at once: few, since a value that repeats takes next to nothing in the file
+_COUNTED = 1 << 20  # bytes whose lines are counted at once
 _LONGEST_FIELD = 1 << 27  # characters in a CSV field; the library's own limit is 131,072
 
 
@@ -62,14 +64,18 @@ def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = 
             yield from _jsonl(file, name) if format == "jsonl" else _delimited(file, name, format)
 
 
-def count_rows(path: Path, format: Format) -> int | None:
-    """How many rows there are, where that is known without reading them."""
-    if format != "parquet":
-        return None
-    import pyarrow.parquet as pq
+def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> int:
+    """How many rows there are: exactly in Parquet, elsewhere the lines, some more than rows (blank ones, a header).
 
-    with _sentences(str(path)):
-        return int(pq.read_metadata(path).num_rows)
+    `name` and `packed_as` as for `read_rows`.
+    """
+    with _sentences(name):
+        if format == "parquet":
+            import pyarrow.parquet as pq
+
+            return int(pq.read_metadata(path).num_rows)
+        with open_bytes(path, compression_of(packed_as or name), name) as file:
+            return sum(block.count(b"\n") for block in iter(partial(file.read, _COUNTED), b""))
 
 
 @contextmanager

@@ -56,7 +56,7 @@ class SourceFile(Protocol):
         """Every row."""
 
     def count(self, scratch: Path) -> int | None:
-        """How many rows, where that is known without reading them."""
+        """About how many rows, None where only reading them would tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,8 @@ class LocalFile:
         return read_rows(self.path, self.format, self.name, packed_as=self.path.name)
 
     def count(self, scratch: Path) -> int | None:
-        """Known for Parquet."""
-        return count_rows(self.path, self.format)
+        """As its lines say, or its Parquet."""
+        return count_rows(self.path, self.format, self.name, packed_as=self.path.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +116,8 @@ class StoredFile:
         return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key)
 
     def count(self, scratch: Path) -> int | None:
-        """Known for Parquet."""
-        return count_rows(self._file(scratch), self.format) if self.format == "parquet" else None
+        """As its lines say, or its Parquet."""
+        return count_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key)
 
     def _file(self, scratch: Path) -> Path:
         path = scratch / hashlib.sha256(self.fingerprint.encode()).hexdigest()

@@ -152,7 +152,7 @@ class TaskWork:
         return prepared
 
     def count(self) -> int | None:
-        """How many rows there are, where that is known without reading them all."""
+        """About how many rows there are, None where only reading them all would tell."""
         if self.task.limit is not None:
             return None
         counts = [file.count(self._scratch) for file in self._sources.used]

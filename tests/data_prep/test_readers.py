@@ -101,7 +101,7 @@ def test_parquet(tmp_path):
     rows = [{"a": i, "b": [f"x{i}", None]} for i in range(3000)]
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=700)
     assert read(path) == list(enumerate(rows, 1))
-    assert count_rows(path, "parquet") == 3000
+    assert count_rows(path, "parquet", "x") == 3000
 
 
 @pytest.mark.parametrize("ending", ["jsonl.gz", "csv.gz", "jsonl.zst", "tsv.zst", "parquet"])
@@ -216,3 +216,17 @@ def test_text_that_packs_well_is_no_bomb(tmp_path):
     assert len(lines) > streams.UNPACKED_FREELY
     assert 20 < len(lines) / path.stat().st_size < streams.LARGEST_RATIO
     assert sum(1 for _ in read_rows(path, "jsonl", path.name)) == 28_000
+
+
+def test_rows_are_counted_by_their_lines_also_in_packed_files(tmp_path):
+    lines = b'{"a": 1}\n' * 250_000
+    (tmp_path / "rows.jsonl").write_bytes(lines)
+    with gzip.open(tmp_path / "rows.jsonl.gz", "wb") as file:
+        file.write(lines)
+    pq.write_table(pa.table({"a": range(7)}), tmp_path / "rows.parquet")
+    assert count_rows(tmp_path / "rows.jsonl", "jsonl", "rows.jsonl") == 250_000
+    assert count_rows(tmp_path / "rows.jsonl.gz", "jsonl", "x", packed_as="rows.jsonl.gz") == 250_000
+    assert count_rows(tmp_path / "rows.parquet", "parquet", "rows.parquet") == 7
+    (tmp_path / "rows.jsonl.gz").write_bytes((tmp_path / "rows.jsonl.gz").read_bytes()[:100])
+    with pytest.raises(DataError, match=r"rows\.jsonl\.gz: damaged gzip"):
+        count_rows(tmp_path / "rows.jsonl.gz", "jsonl", "rows.jsonl.gz")
