@@ -78,8 +78,9 @@ def check_visible(store):
             assert all_there(store, list(parts), read=True)
 
 
-def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, base_folder):
-    """The process is killed at its n-th PUT, before the server hears of it; for every n."""
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, base_folder, step):
+    """The process is killed at its n-th PUT, before the server hears of it; for every `step`-th n."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preparing", "data_prep.storage.s3"])
     environment = s3.environment | {"AWS_ENDPOINT_URL": s3_proxy.endpoint, "TMPDIR": str(bench.folder)}
@@ -97,7 +98,7 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
     s3_proxy.watch = kill
     n = 0
     while True:
-        n += 1
+        n += step
         puts = 0
         uri = f"s3://{s3_bucket}/killed-{n}"
         process = context.Process(target=prepare_at, args=(environment, bench.folder, uri, base_folder, FEW))
