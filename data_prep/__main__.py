@@ -120,6 +120,10 @@ def _remarks(shard_set: ShardSet) -> list[str]:
     for task in shard_set.tasks:
         if count := task.bad_rows["count"]:
             remarks.append(f"{task.name}: {count:,} bad rows left out, e.g. {task.bad_rows['first'][0]}")
+        if count := task.provenance["left_out_rows"]:
+            remarks.append(f"{task.name}: {count:,} rows left out by where or transform")
+        if masked := task.provenance["masked"]:
+            remarks.append(f"{task.name}: masked " + ", ".join(f"{n:,} {kind}" for kind, n in masked.items()))
         for split, prepared in task.splits.items():
             if count := prepared.statistics["duplicates"]:
                 remarks.append(f"{task.name}: {count:,} {split} rows repeat the input of another")

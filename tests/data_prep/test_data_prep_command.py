@@ -136,3 +136,14 @@ def test_in_a_log_progress_is_a_line_now_and_then(monkeypatch):
             now += 1
         assert line.heard
     assert stream.getvalue().splitlines() == [f"notes: {n} examples" for n in (10, 20, 30)]
+
+
+def test_it_says_what_was_left_out_and_masked(document, tmp_path, capsys):
+    rows = [row | {"target": f"mail{i}@example.org"} for i, row in enumerate(numbered(100))]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    wishes = "onBadRow: skip\n      where: input != 'the text number 7'\n      mask: {kinds: [email, phone]}"
+    document.write_text(DOCUMENT.replace("onBadRow: skip", wishes))
+    assert main(["prepare", str(document)]) == 0
+    out = capsys.readouterr().out
+    assert "notes: 1 rows left out by where or transform" in out
+    assert "notes: masked 99 email\n" in out
