@@ -1,17 +1,17 @@
 """Which columns a task needs of a row, and whether a source has them."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from data_prep.document import Task
 from data_prep.document.loader import suggest
 from data_prep.errors import DataError, UsageError
-from data_prep.expressions import compile_condition
+from data_prep.expressions import Condition, compile_condition
 from data_prep.readers import SourceRow
 from data_prep.task_types import RowError
 
-_LOOKED_AT = 100  # first rows of a file in which a column must be that some rows may leave out
+_LOOKED_AT = 1000  # first rows of a file in which a column must be that some rows may leave out
 
 Row = Mapping[str, Any]
 
@@ -42,24 +42,26 @@ def alternatives(column: str) -> list[str]:
     return [name.strip() for name in column.split("|")]
 
 
-def check_columns(task: Task, file: str, rows: Iterable[SourceRow], transform: Callable[[Row], Row | None]) -> None:
-    """DataError unless the first row of a file has the columns that every row must have, and one of the first rows
-    those that may be missing in some."""
-    needed, optional = needed_columns(task), list(task.columns.references)
-    if task.where is not None:
-        optional += compile_condition(task.where).columns
-    known: list[str] = []
-    for row in itertools.islice(_transformed(rows, transform), _LOOKED_AT if optional else 1):
-        if not known:
-            _check(task, file, needed, list(row))
-        known += [column for column in row if column not in known]
-        if all(any(name in known for name in alternatives(column)) for column in optional):
-            return
-    if known:
-        _check(task, file, optional, known)
+def check_columns(
+    task: Task, file: str, rows: Callable[[], Iterable[SourceRow]], transform: Callable[[Row], Row | None]
+) -> None:
+    """DataError unless a file has the columns: the first row that is wanted those that every row must have, one of
+    the first rows those that some rows may lack. `rows` gives the file's rows from their beginning."""
+    condition = compile_condition(task.where) if task.where is not None else None
+    if condition is not None:
+        first = itertools.islice(_transformed(rows(), transform), _LOOKED_AT)
+        _check(task, file, condition.columns, _columns(first, condition.columns))
+    wanted = (
+        _transformed(rows(), transform) if condition is None else _wanted(_transformed(rows(), transform), condition)
+    )
+    for row in wanted:
+        _check(task, file, needed_columns(task), list(row))
+        more = itertools.islice(wanted, _LOOKED_AT)
+        _check(task, file, task.columns.references, _columns(itertools.chain([row], more), task.columns.references))
+        return
 
 
-def _transformed(rows: Iterable[SourceRow], transform: Callable[[Row], Row | None]) -> Iterable[Row]:
+def _transformed(rows: Iterable[SourceRow], transform: Callable[[Row], Row | None]) -> Iterator[Row]:
     for row in rows:
         if row.values is not None:
             try:
@@ -70,8 +72,29 @@ def _transformed(rows: Iterable[SourceRow], transform: Callable[[Row], Row | Non
                 yield found
 
 
-def _check(task: Task, file: str, wanted: Sequence[str], columns: Sequence[str]) -> None:
-    for column in wanted:
+def _wanted(rows: Iterable[Row], condition: Condition) -> Iterator[Row]:
+    for row in rows:
+        try:
+            if condition.holds(row):
+                yield row
+        except RowError:
+            continue
+
+
+def _columns(rows: Iterable[Row], wished: Sequence[str]) -> list[str] | None:
+    """The columns that `rows` have, as far as they must be read to find those wished for; None without any row."""
+    known: dict[str, None] = {}
+    for row in rows:
+        known |= dict.fromkeys(row)
+        if all(any(name in known for name in alternatives(column)) for column in wished):
+            break
+    return list(known) or None
+
+
+def _check(task: Task, file: str, wished: Sequence[str], columns: Sequence[str] | None) -> None:
+    if columns is None:
+        return
+    for column in wished:
         names = alternatives(column)
         if not any(name in columns for name in names):
             meant = suggest(names[0], columns)

@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -58,7 +58,7 @@ class TaskSources:
         """DataError unless the first row of every file has the columns needed; a later one without is a bad row."""
         transform = row_transform(self.task)
         for file in self.used:
-            check_columns(self.task, file.name, file.rows(scratch), transform)
+            check_columns(self.task, file.name, partial(file.rows, scratch), transform)
 
 
 @dataclass(frozen=True, slots=True)

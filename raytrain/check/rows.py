@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _read(task: Task, files: list[SourceFile], splitter: Splitter, maker: Callab
         files = [file for file in files if file.split in splitter.shares]
         transform = row_transform(task)
         for file in files:
-            check_columns(task, file.name, file.rows(folder), transform)
+            check_columns(task, file.name, partial(file.rows, folder), transform)
         rows = ((file, row) for file in files for row in file.rows(folder))
         for file, row in itertools.islice(rows, READ_AT_MOST):
             try:

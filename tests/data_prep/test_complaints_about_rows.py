@@ -96,3 +96,18 @@ def test_a_bad_row_in_the_last_file_costs_nothing_that_was_done(bench, monkeypat
     )
     bench.prepare(*tasks)
     assert set(read) == {"second.jsonl"}
+
+
+def test_columns_that_only_the_wanted_rows_have(bench):
+    """A file that holds rows of several kinds, one kind after the other."""
+    others = [{"kind": "other", "text": f"text {i}"} for i in range(1500)]
+    rows = [{"kind": "chat", **row, "second": "more"} for row in numbered(60)]
+    bench.write("rows.jsonl", others + rows)
+    task = {"where": "kind == 'chat'", "columns": {"references": ["second"]}}
+    prepared = bench.prepare(make_task(**task)).task("notes")
+    assert prepared.provenance["left_out_rows"] == 1500
+    for columns, name in (({"references": ["secnod"]}, "secnod"), ({"input": "inptu"}, "inptu")):
+        with pytest.raises(DataError, match=rf"rows\.jsonl has no column '{name}', did you mean"):
+            bench.prepare(make_task(**task | {"columns": columns}))
+    with pytest.raises(DataError, match=r"has no column 'knid', did you mean 'kind'"):
+        bench.prepare(make_task(where="knid == 'chat'"))
