@@ -58,7 +58,7 @@ def notes(hub):
     hub.add("someone/notes", OLD, files, ("v1",))
     hub.add("someone/notes", NEW, files | {"plain/test-00000-of-00001.parquet": parquet(numbered(9, 600))})
     hub.aliases["lines"] = "someone/lines"
-    hub.add("someone/lines", OLD, {"README.md": b"# Lines", "train.jsonl.gz": jsonl(numbered(40, 1000))})
+    hub.add("someone/lines", OLD, {"README.md": b"# Lines", "train.jsonl.gz": jsonl(numbered(200, 1000))})
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_name_alone_means_the_newest_commit(prepare):
 def test_packed_lines_of_a_data_set_by_its_former_name(prepare):
     found = prepare("hf://lines")
     assert found.returncode == 0, found.stderr
-    assert sum(rows_by_split(found.stdout).values()) == 40
+    assert sum(rows_by_split(found.stdout).values()) == 200
 
 
 @pytest.mark.parametrize(
