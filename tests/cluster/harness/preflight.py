@@ -22,8 +22,9 @@ _NEEDED = {
     "docker-registry": "docker-registry",
 }
 _GIB = 1 << 30
-_CACHED_GIB = 16  # layers in buildah's storage and in the registry, programs
+_BUILD_GIB = 20  # buildah's storage while it commits the large layer (7 afterwards), the registry, programs
 _NODE_GIB = 7  # an unpacked image
+_RUN_IMAGE = "registry/docker/registry/v2/repositories/run"
 _RUN_GIB = 2
 _MEMORY_GIB = 6
 
@@ -72,13 +73,10 @@ def missing_packages() -> list[str]:
 
 def needed_gib(nodes: int) -> int:
     """What is still to be written, generously, given what is cached."""
-    cached = _CACHED_GIB if not (cache_folder() / "registry").exists() else 0
-    unpacked = sum(not path.exists() for path in _layer_folders(nodes))
-    return cached + unpacked * _NODE_GIB + _RUN_GIB
-
-
-def _layer_folders(nodes: int) -> list[Path]:
-    return [cache_folder() / "containerd" / f"default-node{index}" for index in range(nodes)]
+    if not (cache_folder() / _RUN_IMAGE).exists():
+        return _BUILD_GIB + nodes * _NODE_GIB + _RUN_GIB
+    fresh = sum(not (cache_folder() / "containerd" / f"default-node{index}").exists() for index in range(nodes))
+    return fresh * _NODE_GIB + _RUN_GIB
 
 
 def _existing(folder: Path) -> Path:
