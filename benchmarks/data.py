@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROWS = 20_000  # dialogues that are tokenised, prepared and read
+ROWS = 20_000  # dialogues that are tokenised, prepared and read, unless --rows says otherwise
 MANY = 100_000  # short rows of the set that is opened
 LARGE = 2_000_000_000  # bytes of rows that are prepared within a bounded memory
 LIMITS = (512, 128)
@@ -66,10 +66,10 @@ def write_rows(path: Path, rows: Iterator[dict[str, str]], most_bytes: int | Non
     part.replace(path)
 
 
-def make_inputs(work: Path) -> None:
+def make_inputs(work: Path, rows: int) -> None:
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "rows.jsonl").exists():
-        write_rows(work / "rows.jsonl", dialogues(ROWS))
+        write_rows(work / "rows.jsonl", dialogues(rows))
     if not (work / "many.jsonl").exists():
         write_rows(work / "many.jsonl", dialogues(MANY, 1, (20, 40)))
     if not (work / "tokenizer/tokenizer.json").exists():
@@ -145,7 +145,7 @@ def encode(work: Path) -> dict[str, float]:
                 encoding.ids  # noqa: B018 - reading them is part of it
 
     _, cpu, wall = timed(action)
-    return {"cpu": cpu, "wall": wall}
+    return {"cpu": cpu, "wall": wall, "rows": len(rows)}
 
 
 def prepare_one(work: Path, wordings: int = 1) -> dict[str, float]:
@@ -404,15 +404,16 @@ def summary(rounds: list[dict[str, dict[str, float]]], plan_seconds: float | Non
         return round(statistics.median(cells[cell][name] for cells in rounds if cell in cells), 3)
 
     once = rounds[0]
+    rows = middle("encode", "rows")
     figures: dict[str, Any] = {
         "plan_seconds_15m": plan_seconds,
         "start_seconds": middle("start", "wall"),
         "start_mib": middle("start", "peak_mib"),
-        "encode_batch_ms_per_example": round(1e3 * middle("encode", "cpu") / ROWS, 4),
-        "prepare_ms_per_example": round(1e3 * middle("prepare", "cpu") / ROWS, 4),
-        "prepare_three_wordings_ms_per_example": round(1e3 * middle("prepare_three", "cpu") / ROWS, 4),
+        "encode_batch_ms_per_example": round(1e3 * middle("encode", "cpu") / rows, 4),
+        "prepare_ms_per_example": round(1e3 * middle("prepare", "cpu") / rows, 4),
+        "prepare_three_wordings_ms_per_example": round(1e3 * middle("prepare_three", "cpu") / rows, 4),
         "prepare_mib": middle("prepare", "peak_mib"),
-        "prepared_bytes_per_example": round(middle("prepare", "stored_bytes") / ROWS),
+        "prepared_bytes_per_example": round(middle("prepare", "stored_bytes") / rows),
         "step_ms": round(1e3 * middle("step", "step"), 1),
         "read_step_ms": round(1e3 * middle("step", "read"), 2),
         "side_by_side": {
@@ -443,7 +444,7 @@ def summary(rounds: list[dict[str, dict[str, float]]], plan_seconds: float | Non
             "python": platform.python_version(),
             **{name: version(name) for name in ("tokenizers", "pyarrow", "datasets", "torch")},
             "tokenizer": "T5's own" if os.environ.get("RAYTRAIN_T5_TOKENIZER") else "Unigram, 8,000 pieces",
-            "rows": ROWS,
+            "rows": rows,
         },
         "ratios": {
             "prepare_vs_encode_batch": ratios(lambda c: c["encode"]["cpu"] / c["prepare"]["cpu"]),
@@ -466,6 +467,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--work", type=Path, default=Path("bench-data"), help="folder for rows and what is done")
+    parser.add_argument("--rows", type=int, default=ROWS, help="dialogues that are made for a new --work")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], choices=ONCE[1:], help="cells to leave out")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no further cell after so long")
@@ -476,7 +478,7 @@ def main() -> None:
         print(json.dumps(CELLS[options.cell](work)))
         return
     began = time.monotonic()
-    make_inputs(work)
+    make_inputs(work, options.rows)
     rounds: list[dict[str, dict[str, float]]] = []
     for number in range(options.rounds):
         path = work / f"round-{number}.json"

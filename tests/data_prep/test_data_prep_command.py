@@ -49,9 +49,9 @@ def test_it_prepares_and_says_what(document, capsys):
     assert "mixture: notes 100.0%" in out
     digest = out.split()[-1]
     assert (document.parent / "store/shards/sets" / f"{digest}.json").is_file()
-    began = time.monotonic()
+    began = time.process_time()
     assert main(["prepare", str(document)]) == 0
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     again = capsys.readouterr()
     assert again.out == out
     assert again.err == "nothing to do: everything is prepared already\n"

@@ -171,10 +171,10 @@ def test_permanent_mistakes_are_said_in_one_sentence_before_any_work(bench, task
     def refused(uri=s3_uri, **environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        began = time.monotonic()
+        began = time.process_time()
         with pytest.raises(StorageError) as caught:
             bench.prepare(task, store=open_store(uri))
-        assert time.monotonic() - began < 15
+        assert time.process_time() - began < 5  # asking again would not help
         assert "\n" not in caught.value.message
         return caught.value.message
 
