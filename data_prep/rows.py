@@ -184,8 +184,8 @@ def _texts(task: Task, row: Row) -> list[str]:
         raise RowError(f"{task.columns.target!r} is an empty list")
     for column in task.columns.references:
         value = next((row[name] for name in alternatives(column) if name in row), None)
-        if value is not None and value != "":
-            targets += _several(task, column, value)
+        given = [one for one in (value if isinstance(value, list) else [value]) if one is not None and one != ""]
+        targets += _several(task, column, given)
     return targets
 
 

@@ -112,6 +112,7 @@ def test_references_in_several_columns():
     row = {"input": "x", "target": "a", "second": "b", "others": ["c", "d"]}
     assert example(row, columns=columns).targets == ["a", "b", "c", "d"]
     assert example({"input": "x", "target": "a", "second": None, "more": ""}, columns=columns).targets == ["a"]
+    assert example({"input": "x", "target": "a", "second": ["b", "", None]}, columns=columns).targets == ["a", "b"]
 
 
 @pytest.mark.parametrize(
