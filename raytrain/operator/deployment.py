@@ -70,9 +70,11 @@ def _deployment() -> dict[str, Any]:
         "args": [f"--liveness=http://0.0.0.0:{PORT}/healthz"],
         "env": [{"name": VARIABLE, "value": f"{SETTINGS_FOLDER}/{SETTINGS_KEY}"}],
         "ports": [{"name": "health", "containerPort": PORT}],
-        "livenessProbe": {**probe, "initialDelaySeconds": 10, "periodSeconds": 20, "timeoutSeconds": 5},
-        "readinessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 5},
-        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "384Mi"}},
+        # a starved node gives it a few percent of a core: it is slow then, not dead
+        "startupProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 10, "failureThreshold": 60},
+        "livenessProbe": {**probe, "periodSeconds": 30, "timeoutSeconds": 20, "failureThreshold": 5},
+        "readinessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 10},
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "384Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
