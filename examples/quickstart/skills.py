@@ -164,5 +164,6 @@ def replay(seed: int, count: int, *, with_probes: bool) -> list[Lesson]:
     while len(found) < count:
         skill = rng.choices(skills, weights)[0]
         prompt, answer = _SKILLS[skill][1](rng)
-        found.setdefault(prompt, Lesson(skill, prompt, answer))
+        if answer.strip():  # "repeat" may be asked to repeat a space, which is no target of a task
+            found.setdefault(prompt, Lesson(skill, prompt, answer))
     return list(found.values())

@@ -90,8 +90,8 @@ class TestMistakes:
         Path("job.yaml").write_text(text)
         assert main(["run", "job.yaml"]) == ExitCode.USAGE
         assert capsys.readouterr().err.splitlines() == [
-            "job.yaml:11:13: spec.tasks[1].type: must be one of summarization, rating, ner, code-translation, "
-            'multiple-choice, question-answering, text; got "ratings", did you mean rating?',
+            "job.yaml:11:13: spec.tasks[1].type: must be one of summarization, rating, sentiment, ner, translation, "
+            'code-translation, multiple-choice, question-answering, text; got "ratings", did you mean rating?',
             "job.yaml:15:26: spec.training.batchTokes: unknown field, did you mean batchTokens?",
             "error: 2 problems in the document; nothing was done",
         ]

@@ -137,6 +137,12 @@ def _facts(text):
     )
 
 
+def test_every_rehearsed_row_has_input_and_target():
+    rows = replay(17, 3000, with_probes=False)
+    assert len(rows) == 3000
+    assert all(row.prompt.strip() and row.answer.strip() for row in rows)
+
+
 def test_replay_without_probes_holds_none_of_their_rows(taught):
     kept = replay(17, 400, with_probes=False)
     assert {lesson.skill for lesson in kept}.isdisjoint(PROBES)

@@ -196,7 +196,7 @@ class RunFolder:
                 "templates": {"0": rows},
                 "duplicates": 3,
             }
-            return PreparedSplit(rows, wordings, (), part, statistics)
+            return PreparedSplit(rows, wordings, (), (part,), statistics)
 
         tasks = []
         for number, task in enumerate(job.spec.tasks):

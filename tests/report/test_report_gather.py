@@ -55,6 +55,14 @@ def test_a_score_below_its_baseline_is_flagged(make_run, tmp_path):
     assert any("below its baseline" in w for w in found.summary.warnings)
 
 
+def test_the_model_before_training_is_not_held_against_a_baseline(make_run, tmp_path):
+    run = make_run(tmp_path, skill={"code": (0.0, 0.9)}, rows=20, baseline=0.7, stages=("before",))
+    found = gather(run.store, run.layout)
+    assert by_name(found)["code"].headline.before.value < 0.7
+    assert not any(t.below_baseline for t in found.tasks)
+    assert not any("below its baseline" in w for w in found.summary.warnings)
+
+
 def test_curves_leave_out_what_a_later_attempt_did_again(data, run_folder):
     tokens = data.training.source_tokens + data.training.target_tokens
     assert tokens == 1000 * run_folder.steps  # each step once, although attempt 1 had gone beyond the checkpoint

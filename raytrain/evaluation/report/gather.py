@@ -229,8 +229,8 @@ def _forgetting(diff: Difference | None, curve: Sequence[CurvePoint], headline: 
 
 
 def _below(headline: Metric, baselines: Sequence[Baseline]) -> str | None:
-    """The name of the strongest baseline, if the score (after training, else before) does not reach it."""
-    score = headline.after or headline.before
+    """The name of the strongest baseline, if the score after training is known and does not reach it."""
+    score = headline.after
     hurdles = [b for b in baselines if b.to_beat]
     if score is None or not hurdles:
         return None
