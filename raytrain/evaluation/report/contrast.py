@@ -134,15 +134,8 @@ def _markdown(arms: Sequence[Arm], lines: Sequence[_Line], title: str, notes: Se
 def _svg(arms: Sequence[Arm], lines: Sequence[_Line], title: str) -> Markup:
     """Rows of dots with intervals, grouped by task: the base model as a ring, a line from it to each run's score."""
     parts = [Markup('<rect class="sheet" width="100%" height="100%" fill="#ffffff"/>')]
-    x_at = float(_PAD)
-    for number, arm in enumerate(arms):
-        parts += [_mark(number, x_at + 6, 26, trained=True), _text(x_at + 18, 30.5, arm.label)]
-        x_at += 42 + 7.4 * len(arm.label)
-    parts += [_ring(x_at + 6, 26), _text(x_at + 18, 30.5, "before")]
-    parts += [
-        _text(_WIDTH - _PAD, 30.5, "disc: trained on · diamond: only tested", kind="note", anchor="end"),
-    ]
-    y = 46.0
+    legend, y = _legend(arms)
+    parts += legend
     section = None
     for line in lines:
         if section is not line.probe:
@@ -161,6 +154,24 @@ def _svg(arms: Sequence[Arm], lines: Sequence[_Line], title: str) -> Markup:
         ' font-family="Inter, system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif" font-size="13">'
         "<title>{title}</title>{body}</svg>"
     ).format(w=_WIDTH, h=round(y), title=title, body=Markup("").join(parts))
+
+
+def _legend(arms: Sequence[Arm]) -> tuple[list[Markup], float]:
+    """What the marks mean, in as many lines as it takes; and where it ends."""
+    parts: list[Markup] = []
+    x_at, y = float(_PAD), 26.0
+    for number, label in enumerate([*(arm.label for arm in arms), "before"]):
+        width = 42 + 7.4 * len(label)
+        if x_at + width > _WIDTH - _PAD:
+            x_at, y = float(_PAD), y + _ROW
+        mark = _mark(number, x_at + 6, y, trained=True) if number < len(arms) else _ring(x_at + 6, y)
+        parts += [mark, _text(x_at + 18, y + 4.5, label)]
+        x_at += width
+    note = "disc: trained on · diamond: only tested"
+    if x_at + 6.2 * len(note) > _WIDTH - _PAD:
+        y += _ROW
+    parts.append(_text(_WIDTH - _PAD, y + 4.5, note, kind="note", anchor="end"))
+    return parts, y + 20
 
 
 def _x(axis: charts.Axis, value: float) -> float:
