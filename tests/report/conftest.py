@@ -279,6 +279,14 @@ class RunFolder:
                 continue
             total = [sum(column) for column in zip(*(p.stats for p in rows), strict=True)]
             by_template[str(template)] = {"rows": len(rows), "value": METRICS[metrics[0].name].combine(total)}
+
+        def part(rows):
+            total = [sum(column) for column in zip(*(p.stats for p in rows), strict=True)]
+            return {"rows": len(rows), "value": METRICS[metrics[0].name].combine(total)}
+
+        ordered = sorted(predictions, key=lambda p: len(p.input))
+        half = len(ordered) // 2
+        labels = sorted({p.targets[0] for p in predictions}) if task.type == "rating" else []
         card = ScoreCard(
             stage=stage,
             task=task.name,
@@ -292,6 +300,8 @@ class RunFolder:
             headline=metrics[0].name,
             metrics=scores,
             by_template=by_template,
+            by_length={"4-30": part(ordered[:half]), "31-96": part(ordered[half:])},
+            by_label={label: part([p for p in predictions if p.targets[0] == label]) for label in labels},
             baselines={"most-frequent": self.baseline, "copy": 0.05},
             protocol={
                 "metrics": {metric.name: metric.protocol for metric in metrics},

@@ -50,6 +50,12 @@ def test_headings_are_those_of_the_report(parsed):
     ]
 
 
+def test_parts_by_wording_length_and_label_are_there(parsed):
+    cells = [t.content for t in parsed if t.type == "inline"]
+    for part in ("wording 1", "prompt tokens 4-30", "prompt tokens 31-96", "label 5"):
+        assert part in cells
+
+
 def test_every_task_has_its_row(parsed):
     cells = [t.content for t in parsed if t.type == "inline"]
     assert "**dialogues** (summarization)" in cells
