@@ -32,8 +32,8 @@ def upload(folder: Path, uri: str) -> str:
 def document(name: str, world_uri: str, *, storage: str, steps: int = 6, **cluster: Any) -> dict[str, Any]:
     """The quickstart's document over a world that lies elsewhere, in `steps` steps with a checkpoint halfway.
 
-    Driver, worker and actor share one pod of a CPU; what pods ask of the node is cut, as the node has two. `cluster`
-    adds to spec.cluster.
+    The driver has a pod of its own, others come as preparation, worker and actor ask for CPUs; what pods ask of the
+    node is cut, as it may have two. `cluster` adds to spec.cluster.
     """
     found = _replaced(yaml.safe_load(_DOCUMENT.read_text()), "./world", world_uri)
     found["metadata"] = {"name": name}
@@ -42,9 +42,9 @@ def document(name: str, world_uri: str, *, storage: str, steps: int = 6, **clust
     spec["evaluation"] = {"every": max(1, steps // 2), "examplesPerTask": 4, "maxNewTokens": 8}
     spec["storage"] = {"uri": storage}
     spec["resources"] = {
-        "training": {"workers": 1, "cpus": 0.3},
-        "evaluation": {"actors": 1, "cpus": 0.3},
-        "preparation": {"cpus": 0.3, "memory": "6Gi"},
+        "training": {"workers": 1, "cpus": 1},
+        "evaluation": {"actors": 1, "cpus": 1},
+        "preparation": {"cpus": 1, "memory": "4Gi"},
     }
     little = {"name": "ray", "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}
     spec["cluster"] = {"secrets": ["bucket"], "podTemplate": {"spec": {"containers": [little]}}} | cluster
