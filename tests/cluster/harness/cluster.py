@@ -135,7 +135,7 @@ def down(name: str, say: Say) -> None:
         Machine(**record["machine"]).end()
         link = Addresses(record["number"]).link
         # gone with the namespace, a moment later
-        wait_for(lambda: link not in run("ip", "-brief", "link"), 10, f"the interface {link} to vanish")
+        wait_for(lambda: link not in run("ip", "-brief", "link"), 60, f"the interface {link} to vanish")
     except FileNotFoundError:
         pass
     wait_for(lambda: _cgroups_removed(places), 30, "the control groups to be empty")

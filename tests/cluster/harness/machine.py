@@ -1,6 +1,9 @@
 """The namespaces in which a whole cluster lives. One process holds them; with it ends everything inside."""
 
+import os
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +70,10 @@ class Machine:
 
     def end(self) -> None:
         """End everything inside; the kernel removes mounts, interfaces and filter rules with it."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # the namespaces last until each parent outside, even a stopped one, has let go
+                if path.read_bytes().startswith(f"nsenter\0--target={self.pid}\0".encode()):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
         if self.alive:
             end(self.pid)
 

@@ -172,7 +172,7 @@ def _make_cgroup(path: str) -> None:
 
 def remove_cgroups(places: Places) -> None:
     """Remove all groups of a cluster; its processes have ended."""
-    for controller in _controllers():
+    for controller in {*_controllers(), _CONTROLLERS / "unified"}:  # runc makes groups in the unified one unasked
         top = controller / f"raytrain-{places.name}"
         for folder in sorted(top.rglob("*"), key=lambda p: len(p.parts), reverse=True):
             if folder.is_dir():
