@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import queue
@@ -15,16 +16,23 @@ from data_prep.workers import Workers, local_workers
 from data_prep.writing import Advance, Made, WorkItem, make
 from raytrain.ray_local import ray_cluster
 from raytrain.spec.document import Resources
+from raytrain.spec.object_status import DRIVER_CPUS
+
+
+def share(cpus: float) -> tuple[int, float]:
+    """How many tasks prepare at once, and the CPUs of each, so that the driver fits beside them into `cpus`."""
+    count = max(1, int(cpus))
+    return count, max(0.001, math.floor(1000 * (cpus - DRIVER_CPUS) / count) / 1000)
 
 
 class RayTasks:
-    """Up to `count` Ray tasks of one CPU at a time. A task that is lost with its node is done again by Ray."""
+    """Ray tasks that take `cpus` together with the driver. A task that is lost with its node is done again by Ray."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, cpus: float) -> None:
         import ray
 
-        self.count = max(1, count)
-        self._make = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_make)
+        self.count, each = share(cpus)
+        self._make = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")(_make)
         self._pending: dict[Future[Made], Any] = {}
         self._told: queue.SimpleQueue[tuple[Advance, int]] = queue.SimpleQueue()
 
@@ -71,7 +79,7 @@ def preparation_workers(resources: Resources) -> Iterator[Workers]:
             yield workers
         return
     with ray_cluster(resources):
-        tasks = RayTasks(int(cpus))
+        tasks = RayTasks(cpus)
         try:
             yield tasks
         finally:

@@ -1,7 +1,8 @@
 """One attempt as a RayJob (KubeRay, ray.io/v1): a head that computes nothing, a CPU group, a GPU group from zero.
 
-The driver is placed in the CPU group: it prepares, so it reserves what preparation takes. KubeRay submits over HTTP;
-there is no submitter pod that could die. `backoffLimit` is 0: retries are the operator's, with a reason each.
+The driver is placed in the CPU group by the little it reserves; the tasks that prepare share the rest of
+`preparation.cpus`. KubeRay submits over HTTP; there is no submitter pod that could die. `backoffLimit` is 0: retries
+are the operator's, with a reason each.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from raytrain.operator.pods import (
     head_pod,
 )
 from raytrain.operator.settings import Runs
+from raytrain.spec.object_status import DRIVER_CPUS
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -31,7 +33,7 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "submissionMode": "HTTPMode",
         "entrypoint": ENTRYPOINT,
-        "entrypointNumCpus": attempt.job.spec.resources.preparation.cpus,
+        "entrypointNumCpus": DRIVER_CPUS,
         "metadata": {"raytrain.dev/run": name, "raytrain.dev/attempt": str(attempt.number)},
         "backoffLimit": 0,
         "shutdownAfterJobFinishes": True,

@@ -18,6 +18,8 @@ OBJECT_VARIABLE = "RAYTRAIN_KUBERNETES_OBJECT"
 """Environment variable that tells a run in a pod its own object: NAMESPACE/NAME."""
 ATTEMPT_VARIABLE = "RAYTRAIN_KUBERNETES_ATTEMPT"
 """And which of the operator's attempts it is."""
+DRIVER_CPUS = 0.1
+"""What a run's driver reserves in the CPU group: enough not to be placed on the head, which has none to give."""
 
 
 class StatusModel(Model):

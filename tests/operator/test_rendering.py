@@ -89,7 +89,7 @@ def test_rayjobs_fit_kuberays_own_schema():
 def test_the_head_computes_nothing_and_the_driver_has_its_place_in_the_cpu_group():
     spec = rayjob_of()["spec"]
     assert spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
-    assert (spec["submissionMode"], spec["backoffLimit"], spec["entrypointNumCpus"]) == ("HTTPMode", 0, 4)
+    assert (spec["submissionMode"], spec["backoffLimit"], spec["entrypointNumCpus"]) == ("HTTPMode", 0, 0.1)
     cpu, gpu = spec["rayClusterSpec"]["workerGroupSpecs"]
     assert (cpu["groupName"], cpu["minReplicas"]) == ("cpu", 1)
     assert int(cpu["rayStartParams"]["num-cpus"]) >= spec["entrypointNumCpus"]
