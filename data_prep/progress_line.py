@@ -4,6 +4,7 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
+from data_prep.durations import duration
 from data_prep.meter import PrepareProgress
 
 _SECONDS = 0.2, 10.0  # between two lines on a terminal, and elsewhere
@@ -39,7 +40,7 @@ class ProgressLine:
             text += f" of {progress.total:,} examples ({progress.done / progress.total:.0%})"
             if progress.done and not finished:
                 left = (now - self._began) * (progress.total - progress.done) / progress.done
-                text += f", {_duration(left)} left"
+                text += f", {duration(left)} left"
         else:
             text += " examples"
         self._open = self._terminal
@@ -51,9 +52,3 @@ class ProgressLine:
         if self._open:
             print(file=self._stream)
         self._open = False
-
-
-def _duration(seconds: float) -> str:
-    minutes, whole = divmod(round(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole:02d} s" if minutes else f"{whole} s"

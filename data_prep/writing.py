@@ -1,7 +1,7 @@
 """The parts of one item: up to 20,000 examples of a split, worded, tokenised and put into the store.
 
 An item says all that determines its parts, so any process anywhere can make them and would make the same bytes. What
-was made is written down in the store under the item's own key (`shards/work/`), after the parts are there: an item
+was made is written down in the store under the item's own key (`shards/items/`), after the parts are there: an item
 that was made before, by whomever, is not made again.
 """
 
@@ -155,7 +155,7 @@ class PartStore:
 
 def work_prefix(digest: str) -> str:
     """Where it is written down which items of a task were made, until the task's own manifest is there."""
-    return f"shards/work/{digest}/"
+    return f"shards/items/{digest}/"
 
 
 def make(item: WorkItem, advance: Advance = lambda examples: None) -> Made:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from data_prep.durations import duration
 from raytrain.cli.output import columns
-from raytrain.telemetry.console import duration
 
 SPLITS = ("train", "validation", "test")
 
@@ -122,14 +122,7 @@ def bounds(found: "Bounds") -> str:
 def status(found: "RunStatus") -> str:
     """A run at a glance."""
     facts: list[tuple[str, str]] = [("run", f"{found.run} in {found.storage}"), ("phase", found.phase)]
-    if found.message:
-        facts.append(("", found.message))
-    if found.steps:
-        facts.append(("progress", f"step {found.step:,} of {found.steps:,} ({found.step / found.steps:.0%})"))
-    if found.eta_seconds is not None:
-        facts.append(("left", duration(found.eta_seconds)))
-    if found.loss is not None:
-        facts.append(("loss", f"{found.loss:.4f}"))
+    facts += _progress(found, f"{found.step / found.steps:.0%}" if found.steps else "")
     if found.tokens_per_second:
         facts.append(("speed", f"{found.tokens_per_second:,.0f} tokens/s"))
     if found.checkpoint_step is not None:
@@ -155,17 +148,22 @@ def status(found: "RunStatus") -> str:
     return text
 
 
-def job(found: "ClusterStatus") -> str:
-    """A job in a cluster at a glance."""
-    facts = [("job", f"{found.name} in namespace {found.namespace}"), ("phase", found.phase)]
-    if found.message:
-        facts.append(("", found.message))
+def _progress(found: "RunStatus | ClusterStatus", percent: str) -> list[tuple[str, str]]:
+    """How far it is, as far as it is known."""
+    facts = [("", found.message)] if found.message else []
     if found.steps:
-        facts.append(("progress", f"step {found.step:,} of {found.steps:,} ({found.percent})"))
+        facts.append(("progress", f"step {found.step:,} of {found.steps:,} ({percent})"))
     if found.eta_seconds is not None:
         facts.append(("left", duration(found.eta_seconds)))
     if found.loss is not None:
         facts.append(("loss", f"{found.loss:.4f}"))
+    return facts
+
+
+def job(found: "ClusterStatus") -> str:
+    """A job in a cluster at a glance."""
+    facts = [("job", f"{found.name} in namespace {found.namespace}"), ("phase", found.phase)]
+    facts += _progress(found, found.percent)
     if found.workers:
         facts.append(("workers", found.workers))
     for attempt in found.attempts:

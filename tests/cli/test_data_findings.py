@@ -6,22 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_job import write_job
+from tiny_job import prepared_data, write_job
 
 from data_prep.document.models import SPLITS
 from data_prep.findings import MEANING
-from data_prep.prepare import Limits, prepare
 from data_prep.shards import ShardSet
 from data_prep.storage import open_store
 from data_prep.storage.cache import Cache
 from data_prep.storage.commit import commit
-from data_prep.tokenizer import Tokenizer
 from raytrain import preview
 from raytrain.check import check
 from raytrain.cli import main
-from raytrain.spec.layout import RunLayout
 from raytrain.spec.load import load_job
-from raytrain.spec.record import RunRecord, write_record
 from raytrain.training.feed import Feed
 
 
@@ -34,24 +30,7 @@ def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardSet:
     document = write_job(tmp_path)
     echo = Path("echo.jsonl").read_text().splitlines()
     Path("echo.jsonl").write_text("\n".join([*echo, echo[0]]) + "\n")
-    return prepare_here(document)
-
-
-def prepare_here(document: Path | str) -> ShardSet:
-    """Prepare the document's data as a run of it would."""
-    loaded = load_job(document)
-    training, store = loaded.job.spec.training, open_store("raytrain-storage")
-    shards = prepare(
-        loaded.job.spec.tasks,
-        loaded.job.spec.mixture,
-        store=store,
-        tokenizer=Tokenizer.from_folder(loaded.base_folder / "model"),
-        limits=Limits(training.max_input_tokens, training.max_target_tokens),
-        base_folder=loaded.base_folder,
-    )
-    record = RunRecord(loaded.job, loaded.base_folder, shard_set=shards.digest)
-    write_record(store, RunLayout(loaded.job.metadata.name), record)
-    return shards
+    return prepared_data(document)
 
 
 def test_check_foretells_preparation(prepared: ShardSet) -> None:
@@ -234,7 +213,7 @@ def test_data_diff(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> No
     Path("stars.csv").write_text("\n".join(rows) + "\n")
     text = Path("job.yaml").read_text().replace("name: tiny", "name: next").replace("steps: 12", "steps: 13")
     Path("next.yaml").write_text(text)
-    other = prepare_here("next.yaml")
+    other = prepared_data("next.yaml")
     assert main(["data", "diff", "tiny", "next.yaml", "-o", "json", "--examples", "9"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["settings"] == ["spec.training.steps: was 12, is 13"]

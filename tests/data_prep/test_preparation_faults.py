@@ -112,7 +112,7 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
         parts = {stat.key: stat.etag for stat in direct.list("shards/parts/")}
         assert bench.prepare(task, store=direct) == expected
         assert {stat.key: stat.etag for stat in direct.list("shards/parts/")}.items() >= parts.items()  # none put again
-        done = {key: data for key, data in contents(direct).items() if not key.startswith("shards/work/")}
+        done = {key: data for key, data in contents(direct).items() if not key.startswith("shards/items/")}
         assert done == contents(bench.store)
     assert n > 20
 

@@ -130,7 +130,7 @@ def test_every_object_is_named_by_a_manifest_and_the_set_comes_last(bench):
     named |= {part.key for part in shard_set.tokenizer.files.values()}
     assert set(keys(bench.store, "shards/parts/")) == named
     manifests = [
-        key for key in store.written if not key.startswith(("shards/parts/", "shards/sources/", "shards/work/"))
+        key for key in store.written if not key.startswith(("shards/parts/", "shards/sources/", "shards/items/"))
     ]
     assert manifests == [PreparedTask.key(shard_set.tasks[0].digest), ShardSet.key(shard_set.digest)]
     assert store.written[-1] == manifests[-1]

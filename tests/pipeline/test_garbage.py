@@ -6,20 +6,16 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_job import write_job
+from tiny_job import prepared_data, write_job
 
 from data_prep.errors import StorageError
-from data_prep.prepare import Limits, prepare
 from data_prep.shards import ShardSet
 from data_prep.storage import open_store
 from data_prep.storage.commit import commit, read_manifest
-from data_prep.tokenizer import Tokenizer
 from raytrain import garbage, prepared, verified
 from raytrain.cli import main
 from raytrain.garbage import GRACE, Collection
 from raytrain.spec.layout import RunLayout
-from raytrain.spec.load import load_job
-from raytrain.spec.record import RunRecord, write_record
 
 LAYOUT = RunLayout("tiny")
 
@@ -30,23 +26,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("RAYTRAIN_STORAGE", raising=False)
     monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "cache"))
     return write_job(tmp_path)
-
-
-def prepared_data(document: Path = Path("job.yaml"), *, record=True, **options) -> ShardSet:
-    loaded = load_job(document)
-    training, store = loaded.job.spec.training, open_store("raytrain-storage")
-    shards = prepare(
-        loaded.job.spec.tasks,
-        loaded.job.spec.mixture,
-        store=store,
-        tokenizer=Tokenizer.from_folder(loaded.base_folder / "model"),
-        limits=Limits(training.max_input_tokens, training.max_target_tokens),
-        base_folder=loaded.base_folder,
-        **options,
-    )
-    if record:
-        write_record(store, LAYOUT, RunRecord(loaded.job, loaded.base_folder, shard_set=shards.digest))
-    return shards
 
 
 def age(seconds: float = 2 * GRACE) -> None:
@@ -131,15 +110,15 @@ def test_from_the_set_down_to_the_parts(project: Path) -> None:
 
 def test_what_a_preparation_leaves_behind_goes_after_the_grace_period(project: Path) -> None:
     record = {"keys": {"key": f"shards/parts/{'c' * 64}.npy"}}
-    put(f"shards/work/{'d' * 64}/train-000000.json", json.dumps(record).encode())
+    put(f"shards/items/{'d' * 64}/train-000000.json", json.dumps(record).encode())
     put(f"shards/parts/{'c' * 64}.npy")
     age()
-    put(f"shards/work/{'d' * 64}/train-000001.json", b"{}")  # someone goes on with it
+    put(f"shards/items/{'d' * 64}/train-000001.json", b"{}")  # someone goes on with it
     assert found() == {}
     age()
     assert set(found()) == {
-        f"shards/work/{'d' * 64}/train-000000.json",
-        f"shards/work/{'d' * 64}/train-000001.json",
+        f"shards/items/{'d' * 64}/train-000000.json",
+        f"shards/items/{'d' * 64}/train-000001.json",
         f"shards/parts/{'c' * 64}.npy",
     }
 

@@ -57,15 +57,15 @@ def test_the_same_shards_as_in_one_process(ray_here, job_file, tmp_path, monkeyp
     for stat in here.list("shards/"):
         if not stat.key.startswith("shards/sources/"):
             assert there.get(stat.key) == here.get(stat.key)
-    assert not list(there.list("shards/work/"))
+    assert not list(there.list("shards/items/"))
 
 
 def test_errors_are_those_of_the_task(ray_here, job_file, tmp_path):
-    full = RefusingStore(tmp_path / "full", "shards/work/", StorageError("the disk is full", hint="Free some space."))
+    full = RefusingStore(tmp_path / "full", "shards/items/", StorageError("the disk is full", hint="Free some space."))
     with pytest.raises(StorageError, match=r"^the disk is full") as caught:
         prepared(job_file, full, RayTasks(1))
     assert caught.value.hint == "Free some space."
-    bug = RefusingStore(tmp_path / "bug", "shards/work/", ZeroDivisionError("by zero"))
+    bug = RefusingStore(tmp_path / "bug", "shards/items/", ZeroDivisionError("by zero"))
     with pytest.raises(ClusterError, match="a Ray task that prepares failed: by zero"):
         prepared(job_file, bug, RayTasks(1))
 

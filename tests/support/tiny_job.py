@@ -6,6 +6,14 @@ from pathlib import Path
 
 from tiny_t5 import save_tiny
 
+from data_prep.prepare import Limits, prepare
+from data_prep.shards import ShardSet
+from data_prep.storage import open_store
+from data_prep.tokenizer import Tokenizer
+from raytrain.spec.layout import RunLayout
+from raytrain.spec.load import load_job
+from raytrain.spec.record import RunRecord, write_record
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 DOCUMENT = """\
@@ -71,3 +79,25 @@ def write_job(
     document = folder / "job.yaml"
     document.write_text(DOCUMENT.format(steps=steps, checkpoint_every=checkpoint_every, every=every, workers=workers))
     return document
+
+
+def prepared_data(document: Path | str = "job.yaml", *, record=True, **options) -> ShardSet:
+    """Prepare the data of a document in this folder into ./raytrain-storage, with `record` as a run of it would."""
+    loaded = load_job(document)
+    training, store = loaded.job.spec.training, open_store("raytrain-storage")
+    shards = prepare(
+        loaded.job.spec.tasks,
+        loaded.job.spec.mixture,
+        store=store,
+        tokenizer=Tokenizer.from_folder(loaded.base_folder / "model"),
+        limits=Limits(training.max_input_tokens, training.max_target_tokens),
+        base_folder=loaded.base_folder,
+        **options,
+    )
+    if record:
+        write_record(
+            store,
+            RunLayout(loaded.job.metadata.name),
+            RunRecord(loaded.job, loaded.base_folder, shard_set=shards.digest),
+        )
+    return shards

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from raytrain.telemetry.console import Console, duration, is_interactive
+from data_prep.durations import duration
+from raytrain.telemetry.console import Console, is_interactive
 
 
 class Clock:
