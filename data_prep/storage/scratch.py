@@ -84,6 +84,8 @@ def _remove_unheld(path: Path) -> bool:
         if os.fstat(descriptor).st_uid != os.geteuid():
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), path.lstat()):
+            return False  # removed by another and made anew since it was opened: that one is somebody's
         shutil.rmtree(path, ignore_errors=True)
     except OSError:  # held, or no locks here: better keep it
         return False

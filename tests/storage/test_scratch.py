@@ -1,5 +1,6 @@
 """Scratch folders go at the end, and after a kill with the next sweep."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -107,6 +108,27 @@ def test_a_sweep_at_the_same_time_takes_nothing_from_anybody(temporary):
         for one in sweeps:
             one.result()
     assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_made_anew_meanwhile_is_not_the_one_that_was_found(temporary, monkeypatch):
+    """Between opening a folder that nobody holds and locking it, it was removed and made again by a worker."""
+    token, lock = uuid4().hex, fcntl.flock
+    path = temporary / f"raytrain-test-{token}.scratch"
+    path.mkdir()
+    folders = []
+
+    def late(descriptor, how):
+        if how & fcntl.LOCK_EX and not folders:
+            path.rmdir()
+            folders.append(scratch("test", token=token))
+            (folders[0].__enter__() / "file").write_text("ours")
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert sweep() == 0
+    assert (path / "file").read_text() == "ours"
+    folders[0].__exit__(None, None, None)
+    assert not path.exists()
 
 
 def test_no_room_is_a_sentence(tmp_path):
