@@ -67,7 +67,9 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
         job = RunRecord(job, base_folder, steps=steps or 0).job
     training = job.spec.training
     tokens = per_step * training.last_step
-    memory_bytes, memory_note = estimate.memory(model.parameters, training)
+    workers = job.spec.resources.training
+    shards = workers.workers if workers.sharding == "fsdp" else 1
+    memory_bytes, memory_note = estimate.memory(model.parameters, training, shards=shards)
     seconds, seconds_basis = estimate.duration(model.parameters, tokens, training, measured=speed)
     return CheckReport(
         run=job.metadata.name,

@@ -13,8 +13,11 @@ EFFICIENCY = 0.4
 BYTES_PER_PARAMETER = {"adamw": 16, "adafactor": 8}  # fp32 weights and gradients, and adamw's two moments
 
 
-def memory(parameters: int | None, training: Training) -> tuple[int | None, str]:
-    """Bytes that each worker needs for weights, gradients and optimizer, and what that leaves out."""
+def memory(parameters: int | None, training: Training, *, shards: int = 1) -> tuple[int | None, str]:
+    """Bytes that each worker needs for weights, gradients and optimizer, and what that leaves out.
+
+    `shards` is over how many workers a model is spread.
+    """
     each, what = BYTES_PER_PARAMETER[training.optimizer], str(training.optimizer)
     if training.method == "lora":
         each, what = 4, "frozen weights, small adapters beside them"
@@ -24,7 +27,11 @@ def memory(parameters: int | None, training: Training) -> tuple[int | None, str]
         each += 4 * ((training.ema is not None) + bool(training.anchor or training.interpolation < 1))
     if parameters is None:
         return None, "unknown, as the size of the model is"
-    return parameters * each, f"each worker: {each} bytes a parameter with {what}, and what activations need"
+    spread = f" over {shards} workers" if shards > 1 else ""
+    return (
+        parameters * each // shards,
+        f"each worker: {each} bytes a parameter{spread} with {what}, and what activations need",
+    )
 
 
 def duration(

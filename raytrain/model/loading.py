@@ -81,7 +81,8 @@ def quiet() -> Iterator[None]:
 
 def is_tied(model: T5ForConditionalGeneration) -> bool:
     """Whether the output layer is the embedding table."""
-    return bool(model.lm_head.weight.data_ptr() == model.shared.weight.data_ptr())
+    head, table = (getattr(m.weight, "_local_tensor", m.weight) for m in (model.lm_head, model.shared))  # or sharded
+    return bool(head.data_ptr() == table.data_ptr())
 
 
 def untie(model: T5ForConditionalGeneration) -> None:

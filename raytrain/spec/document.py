@@ -285,6 +285,13 @@ class TrainingResources(Model):
     gpus: float = Field(default=0, ge=0, description="GPUs of a worker (in a cluster).")
     cpus: float = Field(default=1, gt=0, description="CPUs of a worker.")
     memory: str | None = Field(default=None, description="Memory of a worker, e.g. 24Gi (in a cluster).")
+    sharding: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description=(
+            "ddp: every worker holds the whole model. fsdp (FSDP2): parameters, gradients and the optimizer's state "
+            "are spread over the workers, for a model that one GPU does not hold. Checkpoints are the same."
+        ),
+    )
 
     @model_validator(mode="after")
     def _range(self) -> Self:
@@ -416,6 +423,15 @@ class Spec(Model):
             raise ValueError(wrong)
         if unknown := sorted(self.training.task_weights.keys() - trained):
             raise ValueError(f"training.taskWeights names what is no trained task: {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sharding_fits(self) -> Self:
+        if self.resources.training.sharding == "fsdp" and self.training.method == "lora":
+            raise ValueError(
+                "resources.training.sharding is fsdp, but training.method is lora: adapters leave little to spread; "
+                "take sharding: ddp, and for a large model training.precision: bf16-pure"
+            )
         return self
 
     @property

@@ -10,12 +10,12 @@ Shapes: S source tokens, T target tokens of the row, d the model's width, H head
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from raytrain.training.attention import Layout, Side, attend, collect, layout, lowest, spread
@@ -52,6 +52,33 @@ class FlatBatch:
         )
 
 
+class Layer(nn.Module):
+    """One of the model's layers in the flat forward; a module of its own so that it can be sharded as a whole."""
+
+    def __init__(self, block: nn.Module, through: Callable[..., Tensor], *, checkpointing: bool) -> None:
+        super().__init__()
+        self.block, self._through, self._checkpointing = block, through, checkpointing
+
+    def forward(self, *inputs: Any) -> Tensor:
+        """`through(block, *inputs)`; its activations are kept, or computed again in the backward pass."""
+        if not (self._checkpointing and torch.is_grad_enabled()):
+            return self._through(self.block, *inputs)
+        out: Tensor = checkpoint(self._through, self.block, *inputs, use_reentrant=False)
+        return out
+
+
+class Root(nn.Module):
+    """The whole flat forward as a module: its own are the embeddings, the output layer and the last norms."""
+
+    def __init__(self, ends: Iterable[nn.Module], layers: Iterable[Layer], through: Callable[..., Any]) -> None:
+        super().__init__()
+        self.ends, self.layers, self._through = nn.ModuleList(ends), nn.ModuleList(layers), through
+
+    def forward(self, *inputs: Any) -> Any:
+        """`through(*inputs)`."""
+        return self._through(*inputs)
+
+
 class FlatT5:
     """The flat forward over the parameters of `model`."""
 
@@ -62,21 +89,27 @@ class FlatT5:
         objective: Objective = CROSS_ENTROPY,
         task_weights: Tensor | None = None,
         checkpointing: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """`task_weights` (tasks,): what a target token of a task counts. `checkpointing`: layers are computed again in
-        the backward pass, nothing but their inputs is kept."""
+        the backward pass, nothing but their inputs is kept. `dtype`: what the layers compute in, where it is not that
+        of the parameters."""
         self.model: Any = model
         self.heads: int = model.config.num_heads
-        self._objective, self._task_weights, self._checkpointing = objective, task_weights, checkpointing
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the parameters."""
-        return self.model.shared.weight.dtype  # type: ignore[no-any-return]
+        self.dtype: torch.dtype = dtype or model.shared.weight.dtype
+        self._objective, self._task_weights = objective, task_weights
+        encoder, decoder = self.model.encoder, self.model.decoder
+        self._encoder = [Layer(block, self._encoder_layer, checkpointing=checkpointing) for block in encoder.block]
+        self._decoder = [Layer(block, self._decoder_layer, checkpointing=checkpointing) for block in decoder.block]
+        ends = [getattr(stack, name) for stack in (encoder, decoder) for name in ("embed_tokens", "final_layer_norm")]
+        self.root = Root([model.shared, *ends, model.lm_head], [*self._encoder, *self._decoder], self._loss)
 
     def loss(self, batch: FlatBatch, tasks: int) -> tuple[Tensor, Tensor]:
         """What is minimised, summed over the target tokens, and the sums of their cross entropies by task (tasks,),
         float64, without gradient."""
+        return self.root(batch, tasks)  # type: ignore[no-any-return]
+
+    def _loss(self, batch: FlatBatch, tasks: int) -> tuple[Tensor, Tensor]:
         weights = None if self._task_weights is None else self._task_weights[batch.task_of_token]
         total, each = token_losses(
             self._cast(self.hidden(batch)),
@@ -100,15 +133,14 @@ class FlatT5:
         bias = _position_bias(stack, longest)
         biases = [bias[:, : g.source, : g.source] for g in where.groups]
         x = stack.dropout(stack.embed_tokens(batch.source))
-
-        def through(block: Any, x: Tensor) -> Tensor:
-            layer = block.layer[0]
-            x = x + layer.dropout(self._self_attention(layer, x, where, biases, encoder=True))
-            return block.layer[-1](x)  # type: ignore[no-any-return]
-
-        for block in stack.block:
-            x = self._layer(through, block, x)
+        for layer in self._encoder:
+            x = layer(x, where, biases)
         return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
+
+    def _encoder_layer(self, block: Any, x: Tensor, where: Layout, biases: list[Tensor]) -> Tensor:
+        own = block.layer[0]
+        x = x + own.dropout(self._self_attention(own, x, where, biases, encoder=True))
+        return block.layer[-1](x)  # type: ignore[no-any-return]
 
     def _decode(self, batch: FlatBatch, memory: Tensor) -> Tensor:
         stack, where = self.model.decoder, batch.layout
@@ -118,22 +150,15 @@ class FlatT5:
         bias = _position_bias(stack, longest) + future
         biases = [bias[:, : g.target, : g.target] for g in where.groups]
         x = stack.dropout(stack.embed_tokens(batch.decoder_input))
-
-        def through(block: Any, x: Tensor, memory: Tensor) -> Tensor:
-            own, cross = block.layer[0], block.layer[1]
-            x = x + own.dropout(self._self_attention(own, x, where, biases, encoder=False))
-            x = x + cross.dropout(self._cross_attention(cross, x, memory, where))
-            return block.layer[-1](x)  # type: ignore[no-any-return]
-
-        for block in stack.block:
-            x = self._layer(through, block, x, memory)
+        for layer in self._decoder:
+            x = layer(x, memory, where, biases)
         return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
 
-    def _layer(self, through: Callable[..., Tensor], block: Any, *inputs: Tensor) -> Tensor:
-        if not (self._checkpointing and torch.is_grad_enabled()):
-            return through(block, *inputs)
-        out: Tensor = checkpoint(through, block, *inputs, use_reentrant=False)
-        return out
+    def _decoder_layer(self, block: Any, x: Tensor, memory: Tensor, where: Layout, biases: list[Tensor]) -> Tensor:
+        own, cross = block.layer[0], block.layer[1]
+        x = x + own.dropout(self._self_attention(own, x, where, biases, encoder=False))
+        x = x + cross.dropout(self._cross_attention(cross, x, memory, where))
+        return block.layer[-1](x)  # type: ignore[no-any-return]
 
     def _self_attention(self, layer: Any, x: Tensor, where: Layout, biases: list[Tensor], *, encoder: bool) -> Tensor:
         side = where.source if encoder else where.target

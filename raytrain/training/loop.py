@@ -26,8 +26,9 @@ from raytrain.training import optimizer as optim
 from raytrain.training.checkpoint import Position, Snapshot
 from raytrain.training.flat import FlatBatch, FlatT5, seed_row, set_dropout
 from raytrain.training.loss import Objective
-from raytrain.training.rows import FlatRow, cut
+from raytrain.training.rows import EMPTY, FlatRow, cut
 from raytrain.training.schedule import learning_rate
+from raytrain.training.sharding import Shards, shard
 from raytrain.training.weights import Weights
 
 if TYPE_CHECKING:
@@ -120,27 +121,38 @@ class Stepper:
         *,
         device: torch.device | str = "cpu",
         new_rows: range = range(0),
+        sharded: bool = False,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`new_rows` are the ids of the pieces that preparation added to the vocabulary; `beat` is called whenever the
-        work has got further."""
+        """`new_rows` are the ids of the pieces that preparation added to the vocabulary; `sharded` spreads parameters,
+        gradients and the optimizer's state over the workers, if there are several; `beat` is called whenever the work
+        has got further."""
         self._beat = beat
         self.device = torch.device(device)
-        self.model: Any = model.to(self.device)  # type: ignore[arg-type]
+        self.model: Any = model
         self.model.train()
         if training.dropout is not None:
             set_dropout(self.model, training.dropout)
         self.training, self.tasks = training, tuple(tasks)
-        self.weights = Weights(self.model, training, new_rows)
-        self.optimizer = optim.build(self.weights.values, training, spared=self.weights.rows)
-        self.gradients = optim.Gradients(self.weights.values, self.weights.used, self.weights.rows)
         self._counts = torch.tensor([training.task_weights.get(task, 1.0) for task in tasks], dtype=torch.float64)
+        pure = training.precision == "bf16-pure"
         self._forward = FlatT5(
             self.model,
             objective=Objective(training.label_smoothing, training.z_loss),
             task_weights=self._counts.float().to(self.device) if training.task_weights else None,
             checkpointing=training.activation_checkpointing,
+            dtype=torch.bfloat16 if pure else torch.float32,
         )
+        if sharded and workers() > 1:
+            self.shards = shard(self._forward.root, self.device, bf16=pure)
+        else:
+            self.shards = Shards()
+            self.model = model.to(self.device)  # type: ignore[arg-type]
+        self.weights = Weights(self.model, training, new_rows, self.shards)
+        values, learning = self.weights.values, self.weights.rows
+        self._rows = {name: len(parameter) for name, parameter in self.model.named_parameters()}
+        self.optimizer = optim.build(values, training, spared=learning, shards=self.shards, rows=self._rows)
+        self.gradients = optim.Gradients(values, self.weights.used, learning, self.shards)
         self._micro = training.micro_batch_tokens
         self._skipped = 0
 
@@ -157,7 +169,8 @@ class Stepper:
         own = self._accumulate(rows, clock)
         own.stop = float(stop)
         with clock.time("exchange"):
-            add_up(self.gradients.buffer)
+            if not self.shards.split:  # else the backward pass has added them up
+                add_up(self.gradients.buffer)
             sums = own.over_workers()
         if float(sums.tokens.sum()) == 0:
             raise TrainingError(f"step {step + 1} has no target tokens")
@@ -178,25 +191,45 @@ class Stepper:
         return sums, norm
 
     def snapshot(self, position: Position, next_row: int) -> Snapshot:
-        """Copies in the processor's memory of all that a checkpoint holds."""
+        """Copies in the processor's memory of all that a checkpoint holds.
+
+        Of a sharded model every worker must ask for it, in the same step; only the first one's holds tensors.
+        """
         tensors, numbers = optim.state(self.optimizer, self.weights.values)
-        state = _copies({**tensors, **self.weights.state()})
-        return Snapshot(position, next_row, _copies(self.weights.outcome()), state, numbers)
+        state = self._copies({**tensors, **self.weights.state()})
+        return Snapshot(position, next_row, self._copies(self.weights.outcome()), state, numbers)
+
+    def _copies(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """By name, or by `<entry>/<name>`."""
+        copies = {}
+        for key, tensor in tensors.items():
+            whole = tensor.detach()
+            if self.shards.split and not optim.is_shared(key):
+                whole = self.shards.whole(whole, self._rows[key.rpartition("/")[2]])
+            if self.shards.rank == 0:
+                copies[key] = whole.to("cpu", copy=True).contiguous()
+        return copies
 
     def restore(
         self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], optimizer_numbers: dict[str, float]
     ) -> None:
         """Put a checkpoint's state in place. TrainingError if it is that of another model."""
         tensors = self.weights.restore(weights, optimizer)
-        optim.load_state(self.optimizer, self.weights.values, tensors, optimizer_numbers)
+        optim.load_state(self.optimizer, self.weights.values, tensors, optimizer_numbers, self.shards)
 
     def _accumulate(self, rows: Sequence[FlatRow], clock: Clock) -> Sums:
         """Gradients and sums of this worker's rows. What does not fit the GPU's memory is tried in halves."""
         while True:
+            parts = [part for row in rows for part in self._parts(row)]
             try:
-                return self._passes([part for row in rows for part in self._parts(row)], clock)
+                return self._passes(parts, clock)
             except torch.OutOfMemoryError as error:
-                parts = [part for row in rows for part in self._parts(row)]
+                if self.shards.split:
+                    raise TrainingError(
+                        "the GPU's memory does not hold a pass over a row",
+                        hint="workers that share a model cannot try again one by one: set training.microBatchTokens, "
+                        "or training.activationCheckpointing",
+                    ) from error
                 largest = max(part.source_tokens + part.target_tokens for part in parts)
                 if all(part.examples == 1 for part in parts):
                     raise TrainingError(
@@ -217,6 +250,7 @@ class Stepper:
         tokens = torch.zeros(tasks, dtype=torch.float64)
         sums = Sums(losses, tokens)
         self.gradients.clear()
+        passes = self.shards.most(len(parts))  # a layer comes together only if all workers ask for it
         bf16 = self.training.precision == "bf16"
         seeded = -1
         for row in parts:
@@ -234,6 +268,9 @@ class Stepper:
             sums.source_tokens += row.source_tokens
             sums.examples += row.examples
             self._beat()
+        for _ in range(passes - len(parts)):
+            loss, _ = self._forward.loss(FlatBatch.of(EMPTY, dtype=self._forward.dtype, device=self.device), tasks)
+            (0 * loss).backward()  # type: ignore[no-untyped-call]
         sums.tokens = tokens.to(self.device)
         return sums
 
@@ -295,9 +332,12 @@ def run(
         elif first:  # before the checkpoint, so that no checkpoint exists whose steps were not told
             hooks.on_step(_record(stepper, step, sums, norm=norm, clock=clock), position)
         clock = Clock()
-        if first and (position.step % checkpoint_every == 0 or position.step == last or stopped):
+        due = position.step % checkpoint_every == 0 or position.step == last or stopped
+        if due and (first or stepper.shards.split):
             with clock.time("checkpoint"):
-                hooks.on_checkpoint(stepper.snapshot(position, position.step * rows_per_step))
+                snapshot = stepper.snapshot(position, position.step * rows_per_step)
+                if first:
+                    hooks.on_checkpoint(snapshot)
     return position, stopped and position.step < last
 
 
@@ -330,11 +370,12 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def workers() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def add_up(tensor: Tensor) -> None:
     """Replace `tensor` by its sum over all workers; alone, nothing happens."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+    if workers() > 1:
         dist.all_reduce(tensor)
-
-
-def _copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

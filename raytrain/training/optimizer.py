@@ -10,17 +10,24 @@ from torch import Tensor, nn
 
 from data_prep.errors import TrainingError
 from raytrain.spec.document import Training
+from raytrain.training.adafactor import COLUMNS, Adafactor
+from raytrain.training.sharding import Shards
 
 _BIAS = "relative_attention_bias"
 
 
 def build(
-    parameters: Mapping[str, nn.Parameter], training: Training, *, spared: Collection[str] = ()
+    parameters: Mapping[str, nn.Parameter],
+    training: Training,
+    *,
+    spared: Collection[str] = (),
+    shards: Shards | None = None,
+    rows: Mapping[str, int] | None = None,
 ) -> torch.optim.Optimizer:
     """Adafactor with FLAN's recipe (external rate, no scaling by the parameter), or fused AdamW.
 
     Weight decay is decoupled in both. Norms and biases (also T5's relative position biases) have none, nor have the
-    parameters named in `spared`.
+    parameters named in `spared`. Where `parameters` are this worker's `shards`, `rows` says how many rows each has.
     """
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -34,21 +41,8 @@ def build(
     groups = [g for g in groups if g["params"]]
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, fused=True)
-    from transformers.optimization import Adafactor
-
-    recipe: Any = Adafactor  # untyped in transformers
-    optimizer: torch.optim.Optimizer = recipe(
-        groups,
-        lr=training.learning_rate,
-        eps=(1e-30, 1e-3),
-        clip_threshold=1.0,
-        decay_rate=-0.8,
-        beta1=None,
-        scale_parameter=False,
-        relative_step=False,
-        warmup_init=False,
-    )
-    return optimizer
+    total: dict[Tensor, int] = {parameter: rows[name] for name, parameter in parameters.items()} if rows else {}
+    return Adafactor(groups, lr=training.learning_rate, shards=shards, rows=total)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -61,8 +55,9 @@ class Gradients:
     """The gradients of all parameters in one fp32 buffer; each parameter's `.grad` is a view of it.
 
     So workers exchange, measure and scale them in one operation each, and a worker without a row of its own takes part
-    with zeros. Where the model computes with other tensors (`used`, in bf16) what comes to those is added to the
-    buffer after each backward pass, so that many passes add up in fp32.
+    with zeros. Where the model computes with other tensors (`used`: in bf16, or sharded) what comes to those is added
+    to the buffer after each backward pass, so that many passes add up in fp32. Of `shards` the buffer holds this
+    worker's, and what comes to them has been added up over the workers already.
     """
 
     def __init__(
@@ -70,7 +65,9 @@ class Gradients:
         values: Mapping[str, nn.Parameter],
         used: Mapping[str, nn.Parameter] | None = None,
         rows: Mapping[str, Tensor] | None = None,
+        shards: Shards | None = None,
     ) -> None:
+        self._shards = shards or Shards()
         parameters = list(values.values())
         self.buffer = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
         self._rows: list[tuple[Tensor, Tensor]] = []
@@ -95,20 +92,26 @@ class Gradients:
         """2-norm over all parameters; of rows that do not learn the gradients are dropped first."""
         for view, mask in self._rows:
             view.mul_(mask)
-        return float(torch.linalg.vector_norm(self.buffer))
+        norm = torch.linalg.vector_norm(self.buffer)
+        return float(self._shards.add_up(norm**2).sqrt() if self._shards.split else norm)
 
     def scale(self, factor: float) -> None:
         """Multiply all by `factor`."""
         self.buffer.mul_(factor)
 
 
-def _moves_into(view: Tensor) -> Callable[[Tensor], None]:
-    def move(parameter: Tensor) -> None:
+def _moves_into(view: Tensor) -> Callable[[nn.Parameter], None]:
+    def move(parameter: nn.Parameter) -> None:
         if parameter.grad is not None:
-            view.add_(parameter.grad)
+            view.add_(getattr(parameter.grad, "_local_tensor", parameter.grad))
             parameter.grad = None
 
     return move
+
+
+def is_shared(entry: str) -> bool:
+    """Whether every worker has this entry of the optimizer's state (`<entry>/<parameter's name>`) whole."""
+    return entry.partition("/")[0] == COLUMNS
 
 
 def state(
@@ -131,8 +134,10 @@ def load_state(
     parameters: Mapping[str, nn.Parameter],
     tensors: Mapping[str, Tensor],
     numbers: Mapping[str, float],
+    shards: Shards | None = None,
 ) -> None:
-    """Put back what `state` gave. TrainingError if it is the state of another model."""
+    """Put back what `state` gave, whole tensors; of `shards` this worker's rows. TrainingError if it is the state of
+    another model."""
     optimizer.state.clear()
     values: list[tuple[str, Any]] = [*tensors.items(), *numbers.items()]
     for key, value in values:
@@ -140,5 +145,8 @@ def load_state(
         if name not in parameters:
             raise TrainingError(f"the optimizer's state is that of another model: there is no {name}")
         parameter = parameters[name]
-        kept = value.to(parameter.device).clone() if isinstance(value, Tensor) else value
-        optimizer.state[parameter][entry] = kept
+        if isinstance(value, Tensor):
+            mine = value if shards is None or is_shared(key) else shards.mine(value)
+            optimizer.state[parameter][entry] = mine.to(parameter.device).clone()
+        else:
+            optimizer.state[parameter][entry] = value

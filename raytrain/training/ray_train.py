@@ -417,14 +417,15 @@ def _train(settings: _Settings, context: Any, start: int, log: RunLog) -> tuple[
         feed.tasks,
         device=_device(training),
         new_rows=new_rows,
+        sharded=settings.job.spec.resources.training.sharding == "fsdp",
         beat=watchdog.beat,
     )
     ref, position = _restore(settings, context, stepper)
     with _reporter(settings, stepper, rank) as reporter, watchdog:
         if rank == 0:
             _tell_start(settings.board, start, ref, position.step, workers)
-            if ref is None and position.step >= training.last_step:  # zero steps: the base is the outcome
-                reporter.hooks.on_checkpoint(stepper.snapshot(position, 0))
+        if ref is None and position.step >= training.last_step and (rank == 0 or stepper.shards.split):
+            reporter.hooks.on_checkpoint(stepper.snapshot(position, 0))  # zero steps: the base is the outcome
         with feed.steps(position.step, training.last_step, worker=rank, workers=workers) as rows:
             position, interrupted = loop.run(
                 stepper,

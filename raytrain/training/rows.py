@@ -188,6 +188,10 @@ def _starts(lengths: Ints) -> Ints:
     return (np.cumsum(lengths, dtype=np.int32) - lengths).astype(np.int32)
 
 
+EMPTY = assemble([Placed(0, 0, 0)], lambda placed: (np.ones(1, np.uint16),) * 2, RowShape(source=8, target=4), index=-1)
+"""A row of one example that says nothing, for a pass whose result does not count."""
+
+
 def lengths(readers: Sequence[Split]) -> Lengths:
     """Lengths of all examples in all wordings, by task in the order of the plan's streams."""
     return Lengths.of([(r.source_lengths, r.target_lengths) for r in readers])

@@ -15,6 +15,7 @@ from data_prep.errors import TrainingError
 from raytrain.model import loading
 from raytrain.spec.document import Training
 from raytrain.training import trainable
+from raytrain.training.sharding import Shards, own
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
@@ -25,17 +26,29 @@ _VALUE, _AVERAGE = "value", "average"  # entries of a checkpoint's state
 class Weights:
     """What is trained of `model`, which computes with it in the document's precision."""
 
-    def __init__(self, model: T5ForConditionalGeneration, training: Training, new_rows: range = range(0)) -> None:
-        self.model, self.training = model, training
+    def __init__(
+        self,
+        model: T5ForConditionalGeneration,
+        training: Training,
+        new_rows: range = range(0),
+        shards: Shards | None = None,
+    ) -> None:
+        """Of a model whose parameters lie in `shards`, everything here is this worker's rows."""
+        self.model, self.training, self._shards = model, training, shards or Shards()
         chosen = trainable.choose(model, training, new_rows)
-        self.rows = {name: mask.to(chosen.parameters[name].device) for name, mask in chosen.rows.items()}
+        self.rows = {
+            name: self._shards.mine(mask).to(chosen.parameters[name].device) for name, mask in chosen.rows.items()
+        }
         self.used = chosen.parameters
         """The model's own parameters, by name."""
         self.values = self.used
-        """The same in fp32, as the optimizer moves them; other tensors only where the model is in bf16."""
+        """The same in fp32, as the optimizer moves them: other tensors where the model is in bf16, or sharded."""
         if wrong := [name for name, p in model.named_parameters() if p.dtype != torch.float32]:
             raise TrainingError(f"{wrong[0]} is {dict(model.named_parameters())[wrong[0]].dtype}, not fp32")
-        if training.precision == "bf16-pure":
+        if self._shards.split:  # the optimizer's tensors share the parameters' memory
+            self.values = {name: own(p) for name, p in self.used.items()}
+            self._frozen = {name: own(p).detach() for name, p in model.named_parameters() if name not in self.used}
+        elif training.precision == "bf16-pure":
             self.values = {name: nn.Parameter(p.detach().clone()) for name, p in self.used.items()}
             self._frozen = {  # as they came, for the export
                 name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if name not in self.used
@@ -81,7 +94,12 @@ class Weights:
 
         TrainingError if it is that of another model.
         """
-        mine = {key: tensor for key, tensor in state.items() if key.split("/", 1)[0] in (_VALUE, _AVERAGE)}
+        outcome = {name: self._shards.mine(tensor) for name, tensor in outcome.items()}
+        mine = {
+            key: self._shards.mine(tensor)
+            for key, tensor in state.items()
+            if key.split("/", 1)[0] in (_VALUE, _AVERAGE)
+        }
         known = self.outcome()
         loading.require_same(known, outcome)
         values = {name: outcome[name] for name in self.values} if not self._beside_the_outcome else {}
@@ -108,7 +126,7 @@ class Weights:
         return {name: p.detach().clone() for name, p in self.values.items()}
 
     def _hand_on(self) -> None:
-        if self.values is not self.used:
+        if self.values is not self.used and not self._shards.split:
             with torch.no_grad():
                 used: list[Tensor] = list(self.used.values())
                 torch._foreach_copy_(used, list[Tensor](self.values.values()))

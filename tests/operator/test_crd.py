@@ -66,7 +66,7 @@ def test_defaults_reach_into_mappings_that_are_not_written():
     spec = SCHEMA["properties"]["spec"]["properties"]
     assert spec["mixture"]["default"] == {"strategy": "proportional", "temperature": 2.0, "seed": 17}
     assert spec["mixture"]["properties"]["strategy"]["default"] == "proportional"
-    assert spec["resources"]["default"]["training"] == {"workers": 1, "gpus": 0, "cpus": 1}
+    assert spec["resources"]["default"]["training"] == {"workers": 1, "gpus": 0, "cpus": 1, "sharding": "ddp"}
     assert "default" not in spec["training"]  # required: nothing to fill in
     assert "default" not in spec["cluster"]  # may be null
 

@@ -23,7 +23,8 @@ def test_training_waits_for_its_nodes_and_takes_their_gpus_though_it_trains_on_c
     document = write_job(tmp_path, workers=2)
     text = document.read_text().replace("training: {workers: 2}", "training: {workers: 2, gpus: 1, cpus: 1}")
     document.write_text(text)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    # Nodes come in a thread, where Ray cannot set the signal handlers that would shut them down.
+    cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args={"num_cpus": 0})
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "cache"))
     storage = str(tmp_path / "storage")

@@ -287,3 +287,9 @@ def test_a_folded_block_is_the_text_and_nothing_else() -> None:
 
     text = 'note: >-\n  one line\n  and another\n\n  a paragraph\nquoted: "a\\ab"\n'
     assert parse_yaml(text).value == {"note": "one line and another\na paragraph", "quoted": "a\ab"}
+
+
+def test_adapters_are_not_spread_over_workers() -> None:
+    text = with_line("steps:", "    method: lora") + "  resources: {training: {workers: 2, sharding: fsdp}}\n"
+    (problem,) = problems(text)
+    assert "resources.training.sharding is fsdp, but training.method is lora" in problem

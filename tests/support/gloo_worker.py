@@ -1,17 +1,37 @@
 """A training worker as a process of its own; here, so that a fresh interpreter can import it."""
 
+from pathlib import Path
+
 import torch
-from tiny_feed import settings, stepper_of, tiny_feed, train, weights
+from tiny_feed import settings, stepper_of, tiny_feed, train
 from torch import distributed as dist
+
+from raytrain.training.checkpoint import Snapshot
 
 STEPS = 4
 
 
-def work(rank, workers, folder):
+def work(rank, workers, folder, options):
+    """Train, from the snapshot in `options["start"]` if there is one; what came out lies in `<folder>/<rank>.pt`.
+
+    `options`: `training` (changes to the settings), `model` (of the tiny model), `stepper` and `start`.
+    """
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)
-    stepper = stepper_of(settings(steps=STEPS, optimizer="adamw"))
-    records, _, _ = train(tiny_feed(), stepper, worker=rank, workers=workers)
-    losses = [(r.loss, r.gradient_norm) for r in records]
-    torch.save({"weights": weights(stepper), "losses": losses}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    try:
+        training = settings(**{"steps": STEPS, "optimizer": "adamw", **options.get("training", {})})
+        stepper = stepper_of(training, **options.get("stepper", {}), **options.get("model", {}))
+        position = None
+        if (start := options.get("start")) is not None:
+            snapshot = torch.load(start, weights_only=False)["snapshot"]
+            stepper.restore(snapshot.weights, snapshot.optimizer, snapshot.optimizer_numbers)
+            position = snapshot.position
+        records, snapshots, _ = train(tiny_feed(), stepper, start=position, worker=rank, workers=workers, every=2)
+        last = snapshots[-1] if snapshots else None
+        assert last is None or isinstance(last, Snapshot)
+        sizes = {name: value.numel() for name, value in stepper.weights.values.items()}
+        out = {"snapshot": last, "losses": [(r.loss, r.gradient_norm) for r in records], "sizes": sizes}
+        out["weights"] = {name: value.detach().clone() for name, value in stepper.weights.values.items()}
+        torch.save(out, Path(folder) / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()

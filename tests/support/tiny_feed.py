@@ -1,5 +1,7 @@
 """A feed of two tasks in memory, and the loop around a tiny model: training without storage or Ray."""
 
+import math
+
 import numpy as np
 import torch
 from tiny_t5 import tiny_model
@@ -46,8 +48,8 @@ def settings(**changes):
     return Training.model_validate({**defaults, **changes})
 
 
-def stepper_of(training, *, new_rows=range(0), **model):
-    return loop.Stepper(tiny_model(seed=1, **model), training, TASKS, new_rows=new_rows)
+def stepper_of(training, *, new_rows=range(0), sharded=False, **model):
+    return loop.Stepper(tiny_model(seed=1, **model), training, TASKS, new_rows=new_rows, sharded=sharded)
 
 
 def train(feed, stepper, *, start=None, stop=None, worker=0, workers=1, every=100, hooks=None):
@@ -71,6 +73,12 @@ def train(feed, stepper, *, start=None, stop=None, worker=0, workers=1, every=10
 
 def weights(stepper):
     return {name: tensor.clone() for name, tensor in loading.state(stepper.model).items()}
+
+
+def off(one, other):
+    """Distance as a share of the norm."""
+    apart = sum(((one[name] - other[name]) ** 2).sum().item() for name in one)
+    return math.sqrt(apart / sum((tensor**2).sum().item() for tensor in one.values()))
 
 
 def same(one, other):

@@ -307,7 +307,6 @@ def test_norms_and_biases_do_not_decay():
         for key, parameter in names.items():
             spared = "layer_norm" in key or "relative_attention_bias" in key
             assert decay[id(parameter)] == (0.0 if spared else 0.5), key
-    assert built.param_groups[0]["scale_parameter"] is built.param_groups[0]["relative_step"] is False
 
 
 def test_the_document_s_dropout_replaces_the_model_s(feed):

@@ -1,12 +1,10 @@
 """Workers as real processes that meet over gloo: the same losses and weights as one worker alone."""
 
-import math
-
 import gloo_worker
 import pytest
 import torch
 from gloo_worker import STEPS
-from tiny_feed import same, settings, stepper_of, tiny_feed, train, weights
+from tiny_feed import off, same, settings, stepper_of, tiny_feed, train, weights
 from torch import multiprocessing
 
 from raytrain.training.loop import Clock
@@ -16,10 +14,10 @@ from raytrain.training.rows import assemble
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_come_to_what_one_worker_comes_to(tmp_path, workers):
     """Dropout included: it is keyed by the row. The sums of gradients differ in their order alone."""
-    multiprocessing.spawn(gloo_worker.work, (workers, str(tmp_path)), nprocs=workers)
+    multiprocessing.spawn(gloo_worker.work, (workers, str(tmp_path), {}), nprocs=workers)
     alone = stepper_of(settings(steps=STEPS, optimizer="adamw"))
     records, _, _ = train(tiny_feed(), alone)
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(workers)]
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(workers)]
     assert all(same(found[0]["weights"], other["weights"]) for other in found[1:])
     assert [loss for loss, _ in found[0]["losses"]] == pytest.approx([r.loss for r in records], rel=1e-5)
     assert [norm for _, norm in found[0]["losses"]] == pytest.approx([r.gradient_norm for r in records], rel=1e-4)
@@ -47,9 +45,3 @@ def test_one_large_row_comes_to_what_many_small_ones_come_to():
     assert float(sums.losses.sum()) / float(sums.tokens.sum()) == pytest.approx(first.loss, rel=1e-6)
     assert norm == pytest.approx(first.gradient_norm, rel=1e-5)
     assert off(weights(one), weights(other)) < 1e-5
-
-
-def off(one, other):
-    """Distance as a share of the norm."""
-    apart = sum(((one[name] - other[name]) ** 2).sum().item() for name in one)
-    return math.sqrt(apart / sum((tensor**2).sum().item() for tensor in one.values()))
