@@ -1,6 +1,6 @@
 """The rows that are scored, and how they are cut into pieces of work."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +44,13 @@ class Question:
         return self.choices if self.target is None else (self.target, *self.choices)
 
 
-def question(example: Example) -> Question:
-    """An example as a question. Choices are asked by their letters, as the answer's format has them."""
-    choices = example.meta.get("choices") or ()
-    target = example.frame.around(example.targets[0]) if example.targets else None
+def question(example: Example, measured: Collection[str]) -> Question:
+    """An example as a question, of which `measured` is to be known beside the answer: `loss`, `choice_losses`.
+
+    Choices are asked by their letters, as the answer's format has them.
+    """
+    choices = example.meta.get("choices") or () if "choice_losses" in measured else ()
+    target = example.frame.around(example.targets[0]) if example.targets and "loss" in measured else None
     letters = tuple(example.frame.around(letter(index)) for index in range(len(choices)))
     return Question(example.input, target, letters)
 

@@ -113,10 +113,14 @@ class Scorer:
         return self._examples[key]
 
     def pieces(self, task: str, split: Split) -> list[tuple[tuple[int, ...], tuple[Question, ...]]]:
-        """The rows as pieces of work: places in `examples(task, split)`, and what the model is asked for each."""
+        """The rows as pieces of work: places in `examples(task, split)`, and what the model is asked for each.
+
+        How likely a reference is costs about a quarter of an answer's time, so only what a metric takes is asked.
+        """
         examples = self.examples(task, split)
+        measured = {what for metric in self.metrics(task) for what in metric.measured}
         found = chunks(examples, CHUNK_BATCHES * self.limits.batch_size)
-        return [(tuple(indices), tuple(question(examples[i]) for i in indices)) for indices in found]
+        return [(tuple(indices), tuple(question(examples[i], measured) for i in indices)) for indices in found]
 
     def existing(self, stage: Stage, task: str) -> ScoreCard | None:
         """The card of an earlier scoring of the same model on the same rows by the same protocol, if it is there."""

@@ -56,8 +56,13 @@ def test_a_choice_has_baselines_and_a_likelihood_has_none():
 
 
 def test_an_example_asks_for_its_target_and_its_choices():
-    assert question(example(0, "x", "y")) == Question("Do it: x", "y", ())
-    assert question(example(0, "x", "(B)", choices=["p", "q"])).judged == ("(B)", "(A)", "(B)")
+    both = {"loss", "choice_losses"}
+    assert question(example(0, "x", "y"), both) == Question("Do it: x", "y", ())
+    choosing = example(0, "x", "(B)", choices=["p", "q"])
+    assert question(choosing, both).judged == ("(B)", "(A)", "(B)")
+    assert question(choosing, {"loss"}).judged == ("(B)",)
+    assert question(choosing, {"choice_losses"}).judged == ("(A)", "(B)")
+    assert question(choosing, ()).judged == ()  # no metric takes a likelihood: nothing is judged
 
 
 def test_baselines_are_scored_on_the_same_rows():

@@ -25,7 +25,7 @@ WAIT = 400  # seconds; a test that needs them has failed
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=5, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -187,14 +187,22 @@ def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tm
     assert "EvaluationFailed" not in kinds(events)
 
 
-def test_the_number_of_actors_does_not_matter(world, pool_of, tmp_path):
+def test_the_number_of_actors_does_not_matter(world, pool_of):
+    """Real models: every prediction and every score, to the last bit."""
+    model = world.checkpoint(14, noise=0.3)
     found = []
-    for actors in (1, 3):
-        layout = replace(world.layout, name=f"{world.layout.name}-{actors}")
-        pool = pool_of(scorer=world.scorer(layout=layout), actors=actors, actor=fake(tmp_path, ""))
-        found.append(timeless(pool.score("before", world.base, "test").result(WAIT)))
+    for actors in (1, 2, 5):
+        scorer = world.scorer(
+            layout=replace(world.layout, name=f"{world.layout.name}-{actors}"),
+            limits=replace(world.limits, batch_size=2),
+        )
+        pool = pool_of(scorer=scorer, actors=actors)
+        cards = timeless(pool.score("after", model, "test").result(WAIT))
+        rows = {task: read_predictions(world.store, scorer.layout, "after", task) for task in scorer.tasks}
+        assert sum(len(scorer.pieces(task, "test")) for task in scorer.tasks) >= 5
+        found.append((cards, rows))
         pool.close()
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 def test_what_is_scored_already_is_not_asked_again(world, pool_of, tmp_path):
@@ -306,3 +314,33 @@ def test_closing_gives_up_what_is_open_and_calls_it_no_failure(world, pool_of, e
     for future in (first, second, late):
         assert [card.error for card in future.result(WAIT)] == ["evaluation was closed"]
     assert events == []
+
+
+def test_all_actors_killed_at_once_change_nothing(world, pool_of, events, tmp_path):
+    """kill -9 of every actor while each of them holds work."""
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    class Mortal(fake(tmp_path, "")):
+        """The first two wait for their end in their first answer."""
+
+        def answer(self, model, questions, batch_size):
+            if len(list(marks.iterdir())) < 2:
+                (marks / str(os.getpid())).touch()
+                time.sleep(3600)
+            return super().answer(model, questions, batch_size)
+
+    pool = pool_of(actors=2, actor=Mortal)
+    future = pool.score("before", world.base, "test")
+    deadline = time.monotonic() + WAIT
+    while len(pids := list(marks.iterdir())) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for pid in pids:
+        os.kill(int(pid.name), signal.SIGKILL)
+    cards = future.result(WAIT)
+    assert [card.error for card in cards] == [None] * 3
+    assert kinds(events).count("ActorRestarted") == 2
+    elsewhere = world.scorer(layout=replace(world.layout, name=f"{world.layout.name}-2"))
+    undisturbed = pool_of(scorer=elsewhere, actor=fake(tmp_path, ""))
+    assert timeless(undisturbed.score("before", world.base, "test").result(WAIT)) == timeless(cards)

@@ -3,10 +3,12 @@
 import json
 from html.parser import HTMLParser
 
+import jsonschema
 import pytest
 
 from data_prep.errors import UsageError
 from raytrain.evaluation.report.comparison import Comparison, compare_runs, read_side, render_html, render_markdown
+from raytrain.evaluation.report.schema import schema
 from raytrain.run_comparison import compare
 from raytrain.spec.layout import RunLayout
 
@@ -74,8 +76,10 @@ def test_runs_of_other_tasks_and_models_are_compared_where_they_can_be(make_run,
     assert "other" in render_html(found, [sides[0], side])
 
 
-def test_json_comes_back(comparison):
-    assert Comparison.model_validate_json(comparison.model_dump_json()) == comparison
+def test_json_comes_back_and_fits_the_schema(comparison):
+    text = comparison.model_dump_json()
+    assert Comparison.model_validate_json(text) == comparison
+    jsonschema.validate(json.loads(text), schema("comparison.schema.json"))
 
 
 def test_markdown_is_a_table_with_verdicts(comparison):

@@ -206,3 +206,31 @@ def test_parts_by_length_and_label_are_shown_where_there_are_several(html, page)
     assert html.count("Right answer") == 2  # of the rating alone: as caption and as heading
     text = "".join(page.text)
     assert "31-96" in text
+
+
+def test_twenty_tasks_and_ten_checkpoints_with_the_longest_texts_stay_below_five_megabytes(make_run, tmp_path):
+    """Every sample as long as a report shows it, prose that agrees and differs word by word."""
+    run = make_run(tmp_path, rows=40, steps=1000, every=100)
+    data = gather(run.store, run.layout)
+    assert len(data.steps) == 11  # and before
+    words = " ".join(f"word{i % 7} other{i % 5}" for i in range(400))
+
+    def longest(sample):
+        changed = words.replace("word3", "said")
+        return sample.model_copy(
+            update={
+                "input": words[:2000],
+                "references": [words[i : i + 1200] for i in range(3)],
+                "before": changed[:1200],
+                "after": changed[600:1800],
+            }
+        )
+
+    tasks = [
+        task.model_copy(update={"name": f"{task.name}-{n}", "samples": [longest(s) for s in task.samples]})
+        for n in range(4)
+        for task in data.tasks
+    ][:20]
+    assert min(len(task.samples) for task in tasks) == 10
+    html = render_html(data.model_copy(update={"tasks": tasks}))
+    assert 500_000 < len(html.encode()) < 5_000_000
