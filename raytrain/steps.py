@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from raytrain.evaluation.ray_actors import EvaluationPool
     from raytrain.evaluation.scores import ModelRef, ScoreCard
     from raytrain.evaluation.selection import Choice
+    from raytrain.lineage import Earlier
     from raytrain.ray_local import RayHandle
     from raytrain.telemetry.console import Console
     from raytrain.training.ray_train import TrainProgress
@@ -286,6 +287,19 @@ class Evaluation:
             )
 
 
+def _earlier(work: Workspace) -> list[Earlier]:
+    """Tasks of the runs that the base model came from; what cannot be scored of them is told."""
+    from raytrain.lineage import earlier_tasks
+
+    found, troubles = earlier_tasks(work.store, work.job)
+    for trouble in troubles:
+        work.console.warning(trouble)
+    for run in dict.fromkeys(e.run for e in found):
+        names = ", ".join(e.task.name for e in found if e.run == run)
+        work.console.line(f"the model came from run {run}: what it learned there is scored too ({names})")
+    return found
+
+
 @contextlib.contextmanager
 def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle) -> Iterator[Evaluation]:
     """A pool of evaluation actors for as long as the context is open."""
@@ -306,11 +320,12 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         beams=spec.evaluation.beams,
     )
     base = ModelRef("base", str(model.folder), model.digest)
+    earlier = _earlier(work)
     scorer = Scorer(
         store=work.store,
         layout=work.layout,
-        shard_set=shards,
-        tasks={task.name: task for task in spec.tasks},
+        shard_set=dataclasses.replace(shards, tasks=(*shards.tasks, *(e.prepared for e in earlier))),
+        tasks={task.name: task for task in (*spec.tasks, *(e.task for e in earlier))},
         cache=work.cache,
         limits=limits,
         examples_per_task=spec.evaluation.examples_per_task,
@@ -460,12 +475,13 @@ def _choose(*, work: Workspace, headlines: Mapping[int, Mapping[str, float]], st
     from raytrain.evaluation.selection import choose
 
     spec = work.job.spec
+    trained = [t.name for t in spec.trained_tasks]
     return choose(
         headlines,
         steps,
-        [t.name for t in spec.trained_tasks],
+        trained,
         select=spec.evaluation.select,
-        probes=[t.name for t in spec.tasks if t.probe],
+        probes=sorted({task for scores in headlines.values() for task in scores}.difference(trained)),
         most_forgetting=spec.evaluation.most_forgetting,
     )
 

@@ -15,7 +15,7 @@ from raytrain.evaluation.report.model import CurvePoint, Interval, LossPoint, Ta
 from raytrain.evaluation.report.words import number
 
 WIDTH, HEIGHT = 300, 168
-LEFT, RIGHT, TOP, BOTTOM = 30, 40, 12, 24  # margins of a small curve: axis labels left, direct label right
+LEFT, RIGHT, TOP, BOTTOM = 30, 46, 12, 24  # margins of a small curve: axis labels left, direct label right
 
 
 @dataclass(frozen=True, slots=True)
