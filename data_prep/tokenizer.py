@@ -41,8 +41,6 @@ SPACE = "▁"
 RUNS_OF_SPACES = (2, 3, 4, 8, 12, 16)
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
-_BEYOND = re.compile("[^\n\t -~]")  # what `Tokenizer.check` does not promise to keep
-
 # Unicode noncharacters, which no text may hold: they carry white space through a normalizer that would fold it.
 _NEWLINE, _TAB, _BLANK = "\ufdd0", "\ufdd1", "\ufdd2"
 
@@ -68,15 +66,15 @@ def finished(rows: Iterable[Ids], limit: int) -> Encoded:
     """Open rows of ids cut to `limit` with EOS at their end, and what that cost."""
     if limit < 1:
         raise ValueError("limit must leave room for EOS")
-    ids, lengths, unknown = [], [], 0
+    ids, lengths = [], []
     for found in rows:
         row = np.empty(min(len(found) + 1, limit), np.uint16)
         row[:-1] = found[: limit - 1]
         row[-1] = EOS
-        unknown += int(np.count_nonzero(row == UNK))
         ids.append(row)
         lengths.append(len(found) + 1)
     all_lengths = np.array(lengths, np.int64)
+    unknown = int(np.count_nonzero(np.concatenate(ids) == UNK)) if ids else 0
     return Encoded(ids, all_lengths, int(np.count_nonzero(all_lengths > limit)), unknown)
 
 
@@ -88,6 +86,11 @@ class Tokenizer:
         self._tokenizer = _build(document)
         self._tokenizer.encode_special_tokens = True
         self._text = _canonical(self._tokenizer)
+        self._of_written: tokenizers.Tokenizer | None = None
+        """The same without its normalizer, for texts that are `written` already: that is a third of the work."""
+        if _keeps_plain_text(document.get("normalizer")):
+            self._of_written = _build({**document, "normalizer": None})
+            self._of_written.encode_special_tokens = True
         self.added: tuple[str, ...] = tuple(added)
         """The pieces that this extension gave to the vocabulary it came from, in the order of their ids (the last)."""
 
@@ -143,9 +146,12 @@ class Tokenizer:
         """All ids of each text, without EOS."""
         ids: list[Ids] = []
         for start in range(0, len(texts), _CHUNK):
-            chunk = list(texts[start : start + _CHUNK])
-            encodings = self._tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
-            ids.extend(np.array(encoding.ids, np.uint16) for encoding in encodings)
+            chunk = texts[start : start + _CHUNK]
+            plain = [self._of_written is not None and keeps(text) for text in chunk]
+            written = [_written(text) for text, is_plain in zip(chunk, plain, strict=True) if is_plain]
+            others = [text for text, is_plain in zip(chunk, plain, strict=True) if not is_plain]
+            found = iter(_ids(self._of_written, written)), iter(_ids(self._tokenizer, others))
+            ids.extend(next(found[0] if is_plain else found[1]) for is_plain in plain)
         return ids
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -205,8 +211,42 @@ class Tokenizer:
 
 
 def keeps(text: str) -> bool:
-    """Whether every tokenizer of this module keeps `text` as it is, whatever it holds: it was checked for all of it."""
-    return _BEYOND.search(text) is None
+    """Whether every tokenizer of this module keeps `text` as it is: printable ASCII, newlines and tabs were checked."""
+    return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
+
+
+def _written(text: str) -> str:
+    """What `_normalizer` makes of a text that it `keeps`."""
+    return text and SPACE + text.replace(" ", SPACE).replace("\n", f"\n{SPACE}").replace("\t", f"\t{SPACE}")
+
+
+def _ids(tokenizer: tokenizers.Tokenizer | None, texts: list[str]) -> list[Ids]:
+    if tokenizer is None or not texts:
+        return []
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [np.array(encoding.ids, np.uint16) for encoding in encodings]
+
+
+def _keeps_plain_text(normalizer: dict[str, Any] | None) -> bool:
+    """Whether a normalizer made by `_normalizer` is known to change nothing of printable ASCII but its white space.
+
+    Unicode's normal forms and T5's own map (`Precompiled`) look at one character and its marks, and none of ASCII's is
+    one; of replacements only those that speak of white space are known.
+    """
+    if normalizer is None:
+        return False
+    inside = [step for step in normalizer["normalizers"] if not _is_ours(step)]
+    steps = [part for step in inside for part in step.get("normalizers", [step])]
+    return all(
+        step["type"] in ("NFC", "NFD", "NFKC", "NFKD", "Precompiled")
+        or (step["type"] == "Replace" and step["pattern"].get("Regex") in _WHITE)
+        for step in steps
+    )
+
+
+def _is_ours(step: dict[str, Any]) -> bool:
+    """Whether `_normalizer` put it there, around the base's."""
+    return step in (*_BEFORE, *_AROUND[0], *_AROUND[1], *_AFTER)
 
 
 class _NotT5Error(Exception):
@@ -289,14 +329,22 @@ def _replace(pattern: str, content: str) -> dict[str, Any]:
     return {"type": "Replace", "pattern": {"String": pattern}, "content": content}
 
 
+_BEFORE = (_replace("\r\n", "\n"), _replace("\r", "\n"), _replace("\n", _NEWLINE), _replace("\t", _TAB))
+_AROUND = ((_replace(" ", _BLANK),), (_replace(_BLANK, SPACE),))
+_AFTER = (
+    *(_replace(" ", SPACE), _replace(_NEWLINE, f"\n{SPACE}"), _replace(_TAB, f"\t{SPACE}")),
+    {"type": "Prepend", "prepend": SPACE},
+)
+_WHITE = (r"\s+", r"\s{2,}", " +", " {2,}", r"[\n\t\r]")  # patterns that match nothing but white space
+
+
 def _normalizer(base: dict[str, Any] | None) -> dict[str, Any]:
     """The base's normalizer, with white space carried past it where it would be folded, and written as pieces."""
-    steps = [_replace("\r\n", "\n"), _replace("\r", "\n"), _replace("\n", _NEWLINE), _replace("\t", _TAB)]
+    inside: list[dict[str, Any]] = []
     if base is not None:
-        blank = not _keeps_spaces(base)
-        steps += [_replace(" ", _BLANK)] * blank + [base] + [_replace(_BLANK, SPACE)] * blank
-    steps += [_replace(" ", SPACE), _replace(_NEWLINE, f"\n{SPACE}"), _replace(_TAB, f"\t{SPACE}")]
-    return {"type": "Sequence", "normalizers": [*steps, {"type": "Prepend", "prepend": SPACE}]}
+        before, after = _AROUND if not _keeps_spaces(base) else ((), ())
+        inside = [*before, base, *after]
+    return {"type": "Sequence", "normalizers": [*_BEFORE, *inside, *_AFTER]}
 
 
 def _keeps_spaces(normalizer: dict[str, Any]) -> bool:

@@ -256,7 +256,7 @@ def _encode_targets(recipe: Recipe, targets: list[str], statistics: SplitStatist
 
 def wording_order(seed: int, text: str, templates: int) -> list[int]:
     """In which order an example takes the wordings: depends on its input alone, never on its answer."""
-    return order(content_key("wording", seed, text), templates)
+    return order(content_key("wording", seed, text), templates) if templates > 1 else [0]
 
 
 def _identifier(example: Example, index: int) -> str:

@@ -131,6 +131,23 @@ def test_tokens_that_somebody_added_become_pieces_with_their_ids(tmp_path):
     check_lossless(tokenizer, " a {\n<turn>\n\n b{ ")
 
 
+@given(batch=st.lists(st.one_of(texts_with_control, st.text(max_size=20)), max_size=8))
+@settings(deadline=None)
+def test_plain_texts_skip_the_normalizer_and_get_the_same_ids(tokenizer, batch):
+    """Printable ASCII is written as the normalizer would write it; the other texts of a batch keep their places."""
+    assert tokenizer._of_written is not None
+    whole = [tokenizer._tokenizer.encode(text, add_special_tokens=False).ids for text in batch]
+    assert [ids.tolist() for ids in tokenizer.encode_open(batch)] == whole
+
+
+def test_a_normalizer_that_might_change_plain_texts_is_not_skipped(tmp_path):
+    base = t5_like()
+    base.normalizer = tokenizers.normalizers.Sequence([base.normalizer, tokenizers.normalizers.Replace("ing", "er")])
+    base.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    assert encode(tokenizer, "ing (ing)") == encode(tokenizer, "er (er)")
+
+
 def test_a_control_token_that_somebody_added_stays_one(tmp_path):
     base = t5_like()
     base.add_special_tokens(["[END]"])
