@@ -11,7 +11,8 @@ from typing import Any
 from data_prep.document.models import Split
 from data_prep.errors import DataError, UsageError
 from data_prep.plugins import short
-from data_prep.readers import SourceRow
+from data_prep.readers import SourceRow, too_long
+from data_prep.streams import LONGEST_ROW
 
 _URI = re.compile(
     r"hf://(?:datasets/)?(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[^@:]+))?(?:@(?P<revision>[^@]+))?/?"
@@ -54,7 +55,10 @@ class HubSplit:
             )
             features = dict(data.features or {})
             for number, row in enumerate(data, 1):
-                yield SourceRow(number, {key: _named(features.get(key), value) for key, value in row.items()})
+                if characters(row, LONGEST_ROW) > LONGEST_ROW:
+                    yield SourceRow(number, None, too_long())
+                else:
+                    yield SourceRow(number, {key: _named(features.get(key), value) for key, value in row.items()})
         except DataError:
             raise
         except Exception as error:  # whatever the hub, its client or the data set's format raise
@@ -93,6 +97,22 @@ def _ask(question: Callable[[], Any], uri: str, where: str) -> Any:
             f"{where}: {uri} cannot be had from the hub ({short(error)})",
             hint="HF_HUB_OFFLINE is set." if offline else "Is the name right, and the hub reachable (HF_ENDPOINT)?",
         ) from None
+
+
+def characters(value: Any, enough: int) -> int:
+    """How many characters and bytes `value` holds at any depth, and one for each value in it.
+
+    The count may end once it is above `enough`.
+    """
+    if isinstance(value, str | bytes):
+        return len(value)
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    count = 0
+    for one in inside:
+        count += characters(one, enough) + 1
+        if count > enough:
+            break
+    return count
 
 
 def _named(feature: Any, value: Any) -> Any:

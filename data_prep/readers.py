@@ -93,7 +93,7 @@ def _sentences(name: str) -> Iterator[None]:
 def _jsonl(file: IO[bytes], name: str) -> Iterator[SourceRow]:
     for number, line in lines(file):
         if line is None:
-            yield SourceRow(number, None, _too_long())
+            yield SourceRow(number, None, too_long())
             continue
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
@@ -169,7 +169,7 @@ class _Record:
         self._bytes += LONGEST_ROW + 1 if line is None else len(line)
         if line is None or self._bytes > LONGEST_ROW:
             hint = "Is a quotation mark never closed?" if self._number > self.first else None
-            raise DataError(f"{self._name}:{self.first}: {_too_long()}", hint=hint)
+            raise DataError(f"{self._name}:{self.first}: {too_long()}", hint=hint)
         return line.decode("utf-8-sig" if self._number == 1 else "utf-8", "surrogateescape")
 
 
@@ -196,7 +196,7 @@ def _parquet(path: Path, name: str) -> Iterator[SourceRow]:
                 number += 1
                 # get_total_buffer_size would count the whole batch for each of its rows
                 if large and batch.slice(i, 1).nbytes > LONGEST_ROW:
-                    yield SourceRow(number, None, _too_long())
+                    yield SourceRow(number, None, too_long())
                 else:
                     yield SourceRow(number, row)
 
@@ -209,7 +209,8 @@ def _check_chunks(metadata: Any, name: str) -> None:
             check_ratio(chunk.total_compressed_size, chunk.total_uncompressed_size, name)
 
 
-def _too_long() -> str:
+def too_long() -> str:
+    """Why a row is none."""
     return f"a row of more than {LONGEST_ROW >> 20} MiB"
 
 

@@ -6,6 +6,8 @@ import pytest
 from data_prep_bench import make_task, numbered
 
 from data_prep.errors import DataError, UsageError
+from data_prep.hub import characters
+from data_prep.readers import too_long
 from data_prep.shards import read_rows
 from data_prep.sources import source_files
 
@@ -93,3 +95,19 @@ def test_a_data_set_that_breaks_while_it_is_read(hub, bench, monkeypatch):
 def test_a_uri_that_names_no_data_set(uri, tmp_path):
     with pytest.raises(UsageError, match="is no data set"):
         source_files(make_task(source={"uri": uri}), tmp_path)
+
+
+def test_a_row_that_is_too_long_is_a_bad_row(hub, bench, monkeypatch):
+    """At any depth: the whole row counts."""
+    monkeypatch.setattr("data_prep.hub.LONGEST_ROW", 1000)
+    rows = [row | {"more": {"texts": ["x" * 400, "y"]}} for row in numbered(40)]
+    rows[9]["more"]["texts"] += ["z" * 2000] * 3
+    hub.splits["train"] = datasets.Dataset.from_list(rows)
+    (file,) = source_files(make_task(source={"uri": "hf://someone/notes"}), bench.folder)
+    bad = [(row.number, row.reason) for row in file.rows(bench.folder) if row.values is None]
+    assert bad == [(10, too_long())]
+
+
+def test_what_a_row_holds_is_counted_at_any_depth():
+    assert characters({"a": "12345", "b": [b"67", {"c": "8"}], "d": 9, "e": None}, 1000) == 5 + 2 + 1 + 7
+    assert characters(["x" * 10] * 1000, 50) < 100  # it need not count to the end
