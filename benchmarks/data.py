@@ -396,7 +396,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(rounded), "min": min(rounded), "max": max(rounded)}
 
 
-def summary(rounds: list[dict[str, dict[str, float]]], plan_seconds: float | None) -> dict[str, Any]:
+def summary(rounds: list[dict[str, dict[str, float]]], plan: dict[str, Any]) -> dict[str, Any]:
     def ratios(top: Callable[[dict[str, dict[str, float]]], float]) -> dict[str, float]:
         return spread([top(cells) for cells in rounds])
 
@@ -406,7 +406,8 @@ def summary(rounds: list[dict[str, dict[str, float]]], plan_seconds: float | Non
     once = rounds[0]
     rows = middle("encode", "rows")
     figures: dict[str, Any] = {
-        "plan_seconds_15m": plan_seconds,
+        "plan_seconds_15m": plan["plan_seconds_15m"],
+        "plan": plan,
         "start_seconds": middle("start", "wall"),
         "start_mib": middle("start", "peak_mib"),
         "encode_batch_ms_per_example": round(1e3 * middle("encode", "cpu") / rows, 4),
@@ -456,17 +457,18 @@ def summary(rounds: list[dict[str, dict[str, float]]], plan_seconds: float | Non
     }
 
 
-def plan_seconds(work: Path) -> float:
+def plan_figures(work: Path) -> dict[str, Any]:
+    """The plan and packing at the scale of FLAN: `benchmarks.plan`."""
     path = work / "plan.json"
     if not path.exists():
         subprocess.run([sys.executable, "-m", "benchmarks.plan", "--out", str(path)], check=True, stdout=sys.stderr)
-    return float(json.loads(path.read_text())["figures"]["plan_seconds_15m"])
+    return dict(json.loads(path.read_text())["figures"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("bench-data"), help="folder for rows and what is done")
+    parser.add_argument("--work", type=Path, default=Path("build/bench-data"), help="folder for rows and what is done")
     parser.add_argument("--rows", type=int, default=ROWS, help="dialogues that are made for a new --work")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], choices=ONCE[1:], help="cells to leave out")
@@ -493,7 +495,7 @@ def main() -> None:
             print(f"round {number + 1}, {name}: {done[name]}", file=sys.stderr, flush=True)
             path.write_text(json.dumps(done))
         rounds.append(done)
-    text = json.dumps(summary(rounds, plan_seconds(work)), indent=2)
+    text = json.dumps(summary(rounds, plan_figures(work)), indent=2)
     print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
