@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-evaluation bench-data lock generate clean
+.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-evaluation bench-data chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ bench-evaluation: $(READY) ## answering and scoring beside transformers, rouge_s
 
 bench-data: $(READY) ## preparation and reading beside what they are made of, and beside Hugging Face datasets
 	$(BIN)/python -m benchmarks.data --out benchmarks/results/data.json
+
+chaos: $(READY) ## kills at random against an undisturbed run: workers, driver, actors, the store (about 15 minutes)
+	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json
 
 lock: $(READY) ## resolve the dependencies anew
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt

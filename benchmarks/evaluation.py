@@ -210,7 +210,9 @@ def actors(number: int) -> dict[str, Any]:
 
 def slowdown(number: int) -> dict[str, Any]:
     """Seconds of training steps on one core, alone and while the other core answers: PAIRS pairs in turn."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     evaluating = [sys.executable, "-m", "benchmarks.evaluation", "--piece", "answering"]
+    evaluating += ["--core", str(cores[-1])] if len(cores) > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     step = training_step()
     pairs = []
@@ -255,16 +257,16 @@ def training_step() -> Callable[[], None]:
     return step
 
 
-def answering() -> None:
-    """Answer without end, on one thread of the last core; say so before."""
+def answering(core: int | None) -> None:
+    """Answer without end, on one thread of that core; say so before."""
     import torch
 
     from raytrain.evaluation.greedy import greedy
     from raytrain.evaluation.inference import Inference
 
     torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if core is not None:  # not the one that training is bound to, which a child inherits
+        os.sched_setaffinity(0, {core})
     ours = Inference(random_model(), longest_input=512, longest_output=LONGEST)
     sources, lengths = workload(64, seed=9)
     greedy(ours, sources[:4], slots=4, max_new_tokens=2)
@@ -337,9 +339,10 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="measure anew what is there already")
     parser.add_argument("--wrap", default="", help="a command that every piece is started with")
     parser.add_argument("--piece", help=argparse.SUPPRESS)  # what a process of its own is asked for
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.piece == "answering":
-        answering()
+        answering(options.core)
     if options.piece:
         print(json.dumps(PIECES[options.piece]()))
         return

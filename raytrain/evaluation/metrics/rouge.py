@@ -5,9 +5,9 @@ what T5's and FLAN's papers report, `rouge1@hf` what transformers' example scrip
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,6 +17,7 @@ import numpy as np
 
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta
 
+_OF_WORDS = ("rouge1", "rouge2", "rougeL")  # the kinds that know nothing of sentences
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -72,6 +73,17 @@ def _scorer(kind: str, stemmer: bool) -> Any:
     return module.RougeScorer([kind], use_stemmer=stemmer)
 
 
+@lru_cache(maxsize=1)
+def _batch(
+    kinds: tuple[str, ...], stemmer: bool, targets: tuple[str, ...], predictions: tuple[str, ...]
+) -> Mapping[str, Floats]:
+    """F1 of each pair by each of `kinds`. A task asks for one kind after the other over the same texts: they are cut
+    into words, and those stemmed, once for all."""
+    module = import_module("rouge_score_rs.rouge_scorer")
+    scores = module.RougeScorer(list(kinds), use_stemmer=stemmer).score_batch(list(targets), list(predictions))
+    return {kind: np.array([score[kind].fmeasure for score in scores], dtype=np.float64) for kind in kinds}
+
+
 class Rouge(MeanMetric):
     """Mean F1 of one ROUGE type over rows; of several references the best one counts, row by row."""
 
@@ -108,8 +120,8 @@ class Rouge(MeanMetric):
         flat_targets = [self._prepared(t) for several in wanted for t in several]
         prepared = [self._prepared(p) for p in predictions]
         flat_predictions = [p for p, several in zip(prepared, wanted, strict=True) for _ in several]
-        scores = _scorer(self._kind, self._way.stemmer).score_batch(flat_targets, flat_predictions)
-        values = np.array([score[self._kind].fmeasure for score in scores], dtype=np.float64)
+        kinds = _OF_WORDS if self._kind in _OF_WORDS else (self._kind,)
+        values = _batch(kinds, self._way.stemmer, tuple(flat_targets), tuple(flat_predictions))[self._kind]
         starts = np.cumsum([0, *(len(several) for several in wanted)])[:-1]
         best = np.maximum.reduceat(values, starts) if len(values) else values
         return np.stack([best, np.ones_like(best)], axis=1)

@@ -1,0 +1,80 @@
+"""`raytrain run` as a process whose parts can be killed, and what the end of a run is compared by."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from data_prep.storage import Store
+from raytrain.spec.layout import RunLayout
+
+LAYOUT = RunLayout("tiny")
+
+
+@contextmanager
+def driver(folder: Path, storage: str, log: Path, environment=None):
+    """`raytrain run` of the document in `folder`; whatever it started is gone afterwards."""
+    command = [sys.executable, "-m", "raytrain", "run", str(folder / "job.yaml"), "--storage", storage]
+    own = {"RAYTRAIN_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    with log.open("ab") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | own | (environment or {}))
+        try:
+            yield process
+        finally:
+            family = family_of(process.pid)
+            process.kill()
+            process.wait()
+            end(family)
+
+
+def family_of(pid: int) -> list[psutil.Process]:
+    """Everything that a process started, directly or not."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def end(family: list[psutil.Process], seconds: float = 20) -> None:
+    """Ray's processes follow their driver; whichever has not after a while is killed. A zombie has ended."""
+
+    def alive(member: psutil.Process) -> bool:
+        try:
+            return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    until = time.monotonic() + seconds
+    while any(map(alive, family)) and time.monotonic() < until:
+        time.sleep(0.1)
+    for member in filter(alive, family):
+        member.kill()
+
+
+def named(process: subprocess.Popen, name: str) -> list[psutil.Process]:
+    """The processes of a run whose command line holds `name`."""
+    found = []
+    for member in family_of(process.pid):
+        try:
+            if name in " ".join(member.cmdline()):
+                found.append(member)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def result(store: Store) -> dict:
+    """What the end of a run is compared by: the weights, every score and every step's loss."""
+    from raytrain.telemetry.segments import read
+
+    model = json.loads(store.get(f"{LAYOUT.model}/manifest.json"))
+    weights = next(f["sha256"] for f in model["files"] if f["name"] == "model.safetensors")
+    report = json.loads(store.get(f"{LAYOUT.report}/report.json"))
+    scores = {t["name"]: (t["headline"], t["validation"], t["samples"]) for t in report["tasks"]}
+    losses = {line["step"]: line["loss"] for line in read(store, LAYOUT, "metrics")}
+    return {"weights": weights, "scores": scores, "losses": losses}
