@@ -28,7 +28,6 @@ from benchmarks import workload
 from benchmarks.workload import Example
 
 SECONDS = 120
-PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}  # dense bf16, as sold
 ROW = (26_000, 5_600)  # about 31,000 tokens in a forward pass: a host starts thousands of kernels for each
 DRY_ROW = (1_024, 256)
 MIXTURE = 4_000
@@ -37,6 +36,8 @@ MIXTURE = 4_000
 def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> dict[str, float]:
     """Run `step` for some seconds after warming up; it gives back the examples that it trained on."""
     import torch
+
+    from raytrain.training.flops import peak
 
     cuda = options.device.startswith("cuda")
 
@@ -60,13 +61,13 @@ def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> 
     wait()
     seconds = time.perf_counter() - began
     flops = workload.training_flops(options.shape, seen) / seconds
-    peak = next((p for name, p in PEAK.items() if cuda and name in torch.cuda.get_device_name(0)), None)
+    most = peak(torch.device(options.device), "bf16")
     return {
         "tokens_per_second": sum(e.tokens for e in seen) / seconds,
         "tokens_per_step": sum(e.tokens for e in seen) / steps,
         "step_seconds": seconds / steps,
         "tflops": flops / 1e12,
-        **({"mfu": flops / peak} if peak else {}),
+        **({"mfu": flops / most} if most else {}),
         **({"peak_gib": torch.cuda.max_memory_allocated() / 2**30} if cuda else {}),
     }
 

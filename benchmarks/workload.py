@@ -116,20 +116,13 @@ def model(shape: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
 
 
 def training_flops(shape: str, chosen: Sequence[Example]) -> float:
-    """Floating point operations of forward and backward (3 times the forward) over these examples without padding.
+    """Floating point operations of forward and backward over these examples without padding (`training.flops`)."""
+    from types import SimpleNamespace
 
-    Matrix products only; attention inside examples, the decoder's own attention counted as the half that is causal.
-    """
-    c = SHAPES[shape]
-    d, inner, ff = c["d_model"], c["d_kv"] * c["num_heads"], c["d_ff"]
-    s = np.array([len(e.source) for e in chosen], float)
-    t = np.array([len(e.target) for e in chosen], float)
-    encoder = c["num_layers"] * (4 * d * inner + 3 * d * ff) * s.sum()
-    decoder = c["num_decoder_layers"] * (6 * d * inner + 3 * d * ff) * t.sum()
-    memory = c["num_decoder_layers"] * 2 * d * inner * s.sum()
-    head = d * VOCABULARY * t.sum()
-    pairs = c["num_layers"] * (s**2).sum() + c["num_decoder_layers"] * ((t**2).sum() / 2 + (s * t).sum())
-    return float(3 * 2 * (encoder + decoder + memory + head + 2 * inner * pairs))
+    from raytrain.training.flops import step_flops
+
+    config = SimpleNamespace(**SHAPES[shape], vocab_size=VOCABULARY, is_gated_act=True)
+    return step_flops(config, np.array([len(e.source) for e in chosen]), np.array([len(e.target) for e in chosen]))
 
 
 def machine() -> dict[str, Any]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 EXPORTED_WEIGHTS = "model.safetensors"
 _WARNINGS = {
     *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
-    *("WorkerHangs", "TrainingOnCpu"),
+    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving"),
     *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped"),
 }
 """Kinds of events that a person hears of at once."""

@@ -25,6 +25,7 @@ from raytrain.spec.document import Training
 from raytrain.training import optimizer as optim
 from raytrain.training.checkpoint import Position, Snapshot
 from raytrain.training.flat import FlatBatch, FlatT5, seed_row, set_dropout
+from raytrain.training.flops import peak, step_flops
 from raytrain.training.loss import Objective
 from raytrain.training.rows import EMPTY, FlatRow, cut
 from raytrain.training.schedule import learning_rate
@@ -61,6 +62,9 @@ class StepRecord:
     seconds: float
     tokens_per_second: float
     seconds_by_part: dict[str, float]
+    mfu: float | None = None
+    """Share of what the workers' devices could compute at most (`flops.peak`) that the step's arithmetic without
+    padding took; None where that is not known."""
     peak_memory_bytes: int = 0
     """Most so far of this worker: of its GPU's memory, else of its process's."""
 
@@ -77,12 +81,17 @@ class Sums:
     tokens: Tensor
     source_tokens: float = 0.0
     examples: float = 0.0
+    flops: float = 0.0
     stop: float = 0.0
+    """Above 0 where training is to end after this step."""
+    keep: float = 0.0
+    """Above 0 where a checkpoint is wanted after this step."""
 
     def over_workers(self) -> Sums:
         """The sums of all workers, on the CPU."""
         tasks = len(self.losses)
-        rest = torch.tensor([self.source_tokens, self.examples, self.stop], dtype=torch.float64)
+        numbers = [self.source_tokens, self.examples, self.flops, self.stop, self.keep]
+        rest = torch.tensor(numbers, dtype=torch.float64)
         packed = torch.cat([self.losses, self.tokens, rest.to(self.losses.device)])
         add_up(packed)
         packed = packed.cpu()
@@ -153,6 +162,8 @@ class Stepper:
         self._rows = {name: len(parameter) for name, parameter in self.model.named_parameters()}
         self.optimizer = optim.build(values, training, spared=learning, shards=self.shards, rows=self._rows)
         self.gradients = optim.Gradients(values, self.weights.used, learning, self.shards)
+        self.peak = peak(self.device, training.precision)
+        """Floating point operations a second that the device could make at most; None where that is not known."""
         self._micro = training.micro_batch_tokens
         self._skipped = 0
 
@@ -161,13 +172,16 @@ class Stepper:
         """Tokens in one forward pass at most: as the document says, or as was found to fit; None for whole rows."""
         return self._micro
 
-    def step(self, step: int, rows: Sequence[FlatRow], clock: Clock, *, stop: bool = False) -> tuple[Sums, float]:
+    def step(
+        self, step: int, rows: Sequence[FlatRow], clock: Clock, *, stop: bool = False, keep: bool = False
+    ) -> tuple[Sums, float]:
         """Apply step number `step` (from 0) of which `rows` are this worker's; the step's sums and gradient norm.
 
-        The norm is NaN where the step was skipped, see `MOST_SKIPPED`; with the last of them TrainingError.
+        `stop` and `keep` reach all workers with the sums. The norm is NaN where the step was skipped, see
+        `MOST_SKIPPED`; with the last of them TrainingError.
         """
         own = self._accumulate(rows, clock)
-        own.stop = float(stop)
+        own.stop, own.keep = float(stop), float(keep)
         with clock.time("exchange"):
             if not self.shards.split:  # else the backward pass has added them up
                 add_up(self.gradients.buffer)
@@ -267,6 +281,7 @@ class Stepper:
             tokens.index_add_(0, torch.from_numpy(row.task).long(), torch.from_numpy(row.target_lengths).double())
             sums.source_tokens += row.source_tokens
             sums.examples += row.examples
+            sums.flops += step_flops(self.model.config, row.source_lengths, row.target_lengths)
             self._beat()
         for _ in range(passes - len(parts)):
             loss, _ = self._forward.loss(FlatBatch.of(EMPTY, dtype=self._forward.dtype, device=self.device), tasks)
@@ -296,6 +311,8 @@ class Hooks:
     on_skipped: Callable[[int, str], None] = lambda step, message: None
     on_checkpoint: Callable[[Snapshot], None] = lambda snapshot: None
     stop: Callable[[], bool] = lambda: False
+    keep: Callable[[], bool] = lambda: False
+    """Whether a checkpoint is wanted after the step that begins: a node may be about to go."""
     check: Callable[[], None] = lambda: None
     """Raises what went wrong elsewhere (in the thread that writes checkpoints)."""
 
@@ -313,7 +330,7 @@ def run(
     """Train through `steps`, which begin at `position.step`; where it ended, and whether it was asked to stop there.
 
     `first` says whether this is the first worker. A checkpoint is taken every `checkpoint_every` steps, at the last
-    step, and where training was asked to stop.
+    step, where training was asked to stop, and where one was asked for.
     """
     last = stepper.training.last_step
     rows_of = iter(steps)
@@ -323,7 +340,7 @@ def run(
         with clock.time("rows"):
             step, rows = next(rows_of)
         hooks.check()
-        sums, norm = stepper.step(step, rows, clock, stop=first and hooks.stop())
+        sums, norm = stepper.step(step, rows, clock, stop=first and hooks.stop(), keep=first and hooks.keep())
         stopped = sums.stop > 0
         tokens = int(sums.source_tokens + float(sums.tokens.sum()))
         position = Position(step + 1, position.tokens + tokens, position.examples + int(sums.examples))
@@ -332,7 +349,7 @@ def run(
         elif first:  # before the checkpoint, so that no checkpoint exists whose steps were not told
             hooks.on_step(_record(stepper, step, sums, norm=norm, clock=clock), position)
         clock = Clock()
-        due = position.step % checkpoint_every == 0 or position.step == last or stopped
+        due = position.step % checkpoint_every == 0 or position.step == last or stopped or sums.keep > 0
         if due and (first or stepper.shards.split):
             with clock.time("checkpoint"):
                 snapshot = stepper.snapshot(position, position.step * rows_per_step)
@@ -345,6 +362,7 @@ def _record(stepper: Stepper, step: int, sums: Sums, *, norm: float, clock: Cloc
     counts = {t: int(n) for t, n in zip(stepper.tasks, sums.tokens.tolist(), strict=True) if n}
     losses = dict(zip(stepper.tasks, sums.losses.tolist(), strict=True))
     target, seconds = sum(counts.values()), clock.seconds()
+    possible = stepper.peak * workers() if stepper.peak else None
     return StepRecord(
         step=step + 1,
         loss=sum(losses.values()) / target,
@@ -358,6 +376,7 @@ def _record(stepper: Stepper, step: int, sums: Sums, *, norm: float, clock: Cloc
         seconds=round(seconds, 6),
         tokens_per_second=(sums.source_tokens + target) / seconds,
         seconds_by_part={part: round(s, 6) for part, s in clock.parts.items()},
+        mfu=sums.flops / seconds / possible if possible else None,
         peak_memory_bytes=_peak_memory(stepper.device),
     )
 

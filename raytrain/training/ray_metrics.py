@@ -20,6 +20,7 @@ _GAUGES = {
     "raytrain_step_seconds": "Seconds of the last step.",
     "raytrain_learning_rate": "Learning rate of the last step.",
     "raytrain_gradient_norm": "Norm of the last step's gradient before clipping.",
+    "raytrain_mfu": "Share of what the GPUs could compute at most that the last step's arithmetic took.",
     "raytrain_peak_memory_bytes": "Most memory so far: of the GPU, else of the first worker's process.",
 }
 _BY_TASK = "raytrain_task_loss"
@@ -64,6 +65,7 @@ def values(record: StepRecord) -> dict[str, float]:
         "raytrain_step_seconds": record.seconds,
         "raytrain_learning_rate": record.learning_rate,
         "raytrain_gradient_norm": record.gradient_norm,
+        "raytrain_mfu": math.nan if record.mfu is None else record.mfu,
         "raytrain_peak_memory_bytes": float(record.peak_memory_bytes),
     }
     return {name: value for name, value in found.items() if math.isfinite(value)}

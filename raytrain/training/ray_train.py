@@ -560,6 +560,7 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
                 on_skipped=on_skipped,
                 on_checkpoint=on_checkpoint,
                 stop=_StopFlag(board),
+                keep=_Notices(board),
                 check=writer.check,
             )
         )
@@ -618,6 +619,38 @@ class _StopFlag:
         answer: bool = ray.get(self._asked)
         self._asked = self._board.asked_to_stop.remote()
         return answer
+
+
+class _Notices:
+    """Whether a worker's node is about to go, as Ray has been told (a drain, a reclaimed spot node): once a notice.
+
+    A checkpoint is taken then, and training goes on until the node is gone; Ray counts that as no failure.
+    `ray.train.get_preemption_info` says the same and is a barrier over all workers, so it is not asked at every step.
+    """
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self._told: Any = None
+
+    def __call__(self) -> bool:
+        notice = _preemption()
+        if notice is None or notice == self._told:
+            return False
+        self._told = notice
+        ranks = ", ".join(map(str, notice.preempted_ranks))
+        message = f"the node of rank {ranks} is about to go: a checkpoint is taken"
+        self._board.tell.remote("NodeLeaving", {"message": message, "ranks": list(notice.preempted_ranks)})
+        return True
+
+
+def _preemption() -> Any:
+    """What Ray's watcher has told this worker; None where it told nothing, or cannot be asked."""
+    try:
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        return get_train_context().preemption_context.preemption_info
+    except Exception:  # no public name for it without a barrier: one version may call it otherwise
+        return None
 
 
 class _Progress:

@@ -364,3 +364,13 @@ def test_epochs_and_tokens_are_so_many_steps(feed):
         seen = [sum(len(row) for row in feed.plan.rows(0, n * feed.rows_per_step)) for n in (steps - 1, steps)]
         assert seen[0] - 12 <= examples <= seen[1] + 12, wanted
     assert feed.last_step(settings(steps=None, tokens=1)) == 1
+
+
+@pytest.mark.parametrize("wanted", [2, 5])
+def test_a_checkpoint_that_is_asked_for_is_taken_after_the_step(feed, wanted):
+    """As for a node that is about to go; training goes on."""
+    asked = iter(range(100))
+    stepper = stepper_of(settings(steps=6))
+    _, snapshots, (position, stopped) = train(feed, stepper, hooks={"keep": lambda: next(asked) == wanted - 1})
+    assert [snapshot.position.step for snapshot in snapshots] == [wanted, 6]
+    assert (position.step, stopped) == (6, False)
