@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-evaluation bench-data chaos lock generate clean
+.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -79,6 +79,9 @@ bench-operator: $(READY) ## the operator and 1,000 jobs on a real API server (af
 
 bench-training: $(READY) ## real tokens/s beside Seq2SeqTrainer: about 25 minutes, resumable
 	$(BIN)/python -m benchmarks.training --out benchmarks/results/training.json
+
+bench-accumulation: $(READY) ## one step divided in several ways, ours and Seq2SeqTrainer's: is it the same step?
+	$(BIN)/python -m benchmarks.accumulation --out benchmarks/results/accumulation.json
 
 bench-evaluation: $(READY) ## answering and scoring beside transformers, rouge_score and one actor
 	$(BIN)/python -m benchmarks.evaluation --out benchmarks/results/evaluation.json
