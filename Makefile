@@ -102,6 +102,7 @@ generate: $(READY) ## write the schema and the reference pages anew
 	$(BIN)/python -m raytrain.spec.schema --write
 	$(BIN)/python -m raytrain.evaluation.report.schema
 	$(BIN)/python -m raytrain.operator.manifests
+	$(BIN)/python -m benchmarks.page
 
 clean: ## remove what make created, .venv included
 	rm -rf .venv demo raytrain-storage examples/quickstart/world examples/forgetting/out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import workload
+from benchmarks import page, workload
 
 FOREIGN = ("ray", "datasets", "evaluate", "boto3", "kubernetes", "pyarrow", "peft", "accelerate", "typer", "rich")
 
@@ -92,3 +92,12 @@ def test_flops_of_one_token_by_hand():
     head = d * workload.VOCABULARY
     pairs = layers * 2 * heads_width * (1 + 0.5 + 1)
     assert workload.training_flops("tiny", [one]) == pytest.approx(6 * (encoder + decoder + head + pairs))
+
+
+def test_the_page_of_measurements_says_what_was_measured():
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(), "run `make generate`"
+    known = set(page.SECTIONS) | {"plan"}
+    assert {path.stem for path in page.RESULTS.glob("*.json")} <= known
+    for name, figures in page.FIGURES.items():
+        path = page.RESULTS / f"{name}.json"
+        assert not path.exists() or set(figures) <= set(json.loads(path.read_text())["figures"]), name
