@@ -25,9 +25,9 @@ ratios much.
 SECTIONS: dict[str, tuple[str, str]] = {
     "training": (
         "Training",
-        "FLAN-T5-small's shape with random weights, a mixture of summaries, ratings, entities and code, fp32, AdamW, about "
-        "4,000 real tokens a step. Real tokens a second of ours over those of `Seq2SeqTrainer`; `gemm_fraction` is the share "
-        "of what `F.linear` reaches on the same layers alone.",
+        "FLAN-T5-small's shape with random weights, a mixture of summaries, ratings, entities and code, fp32, AdamW, "
+        "about 4,000 real tokens a step. Real tokens a second of ours over those of `Seq2SeqTrainer`; `gemm_fraction` "
+        "is the share of what `F.linear` reaches on the same layers alone.",
     ),
     "accumulation": (
         "The same step, divided in several ways",
@@ -35,14 +35,14 @@ SECTIONS: dict[str, tuple[str, str]] = {
     ),
     "evaluation": (
         "Answering and scoring",
-        "FLAN-T5-small's shape, 500 prompts, greedy, fp32: our loop over transformers' `generate`. `training_slowdown` is how "
-        "much longer a step takes while another core answers.",
+        "FLAN-T5-small's shape, 500 prompts, greedy, fp32: our loop over transformers' `generate`. `training_slowdown` "
+        "is how much longer a step takes while another core answers.",
     ),
     "data": (
         "Data",
-        "Generated dialogues of 150 to 250 words. `prepare_vs_encode_batch`: the processor time of bare `encode_batch` over "
-        "that of the whole preparation (above 1: preparing takes less). `read_vs_step`: reading and packing a step's rows "
-        "over that step.",
+        "Generated dialogues of 150 to 250 words. `prepare_vs_encode_batch`: the processor time of bare `encode_batch` "
+        "over that of the whole preparation (above 1: preparing takes less). `read_vs_step`: reading and packing a "
+        "step's rows over that step.",
     ),
     "chaos": ("Kills at random", "A run that was disturbed over and over, against the same run left alone."),
     "operator": ("Operator", "Jobs on a real API server, KubeRay's controller switched off."),
