@@ -42,7 +42,8 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "Data",
         "Generated dialogues of 150 to 250 words. `prepare_vs_encode_batch`: the processor time of bare `encode_batch` "
         "over that of the whole preparation (above 1: preparing takes less). `read_vs_step`: reading and packing a "
-        "step's rows over that step.",
+        "step's rows over that step. `epoch_vs_dataloader`: seconds of an epoch over those of a DataLoader on rows in "
+        "memory that pads and neither plans nor packs.",
     ),
     "chaos": ("Kills at random", "A run that was disturbed over and over, against the same run left alone."),
     "operator": ("Operator", "Jobs on a real API server, KubeRay's controller switched off."),
