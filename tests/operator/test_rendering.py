@@ -247,3 +247,17 @@ def test_merging_patches_by_name_and_removes_by_null():
         "t": [{"key": "k"}, {"key": "m"}],
     }
     assert base["a"] == {"x": 1, "y": 2}
+
+
+def test_the_document_of_a_run_leaves_out_the_defaults_that_the_api_server_filled_in():
+    written = finetunejob(training={"steps": 10, "device": "cpu"})
+    filled = written | {
+        "spec": FineTuneJob.model_validate(written | {"metadata": {"name": "sums"}}).model_dump(by_alias=True)["spec"]
+    }
+    documents = [
+        next(item for item in reconcile(Observed(body), SETTINGS, NOW).apply if item["kind"] == "ConfigMap")["data"]
+        for body in (written, filled)
+    ]
+    assert documents[0] == documents[1]
+    (text,) = documents[0].values()
+    assert YAML(typ="safe").load(text)["spec"]["training"] == {"steps": 10, "device": "cpu"}

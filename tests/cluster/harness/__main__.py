@@ -15,7 +15,7 @@ def main() -> int:
     start.add_argument("--nodes", type=int, default=1)
     start.add_argument("--gpus", type=int, default=0, help="how many GPUs each node pretends to have")
     start.add_argument("--install", action="store_true", help="install missing Debian packages")
-    start.add_argument("--image", action="append", default=[], metavar="TARGET", help="build and push: run, operator")
+    start.add_argument("--image", action="append", default=[], metavar="TARGET", help="put on the nodes: run, operator")
     stop = commands.add_parser("down", help="end it and remove everything but caches")
     for command in (start, stop):
         command.add_argument("--name", default="default")

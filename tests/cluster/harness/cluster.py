@@ -25,7 +25,7 @@ class Cluster:
     places: Places
     machine: Machine
     addresses: Addresses
-    registry: image.Registry
+    nodes: int
     daemons: dict[str, Daemon]
 
     @property
@@ -48,8 +48,8 @@ class Cluster:
         return node.NodeFiles(self.places, index).socket
 
     def publish(self, target: str, say: Say) -> str:
-        """Build and push one target of the project's Dockerfile; its reference."""
-        return image.publish(self.registry, target, say)
+        """Put one target of the project's Dockerfile on every node; its reference."""
+        return image.publish([image.Store(self.machine, self.socket(i)) for i in range(self.nodes)], target, say)
 
 
 def up(name: str, say: Say, *, nodes: int = 1, gpus: int = 0, install: bool = False) -> Cluster:
@@ -76,24 +76,23 @@ def up(name: str, say: Say, *, nodes: int = 1, gpus: int = 0, install: bool = Fa
 def _start(places: Places, programs: binaries.Programs, say: Say, *, nodes: int, gpus: int) -> Cluster:
     machine = Machine.begin(places, programs["pause"])
     addresses = free_addresses()
-    _write_record(places, machine, addresses, {})
+    _write_record(places, machine, addresses, nodes, {})
     site = Site(machine, programs, places, addresses)
     network.connect(machine, addresses, nodes)
-    registry = image.start_registry(machine, places, addresses)
-    image.publish_pause(registry, programs["pause"])
     say("control plane: etcd, API server, controller manager, scheduler")
     authority = Authority(places.pki)
     plane = control_plane.start(site, authority)
-    daemons = {daemon.name: daemon for daemon in (registry.daemon, *plane.daemons)}
+    daemons = {daemon.name: daemon for daemon in plane.daemons}
     cni = network.write_cni(places, addresses)
     for index in range(nodes):
         files = node.NodeFiles(places, index)
         say(f"{files.name}: containerd, kubelet")
-        daemons[f"{files.name}-containerd"] = node.start_containerd(site, files, cni, registry.endpoint)
+        daemons[f"{files.name}-containerd"] = node.start_containerd(site, files, cni)
+        image.put_pause([image.Store(machine, files.socket)], programs["pause"])
         daemons[f"{files.name}-kubelet"] = node.start_kubelet(site, files, authority, plane.server, index)
     daemons["kube-proxy"] = network.start_proxy(site)
     daemons["dns"] = network.start_dns(site)
-    cluster = Cluster(places, machine, addresses, registry, daemons)
+    cluster = Cluster(places, machine, addresses, nodes, daemons)
     with cluster.api() as api:
         kuberay.install_crds(api, programs.crds)
         daemons["kuberay-operator"] = kuberay.start_operator(site)
@@ -102,7 +101,7 @@ def _start(places: Places, programs: binaries.Programs, say: Say, *, nodes: int,
             pretend_gpus(api, f"node{index}", gpus)
     for daemon in daemons.values():
         daemon.must_live()
-    _write_record(places, machine, addresses, daemons)
+    _write_record(places, machine, addresses, nodes, daemons)
     say(f"ready: {nodes} node{'s' if nodes > 1 else ''}, Kubernetes {binaries.KUBERNETES}, KubeRay {binaries.KUBERAY}")
     return cluster
 
@@ -119,9 +118,7 @@ def find(name: str) -> Cluster | None:
     if not machine.alive or "kuberay-operator" not in daemons:
         return None
     addresses = Addresses(record["number"])
-    return Cluster(
-        places, machine, addresses, image.Registry(f"{addresses.node(0)}:5000", daemons["docker-registry"]), daemons
-    )
+    return Cluster(places, machine, addresses, record["nodes"], daemons)
 
 
 def down(name: str, say: Say) -> None:
@@ -175,10 +172,13 @@ def _wait_for_nodes(api: Any, count: int, daemons: dict[str, Daemon]) -> None:
     wait_for(ready, 60, f"{count} nodes to be ready")
 
 
-def _write_record(places: Places, machine: Machine, addresses: Addresses, daemons: dict[str, Daemon]) -> None:
+def _write_record(
+    places: Places, machine: Machine, addresses: Addresses, nodes: int, daemons: dict[str, Daemon]
+) -> None:
     record = {
         "machine": asdict(machine),
         "number": addresses.number,
+        "nodes": nodes,
         "daemons": {key: {**asdict(daemon), "log": str(daemon.log)} for key, daemon in daemons.items()},
     }
     scratch = places.record.with_suffix(".new")

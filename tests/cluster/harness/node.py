@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cluster.harness.image import PAUSE
 from tests.cluster.harness.machine import Daemon, Machine
 from tests.cluster.harness.pki import Authority
 from tests.cluster.harness.places import Places, cache_folder
 from tests.cluster.harness.processes import tail, wait_for
 from tests.cluster.harness.site import Site
 
-PAUSE_IMAGE = "raytrain.test/pause:1"
 _CONTROLLERS = Path("/sys/fs/cgroup")
 
 
@@ -42,13 +42,13 @@ class NodeFiles:
         self.cgroup = f"/raytrain-{places.name}/{self.name}"
 
 
-def start_containerd(site: Site, files: NodeFiles, cni: tuple[Path, str], mirror: str) -> Daemon:
-    """containerd with its CRI plugin; `mirror` is where it finds images of the name raytrain.test."""
+def start_containerd(site: Site, files: NodeFiles, cni: tuple[Path, str]) -> Daemon:
+    """containerd with its CRI plugin."""
     files.folder.mkdir()
     files.layers.mkdir(parents=True, exist_ok=True)
     _sweep(site.machine, files)
     config = files.folder / "containerd.toml"
-    config.write_text(_containerd_config(files, cni, mirror))
+    config.write_text(_containerd_config(files, cni))
     daemon = site.machine.start(["containerd", "--config", config], files.containerd_log)
     _wait_until_it_answers(site.machine, files, daemon)
     return daemon
@@ -57,7 +57,7 @@ def start_containerd(site: Site, files: NodeFiles, cni: tuple[Path, str], mirror
 def _sweep(machine: Machine, files: NodeFiles) -> None:
     """Remove containers of an earlier cluster that was killed; their layers stay."""
     config = files.folder / "sweep.toml"
-    config.write_text(_containerd_config(files, None, ""))
+    config.write_text(_containerd_config(files, None))
     daemon = machine.start(["containerd", "--config", config], files.containerd_log)
     _wait_until_it_answers(machine, files, daemon)
     left = machine.run(*ctr(files.socket, "containers", "list", "--quiet")).split()
@@ -74,7 +74,7 @@ def _wait_until_it_answers(machine: Machine, files: NodeFiles, daemon: Daemon) -
     wait_for(answers, 60, f"containerd of {files.name}", why=lambda: tail(daemon.log))
 
 
-def _containerd_config(files: NodeFiles, cni: tuple[Path, str] | None, mirror: str) -> str:
+def _containerd_config(files: NodeFiles, cni: tuple[Path, str] | None) -> str:
     """With `cni` None: without the CRI plugin."""
     head = f"""\
 version = 2
@@ -91,16 +91,12 @@ state = "{files.folder / "containerd"}"
         + f"""\
 [plugins."io.containerd.grpc.v1.cri"]
   restrict_oom_score_adj = true
-  sandbox_image = "{PAUSE_IMAGE}"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    discard_unpacked_layers = true
+  sandbox_image = "{PAUSE}"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".cni]
     conf_dir = "{cni[0]}"
     bin_dir = "{cni[1]}"
-  [plugins."io.containerd.grpc.v1.cri".registry.mirrors."raytrain.test"]
-    endpoint = ["{mirror}"]
 """
     )
 

@@ -19,12 +19,11 @@ _NEEDED = {
     "ip": "iproute2",
     "buildah": "buildah",
     "debootstrap": "debootstrap",
-    "docker-registry": "docker-registry",
 }
 _GIB = 1 << 30
-_BUILD_GIB = 20  # buildah's storage while it commits the large layer (7 afterwards), the registry, programs
-_NODE_GIB = 7  # an unpacked image
-_RUN_IMAGE = "registry/docker/registry/v2/repositories/run"
+_BUILD_GIB = 5  # caches of Go's modules and builds 3, programs 0.5, buildah's storage 0.5, compiled Python 0.6
+_COPY_GIB = 7  # the libraries, if uv's cache lies on another file system and they cannot be linked
+_NODE_GIB = 1  # the images' ground
 _RUN_GIB = 2
 _MEMORY_GIB = 6
 
@@ -73,8 +72,8 @@ def missing_packages() -> list[str]:
 
 def needed_gib(nodes: int) -> int:
     """What is still to be written, generously, given what is cached."""
-    if not (cache_folder() / _RUN_IMAGE).exists():
-        return _BUILD_GIB + nodes * _NODE_GIB + _RUN_GIB
+    if not (cache_folder() / "layers").exists():
+        return _BUILD_GIB + _COPY_GIB + nodes * _NODE_GIB + _RUN_GIB
     fresh = sum(not (cache_folder() / "containerd" / f"default-node{index}").exists() for index in range(nodes))
     return fresh * _NODE_GIB + _RUN_GIB
 
