@@ -56,6 +56,12 @@ def rules() -> Iterator[tuple[Path, str, str]]:
     )
     yield (*task, "split"), "self.validation + self.test < 1.0", "validation + test must stay below 1"
     training = (*spec, "training")
+    lengths = ", ".join(_given("self", length) for length in ("steps", "epochs", "tokens"))
+    yield (
+        training,
+        f"[{lengths}].filter(given, given).size() == 1",
+        "say how long training takes by one of steps, epochs and tokens",
+    )
     yield (
         training,
         f"!{_given('self', 'row')} || "

@@ -42,6 +42,8 @@ def changed(body, path, value):
         ("training.row", {"source": 8, "target": 4}, "row must hold an example"),
         ("training.row", {"source": 60000, "target": 60000}, "batchTokens must hold at least one row"),
         ("training.betas", [0.9], "spec.training.betas"),
+        ("training", {}, "one of steps, epochs and tokens"),
+        ("training", {"steps": 10, "epochs": 1}, "one of steps, epochs and tokens"),
         ("mixture", {"strategy": "weights"}, "strategy: weights and the field weights belong together"),
         ("mixture", {"strategy": "weights", "weights": {"chats": 1}}, "must name exactly the trained tasks"),
         ("mixture", {"strategy": "weights", "weights": {"chats": 1, "reviews": 0}}, "every weight must be positive"),
