@@ -1,6 +1,7 @@
 """The verbs for a cluster: send a document there, wait for it, end it; and the logs of any run."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -154,6 +155,48 @@ def doctor(
     emit(found, render.checkup(found), output)
     if not all(finding.good for finding in found):
         raise typer.Exit(ExitCode.CLUSTER)
+
+
+@verbs.command()
+def dashboard(
+    name: Job,
+    namespace: InNamespace = "default",
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on this machine.")] = 8265,
+    output: Output = Format.TEXT,
+) -> None:
+    """Ray's dashboard of a job in the cluster, on this machine until Ctrl-C; its token is printed (needs kubectl)."""
+    from data_prep.errors import ClusterError
+    from raytrain.cluster import dashboard as ray_dashboard
+    from raytrain.kubernetes_api import KubernetesApi
+
+    found = ray_dashboard.find(KubernetesApi.connect(), namespace, name)
+    url = f"http://127.0.0.1:{port}"
+    with ray_dashboard.forwarded(found, port) as forwarding:
+        emit({"url": url, "token": found.token}, f"{url}\ntoken: {found.token}", output)
+        code = forwarding.wait()
+    raise ClusterError(f"kubectl port-forward ended with {code}", hint="the run may be over, or the port taken: --port")
+
+
+@verbs.command("bug-report")
+def bug_report(
+    name: Job,
+    namespace: InNamespace = "default",
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write it.", show_default="NAME-report.zip")
+    ] = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """What others need to see to help with a job in the cluster, as a zip of its objects and events without secrets."""
+    from raytrain.cluster import bug_report as report
+    from raytrain.kubernetes_api import KubernetesApi
+
+    file = out or Path(f"{name}-report.zip")
+    parts = report.write(KubernetesApi.connect(), namespace, name, file)
+    emit(
+        {"file": str(file), "parts": parts},
+        f"{file} holds {', '.join(parts)}\nsecrets are struck out; read it before you send it",
+        output,
+    )
 
 
 def open_run(run: str, storage: str | None, namespace: str | None) -> tuple[Any, Any]:

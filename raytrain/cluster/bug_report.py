@@ -1,0 +1,94 @@
+"""What somebody else needs to see to help with a job in the cluster: its objects and events, without secrets.
+
+No Secret is read. Values of variables and of everything that looks like a secret are struck out of what is read.
+"""
+
+import json
+import platform
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import UserError
+from raytrain.cluster import doctor, jobs
+from raytrain.kubernetes_api import RAY_JOBS, KubernetesApi
+from raytrain.operator.names import JOB_LABEL
+from raytrain.telemetry.masking import masked
+
+STRUCK = "(struck out)"
+_RAY_CLUSTERS = ("ray.io/v1", "RayCluster")
+_KINDS = {"rayjobs": RAY_JOBS, "rayclusters": _RAY_CLUSTERS, "pods": ("v1", "Pod")}
+_EVENTS = ("v1", "Event")
+_PACKAGES = ("raytrain", "ray", "torch", "transformers", "kubernetes")
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the document once more, in one string
+_SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|access_?key", re.IGNORECASE)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def write(api: KubernetesApi, namespace: str, name: str, file: Path) -> list[str]:
+    """Write the bundle (a zip of JSON files); the names of what is in it."""
+    parts = dict(_parts(api, namespace, name))
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for part, content in parts.items():
+            bundle.writestr(f"{name}/{part}.json", json.dumps(struck(content), indent=1))
+    return list(parts)
+
+
+def _parts(api: KubernetesApi, namespace: str, name: str) -> Iterator[tuple[str, Any]]:
+    yield "machine", {"python": platform.python_version(), "system": platform.platform(), "packages": _versions()}
+    yield "job", jobs.get(api, namespace, name)
+    findings = doctor.of_cluster(api, namespace)
+    yield "doctor", _or_why(lambda: [{"what": found.what, "good": found.good} for found in findings])
+    for part, kind in _KINDS.items():
+        yield part, _or_why(partial(api.list, kind, namespace, f"{JOB_LABEL}={name}"))
+    # names of everything that belongs to the job begin with the job's
+    yield (
+        "events",
+        _or_why(
+            lambda: [
+                event
+                for event in api.list(_EVENTS, namespace)
+                if re.fullmatch(rf"{re.escape(name)}(-.*)?", event["involvedObject"].get("name", ""))
+            ]
+        ),
+    )
+
+
+def _or_why(look: Callable[[], Any]) -> Any:
+    """What was found, or why it could not be looked at: a bundle with a gap is better than none."""
+    try:
+        return look()
+    except UserError as error:
+        return {"error": error.message}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def struck(value: Any) -> Any:
+    """The same without values of variables, of fields named like a secret, and without passwords in addresses."""
+    if isinstance(value, Mapping):
+        return {
+            key: STRUCK if _is_secret(key, item, value) else struck(item)
+            for key, item in value.items()
+            if key not in (_LAST_APPLIED, "managedFields")
+        }
+    if isinstance(value, list):
+        return [struck(item) for item in value]
+    return _USER_INFO.sub(f"{STRUCK}@", masked(value)) if isinstance(value, str) else value
+
+
+def _is_secret(key: str, item: Any, owner: Mapping[str, Any]) -> bool:
+    variable = key == "value" and set(owner) == {"name", "value"}
+    return variable or (isinstance(item, str) and _SECRET.search(key) is not None)
