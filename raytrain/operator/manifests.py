@@ -113,6 +113,7 @@ def _chart_schema() -> dict[str, Any]:
             affinity=mapping,
             priorityClassName=text,
             networkPolicy=_closed(enabled=flag),
+            monitoring=_closed(podMonitor=flag, rules=flag, dashboard=flag, labels=labels),
             **{"global": mapping},
         ),
         "$defs": definitions,
