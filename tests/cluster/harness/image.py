@@ -79,7 +79,7 @@ def put_pause(stores: Sequence[Store], pause: Path) -> None:
 
 def publish(stores: Sequence[Store], target: str, say: Say) -> str:
     """Put one target of the project's Dockerfile on every node; the reference that pods use."""
-    ground = _ground(say)
+    ground = build("ground", say)
     added = [layers.environment(target, say), layers.code()]
     stage = _stage(DOCKERFILE.read_text(), target)
     reference = ""
@@ -205,14 +205,18 @@ def _architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
 
-def _ground(say: Say) -> str:
-    """The Dockerfile's stage that both images stand on, in buildah's storage; its reference names its content."""
+def output(reference: str, *command: str) -> str:
+    """What a command prints in a built image."""
+    container = _buildah("from", reference).strip()
+    try:
+        return _buildah("run", "--isolation", "chroot", container, "--", *command)
+    finally:
+        _buildah("rm", container)
+
+
+def build(target: str, say: Say) -> str:
+    """Build a target (or stage) of the Dockerfile as people do; its reference in buildah's storage, by content."""
     base = os.environ.get(BASE_VARIABLE) or _base(say)
-    return build("ground", base, say)
-
-
-def build(target: str, base: str, say: Say) -> str:
-    """Build one target of the Dockerfile as people do; its reference in buildah's storage."""
     say(f"image: building {target}")
     with tempfile.NamedTemporaryFile(prefix="image-id-") as identity:
         _buildah(

@@ -1,0 +1,44 @@
+"""The images of the Dockerfile, built as people build them, hold what the ones hold that pods of the tests run."""
+
+import json
+
+import pytest
+
+from tests.cluster.harness import image, layers
+from tests.cluster.harness.saying import speaker
+
+pytestmark = pytest.mark.slow
+
+PACKAGES = """
+import importlib.metadata as m, json
+print(json.dumps(sorted(f"{d.name.lower()}=={d.version}" for d in m.distributions())))
+"""
+
+
+def _assembled(*trees):
+    found = []
+    for tree in trees:
+        for folder in tree.folder.glob("opt/raytrain/lib/python*/site-packages/*.dist-info"):
+            fields = dict(
+                line.split(": ", 1)
+                for line in (folder / "METADATA").read_text().split("\n\n", 1)[0].splitlines()
+                if line.startswith(("Name: ", "Version: "))
+            )
+            found.append(f"{fields['Name'].lower()}=={fields['Version']}")
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("target", "command", "said"),
+    [
+        ("operator", ["python", "-m", "raytrain.operator", "--help"], "usage"),
+        ("run", ["raytrain", "--version"], "0."),
+    ],
+)
+def test_the_dockerfile_makes_what_pods_run(target, command, said):
+    say = speaker()
+    reference = image.build(target, say)
+    assert said in image.output(reference, *command).lower()
+    assert image.output(reference, "id", "-u").strip() == "1000"
+    built = json.loads(image.output(reference, "python", "-c", PACKAGES))
+    assert built == _assembled(layers.environment(target, say), layers.code())
