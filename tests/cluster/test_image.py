@@ -42,3 +42,7 @@ def test_the_dockerfile_makes_what_pods_run(target, command, said):
     assert image.output(reference, "id", "-u").strip() == "1000"
     built = json.loads(image.output(reference, "python", "-c", PACKAGES))
     assert built == _assembled(layers.environment(target, say), layers.code())
+    listed = json.loads(image.read(image.build(f"{target}-sbom", say), f"{target}.cdx.json"))
+    components = {f"{part['name'].lower()}=={part['version']}": part for part in listed["components"]}
+    assert sorted(components) == built
+    assert all(part["purl"].startswith("pkg:pypi/") for name, part in components.items() if "raytrain" not in name)

@@ -214,6 +214,15 @@ def output(reference: str, *command: str) -> str:
         _buildah("rm", container)
 
 
+def read(reference: str, path: str) -> bytes:
+    """A file of a built image."""
+    container = _buildah("from", reference).strip()
+    try:
+        return (Path(_buildah("mount", container).strip()) / path).read_bytes()
+    finally:
+        _buildah("rm", container)
+
+
 def build(target: str, say: Say) -> str:
     """Build a target (or stage) of the Dockerfile as people do; its reference in buildah's storage, by content."""
     base = os.environ.get(BASE_VARIABLE) or _base(say)
