@@ -61,6 +61,46 @@ def test_a_killed_operator_disturbs_nothing(target, namespace, operator, started
     assert target.get("rayjob", "calm-a01", namespace)["metadata"]["uid"] == before
 
 
+def test_two_operators_make_one_attempt(target, namespace, operator, started):
+    scale = ("scale", "deployment/raytrain-operator", "-n", operator)
+    target.kubectl(*scale, "--replicas=2")
+    target.kubectl("rollout", "status", "deployment/raytrain-operator", "-n", operator, "--timeout=120s")
+    try:
+        started("twice")
+        status = target.wait_for("Complete", "twice", namespace)["status"]
+    finally:
+        target.kubectl(*scale, "--replicas=1")
+    assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]
+    rayjobs = json.loads(target.kubectl("get", "rayjobs", "-n", namespace, "-o", "json"))["items"]
+    assert [item["metadata"]["name"] for item in rayjobs] == ["twice-a01"]
+
+
+def test_a_job_deleted_while_no_operator_runs_takes_its_pods_along_and_leaves_its_checkpoints(
+    target, namespace, operator, started
+):
+    store = started("gone")
+    checkpoints = f"{RunLayout('gone').checkpoints}/"
+    scale = ("scale", "deployment/raytrain-operator", "-n", operator)
+    target.kubectl(*scale, "--replicas=0")
+    try:
+        target.kubectl("wait", "pod", "-n", operator, "--all", "--for=delete", "--timeout=60s")
+        target.kubectl("delete", "ftj", "gone", "-n", namespace, "--timeout=30s")
+        mine = (
+            "get",
+            "rayjobs,rayclusters,pods,configmaps",
+            "-n",
+            namespace,
+            "-l",
+            "raytrain.dev/job=gone",
+            "-o",
+            "name",
+        )
+        target.until(lambda: not target.kubectl(*mine), "everything of the job to vanish", "gone", namespace)
+    finally:
+        target.kubectl(*scale, "--replicas=1")
+    assert any(store.list(checkpoints))
+
+
 def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespace, bucket, tiny_world):
     canary = "canary-5f1e0b7c"
     target.kubectl(
