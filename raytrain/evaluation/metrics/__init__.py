@@ -20,18 +20,17 @@ from raytrain.evaluation.metrics.likelihood import ChoiceAccuracy, Perplexity
 from raytrain.evaluation.metrics.match import ExactCode, ExactMatch
 from raytrain.evaluation.metrics.overlap import Bleu, Chrf
 from raytrain.evaluation.metrics.rating import Accuracy, MacroF1, MeanAbsoluteError, NoLabel, Spearman, WithinOne
-from raytrain.evaluation.metrics.rouge import HUGGING_FACE, OURS, T5, Rouge
+from raytrain.evaluation.metrics.rouge import HUGGING_FACE, KINDS, OURS, T5, Rouge
 from raytrain.evaluation.metrics.squad import SquadExact, SquadF1
 from raytrain.evaluation.metrics.syntax import Parses, language_of
 
 ENTRY_POINTS = "raytrain.metrics"
-_ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         metric.name: metric
         for metric in (
-            *(Rouge(kind, way) for way in (OURS, T5, HUGGING_FACE) for kind in _ROUGE),
+            *(Rouge(kind, way) for way in (OURS, T5, HUGGING_FACE) for kind in KINDS),
             Accuracy(),
             MacroF1(),
             WithinOne(),
@@ -58,8 +57,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "rouge@t5": tuple(f"{kind}@t5" for kind in _ROUGE),
-        "rouge@hf": tuple(f"{kind}@hf" for kind in _ROUGE),
+        "rouge@t5": tuple(f"{kind}@t5" for kind in KINDS),
+        "rouge@hf": tuple(f"{kind}@hf" for kind in KINDS),
         "squad": ("exact@squad", "f1@squad"),
     }
 )

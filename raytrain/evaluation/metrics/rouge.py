@@ -17,7 +17,7 @@ import numpy as np
 
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta
 
-_OF_WORDS = ("rouge1", "rouge2", "rougeL")  # the kinds that know nothing of sentences
+KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -74,14 +74,13 @@ def _scorer(kind: str, stemmer: bool) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _batch(
-    kinds: tuple[str, ...], stemmer: bool, targets: tuple[str, ...], predictions: tuple[str, ...]
-) -> Mapping[str, Floats]:
-    """F1 of each pair by each of `kinds`. A task asks for one kind after the other over the same texts: they are cut
-    into words, and those stemmed, once for all."""
+def _batch(way: RougeWay, targets: tuple[str, ...], predictions: tuple[str, ...]) -> Mapping[str, Floats]:
+    """F1 of each pair by every kind. A task asks for one kind after the other over the same texts: they are cut into
+    words, and those stemmed, once for all; where a line ends is nothing to the kinds that look at words alone."""
     module = import_module("rouge_score_rs.rouge_scorer")
-    scores = module.RougeScorer(list(kinds), use_stemmer=stemmer).score_batch(list(targets), list(predictions))
-    return {kind: np.array([score[kind].fmeasure for score in scores], dtype=np.float64) for kind in kinds}
+    scorer = module.RougeScorer(list(KINDS), use_stemmer=way.stemmer)
+    scores = scorer.score_batch([way.prepare(t) for t in targets], [way.prepare(p) for p in predictions])
+    return {kind: np.array([score[kind].fmeasure for score in scores], dtype=np.float64) for kind in KINDS}
 
 
 class Rouge(MeanMetric):
@@ -117,11 +116,9 @@ class Rouge(MeanMetric):
         if _package() != "rouge_score_rs" or not all(targets):
             return super().stats_many(predictions, targets, metas)
         wanted = [self._wanted(several) for several in targets]
-        flat_targets = [self._prepared(t) for several in wanted for t in several]
-        prepared = [self._prepared(p) for p in predictions]
-        flat_predictions = [p for p, several in zip(prepared, wanted, strict=True) for _ in several]
-        kinds = _OF_WORDS if self._kind in _OF_WORDS else (self._kind,)
-        values = _batch(kinds, self._way.stemmer, tuple(flat_targets), tuple(flat_predictions))[self._kind]
+        flat_targets = tuple(t for several in wanted for t in several)
+        flat_predictions = tuple(p for p, several in zip(predictions, wanted, strict=True) for _ in several)
+        values = _batch(self._way, flat_targets, flat_predictions)[self._kind]
         starts = np.cumsum([0, *(len(several) for several in wanted)])[:-1]
         best = np.maximum.reduceat(values, starts) if len(values) else values
         return np.stack([best, np.ones_like(best)], axis=1)
