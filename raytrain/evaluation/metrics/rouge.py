@@ -83,6 +83,11 @@ def _batch(way: RougeWay, targets: tuple[str, ...], predictions: tuple[str, ...]
     return {kind: np.array([score[kind].fmeasure for score in scores], dtype=np.float64) for kind in KINDS}
 
 
+def forget() -> None:
+    """Drop the scores that are kept for the next kind: they are computed anew then, for whoever takes the time."""
+    _batch.cache_clear()
+
+
 class Rouge(MeanMetric):
     """Mean F1 of one ROUGE type over rows; of several references the best one counts, row by row."""
 
