@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import workload
+from benchmarks.output import emit
 from benchmarks.training import padded
 from benchmarks.workload import Example
 
@@ -178,11 +179,7 @@ def main() -> None:
         one_of_several(options.way)
         return
     found = {way: make() for way, make in WAYS.items()} | {way: in_processes(way) for way in BY_PROCESSES}
-    text = json.dumps(results(right(), found), indent=2)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    emit(results(right(), found), options.out)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from s3_server import s3_server
 from tiny_job import write_job
 
 from benchmarks import workload
+from benchmarks.output import emit
 from data_prep.errors import StorageError
 from data_prep.storage import Store, open_store
 from raytrain.telemetry.progress import read_progress
@@ -173,11 +174,7 @@ def main() -> None:
         story = torment(folder, proxy, f"s3://{bucket}", store, random.Random(options.seed), 60 * options.minutes)
         proxy.heal()
         found = outcome(story, store, undisturbed, options)
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    emit(found, options.out)
     figures = found["figures"]
     if figures["steps_lost"] or not all(figures[f"{what}_equal"] for what in ("weights", "scores", "losses")):
         sys.exit(1)

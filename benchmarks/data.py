@@ -28,6 +28,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.output import emit
+
 ROWS = 20_000  # dialogues that are tokenised, prepared and read, unless --rows says otherwise
 MANY = 100_000  # short rows of the set that is opened
 LARGE = 2_000_000_000  # bytes of rows that are prepared within a bounded memory
@@ -495,11 +497,7 @@ def main() -> None:
             print(f"round {number + 1}, {name}: {done[name]}", file=sys.stderr, flush=True)
             path.write_text(json.dumps(done))
         rounds.append(done)
-    text = json.dumps(summary(rounds, plan_figures(work)), indent=2)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    emit(summary(rounds, plan_figures(work)), options.out)
 
 
 if __name__ == "__main__":

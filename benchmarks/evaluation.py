@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.output import emit
 from raytrain.training.threads import MALLOC
 
 ROUNDS = 4
@@ -362,9 +363,7 @@ def main() -> None:
     if missing := [name for name in PIECES if name not in found]:
         print(f"still to be measured: {', '.join(missing)}")
         return
-    text = json.dumps(summary(found), indent=2)
-    print(text)
-    options.out.write_text(text + "\n")
+    emit(summary(found), options.out)
     for path in kept.glob("*.json"):
         path.unlink()
     kept.rmdir()

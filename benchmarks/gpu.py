@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import workload
+from benchmarks.output import emit
 from benchmarks.workload import Example
 
 SECONDS = 120
@@ -205,11 +206,7 @@ def main() -> None:
         for name in CELLS:
             cells[f"{shape}/{name}"] = found = run_cell(name, options)
             print(f"{shape} {name}: {json.dumps(found)}", file=sys.stderr, flush=True)
-    text = json.dumps({"machine": workload.machine(), "ratios": dict(report(cells)), "figures": cells}, indent=2)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    emit({"machine": workload.machine(), "ratios": dict(report(cells)), "figures": cells}, options.out)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ single rows at random places with nothing remembered, and one step of one of man
 """
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.output import emit
 from raytrain.spec.document import RowShape
 from raytrain.training.packing import Lengths, RowPlan
 from raytrain.training.plan import Plan, TaskStream
@@ -145,11 +145,7 @@ def main() -> None:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-    text = json.dumps({"machine": machine, "ratios": {}, "figures": figures}, indent=2)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    emit({"machine": machine, "ratios": {}, "figures": figures}, options.out)
 
 
 if __name__ == "__main__":

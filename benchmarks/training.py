@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import workload
+from benchmarks.output import emit
 from benchmarks.workload import Example
 
 LONGEST = (512, 128)
@@ -403,11 +404,7 @@ def main() -> None:
     modes = [*TRAINER, *(mode for mode in OURS if mode == "ours_fp32" or workload.has_bf16())]
     rounds = [{mode: run_cell(mode, number, options) for mode in modes} for number in range(options.rounds)]
     once = {mode: run_cell(mode, 0, options) for mode in ONCE}
-    text = json.dumps(results(rounds, once, options.clock), indent=2)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    emit(results(rounds, once, options.clock), options.out)
 
 
 if __name__ == "__main__":
