@@ -30,7 +30,7 @@
     title.textContent = names[which];
     const facts = document.createElement("span");
     facts.className = "quiet";
-    facts.textContent = `${reply.tokens} tokens${reply.cut_off ? ", cut off at the limit" : ""} · ${reply.seconds.toFixed(2)} s`;
+    facts.textContent = `${reply.tokens} ${reply.tokens === 1 ? "token" : "tokens"}${reply.cut_off ? ", cut off at the limit" : ""} · ${reply.seconds.toFixed(2)} s`;
     head.append(title, facts);
     const text = document.createElement("div");
     text.className = "text code-like";
