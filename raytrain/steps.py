@@ -319,7 +319,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         batch_size=spec.evaluation.batch_size,
         beams=spec.evaluation.beams,
     )
-    base = ModelRef("base", str(model.folder), model.digest)
+    base = ModelRef("base", str(model.folder), model.digest, named=model.uri)
     earlier = _earlier(work)
     scorer = Scorer(
         store=work.store,
@@ -431,7 +431,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     oldest_first = reversed(committed_checkpoints(work.store, work.layout))
     prefixes = {checkpoint.step: checkpoint.prefix for checkpoint in oldest_first}
     headlines = read_headlines(work.store, work.layout)
-    base = ModelRef("base", str(model.folder), model.digest)
+    base = ModelRef("base", str(model.folder), model.digest, named=model.uri)
     with scratch("export") as folder:
         tokenizer = load_tokenizer(shards, work.store, folder / "tokenizer")
         while True:

@@ -171,11 +171,12 @@ def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Pat
     from raytrain.model.loading import load, load_state
     from raytrain.model.source import resolve
 
-    def local(uri: str) -> Path:
+    def local(model: ModelRef) -> Path:
+        uri = model.named if model.named and not Path(model.uri).is_dir() else model.uri
         return resolve(uri, store=store, base_folder=Path(), cache=cache_folder)
 
     if ref.kind == "base":
-        return load(local(ref.uri), tokenizer_size=tokenizer_size)
+        return load(local(ref), tokenizer_size=tokenizer_size)
     manifest = read_manifest(store, ref.uri)
     if manifest is None:
         raise StorageError(f"{store.uri}/{ref.uri}: there is no such {ref.kind} (any more)")
@@ -185,6 +186,6 @@ def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Pat
         from safetensors.torch import load_file
 
         fetch(store, manifest, folder, [WEIGHTS])
-        model = load(local(base.uri), tokenizer_size=tokenizer_size)
+        model = load(local(base), tokenizer_size=tokenizer_size)
         load_state(model, load_file(folder / WEIGHTS))
         return model

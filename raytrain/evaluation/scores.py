@@ -31,6 +31,8 @@ class ModelRef:
     uri: str
     digest: str
     step: int = 0
+    named: str = ""
+    """What a base model is called in the document: fetched by that name where `uri` is a folder of another node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,6 +238,9 @@ def test_a_prefix_is_never_taken_for_a_folder(folder, tokenizer, tmp_path, monke
     with pytest.raises(CorruptError, match=r"model\.safetensors"):  # read through its manifest, not as a folder
         load_model(ModelRef("export", "runs/r/model", "e"), base, **options)
 
+    gone = ModelRef("base", str(tmp_path / "of another node"), "b", named=str(folder))
+    assert same(trained, load_model(ModelRef("checkpoint", prefix, "c", 10), gone, **options))
+
 
 def test_a_missing_base_is_said(tmp_path):
     base = ModelRef("base", str(tmp_path / "nowhere"), "b")
