@@ -11,7 +11,7 @@ from typing import Protocol
 
 from data_prep.document import Task
 from data_prep.document.loader import suggest
-from data_prep.document.models import Source, Split
+from data_prep.document.models import SPLITS, Source, Split
 from data_prep.errors import DataError, UsageError
 from data_prep.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
 from data_prep.readers import Format, SourceRow, count_rows, format_of, known_extensions, read_rows
@@ -136,7 +136,9 @@ def source_files(task: Task, base_folder: Path, store: Store | None = None) -> l
         if not task.source.splits:
             raise UsageError(f"{where}: source.splits names no split")
         files = []
-        for split, uri in task.source.splits.items():
+        # in an order of our own: an API server gives mappings back sorted, and a run in a cluster is the same run
+        for split in (split for split in SPLITS if split in task.source.splits):
+            uri = task.source.splits[split]
             files += [_with_split(file, split) for file in _resolve(uri, task.source, base_folder, where, store)]
         return files
     assert task.source.uri is not None

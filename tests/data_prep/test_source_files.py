@@ -87,6 +87,13 @@ def test_a_file_or_folder_that_cannot_be_data(tmp_path):
         found(tmp_path, splits={})
 
 
+def test_the_order_in_which_splits_are_given_does_not_count(tmp_path):
+    """An API server gives mappings back sorted by name."""
+    write(tmp_path, "a.jsonl", "b.jsonl", "c.jsonl")
+    given = {"validation": "b.jsonl", "test": "c.jsonl", "train": "a.jsonl"}
+    assert found(tmp_path, splits=given) == found(tmp_path, splits=dict(sorted(given.items())))
+
+
 def test_an_odd_file_among_splits_is_refused(tmp_path):
     write(tmp_path, "d/train.jsonl", "d/test.jsonl", "d/instructions.jsonl")
     with pytest.raises(DataError, match=r"d/instructions\.jsonl names no split"):
