@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 import traceback
+from contextlib import suppress
 
 from data_prep.errors import UserError
 from data_prep.writing import WorkItem, make
@@ -15,7 +16,8 @@ from data_prep.writing import WorkItem, make
 
 def main() -> None:
     """Make items until there are no more."""
-    with os.fdopen(os.dup(1), "wb") as answers:
+    # Nobody listens any more once the process that started this one was killed; closing what is unsent says so again.
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # whatever a library prints is no answer
 
         def answer(message: object) -> None:
@@ -28,7 +30,7 @@ def main() -> None:
             except UserError as error:
                 answer(error)
             except BrokenPipeError:
-                return
+                raise
             except Exception as error:
                 answer(RuntimeError(f"{error!r} in a process that prepares\n{traceback.format_exc()}"))
 
@@ -36,7 +38,7 @@ def main() -> None:
 def _next() -> WorkItem | None:
     try:
         item = pickle.load(sys.stdin.buffer)
-    except EOFError:
+    except (EOFError, pickle.UnpicklingError):  # the latter: killed while it sent one
         return None
     assert isinstance(item, WorkItem)
     return item

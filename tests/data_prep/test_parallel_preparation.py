@@ -49,12 +49,11 @@ def contents(store):
     return {stat.key: store.get(stat.key) for stat in store.list("shards/")}
 
 
-def start(bench, store, tokenizer, *gated, count=2, temporary=None):
+def start(bench, store, tokenizer, *gated, count=2, temporary=None, stderr=None):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(temporary or bench.folder)}
     command = [sys.executable, str(SCRIPT), str(bench.folder), str(store), str(tokenizer), str(count)]
-    return subprocess.Popen(
-        [*command, *map(str, gated)], env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    )
+    command += map(str, gated)
+    return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
 
 def wait_until(condition):
@@ -158,13 +157,19 @@ def test_processes_end_with_the_one_that_started_them(bench, task, expected, bas
     gate.mkdir()
     temporary.mkdir()
     store = GatedStore(tmp_path / "parallel", "shards/items/", gate)
-    with start(bench, store.root, base_folder, "shards/items/", gate, temporary=temporary) as process:
+    said = tmp_path / "said"
+    gated = (store.gated, gate)
+    with (
+        said.open("w") as stderr,
+        start(bench, store.root, base_folder, *gated, temporary=temporary, stderr=stderr) as process,
+    ):
         wait_until(store.waiting)
         children = psutil.Process(process.pid).children()
         process.kill()
     assert children
     store.open()
     wait_until(lambda: not any(child.is_running() for child in children))
+    assert said.read_text() == ""  # they have an answer to give to nobody, and end without a word
     assert not list(store.list("shards/tasks/"))
     assert list(temporary.iterdir())
     with start(bench, store.root, base_folder, temporary=temporary) as process:
