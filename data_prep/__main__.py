@@ -119,20 +119,20 @@ def _remarks(shard_set: ShardSet) -> list[str]:
     remarks = []
     for task in shard_set.tasks:
         if count := task.bad_rows["count"]:
-            remarks.append(f"{task.name}: {count:,} bad rows left out, e.g. {task.bad_rows['first'][0]}")
+            remarks.append(f"{task.name}: bad rows left out: {count:,}, e.g. {task.bad_rows['first'][0]}")
         if count := task.provenance["left_out_rows"]:
-            remarks.append(f"{task.name}: {count:,} rows left out by where or transform")
+            remarks.append(f"{task.name}: rows left out by where or transform: {count:,}")
         if masked := task.provenance["masked"]:
             remarks.append(f"{task.name}: masked " + ", ".join(f"{n:,} {kind}" for kind, n in masked.items()))
         for split, prepared in task.splits.items():
             if count := prepared.statistics["duplicates"]:
-                remarks.append(f"{task.name}: {count:,} {split} rows repeat the input of another")
+                remarks.append(f"{task.name}: {split} rows that repeat the input of another: {count:,}")
         for where, count in task.leakage.items():
             if count:
                 held, _, seen = where.partition(" in ")
-                remarks.append(f"{task.name}: {count:,} {held} rows are in {seen} too")
+                remarks.append(f"{task.name}: {held} rows that are in {seen} too: {count:,}")
     for leak in shard_set.leakage:
-        remarks.append(f"{leak['task']}: {leak['rows']:,} {leak['split']} rows are trained on in {leak['trained_in']}")
+        remarks.append(f"{leak['task']}: {leak['split']} rows that {leak['trained_in']} trains on: {leak['rows']:,}")
     if shard_set.rates:
         remarks.append("mixture: " + ", ".join(f"{name} {rate:.1%}" for name, rate in shard_set.rates.items()))
     return remarks

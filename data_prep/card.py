@@ -89,13 +89,13 @@ def _checks(shard_set: ShardSet, findings: Sequence[Finding] | None) -> str:
 
 def _exact(shard_set: ShardSet) -> list[str]:
     found = [
-        f"{task.name}: {rows:,} rows of {what.replace(' in ', ' are in ')} too"
+        f"{task.name}: {what.replace(' in ', ' rows that are in ')} too: {rows:,}"
         for task in shard_set.tasks
         for what, rows in task.leakage.items()
         if rows
     ]
     found += [
-        f"{one['task']}: {one['rows']:,} of {one['of']:,} {one['split']} rows are trained on in {one['trained_in']}"
+        f"{one['task']}: {one['split']} rows that {one['trained_in']} trains on: {one['rows']:,} of {one['of']:,}"
         for one in shard_set.leakage
     ]
     return found or ["no held-out row is trained on"]

@@ -146,9 +146,10 @@ def verified(found: "Verified") -> str:
     read = f"{found.what}: {found.objects:,} objects, {size(found.bytes)}"
     if not found.corrupt:
         return f"{read}; all are what was put there"
-    return "\n".join(
-        [*(f"corrupt: {one}" for one in found.corrupt), f"{read}; {len(found.corrupt):,} corrupt or missing"]
-    )
+    lines = [*(f"corrupt: {one}" for one in found.corrupt), f"{read}; {len(found.corrupt):,} corrupt or missing"]
+    if any("/shards/parts/" in one for one in found.corrupt):
+        lines.append("  Delete those of shards/parts that are corrupt, and prepare again: what lacks is made anew.")
+    return "\n".join(lines)
 
 
 def _title(name: str, shard_set: "ShardSet") -> str:

@@ -186,7 +186,9 @@ def test_data_show_tokens(prepared: ShardSet, capsys: pytest.CaptureFixture[str]
 
 def test_data_verify_names_what_is_corrupt(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "verify", "tiny"]) == 0
-    assert "all are what was put there" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "all are what was put there" in said
+    assert "prepare again" not in said
     store = open_store("raytrain-storage")
     one, two = (part.key for part in prepared.task("echo").all_parts()[:2])
     damaged = bytearray(store.get(one))
@@ -201,7 +203,9 @@ def test_data_verify_names_what_is_corrupt(prepared: ShardSet, capsys: pytest.Ca
     for key in (one, two, "checkpoints/step-000004-a01/weights"):
         assert sum(key in sentence for sentence in corrupt) == 1
     assert main(["data", "verify", prepared.digest]) == 4
-    assert "2 corrupt or missing" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 corrupt or missing" in said
+    assert "Delete those of shards/parts that are corrupt, and prepare again" in said
 
 
 def test_data_diff(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ def test_it_prepares_and_says_what(document, capsys):
     assert [line.split()[:2] for line in out.splitlines()[:4]] == [
         ["task", "split"], ["notes", "train"], ["notes", "validation"], ["notes", "test"],
     ]  # fmt: skip
-    assert "1 bad rows left out, e.g. rows.jsonl:101: 'target' is null" in out
+    assert "bad rows left out: 1, e.g. rows.jsonl:101: 'target' is null" in out
     assert "mixture: notes 100.0%" in out
     digest = out.split()[-1]
     assert (document.parent / "store/shards/sets" / f"{digest}.json").is_file()
@@ -145,5 +145,5 @@ def test_it_says_what_was_left_out_and_masked(document, tmp_path, capsys):
     document.write_text(DOCUMENT.replace("onBadRow: skip", wishes))
     assert main(["prepare", str(document)]) == 0
     out = capsys.readouterr().out
-    assert "notes: 1 rows left out by where or transform" in out
+    assert "notes: rows left out by where or transform: 1" in out
     assert "notes: masked 99 email\n" in out

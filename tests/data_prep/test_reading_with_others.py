@@ -31,12 +31,14 @@ def check(rows):
 
 
 def test_pandas(files):
-    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    import pandas
+
     check(pandas.concat(map(pandas.read_parquet, files)).to_dict("records"))
 
 
 def test_duckdb(files):
-    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    import duckdb
+
     table = duckdb.sql(f"select * from read_parquet({files!r})").to_arrow_table()
     check(table.to_pylist())
 
