@@ -69,7 +69,7 @@ def _lengths(shard_set: ShardSet, summaries: Sequence[SplitSummary], store: Stor
             counts, edges = np.histogram(side, bins)
             axis.bar(edges[:-1], sign * counts / len(side), np.diff(edges), align="edge", color=color)
             name, half = ("prompt", summary.source.p50) if sign > 0 else ("answer", summary.target.p50)
-            text = f"{name}: half below {half:,}" + (f", {cut:.1%} cut" if cut else "")
+            text = f"{name}: half at most {half:,}" + (f", {cut:.1%} cut" if cut else "")
             axis.text(
                 0.02,
                 0.97 if sign > 0 else 0.03,
