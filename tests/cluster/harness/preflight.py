@@ -21,7 +21,7 @@ _NEEDED = {
     "debootstrap": "debootstrap",
 }
 _GIB = 1 << 30
-_BUILD_GIB = 5  # caches of Go's modules and builds 3, programs 0.5, buildah's storage 0.5, compiled Python 0.6
+_BUILD_GIB = 8  # caches of Go: modules 1.4, builds 4.4; programs 0.5, buildah 0.5, compiled Python 0.6
 _COPY_GIB = 7  # the libraries, if uv's cache lies on another file system and they cannot be linked
 _NODE_GIB = 1  # the images' ground
 _RUN_GIB = 2
