@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from data_prep.errors import StorageError
 from data_prep.storage import Store
 from data_prep.storage.scratch import scratch
 from raytrain.spec.layout import RunLayout
@@ -21,7 +22,7 @@ class RunLog:
 
     The values of environment variables that hold secrets are masked. Use as a context manager around the run; what
     was logged is stored at the end at the latest, and trouble with that is not raised. `source` is `driver` or
-    `rank-000`.
+    `rank-000`. A rank that begins again within an attempt goes on with its log: why it had to is in there.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class RunLog:
 
     def __enter__(self) -> Self:
         self._file = self._scratch.enter_context(scratch("log")) / "log"
+        with contextlib.suppress(StorageError):  # none yet, or not to be had: no reason to do without a log
+            self._file.write_bytes(self._store.get(self._key))
         handler = _File(self._file, self._background)
         formatter = _Masking(_FORMAT)
         handler.setFormatter(formatter)

@@ -50,6 +50,17 @@ def test_ranks_and_attempts_have_logs_of_their_own(tmp_path):
     assert text(store, "driver", 2).endswith("2 driver\n")
 
 
+def test_a_rank_that_begins_again_goes_on_with_its_log(any_store):
+    """Ray restarts a group within an attempt; where the one before it stood must not be lost with it."""
+    for said in ("rank 1 has got no further", "and again"):
+        with RunLog(any_store, LAYOUT, 1, "rank-001"):
+            logging.getLogger("raytrain").error(said)
+    assert [line.split(": ", 1)[1] for line in text(any_store, "rank-001").splitlines()] == [
+        "rank 1 has got no further",
+        "and again",
+    ]
+
+
 def test_an_error_that_ends_the_run_is_in_its_log(tmp_path):
     store = LocalStore(tmp_path)
     with pytest.raises(ZeroDivisionError), RunLog(store, LAYOUT, 1):
