@@ -56,6 +56,7 @@ _POLL_SECONDS = 0.2
 _STOP_SECONDS = 60.0  # so long a wish to stop waits for workers that have not begun
 _COLLECTIVE_SECONDS = 600
 _LAST_WORDS_SECONDS = 3.0
+_STORING_SECONDS = 10.0  # so long a word that the store is being waited for holds: it is given every second
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,8 @@ class _Board:
     def __init__(self) -> None:
         self._messages: list[tuple[str, Any]] = []
         self._failure: UserError | None = None
-        self._final = self._stop = self._storing = False
+        self._final = self._stop = False
+        self._storing_until = 0.0
         self._starts = 0
 
     def tell(self, kind: str, message: Any) -> None:
@@ -181,7 +183,7 @@ class _Board:
     def begin(self) -> int:
         """A group starts (its first worker says so): which start this is, counted from 1."""
         self._starts += 1
-        self._storing = False
+        self._storing_until = 0.0
         return self._starts
 
     def fail(self, error: UserError, final: bool) -> None:
@@ -197,13 +199,13 @@ class _Board:
         """The final error, or else the newest one."""
         return self._failure
 
-    def storing(self, now: bool) -> None:
-        """The first worker hands a checkpoint to its writer, which may have to wait for the one before."""
-        self._storing = now
+    def storing(self, seconds: float) -> None:
+        """The first worker waits for the store; it will say so again within `seconds`, if it still does and lives."""
+        self._storing_until = time.monotonic() + seconds
 
     def is_storing(self) -> bool:
         """Whether it does."""
-        return self._storing
+        return time.monotonic() < self._storing_until
 
     def ask_to_stop(self) -> None:
         """The workers are to end after the step they are at."""
@@ -550,9 +552,8 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
         )
 
         def on_checkpoint(snapshot: Snapshot) -> None:
-            board.storing.remote(True)
-            writer.save(snapshot)
-            board.storing.remote(False)
+            with _storing(board):  # the writer may have to wait for the checkpoint before
+                writer.save(snapshot)
 
         yield _Reporter(
             Hooks(
@@ -566,6 +567,26 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
         )
         writer.finish()
         ray.get(board.asked_to_stop.remote())  # answered after everything told before: nothing of it is lost
+
+
+@contextlib.contextmanager
+def _storing(board: Any) -> Iterator[None]:
+    """Tell the board every second that this worker waits for the store: one that the system has stopped is silent."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(1.0):
+            board.storing.remote(_STORING_SECONDS)
+
+    board.storing.remote(_STORING_SECONDS)
+    teller = threading.Thread(target=tell, name="storing", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+        board.storing.remote(0.0)
 
 
 def _trackers(settings: _Settings) -> Trackers:

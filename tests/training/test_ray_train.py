@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import signal
+import time
 
 import gated_store
 import pytest
@@ -159,14 +160,16 @@ def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
 
 
 def test_a_hanging_worker_is_found_and_the_others_say_where_they_stand(undisturbed, tmp_path):
-    """The first worker is stopped (not killed) while it commits the checkpoint of step 4; the other waits for it."""
+    """The first worker is stopped (not killed) while it commits the checkpoint of step 2: that of step 4 has to wait
+    for it, and the other worker at step 5 too, a while because the first said that it waits for the store."""
     calm, _, _ = undisturbed
     run, heard = calm.named("hangs", hang_seconds=3.0), Heard()
-    store = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path)
+    store = gated_store.GatedStore(run.store.root, "step-000002-a01/manifest.json", tmp_path)
 
     def stop_who_waits():
         pid = store.waiting()
         if pid is not None and not (tmp_path / "open").exists():
+            time.sleep(3)  # until everybody is where they wait
             os.kill(pid, signal.SIGSTOP)
             store.open()
         return False
@@ -180,6 +183,23 @@ def test_a_hanging_worker_is_found_and_the_others_say_where_they_stand(undisturb
     assert "has got no further" in log and "add_up" in log
     one, other = weights(run, 6), weights(calm, 6)
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_only_worker_hangs(cluster, run, tmp_path, monkeypatch):
+    """Nobody is left to say where it stands: Ray finds it by its silence, in a time that is set."""
+    monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "10")
+    alone = with_workers(run.named("hangs-alone"), 1)
+    store, heard = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path), Heard()
+
+    def stop_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            os.kill(pid, signal.SIGSTOP)
+            store.open()
+        return False
+
+    assert go(alone, heard, store=store, stop=stop_who_waits).step == 6
+    assert "WorkerRestarted" in heard.kinds()
 
 
 def test_what_is_trained_beside_the_base_survives_a_stop(cluster, run):
