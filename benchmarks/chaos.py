@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import sys
@@ -34,7 +35,7 @@ from data_prep.storage import Store, open_store
 from raytrain.telemetry.progress import read_progress
 from raytrain.telemetry.segments import read
 
-STEPS, CHECKPOINT_EVERY, SCORE_EVERY = 600, 20, 100
+STEPS, CHECKPOINT_EVERY, SCORE_EVERY = 8000, 100, 1000  # some 20 ms a step, so that kills find it at work
 VICTIMS = {"worker": "RayTrainWorker", "actor": "EvaluationActor"}
 FAULTS = ("slow-down", "reset", "lost-answer", "truncated", "flipped")
 SHARE_BROKEN = 0.05
@@ -163,10 +164,9 @@ def main() -> None:
             if process.wait() != 0:
                 raise SystemExit((folder / "calm.log").read_text()[-3000:])
         undisturbed = result(open_store(str(calm)))
+        (folder / "s3").mkdir()
         server = stack.enter_context(s3_server(folder / "s3"))
         proxy = stack.enter_context(fault_proxy(server.endpoint))
-        import os
-
         os.environ.update(server.environment)
         bucket = server.make_bucket("chaos")
         proxy.chaos(options.seed, SHARE_BROKEN, FAULTS)

@@ -36,7 +36,8 @@ class Arm:
     change: Callable[[Document], None]
 
 
-def _alone(document: Document) -> None:
+def alone(document: Document) -> None:
+    """One task is trained, the others are probes; as many of its tokens as the mixture holds."""
     for task in document["spec"]["tasks"]:
         if task["name"] != "summaries":
             task["probe"] = True
@@ -45,11 +46,13 @@ def _alone(document: Document) -> None:
     training["warmupSteps"] = round(training["warmupSteps"] * _SHARE_OF_SUMMARIES)
 
 
-def _mixture(document: Document) -> None:
+def mixture(document: Document) -> None:
     """Leave it as it is."""
 
 
-def _replay(file: str, task: str) -> Callable[[Document], None]:
+def replay(file: str, task: str) -> Callable[[Document], None]:
+    """A fifth of the rows rehearse what the base model was taught."""
+
     def change(document: Document) -> None:
         spec = document["spec"]
         trained = [t["name"] for t in spec["tasks"] if not t.get("probe")]
@@ -57,7 +60,7 @@ def _replay(file: str, task: str) -> Callable[[Document], None]:
             {
                 "name": task,
                 "type": "text",
-                "source": {"uri": f"../../quickstart/world/replay/{file}"},
+                "source": {"uri": f"./world/replay/{file}"},
                 "templates": ["{input}"],  # these rows bring their own wordings
                 "wordings": 1,
                 "metrics": ["exact_match"],
@@ -70,51 +73,60 @@ def _replay(file: str, task: str) -> Callable[[Document], None]:
 
 
 ARMS = (
-    Arm("alone", "summaries alone", "Trained on the summaries alone, the other tasks only scored.", _alone),
-    Arm("mixture", "four tasks", "Trained on the mixture of four tasks, as the quickstart is.", _mixture),
+    Arm("alone", "summaries alone", "Trained on the summaries alone, the other tasks only scored.", alone),
+    Arm("mixture", "four tasks", "Trained on the mixture of four tasks, as the quickstart is.", mixture),
     Arm(
         "rehearse-others",
         "four tasks + other skills",
         "The mixture, and a fifth of the rows rehearse general skills of the base model, but not those of the probes.",
-        _replay("without-probes.jsonl", "other-skills"),
+        replay("without-probes.jsonl", "other-skills"),
     ),
     Arm(
         "rehearse-all",
         "four tasks + all skills",
         "The mixture, and a fifth of the rows rehearse all general skills, the probes' own among them: so this run "
         "does train on what the probes ask, though never on their test rows.",
-        _replay("all-skills.jsonl", "all-skills"),
+        replay("all-skills.jsonl", "all-skills"),
     ),
 )
 
 
 def document(arm: Arm) -> str:
     """The document of one run, as YAML."""
-    made: Document = deepcopy(YAML(typ="safe").load(QUICKSTART))
-    made["metadata"]["name"] = arm.name
-    spec = made["spec"]
-    spec["model"] = _moved(spec["model"])
+    head = f"# {arm.sentence}\n# Made from ../../quickstart/job.yaml by `python -m examples.forgetting.arms`.\n"
+    return head + as_yaml(made(arm.name, arm.change, "../../quickstart"))
+
+
+def made(name: str, change: Callable[[Document], None], root: str) -> Document:
+    """The quickstart's document under another name, changed; its paths begin with `root` instead of `.`."""
+    document: Document = deepcopy(YAML(typ="safe").load(QUICKSTART))
+    document["metadata"]["name"] = name
+    change(document)
+    spec = document["spec"]
+    spec["model"] = _moved(spec["model"], root)
     for task in spec["tasks"]:
         source = task["source"]
         task["source"] = (
-            {"uri": _moved(source["uri"])}
+            {"uri": _moved(source["uri"], root)}
             if "uri" in source
-            else {"splits": {split: _moved(uri) for split, uri in source["splits"].items()}}
+            else {"splits": {split: _moved(uri, root) for split, uri in source["splits"].items()}}
         )
-    arm.change(made)
-    steps = spec["training"]["steps"]
     # The last checkpoint of each, not its best: the best would be chosen by the trained tasks, which differ.
-    spec["evaluation"] |= {"every": steps, "select": "last"}
+    spec["evaluation"] |= {"every": spec["training"]["steps"], "select": "last"}
+    return document
+
+
+def as_yaml(document: Document) -> str:
+    """In the order in which it was made."""
     text = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = False, 4096, False  # type: ignore[assignment]
-    yaml.dump(made, text)
-    head = f"# {arm.sentence}\n# Made from ../../quickstart/job.yaml by `python -m examples.forgetting.arms`.\n"
-    return head + text.getvalue()
+    yaml.dump(document, text)
+    return text.getvalue()
 
 
-def _moved(uri: str) -> str:
-    return f"../../quickstart/{uri.removeprefix('./')}"
+def _moved(uri: str, root: str) -> str:
+    return f"{root}/{uri.removeprefix('./')}" if uri.startswith("./") else uri
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Kill -9 of the driver, of a training worker and of an evaluation actor: the end is that of an undisturbed run."""
 
+import json
 import os
 import signal
 import subprocess
@@ -25,8 +26,8 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def running(folder: Path, storage: Path):
-    return driver(folder, str(storage), log_of(storage))
+def running(folder: Path, storage: Path, environment=None):
+    return driver(folder, str(storage), log_of(storage), environment)
 
 
 def log_of(storage: Path) -> Path:
@@ -89,3 +90,25 @@ def test_worker_and_actor(folder, undisturbed, name, step) -> None:
         finish(process, storage)
     assert result_in(storage) == undisturbed
     assert not (storage / "runs/tiny/attempts/a02.json").exists()
+
+
+def clock(offset: str) -> dict[str, str]:
+    """The environment of processes whose clock is wrong by so much (libfaketime)."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        pytest.skip("libfaketime is not installed (Debian: faketime)")
+    return {"LD_PRELOAD": str(found[0]), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+def test_clocks_that_jump(folder, undisturbed) -> None:
+    """The second attempt is on a machine whose clock is two hours behind the first's: the newest is who is furthest."""
+    storage = folder / "clocks"
+    with running(folder, storage, clock("+1h")) as process:
+        wait_until(checkpoint_at(storage, 3 * EVERY), process, "a checkpoint")
+        process.kill()
+        process.wait()
+    with running(folder, storage, clock("-1h")) as process:
+        finish(process, storage)
+    assert result_in(storage) == undisturbed
+    first, second = (json.loads((storage / f"runs/tiny/attempts/a0{n}.json").read_text())["started"] for n in (1, 2))
+    assert second < first

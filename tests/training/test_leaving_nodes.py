@@ -1,5 +1,6 @@
-"""A node is about to go: a checkpoint is taken when Ray says so, and nothing but the steps after it is made again."""
+"""Nodes that go, announced or not: nothing but the steps since the last checkpoint is made again."""
 
+import dataclasses
 import threading
 import time
 
@@ -72,17 +73,7 @@ def test_a_reclaimed_node_costs_the_steps_since_its_notice(cluster, tmp_path):
 
     thread = threading.Thread(target=reclaim)
     thread.start()
-    result = train(
-        run.job,
-        store=run.store,
-        attempt=run.attempt(),
-        shard_set=run.shard_set,
-        model_folder=run.model_folder,
-        cache=run.cache,
-        on_progress=progress.append,
-        on_event=lambda kind, message, **fields: events.append((kind, message, fields)),
-        local=False,
-    )
+    result = trained(run, events, progress)
     thread.join()
     assert not failed
     assert result.step == STEPS
@@ -94,3 +85,58 @@ def test_a_reclaimed_node_costs_the_steps_since_its_notice(cluster, tmp_path):
     lines = read(run.store, run.layout, "metrics")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert {ref.step for ref in committed(run.store, run.layout)} == {saved, STEPS}
+
+
+def test_a_node_that_is_lost_without_a_word_leaves_the_others_training(cluster, tmp_path):
+    """With `minWorkers: 1` one worker goes on alone, from the last checkpoint: every step once, the same weights."""
+    shape = {"steps": 600, "checkpoint_every": 100}
+    calm = tiny_run(tmp_path / "calm", workers=1, **shape)
+    lossy = elastic(tiny_run(tmp_path / "lossy", workers=2, **shape), 1)
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    events, progress, failed = [], [], []
+
+    def lose():
+        try:
+            wait_until(lambda: progress and progress[-1].step >= 250)
+            cluster.remove_node(nodes[1], allow_graceful=False)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=lose)
+    thread.start()
+    assert trained(lossy, events, progress).step == 600
+    thread.join()
+    assert not failed
+    (again,) = [fields for kind, _, fields in events if kind == "WorkerRestarted"]
+    assert again["workers"] == 1 and again["step"] in (200, 300, 400, 500)
+    ours = read(lossy.store, lossy.layout, "metrics")
+    assert [line["step"] for line in ours] == list(range(1, 601))
+    trained(calm, [], [])
+    theirs = read(calm.store, calm.layout, "metrics")
+    assert [(line["source_tokens"], line["target_tokens"]) for line in ours] == [
+        (line["source_tokens"], line["target_tokens"]) for line in theirs
+    ]
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=1e-3)
+
+
+def elastic(run, least):
+    spec = run.job.spec
+    training = spec.resources.training.model_copy(update={"min_workers": least})
+    resources = spec.resources.model_copy(update={"training": training})
+    return dataclasses.replace(
+        run, job=run.job.model_copy(update={"spec": spec.model_copy(update={"resources": resources})})
+    )
+
+
+def trained(run, events, progress):
+    return train(
+        run.job,
+        store=run.store,
+        attempt=run.attempt(),
+        shard_set=run.shard_set,
+        model_folder=run.model_folder,
+        cache=run.cache,
+        on_progress=progress.append,
+        on_event=lambda kind, message, **fields: events.append((kind, message, fields)),
+        local=False,
+    )

@@ -1,0 +1,142 @@
+"""The figures and tables of docs/explanation/forgetting.md, from what the experiment left: one picture a world.
+
+    python -m examples.forgetting.page
+
+The words of the page are written by hand; what stands between `<!-- WORLD -->` and `<!-- end -->` is not.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from markupsafe import Markup
+
+from examples.forgetting.grid import CELLS, RESULTS, WORLDS
+
+ROOT = Path(__file__).parents[2]
+PAGE, IMAGES = ROOT / "docs/explanation/forgetting.md", ROOT / "docs/images"
+
+LABELS = {
+    "alone": "one task",
+    "alone-replay": "one task + replay",
+    "alone-anchor": "one task + anchor",
+    "mixture": "four tasks",
+    "mixture-replay": "four tasks + replay",
+    "mixture-anchor": "four tasks + anchor",
+}
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "summaries": ("summaries",),
+    "the other three": ("reviews", "news", "functions"),
+    "questions (kept?)": ("questions",),
+    "Spanish (kept?)": ("spanish",),
+}
+"""What a column is the mean of. The last two were taught to the base model, and no cell trains on them."""
+_LEFT, _TOP, _PANEL, _GAP, _ROW = 170, 58, 160, 24, 34
+_COLOURS = {"alone": "#b84a0c", "mixture": "#1f63d6"}
+
+Runs = Sequence[dict[str, Any]]
+
+
+def values(runs: Runs, cell: str, tasks: Sequence[str], stage: str = "after") -> list[float]:
+    """One value a seed, of 100: the mean of these tasks' headlines."""
+    return [100 * mean(run["tasks"][task][stage] for task in tasks) for run in runs if run["cell"] == cell]
+
+
+def table(runs: Runs) -> str:
+    """Markdown: the mean over the seeds and the smallest and largest of them."""
+    seeds = sorted({run["seed"] for run in runs})
+    before = [mean(values(runs, runs[0]["cell"], tasks, "before")) for tasks in COLUMNS.values()]
+    lines = [
+        f"| {len(seeds)} seeds | " + " | ".join(COLUMNS) + " |",
+        "| --- |" + " ---: |" * len(COLUMNS),
+        "| base model | " + " | ".join(f"{value:.1f}" for value in before) + " |",
+    ]
+    for cell in CELLS:
+        found = [values(runs, cell, tasks) for tasks in COLUMNS.values()]
+        if all(found):
+            spans = [f"{mean(column):.1f} ({min(column):.1f} to {max(column):.1f})" for column in found]
+            lines.append(f"| {LABELS[cell]} | " + " | ".join(spans) + " |")
+    return "\n".join(lines)
+
+
+def picture(runs: Runs, title: str) -> str:
+    """SVG: a panel for each column, a row for each cell, a dot for each seed; the line is the base model."""
+    cells = [cell for cell in CELLS if any(run["cell"] == cell for run in runs)]
+    width, height = _LEFT + len(COLUMNS) * (_PANEL + _GAP), _TOP + _ROW * len(cells) + 34
+    parts = [Markup('<rect width="100%" height="100%" fill="#ffffff"/>')]
+    for row, cell in enumerate(cells):
+        parts.append(_text(16, _TOP + _ROW * (row + 0.5) + 4, LABELS[cell]))
+    for column, (name, tasks) in enumerate(COLUMNS.items()):
+        left = _LEFT + column * (_PANEL + _GAP)
+        bottom = _TOP + _ROW * len(cells)
+        parts.append(_text(left, 26, name, weight=600))
+        for tick in (0, 50, 100):
+            x = left + _PANEL * tick / 100
+            parts.append(_rule(x, x, _TOP, bottom, "#e2e5e9"))
+            parts.append(_text(x, bottom + 18, str(tick), anchor="middle", fill="#59616b"))
+        base = left + _PANEL * mean(values(runs, cells[0], tasks, "before")) / 100
+        parts.append(_rule(base, base, _TOP - 6, bottom, "#16191d", dash="3 3"))
+        parts.append(_text(base, _TOP - 12, "before", anchor="middle", fill="#59616b"))
+        for row, cell in enumerate(cells):
+            colour, y = _COLOURS[cell.split("-")[0]], _TOP + _ROW * (row + 0.5)
+            found = [left + _PANEL * value / 100 for value in values(runs, cell, tasks)]
+            parts.append(_rule(base, mean(found), y, y, colour))
+            parts += [
+                Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4.5" fill="{}" fill-opacity="0.75"/>').format(x, y, colour)
+                for x in found
+            ]
+    return str(
+        Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" role="img" aria-label="{title}" '
+            'font-family="Inter, system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif" '
+            'font-size="13"><title>{title}</title>{body}</svg>\n'
+        ).format(w=width, h=height, title=title, body=Markup("").join(parts))
+    )
+
+
+def _text(x: float, y: float, text: str, *, anchor: str = "start", fill: str = "#16191d", weight: int = 400) -> Markup:
+    return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" fill="{}" font-weight="{}">{}</text>').format(
+        x, y, anchor, fill, weight, text
+    )
+
+
+def _rule(x1: float, x2: float, y1: float, y2: float, colour: str, dash: str = "none") -> Markup:
+    return Markup(
+        '<line x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="1.4" stroke-dasharray="{}"/>'
+    ).format(x1, x2, y1, y2, colour, dash)
+
+
+def runs_of(world: str) -> Runs:
+    """What `results/` holds of this world; empty if nothing."""
+    path = RESULTS / f"{world}.json"
+    found: Runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    return found
+
+
+def filled(page: str) -> str:
+    """The page with the tables as the results say."""
+    for world in WORLDS:
+        if runs := runs_of(world):
+            block = f"<!-- {world} -->\n\n{table(runs)}\n\n<!-- end -->"
+            page = re.sub(rf"<!-- {world} -->.*?<!-- end -->", lambda _, new=block: new, page, flags=re.DOTALL)
+    return page
+
+
+def pictures() -> dict[Path, str]:
+    """Every picture and where it belongs."""
+    titles = {
+        "quickstart": "Generated tasks: what was learned and kept",
+        "real": "Public sets: what was learned and kept",
+    }
+    return {
+        IMAGES / f"forgetting-{world}.svg": picture(runs, titles[world]) for world in WORLDS if (runs := runs_of(world))
+    }
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text()))
+    for path, svg in pictures().items():
+        path.write_text(svg)
