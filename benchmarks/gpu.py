@@ -7,7 +7,8 @@ Each cell is a process of its own that takes at most two minutes; what is done i
 command goes on from there. `--device cpu --dry` shows on any machine that every cell runs.
 
 Cells: loop_dynamic_8 and loop_grouped_64 are transformers' own forward and loss under bf16 autocast, batches padded to
-the longest in random order and grouped by length; eager, bf16_pure, checkpointing and compiled are our flat stream.
+the longest in random order and grouped by length; eager, bf16_pure, checkpointing and compiled are our flat stream, flex
+is it with flex attention (which has no backward pass on a CPU).
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def stock(batch: int, grouped: bool, options: argparse.Namespace) -> dict[str, f
     return timed(step, options)
 
 
-def ours(options: argparse.Namespace, *, compiled: bool = False, **settings: Any) -> dict[str, float]:
+def ours(
+    options: argparse.Namespace, *, compiled: bool = False, flex: bool = False, **settings: Any
+) -> dict[str, float]:
     """Our step over flat rows."""
     import torch
 
@@ -122,6 +125,10 @@ def ours(options: argparse.Namespace, *, compiled: bool = False, **settings: Any
         }
     )
     stepper = Stepper(workload.model(options.shape), training, list(workload.FOUR), device=options.device)
+    if flex:
+        from benchmarks.flex import FlexT5
+
+        stepper._forward = FlexT5(stepper.model, dtype=torch.float32)
     if compiled:  # what stands between the attention's ragged groups: norms, projections, feed-forward layers
         for stack in (stepper.model.encoder, stepper.model.decoder):
             for block in stack.block:
@@ -143,6 +150,7 @@ CELLS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
     "bf16_pure": lambda options: ours(options, precision="bf16-pure"),
     "checkpointing": lambda options: ours(options, activation_checkpointing=True),
     "compiled": lambda options: ours(options, compiled=True),
+    "flex": lambda options: ours(options, flex=True),
 }
 
 

@@ -6,7 +6,6 @@ The words of the page are written by hand; what stands between `<!-- WORLD -->` 
 """
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -120,8 +119,9 @@ def filled(page: str) -> str:
     """The page with the tables as the results say."""
     for world in WORLDS:
         if runs := runs_of(world):
-            block = f"<!-- {world} -->\n\n{table(runs)}\n\n<!-- end -->"
-            page = re.sub(rf"<!-- {world} -->.*?<!-- end -->", lambda _, new=block: new, page, flags=re.DOTALL)
+            head, _, rest = page.partition(f"<!-- {world} -->")
+            tail = rest.partition("<!-- end -->")[2]
+            page = f"{head}<!-- {world} -->\n\n{table(runs)}\n\n<!-- end -->{tail}"
     return page
 
 

@@ -12,14 +12,14 @@ VOCABULARY = 96
 
 
 def tiny_model(
-    *, tied=False, feed_forward="gated-gelu", seed=0, dropout=0.0, vocabulary=VOCABULARY, width=32, layers=2
+    *, tied=False, feed_forward="gated-gelu", seed=0, dropout=0.0, vocabulary=VOCABULARY, width=32, head=8, layers=2
 ) -> T5ForConditionalGeneration:
     """A T5 that transformers' own code made: v1.0 style when tied, FLAN style otherwise."""
     torch.manual_seed(seed)
     config = T5Config(
         vocab_size=vocabulary,
         d_model=width,
-        d_kv=8,
+        d_kv=head,
         d_ff=2 * width,
         num_layers=layers,
         num_decoder_layers=layers,

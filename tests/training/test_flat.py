@@ -3,35 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from tiny_t5 import VOCABULARY, tiny_model
+from flat_rows import KINDS, SHAPE, examples, gradients, row_of
+from tiny_t5 import tiny_model
 
-from raytrain.spec.document import RowShape
 from raytrain.training.attention import GROUP_COST, LARGEST_GROUP, group
 from raytrain.training.flat import FlatBatch, FlatT5, seed_row, set_dropout
 from raytrain.training.packing import Placed
 from raytrain.training.rows import LENGTH_STEP, assemble
 
-KINDS = pytest.mark.parametrize(("tied", "feed_forward"), [(True, "relu"), (False, "gated-gelu")])
 PRECISIONS = pytest.mark.parametrize(
     ("dtype", "loss_off", "gradient_off", "worst_off"),
     [(torch.float32, 1e-6, 3e-6, 1e-5), (torch.float64, 1e-12, 1e-12, 2e-11)],
 )
-SHAPE = RowShape(source=4096, target=1024)
-
-
-def examples(n=17, seed=3, longest=150):
-    """(source, target) ids of very different lengths, ending in EOS."""
-    random = np.random.default_rng(seed)
-    lengths = [(int(random.integers(2, longest)), int(random.integers(2, longest // 4))) for _ in range(n)]
-    ids = [tuple(random.integers(3, VOCABULARY, k).astype(np.uint16) for k in pair) for pair in lengths]
-    for source, target in ids:
-        source[-1] = target[-1] = 1
-    return ids
-
-
-def row_of(ids, *, tasks=3, index=0, **options):
-    placed = [Placed(i % tasks, i, 0) for i in range(len(ids))]
-    return assemble(placed, lambda p: ids[p.example], SHAPE, index=index, **options)
 
 
 @pytest.fixture(autouse=True)
@@ -43,10 +26,6 @@ def variance_in_the_model_s_precision(monkeypatch):
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
     monkeypatch.setattr(T5LayerNorm, "forward", forward)
-
-
-def gradients(model):
-    return {name: p.grad.detach().double().clone() for name, p in model.named_parameters()}
 
 
 def one_by_one(model, ids):

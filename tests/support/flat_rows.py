@@ -1,0 +1,31 @@
+"""Rows of made-up examples for the flat forward, and the gradients that it leaves."""
+
+import numpy as np
+import pytest
+from tiny_t5 import VOCABULARY
+
+from raytrain.spec.document import RowShape
+from raytrain.training.packing import Placed
+from raytrain.training.rows import assemble
+
+KINDS = pytest.mark.parametrize(("tied", "feed_forward"), [(True, "relu"), (False, "gated-gelu")])
+SHAPE = RowShape(source=4096, target=1024)
+
+
+def examples(n=17, seed=3, longest=150):
+    """(source, target) ids of very different lengths, ending in EOS."""
+    random = np.random.default_rng(seed)
+    lengths = [(int(random.integers(2, longest)), int(random.integers(2, longest // 4))) for _ in range(n)]
+    ids = [tuple(random.integers(3, VOCABULARY, k).astype(np.uint16) for k in pair) for pair in lengths]
+    for source, target in ids:
+        source[-1] = target[-1] = 1
+    return ids
+
+
+def row_of(ids, *, tasks=3, index=0, **options):
+    placed = [Placed(i % tasks, i, 0) for i in range(len(ids))]
+    return assemble(placed, lambda p: ids[p.example], SHAPE, index=index, **options)
+
+
+def gradients(model):
+    return {name: p.grad.detach().double().clone() for name, p in model.named_parameters()}
