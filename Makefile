@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
+.PHONY: help setup demo contrast experiment test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -35,6 +35,12 @@ demo: $(READY) ## the quickstart: make its world, train, report (about eight min
 contrast: $(READY) ## one task alone against the mixture: what each forgets, in one picture
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.compare
+
+experiment: $(READY) ## one task or a mixture, with and without replay and anchor, three seeds (about an hour, goes on where it was)
+	$(BIN)/python -m examples.quickstart.world
+	$(BIN)/python -m examples.forgetting.grid
+	if [ -n "$${RAYTRAIN_REAL_DATA:-}" ]; then $(BIN)/python -m examples.forgetting.grid --world real; fi
+	$(BIN)/python -m examples.forgetting.page
 
 lint: $(READY) ## ruff, mypy, import rules
 	$(BIN)/ruff check .
