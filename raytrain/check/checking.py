@@ -19,6 +19,7 @@ from raytrain.spec.record import RunRecord
 from raytrain.spec.storage import resolve
 
 CHARACTERS_PER_TOKEN = 4.0  # English text with T5's pieces; only where the tokenizer is not at hand
+FEW_STEPS = 20  # fewer are hardly a training: the default of batchTokens is meant for tens of thousands of rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,12 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
         steps = _steps(job, rows, _means(lengths, shares), per_step)
         if steps is None:
             warnings.append("how many steps training.epochs come to is known once the data is prepared")
+        elif steps < FEW_STEPS:
+            amount = f"1 step of {per_step:,} tokens" if steps == 1 else f"{steps} steps of {per_step:,} tokens"
+            length = "epochs" if job.spec.training.epochs is not None else "tokens"
+            warnings.append(
+                f"training.{length} come to about {amount}, too few to learn much: lower training.batchTokens"
+            )
         job = RunRecord(job, base_folder, steps=steps or 0).job
     training = job.spec.training
     tokens = per_step * training.last_step
