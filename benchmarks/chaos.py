@@ -35,10 +35,12 @@ from data_prep.storage import Store, open_store
 from raytrain.telemetry.progress import read_progress
 from raytrain.telemetry.segments import read
 
-STEPS, CHECKPOINT_EVERY, SCORE_EVERY = 8000, 100, 1000  # some 20 ms a step, so that kills find it at work
+STEPS, CHECKPOINT_EVERY, SCORE_EVERY = 5000, 100, 300  # some 20 ms a step, so that kills find it at work
 VICTIMS = {"worker": "RayTrainWorker", "actor": "EvaluationActor"}
 FAULTS = ("slow-down", "reset", "lost-answer", "truncated", "flipped")
 SHARE_BROKEN = 0.05
+SETTLING = 5.0
+"""Seconds in which a step may still be told of that was made before a kill."""
 PATIENCE = 300.0
 """Seconds without a further step after which the run counts as stuck."""
 
@@ -104,8 +106,10 @@ def torment(folder: Path, proxy: FaultProxy, storage: str, store: Store, rng: ra
 
 
 def waited(story: Story, what: str, store: Store, process: Any) -> None:
-    """How long it takes until a step is told of that was not before."""
-    began, before = time.monotonic(), step_of(store)
+    """How long it takes until a step is told of that was made after the disturbance."""
+    began = time.monotonic()
+    time.sleep(SETTLING)
+    before = step_of(store)
     while process.poll() is None and step_of(store) <= before < STEPS:
         if time.monotonic() - began > PATIENCE:
             raise SystemExit(
