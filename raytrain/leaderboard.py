@@ -95,9 +95,9 @@ def _cards(store: Store) -> Iterator[tuple[str, Literal["run", "model"], ScoreCa
                     yield name, kind, card
 
 
-def _rows(card: ScoreCard) -> list[tuple[str, float]]:
-    """What the baselines score: the same numbers only on the same rows."""
-    return sorted(card.baselines.items())
+def _rows(card: ScoreCard) -> str:
+    """Which rows were asked; older cards do not say, but baselines score the same only on the same rows."""
+    return card.rows_digest or repr(sorted(card.baselines.items()))
 
 
 def _triple(card: ScoreCard) -> tuple[float, float, float]:

@@ -57,7 +57,8 @@ class ScoreCard:
     """What scores.json holds. A card with an `error` was never stored: it says why there are no scores.
 
     `scored` counts the rows that the headline could score, `rows` all. `by_template`, `by_length` (of the prompt, in
-    tokens) and `by_label` map a part of the rows to its number of rows and headline value.
+    tokens) and `by_label` map a part of the rows to its number of rows and headline value. `rows_digest` says which
+    rows these were: ids and references, whatever the wording (empty in cards of older versions).
     """
 
     stage: str
@@ -78,6 +79,7 @@ class ScoreCard:
     protocol: Mapping[str, Any] = field(default_factory=dict)
     lengths: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    rows_digest: str = ""
     error: str | None = None
 
     @property

@@ -244,8 +244,15 @@ def score_task(
             "empty": float(np.mean([not answer.text.strip() for answer in answers])),
         },
         seconds=round(seconds, 3),
+        rows_digest=_digest(examples),
     )
     return card, predictions
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    """Which rows these are, in any order and wording."""
+    rows = sorted((example.id, *example.targets) for example in examples)
+    return sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _scored(metric: Metric, found: RowStats, reference: float | None) -> MetricScore:

@@ -7,7 +7,7 @@ import pytest
 from data_prep.errors import TrainingError, UsageError
 from raytrain.evaluation.decoding import Decoder, load_model
 from raytrain.evaluation.in_process import score_here as score_in_process
-from raytrain.evaluation.scores import read_card
+from raytrain.evaluation.scores import MetricScore, ScoreCard, read_card, write_scores
 from raytrain.evaluation.scoring import Answer, Stage
 from raytrain.leaderboard import leaderboard
 from raytrain.score_model import evaluation_name, score_model
@@ -119,3 +119,19 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_he
     for stat in list(world.store.list("runs/few/")):
         store.put(stat.key, world.store.get(stat.key))
     assert len(leaderboard(store).columns) == 3  # other rows are another column
+
+
+def test_the_same_rows_are_one_column_whatever_the_baselines(tmp_path):
+    """The most frequent label is that of the training rows where there are some: a probe has another one."""
+    from data_prep.storage import open_store
+
+    store = open_store(str(tmp_path))
+    accuracy = MetricScore(0.5, 0.4, 0.6, "higher", "percent", 10)
+    for name, probe, baseline in (("one", True, 0.2), ("two", False, 0.3)):
+        model = {"kind": "run", "uri": name, "digest": name}
+        card = ScoreCard(
+            "after", "stars", "rating", probe, "test", 1, model, 10, 10, "accuracy", {"accuracy": accuracy}
+        )
+        card = replace(card, baselines={"most-frequent": baseline}, rows_digest="the same")
+        write_scores(store, RunLayout(name), card, [], fingerprint="any")
+    assert len(leaderboard(store).columns) == 1

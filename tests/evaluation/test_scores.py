@@ -55,7 +55,7 @@ def test_the_card_is_what_the_architecture_says(store):
     right = [int(a.text == e.targets[0]) for a, e in zip(ANSWERS, EXAMPLES, strict=True)]
     assert set(body) == {
         "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "headline", "metrics",
-        "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds",
+        "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds", "rows_digest",
     }  # fmt: skip
     assert body["model"] == {"kind": "checkpoint", "uri": MODEL.uri, "digest": "d1"}
     assert (body["stage"], body["step"], body["split"], body["probe"]) == ("step-000500", 500, "validation", False)
