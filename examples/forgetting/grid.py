@@ -71,6 +71,7 @@ def real(folder: Path) -> Change:
                 task["fields"] = {"from": "Java", "to": "C#"}
                 task["templates"] = [text.replace("Python", "C#") for text in task["templates"]]
         spec["training"] |= {"row": {"source": 400, "target": 112}, "maxInputTokens": 384, "steps": REAL_STEPS}
+        spec["evaluation"] |= {"examplesPerTask": 100, "maxNewTokens": 48}
         document["metadata"]["annotations"] = {}
 
     return change

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -242,11 +243,18 @@ def score_task(
             "prediction_tokens_mean": float(np.mean([answer.tokens for answer in answers])),
             "cut_off": float(np.mean([answer.cut_off for answer in answers])),
             "empty": float(np.mean([not answer.text.strip() for answer in answers])),
+            "same_answer": _most_frequent(texts),
+            "same_reference": _most_frequent([row[0] for row in targets]),
         },
         seconds=round(seconds, 3),
         rows_digest=_digest(examples),
     )
     return card, predictions
+
+
+def _most_frequent(texts: Sequence[str]) -> float:
+    """The share of the text that is there most often."""
+    return max(Counter(texts).values(), default=0) / max(1, len(texts))
 
 
 def _digest(examples: Sequence[Example]) -> str:

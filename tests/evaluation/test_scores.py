@@ -67,7 +67,14 @@ def test_the_card_is_what_the_architecture_says(store):
     assert body["by_template"] == {str(t): {"rows": 5, "value": pytest.approx(sum(right[t::2]) / 5)} for t in (0, 1)}
     assert body["by_length"] == {"3-3": {"rows": 10, "value": accuracy["value"]}}
     assert {label: part["rows"] for label, part in body["by_label"].items()} == dict.fromkeys("12345", 2)
-    assert body["lengths"] == {"prompt_tokens_mean": 3.0, "prediction_tokens_mean": 1.3, "cut_off": 0.1, "empty": 0.1}
+    assert body["lengths"] == {
+        "prompt_tokens_mean": 3.0,
+        "prediction_tokens_mean": 1.3,
+        "cut_off": 0.1,
+        "empty": 0.1,
+        "same_answer": 0.4,
+        "same_reference": 0.2,
+    }
     assert body["protocol"]["max_new_tokens"] == 8
     assert body["protocol"]["interval"] == "95 % percentile, 1,000 bootstrap resamples of rows, seed 17"
     assert set(body["protocol"]["metrics"]) == {

@@ -123,6 +123,7 @@ class RunFolder:
     every: int = 200
     seed: int = 7
     baseline: float = 0.21
+    lengths: dict[str, float] = field(default_factory=lambda: {"prediction_tokens_mean": 15.2, "cut_off": 0.01})
     metrics: dict[str, list[str]] = field(default_factory=dict)
     wordings: dict[str, list[str]] = field(default_factory=lambda: dict(WORDINGS))
     probes: tuple[str, ...] = PROBES
@@ -311,7 +312,7 @@ class RunFolder:
                 "references": "best of several",
                 "interval": INTERVAL_PROTOCOL,
             },
-            lengths={"prediction_tokens_mean": 15.2, "cut_off": 0.01},
+            lengths=self.lengths,
             seconds=3.1,
         )
         write_scores(self.store, self.layout, card, predictions, fingerprint="f" * 64)

@@ -63,6 +63,23 @@ def test_the_model_before_training_is_not_held_against_a_baseline(make_run, tmp_
     assert not any("below its baseline" in w for w in found.summary.warnings)
 
 
+@pytest.mark.parametrize(
+    ("answers", "references", "flagged"),
+    [(0.44, 0.01, True), (0.25, 0.23, False), (1.0, 0.52, True), (0.05, 0.0, False)],
+)
+def test_one_answer_to_everything_is_flagged(make_run, tmp_path, monkeypatch, answers, references, flagged):
+    """A constant sentence reached the baseline of a set whose summaries begin alike (docs/explanation/metrics.md)."""
+    run = make_run(tmp_path, rows=20, lengths={"same_answer": answers, "same_reference": references})
+    found = gather(run.store, run.layout)
+    assert {t.one_answer for t in found.tasks} == {flagged}
+    assert any("its score may be that of one sentence" in w for w in found.summary.warnings) == flagged
+
+
+def test_cards_of_older_versions_do_not_say(make_run, tmp_path):
+    run = make_run(tmp_path, rows=20, lengths={"cut_off": 0.1})
+    assert not any(t.one_answer for t in gather(run.store, run.layout).tasks)
+
+
 def test_curves_leave_out_what_a_later_attempt_did_again(data, run_folder):
     tokens = data.training.source_tokens + data.training.target_tokens
     assert tokens == 1000 * run_folder.steps  # each step once, although attempt 1 had gone beyond the checkpoint

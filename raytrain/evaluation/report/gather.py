@@ -35,6 +35,7 @@ from raytrain.spec.layout import RunLayout
 
 _TROUBLE = ("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped")
 _EVENTS = 200
+ONE_ANSWER = 0.1
 _VERDICTS: dict[str, Verdict] = {"better": "better", "worse": "worse", "inside the noise": "noise"}
 
 
@@ -134,6 +135,7 @@ def _task(name: str, run: StoredRun, run_name: str) -> Task:
         sentence=words.task_sentence(headline, diff, probe=probe),
         baselines=baselines,
         below_baseline=_below(headline, baselines),
+        one_answer=_one_answer(after.card.lengths) if after else False,
         metrics=metrics,
         wordings=_wordings(before, after, declared),
         by_length=_slices(before, after, "by_length"),
@@ -237,6 +239,11 @@ def _below(headline: Metric, baselines: Sequence[Baseline]) -> str | None:
     sign = 1 if headline.better == "higher" else -1
     best = max(hurdles, key=lambda b: sign * b.value)
     return best.name if sign * score.value < sign * best.value else None
+
+
+def _one_answer(lengths: Mapping[str, float]) -> bool:
+    """Whether the most frequent answer is far more frequent than the most frequent reference."""
+    return lengths.get("same_answer", 0.0) >= lengths.get("same_reference", 1.0) + ONE_ANSWER
 
 
 def _wordings(before: Stage | None, after: Stage | None, task: DocumentTask | None) -> list[Wording]:

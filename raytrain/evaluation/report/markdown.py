@@ -74,7 +74,8 @@ def _overview(tasks: Sequence[Task]) -> str:
         change = words.number(d.value if d else None, h.scale, sign=True)
         span = words.interval(d.low, d.high, h.scale, sign=True) if d else ""
         best = "; ".join(f"{b.name} {words.number(b.value, h.scale)}" for b in t.baselines)
-        flag = " (below baseline)" if t.below_baseline else ""
+        flags = [text for text, here in (("below baseline", t.below_baseline), ("one answer", t.one_answer)) if here]
+        flag = f" ({', '.join(flags)})" if flags else ""
         rows.append(
             [
                 f"**{escape(t.name)}** ({t.type_label})",

@@ -134,6 +134,9 @@ class Task(Part):
     sentence: str = Field(description="What happened to this task, in plain words.")
     baselines: list[Baseline] = []
     below_baseline: str | None = Field(default=None, description="Which baseline the score after training is below.")
+    one_answer: bool = Field(
+        default=False, description="One answer is given to many more rows after training than one reference stands for."
+    )
     metrics: list[Metric] = []
     wordings: list[Wording] = []
     by_length: list[Slice] = Field(default=[], description="By tokens of the prompt.")

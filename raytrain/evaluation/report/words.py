@@ -247,6 +247,12 @@ def summary(
         if t.below_baseline and not t.probe
     ]
     warnings += [
+        f"{t.name}: the same answer to {100 * t.lengths['same_answer']:.0f} % of the rows, where no reference stands "
+        f"for more than {100 * t.lengths['same_reference']:.0f} %: its score may be that of one sentence."
+        for t in tasks
+        if t.one_answer
+    ]
+    warnings += [
         f"{t.name}: only {t.scored:,} of {count(t.rows, 'row')} were scored." for t in tasks if t.scored < t.rows
     ]
     warnings += [
