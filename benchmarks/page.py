@@ -47,7 +47,12 @@ SECTIONS: dict[str, tuple[str, str]] = {
     ),
     "chaos": ("Kills at random", "A run that was disturbed over and over, against the same run left alone."),
     "operator": ("Operator", "Jobs on a real API server, KubeRay's controller switched off."),
-    "gpu": ("GPU", "The training step on one GPU."),
+    "gpu": (
+        "GPU",
+        "The training step on one CUDA device: real tokens a second and model FLOPs utilization, ours in several "
+        "settings over transformers' own loop. One command, `python -m benchmarks.gpu --out benchmarks/results/gpu.json`, "
+        "which needs torch, transformers and this repository, no Ray and no network; it goes on where it was cut off.",
+    ),
 }
 FIGURES: dict[str, tuple[str, ...]] = {
     "training": (
