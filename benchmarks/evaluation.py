@@ -78,7 +78,7 @@ def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size:
 
     class End(LogitsProcessor):
         def __init__(self, ends: list[int]) -> None:
-            self.ends = torch.tensor(ends)
+            self.ends = torch.tensor(ends, device=model.device)
 
         def __call__(self, ids: Any, scores: Any) -> Any:
             scores[:, 1] = torch.where(self.ends == ids.shape[1] - 1, torch.inf, -torch.inf)
@@ -96,8 +96,8 @@ def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size:
             row[: len(sources[i])] = torch.from_numpy(sources[i].astype(np.int64))
         with torch.inference_mode():
             written = model.generate(
-                input_ids=ids,
-                attention_mask=(ids != 0).long(),
+                input_ids=ids.to(model.device),
+                attention_mask=(ids != 0).long().to(model.device),
                 generation_config=settings,
                 logits_processor=LogitsProcessorList([End([lengths[i] for i in batch])]),
             )
@@ -105,7 +105,7 @@ def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size:
     return [found[i] for i in range(len(sources))]
 
 
-def generation(number: int) -> dict[str, Any]:
+def generation(number: int, *, device: str = "cpu", texts: int = SOURCES, slots: int = SLOTS) -> dict[str, Any]:
     """One round: the same sources by all modes, one after the other."""
     import torch
 
@@ -113,11 +113,11 @@ def generation(number: int) -> dict[str, Any]:
     from raytrain.evaluation.inference import Inference
 
     torch.set_num_threads(os.cpu_count() or 1)
-    model = random_model()
-    sources, lengths = workload(SOURCES, seed=100 + number)
+    model = random_model().to(device)
+    sources, lengths = workload(texts, seed=100 + number)
     ours = Inference(model, longest_input=512, longest_output=LONGEST)
     modes: dict[str, Callable[[], list]] = {
-        "ours": lambda: greedy(ours, sources, slots=SLOTS, max_new_tokens=lengths),
+        "ours": lambda: greedy(ours, sources, slots=slots, max_new_tokens=lengths),
         "hf_bs8": lambda: by_generate(model, sources, lengths, 8, by_length=False),
         "hf_bs32": lambda: by_generate(model, sources, lengths, 32, by_length=False),
         "hf_sorted": lambda: by_generate(model, sources, lengths, 32, by_length=True),
@@ -147,8 +147,9 @@ def gap(model: Any, source: np.ndarray, one: list[int], other: list[int]) -> flo
 
     place = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
     with torch.inference_mode():
-        ids = torch.from_numpy(source.astype(np.int64))[None]
-        logits = model(input_ids=ids, decoder_input_ids=torch.tensor([[0, *one[:place]]])).logits[0, -1]
+        ids = torch.from_numpy(source.astype(np.int64))[None].to(model.device)
+        written = torch.tensor([[0, *one[:place]]], device=model.device)
+        logits = model(input_ids=ids, decoder_input_ids=written).logits[0, -1]
     return abs(float(logits[one[place]] - logits[other[place]]))
 
 

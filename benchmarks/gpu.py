@@ -143,7 +143,22 @@ def ours(
     return timed(step, options)
 
 
-CELLS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
+def answering(options: argparse.Namespace) -> dict[str, Any]:
+    """Greedy answers in fp32 by our loop and by transformers' `generate`; FLAN-T5-small's shape only."""
+    from benchmarks.evaluation import generation
+
+    if options.shape not in ("small", "tiny"):
+        return {"left_out": "measured with the shape small"}
+    size = {"texts": 16, "slots": 4} if options.dry else {"texts": 500, "slots": 256}
+    found = generation(0, device=options.device, **size)
+    return {
+        **{f"{mode}_tokens_per_second": found["tokens"] / seconds for mode, seconds in found["seconds"].items()},
+        **{f"vs_{mode}": s / found["seconds"]["ours"] for mode, s in found["seconds"].items() if mode != "ours"},
+        **{key: found[key] for key in ("texts", "equal", "ties")},
+    }
+
+
+CELLS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "loop_dynamic_8": lambda options: stock(8, False, options),
     "loop_grouped_64": lambda options: stock(64, True, options),
     "eager": ours,
@@ -151,6 +166,7 @@ CELLS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
     "checkpointing": lambda options: ours(options, activation_checkpointing=True),
     "compiled": lambda options: ours(options, compiled=True),
     "flex": lambda options: ours(options, flex=True),
+    "answering": answering,
 }
 
 

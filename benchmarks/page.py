@@ -50,8 +50,9 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "gpu": (
         "GPU",
         "The training step on one CUDA device: real tokens a second and model FLOPs utilization, ours in several "
-        "settings over transformers' own loop. One command, `python -m benchmarks.gpu --out benchmarks/results/gpu.json`, "
-        "which needs torch, transformers and this repository, no Ray and no network; it goes on where it was cut off.",
+        "settings over transformers' own loop; and greedy answers over `generate`. One command, `python -m "
+        "benchmarks.gpu --out benchmarks/results/gpu.json`, which needs torch, transformers and this repository, no "
+        "Ray and no network; it goes on where it was cut off.",
     ),
 }
 FIGURES: dict[str, tuple[str, ...]] = {
