@@ -87,6 +87,7 @@ def cell(world: str, name: str, seed: int, folder: Path | None = None) -> Docume
         for step in CELLS[name]:
             step(document)
         document["spec"]["mixture"]["seed"] = document["spec"]["training"]["seed"] = seed
+        document["spec"]["resources"]["training"]["workers"] = 1  # two make the same steps; so two runs fit two cores
 
     return made(f"{world}-{name}-{seed}", change, str(QUICKSTART.parent))
 
