@@ -89,7 +89,7 @@ def test_a_reclaimed_node_costs_the_steps_since_its_notice(cluster, tmp_path):
 
 def test_a_node_that_is_lost_without_a_word_leaves_the_others_training(cluster, tmp_path):
     """With `minWorkers: 1` one worker goes on alone, from the last checkpoint: every step once, the same weights."""
-    shape = {"steps": 600, "checkpoint_every": 100}
+    shape = {"steps": 400, "checkpoint_every": 100}
     calm = tiny_run(tmp_path / "calm", workers=1, **shape)
     lossy = elastic(tiny_run(tmp_path / "lossy", workers=2, **shape), 1)
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
@@ -97,20 +97,20 @@ def test_a_node_that_is_lost_without_a_word_leaves_the_others_training(cluster, 
 
     def lose():
         try:
-            wait_until(lambda: progress and progress[-1].step >= 250)
+            wait_until(lambda: progress and progress[-1].step >= 150)
             cluster.remove_node(nodes[1], allow_graceful=False)
         except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=lose)
     thread.start()
-    assert trained(lossy, events, progress).step == 600
+    assert trained(lossy, events, progress).step == 400
     thread.join()
     assert not failed
     (again,) = [fields for kind, _, fields in events if kind == "WorkerRestarted"]
-    assert again["workers"] == 1 and again["step"] in (200, 300, 400, 500)
+    assert again["workers"] == 1 and again["step"] in (100, 200, 300)
     ours = read(lossy.store, lossy.layout, "metrics")
-    assert [line["step"] for line in ours] == list(range(1, 601))
+    assert [line["step"] for line in ours] == list(range(1, 401))
     trained(calm, [], [])
     theirs = read(calm.store, calm.layout, "metrics")
     assert [(line["source_tokens"], line["target_tokens"]) for line in ours] == [
