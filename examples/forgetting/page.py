@@ -33,7 +33,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "Spanish (kept?)": ("spanish",),
 }
 """What a column is the mean of. The last two were taught to the base model, and no cell trains on them."""
-_LEFT, _TOP, _PANEL, _GAP, _ROW = 170, 58, 160, 24, 34
+_LEFT, _TOP, _PANEL, _GAP, _ROW = 170, 58, 160, 40, 34
 _COLOURS = {"alone": "#b84a0c", "mixture": "#1f63d6"}
 
 Runs = Sequence[dict[str, Any]]
