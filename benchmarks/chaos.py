@@ -71,7 +71,7 @@ def step_of(store: Store) -> int:
 
 def torment(folder: Path, proxy: FaultProxy, storage: str, store: Store, rng: random.Random, seconds: float) -> Story:
     """Run to the end, disturbing it for `seconds`; `store` looks past the proxy."""
-    story, until = Story(), time.monotonic() + seconds
+    story, until, due = Story(), time.monotonic() + seconds, list[str]()
     while True:
         story.starts += 1
         with driver(folder, storage, folder / "chaos.log", {"AWS_ENDPOINT_URL": proxy.endpoint}) as process:
@@ -82,7 +82,11 @@ def torment(folder: Path, proxy: FaultProxy, storage: str, store: Store, rng: ra
                     time.sleep(0.5)
                     continue
                 time.sleep(rng.uniform(3, 15))
-                what = rng.choice(("worker", "worker", "actor", "driver", "store"))
+                there = {"driver", "store", *(kind for kind, name in VICTIMS.items() if named(process, name))}
+                if not there & {*due}:  # every kind once before one comes again; actors are there while they score
+                    due += rng.sample(("worker", "actor", "driver", "store"), 4)
+                what = next(kind for kind in due if kind in there)
+                due.remove(what)
                 if what == "driver":
                     family = family_of(process.pid)
                     process.kill()
