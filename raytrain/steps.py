@@ -188,6 +188,7 @@ class Evaluation:
     def of_checkpoints(self) -> Iterator[None]:
         """While this context is open committed checkpoints are scored on validation rows; leaving it waits for them."""
         from raytrain.evaluation.checkpoint_watch import CheckpointWatcher
+        from raytrain.training.ray_metrics import waiting_gauge
 
         work, spec = self._work, self._work.job.spec
 
@@ -209,6 +210,7 @@ class Evaluation:
             known=set(self._headlines),
             unfinished=lambda: sum(not scores.done() for scores in list(self._waiting.values())),
             on_skip=skip,
+            on_look=waiting_gauge(work.layout.name),
             on_trouble=work.console.warning,
         ):
             yield

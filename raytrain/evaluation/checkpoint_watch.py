@@ -76,13 +76,14 @@ class CheckpointWatcher:
         known: Collection[int] = (),
         unfinished: Callable[[], int] = lambda: 0,
         on_skip: Callable[[int], None] = lambda step: None,
+        on_look: Callable[[int], None] = lambda count: None,
         on_trouble: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._store, self._layout, self._submit = store, layout, submit
         self._every, self._last_step, self._interval = every, last_step, interval
         self._known = frozenset(known)
         self._max_waiting, self._unfinished, self._on_skip = max_waiting, unfinished, on_skip
-        self._on_trouble = on_trouble
+        self._on_look, self._on_trouble = on_look, on_trouble
         self._submitted: set[int] = set()
         self.skipped: set[int] = set()
         """Steps that are not scored."""
@@ -104,6 +105,7 @@ class CheckpointWatcher:
         while waiting and (all_waiting or self._unfinished() < AT_ONCE):
             if self._give(checkpoint := waiting.pop(0)):
                 new.append(checkpoint)
+        self._on_look(len(waiting) + self._unfinished())
         return new
 
     def _give(self, checkpoint: Due) -> bool:

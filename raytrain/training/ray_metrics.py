@@ -6,6 +6,7 @@ They carry Ray Train's own tags, so that a dashboard filters ours and Ray's alik
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,15 +23,19 @@ _GAUGES = {
     "raytrain_gradient_norm": "Norm of the last step's gradient before clipping.",
     "raytrain_mfu": "Share of what the GPUs could compute at most that the last step's arithmetic took.",
     "raytrain_peak_memory_bytes": "Most memory so far: of the GPU, else of the first worker's process.",
+    "raytrain_unsaved_intervals": (
+        "Steps since the newest checkpoint that is whole in storage, over training.checkpointEvery: above 2, one is late."
+    ),
 }
 _BY_TASK = "raytrain_task_loss"
 _BY_PART = "raytrain_part_seconds"
+WAITING = "raytrain_unscored_checkpoints"
 
 
 class Gauges:
     """Set by the first worker after every step; setting one costs microseconds and never waits."""
 
-    def __init__(self, run: str, run_id: str, rank: int = 0) -> None:
+    def __init__(self, run: str, run_id: str, rank: int = 0, *, checkpoint_every: int = 1) -> None:
         from ray.util.metrics import Gauge
 
         tags = {RUN: run, RUN_ID: run_id, RANK: str(rank)}
@@ -43,10 +48,19 @@ class Gauges:
         self._gauges = {name: gauge(name, description) for name, description in _GAUGES.items()}
         self._by_task = gauge(_BY_TASK, "Cross entropy per target token of a task in the last step.", "task")
         self._by_part = gauge(_BY_PART, "Seconds of a part of the last step.", "part")
+        self._every = checkpoint_every
+        self._saved: int | None = None
+
+    def saved(self, step: int) -> None:
+        """The checkpoint of this step is whole in storage."""
+        self._saved = max(self._saved or 0, step)
 
     def step(self, record: StepRecord) -> None:
         """The numbers of a step."""
-        for name, value in values(record).items():
+        if self._saved is None:
+            self._saved = record.step - 1  # a group begins at a checkpoint, or at the beginning
+        unsaved = (record.step - self._saved) / self._every
+        for name, value in (values(record) | {"raytrain_unsaved_intervals": unsaved}).items():
             self._gauges[name].set(value)
         for task, loss in record.loss_by_task.items():
             if math.isfinite(loss):
@@ -69,3 +83,12 @@ def values(record: StepRecord) -> dict[str, float]:
         "raytrain_peak_memory_bytes": float(record.peak_memory_bytes),
     }
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def waiting_gauge(run: str) -> Callable[[int], None]:
+    """For the driver: sets how many checkpoints lie in storage whose scores are not there yet."""
+    from ray.util.metrics import Gauge
+
+    gauge = Gauge(WAITING, description="Checkpoints that wait to be scored.", tag_keys=(RUN,))
+    gauge.set_default_tags({RUN: run})
+    return gauge.set

@@ -523,7 +523,8 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
         return
     store, layout, attempt, board = settings.store, settings.layout, settings.attempt, settings.board
     progress = _Progress(settings)
-    gauges = Gauges(layout.name, _run_id(), rank)
+    every = settings.job.spec.training.checkpoint_every
+    gauges = Gauges(layout.name, _run_id(), rank, checkpoint_every=every)
     with SegmentWriter(store, layout, "metrics", attempt.number) as metrics, _trackers(settings) as trackers:
 
         def guard() -> None:
@@ -537,6 +538,7 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
             progress.step(record, position)
 
         def on_committed(ref: CheckpointRef) -> None:
+            gauges.saved(ref.step)
             message = f"checkpoint of step {ref.step} committed"
             board.tell.remote("CheckpointCommitted", {"message": message, "step": ref.step, "prefix": ref.prefix})
 

@@ -1,12 +1,23 @@
-"""From nothing to a report: Helm installs the operator, `kubectl apply` sends the document, pods do the work."""
+"""From nothing to a report: Helm installs the operator, `kubectl apply` sends the document, pods do the work.
+
+The same document is run on this machine afterwards, as on a laptop: the same data, the same steps, the same scores.
+"""
+
+import json
+import subprocess
+import sys
+
+import pytest
 
 from data_prep.storage import open_store
 from data_prep.storage.commit import read_manifest
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.record import read_record
+from raytrain.telemetry.segments import read
 from tests.cluster import tiny_quickstart
 
 NAME = "smoke"
+LAYOUT = RunLayout(NAME)
 
 
 def test_a_document_becomes_a_report(target, operator, namespace, bucket, tiny_world, tmp_path):
@@ -25,9 +36,49 @@ def test_a_document_becomes_a_report(target, operator, namespace, bucket, tiny_w
     assert heads.split()[:4] == ["NAME", "PHASE", "PROGRESS", "ROUGE-L"]
     assert row.split()[:3] == [NAME, "Complete", "100%"]
 
-    store, layout = open_store(storage), RunLayout(NAME)
-    assert status["result"]["report"] == f"{storage}/{layout.report}/index.html"
-    assert b"<html" in store.get(f"{layout.report}/index.html")
-    assert {"config.json", "model.safetensors"} <= {f.name for f in read_manifest(store, layout.model).files}
-    here = tiny_quickstart.shard_set_digest(content, tiny_world, tmp_path / "laptop")
-    assert read_record(store, layout).shard_set == here
+    store = open_store(storage)
+    assert status["result"]["report"] == f"{storage}/{LAYOUT.report}/index.html"
+    assert b"<html" in store.get(f"{LAYOUT.report}/index.html")
+    assert {"config.json", "model.safetensors"} <= {f.name for f in read_manifest(store, LAYOUT.model).files}
+
+    here = _run_here(content, f"s3://{bucket}/laptop", tmp_path)
+    assert read_record(store, LAYOUT).shard_set == read_record(here, LAYOUT).shard_set
+    assert _plan(store) == _plan(here)
+    assert _losses(store) == pytest.approx(_losses(here), rel=1e-4)
+    assert _scores(store) == pytest.approx(_scores(here), abs=1e-6)
+
+
+def _run_here(content, storage, folder):
+    """The document as `raytrain run` runs it on this machine; its storage."""
+    content = content | {"spec": {k: v for k, v in content["spec"].items() if k not in ("storage", "cluster")}}
+    (folder / "job.yaml").write_text(json.dumps(content))
+    command = [sys.executable, "-m", "raytrain", "run", "job.yaml", "--storage", storage]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return open_store(storage)
+
+
+def _steps(store):
+    return sorted(read(store, LAYOUT, "metrics"), key=lambda line: line["step"])
+
+
+def _plan(store):
+    """What each step was trained on."""
+    kept = ("step", "examples", "source_tokens", "target_tokens_by_task")
+    return [[line[field] for field in kept] for line in _steps(store)]
+
+
+def _losses(store):
+    return [line["loss"] for line in _steps(store)]
+
+
+def _scores(store):
+    """Every metric of every task, before and after."""
+    report = json.loads(store.get(f"{LAYOUT.report}/report.json"))
+    return {
+        (task["name"], metric["name"], stage): metric[stage]["value"]
+        for task in report["tasks"]
+        for metric in task["metrics"]
+        for stage in ("before", "after")
+        if metric[stage] is not None
+    }

@@ -110,8 +110,9 @@ def watcher(store, submitted, **options):
 
 
 def test_where_evaluation_lags_the_oldest_that_wait_are_skipped(tmp_path):
-    store, submitted, skipped, unfinished = open_store(str(tmp_path)), [], [], [0]
-    watch = watcher(store, submitted, max_waiting=2, unfinished=lambda: unfinished[0], on_skip=skipped.append)
+    store, submitted, skipped, unfinished, counted = open_store(str(tmp_path)), [], [], [0], []
+    hears = {"on_skip": skipped.append, "on_look": counted.append}
+    watch = watcher(store, submitted, max_waiting=2, unfinished=lambda: unfinished[0], **hears)
     put(store, 100)
     watch.look()
     unfinished[0] = AT_ONCE  # the pool is busy from here on
@@ -123,6 +124,7 @@ def test_where_evaluation_lags_the_oldest_that_wait_are_skipped(tmp_path):
     watch.look()
     assert (submitted, skipped) == ([100], [200])
     assert watch.skipped == {200}
+    assert counted == [0, AT_ONCE + 1, AT_ONCE + 2, AT_ONCE + 2], "those at work, and those that wait"
     unfinished[0] = AT_ONCE - 1
     watch.look()  # stand-in pools do not count up, so that all that wait are taken
     assert submitted == [100, 300, 400]

@@ -1,22 +1,14 @@
 """A real API server with our definition and KubeRay's, and no controllers: the tests play KubeRay."""
 
-import json
-import os
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from api_server import api_server
 from kubernetes_tools import ToolsUnavailable, kuberay_crds, kubernetes_tools
+from operator_process import operator_process
 
 from raytrain.operator import deployment, rights
 from raytrain.operator.crd import crd
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -54,37 +46,10 @@ def namespace(kubernetes):
     return name
 
 
-@contextmanager
-def operator_process(kubernetes, folder, user, *arguments):
-    """The operator as a process with a user's rights and short pauses between attempts; its log."""
-    settings = folder / "settings.yaml"
-    settings.write_text(json.dumps({"retry": {"firstSeconds": 0.2}, "runs": {"secrets": ["bucket"]}}))
-    environment = {
-        **os.environ,
-        "KUBECONFIG": str(kubernetes.kubeconfig(user)),
-        "RAYTRAIN_OPERATOR_SETTINGS": str(settings),
-        "PYTHONPATH": str(ROOT),
-    }
-    log = folder / "operator.log"
-    command = [sys.executable, "-m", "raytrain.operator", "--verbose", *arguments]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-    deadline = time.monotonic() + 60
-    while "Initial authentication has finished" not in log.read_text() and process.poll() is None:
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
-    try:
-        yield log
-    finally:
-        process.terminate()
-        code = process.wait(30)
-    assert code == 0, log.read_text()[-3000:]
-
-
 @pytest.fixture(scope="module")
 def operator(kubernetes, tmp_path_factory):
     """The operator for all namespaces, with the rights that the chart gives it."""
-    with operator_process(kubernetes, tmp_path_factory.mktemp("operator"), "operator") as log:
+    with operator_process(kubernetes.kubeconfig("operator"), tmp_path_factory.mktemp("operator")) as log:
         yield log
 
 
@@ -101,5 +66,5 @@ def operator_here(kubernetes, namespace, tmp_path):
         "subjects": [{"kind": "User", "apiGroup": rbac, "name": "local"}],
     }
     kubernetes.apply(role, binding)
-    with operator_process(kubernetes, tmp_path, "local", f"--namespace={namespace}") as log:
+    with operator_process(kubernetes.kubeconfig("local"), tmp_path, f"--namespace={namespace}") as log:
         yield log

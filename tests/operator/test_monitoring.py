@@ -11,7 +11,9 @@ import pytest
 from raytrain.training import ray_metrics
 
 FILES = Path(__file__).parents[2] / "helm/raytrain-operator/files"
-HAS = {f"ray_{name}" for name in (*ray_metrics._GAUGES, ray_metrics._BY_TASK, ray_metrics._BY_PART)}
+HAS = {
+    f"ray_{name}" for name in (*ray_metrics._GAUGES, ray_metrics._BY_TASK, ray_metrics._BY_PART, ray_metrics.WAITING)
+}
 
 
 def asked(text):

@@ -1,0 +1,137 @@
+"""An HTTP proxy in front of a Kubernetes API server that refuses, resets and forgets, as an overloaded one does."""
+
+import asyncio
+import json
+import random
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+_REASONS = {429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+_TOO_OLD = {
+    "kind": "Status",
+    "apiVersion": "v1",
+    "code": 410,
+    "reason": "Expired",
+    "message": "too old resource version",
+}
+
+
+class ApiProxy:
+    """What it breaks. `refuse` and `share` may be set from any thread, at any time."""
+
+    def __init__(self) -> None:
+        self.endpoint = ""
+        self.refuse: int | None = None
+        """Every request is answered with this status."""
+        self.share = 0.0
+        """This share of requests is answered with 429, 500 or 503, or reset, drawn with a fixed seed."""
+        self.too_old = 0
+        """So many of the next watches are told that their resource version is too old."""
+        self.broken = 0
+        """Requests that were not answered as the server would have."""
+        self._random = random.Random(17)
+        self._watches: set[web.Request] = set()
+        self._loop = asyncio.new_event_loop()
+
+    def heal(self) -> None:
+        self.refuse, self.share, self.too_old = None, 0.0, 0
+
+    def drop_watches(self) -> None:
+        """Cut every watch that is open, without a word."""
+        self._loop.call_soon_threadsafe(self._drop)
+
+    def _drop(self) -> None:
+        for request in self._watches:
+            if request.transport is not None:
+                request.transport.abort()
+
+    def _fate(self, watch: bool) -> int | str | None:
+        if self.refuse is not None:
+            return self.refuse
+        if self._random.random() < self.share:
+            return self._random.choice([429, 500, 503, "reset"])
+        if watch and self.too_old:
+            self.too_old -= 1
+            return "too-old"
+        return None
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        watch = request.query.get("watch") in ("true", "1")
+        fate = self._fate(watch)
+        if fate is not None:
+            self.broken += 1
+        if isinstance(fate, int):
+            body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": fate, "reason": _REASONS[fate]}
+            return web.json_response(body | {"message": "as told"}, status=fate, headers={"Retry-After": "1"})
+        if fate == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        if fate == "too-old":
+            return web.Response(text=json.dumps({"type": "ERROR", "object": _TOO_OLD}) + "\n")
+        return await self._forward(request, watch)
+
+    async def _forward(self, request: web.Request, watch: bool) -> web.StreamResponse:
+        headers = {
+            k: v for k, v in request.headers.items() if k.lower() not in ("host", "connection", "accept-encoding")
+        }
+        where = self._server + request.raw_path
+        async with self._session.request(request.method, where, headers=headers, data=await request.read()) as answer:
+            told = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]})
+            if watch:
+                self._watches.add(request)
+            try:
+                await told.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await told.write(chunk)
+                await told.write_eof()
+            finally:
+                self._watches.discard(request)
+            return told
+
+    async def _serve(self, server: str, started: threading.Event, stopped: asyncio.Event) -> None:
+        self._server = server
+        blind = ssl.create_default_context()
+        blind.check_hostname, blind.verify_mode = False, ssl.CERT_NONE
+        connector = aiohttp.TCPConnector(ssl=blind, limit=0)
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=aiohttp.ClientTimeout(total=None)
+        ) as self._session:
+            application = web.Application()
+            application.router.add_route("*", "/{path:.*}", self._answer)
+            runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=0.1)
+            await runner.setup()
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            port = runner.addresses[0][1]
+            self.endpoint = f"http://127.0.0.1:{port}"
+            started.set()
+            await stopped.wait()
+            await runner.cleanup()
+
+
+@contextmanager
+def api_proxy(kubeconfig: Path, folder: Path) -> Iterator[tuple[ApiProxy, Path]]:
+    """A proxy on a free port of this machine to the server of a kubeconfig, and a kubeconfig that leads through it."""
+    proxy, started, stopped = ApiProxy(), threading.Event(), asyncio.Event()
+    content = json.loads(kubeconfig.read_text())
+    cluster = content["clusters"][0]["cluster"]
+    running = proxy._serve(cluster["server"], started, stopped)
+    thread = threading.Thread(target=proxy._loop.run_until_complete, args=(running,), daemon=True)
+    thread.start()
+    assert started.wait(10)
+    through = folder / "through-the-proxy.kubeconfig"
+    content["clusters"][0]["cluster"] = {"server": proxy.endpoint}
+    through.write_text(json.dumps(content))
+    try:
+        yield proxy, through
+    finally:
+        proxy._loop.call_soon_threadsafe(stopped.set)
+        thread.join(10)
+        proxy._loop.close()

@@ -1,0 +1,26 @@
+"""The operator, killed as it is about to make its nth call of the API (RAYTRAIN_TEST_DIES_AT, from 0)."""
+
+import os
+import signal
+import sys
+import threading
+
+from raytrain.kubernetes_api import KubernetesApi
+from raytrain.operator.__main__ import main
+
+_left = int(os.environ["RAYTRAIN_TEST_DIES_AT"])
+_lock = threading.Lock()
+_call = KubernetesApi.call
+
+
+def _counted(self, *arguments, **options):
+    global _left
+    with _lock:
+        if _left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        _left -= 1
+    return _call(self, *arguments, **options)
+
+
+KubernetesApi.call = _counted
+sys.exit(main())

@@ -1,0 +1,51 @@
+"""The operator as a process of this machine, with a user's rights."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_operator(
+    kubeconfig: Path,
+    folder: Path,
+    *arguments: str,
+    program: Sequence[str] = ("-m", "raytrain.operator"),
+    **variables: str,
+) -> subprocess.Popen:
+    """The operator as a process with short pauses between attempts; it writes to `operator.log` in the folder."""
+    settings = folder / "settings.yaml"
+    settings.write_text(json.dumps({"retry": {"firstSeconds": 0.2}, "runs": {"secrets": ["bucket"]}}))
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(kubeconfig),
+        "RAYTRAIN_OPERATOR_SETTINGS": str(settings),
+        "PYTHONPATH": str(ROOT),
+        **variables,
+    }
+    with (folder / "operator.log").open("wb") as output:
+        command = [sys.executable, *program, "--verbose", *arguments]
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+
+
+@contextmanager
+def operator_process(kubeconfig: Path, folder: Path, *arguments: str) -> Iterator[Path]:
+    """The operator from its start to its end, which has to be an orderly one; its log."""
+    process = start_operator(kubeconfig, folder, *arguments)
+    log = folder / "operator.log"
+    try:
+        deadline = time.monotonic() + 60
+        while "Initial authentication has finished" not in log.read_text() and process.poll() is None:
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.1)
+        yield log
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code == 0, log.read_text()[-3000:]
