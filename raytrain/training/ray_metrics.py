@@ -24,7 +24,7 @@ _GAUGES = {
     "raytrain_mfu": "Share of what the GPUs could compute at most that the last step's arithmetic took.",
     "raytrain_peak_memory_bytes": "Most memory so far: of the GPU, else of the first worker's process.",
     "raytrain_unsaved_intervals": (
-        "Steps since the newest checkpoint that is whole in storage, over training.checkpointEvery: above 2, one is late."
+        "Steps since the newest checkpoint that is whole in storage, in units of training.checkpointEvery."
     ),
 }
 _BY_TASK = "raytrain_task_loss"
