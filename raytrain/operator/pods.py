@@ -29,6 +29,10 @@ _POD_SECURITY: Mapping[str, Any] = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 SCRATCH_MOUNT: Mapping[str, Any] = {"name": "scratch", "mountPath": "/tmp"}
+_GRACE_SECONDS = 60
+"""From the notice that a pod must go until it is killed; spot nodes may give less."""
+_LEAVING_SECONDS = 45
+"""Of these, for a last checkpoint."""
 _SHARED_MEMORY_SHARE = 30
 """Percent of a pod's memory that Ray's object store may take: Ray's own default."""
 
@@ -56,8 +60,11 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
         spec["nodeSelector"] = dict(cluster.node_selector)
     if group.gpus:
         spec["tolerations"].append({"key": cluster.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
+    container = spec["containers"][0]
+    leaving = ["python", "-m", "raytrain.ray_leaving", str(_LEAVING_SECONDS)]
+    container["lifecycle"] = {"preStop": {"exec": {"command": leaving}}}
+    spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
     if drives:
-        container = spec["containers"][0]
         container["volumeMounts"].append({"name": "document", "mountPath": DOCUMENT_FOLDER, "readOnly": True})
         spec["volumes"].append({"name": "document", "configMap": {"name": attempt.name}})
         if attempt.managed:
