@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast experiment test test-all lint format unit ray s3 slow cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
+.PHONY: help setup demo contrast experiment test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -64,9 +64,12 @@ s3: $(READY) ## tests against a real S3 server
 slow: $(READY) ## the faults and the long ones
 	$(PYTEST) -m "slow and not cluster and not gpu" --timeout 1800
 
-test: lint unit ray s3 ## what decides whether a change lands
+smoke: $(READY) ## from Helm to the report in a real cluster (root, Linux, Go; cold it builds one in ten minutes)
+	$(PYTEST) tests/cluster/test_smoke.py --timeout 3000 -rs
 
-test-all: test slow ## everything that can run on this machine
+test: lint unit ray s3 smoke ## what decides whether a change lands
+
+test-all: test slow test-cluster ## everything that can run on this machine
 
 cluster: $(READY) ## a real Kubernetes with KubeRay on this machine (root, Linux, Go); NODES=2 GPUS=1 INSTALL=1
 	$(BIN)/python -m tests.cluster.harness up --nodes $(or $(NODES),1) --gpus $(or $(GPUS),0) $(if $(INSTALL),--install) --image run --image operator
@@ -75,7 +78,7 @@ cluster-down: $(READY) ## remove that cluster
 	$(BIN)/python -m tests.cluster.harness down
 
 test-cluster: $(READY) ## tests in that cluster (it is started if it is not there)
-	$(PYTEST) -m cluster tests/cluster --timeout 1800
+	RAYTRAIN_TEST_CLUSTER=required $(PYTEST) -m cluster tests/operator tests/cluster --timeout 3000
 
 bench-plan: $(READY) ## the plan and packing at the scale of FLAN: seconds, memory, fill
 	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json

@@ -2,6 +2,8 @@
 
 RAYTRAIN_TEST_KUBECONFIG names any other cluster with KubeRay; then RAYTRAIN_TEST_RUN_IMAGE and
 RAYTRAIN_TEST_OPERATOR_IMAGE say what to run there, and RAYTRAIN_TEST_HOST the address at which pods reach this machine.
+RAYTRAIN_TEST_INSTALL=1 installs missing Debian packages; where no cluster can be had the tests skip with the reason,
+unless RAYTRAIN_TEST_CLUSTER=required.
 """
 
 import json
@@ -95,8 +97,8 @@ class Target:
 
 
 @pytest.fixture(scope="session")
-def target():
-    """Where the tests run."""
+def target(request):
+    """Where the tests run; two nodes are started only for tests that need them."""
     if existing := os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
         images = (os.environ[f"RAYTRAIN_TEST_{kind}_IMAGE"] for kind in ("RUN", "OPERATOR"))
         yield Target(Path(existing), *images, host=os.environ["RAYTRAIN_TEST_HOST"])
@@ -104,9 +106,11 @@ def target():
     say = speaker()
     running = harness.find("default")
     try:
-        ours = running or harness.up("default", say)
+        two = any(item.get_closest_marker("two_nodes") for item in request.session.items)
+        install = bool(os.environ.get("RAYTRAIN_TEST_INSTALL"))
+        ours = running or harness.up("default", say, nodes=2 if two else 1, gpus=int(two), install=install)
     except HarnessError as error:
-        pytest.skip(str(error)) if os.geteuid() else pytest.fail(str(error))
+        (pytest.fail if os.environ.get("RAYTRAIN_TEST_CLUSTER") == "required" else pytest.skip)(str(error))
     try:
         yield Target(ours.kubeconfig, ours.publish("run", say), ours.publish("operator", say), ours.host_address)
     finally:
@@ -152,14 +156,20 @@ def namespace(target, bucket_server):
 
 
 @pytest.fixture(scope="module")
-def operator(target):
-    """The operator, installed by Helm in a namespace under the restricted level; its namespace."""
+def operator(request, target):
+    """The operator, installed by Helm in a namespace under the restricted level; its namespace.
+
+    A module's OPERATOR_VALUES are more arguments for Helm.
+    """
     name = "raytrain-system"
     target.kubectl("create", "namespace", name)
     target.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     images = [*_image("image", target.operator_image), *_image("runImage", target.run_image)]
     chart = str(REPOSITORY / "helm/raytrain-operator")
-    target.helm("install", "raytrain", chart, "-n", name, "--wait", "--timeout", "5m", "--take-ownership", *images)
+    more = getattr(request.module, "OPERATOR_VALUES", [])
+    target.helm(
+        "install", "raytrain", chart, "-n", name, "--wait", "--timeout", "5m", "--take-ownership", *images, *more
+    )
     yield name
     target.helm("uninstall", "raytrain", "-n", name, "--wait")
     target.kubectl("delete", "namespace", name, "--wait=false")

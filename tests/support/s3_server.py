@@ -1,6 +1,6 @@
 """A real S3 server for tests: SeaweedFS, on free ports of this machine, in a folder of its own.
 
-By hand: `python tests/support/s3_server.py` starts one, prints what to export, and stops it at Ctrl-C.
+By hand: `python tests/support/s3_server.py [ADDRESS]` starts one, prints what to export, and stops it at Ctrl-C.
 """
 
 import json
@@ -186,7 +186,7 @@ def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
 def main() -> None:
     """Start a server, say how to use it, wait for Ctrl-C (or SIGTERM)."""
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    with tempfile.TemporaryDirectory(prefix="s3-server-") as folder, s3_server(Path(folder)) as server:
+    with tempfile.TemporaryDirectory(prefix="s3-server-") as folder, s3_server(Path(folder), *sys.argv[1:2]) as server:
         server.make_bucket("test")
         for name, value in server.environment.items():
             print(f"export {name}={value}")

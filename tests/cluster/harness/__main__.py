@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import shutil
 import sys
 
 from tests.cluster.harness.cluster import down, up
 from tests.cluster.harness.saying import HarnessError, speaker
+from tests.support.kubernetes_tools import kubernetes_tools
 
 
 def main() -> int:
@@ -31,7 +33,10 @@ def main() -> int:
         cluster = up(given.name, say, nodes=given.nodes, gpus=given.gpus, install=given.install)
         for target in given.image:
             say(f"image {target}: {cluster.publish(target, say)}")
-        print(f"\nexport KUBECONFIG={cluster.kubeconfig}\n# servers for pods listen on {cluster.host_address}")
+        print(f"\nexport KUBECONFIG={cluster.kubeconfig}")
+        if not (shutil.which("kubectl") and shutil.which("helm")):
+            print(f'export PATH="$PATH:{kubernetes_tools().kubectl.parent}"  # kubectl and helm')
+        print(f"# servers for pods listen on {cluster.host_address}")
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

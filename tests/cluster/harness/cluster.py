@@ -47,6 +47,10 @@ class Cluster:
         """containerd's socket of a node."""
         return node.NodeFiles(self.places, index).socket
 
+    def processes_of_pods(self, index: int) -> set[int]:
+        """Everything that runs in the pods of a node."""
+        return node.processes(node.NodeFiles(self.places, index))
+
     def publish(self, target: str, say: Say) -> str:
         """Put one target of the project's Dockerfile on every node; its reference."""
         return image.publish([image.Store(self.machine, self.socket(i)) for i in range(self.nodes)], target, say)

@@ -166,6 +166,12 @@ def _make_cgroup(path: str) -> None:
                     (folder / name).write_text((folder.parent / name).read_text())
 
 
+def processes(files: NodeFiles) -> set[int]:
+    """Everything that runs in the pods of a node."""
+    top = _controllers()[0] / files.cgroup.strip("/")
+    return {int(pid) for path in top.rglob("cgroup.procs") for pid in path.read_text().split()}
+
+
 def remove_cgroups(places: Places) -> None:
     """Remove all groups of a cluster; its processes have ended."""
     for controller in {*_controllers(), _CONTROLLERS / "unified"}:  # runc makes groups in the unified one unasked

@@ -1,0 +1,141 @@
+"""Two nodes that each offer a GPU: Ray's autoscaler fills and empties them; one is drained, one is lost."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from data_prep.storage import open_store
+from raytrain.spec.layout import RunLayout
+from raytrain.spec.listing import committed_checkpoints
+from raytrain.telemetry.segments import read
+from tests.cluster import tiny_quickstart
+from tests.cluster.harness import cluster as harness
+
+pytestmark = [pytest.mark.slow, pytest.mark.two_nodes]
+
+OPERATOR_VALUES = ["--set", "settings.runs.keepClusterSeconds=200"]
+"""The Ray cluster outlives the run, so that the GPU group is seen to go back to zero."""
+EVERY = 100
+STEPS = 1500
+GONE = "node1"
+
+
+@pytest.fixture
+def nodes(target):
+    """Names of nodes with a GPU; afterwards all take pods again."""
+    found = json.loads(target.kubectl("get", "nodes", "-o", "json"))["items"]
+    names = [n["metadata"]["name"] for n in found if int(n["status"]["allocatable"].get(harness.GPU, 0)) >= 1]
+    if len(names) < 2:
+        pytest.skip("the cluster that runs has no two nodes with a GPU (make cluster NODES=2 GPUS=1)")
+    yield names
+    for name in names:
+        target.kubectl("uncordon", name)
+
+
+@pytest.fixture
+def run(target, operator, namespace, nodes, bucket, tiny_world):
+    """Starts a run on two pretended GPUs; head and driver are on the first node: the second takes pods only then."""
+    world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
+
+    def start(name, *, retries=0, **training):
+        content = tiny_quickstart.document(name, world, storage=f"s3://{bucket}/raytrain", steps=STEPS, retries=retries)
+        content["spec"]["training"] |= {"checkpointEvery": EVERY, "warmupSteps": 10}
+        content["spec"]["evaluation"]["every"] = STEPS
+        content["spec"]["resources"]["training"] = {"workers": 2, "gpus": 1, "cpus": 1} | training
+        target.kubectl("cordon", GONE)
+        target.apply(content, namespace)
+        target.until(lambda: len(pods(target, namespace, "cpu")) >= 1, f"the driver of {name}", name, namespace)
+        target.kubectl("uncordon", GONE)
+        return Run(target, namespace, name, open_store(f"s3://{bucket}/raytrain"))
+
+    return start
+
+
+def pods(target, namespace, group):
+    """Node of every pod of a group that runs."""
+    selector = f"ray.io/group={group}"
+    items = json.loads(target.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    return [item["spec"].get("nodeName") for item in items if item["status"]["phase"] == "Running"]
+
+
+class Run:
+    """A run in the cluster, and what it left in storage."""
+
+    def __init__(self, target, namespace, name, store):
+        self.target, self.namespace, self.name, self.store = target, namespace, name, store
+        self.layout = RunLayout(name)
+
+    def until(self, done, what):
+        self.target.until(done, what, self.name, self.namespace)
+
+    def checkpointed(self):
+        self.until(lambda: committed_checkpoints(self.store, self.layout), "a checkpoint")
+
+    def training_on(self, nodes):
+        self.until(lambda: sorted(pods(self.target, self.namespace, "gpu")) == sorted(nodes), f"workers on {nodes}")
+
+    def ended(self):
+        """The status of the whole run; every step is there once."""
+        status = self.target.wait_for("Complete", self.name, self.namespace)["status"]
+        assert [line["step"] for line in read(self.store, self.layout, "metrics")] == list(range(1, STEPS + 1))
+        return status
+
+    def events(self, kind):
+        return [line for line in read(self.store, self.layout, "events") if line["kind"] == kind]
+
+
+def test_the_gpu_group_grows_when_training_asks_and_goes_back_to_zero(target, namespace, nodes, run):
+    one = run("scale")
+    one.until(lambda: json.loads(target.kubectl("get", "raycluster", "-n", namespace, "-o", "json"))["items"], "Ray")
+    assert pods(target, namespace, "gpu") == [], "nobody has asked for GPUs yet"
+    one.training_on(nodes)
+    assert one.ended()["phase"] == "Complete"
+    one.until(lambda: pods(target, namespace, "gpu") == [], "the GPU group to be empty")
+    assert pods(target, namespace, "cpu"), "the cluster itself is still there"
+
+
+def test_a_drained_node_costs_no_step_and_no_attempt(target, namespace, nodes, run):
+    one = run("drained", minWorkers=1)
+    one.training_on(nodes)
+    one.checkpointed()
+    target.kubectl("drain", GONE, "--force", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
+    status = one.ended()
+    assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]
+    (notice,) = one.events("NodeLeaving")
+    (again,) = one.events("WorkerRestarted")
+    assert again["time"] > notice["time"]
+    assert again["step"] % EVERY, "it goes on from the checkpoint that the notice was answered with"
+
+
+def test_a_driver_whose_node_is_drained_ends_resumably_and_counts_as_no_failure(target, namespace, nodes, run):
+    one = run("moved", minWorkers=1)
+    one.checkpointed()
+    target.kubectl("delete", "pod", "-n", namespace, "-l", "ray.io/group=cpu", "--wait=false")
+    status = one.ended()
+    first, second = status["attempts"]
+    assert (first["outcome"], first["exitCode"], second["outcome"]) == ("Interrupted", 130, "Succeeded")
+
+
+def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(target, namespace, nodes, run):
+    ours = harness.find("default")
+    if ours is None or os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
+        pytest.skip("a node's machine can be killed in `make cluster` only")
+    one = run("lost", minWorkers=1)
+    one.training_on(nodes)
+    one.checkpointed()
+    kubelet = ours.daemons[f"{GONE}-kubelet"].pid
+    os.kill(kubelet, signal.SIGSTOP)
+    try:
+        for pid in ours.processes_of_pods(1):
+            os.kill(pid, signal.SIGKILL)
+        assert [attempt["outcome"] for attempt in one.ended()["attempts"]] == ["Succeeded"]
+        assert one.events("WorkerRestarted")
+    finally:
+        os.kill(kubelet, signal.SIGCONT)
+    deadline = time.monotonic() + 120
+    while '"Ready","status":"True"' not in target.kubectl("get", "node", GONE, "-o", "json").replace(" ", ""):
+        assert time.monotonic() < deadline, "the node comes back"
+        time.sleep(2)
