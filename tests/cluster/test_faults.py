@@ -12,7 +12,7 @@ from tests.cluster import tiny_quickstart
 
 pytestmark = pytest.mark.slow
 
-STEPS = 40
+STEPS, EVERY = 800, 50
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def started(target, operator, namespace, bucket, tiny_world):
     def start(name: str, **cluster):
         storage = f"s3://{bucket}/raytrain"
         content = tiny_quickstart.document(name, world, storage=storage, steps=STEPS, **cluster)
-        content["spec"]["training"]["checkpointEvery"] = 5
+        content["spec"]["training"]["checkpointEvery"] = EVERY
         target.apply(content, namespace)
         store, layout = open_store(storage), RunLayout(name)
         target.until(lambda: any(store.list(f"{layout.checkpoints}/")), f"a checkpoint of {name}", name, namespace)

@@ -6,7 +6,7 @@ import random
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -36,7 +36,7 @@ class ApiProxy:
         self.broken = 0
         """Requests that were not answered as the server would have."""
         self._random = random.Random(17)
-        self._watches: set[web.Request] = set()
+        self._watches: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
 
     def heal(self) -> None:
@@ -47,9 +47,8 @@ class ApiProxy:
         self._loop.call_soon_threadsafe(self._drop)
 
     def _drop(self) -> None:
-        for request in self._watches:
-            if request.transport is not None:
-                request.transport.abort()
+        for transport in self._watches:
+            transport.abort()
 
     def _fate(self, watch: bool) -> int | str | None:
         if self.refuse is not None:
@@ -82,17 +81,19 @@ class ApiProxy:
             k: v for k, v in request.headers.items() if k.lower() not in ("host", "connection", "accept-encoding")
         }
         where = self._server + request.raw_path
-        async with self._session.request(request.method, where, headers=headers, data=await request.read()) as answer:
+        async with self._session.request(request.method, where, headers=headers, data=await request.read() or None) as answer:
             told = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]})
-            if watch:
-                self._watches.add(request)
+            transport = request.transport
+            if watch and transport is not None:
+                self._watches.add(transport)
             try:
-                await told.prepare(request)
-                async for chunk in answer.content.iter_any():
-                    await told.write(chunk)
-                await told.write_eof()
+                with suppress(aiohttp.ClientConnectionResetError):  # the client is gone
+                    await told.prepare(request)
+                    async for chunk in answer.content.iter_any():
+                        await told.write(chunk)
+                    await told.write_eof()
             finally:
-                self._watches.discard(request)
+                self._watches.discard(transport)
             return told
 
     async def _serve(self, server: str, started: threading.Event, stopped: asyncio.Event) -> None:

@@ -1,6 +1,7 @@
 """Start and stop a cluster by hand: `make cluster`, `make cluster-down`."""
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -31,9 +32,14 @@ def main() -> int:
             say(f"RAYTRAIN_TEST_KUBECONFIG is set: {existing} is used, nothing is started")
             return 0
         cluster = up(given.name, say, nodes=given.nodes, gpus=given.gpus, install=given.install)
-        for target in given.image:
-            say(f"image {target}: {cluster.publish(target, say)}")
-        print(f"\nexport KUBECONFIG={cluster.kubeconfig}")
+        images = {target: cluster.publish(target, say) for target in given.image}
+        for target, reference in images.items():
+            say(f"image {target}: {reference}")
+        if {"run", "operator"} <= images.keys():
+            values = {"runImage": _value(images["run"]), "image": _value(images["operator"])}
+            cluster.places.images.write_text(json.dumps(values, indent=1) + "\n")
+            print(f"\n# helm install raytrain helm/raytrain-operator ... -f {cluster.places.images}")
+        print(f"export KUBECONFIG={cluster.kubeconfig}")
         if not (shutil.which("kubectl") and shutil.which("helm")):
             print(f'export PATH="$PATH:{kubernetes_tools().kubectl.parent}"  # kubectl and helm')
         print(f"# servers for pods listen on {cluster.host_address}")
@@ -41,6 +47,13 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _value(reference: str) -> dict[str, str]:
+    """An image as the chart's values name it."""
+    name, tag = reference.rsplit(":", 1)
+    registry, repository = name.split("/", 1)
+    return {"registry": registry, "repository": repository, "tag": tag}
 
 
 if __name__ == "__main__":

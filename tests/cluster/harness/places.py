@@ -39,6 +39,11 @@ class Places:
         return self.root / "kubeconfig"
 
     @property
+    def images(self) -> Path:
+        """Values for our chart: the images that lie on the nodes."""
+        return self.root / "images.yaml"
+
+    @property
     def record(self) -> Path:
         """What is needed to find the cluster again and to remove it."""
         return self.root / "cluster.json"

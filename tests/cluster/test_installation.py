@@ -1,0 +1,54 @@
+"""Helm's ways: test, upgrade during a run, uninstall, and what is left."""
+
+import json
+
+import pytest
+
+from data_prep.storage import open_store
+from raytrain.spec.layout import RunLayout
+from tests.cluster import tiny_quickstart
+from tests.cluster.harness.places import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+CHART = str(REPOSITORY / "helm/raytrain-operator")
+
+
+def everything(target, *selector):
+    """Every object of every kind that can be listed: kind, namespace, name."""
+    names = ("api-resources", "--verbs=list", "-o", "name")
+    kinds = [k for k in target.kubectl(*names).split() if not k.startswith(("events", "componentstatuses"))]
+    found = json.loads(target.kubectl("get", ",".join(kinds), "-A", "-o", "json", *selector))["items"]
+    return {(i["kind"], i["metadata"].get("namespace", ""), i["metadata"]["name"]) for i in found}
+
+
+def test_tried_upgraded_in_mid_run_and_uninstalled(target, operator, namespace, bucket, tiny_world):
+    target.helm("test", "raytrain", "-n", operator)
+
+    storage = f"s3://{bucket}/raytrain"
+    world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
+    target.apply(tiny_quickstart.document("long", world, storage=storage, steps=60), namespace)
+    store, layout = open_store(storage), RunLayout("long")
+    target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", "long", namespace)
+    before = target.get("rayjob", "long-a01", namespace)["metadata"]["uid"]
+    pod = target.kubectl("get", "pods", "-n", operator, "-o", "name")
+    target.helm("upgrade", "raytrain", CHART, "-n", operator, "--reuse-values", "--set", "verbose=true", "--wait")
+    assert target.kubectl("get", "pods", "-n", operator, "-o", "name") != pod
+    status = target.wait_for("Complete", "long", namespace)["status"]
+    assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]
+    assert target.get("rayjob", "long-a01", namespace)["metadata"]["uid"] == before
+
+    report = f"{layout.report}/index.html"
+    ours = ("-l", "app.kubernetes.io/part-of=raytrain")
+    assert len(everything(target, *ours)) > 5
+    target.helm("uninstall", "raytrain", "-n", operator, "--wait")
+    try:
+        left = {kind for kind, _, _ in everything(target, *ours)}
+        assert left <= {"CustomResourceDefinition"}, left
+        assert target.get("ftj", "long", namespace)["status"]["phase"] == "Complete"
+        target.kubectl("delete", "ftj", "long", "-n", namespace, "--timeout=30s")
+        mine = ("-l", "raytrain.dev/job=long")
+        target.until(lambda: not everything(target, *mine), "everything of the job to vanish", "long", namespace)
+        assert store.get(report)
+    finally:
+        target.helm("install", "raytrain", CHART, "-n", operator)  # for the fixture to remove

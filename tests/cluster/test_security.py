@@ -1,0 +1,112 @@
+"""A run lets nobody in, its accounts may do no more than they should, and a secret is found nowhere."""
+
+import base64
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from data_prep.storage import open_store
+from raytrain.spec.layout import RunLayout
+from tests.cluster import tiny_quickstart
+
+pytestmark = pytest.mark.slow
+
+NAME = "guarded"
+CANARY = "canary-7d20c9e1f4"
+
+RUN = {
+    "finetunejobs.raytrain.dev": ["get"],
+    "finetunejobs.raytrain.dev/status": ["get", "patch"],
+}
+"""What the run's account may do in its namespace, beyond what everyone may; the first is of its own name alone."""
+OPERATOR = {
+    "configmaps": ["create", "get", "patch"],
+    "events": ["create"],
+    "finetunejobs.raytrain.dev": ["delete", "get", "list", "watch"],
+    "finetunejobs.raytrain.dev/finalizers": ["update"],
+    "finetunejobs.raytrain.dev/status": ["get", "patch"],
+    "customresourcedefinitions.apiextensions.k8s.io": ["list", "watch"],
+    "namespaces": ["list", "watch"],
+    "networkpolicies.networking.k8s.io": ["create", "get", "patch"],
+    "rayjobs.ray.io": ["create", "delete", "get", "list", "patch", "watch"],
+    "rolebindings.rbac.authorization.k8s.io": ["create", "get", "patch"],
+    "roles.rbac.authorization.k8s.io": ["create", "get", "patch"],
+    "serviceaccounts": ["create", "get", "patch"],
+}
+HEAD = {
+    "pods": ["delete", "get", "list", "patch", "watch"],
+    "pods/resize": ["patch"],
+    "rayclusters.ray.io": ["get", "patch"],
+}
+"""KubeRay's own Role for its autoscaler."""
+
+
+def rights(target, namespace, account):
+    """Verbs by resource, without the reviews of oneself that everyone may ask for."""
+    who = f"--as=system:serviceaccount:{account}"
+    text = target.kubectl("auth", "can-i", "--list", "-n", namespace, "--no-headers", who)
+    found = {}
+    for line in text.splitlines():
+        resource, verbs = line.split()[0], line[line.rindex("[") + 1 : line.rindex("]")].split()
+        if not resource.startswith(("self", "[")):
+            found[resource] = sorted({*found.get(resource, []), *verbs})
+    return found
+
+
+def answer(address, token=None):
+    """Status of a request to the jobs API, which can run anything."""
+    request = urllib.request.Request(f"http://{address}:8265/api/jobs/")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as found:
+            return found.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_run_lets_nobody_in_and_tells_no_secret(target, operator, namespace, bucket, tiny_world):
+    storage = f"s3://{bucket}/raytrain"
+    world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
+    target.kubectl("create", "secret", "generic", "extra", "-n", namespace, f"--from-literal=TRACKER_TOKEN={CANARY}")
+    content = tiny_quickstart.document(NAME, world, storage=storage, steps=40, secrets=["bucket", "extra"])
+    target.apply(content, namespace)
+    store, layout = open_store(storage), RunLayout(NAME)
+    target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", NAME, namespace)
+
+    (cluster,) = json.loads(target.kubectl("get", "raycluster", "-n", namespace, "-o", "json"))["items"]
+    secret = target.get("secret", cluster["metadata"]["name"], namespace)
+    token = base64.b64decode(secret["data"]["auth_token"]).decode()
+    address = cluster["status"]["head"]["podIP"]
+    assert [answer(address), answer(address, "wrong"), answer(address, token)] == [401, 403, 200]
+
+    assert rights(target, namespace, f"{namespace}:{NAME}-raytrain") == RUN
+    assert rights(target, namespace, f"{operator}:raytrain-operator") == OPERATOR
+    assert rights(target, namespace, f"{namespace}:{NAME}-rayhead") == HEAD
+    other = tiny_quickstart.document("other", world, storage=storage, suspend=True)
+    target.apply(other, namespace)
+    for name, may in ((NAME, True), ("other", False)):
+        arguments = ("patch", "ftj", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", "{}")
+        account = f"--as=system:serviceaccount:{namespace}:{NAME}-raytrain"
+        assert bool(target.kubectl(*arguments, account, check=False)) == may
+
+    pods = json.loads(target.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
+    for pod in pods:
+        mounted = [v for v in pod["spec"]["volumes"] if "projected" in v]
+        group = pod["metadata"]["labels"]["ray.io/group"]
+        assert bool(mounted) == (group in ("headgroup", "cpu")), f"a token of the API server in {group}"
+
+    logs = target.kubectl("logs", "-n", namespace, "-l", f"raytrain.dev/job={NAME}", "--all-containers", "--tail=-1")
+    target.wait_for("Complete", NAME, namespace)
+    kinds = "ftj,rayjobs,rayclusters,pods,configmaps,events,services,serviceaccounts,roles,rolebindings,networkpolicies"
+    shown = target.kubectl("get", kinds, "-n", namespace, "-o", "yaml") + logs + target.story(NAME, namespace)
+    shown += target.kubectl("logs", "-n", operator, "deploy/raytrain-operator")
+    encoded = base64.b64encode(CANARY.encode()).decode()
+    assert CANARY not in shown
+    assert encoded not in shown
+    keys = [found.key for found in store.list(f"{layout.root}/")]
+    assert any("/logs/" in key for key in keys)
+    for key in keys:
+        assert CANARY.encode() not in store.get(key), key
