@@ -81,7 +81,9 @@ class ApiProxy:
             k: v for k, v in request.headers.items() if k.lower() not in ("host", "connection", "accept-encoding")
         }
         where = self._server + request.raw_path
-        async with self._session.request(request.method, where, headers=headers, data=await request.read() or None) as answer:
+        async with self._session.request(
+            request.method, where, headers=headers, data=await request.read() or None
+        ) as answer:
             told = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]})
             transport = request.transport
             if watch and transport is not None:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -37,6 +37,24 @@ class S3Server:
     access_key: str = ACCESS_KEY
     secret_key: str = SECRET_KEY
     region: str = "us-east-1"
+    identities: Path | None = None
+    pid: int | None = None
+
+    def rotated(self, access_key: str, secret_key: str) -> "S3Server":
+        """The same server, which from now on takes these keys and the old ones no more."""
+        assert self.identities is not None
+        assert self.pid is not None
+        content = json.loads(self.identities.read_text())
+        content["identities"][0]["credentials"] = [{"accessKey": access_key, "secretKey": secret_key}]
+        self.identities.write_text(json.dumps(content))
+        os.kill(self.pid, signal.SIGHUP)
+        new = replace(self, access_key=access_key, secret_key=secret_key)
+        deadline = time.monotonic() + _START_SECONDS
+        while _answers(self) or not _answers(new):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the S3 server did not take the new keys")
+            time.sleep(0.1)
+        return new
 
     @property
     def environment(self) -> dict[str, str]:
@@ -80,6 +98,17 @@ def _client(server: S3Server):
         region_name=server.region,
         config=Config(s3={"addressing_style": "path"}),
     )
+
+
+def _answers(server: S3Server) -> bool:
+    """It takes these keys."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        server.client().list_buckets()
+    except (BotoCoreError, ClientError):
+        return False
+    return True
 
 
 def _free_ports(count: int) -> list[int]:
@@ -173,7 +202,7 @@ def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
                 if not up:
                     time.sleep(0.1)
             if up:
-                yield server
+                yield replace(server, identities=identities, pid=process.pid)
                 return
             if last:
                 raise RuntimeError(f"the S3 server did not start:\n{log.read_text(errors='replace')[-3000:]}")
