@@ -267,9 +267,11 @@ def _under_way(view: _View) -> _Verdict:
     assert newest is not None
     if found.state == "Queued":
         return _Verdict("Queued", "Queued", found.message, view.attempts)
-    own = progress is not None and progress.attempt == newest.number and progress.phase in _WORKING
-    if found.state == "Running" and own and progress is not None:
-        return _Verdict(progress.phase, progress.phase, progress.message, view.attempts)
+    own = progress if progress is not None and progress.attempt == newest.number else None
+    if found.state == "Running" and own is not None and own.phase in _WORKING:
+        return _Verdict(own.phase, own.phase, own.message, view.attempts)
+    if found.state == "Running" and own is not None and own.phase == "Complete":  # KubeRay has not seen it yet
+        return _Verdict("Reporting", "Reporting", "the report is written", view.attempts)
     if found.state == "Running":
         return _Verdict("Pending", "Starting", "the run is starting", view.attempts)
     return _Verdict("Pending", found.reason or "ClusterStarting", found.message, view.attempts)

@@ -33,6 +33,8 @@ _GRACE_SECONDS = 60
 """From the notice that a pod must go until it is killed; spot nodes may give less."""
 _LEAVING_SECONDS = 45
 """Of these, for a last checkpoint."""
+_DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Ray's own: how long a node that is told to end is announced as leaving before its processes end."""
 _SHARED_MEMORY_SHARE = 30
 """Percent of a pod's memory that Ray's object store may take: Ray's own default."""
 
@@ -41,6 +43,7 @@ def head_pod(attempt: Attempt) -> dict[str, Any]:
     """The head: Ray's services and its autoscaler."""
     head = attempt.cluster.head
     pod = _pod(attempt, "head", {"cpu": f"{head.cpus:g}", "memory": head.memory}, {})
+    pod["spec"]["containers"][0]["env"] += _variables({_DRAIN_VARIABLE: "0"})  # nothing computes there
     if attempt.managed:
         pod["spec"]["serviceAccountName"] = names.head_account(attempt.job.metadata.name)
         pod["spec"]["automountServiceAccountToken"] = attempt.cluster.queue is None  # for the autoscaler
@@ -61,10 +64,11 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     if group.gpus:
         spec["tolerations"].append({"key": cluster.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
     container = spec["containers"][0]
-    leaving = ["python", "-m", "raytrain.ray_leaving", str(_LEAVING_SECONDS)]
-    container["lifecycle"] = {"preStop": {"exec": {"command": leaving}}}
+    container["env"] += _variables({_DRAIN_VARIABLE: str(_LEAVING_SECONDS)})
     spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
     if drives:
+        leaving = ["python", "-m", "raytrain.leaving", str(_LEAVING_SECONDS)]
+        container["lifecycle"] = {"preStop": {"exec": {"command": leaving}}}
         container["volumeMounts"].append({"name": "document", "mountPath": DOCUMENT_FOLDER, "readOnly": True})
         spec["volumes"].append({"name": "document", "configMap": {"name": attempt.name}})
         if attempt.managed:

@@ -97,6 +97,10 @@ def test_a_job_from_apply_to_complete(world):
     assert world.body["status"]["workers"] == "2/3"
     assert world.body["status"]["rayCluster"] == "assistant-a01-x7k2p"
 
+    world.run_says(1, "Complete", percent="100%")
+    world.step(590)
+    assert world.phase == "Reporting", "KubeRay has not seen yet that the driver has ended"
+
     world.ends(1, 0, "Complete")
     world.body["status"]["result"]["report"] = "s3://bucket/raytrain/runs/assistant/report/index.html"
     world.kuberay_says(1, "Complete", "SUCCEEDED", endTime="2026-11-23T12:10:00Z")
@@ -106,7 +110,7 @@ def test_a_job_from_apply_to_complete(world):
     assert world.body["status"]["completionTime"] == "2026-11-23T12:10:00Z"
     assert "index.html" in world.body["status"]["message"]
     assert world.body["status"]["workers"] == ""
-    assert world.events == ["AttemptStarted", "Preparing", "Training", "Complete"]
+    assert world.events == ["AttemptStarted", "Preparing", "Training", "Reporting", "Complete"]
 
 
 def test_the_same_question_gets_the_same_answer(world):

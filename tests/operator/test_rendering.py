@@ -177,7 +177,21 @@ def test_secrets_come_by_reference_only():
     assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}, {"secretRef": {"name": "team-bucket"}}]
     assert {e["name"] for e in container["env"]} == {
         "HOME", "RAYTRAIN_CACHE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "AWS_ENDPOINT_URL",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S",
     }  # fmt: skip
+
+
+def test_a_pod_that_must_go_has_time_to_say_so():
+    made_of = pods(rayjob_of())
+    containers = {name: template["spec"]["containers"][0] for name, template in made_of.items()}
+    drains = {
+        name: next(float(e["value"]) for e in container["env"] if e["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S")
+        for name, container in containers.items()
+    }
+    assert drains == {"head": 0, "cpu": 45, "gpu": 45}
+    assert [name for name, container in containers.items() if "lifecycle" in container] == ["cpu"], "the driver's"
+    for name in ("cpu", "gpu"):
+        assert made_of[name]["spec"]["terminationGracePeriodSeconds"] > drains[name]
 
 
 def test_the_operators_storage_is_only_for_documents_without_one():
