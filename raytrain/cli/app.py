@@ -292,15 +292,31 @@ def serve(
 
 
 @app.command()
-def report(run: Run, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+def report(
+    run: Run,
+    namespace: in_cluster.Namespace = None,
+    storage: StorageFlag = None,
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", metavar="FILE", help="Write the page with pictures there too.", show_default=False),
+    ] = None,
+    output: Output = Format.TEXT,
+) -> None:
     """Write the report of a run anew, and print it.
 
     It is made from what the run left in storage; the path of the page with pictures is said on standard error.
     """
+    from data_prep.errors import UsageError
     from raytrain.evaluation import report as reporting
 
-    store, layout = open_run(run, storage)
+    store, layout = in_cluster.open_run(run, storage, namespace)
     where = str(reporting.write(store, layout))
+    if save is not None:
+        try:
+            save.write_bytes(store.get(f"{layout.report}/index.html"))
+        except OSError as error:
+            raise UsageError(f"{save} cannot be written: {error.strerror}") from None
+        where = str(save)
     if output is Format.JSON:
         say(store.get(f"{layout.report}/report.json").decode())
     else:

@@ -277,6 +277,7 @@ class TestRunsThatExist:
         def write(store: Any, layout: RunLayout) -> str:
             store.put(f"{layout.report}/report.md", b"# The report\n")
             store.put(f"{layout.report}/report.json", b'{"run": "small"}')
+            store.put(f"{layout.report}/index.html", b"<html>")
             return "file:///there/index.html"
 
         monkeypatch.setattr(raytrain.evaluation.report, "write", write)
@@ -284,6 +285,11 @@ class TestRunsThatExist:
         assert capsys.readouterr() == ("# The report\n", "report: file:///there/index.html\n")
         assert main(["report", "small", "-o", "json"]) == 0
         assert json.loads(capsys.readouterr().out) == {"run": "small"}
+        assert main(["report", "small", "--save", "page.html"]) == 0
+        assert capsys.readouterr().err == "report: page.html\n"
+        assert Path("page.html").read_bytes() == b"<html>"
+        assert main(["report", "small", "--save", "no/such/page.html"]) == ExitCode.USAGE
+        assert capsys.readouterr().err == "error: no/such/page.html cannot be written: No such file or directory\n"
 
     def test_data_check_before_preparation(self, layout: RunLayout, capsys: Captured) -> None:
         text = Path("job.yaml").read_text()
