@@ -1,0 +1,105 @@
+"""A real Prometheus reads a run in pods: every panel of the dashboard shows something, every rule works."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+import yaml
+
+from tests.cluster import tiny_quickstart
+from tests.cluster.harness.places import REPOSITORY
+from tests.cluster.harness.processes import wait_for
+
+pytestmark = pytest.mark.slow
+
+FILES = REPOSITORY / "helm/raytrain-operator/files"
+NAME = "measured"
+NOT_HERE = {"Model FLOPs utilisation"}
+"""Only for GPUs whose peak is known."""
+
+
+def config(target, folder):
+    """Scrapes what the chart's PodMonitor names: port `metrics` of the pods of runs."""
+    pods = {
+        "role": "pod",
+        "kubeconfig_file": str(target.kubeconfig),
+        "selectors": [{"role": "pod", "label": "raytrain.dev/job"}],
+    }
+    address = {"source_labels": ["__meta_kubernetes_pod_ip"], "regex": "(.+)", "replacement": "$1:8080"}
+    ours = {
+        "job_name": "raytrain",
+        "kubernetes_sd_configs": [pods],
+        "relabel_configs": [address | {"target_label": "__address__"}],
+    }
+    shutil.copyfile(FILES / "alerts.yaml", folder / "alerts.yaml")
+    whole = {"global": {"scrape_interval": "1s"}, "rule_files": ["alerts.yaml"], "scrape_configs": [ours]}
+    path = folder / "prometheus.yaml"
+    path.write_text(yaml.safe_dump(whole))
+    return path
+
+
+@contextmanager
+def prometheus(target, folder):
+    """`query(path, **parameters)` of a Prometheus of our own."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed (Debian: prometheus)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        program, f"--config.file={config(target, folder)}", f"--storage.tsdb.path={folder / 'series'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def query(path, **parameters):
+        where = f"http://127.0.0.1:{port}{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(where, timeout=10) as answer:
+            return json.loads(answer.read())["data"]
+
+    def ready():
+        try:
+            return bool(query("/api/v1/status/buildinfo"))
+        except OSError:
+            return process.poll() is not None
+
+    try:
+        wait_for(ready, 60, "Prometheus", why=(folder / "prometheus.log").read_text)
+        yield query
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def test_every_panel_has_something_to_show(target, operator, namespace, bucket, tiny_world, tmp_path):
+    world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
+    content = tiny_quickstart.document(NAME, world, storage=f"s3://{bucket}/raytrain", steps=400)
+    panels = {p["title"]: p["targets"][0]["expr"] for p in json.loads((FILES / "dashboard.json").read_text())["panels"]}
+    empty, shown = dict(panels), {}
+    with prometheus(target, tmp_path) as query:
+        target.apply(content, namespace)
+        over = False
+        while not over and set(empty) - NOT_HERE:
+            over = target.get("ftj", NAME, namespace).get("status", {}).get("phase") in ("Complete", "Failed")
+            for title, expression in list(empty.items()):
+                found = query("/api/v1/query", query=expression.replace("$run", NAME))["result"]
+                if found:
+                    shown[title] = found
+                    empty.pop(title)
+            time.sleep(0.5)
+        groups = query("/api/v1/rules")["groups"]
+    assert set(empty) <= NOT_HERE, f"nothing to show in {sorted(empty)}"
+    tasks = {series["metric"]["task"] for series in shown["Loss by task"]}
+    assert tasks <= {task["name"] for task in content["spec"]["tasks"]}
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) == 6
+    assert all(rule["health"] in ("ok", "unknown") and not rule.get("lastError") for rule in rules), rules
