@@ -12,7 +12,7 @@ from tests.cluster import tiny_quickstart
 
 pytestmark = pytest.mark.slow
 
-STEPS, EVERY = 800, 50
+STEPS, EVERY = 500, 50
 
 
 @pytest.fixture
