@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from raytrain.telemetry.console import Console
     from raytrain.training.ray_train import TrainProgress
 
+_log = logging.getLogger(__name__)
+_LOG_SECONDS = 30.0
+"""Between two lines on training's progress in the driver's log."""
 EXPORTED_WEIGHTS = "model.safetensors"
 _WARNINGS = {
     *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
@@ -384,8 +389,15 @@ def train(
     if newest is not None:
         work.console.line(f"resuming at step {newest.step} from {newest.prefix}")
 
+    logged = time.monotonic()
+
     def on_progress(done: TrainProgress) -> None:
-        work.console.update(done.step, done.steps, f"loss {done.loss:.3f}, {done.tokens_per_second:,.0f} tokens/s")
+        nonlocal logged
+        how = f"loss {done.loss:.3f}, {done.tokens_per_second:,.0f} tokens/s"
+        work.console.update(done.step, done.steps, how)
+        if time.monotonic() > logged + _LOG_SECONDS:
+            logged = time.monotonic()
+            _log.info("step %d of %d: %s", done.step, done.steps, how)
         work.progress.update(
             step=done.step,
             loss=done.loss,

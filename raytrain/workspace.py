@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 import socket
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from raytrain.telemetry.segments import SegmentWriter
 
 CACHE_LIMIT = 50 << 30  # bytes of shards kept on a node
 
+_log = logging.getLogger(__name__)
 _RESUMABLE = "stopped on request; the same command resumes"
 _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers", "tokenizers", "evaluate", "rouge-score-rs", "sacrebleu")
 
@@ -61,10 +63,12 @@ class Workspace:
         self.attempt.check()
         self.progress.update(phase=name, message=text)
         self.console.phase(text)
+        _log.info(text)
 
     def tell(self, kind: str, message: str, **fields: Any) -> None:
         """Record an event; may be called from any thread."""
         self.events.append({"kind": kind, "message": message, **fields})
+        _log.info("%s: %s", kind, message)
 
     def keep(self, record: RunRecord) -> None:
         """Store the record again: something more about the run is known."""

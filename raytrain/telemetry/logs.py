@@ -42,6 +42,7 @@ class RunLog:
         handler = _File(self._file, self._background)
         formatter = _Masking(_FORMAT)
         handler.setFormatter(formatter)
+        handler.addFilter(_worth_keeping)  # a worker of Ray lets libraries say everything
         root = logging.getLogger()
         if not root.handlers and logging.lastResort is not None:  # else warnings would no longer reach the terminal
             self._added.append(logging.lastResort)
@@ -87,6 +88,10 @@ class RunLog:
         if len(data) != self._stored:
             self._store.put(self._key, data)
             self._stored = len(data)
+
+
+def _worth_keeping(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or record.name.split(".")[0] in _OURS
 
 
 class _File(logging.FileHandler):

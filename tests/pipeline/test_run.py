@@ -38,7 +38,9 @@ def test_everything_a_run_promises_lies_in_storage(finished) -> None:
     assert f"{layout.model}/tokenizer.json" in keys
     assert any(key.startswith(f"{layout.root}/metrics/a01-") for key in keys)
     assert any(key.startswith(f"{layout.root}/events/a01-") for key in keys)
-    assert f"{layout.root}/logs/a01/driver.log" in keys
+    log = store.get(f"{layout.root}/logs/a01/driver.log").decode()
+    said = ("RunStarted: attempt 1", "scoring the model as it is", "CheckpointCommitted: ", "RunFinished: the report")
+    assert [words for words in said if words not in log] == []
     progress = json.loads(store.get(layout.progress))
     assert progress["phase"] == "Complete"
     assert progress["step"] == 12

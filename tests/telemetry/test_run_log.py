@@ -29,6 +29,15 @@ def test_what_is_logged_ends_up_in_storage(any_store):
     assert "INFO raytrain.training" in lines[0]
 
 
+def test_libraries_do_not_chatter_where_ray_lets_everything_through(any_store, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
+    with RunLog(any_store, LAYOUT, 1):
+        logging.getLogger("botocore.credentials").info("Found credentials in environment variables.")
+        logging.getLogger("raytrain.training").info("step 1")
+        logging.getLogger("raytrainer").info("somebody else's")
+    assert [line.split(": ", 1)[1] for line in text(any_store).splitlines()] == ["step 1"]
+
+
 def test_logging_is_left_as_it_was(tmp_path):
     def state():
         ours = [logging.getLogger(name) for name in ("raytrain", "data_prep")]
