@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.two_nodes]
 
 OPERATOR_VALUES = ["--set", "settings.runs.keepClusterSeconds=200"]
 """The Ray cluster outlives the run, so that the GPU group is seen to go back to zero."""
-EVERY = 100
-STEPS = 1500
+EVERY = 50
+STEPS = 600
 GONE = "node1"
 
 
