@@ -122,3 +122,20 @@ def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespac
     shown = target.kubectl("get", "ftj,rayjobs,rayclusters,pods,configmaps,events", "-n", namespace, "-o", "yaml")
     logs = target.kubectl("logs", "-n", operator, "deploy/raytrain-operator")
     assert canary not in shown + logs + target.story("locked", namespace)
+
+
+def test_a_suspended_run_gives_everything_back_and_goes_on_later(target, namespace, started):
+    store = started("paused")
+
+    def suspend(wish):
+        body = json.dumps({"spec": {"cluster": {"suspend": wish}}})
+        target.kubectl("patch", "ftj", "paused", "-n", namespace, "--type=merge", "-p", body)
+
+    suspend(True)
+    pods = ("get", "pods", "-n", namespace, "-l", "raytrain.dev/job=paused", "-o", "name")
+    target.until(lambda: not target.kubectl(*pods), "its pods to be gone", "paused", namespace)
+    assert target.get("ftj", "paused", namespace)["status"]["phase"] == "Suspended"
+    suspend(False)
+    status = target.wait_for("Complete", "paused", namespace)["status"]
+    assert [attempt["outcome"] for attempt in status["attempts"]] == ["Suspended", "Succeeded"]
+    assert min(_steps(store, "paused")[2]) > 1, "it began anew"
