@@ -54,6 +54,9 @@ _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers")
 _PROGRESS_SECONDS = 0.25
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 60.0  # so long a wish to stop waits for workers that have not begun
+_GONE_SECONDS = 10.0
+"""From a leaving node's deadline until the group is begun anew: sooner, Ray counts the node that is just being ended,
+wants a worker there and waits out the start timeout."""
 _COLLECTIVE_SECONDS = 600
 _LAST_WORDS_SECONDS = 3.0
 _STORING_SECONDS = 10.0  # so long a word that the store is being waited for holds: it is given every second
@@ -303,7 +306,9 @@ def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
         run_config=api.RunConfig(
             name=f"{settings.layout.name}-a{settings.attempt.number:02d}",
             storage_path=str(notes),  # Ray's own notes only: it is never given a checkpoint
-            failure_config=api.FailureConfig(max_failures=MOST_RESTARTS, controller_failure_limit=MOST_STARTS),
+            failure_config=api.FailureConfig(
+                max_failures=MOST_RESTARTS, controller_failure_limit=MOST_STARTS, preemption_grace_s=_GONE_SECONDS
+            ),
             worker_runtime_env={} if on_gpus else {"env_vars": worker_environment()},
             logging_config=api.LoggingConfig(log_level="WARNING"),
         ),

@@ -107,7 +107,9 @@ def test_a_drained_node_costs_no_step_and_no_attempt(target, namespace, nodes, r
     (notice,) = one.events("NodeLeaving")
     (again,) = one.events("WorkerRestarted")
     assert again["time"] > notice["time"]
-    assert again["step"] % EVERY, "it goes on from the checkpoint that the notice was answered with"
+    (answer,) = [event for event in one.events("CheckpointCommitted") if event["step"] % EVERY]
+    assert again["step"] >= answer["step"], "the checkpoint that the notice was answered with"
+    assert again["workers"] == 1, "the one that is left"
 
 
 def test_a_driver_whose_node_is_drained_ends_resumably_and_counts_as_no_failure(target, namespace, nodes, run):
