@@ -20,10 +20,20 @@ _ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # without it /api/train/v2/runs/v1 stays empty
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports are drained this often; the default of 2 s blocks them
     "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # a hanging worker is found in two minutes, not ten
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # importing torch on a busy machine takes longer than a minute
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+
+
+def _environment(resources: Resources) -> dict[str, str]:
+    """Importing torch on a busy machine takes longer than the minute that Ray gives a group to start.
+
+    But an elastic group must not wait that long for a node that is gone: Ray counts it until it has missed its
+    heartbeats, so that the first group after its loss is too large and never starts.
+    """
+    training = resources.training
+    elastic = (training.min_workers or training.workers) < training.workers
+    return _ENVIRONMENT | {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "90" if elastic else "300"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
     Here the counts of workers and actors hold and their CPUs are only bookkeeping: two workers and an actor on two
     cores share them, as they would share any machine.
     """
-    for name, value in _ENVIRONMENT.items():
+    for name, value in _environment(resources).items():
         os.environ.setdefault(name, value)
     import ray
 
