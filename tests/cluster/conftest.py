@@ -172,7 +172,7 @@ def operator(request, target):
     )
     yield name
     target.helm("uninstall", "raytrain", "-n", name, "--wait")
-    target.kubectl("delete", "namespace", name, "--wait=false")
+    target.kubectl("delete", "namespace", name, "--timeout=120s")  # the next module makes it again
 
 
 def _image(key: str, reference: str) -> list[str]:
