@@ -351,8 +351,11 @@ def _told(error: Exception, job: FineTuneJob) -> UserError:
     if isinstance(error, WorkerGroupError):
         logs = f"{RunLayout(job.metadata.name).root}/logs"
         causes = sorted({f"rank {rank}: {_last_line(cause)}" for rank, cause in error.worker_failures.items()})
+        memory = any("memory" in str(cause).lower() for cause in error.worker_failures.values())
+        perhaps = " (out of memory? raise resources.training.memory, or lower training.microBatchTokens)"
         return TrainingError(
-            f"the training workers died {MOST_RESTARTS + 1} times; at last {'; '.join(causes) or lines[-1]}",
+            f"the training workers died {MOST_RESTARTS + 1} times; at last {'; '.join(causes) or lines[-1]}"
+            + perhaps * memory,
             hint=f"their logs are in the storage under {logs}; the same command goes on from the last checkpoint",
         )
     return ClusterError(f"Ray could not run the training workers: {lines[-1] if lines else type(error).__name__}")

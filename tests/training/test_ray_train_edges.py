@@ -67,6 +67,18 @@ def test_a_dying_group_in_a_sentence():
     assert "edges" in (told.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("cause", "named"),
+    [
+        ("The worker died.\n(1) The process is killed by SIGKILL by OOM killer due to high memory usage.", True),
+        ("Connection reset by peer", False),
+    ],
+)
+def test_workers_that_may_have_run_out_of_memory_name_the_setting(cause, named):
+    told = ray_train._told(WorkerGroupError("long text", {0: RuntimeError(cause)}), job())
+    assert ("resources.training.memory" in told.message) == named
+
+
 def test_a_group_that_cannot_start_in_a_sentence():
     told = ray_train._told(ControllerError(RuntimeError("no room for 9 workers")), job())
     assert isinstance(told, ClusterError)
