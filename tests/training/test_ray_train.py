@@ -133,28 +133,20 @@ def test_two_workers_on_ray_are_one_worker_without_it(undisturbed):
     assert close(alone, weights(run, 6), 1e-4)
 
 
-def whoever_waits(store, number, after=0.0):
-    """A `stop` that never stops: sends a signal to the worker that waits at the gate, once, and opens the gate."""
-    sent = []
-
-    def stop():
-        pid = store.waiting()
-        if pid is not None and not sent:
-            time.sleep(after)
-            os.kill(pid, number)
-            sent.append(pid)
-            store.open()
-        return False
-
-    return stop
-
-
 def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
     """The first worker is killed while it commits the checkpoint of step 4."""
     calm, _, _ = undisturbed
     run, heard = calm.named("killed"), Heard()
     store = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path)
-    result = go(run, heard, store=store, stop=whoever_waits(store, signal.SIGKILL))
+
+    def kill_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            os.kill(pid, signal.SIGKILL)
+            store.open()
+        return False
+
+    result = go(run, heard, store=store, stop=kill_who_waits)
     assert (result.step, result.interrupted) == (6, False)
     restarted = [(message, fields) for kind, message, fields in heard.events if kind == "WorkerRestarted"]
     assert [fields for _, fields in restarted] == [{"step": 2, "workers": 2}]
@@ -173,8 +165,16 @@ def test_a_hanging_worker_is_found_and_the_others_say_where_they_stand(undisturb
     calm, _, _ = undisturbed
     run, heard = calm.named("hangs", hang_seconds=3.0), Heard()
     store = gated_store.GatedStore(run.store.root, "step-000002-a01/manifest.json", tmp_path)
-    everybody_waits = 3.0  # seconds until all are where they wait
-    result = go(run, heard, store=store, stop=whoever_waits(store, signal.SIGSTOP, everybody_waits))
+
+    def stop_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            time.sleep(3)  # until everybody is where they wait
+            os.kill(pid, signal.SIGSTOP)
+            store.open()
+        return False
+
+    result = go(run, heard, store=store, stop=stop_who_waits)
     assert (result.step, result.interrupted) == (6, False)
     (hang,) = [fields for kind, _, fields in heard.events if kind == "WorkerHangs"]
     assert hang["rank"] == 1 and hang["seconds"] >= 3.0
@@ -190,7 +190,15 @@ def test_the_only_worker_hangs(cluster, run, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "10")
     alone = with_workers(run.named("hangs-alone"), 1)
     store, heard = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path), Heard()
-    assert go(alone, heard, store=store, stop=whoever_waits(store, signal.SIGSTOP)).step == 6
+
+    def stop_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            os.kill(pid, signal.SIGSTOP)
+            store.open()
+        return False
+
+    assert go(alone, heard, store=store, stop=stop_who_waits).step == 6
     assert "WorkerRestarted" in heard.kinds()
 
 
