@@ -29,7 +29,7 @@ _WORDS = {
     "optimizer": ("the optimizer", "raise training.batchTokens: fewer updates for the same tokens"),
     "compute": (
         "computing, as it should be",
-        "faster only with precision bf16 (where it is not set yet), fewer tokens an example, more workers, faster devices",
+        "faster only with precision bf16 (if not set yet), fewer tokens an example, more workers or faster devices",
     ),
 }
 

@@ -59,6 +59,7 @@ _GONE_SECONDS = 10.0
 wants a worker there and waits out the start timeout."""
 _COLLECTIVE_SECONDS = 600
 _LAST_WORDS_SECONDS = 3.0
+_MORE_MEMORY = "raise resources.training.memory, or lower training.microBatchTokens"
 _STORING_SECONDS = 10.0  # so long a word that the store is being waited for holds: it is given every second
 
 
@@ -348,11 +349,16 @@ def _told(error: Exception, job: FineTuneJob) -> UserError:
     from ray.train import WorkerGroupError
 
     lines = [line for line in str(error).splitlines() if line.strip()]
+    if any(words in str(error) for words in ("running low on memory", "out of memory issue")):  # Ray's memory monitor
+        what = "Ray ended a training worker because the memory of its machine or pod ran out"
+        return ClusterError(
+            f"{what}: {_MORE_MEMORY}", hint="the same command goes on from the last checkpoint, if there is one"
+        )
     if isinstance(error, WorkerGroupError):
         logs = f"{RunLayout(job.metadata.name).root}/logs"
         causes = sorted({f"rank {rank}: {_last_line(cause)}" for rank, cause in error.worker_failures.items()})
         memory = any("memory" in str(cause).lower() for cause in error.worker_failures.values())
-        perhaps = " (out of memory? raise resources.training.memory, or lower training.microBatchTokens)"
+        perhaps = f" (out of memory? {_MORE_MEMORY})"
         return TrainingError(
             f"the training workers died {MOST_RESTARTS + 1} times; at last {'; '.join(causes) or lines[-1]}"
             + perhaps * memory,

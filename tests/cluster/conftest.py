@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.cluster import tiny_quickstart
 from tests.cluster.harness import cluster as harness
+from tests.cluster.harness.image import chart_value
 from tests.cluster.harness.places import REPOSITORY
 from tests.cluster.harness.processes import run, wait_for
 from tests.cluster.harness.saying import HarnessError, speaker
@@ -74,8 +75,9 @@ class Target:
         def holds() -> bool:
             status = self.get("ftj", name, namespace).get("status", {})
             conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
-            if condition != "Failed" and conditions.get("Failed") == "True":
-                raise AssertionError(f"{name} failed\n{self.story(name, namespace)}")
+            for other in {"Complete", "Failed"} - {condition}:
+                if conditions.get(other) == "True":
+                    raise AssertionError(f"{name} is {other}\n{self.story(name, namespace)}")
             return conditions.get(condition) == "True"
 
         wait_for(holds, seconds, f"{name} to be {condition}", every=1, why=lambda: self.story(name, namespace))
@@ -176,11 +178,9 @@ def operator(request, target):
 
 
 def _image(key: str, reference: str) -> list[str]:
-    """Values of the chart for an image."""
-    name, tag = reference.rsplit(":", 1)
-    registry, repository = name.split("/", 1)
-    values = {"registry": registry, "repository": repository, "tag": tag}
-    return [part for field, value in values.items() for part in ("--set-string", f"{key}.{field}={value}")]
+    """Arguments of Helm for an image."""
+    fields = chart_value(reference).items()
+    return [part for field, value in fields for part in ("--set-string", f"{key}.{field}={value}")]
 
 
 @pytest.fixture(scope="session")

@@ -54,13 +54,18 @@ def test_deleted_pods_cost_the_steps_since_the_last_checkpoint(target, namespace
     assert min(_steps(store, kind)[2]) > 1, "it began anew"
 
 
-def test_a_killed_operator_disturbs_nothing(target, namespace, operator, started):
-    started("calm")
+def test_a_killed_operator_disturbs_nothing_and_the_job_goes_when_its_time_has_come(
+    target, namespace, operator, started
+):
+    store = started("calm", ttl="30s")
     before = target.get("rayjob", "calm-a01", namespace)["metadata"]["uid"]
     target.kubectl("delete", "pod", "-n", operator, "--all", "--force", "--grace-period=0")
     status = target.wait_for("Complete", "calm", namespace)["status"]
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]
     assert target.get("rayjob", "calm-a01", namespace)["metadata"]["uid"] == before
+    jobs = ("get", "ftj,rayjobs,pods", "-n", namespace, "-o", "name")
+    target.until(lambda: not target.kubectl(*jobs), "the job to vanish with its pods", "calm", namespace)
+    assert read_manifest(store, RunLayout("calm").report) is not None
 
 
 def test_two_operators_make_one_attempt(target, namespace, operator, started):
@@ -87,16 +92,8 @@ def test_a_job_deleted_while_no_operator_runs_takes_its_pods_along_and_leaves_it
     try:
         target.kubectl("wait", "pod", "-n", operator, "--all", "--for=delete", "--timeout=60s")
         target.kubectl("delete", "ftj", "gone", "-n", namespace, "--timeout=30s")
-        mine = (
-            "get",
-            "rayjobs,rayclusters,pods,configmaps",
-            "-n",
-            namespace,
-            "-l",
-            "raytrain.dev/job=gone",
-            "-o",
-            "name",
-        )
+        kinds, label = "rayjobs,rayclusters,pods,configmaps", "raytrain.dev/job=gone"
+        mine = ("get", kinds, "-n", namespace, "-l", label, "-o", "name")
         target.until(lambda: not target.kubectl(*mine), "everything of the job to vanish", "gone", namespace)
     finally:
         target.kubectl(*scale, "--replicas=1")
@@ -105,15 +102,8 @@ def test_a_job_deleted_while_no_operator_runs_takes_its_pods_along_and_leaves_it
 
 def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespace, bucket, tiny_world):
     canary = "canary-5f1e0b7c"
-    target.kubectl(
-        "patch",
-        "secret",
-        "bucket",
-        "-n",
-        namespace,
-        "-p",
-        json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": canary}}),
-    )
+    wrong = json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": canary}})
+    target.kubectl("patch", "secret", "bucket", "-n", namespace, "-p", wrong)
     content = tiny_quickstart.document("locked", f"s3://{bucket}/world", storage=f"s3://{bucket}/raytrain", retries=0)
     target.apply(content, namespace)
     status = target.wait_for("Failed", "locked", namespace)["status"]

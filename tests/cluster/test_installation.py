@@ -1,8 +1,9 @@
-"""Helm's ways: test, upgrade during a run, uninstall, and what is left."""
+"""Helm's ways: test, a run as a release, upgrade during it, uninstall, and what is left."""
 
 import json
 
 import pytest
+import yaml
 
 from data_prep.storage import open_store
 from raytrain.spec.layout import RunLayout
@@ -11,7 +12,7 @@ from tests.cluster.harness.places import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
-CHART = str(REPOSITORY / "helm/raytrain-operator")
+CHART, JOB_CHART = (str(REPOSITORY / "helm" / name) for name in ("raytrain-operator", "finetune-job"))
 
 
 def everything(target, *selector):
@@ -22,12 +23,14 @@ def everything(target, *selector):
     return {(i["kind"], i["metadata"].get("namespace", ""), i["metadata"]["name"]) for i in found}
 
 
-def test_tried_upgraded_in_mid_run_and_uninstalled(target, operator, namespace, bucket, tiny_world):
+def test_tried_upgraded_in_mid_run_and_uninstalled(target, operator, namespace, bucket, tiny_world, tmp_path):
     target.helm("test", "raytrain", "-n", operator)
 
     storage = f"s3://{bucket}/raytrain"
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
-    target.apply(tiny_quickstart.document("long", world, storage=storage, steps=60), namespace)
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(tiny_quickstart.document("long", world, storage=storage, steps=60)))
+    target.helm("install", "my-run", JOB_CHART, "-n", namespace, "-f", str(job))
     store, layout = open_store(storage), RunLayout("long")
     target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", "long", namespace)
     before = target.get("rayjob", "long-a01", namespace)["metadata"]["uid"]
@@ -39,14 +42,14 @@ def test_tried_upgraded_in_mid_run_and_uninstalled(target, operator, namespace, 
     assert target.get("rayjob", "long-a01", namespace)["metadata"]["uid"] == before
 
     report = f"{layout.report}/index.html"
-    ours = ("-l", "app.kubernetes.io/part-of=raytrain")
+    ours = ("-l", "app.kubernetes.io/part-of=raytrain,!raytrain.dev/job")
     assert len(everything(target, *ours)) > 5
     target.helm("uninstall", "raytrain", "-n", operator, "--wait")
     try:
-        left = {kind for kind, _, _ in everything(target, *ours)}
-        assert left <= {"CustomResourceDefinition"}, left
+        left = everything(target, *ours)
+        assert {kind for kind, _, _ in left} == {"CustomResourceDefinition"}, left
         assert target.get("ftj", "long", namespace)["status"]["phase"] == "Complete"
-        target.kubectl("delete", "ftj", "long", "-n", namespace, "--timeout=30s")
+        target.helm("uninstall", "my-run", "-n", namespace)
         mine = ("-l", "raytrain.dev/job=long")
         target.until(lambda: not everything(target, *mine), "everything of the job to vanish", "long", namespace)
         assert store.get(report)

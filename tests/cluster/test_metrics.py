@@ -25,28 +25,36 @@ NOT_HERE = {"Model FLOPs utilisation"}
 """Only for GPUs whose peak is known."""
 
 
-def config(target, folder):
-    """Scrapes what the chart's PodMonitor names: port `metrics` of the pods of runs."""
-    pods = {
-        "role": "pod",
-        "kubeconfig_file": str(target.kubeconfig),
-        "selectors": [{"role": "pod", "label": "raytrain.dev/job"}],
-    }
-    address = {"source_labels": ["__meta_kubernetes_pod_ip"], "regex": "(.+)", "replacement": "$1:8080"}
-    ours = {
-        "job_name": "raytrain",
-        "kubernetes_sd_configs": [pods],
-        "relabel_configs": [address | {"target_label": "__address__"}],
-    }
+def config(folder):
+    """Reads what `targets.json` names: Debian's Prometheus knows nothing of Kubernetes."""
     shutil.copyfile(FILES / "alerts.yaml", folder / "alerts.yaml")
+    found = {"files": [str(folder / "targets.json")], "refresh_interval": "1s"}
+    ours = {"job_name": "raytrain", "file_sd_configs": [found]}
     whole = {"global": {"scrape_interval": "1s"}, "rule_files": ["alerts.yaml"], "scrape_configs": [ours]}
     path = folder / "prometheus.yaml"
     path.write_text(yaml.safe_dump(whole))
     return path
 
 
+def tell_pods(target, namespace, folder):
+    """What the chart's PodMonitor names: the port `metrics` of the pods of runs."""
+    selector = f"raytrain.dev/job={NAME}"
+    pods = json.loads(target.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    there = [pod for pod in pods if pod["status"].get("podIP")]
+    addresses = [f"{pod['status']['podIP']}:{port}" for pod in there for port in ports(pod)]
+    new = folder / "targets.new"
+    new.write_text(json.dumps([{"targets": sorted(addresses)}]))
+    new.rename(folder / "targets.json")
+
+
+def ports(pod):
+    """Numbers of its ports called `metrics`."""
+    found = [port for container in pod["spec"]["containers"] for port in container.get("ports", [])]
+    return [port["containerPort"] for port in found if port.get("name") == "metrics"]
+
+
 @contextmanager
-def prometheus(target, folder):
+def prometheus(folder):
     """`query(path, **parameters)` of a Prometheus of our own."""
     program = shutil.which("prometheus")
     if program is None:
@@ -55,7 +63,7 @@ def prometheus(target, folder):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        program, f"--config.file={config(target, folder)}", f"--storage.tsdb.path={folder / 'series'}",
+        program, f"--config.file={config(folder)}", f"--storage.tsdb.path={folder / 'series'}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]  # fmt: skip
     with (folder / "prometheus.log").open("wb") as log:
@@ -67,10 +75,11 @@ def prometheus(target, folder):
             return json.loads(answer.read())["data"]
 
     def ready():
+        assert process.poll() is None, (folder / "prometheus.log").read_text()
         try:
             return bool(query("/api/v1/status/buildinfo"))
         except OSError:
-            return process.poll() is not None
+            return False
 
     try:
         wait_for(ready, 60, "Prometheus", why=(folder / "prometheus.log").read_text)
@@ -85,10 +94,11 @@ def test_every_panel_has_something_to_show(target, operator, namespace, bucket, 
     content = tiny_quickstart.document(NAME, world, storage=f"s3://{bucket}/raytrain", steps=400)
     panels = {p["title"]: p["targets"][0]["expr"] for p in json.loads((FILES / "dashboard.json").read_text())["panels"]}
     empty, shown = dict(panels), {}
-    with prometheus(target, tmp_path) as query:
+    with prometheus(tmp_path) as query:
         target.apply(content, namespace)
         over = False
         while not over and set(empty) - NOT_HERE:
+            tell_pods(target, namespace, tmp_path)
             over = target.get("ftj", NAME, namespace).get("status", {}).get("phase") in ("Complete", "Failed")
             for title, expression in list(empty.items()):
                 found = query("/api/v1/query", query=expression.replace("$run", NAME))["result"]

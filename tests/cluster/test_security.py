@@ -36,7 +36,7 @@ OPERATOR = {
     "serviceaccounts": ["create", "get", "patch"],
 }
 HEAD = {
-    "pods": ["delete", "get", "list", "patch", "watch"],
+    "pods": ["get", "list", "patch", "watch"],
     "pods/resize": ["patch"],
     "rayclusters.ray.io": ["get", "patch"],
 }

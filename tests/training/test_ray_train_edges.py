@@ -79,6 +79,15 @@ def test_workers_that_may_have_run_out_of_memory_name_the_setting(cause, named):
     assert ("resources.training.memory" in told.message) == named
 
 
+def test_a_worker_that_ray_ended_for_its_memory_in_a_sentence():
+    cause = RuntimeError(
+        "Task was killed due to the node running low on memory.\nTo disable worker killing, set x to 0."
+    )
+    told = ray_train._told(ControllerError(cause), job())
+    assert isinstance(told, ClusterError)
+    assert "memory of its machine or pod ran out: raise resources.training.memory" in told.message
+
+
 def test_a_group_that_cannot_start_in_a_sentence():
     told = ray_train._told(ControllerError(RuntimeError("no room for 9 workers")), job())
     assert isinstance(told, ClusterError)

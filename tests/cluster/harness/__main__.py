@@ -7,6 +7,7 @@ import shutil
 import sys
 
 from tests.cluster.harness.cluster import down, up
+from tests.cluster.harness.image import chart_value
 from tests.cluster.harness.saying import HarnessError, speaker
 from tests.support.kubernetes_tools import kubernetes_tools
 
@@ -36,7 +37,7 @@ def main() -> int:
         for target, reference in images.items():
             say(f"image {target}: {reference}")
         if {"run", "operator"} <= images.keys():
-            values = {"runImage": _value(images["run"]), "image": _value(images["operator"])}
+            values = {"runImage": chart_value(images["run"]), "image": chart_value(images["operator"])}
             cluster.places.images.write_text(json.dumps(values, indent=1) + "\n")
             print(f"\n# helm install raytrain helm/raytrain-operator ... -f {cluster.places.images}")
         print(f"export KUBECONFIG={cluster.kubeconfig}")
@@ -47,13 +48,6 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _value(reference: str) -> dict[str, str]:
-    """An image as the chart's values name it."""
-    name, tag = reference.rsplit(":", 1)
-    registry, repository = name.split("/", 1)
-    return {"registry": registry, "repository": repository, "tag": tag}
 
 
 if __name__ == "__main__":

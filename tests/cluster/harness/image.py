@@ -92,6 +92,13 @@ def publish(stores: Sequence[Store], target: str, say: Say) -> str:
     return reference
 
 
+def chart_value(reference: str) -> dict[str, str]:
+    """An image as the chart's values name it."""
+    name, tag = reference.rsplit(":", 1)
+    registry, repository = name.split("/", 1)
+    return {"registry": registry, "repository": repository, "tag": tag}
+
+
 def _assemble(store: Store, ground: str, target: str, stage: dict[str, Any], added: Sequence[layers.Layer]) -> str:
     manifest = store.content(store.digest(ground))
     config = store.content(manifest["config"]["digest"])
