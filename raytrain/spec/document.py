@@ -281,7 +281,11 @@ class TrainingResources(Model):
     """What training takes."""
 
     workers: int = Field(default=1, ge=1, description="Training workers.")
-    min_workers: int | None = Field(default=None, ge=1, description="Elastic training: go on with this many.")
+    min_workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Elastic training: begin and go on with this many; with room for more, from the newest checkpoint.",
+    )
     gpus: float = Field(default=0, ge=0, description="GPUs of a worker (in a cluster).")
     cpus: float = Field(default=1, gt=0, description="CPUs of a worker.")
     memory: str | None = Field(default=None, description="Memory of a worker, e.g. 24Gi (in a cluster).")

@@ -20,6 +20,8 @@ OPERATOR_VALUES = ["--set", "settings.runs.keepClusterSeconds=200"]
 """The Ray cluster outlives the run, so that the GPU group is seen to go back to zero."""
 EVERY = 50
 STEPS = 600
+LONG = 1500
+"""Steps of an elastic run: it starts with the first pod, and is made larger a minute later (Ray Train's interval)."""
 GONE = "node1"
 
 
@@ -40,16 +42,16 @@ def run(target, operator, namespace, nodes, bucket, tiny_world):
     """Starts a run on two pretended GPUs; head and driver are on the first node: the second takes pods only then."""
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
 
-    def start(name, *, retries=0, **training):
-        content = tiny_quickstart.document(name, world, storage=f"s3://{bucket}/raytrain", steps=STEPS, retries=retries)
+    def start(name, *, steps=STEPS, **training):
+        content = tiny_quickstart.document(name, world, storage=f"s3://{bucket}/raytrain", steps=steps, retries=0)
         content["spec"]["training"] |= {"checkpointEvery": EVERY, "warmupSteps": 10}
-        content["spec"]["evaluation"]["every"] = STEPS
+        content["spec"]["evaluation"]["every"] = steps
         content["spec"]["resources"]["training"] = {"workers": 2, "gpus": 1, "cpus": 1} | training
         target.kubectl("cordon", GONE)
         target.apply(content, namespace)
         target.until(lambda: len(pods(target, namespace, "cpu")) >= 1, f"the driver of {name}", name, namespace)
         target.kubectl("uncordon", GONE)
-        return Run(target, namespace, name, open_store(f"s3://{bucket}/raytrain"))
+        return Run(target, namespace, name, open_store(f"s3://{bucket}/raytrain"), steps)
 
     return start
 
@@ -64,23 +66,34 @@ def pods(target, namespace, group):
 class Run:
     """A run in the cluster, and what it left in storage."""
 
-    def __init__(self, target, namespace, name, store):
-        self.target, self.namespace, self.name, self.store = target, namespace, name, store
+    def __init__(self, target, namespace, name, store, steps):
+        self.target, self.namespace, self.name, self.store, self.steps = target, namespace, name, store, steps
         self.layout = RunLayout(name)
 
     def until(self, done, what):
         self.target.until(done, what, self.name, self.namespace)
 
-    def checkpointed(self):
-        self.until(lambda: committed_checkpoints(self.store, self.layout), "a checkpoint")
+    def checkpointed(self, after=0):
+        """Once a checkpoint beyond this step is there."""
+        self.until(lambda: any(c.step > after for c in committed_checkpoints(self.store, self.layout)), "a checkpoint")
 
     def training_on(self, nodes):
-        self.until(lambda: sorted(pods(self.target, self.namespace, "gpu")) == sorted(nodes), f"workers on {nodes}")
+        self.until(lambda: sorted(pods(self.target, self.namespace, "gpu")) == sorted(nodes), f"pods on {nodes}")
+
+    def together(self, workers):
+        """Once so many workers train together, and have stored a checkpoint."""
+        kinds = ("TrainingStarted", "WorkerRestarted")
+
+        def group():
+            return [event for kind in kinds for event in self.events(kind) if event["workers"] == workers]
+
+        self.until(group, f"{workers} workers")
+        self.checkpointed(after=group()[-1]["step"])
 
     def ended(self):
         """The status of the whole run; every step is there once."""
         status = self.target.wait_for("Complete", self.name, self.namespace)["status"]
-        assert [line["step"] for line in read(self.store, self.layout, "metrics")] == list(range(1, STEPS + 1))
+        assert [line["step"] for line in read(self.store, self.layout, "metrics")] == list(range(1, self.steps + 1))
         return status
 
     def events(self, kind):
@@ -98,15 +111,14 @@ def test_the_gpu_group_grows_when_training_asks_and_goes_back_to_zero(target, na
 
 
 def test_a_drained_node_costs_no_step_and_no_attempt(target, namespace, nodes, run):
-    one = run("drained", minWorkers=1)
+    one = run("drained", steps=LONG, minWorkers=1)
     one.training_on(nodes)
-    one.checkpointed()
+    one.together(2)
     target.kubectl("drain", GONE, "--force", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
     status = one.ended()
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]
     (notice,) = one.events("NodeLeaving")
-    (again,) = one.events("WorkerRestarted")
-    assert again["time"] > notice["time"]
+    (again,) = [event for event in one.events("WorkerRestarted") if event["time"] > notice["time"]]
     (answer,) = [event for event in one.events("CheckpointCommitted") if event["step"] % EVERY]
     assert again["step"] >= answer["step"], "the checkpoint that the notice was answered with"
     assert again["workers"] == 1, "the one that is left"
@@ -125,16 +137,18 @@ def test_a_node_that_is_lost_costs_the_steps_since_the_last_checkpoint(target, n
     ours = harness.find("default")
     if ours is None or os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
         pytest.skip("a node's machine can be killed in `make cluster` only")
-    one = run("lost", minWorkers=1)
+    one = run("lost", steps=LONG, minWorkers=1)
     one.training_on(nodes)
-    one.checkpointed()
+    one.together(2)
+    restarts = len(one.events("WorkerRestarted"))
     kubelet = ours.daemons[f"{GONE}-kubelet"].pid
     os.kill(kubelet, signal.SIGSTOP)
     try:
         for pid in ours.processes_of_pods(1):
             os.kill(pid, signal.SIGKILL)
         assert [attempt["outcome"] for attempt in one.ended()["attempts"]] == ["Succeeded"]
-        assert one.events("WorkerRestarted")
+        assert len(one.events("WorkerRestarted")) > restarts
+        assert one.events("WorkerRestarted")[-1]["workers"] == 1
     finally:
         os.kill(kubelet, signal.SIGCONT)
     deadline = time.monotonic() + 120

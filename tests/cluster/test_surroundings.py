@@ -8,6 +8,7 @@ from s3_server import s3_server
 from data_prep.storage import open_store
 from raytrain.spec.layout import RunLayout
 from raytrain.spec.listing import committed_checkpoints
+from raytrain.training import checkpoint
 from tests.cluster import tiny_quickstart
 
 pytestmark = pytest.mark.slow
@@ -82,10 +83,20 @@ def test_too_little_memory_is_told_as_such(target, namespace, apply):
     assert "resources.training.memory" in message(status)
 
 
-def test_a_full_disk_is_told_with_its_path(target, namespace, apply):
-    little = {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "24Mi"}}
+def test_a_full_disk_is_told_with_its_path_and_leaves_whole_checkpoints(target, namespace, apply, tmp_path):
+    little = {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}
     container = {"name": "ray", "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}
-    apply("full", podTemplate={"spec": {"containers": [container], "volumes": [little]}}, retries=0)
+    storage = apply("full", podTemplate={"spec": {"containers": [container], "volumes": [little]}}, retries=0)
+    until_checkpoint(target, namespace, "full", storage)
+    names = ("get", "pods", "-n", namespace, "-l", "ray.io/group=cpu", "-o", "name")
+    for pod in target.kubectl(*names).split():
+        fill = ("dd", "if=/dev/zero", "of=/tmp/filled", "bs=64k")
+        target.kubectl("exec", "-n", namespace, pod, "-c", "ray", "--", *fill, check=False)
     status = target.wait_for("Failed", "full", namespace)["status"]
     assert "/tmp" in message(status)
-    assert "No space left" in message(status) or "free" in message(status)
+    assert "No space left" in message(status)
+    store = open_store(storage)
+    kept = checkpoint.committed(store, RunLayout("full"))
+    assert kept
+    for ref in kept:
+        checkpoint.fetch_files(store, ref, tmp_path)  # compares their digests
