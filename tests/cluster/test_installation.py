@@ -46,8 +46,8 @@ def test_tried_upgraded_in_mid_run_and_uninstalled(target, operator, namespace, 
     assert len(everything(target, *ours)) > 5
     target.helm("uninstall", "raytrain", "-n", operator, "--wait")
     try:
-        left = everything(target, *ours)
-        assert {kind for kind, _, _ in left} == {"CustomResourceDefinition"}, left
+        definition = {("CustomResourceDefinition", "", "finetunejobs.raytrain.dev")}
+        target.until(lambda: everything(target, *ours) == definition, "all but the CRD to go", "long", namespace)
         assert target.get("ftj", "long", namespace)["status"]["phase"] == "Complete"
         target.helm("uninstall", "my-run", "-n", namespace)
         mine = ("-l", "raytrain.dev/job=long")

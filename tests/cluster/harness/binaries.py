@@ -14,6 +14,9 @@ from tests.cluster.harness.saying import HarnessError, Say
 KUBERNETES = "1.36.3"
 KUBERAY = "1.6.2"
 
+MANIFESTS = "manifests"
+"""Folder of a module's manifests beside its programs."""
+
 _COMPONENT = "k8s.io/component-base/version"
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")
 # Without them the API server calls itself v0.0.0, and clients refuse it.
@@ -24,11 +27,15 @@ _KUBERNETES_VERSION = (
 
 @dataclass(frozen=True)
 class Module:
-    """One folder of `tools/` (go.mod, go.sum) and the programs that are built from it: name -> package."""
+    """One folder of `tools/` (go.mod, go.sum) and the programs that are built from it: name -> package.
+
+    `manifests` is a folder of a module, (module, path): it is kept beside the programs.
+    """
 
     name: str
     programs: dict[str, str]
     link: str = ""
+    manifests: tuple[str, str] | None = None
 
     @property
     def source(self) -> Path:
@@ -37,12 +44,14 @@ class Module:
     @property
     def folder(self) -> Path:
         """Where its programs lie once they are built: named by everything that determines them."""
-        hasher = hashlib.sha256(repr((self.programs, self.link)).encode())
+        hasher = hashlib.sha256(repr((self.programs, self.link, *(self.manifests or ()))).encode())
         for path in sorted(self.source.iterdir()):
             hasher.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
         return cache_folder() / "programs" / f"{self.name}-{hasher.hexdigest()[:12]}"
 
 
+_KUBERAY = "github.com/ray-project/kuberay/ray-operator"
+KUBERAY_OPERATOR = Module("kuberay", {"kuberay-operator": _KUBERAY}, manifests=(_KUBERAY, "config/crd/bases"))
 MODULES = (
     Module(
         "kubernetes",
@@ -53,10 +62,16 @@ MODULES = (
         _KUBERNETES_VERSION,
     ),
     Module("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}),
-    Module("kuberay", {"kuberay-operator": "github.com/ray-project/kuberay/ray-operator"}),
+    KUBERAY_OPERATOR,
     Module("dns", {"dns": "."}),
     Module("pause", {"pause": "."}),
 )
+KUEUE = Module(
+    "kueue",
+    {"kueue": "sigs.k8s.io/kueue/cmd/kueue"},
+    manifests=("sigs.k8s.io/kueue", "config/components"),
+)
+"""Not part of every cluster: only its own test builds it."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +89,16 @@ def build(say: Say) -> Programs:
     """Build what is not there yet: five minutes on two cores the first time, nothing later."""
     paths: dict[str, Path] = {}
     for module in MODULES:
-        if not module.folder.exists():
-            say(f"building {', '.join(module.programs)}")
-            _build(module)
-        paths |= {name: module.folder / name for name in module.programs}
-    return Programs(paths, next(m.folder for m in MODULES if m.name == "kuberay") / "crds")
+        paths |= built(module, say)
+    return Programs(paths, KUBERAY_OPERATOR.folder / MANIFESTS)
+
+
+def built(module: Module, say: Say) -> dict[str, Path]:
+    """Paths of a module's programs by name; they are built if they are not there yet."""
+    if not module.folder.exists():
+        say(f"building {', '.join(module.programs)}")
+        _build(module)
+    return {name: module.folder / name for name in module.programs}
 
 
 def missing() -> list[str]:
@@ -93,9 +113,10 @@ def _build(module: Module) -> None:
         for name, package in module.programs.items():
             link = f"-s -w {module.link}".strip()
             _go(module, "build", "-trimpath", "-ldflags", link, "-o", str(scratch / name), package)
-        if module.name == "kuberay":
-            source = _go(module, "list", "-m", "-f", "{{.Dir}}", "github.com/ray-project/kuberay/ray-operator").strip()
-            shutil.copytree(Path(source) / "config/crd/bases", scratch / "crds", copy_function=shutil.copyfile)
+        if module.manifests:
+            name, path = module.manifests
+            source = Path(_go(module, "list", "-m", "-f", "{{.Dir}}", name).strip())
+            shutil.copytree(source / path, scratch / MANIFESTS, copy_function=shutil.copyfile)
         scratch.chmod(0o755)
         scratch.replace(module.folder)
     finally:

@@ -1,0 +1,117 @@
+"""A real Kueue beside the cluster, for as long as a test needs it: its CRDs, its webhooks, its manager as a process."""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.cluster.harness import binaries
+from tests.cluster.harness.pki import Authority
+from tests.cluster.harness.processes import wait_for
+from tests.cluster.harness.saying import speaker
+
+_GROUPS = {"ray.io", "kueue.x-k8s.io"}
+"""Whose objects its webhooks see: the others' are not installed."""
+
+
+@contextmanager
+def kueue(target: Any, folder: Path) -> Iterator[None]:
+    """Installed and ready; nothing of it stays."""
+    program = binaries.built(binaries.KUEUE, speaker())["kueue"]
+    manifests = binaries.KUEUE.folder / binaries.MANIFESTS
+    authority = Authority(folder / "pki")
+    port, health = _free_port(target.host), _free_port("127.0.0.1")
+    client = {"caBundle": base64.b64encode(authority.pair.certificate.read_bytes()).decode()}
+    etc = _etc(folder, authority, target.host)
+    objects = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kueue-system"}},
+        *_definitions(manifests / "crd", f"https://{target.host}:{port}", client),
+        *_webhooks(manifests / "webhook/manifests.yaml", f"https://{target.host}:{port}", client),
+    ]
+    config = folder / "kueue.yaml"
+    config.write_text(yaml.safe_dump(_configuration(port, health)))
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    # Its paths of certificates are fixed: it sees an /etc of its own.
+    command = f"mount --bind {etc} /etc && exec {program} --config={config} --feature-gates=VisibilityOnDemand=false"
+    with ExitStack() as stack, (folder / "kueue.log").open("wb") as log:
+        target.kubectl("apply", "--server-side", "-f", "-", input_text=text)
+        stack.callback(target.kubectl, "delete", "--ignore-not-found", "--timeout=60s", "-f", "-", input_text=text)
+        process = subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", command],
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"KUBECONFIG": str(target.kubeconfig)},
+        )
+        stack.callback(process.wait, 30)
+        stack.callback(process.send_signal, signal.SIGTERM)
+
+        def ready() -> bool:
+            assert process.poll() is None, (folder / "kueue.log").read_text()[-3000:]
+            with socket.socket() as probe:
+                return probe.connect_ex((target.host, port)) == 0
+
+        wait_for(ready, 60, "Kueue", why=(folder / "kueue.log").read_text)
+        yield
+
+
+def _configuration(port: int, health: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "config.kueue.x-k8s.io/v1beta2",
+        "kind": "Configuration",
+        "health": {"healthProbeBindAddress": f"127.0.0.1:{health}"},
+        "metrics": {"bindAddress": "0"},
+        "webhook": {"port": port, "certDir": "/etc/kueue/metrics/certs"},
+        "leaderElection": {"leaderElect": False},
+        "internalCertManagement": {"enable": False},
+        "integrations": {"frameworks": ["ray.io/rayjob"]},
+    }
+
+
+def _etc(folder: Path, authority: Authority, host: str) -> Path:
+    """A copy of /etc with the manager's certificates in it."""
+    etc = folder / "etc"
+    shutil.copytree("/etc", etc, symlinks=True)
+    certificates = etc / "kueue/metrics/certs"
+    certificates.mkdir(parents=True)
+    pair = authority.issue("kueue", "kueue", hosts=(host,))
+    shutil.copyfile(pair.certificate, certificates / "tls.crt")
+    shutil.copyfile(pair.key, certificates / "tls.key")
+    return etc
+
+
+def _definitions(folder: Path, url: str, client: dict[str, str]) -> Iterator[dict[str, Any]]:
+    converted = {path.stem.removeprefix("webhook_in_") for path in (folder / "patches").glob("webhook_in_*.yaml")}
+    for path in sorted((folder / "bases").glob("*.yaml")):
+        found = yaml.safe_load(path.read_text())
+        if found["spec"]["names"]["plural"] in converted and len(found["spec"]["versions"]) > 1:
+            webhook = {"clientConfig": {"url": f"{url}/convert", **client}, "conversionReviewVersions": ["v1"]}
+            found["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
+        yield found
+
+
+def _webhooks(path: Path, url: str, client: dict[str, str]) -> Iterator[dict[str, Any]]:
+    for found in yaml.safe_load_all(path.read_text()):
+        kept = [hook for hook in found["webhooks"] if _groups(hook) <= _GROUPS]
+        for hook in kept:
+            hook["clientConfig"] = {"url": url + hook["clientConfig"]["service"]["path"], **client}
+        yield found | {"metadata": {"name": f"kueue-{found['metadata']['name']}"}, "webhooks": kept}
+
+
+def _groups(hook: dict[str, Any]) -> set[str]:
+    return {group for rule in hook["rules"] for group in rule["apiGroups"]}
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as free:
+        free.bind((host, 0))
+        port: int = free.getsockname()[1]
+        return port
