@@ -4,6 +4,7 @@ Whoever uses such a folder holds a lock (flock) on it, which the kernel releases
 holds belongs to nobody and `sweep` removes it, also if its owner was killed in another container of this machine.
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -16,6 +17,7 @@ from uuid import uuid4
 
 from data_prep.errors import StorageError
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NAME = re.compile(r"raytrain-[a-z-]+-[0-9a-f]{32}\.scratch")
 
 
@@ -53,6 +55,17 @@ def sweep(*folders: Path) -> int:
         with suppress(OSError):  # not there, or not ours to read
             removed += sum(_remove_unheld(path) for path in list(folder.iterdir()) if _NAME.fullmatch(path.name))
     return removed
+
+
+def full_disk(error: BaseException) -> StorageError | None:
+    """What a person should hear if `error` is that of a full disk; None for any other."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return None
+    where = error.filename or tempfile.gettempdir()
+    return StorageError(
+        f"{where}: {error.strerror}",
+        hint="make room there, or let TMPDIR (and RAYTRAIN_CACHE) name a larger disk; in pods it is the volume scratch",
+    )
 
 
 def _make(path: Path, *, shared: bool) -> int:

@@ -8,6 +8,7 @@ import traceback
 import typer
 
 from data_prep.errors import ExitCode, UserError
+from data_prep.storage.scratch import full_disk
 
 BUG = "this is a bug in raytrain; run the same command with --debug to see where it comes from"
 
@@ -42,6 +43,9 @@ def call(app: typer.Typer, arguments: list[str]) -> int:
             return ExitCode.USAGE
         if debug:
             traceback.print_exc()
+        if (told := full_disk(error)) is not None:
+            print(describe(told), file=sys.stderr)
+            return told.exit_code
         print(f"error: {type(error).__name__}: {_first_line(error)}\n  {BUG}", file=sys.stderr)
         return ExitCode.BUG
     code = code if isinstance(code, int) else ExitCode.OK

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from data_prep.errors import ClusterError, ExitCode, UserError
+from data_prep.storage.scratch import full_disk
 from raytrain.kubernetes_api import JOBS, KubernetesApi
 from raytrain.spec.object_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunProgress, RunResult, TaskStatus
 from raytrain.telemetry.background import Background
@@ -159,6 +160,7 @@ def told_result(own: OwnObject | None = None, patch: Patch | None = None) -> Ite
 
 def result_of(error: BaseException, attempt: int) -> RunResult:
     """What an error means for the attempt."""
+    error = full_disk(error) or error
     if isinstance(error, UserError):
         return RunResult(
             attempt=attempt,

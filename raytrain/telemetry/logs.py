@@ -21,8 +21,9 @@ class RunLog:
     """Everything logged by our modules (INFO and up) and by libraries (WARNING and up), uploaded every `seconds`.
 
     The values of environment variables that hold secrets are masked. Use as a context manager around the run; what
-    was logged is stored at the end at the latest, and trouble with that is not raised. `source` is `driver` or
-    `rank-000`. A rank that begins again within an attempt goes on with its log: why it had to is in there.
+    was logged is stored at the end at the latest. Trouble with that, or with the local disk, is not raised. `source`
+    is `driver` or `rank-000`. A rank that begins again within an attempt goes on with its log: why it had to is in
+    there.
     """
 
     def __init__(
@@ -37,7 +38,8 @@ class RunLog:
 
     def __enter__(self) -> Self:
         self._file = self._scratch.enter_context(scratch("log")) / "log"
-        with contextlib.suppress(StorageError):  # none yet, or not to be had: no reason to do without a log
+        # None yet, or not to be had, or no room for it: no reason to do without a log.
+        with contextlib.suppress(StorageError, OSError):
             self._file.write_bytes(self._store.get(self._key))
         handler = _File(self._file, self._background)
         formatter = _Masking(_FORMAT)
@@ -65,7 +67,8 @@ class RunLog:
         for added in self._added:
             logging.getLogger().removeHandler(added)
             if isinstance(added, _File):
-                added.close()
+                with contextlib.suppress(OSError):  # what it has not written yet: it would hide how the run ended
+                    added.close()
         for ours, level in self._levels.items():
             logging.getLogger(ours).setLevel(level)
         self._scratch.close()
@@ -104,6 +107,9 @@ class _File(logging.FileHandler):
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
         self._background.poke()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk is told by whoever needs it, not once a line here."""
 
 
 class _Masking(logging.Formatter):

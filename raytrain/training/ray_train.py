@@ -26,7 +26,7 @@ import ray
 from data_prep.errors import ClusterError, StorageError, TrainingError, UsageError, UserError
 from data_prep.storage import CorruptError, Store
 from data_prep.storage.cache import Cache
-from data_prep.storage.scratch import scratch
+from data_prep.storage.scratch import full_disk, scratch
 from raytrain.spec.document import FineTuneJob, Training
 from raytrain.spec.identity import digest, identity
 from raytrain.spec.layout import RunLayout
@@ -391,11 +391,14 @@ def _work(settings: _Settings) -> tuple[int, bool] | None:
     try:
         with RunLog(settings.store, settings.layout, settings.attempt.number, f"rank-{rank:03d}") as log:
             return _train(settings, context, start, log)
-    except UserError as error:
+    except (UserError, OSError) as error:
+        told = error if isinstance(error, UserError) else full_disk(error)
+        if told is None:
+            raise
         # Another group could only end like this one, except where it was the network.
-        final = not isinstance(error, StorageError) or isinstance(error, CorruptError)
-        ray.get(settings.board.fail.remote(error, final))
-        raise
+        final = not isinstance(told, StorageError) or isinstance(told, CorruptError)
+        ray.get(settings.board.fail.remote(told, final))
+        raise told from None
 
 
 def _hangs(settings: _Settings, log: RunLog, rank: int, seconds: float, stacks: str) -> None:

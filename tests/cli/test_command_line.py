@@ -1,5 +1,6 @@
 """The commands as a person meets them: what is printed where, and the exit code."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -121,6 +122,14 @@ class TestMistakes:
         )
         assert main(["--debug", "run", "job.yaml"]) == ExitCode.BUG
         assert "Traceback" in capsys.readouterr().err
+
+    def test_a_full_disk_is_no_bug(self, project: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: Any, **__: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "/tmp/somewhere")
+
+        monkeypatch.setattr(raytrain.pipeline, "run", broken)
+        assert main(["run", "job.yaml"]) == ExitCode.STORAGE
+        assert capsys.readouterr().err.startswith("error: /tmp/somewhere: No space left on device\n  make room there")
 
     def test_ctrl_c(self, project: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(*_: Any, **__: Any) -> None:

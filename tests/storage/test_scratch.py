@@ -1,5 +1,6 @@
 """Scratch folders go at the end, and after a kill with the next sweep."""
 
+import errno
 import fcntl
 import os
 import subprocess
@@ -12,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from data_prep.errors import StorageError
-from data_prep.storage.scratch import scratch, sweep
+from data_prep.storage.scratch import full_disk, scratch, sweep
 
 _HOLDER = """
 import sys
@@ -138,3 +139,14 @@ def test_no_room_is_a_sentence(tmp_path):
         scratch("test", folder=tmp_path / "file"),
     ):
         pass
+
+
+def test_a_full_disk_is_a_sentence_with_its_place(temporary):
+    unnamed, named = (
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Quota", "/data/x"),
+    )
+    assert full_disk(unnamed).message == f"{temporary}: No space left on device"
+    assert full_disk(named).message == "/data/x: Quota"
+    assert full_disk(OSError(errno.ENOENT, "not there")) is None
+    assert full_disk(ValueError()) is None

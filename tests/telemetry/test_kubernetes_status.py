@@ -1,5 +1,6 @@
 """What a run tells its own object: only in a pod, seldom, and always how it ended."""
 
+import errno
 import threading
 
 import pytest
@@ -114,6 +115,7 @@ def test_trouble_with_the_api_is_tried_again_and_never_raised():
         (DataError("rows.jsonl:3: no field text"), 3, "DataError"),
         (KeyboardInterrupt(), 130, "Interrupted"),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError"),
+        (OSError(errno.ENOSPC, "No space left on device"), 4, "StorageError"),
     ],
 )
 def test_what_ends_a_run_is_told_and_goes_on(error, code, reason):

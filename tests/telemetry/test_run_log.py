@@ -1,5 +1,6 @@
 import logging
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +8,7 @@ from data_prep.errors import DataError, StorageError
 from data_prep.storage import LocalStore
 from data_prep.storage.scratch import sweep
 from raytrain.spec.layout import RunLayout
+from raytrain.telemetry import logs
 from raytrain.telemetry.logs import RunLog
 
 LAYOUT = RunLayout("demo")
@@ -119,3 +121,15 @@ def test_the_local_file_is_held_while_it_is_written_and_then_gone(tmp_path, monk
         logging.getLogger("raytrain").info("still here")
     assert "still here" in text(LocalStore(tmp_path / "store"))
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_full_disk_hides_nothing(tmp_path, monkeypatch, capsys):
+    class Full(logs._File):
+        def __init__(self, path, background):
+            super().__init__(Path("/dev/full"), background)
+
+    monkeypatch.setattr(logs, "_File", Full)
+    with pytest.raises(DataError, match="the reason"), RunLog(LocalStore(tmp_path), LAYOUT, 1):
+        logging.getLogger("raytrain").info("a line")
+        raise DataError("the reason")
+    assert "Traceback" not in capsys.readouterr().err
