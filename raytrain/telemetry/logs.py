@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -110,6 +111,8 @@ class _File(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A full disk is told by whoever needs it, not once a line here."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _Masking(logging.Formatter):
