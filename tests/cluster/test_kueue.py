@@ -26,6 +26,8 @@ def queue(target, namespace, tmp_path):
         for content in (flavor, cluster_queue, local):
             target.apply(content, namespace)
         yield QUEUE
+        target.kubectl("delete", "ftj", "--all", "-n", namespace, "--timeout=30s")
+        target.kubectl("wait", "workloads", "--all", "-n", namespace, "--for=delete", "--timeout=120s")
         for name in ("localqueue/team", "clusterqueue/whole", "resourceflavor/any"):
             target.kubectl("delete", name, "-n", namespace, "--timeout=60s")
 
