@@ -18,7 +18,7 @@ from data_prep.errors import ClusterError
 from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi, Refused
 from raytrain.operator import names
 from raytrain.operator.checks import Refusal
-from raytrain.operator.kuberay import seen
+from raytrain.operator.kuberay import kept, seen
 from raytrain.operator.mapping import TRY_AGAIN_SECONDS, Decision, Event, Observed, changes, reconcile
 from raytrain.operator.settings import Settings
 
@@ -52,7 +52,7 @@ class Controller:
             return
         known = self._jobs.get(key)
         if known is None or known["metadata"].get("uid") != body["metadata"].get("uid") or not _older(body, known):
-            self._jobs[key] = body
+            self._jobs[key] = _slim(body)
         await self.reconcile(key)
 
     async def saw_ray_job(self, body: dict[str, Any], *, deleted: bool) -> None:
@@ -63,7 +63,7 @@ class Controller:
         if deleted:
             self._ray_jobs[key].pop(metadata["name"], None)
         else:
-            self._ray_jobs[key][metadata["name"]] = body
+            self._ray_jobs[key][metadata["name"]] = kept(body)
         if deleted or before is None or before.get("status") != body.get("status"):
             await self.reconcile(key, fresh=deleted or seen(body).over)
 
@@ -92,7 +92,7 @@ class Controller:
 
     async def _reconcile(self, key: Key, *, fresh: bool) -> None:
         if fresh and (body := await self._get(JOBS, key[0], key[1])) is not None and key in self._jobs:
-            self._jobs[key] = body
+            self._jobs[key] = _slim(body)
         body = self._jobs.get(key)
         if body is None:
             return
@@ -118,7 +118,7 @@ class Controller:
             if attempt["outcome"] == "Running" and name not in ray_jobs:
                 found = await self._get(RAY_JOBS, key[0], name)
                 if found is not None and names.is_owned(found, uid):
-                    ray_jobs[name] = self._ray_jobs[key][name] = found
+                    ray_jobs[name] = self._ray_jobs[key][name] = kept(found)
         return Observed(body, ray_jobs, kuberay=await self._has_kuberay())
 
     async def _act(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
@@ -149,7 +149,7 @@ class Controller:
                 self._api.patch, JOBS, *key, {"status": patch}, manager=names.MANAGER, status=True
             )
             if key in self._jobs and not _older(answer, self._jobs[key]):
-                self._jobs[key] = answer
+                self._jobs[key] = _slim(answer)
         for event in decision.events:
             self._post(body, event)
 
@@ -186,6 +186,12 @@ class Controller:
         self._wake(key, None)
         for held in (self._jobs, self._ray_jobs, self._locks):
             held.pop(key, None)
+
+
+def _slim(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the record of who wrote what, which is longer than the document."""
+    metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
+    return {**body, "metadata": metadata}
 
 
 def _key(body: Mapping[str, Any]) -> Key:

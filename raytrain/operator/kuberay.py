@@ -57,6 +57,13 @@ def seen(ray_job: Mapping[str, Any]) -> Seen:
     )
 
 
+def kept(ray_job: Mapping[str, Any]) -> dict[str, Any]:
+    """What `seen` and the operator look at. A RayJob is mostly pod templates: a thousand of them fill 100 MB."""
+    metadata = {key: value for key, value in ray_job["metadata"].items() if key != "managedFields"}
+    spec = {"suspend": (ray_job.get("spec") or {}).get("suspend")}
+    return {"metadata": metadata, "spec": spec, "status": ray_job.get("status")}
+
+
 def _state(deployment: str, job: str, status: Mapping[str, Any]) -> tuple[State, str, str]:
     reason, message = status.get("reason") or "", status.get("message") or ""
     match deployment, job:

@@ -11,6 +11,8 @@ from finetunejob_objects import UID, finetunejob, rayjob
 from data_prep.errors import ClusterError
 from raytrain.kubernetes_api import JOBS, RAY_JOBS, Refused
 from raytrain.operator.controller import Controller
+from raytrain.operator.kuberay import kept, seen
+from raytrain.operator.names import is_owned
 from raytrain.operator.settings import Settings
 
 KEY = ("team", "assistant")
@@ -104,6 +106,24 @@ def test_a_new_object_gets_its_parts_the_rayjob_last():
     assert server.made()[-1] == ("RayJob", "assistant-a01")
     assert len(server.made()) == 7
     assert server.job["status"]["attempts"][0]["rayJob"] == "assistant-a01"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        rayjob(),
+        rayjob(suspend=True),
+        rayjob(deployment="Running", job="RUNNING", rayClusterName="c", dashboardURL="d:8265"),
+        rayjob(deployment="Failed", reason="DeadlineExceeded", message="too late", endTime="2026-11-23T13:00:00Z"),
+    ],
+)
+def test_what_is_remembered_of_a_rayjob_is_little_and_says_the_same(found):
+    found["spec"]["rayClusterSpec"] = {"workerGroupSpecs": [{}]}
+    found["metadata"]["managedFields"] = [{"manager": "somebody"}]
+    remembered = kept(found)
+    assert seen(remembered) == seen(found)
+    assert is_owned(remembered, UID)
+    assert "rayClusterSpec" not in str(remembered) and "managedFields" not in str(remembered)
 
 
 def test_nothing_is_asked_while_nothing_changes():
