@@ -73,9 +73,11 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
                 logging_level=logging.ERROR,
                 _temp_dir=_short_temporary_folder(),
             )
-    except (ConnectionError, OSError, RuntimeError, TimeoutError) as error:
+    except Exception as error:  # for a dashboard that does not start Ray raises just that, without a word
+        folder = _short_temporary_folder() or f"{tempfile.gettempdir()}/ray"
         raise ClusterError(
-            f"Ray could not be started or reached: {error}", hint="see the logs under /tmp/ray/session_latest/logs"
+            f"Ray could not be started or reached: {str(error) or 'it gave no reason'}",
+            hint=f"see the logs under {folder}/session_latest/logs, and whether the disk there has room",
         ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts a handler of its own there, which just exits

@@ -2,6 +2,8 @@
 
 import pytest
 
+from data_prep.errors import ClusterError
+from raytrain import ray_local
 from raytrain.ray_local import _environment
 from raytrain.spec.document import Resources
 
@@ -13,3 +15,20 @@ from raytrain.spec.document import Resources
 def test_an_elastic_group_waits_less_long_for_a_node_that_is_gone(training, seconds):
     found = _environment(Resources.model_validate({"training": training}))
     assert found["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] == seconds
+
+
+def test_a_ray_that_does_not_start_is_no_bug(monkeypatch):
+    import ray
+
+    def init(**_):
+        raise Exception
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray_local, "_environment", lambda resources: {})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(ClusterError, match="could not be started or reached: it gave no reason") as raised,
+        ray_local.ray_cluster(Resources()),
+    ):
+        pass
+    assert "session_latest/logs" in raised.value.hint
