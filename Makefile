@@ -78,13 +78,13 @@ cluster-down: $(READY) ## remove that cluster
 	$(BIN)/python -m tests.cluster.harness down
 
 test-cluster: $(READY) ## tests in that cluster (it is started if it is not there)
-	RAYTRAIN_TEST_CLUSTER=required $(PYTEST) -m cluster tests/operator tests/cluster --timeout 3000
+	RAYTRAIN_TEST_CLUSTER=required $(PYTEST) -m cluster tests/raytrain/operator tests/cluster --timeout 3000
 
 bench-plan: $(READY) ## the plan and packing at the scale of FLAN: seconds, memory, fill
 	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json
 
 bench-operator: $(READY) ## the operator and 1,000 jobs on a real API server (after make cluster)
-	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.operator --out benchmarks/results/operator.json
+	$(BIN)/python -m benchmarks.operator --out benchmarks/results/operator.json
 
 bench-training: $(READY) ## real tokens/s beside Seq2SeqTrainer: about 25 minutes, resumable
 	$(BIN)/python -m benchmarks.training --out benchmarks/results/training.json
@@ -99,7 +99,7 @@ bench-data: $(READY) ## preparation and reading beside what they are made of, an
 	$(BIN)/python -m benchmarks.data --out benchmarks/results/data.json
 
 chaos: $(READY) ## kills at random against an undisturbed run: workers, driver, actors, the store (about 15 minutes)
-	PYTHONPATH=tests/support $(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json
+	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json
 
 lock: $(READY) ## resolve the dependencies anew
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
@@ -108,9 +108,9 @@ lock: $(READY) ## resolve the dependencies anew
 	$(LOCK) requirements/image.in -o requirements/image.txt
 
 generate: $(READY) ## write the schema and the reference pages anew
-	$(BIN)/python -m raytrain.spec.schema --write
-	$(BIN)/python -m raytrain.evaluation.report.schema
-	$(BIN)/python -m raytrain.operator.manifests
+	$(BIN)/python -m raytrain.config.schema --write
+	$(BIN)/python -m raytrain.report.schema
+	$(BIN)/python -m raytrain.operator.install.manifests
 	$(BIN)/python -m benchmarks.page
 
 clean: ## remove what make created, .venv included

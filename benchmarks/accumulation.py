@@ -55,10 +55,10 @@ def ours(parts: int) -> tuple[float, float]:
     """The step of the product, over so many rows; by as many processes as there are."""
     from torch import distributed as dist
 
-    from raytrain.spec.document import RowShape, Training
-    from raytrain.training.loop import Clock, Stepper
-    from raytrain.training.packing import Placed
-    from raytrain.training.rows import assemble
+    from raytrain.config.job import RowShape, Training
+    from raytrain.training.data.batch import assemble
+    from raytrain.training.data.packing import Placed
+    from raytrain.training.trainer import Clock, Stepper
 
     examples, shape = chosen(), RowShape(source=1 << 15, target=1 << 13)
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)

@@ -1,6 +1,6 @@
 """A run under a random schedule of kills, against the same run undisturbed: what is lost, and how soon it goes on.
 
-    PYTHONPATH=tests/support python -m benchmarks.chaos --minutes 10 --seed 1 --out benchmarks/results/chaos.json
+    python -m benchmarks.chaos --minutes 10 --seed 1 --out benchmarks/results/chaos.json
 
 The storage is a real S3 server behind a proxy that breaks a share of all requests. Every so often, by the seed, a
 training worker, an evaluation actor or the driver is killed with -9, or the store is gone for some seconds. A driver
@@ -23,17 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fault_proxy import FaultProxy, fault_proxy
-from killing import LAYOUT, driver, end, family_of, named, result
-from s3_server import s3_server
-from tiny_job import write_job
-
 from benchmarks import workload
 from benchmarks.output import emit
-from data_prep.errors import StorageError
-from data_prep.storage import Store, open_store
 from raytrain.telemetry.progress import read_progress
 from raytrain.telemetry.segments import read
+from raytrain_core.errors import StorageError
+from raytrain_core.storage import Store, open_store
+from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.killing import LAYOUT, driver, end, family_of, named, result
+from tests.support.s3_server import s3_server
+from tests.support.tiny_job import write_job
 
 STEPS, CHECKPOINT_EVERY, SCORE_EVERY = 5000, 100, 300  # some 20 ms a step, so that kills find it at work
 VICTIMS = {"worker": "RayTrainWorker", "actor": "EvaluationActor"}

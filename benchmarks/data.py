@@ -114,17 +114,17 @@ def peak_mib(who: int = resource.RUSAGE_SELF) -> float:
 
 
 def task(name: str, uri: str, **fields: Any) -> Any:
-    from data_prep.document import Task
+    from data_prep.config import Task
 
     return Task.model_validate({"name": name, "type": "summarization", "source": {"uri": uri}} | fields)
 
 
 def preparation(work: Path, store: Path, of_task: Any, **options: Any) -> Callable[[], Any]:
     """The call that prepares a task; modules and tokenizer are loaded already."""
-    from data_prep.document import Mixture
+    from data_prep.config import Mixture
     from data_prep.prepare import Limits, prepare
-    from data_prep.storage import open_store
-    from data_prep.tokenizer import Tokenizer
+    from data_prep.text.tokenizer import Tokenizer
+    from raytrain_core.storage import open_store
 
     options |= {"store": open_store(str(store)), "tokenizer": Tokenizer.from_folder(work / "tokenizer")}
     return lambda: prepare([of_task], Mixture(), limits=Limits(*LIMITS), base_folder=work, **options)
@@ -221,11 +221,11 @@ def hf(work: Path) -> dict[str, float]:
 
 def opened(work: Path, name: str, batch_tokens: int) -> Any:
     """The feed of a prepared set, as a training worker opens it."""
-    from data_prep.shards import ShardSet
-    from data_prep.storage import open_store
-    from data_prep.storage.cache import Cache
-    from raytrain.spec.load import job_from
-    from raytrain.training.feed import Feed
+    from data_prep.shards.manifest import ShardSet
+    from raytrain.config.load import job_from
+    from raytrain.training.data.loader import Feed
+    from raytrain_core.storage import open_store
+    from raytrain_core.storage.cache import Cache
 
     digest = (work / f"{name}.digest").read_text()
     store = open_store(str(work / f"store-{name}"))
@@ -273,7 +273,7 @@ def read(work: Path) -> dict[str, float]:
 def start(work: Path) -> dict[str, float]:
     """From nothing opened to the first batch of a set of 100,000 examples; modules are imported already."""
     make_set(work, "many")
-    import raytrain.training.feed  # noqa: F401
+    import raytrain.training.data.loader  # noqa: F401
 
     def first() -> Any:
         _, feed = opened(work, "many", 10_000)
@@ -290,7 +290,7 @@ def step(work: Path) -> dict[str, float]:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from raytrain.training.loop import Clock, Stepper
+    from raytrain.training.trainer import Clock, Stepper
 
     torch.set_num_threads(1)
     job, feed = opened(work, "rows", 8_000)
@@ -347,7 +347,7 @@ def large(work: Path) -> dict[str, float]:
     """Rows of 2 GB prepared by two processes: the most memory that one of them, and the one that reads, ever had."""
     import shutil
 
-    from data_prep.workers import LocalProcesses
+    from data_prep.shards.workers import LocalProcesses
 
     path = work / "large.jsonl"
     if not path.exists():

@@ -109,8 +109,8 @@ def generation(number: int, *, device: str = "cpu", texts: int = SOURCES, slots:
     """One round: the same sources by all modes, one after the other."""
     import torch
 
-    from raytrain.evaluation.greedy import greedy
-    from raytrain.evaluation.inference import Inference
+    from raytrain.generation.continuous_batching import greedy
+    from raytrain.generation.t5_engine import Inference
 
     torch.set_num_threads(os.cpu_count() or 1)
     model = random_model().to(device)
@@ -192,7 +192,7 @@ def actors(number: int) -> dict[str, Any]:
     import ray
 
     from benchmarks.evaluation_world import World
-    from raytrain.evaluation.ray_actors import EvaluationPool
+    from raytrain.evaluation.ray_pool import EvaluationPool
 
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -265,8 +265,8 @@ def answering(core: int | None) -> None:
     """Answer without end, on one thread of that core; say so before."""
     import torch
 
-    from raytrain.evaluation.greedy import greedy
-    from raytrain.evaluation.inference import Inference
+    from raytrain.generation.continuous_batching import greedy
+    from raytrain.generation.t5_engine import Inference
 
     torch.set_num_threads(1)
     if core is not None:  # not the one that training is bound to, which a child inherits

@@ -2,22 +2,19 @@
 
 import json
 import random
-import sys
 from pathlib import Path
 
-from data_prep.document.models import Mixture, Task
+from data_prep.config import Mixture, Task
 from data_prep.prepare import Limits as PrepareLimits
 from data_prep.prepare import prepare
-from data_prep.storage import open_store
-from data_prep.storage.cache import Cache
-from data_prep.tokenizer import Tokenizer
-from raytrain.evaluation.ray_actors import ActorSettings
-from raytrain.evaluation.scores import ModelRef
-from raytrain.evaluation.scoring import Limits, Scorer
+from data_prep.text.tokenizer import Tokenizer
+from raytrain.config.run_layout import RunLayout
+from raytrain.evaluation.evaluator import Scorer
+from raytrain.evaluation.ray_pool import ActorSettings
+from raytrain.generation.requests import Limits, ModelRef
 from raytrain.model.source import digest
-from raytrain.spec.layout import RunLayout
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+from raytrain_core.storage import open_store
+from raytrain_core.storage.cache import Cache
 
 ROWS = 256
 NAMES = "abide acorn adobe agile album amber angle apple arrow aspen atlas audio award bacon badge beach"
@@ -29,9 +26,8 @@ class World:
     """Everything that a pool of evaluation actors needs."""
 
     def __init__(self, folder: Path) -> None:
-        from tiny_t5 import tiny_tokenizer
-
         from benchmarks.evaluation import random_model
+        from tests.support.tiny_t5 import tiny_tokenizer
 
         draw = random.Random(3)
         for split in ("train", "validation", "test"):

@@ -1,6 +1,6 @@
 """The flat forward with torch's flex attention: one call over a whole row instead of one for each group of segments.
 
-A candidate for GPUs, which `benchmarks.gpu` times beside the groups of `raytrain.training.attention`; it becomes part
+A candidate for GPUs, which `benchmarks.gpu` times beside the groups of `raytrain.training.model.attention`; it becomes part
 of training where it has been measured to be faster. Flex attention has no backward pass on a CPU (torch 2.15), so only
 its forward can be held against the other one there; the gradients are, under `-m gpu`.
 
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from raytrain.training.attention import Layout, Side
-from raytrain.training.flat import FlatBatch, FlatT5
+from raytrain.training.model.attention import Layout, Side
+from raytrain.training.model.packed_t5 import FlatBatch, FlatT5
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,8 +108,8 @@ def ours(
     import torch
 
     from benchmarks.training import placed_examples, rows_of
-    from raytrain.spec.document import Training
-    from raytrain.training.loop import Clock, Stepper
+    from raytrain.config.job import Training
+    from raytrain.training.trainer import Clock, Stepper
 
     shape = DRY_ROW if options.dry else ROW
     chosen = workload.examples(MIXTURE)

@@ -1,6 +1,6 @@
 """The operator at the scale of a large company: a thousand FineTuneJobs on a real API server, nobody playing KubeRay.
 
-    PYTHONPATH=tests/support python -m benchmarks.operator --out benchmarks/results/operator.json [--jobs 1000]
+    python -m benchmarks.operator --out benchmarks/results/operator.json [--jobs 1000]
 
 Needs the programs of `make cluster` (etcd, kube-apiserver) and KubeRay's definition. The operator runs as its own
 process with the rights of the chart. Figures:
@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from api_server import ApiServer, api_server
-from finetunejob_objects import finetunejob
-from kubernetes_tools import kuberay_crds
 
-from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi
-from raytrain.operator import deployment
-from raytrain.operator.crd import crd
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
+from raytrain.operator.install import deployment
+from raytrain.operator.install.crd import crd
+from tests.support.api_server import ApiServer, api_server
+from tests.support.finetunejob_objects import finetunejob
+from tests.support.kubernetes_tools import kuberay_crds
 
 ROOT = Path(__file__).parents[1]
 NAMESPACE = "scale"

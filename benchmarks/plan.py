@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import emit
-from raytrain.spec.document import RowShape
-from raytrain.training.packing import Lengths, RowPlan
-from raytrain.training.plan import Plan, TaskStream
+from raytrain.config.job import RowShape
+from raytrain.training.data.packing import Lengths, RowPlan
+from raytrain.training.data.sampling_order import Plan, TaskStream
 
 # examples, source mean and sigma, target mean and sigma of: summarization, rating, named entities, code translation
 FOUR = [

@@ -18,10 +18,10 @@ def steps_of(count: int, hooks: Any = None) -> list[float]:
     import torch
 
     from benchmarks.training import rows_of
-    from raytrain.spec.document import Training
+    from raytrain.config.job import Training
     from raytrain.training.checkpoint import Position
-    from raytrain.training.loop import Hooks, Stepper, run
     from raytrain.training.threads import cores
+    from raytrain.training.trainer import Hooks, Stepper, run
 
     torch.set_num_threads(cores())
     _, row = rows_of(workload.examples(400), ROW)
@@ -57,7 +57,7 @@ def _on_ray(steps: int) -> list[float]:
     import ray
     import ray.train.torch
 
-    from raytrain.training import ray_train
+    from raytrain.training.ray import driver as ray_train
     from raytrain.training.threads import worker_environment
 
     api: Any = ray.train
@@ -66,7 +66,7 @@ def _on_ray(steps: int) -> list[float]:
         board = ray_train._start_board()
 
         def work() -> list[float]:
-            from raytrain.training.ray_metrics import Gauges
+            from raytrain.training.ray.metrics import Gauges
 
             training = types.SimpleNamespace(last_step=steps)
             job = types.SimpleNamespace(spec=types.SimpleNamespace(training=training))

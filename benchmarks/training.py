@@ -142,10 +142,10 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
 
 def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
     """Our plan over the examples, and the flat row of a number."""
-    from raytrain.spec.document import RowShape
-    from raytrain.training.packing import Lengths, RowPlan
-    from raytrain.training.plan import Plan, TaskStream
-    from raytrain.training.rows import assemble
+    from raytrain.config.job import RowShape
+    from raytrain.training.data.batch import assemble
+    from raytrain.training.data.packing import Lengths, RowPlan
+    from raytrain.training.data.sampling_order import Plan, TaskStream
 
     tasks = [[e for e in chosen if e.task == number] for number in range(len(workload.FOUR))]
     lengths = Lengths.of(
@@ -166,8 +166,8 @@ def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Cal
 
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     """Our step, as the product runs it, and the machine's own matrix products before and after."""
-    from raytrain.spec.document import Training
-    from raytrain.training.loop import Clock, Stepper
+    from raytrain.config.job import Training
+    from raytrain.training.trainer import Clock, Stepper
 
     chosen = workload.examples(options.examples, longest=LONGEST)
     plan, row = rows_of(chosen, ROW)
@@ -232,11 +232,11 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
     """How long a checkpoint holds up the step it follows, how long it takes to be stored, and to be read back."""
     from safetensors.torch import load_file
 
-    from data_prep.storage import open_store
-    from raytrain.spec.document import Training
-    from raytrain.spec.layout import RunLayout
+    from raytrain.config.job import Training
+    from raytrain.config.run_layout import RunLayout
     from raytrain.training import checkpoint
-    from raytrain.training.loop import Clock, Stepper
+    from raytrain.training.trainer import Clock, Stepper
+    from raytrain_core.storage import open_store
 
     _, row = rows_of(workload.examples(options.examples, longest=LONGEST), ROW)
     training = Training(steps=100, batch_tokens=sum(ROW), optimizer="adafactor")

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
-from data_prep.document import Mixture, Storage, Task
-from data_prep.document.loader import load_document
-from data_prep.document.models import Model
-from data_prep.errors import ExitCode, UsageError, UserError
+from data_prep.config import Mixture, Storage, Task
 from data_prep.prepare import Limits, prepare
-from data_prep.progress_line import ProgressLine
-from data_prep.shards import ShardSet
-from data_prep.storage import open_store
-from data_prep.storage.scratch import sweep
-from data_prep.tokenizer import Tokenizer
-from data_prep.workers import local_workers
+from data_prep.shards.manifest import ShardSet
+from data_prep.shards.progress_line import ProgressLine
+from data_prep.shards.workers import local_workers
+from data_prep.text.tokenizer import Tokenizer
+from raytrain_core.config.base import Model
+from raytrain_core.config.loader import load_document
+from raytrain_core.errors import ExitCode, UsageError, UserError
+from raytrain_core.storage import open_store
+from raytrain_core.storage.scratch import sweep
 
 
 class _Part(Model):

@@ -14,22 +14,22 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 
-from data_prep.checks import leakage_across
-from data_prep.columns import needed_columns
-from data_prep.document import Mixture, Task
-from data_prep.document.models import Split
-from data_prep.meter import Meter, OnProgress, PrepareProgress
-from data_prep.mixture import rates
-from data_prep.shards import PreparedTask, ShardSet, TokenizerRef, all_there, load_keys
-from data_prep.sources import source_files
-from data_prep.splits import splitter_of
-from data_prep.storage import CorruptError, NotFoundError, Store
-from data_prep.storage.scratch import scratch
-from data_prep.task_work import FORMAT, Settings, TaskSources, TaskWork
-from data_prep.templates import templates_of
-from data_prep.tokenizer import Tokenizer
-from data_prep.workers import ThisProcess, Workers
-from data_prep.writing import Limits, Made, PartStore, digest_of
+from data_prep.config import Mixture, Split, Task
+from data_prep.shards.manifest import PreparedTask, ShardSet, TokenizerRef
+from data_prep.shards.progress import Meter, OnProgress, PrepareProgress
+from data_prep.shards.reader import all_there, load_keys
+from data_prep.shards.split_statistics import leakage_across
+from data_prep.shards.task_builder import FORMAT, Settings, TaskSources, TaskWork
+from data_prep.shards.workers import ThisProcess, Workers
+from data_prep.shards.writer import Limits, Made, PartStore, digest_of
+from data_prep.sources.files import source_files
+from data_prep.tasks.columns import needed_columns
+from data_prep.tasks.mixture import rates
+from data_prep.tasks.splits import splitter_of
+from data_prep.text.templates import templates_of
+from data_prep.text.tokenizer import Tokenizer
+from raytrain_core.storage import CorruptError, NotFoundError, Store
+from raytrain_core.storage.scratch import scratch
 
 __all__ = ["Limits", "PrepareProgress", "TokenizerSource", "find", "prepare"]
 

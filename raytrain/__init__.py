@@ -17,13 +17,13 @@ __version__ = "0.1.0"
 __all__ = ["FineTuneJob", "load", "run"]
 
 if TYPE_CHECKING:
-    from raytrain.spec import FineTuneJob
-    from raytrain.steps import RunOutcome
+    from raytrain.config import FineTuneJob
+    from raytrain.pipeline.stages import RunOutcome
 
 
 def load(path: str | Path) -> FineTuneJob:
     """The document at `path`; raises DocumentError, which names every problem by line and column."""
-    from raytrain.spec.load import load_job
+    from raytrain.config.load import load_job
 
     return load_job(path).job
 
@@ -34,11 +34,11 @@ def run(
     """Run a document here, or resume it, or find it done: what `raytrain run` does.
 
     `job` is a document or the path of one. Relative paths in it start at `base_folder`: by default the document's own
-    folder, or the working folder for a document made in Python. Raises a `data_prep.errors.UserError` for a mistake in
+    folder, or the working folder for a document made in Python. Raises a `raytrain_core.errors.UserError` for a mistake in
     the document, the data or the surroundings.
     """
-    from raytrain.pipeline import run as run_job
-    from raytrain.spec.load import load_job
+    from raytrain.config.load import load_job
+    from raytrain.pipeline.run import run as run_job
 
     if isinstance(job, str | Path):
         loaded = load_job(job)
@@ -48,7 +48,7 @@ def run(
 
 def __getattr__(name: str) -> Any:
     if name == "FineTuneJob":  # on demand: `raytrain --help` needs no pydantic
-        from raytrain.spec import FineTuneJob
+        from raytrain.config import FineTuneJob
 
         return FineTuneJob
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

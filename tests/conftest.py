@@ -1,15 +1,11 @@
 """Fixtures for every room: a real S3 server, started once when the first test asks for it."""
 
-import sys
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
-
-from fault_proxy import fault_proxy
-from s3_server import s3_server
+from tests.support.fault_proxy import fault_proxy
+from tests.support.s3_server import s3_server
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +43,7 @@ def s3_proxy(s3, s3_bucket):
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
 def any_store(request, tmp_path):
     """A fresh store of each kind."""
-    from data_prep.storage import open_store
+    from raytrain_core.storage import open_store
 
     if request.param == "local":
         return open_store(str(tmp_path / "any-store"))

@@ -40,10 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw(storage: Path, names: list[str]) -> list[Path]:
     """Write contrast.html, contrast.svg and contrast.md of these finished runs into the storage's folder."""
-    from data_prep.storage import open_store
-    from raytrain.evaluation.report.contrast import Arm, render_contrast
-    from raytrain.evaluation.report.gather import gather
-    from raytrain.spec.layout import RunLayout
+    from raytrain.config.run_layout import RunLayout
+    from raytrain.report.contrast import Arm, render_contrast
+    from raytrain.report.gather import gather
+    from raytrain_core.storage import open_store
 
     store = open_store(str(storage))
     arms = [Arm(arm.label, gather(store, RunLayout(arm.name))) for arm in ARMS if arm.name in names]

@@ -94,9 +94,9 @@ def cell(world: str, name: str, seed: int, folder: Path | None = None) -> Docume
 
 def scores(storage: Path, run: str) -> dict[str, Any]:
     """What a finished run says of each task it scored: test rows, before and after."""
-    from data_prep.storage import open_store
-    from raytrain.evaluation.report.gather import gather
-    from raytrain.spec.layout import RunLayout
+    from raytrain.config.run_layout import RunLayout
+    from raytrain.report.gather import gather
+    from raytrain_core.storage import open_store
 
     data = gather(open_store(str(storage)), RunLayout(run))
     found = {}

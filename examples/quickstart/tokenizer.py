@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from data_prep.tokenizer import RUNS_OF_SPACES, SPACE
-from data_prep.tokenizer import Tokenizer as T5Tokenizer
+from data_prep.text.tokenizer import RUNS_OF_SPACES, SPACE
+from data_prep.text.tokenizer import Tokenizer as T5Tokenizer
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 EXTRA_IDS = 100

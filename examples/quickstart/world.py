@@ -20,7 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import data_prep.tokenizer
+import data_prep.text.tokenizer
 from examples.quickstart.rows import SPLITS, TASKS, files, pair
 from examples.quickstart.skills import Lesson, lessons, replay
 from examples.quickstart.wordings import WORDINGS
@@ -57,7 +57,7 @@ TINY = Settings(
 def digest(settings: Settings) -> str:
     """Digest of the sources of this package, of the tokenizer's conventions, and of the settings."""
     hasher = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
-    for path in [*sorted(HERE.glob("*.py")), Path(data_prep.tokenizer.__file__)]:
+    for path in [*sorted(HERE.glob("*.py")), Path(data_prep.text.tokenizer.__file__)]:
         hasher.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()
 

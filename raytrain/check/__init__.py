@@ -1,6 +1,6 @@
 """What a document would do, without doing it: read-only, no Ray, no torch, nothing written."""
 
-from raytrain.check.checking import check
-from raytrain.check.report import CheckReport, TaskReport
+from raytrain.check.checker import check
+from raytrain.check.result import CheckReport, TaskReport
 
 __all__ = ["CheckReport", "TaskReport", "check"]

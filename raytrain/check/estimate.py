@@ -3,7 +3,7 @@
 import shutil
 import time
 
-from raytrain.spec.document import Training
+from raytrain.config.job import Training
 
 # Training FLOPs per parameter and real token without padding (forward and backward; a token passes about half of an
 # encoder-decoder), and the share of a plain matrix product's speed that a whole step reaches on CPUs: both measured.

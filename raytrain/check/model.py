@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from data_prep.errors import TrainingError
 from raytrain.model.source import check_folder, local_path
+from raytrain_core.errors import TrainingError
 
 # The published checkpoints, by the number of their parameters.
 _KNOWN = {

@@ -8,17 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.columns import check_columns
-from data_prep.document import Task
-from data_prep.document.models import SPLITS
-from data_prep.errors import DataError, StorageError
-from data_prep.rows import example_maker, row_transform
-from data_prep.sources import SourceFile, source_files
-from data_prep.splits import Splitter, needed_splits, splitter_of
-from data_prep.storage import Store
-from data_prep.storage.scratch import scratch
-from data_prep.task_types import RowError
-from data_prep.templates import templates_of
+from data_prep.config import SPLITS, Task
+from data_prep.sources.files import SourceFile, source_files
+from data_prep.tasks.columns import check_columns
+from data_prep.tasks.examples import example_maker, row_transform
+from data_prep.tasks.splits import Splitter, needed_splits, splitter_of
+from data_prep.text.templates import templates_of
+from raytrain_core.errors import DataError, RowError, StorageError
+from raytrain_core.storage import Store
+from raytrain_core.storage.scratch import scratch
 
 READ_AT_MOST = 200_000  # rows of a task that are read; more would take longer than a check may
 SAMPLE = 500  # training rows whose lengths are looked at
@@ -116,7 +114,7 @@ def _complain(task: Task, found: TaskRows, counts: Counter[str]) -> None:
 
 def _on_the_hub(task: Task, uris: list[str], hub_rows: HubRows) -> TaskRows:
     """Rows as the hub counts them: not divided where it has all splits, unknown otherwise."""
-    from data_prep.sources import split_of_name
+    from data_prep.sources.files import split_of_name
 
     if len(uris) > 1 or task.source.uri is None:
         return TaskRows(note="unknown: several data sets on the hub are read when the run prepares")

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from raytrain import __version__
-from raytrain.cli import complete, in_cluster, render
-from raytrain.cli.data import data
+from raytrain.cli import cluster_commands as in_cluster
+from raytrain.cli import completion, render
+from raytrain.cli.data_commands import data
 from raytrain.cli.options import Document, Output, Run, StorageFlag, open_run
 from raytrain.cli.output import Format, emit, say, tell
 
@@ -50,7 +51,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented starter document."""
-    from raytrain.spec.starter import write_starter
+    from raytrain.config.starter import write_starter
 
     write_starter(path, force=force)
     tell(f"wrote {path}; next: fill in your tasks, then `raytrain check {path}`")
@@ -63,7 +64,7 @@ def check(document: Document, storage: StorageFlag = None, output: Output = Form
     Nothing is written or started. What cannot be known without the network is called unknown.
     """
     from raytrain import check as checking
-    from raytrain.spec.load import load_job
+    from raytrain.config.load import load_job
 
     loaded = load_job(document)
     report = checking.check(loaded.job, storage=storage, base_folder=loaded.base_folder)
@@ -77,7 +78,7 @@ def explain(
         typer.Argument(
             metavar="FIELD",
             help="Dotted path, e.g. training.optimizer; without it all fields.",
-            autocompletion=complete.fields,
+            autocompletion=completion.fields,
             show_default=False,
         ),
     ] = None,
@@ -85,10 +86,10 @@ def explain(
     output: Output = Format.TEXT,
 ) -> None:
     """What a field of the document means, takes and defaults to."""
-    from raytrain.spec import explain as explaining
+    from raytrain.config import explain as explaining
 
     if schema:
-        from raytrain.spec.schema import schema_text
+        from raytrain.config.schema import schema_text
 
         say(schema_text().rstrip())
     elif path is None:
@@ -109,8 +110,8 @@ def run(
 
     The same command again resumes it, or says that it is done. Ctrl-C leaves it resumable, twice stops it now.
     """
-    from raytrain import pipeline
-    from raytrain.spec.load import load_job
+    from raytrain.config.load import load_job
+    from raytrain.pipeline import run as pipeline
     from raytrain.telemetry.console import Console
     from raytrain.telemetry.kubernetes_status import told_result
 
@@ -139,8 +140,8 @@ def render_ray_job(
 
     `raytrain render job.yaml | kubectl apply -f -` starts it; retries and status are the operator's and left out.
     """
+    from raytrain.config.load import load_job
     from raytrain.operator.standalone import rendered
-    from raytrain.spec.load import load_job
 
     say(rendered(load_job(document).job, image=image, namespace=namespace).rstrip())
 
@@ -158,7 +159,7 @@ def predict(
     task: Annotated[
         str,
         typer.Option(
-            "--task", metavar="NAME", help="The task to ask.", autocompletion=complete.tasks, show_default=False
+            "--task", metavar="NAME", help="The task to ask.", autocompletion=completion.tasks, show_default=False
         ),
     ],
     before: Annotated[bool, typer.Option("--before", help="Ask the model as it was before.")] = False,
@@ -171,7 +172,7 @@ def predict(
     output: Output = Format.TEXT,
 ) -> None:
     """Ask the tuned model, the one before, or both."""
-    from raytrain import ask
+    from raytrain.serving import comparison as ask
 
     store, layout = open_run(run, storage)
     asked = ask.texts_of(texts, lines=lines)
@@ -188,7 +189,7 @@ def evaluate(
         typer.Argument(
             metavar="MODEL_OR_RUN",
             help="A model folder, s3:// or hub id; or a run (name or URI), for the model that it left.",
-            autocompletion=complete.runs,
+            autocompletion=completion.runs,
             show_default=False,
         ),
     ],
@@ -210,8 +211,8 @@ def evaluate(
 
     Base models and other people's fine-tunes too. Scores are kept in the storage: the same command again reads them.
     """
-    from raytrain.score_model import score_model
-    from raytrain.spec.load import load_job
+    from raytrain.config.load import load_job
+    from raytrain.evaluation.evaluate_model import score_model
     from raytrain.telemetry.console import Console
 
     loaded = load_job(document)
@@ -234,7 +235,7 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN_A RUN_B...", help="Two runs or more.", autocompletion=complete.runs, show_default=False
+            metavar="RUN_A RUN_B...", help="Two runs or more.", autocompletion=completion.runs, show_default=False
         ),
     ],
     out: Annotated[
@@ -248,7 +249,7 @@ def compare(
 
     Scores, differences from the first run with their intervals, curves, the rows on which they differ most.
     """
-    from raytrain.run_comparison import compare as comparing
+    from raytrain.report.compare_runs import compare as comparing
 
     found = comparing([open_run(run, storage) for run in runs], out=out)
     say(found.json.rstrip() if output is Format.JSON else found.markdown.rstrip())
@@ -259,9 +260,9 @@ def compare(
 @app.command()
 def leaderboard(storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
     """All runs and scored models of a storage, the best first."""
-    from data_prep.storage import open_store
-    from raytrain.leaderboard import leaderboard as board
-    from raytrain.spec.storage import resolve
+    from raytrain.config.storage import resolve
+    from raytrain.report.leaderboard import leaderboard as board
+    from raytrain_core.storage import open_store
 
     place = resolve(storage)
     found = board(open_store(place.uri, endpoint=place.endpoint, region=place.region))
@@ -282,7 +283,7 @@ def serve(
     Every task in every wording, before and after side by side; the same as JSON at /api/answer. Ctrl-C ends it.
     """
     from raytrain import serving
-    from raytrain.evaluation.models import RunModels
+    from raytrain.serving.models import RunModels
 
     store, layout = open_run(run, storage)
     asking = serving.Asking(RunModels(store, layout))
@@ -306,8 +307,8 @@ def report(
 
     It is made from what the run left in storage; the path of the page with pictures is said on standard error.
     """
-    from data_prep.errors import UsageError
-    from raytrain.evaluation import report as reporting
+    from raytrain import report as reporting
+    from raytrain_core.errors import UsageError
 
     store, layout = in_cluster.open_run(run, storage, namespace)
     where = str(reporting.write(store, layout))
@@ -335,12 +336,12 @@ def status(
     """How a run is doing, and what to do next; with -n, what the cluster says of it."""
     if namespace is not None and not why:
         from raytrain.cluster import jobs
-        from raytrain.kubernetes_api import KubernetesApi
+        from raytrain.kubernetes.client import KubernetesApi
 
         job = jobs.of_object(jobs.get(KubernetesApi.connect(), namespace, run))
         emit(job, render.job(job), output)
         return
-    from raytrain import status as looking
+    from raytrain.runs import status as looking
 
     store, layout = in_cluster.open_run(run, storage, namespace)
     if why:
@@ -369,8 +370,8 @@ def gc(
     Parts that no prepared task names, tasks that no shard set names, half-written checkpoints, and those that a
     finished run does not keep.
     """
-    from raytrain import garbage
-    from raytrain.spec.storage import open_place, resolve
+    from raytrain.config.storage import open_place, resolve
+    from raytrain.runs import gc as garbage
 
     store = open_place(resolve(storage))
     found = garbage.collect(store, grace=grace * 3600, unused_sets=sets)

@@ -7,8 +7,8 @@ import traceback
 
 import typer
 
-from data_prep.errors import ExitCode, UserError
-from data_prep.storage.scratch import full_disk
+from raytrain_core.errors import ExitCode, UserError
+from raytrain_core.storage.scratch import full_disk
 
 BUG = "this is a bug in raytrain; run the same command with --debug to see where it comes from"
 
@@ -56,7 +56,7 @@ def call(app: typer.Typer, arguments: list[str]) -> int:
 
 def describe(error: UserError) -> str:
     """A user's error as it is printed: the problems of a document as compilers print theirs, else one sentence."""
-    from data_prep.document.loader import DocumentError
+    from raytrain_core.config.loader import DocumentError
 
     if isinstance(error, DocumentError) and len(error.lines) > 1:
         text = "\n".join([*error.lines, f"error: {len(error.lines)} problems in the document; nothing was done"])

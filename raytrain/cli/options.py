@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raytrain.cli import complete
+from raytrain.cli import completion
 from raytrain.cli.output import Format
 
 Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document, e.g. job.yaml.", show_default=False)]
@@ -14,7 +14,7 @@ Run = Annotated[
     typer.Argument(
         metavar="RUN",
         help="A run: its name, its URI (.../runs/NAME), or its document.",
-        autocompletion=complete.runs,
+        autocompletion=completion.runs,
         show_default=False,
     ),
 ]
@@ -32,7 +32,7 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the
 
 def open_run(run: str, storage: str | None) -> tuple[Any, Any]:
     """The store and the layout of a run that exists."""
-    from raytrain import status
-    from raytrain.spec.storage import locate
+    from raytrain.config.storage import locate
+    from raytrain.runs import status
 
     return status.open_run(locate(run, storage))

@@ -3,22 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from data_prep.durations import duration
 from raytrain.cli.output import columns
+from raytrain_core.text import duration
 
 SPLITS = ("train", "validation", "test")
 
 if TYPE_CHECKING:
-    from raytrain.ask import Answer
     from raytrain.check import CheckReport
     from raytrain.cluster.jobs import ClusterStatus
-    from raytrain.garbage import Collection, Garbage
-    from raytrain.leaderboard import Leaderboard
-    from raytrain.operator.installation import Finding
-    from raytrain.score_model import Evaluated
-    from raytrain.status import RunStatus
-    from raytrain.steps import RunOutcome
-    from raytrain.telemetry.bounds import Bounds
+    from raytrain.evaluation.evaluate_model import Evaluated
+    from raytrain.operator.install.installation import Finding
+    from raytrain.pipeline.stages import RunOutcome
+    from raytrain.report.leaderboard import Leaderboard
+    from raytrain.runs.gc import Collection, Garbage
+    from raytrain.runs.status import RunStatus
+    from raytrain.serving.comparison import Answer
+    from raytrain.telemetry.bottleneck import Bounds
 
 
 def outcome(found: "RunOutcome") -> str:

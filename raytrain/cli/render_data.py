@@ -7,13 +7,13 @@ from raytrain.cli.output import columns
 from raytrain.cli.render import size
 
 if TYPE_CHECKING:
-    from data_prep.findings import Finding, FoundRow
-    from data_prep.shards import ShardSet
-    from data_prep.statistics import SplitSummary
-    from raytrain.comparing import Comparison, SplitChange
-    from raytrain.planning import PlanReport, TaskPlan
-    from raytrain.preview import TaskPreview, Tokens
-    from raytrain.verified import Verified
+    from data_prep.quality.findings import Finding, FoundRow
+    from data_prep.quality.statistics import SplitSummary
+    from data_prep.shards.manifest import ShardSet
+    from raytrain.datasets.diff import Comparison, SplitChange
+    from raytrain.datasets.mixture_plan import PlanReport, TaskPlan
+    from raytrain.datasets.preview import TaskPreview, Tokens
+    from raytrain.datasets.verify import Verified
 
 
 def preview(found: "Sequence[TaskPreview]") -> str:
@@ -100,7 +100,7 @@ def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]"
 
 def findings(name: str, shard_set: "ShardSet", found: "Sequence[Finding]") -> str:
     """Findings by kind, each with examples."""
-    from data_prep.findings import MEANING
+    from data_prep.quality.findings import MEANING
 
     lines = [_title(name, shard_set)]
     for kind, meaning in MEANING.items():

@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import UserError
 from raytrain.cluster import doctor, jobs
-from raytrain.kubernetes_api import RAY_JOBS, KubernetesApi
-from raytrain.operator.names import JOB_LABEL
-from raytrain.telemetry.masking import masked
+from raytrain.kubernetes.client import RAY_JOBS, KubernetesApi
+from raytrain.operator.render.names import JOB_LABEL
+from raytrain.telemetry.redaction import masked
+from raytrain_core.errors import UserError
 
 STRUCK = "(struck out)"
 _RAY_CLUSTERS = ("ray.io/v1", "RayCluster")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from data_prep.errors import ClusterError, UsageError
 from raytrain.cluster import jobs
-from raytrain.kubernetes_api import KubernetesApi
+from raytrain.kubernetes.client import KubernetesApi
+from raytrain_core.errors import ClusterError, UsageError
 
 PORT = 8265
 _SECRETS = ("v1", "Secret")

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from data_prep.document.models import Storage
-from data_prep.errors import UserError
-from data_prep.storage import open_store
-from data_prep.storage.probe import probe
-from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi
-from raytrain.operator.installation import Finding, may, served
+from data_prep.config import Storage
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
+from raytrain.operator.install.installation import Finding, may, served
+from raytrain_core.errors import UserError
+from raytrain_core.storage import open_store
+from raytrain_core.storage.probe import probe
 
 _PACKAGES = ("raytrain", "ray", "torch", "transformers")
 _SHARED_MEMORY = Path("/dev/shm")

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.document.loader import suggest
-from data_prep.errors import ClusterError, UsageError
-from data_prep.storage import open_store
 from raytrain.cluster.upload import uploaded
-from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi
-from raytrain.operator.names import CANCEL_ANNOTATION
-from raytrain.spec.document import FineTuneJob
-from raytrain.spec.object_status import Status
-from raytrain.spec.storage import RunPlace, resolve
+from raytrain.config.job import FineTuneJob
+from raytrain.config.job_status import Status
+from raytrain.config.storage import RunPlace, resolve
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
+from raytrain.operator.render.names import CANCEL_ANNOTATION
+from raytrain_core.config.loader import suggest
+from raytrain_core.errors import ClusterError, UsageError
+from raytrain_core.storage import open_store
 
 MANAGER = "raytrain"
 ENDS = ("Complete", "Failed", "Cancelled")

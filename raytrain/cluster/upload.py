@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from data_prep.document.models import Source, Task
-from data_prep.errors import UsageError
-from data_prep.sources import LocalFile, SourceFile, source_files
-from data_prep.storage import Store
-from data_prep.storage.commit import commit, read_manifest
-from data_prep.storage.store import sha256_of_file
-from raytrain.spec.document import FineTuneJob
+from data_prep.config import Source, Task
+from data_prep.sources.files import LocalFile, SourceFile, source_files
+from raytrain.config.job import FineTuneJob
+from raytrain_core.errors import UsageError
+from raytrain_core.storage import Store
+from raytrain_core.storage.commit import commit, read_manifest
+from raytrain_core.storage.store import sha256_of_file
 
 _FOLDER = "uploads"
 _MODEL_FILES = ("*.json", "*.safetensors", "*.model")

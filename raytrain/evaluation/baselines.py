@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from data_prep.document.models import TaskType
+from data_prep.config import TaskType
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS, Metric
 from raytrain.evaluation.metrics.rouge import split_sentences

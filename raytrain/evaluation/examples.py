@@ -4,11 +4,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from data_prep.document.models import Task
-from data_prep.task_types import AnswerFrame, labels_of, letter
+from data_prep.config import Task
+from data_prep.tasks.task_types import AnswerFrame, labels_of, letter
+from raytrain.generation.requests import Question
 
 if TYPE_CHECKING:
-    from data_prep.shards import TextRow
+    from data_prep.shards.reader import TextRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +31,6 @@ class Example:
         return raw if isinstance(raw, str) else self.input
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a model is asked: to answer the prompt, how likely `target` is, and how likely each of `choices`."""
-
-    prompt: str
-    target: str | None = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def judged(self) -> tuple[str, ...]:
-        """The answers whose likelihood is asked: the target, if there is one, then the choices."""
-        return self.choices if self.target is None else (self.target, *self.choices)
-
-
 def question(example: Example, measured: Collection[str]) -> Question:
     """An example as a question, of which `measured` is to be known beside the answer: `loss`, `choice_losses`.
 
@@ -56,7 +43,7 @@ def question(example: Example, measured: Collection[str]) -> Question:
 
 
 def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
-    """Examples of rows as `data_prep.shards.read_rows` gives them; `meta` with what metrics must know of the task.
+    """Examples of rows as `data_prep.shards.manifest.read_rows` gives them; `meta` with what metrics must know of the task.
 
     Targets are without what the task's `answer` writes around them.
     """

@@ -18,7 +18,7 @@ import numpy as np
 
 from raytrain.evaluation.metrics import Metric, Paired, paired
 from raytrain.evaluation.metrics.base import Floats
-from raytrain.evaluation.scores import Prediction
+from raytrain.evaluation.results import Prediction
 
 _Row = tuple[str, int, int]  # id, wording, how many of the same came before it
 

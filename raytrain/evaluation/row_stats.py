@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.errors import UserError
 from raytrain.evaluation.metrics import Floats, Meta, Metric
+from raytrain_core.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)

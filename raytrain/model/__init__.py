@@ -3,7 +3,7 @@
 Importing this package imports neither torch nor transformers.
 """
 
-from raytrain.model.exporting import export
+from raytrain.model.export import export
 from raytrain.model.loading import load
 from raytrain.model.source import check_folder, digest, resolve
 

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import TrainingError
-from raytrain.model import pieces
+from raytrain.model import vocabulary
 from raytrain.model.source import WEIGHTS, read_config
+from raytrain_core.errors import TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
     if tokenizer_size > model.shared.num_embeddings:
         add_rows(model, tokenizer_size)
     if not is_tied(model):  # tied, the rows are the output layer's too, and trained as such
-        pieces.start(model, folder)
+        vocabulary.start(model, folder)
     model.eval()
     tuned: T5ForConditionalGeneration = model
     return tuned

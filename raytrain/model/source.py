@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from data_prep.errors import StorageError, TrainingError, UsageError
-from data_prep.storage import Store, open_beside
-from data_prep.storage.commit import fetch, read_manifest
-from data_prep.storage.store import sha256_of_file
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
+from raytrain_core.errors import StorageError, TrainingError, UsageError
+from raytrain_core.storage import Store, open_beside
+from raytrain_core.storage.commit import fetch, read_manifest
+from raytrain_core.storage.store import sha256_of_file
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")

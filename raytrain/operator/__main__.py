@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 
-from data_prep.errors import UserError
+from raytrain_core.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:

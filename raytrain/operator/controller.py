@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from data_prep.errors import ClusterError
-from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi, Refused
-from raytrain.operator import names
-from raytrain.operator.checks import Refusal
-from raytrain.operator.kuberay import kept, seen
-from raytrain.operator.mapping import TRY_AGAIN_SECONDS, Decision, Event, Observed, changes, reconcile
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi, Refused
+from raytrain.operator.admission import Refusal
+from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, Decision, Event, Observed, changes, reconcile
+from raytrain.operator.render import names
+from raytrain.operator.render.kuberay import kept, seen
 from raytrain.operator.settings import Settings
+from raytrain_core.errors import ClusterError
 
 Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import kopf
 
-from raytrain.kubernetes_api import JOBS, RAY_JOBS, KubernetesApi
-from raytrain.operator import names
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.controller import Controller
-from raytrain.operator.crd import PLURAL
-from raytrain.operator.mapping import Event
+from raytrain.operator.reconcile import Event
+from raytrain.operator.render import names
+from raytrain.operator.render.names import PLURAL
 from raytrain.operator.settings import Settings
 
 _GROUP, _VERSION = JOBS[0].split("/")

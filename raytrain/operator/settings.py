@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
-from data_prep.document.loader import load_document
-from data_prep.document.models import Model
 from raytrain import __version__
+from raytrain_core.config.base import Model
+from raytrain_core.config.loader import load_document
 
 VARIABLE = "RAYTRAIN_OPERATOR_SETTINGS"
 RAY_VERSION = "2.60.0"

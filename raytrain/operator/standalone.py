@@ -1,13 +1,13 @@
 """A document as plain KubeRay objects, for people who run no operator of ours."""
 
-from data_prep.errors import UsageError
-from raytrain.operator.attempt import Attempt
-from raytrain.operator.checks import refusal
-from raytrain.operator.companions import document
-from raytrain.operator.rayjob import ray_job
+from raytrain.config.job import Cluster, FineTuneJob
+from raytrain.operator.admission import refusal
+from raytrain.operator.render.attempt import Attempt
+from raytrain.operator.render.rayjob import ray_job
+from raytrain.operator.render.supporting_objects import document
+from raytrain.operator.render.yaml_text import yaml_text
 from raytrain.operator.settings import Settings
-from raytrain.operator.text import yaml_text
-from raytrain.spec.document import Cluster, FineTuneJob
+from raytrain_core.errors import UsageError
 
 
 def rendered(job: FineTuneJob, *, image: str | None = None, namespace: str | None = None) -> str:

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from data_prep.errors import ClusterError, UserError
-from raytrain.evaluation.report.html import page
-from raytrain.serving.asking import Asking
+from raytrain.report.html import page
+from raytrain.serving.playground import Asking
+from raytrain_core.errors import ClusterError, UserError
 
 LARGEST_REQUEST = 1 << 20  # bytes
 _LOCAL = ("127.0.0.1", "localhost", "::1")

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from uuid import uuid4
 
-from data_prep.errors import TrainingError
-from data_prep.storage import AlreadyExistsError, CorruptError, NotFoundError, Store
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
+from raytrain_core.errors import TrainingError
+from raytrain_core.storage import AlreadyExistsError, CorruptError, NotFoundError, Store
 
 _RECORD = re.compile(r"/a(\d+)\.json$")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from data_prep.durations import duration
+from raytrain_core.text import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -19,13 +19,13 @@ from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
-from data_prep.errors import ClusterError, ExitCode, UserError
-from data_prep.storage.scratch import full_disk
-from raytrain.kubernetes_api import JOBS, KubernetesApi
-from raytrain.spec.object_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunProgress, RunResult, TaskStatus
+from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunProgress, RunResult, TaskStatus
+from raytrain.kubernetes.client import JOBS, KubernetesApi
 from raytrain.telemetry.background import Background
-from raytrain.telemetry.masking import masked
 from raytrain.telemetry.progress import Progress
+from raytrain.telemetry.redaction import masked
+from raytrain_core.errors import ClusterError, ExitCode, UserError
+from raytrain_core.storage.scratch import full_disk
 
 MANAGER = "raytrain-run"
 SECONDS = 10.0

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from data_prep.errors import StorageError
-from data_prep.storage import Store
-from data_prep.storage.scratch import scratch
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.background import Background
-from raytrain.telemetry.masking import masked
+from raytrain.telemetry.redaction import masked
+from raytrain_core.errors import StorageError
+from raytrain_core.storage import Store
+from raytrain_core.storage.scratch import scratch
 
 _OURS = ("raytrain", "data_prep")
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"

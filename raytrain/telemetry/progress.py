@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-from data_prep.storage import CorruptError, NotFoundError, Store
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
 from raytrain.telemetry.background import Background
-from raytrain.telemetry.masking import masked
+from raytrain.telemetry.redaction import masked
+from raytrain_core.storage import CorruptError, NotFoundError, Store
 
 Phase = Literal[
     "Preparing", "ScoringBefore", "Training", "ScoringAfter", "Reporting", "Complete", "Failed", "Interrupted"

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from data_prep.storage import AlreadyExistsError, CorruptError, Store
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.background import Background
-from raytrain.telemetry.masking import masked
+from raytrain.telemetry.redaction import masked
+from raytrain_core.storage import AlreadyExistsError, CorruptError, Store
 
 Kind = Literal["events", "metrics"]
 _SEGMENT = re.compile(r"/a(\d+)-(\d+)\.jsonl$")

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from data_prep.errors import UsageError
+from raytrain_core.errors import UsageError
 
 _log = logging.getLogger(__name__)
 

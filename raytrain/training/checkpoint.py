@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import DataError, StorageError, TrainingError
-from data_prep.storage import CorruptError, Store
-from data_prep.storage.commit import MANIFEST, Manifest, check, commit, fetch, read_manifest
-from data_prep.storage.scratch import scratch
-from raytrain.spec.layout import RunLayout
-from raytrain.spec.listing import CommittedCheckpoint as CheckpointRef
-from raytrain.spec.listing import committed_checkpoints as committed
+from raytrain.config.run_layout import RunLayout
+from raytrain.runs.checkpoints import CommittedCheckpoint as CheckpointRef
+from raytrain.runs.checkpoints import committed_checkpoints as committed
+from raytrain_core.errors import DataError, StorageError, TrainingError
+from raytrain_core.storage import CorruptError, Store
+from raytrain_core.storage.commit import MANIFEST, Manifest, check, commit, fetch, read_manifest
+from raytrain_core.storage.scratch import scratch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,7 +134,7 @@ def position_of(manifest: Manifest) -> Position:
 
 
 def read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Tensors and numbers of an optimizer's file, as `raytrain.training.optimizer.state` gives them."""
+    """Tensors and numbers of an optimizer's file, as `raytrain.training.optim.optimizer.state` gives them."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

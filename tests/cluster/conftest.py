@@ -8,7 +8,6 @@ unless RAYTRAIN_TEST_CLUSTER=required.
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from kubernetes_tools import kubernetes_tools
-from s3_server import s3_server
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.cluster import tiny_quickstart
 from tests.cluster.harness import cluster as harness
@@ -27,6 +22,8 @@ from tests.cluster.harness.image import chart_value
 from tests.cluster.harness.places import REPOSITORY
 from tests.cluster.harness.processes import run, wait_for
 from tests.cluster.harness.saying import HarnessError, speaker
+from tests.support.kubernetes_tools import kubernetes_tools
+from tests.support.s3_server import s3_server
 
 PATIENCE = 900.0
 """Seconds for a tiny run: it takes two minutes on two idle cores."""

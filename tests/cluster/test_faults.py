@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from data_prep.storage import open_store
-from data_prep.storage.commit import read_manifest
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.segments import read
+from raytrain_core.storage import open_store
+from raytrain_core.storage.commit import read_manifest
 from tests.cluster import tiny_quickstart
 
 pytestmark = pytest.mark.slow

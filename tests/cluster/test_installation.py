@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from data_prep.storage import open_store
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
+from raytrain_core.storage import open_store
 from tests.cluster import tiny_quickstart
 from tests.cluster.harness.places import REPOSITORY
 

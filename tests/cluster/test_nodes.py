@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from data_prep.storage import open_store
-from raytrain.spec.layout import RunLayout
-from raytrain.spec.listing import committed_checkpoints
+from raytrain.config.run_layout import RunLayout
+from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.telemetry.segments import read
+from raytrain_core.storage import open_store
 from tests.cluster import tiny_quickstart
 from tests.cluster.harness import cluster as harness
 

@@ -7,8 +7,8 @@ import urllib.request
 
 import pytest
 
-from data_prep.storage import open_store
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
+from raytrain_core.storage import open_store
 from tests.cluster import tiny_quickstart
 
 pytestmark = pytest.mark.slow

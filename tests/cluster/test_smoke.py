@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from data_prep.storage import open_store
-from data_prep.storage.commit import read_manifest
-from raytrain.spec.layout import RunLayout
-from raytrain.spec.record import read_record
+from raytrain.config.run_layout import RunLayout
+from raytrain.runs.record import read_record
 from raytrain.telemetry.segments import read
+from raytrain_core.storage import open_store
+from raytrain_core.storage.commit import read_manifest
 from tests.cluster import tiny_quickstart
 
 NAME = "smoke"

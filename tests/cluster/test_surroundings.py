@@ -3,13 +3,13 @@
 import json
 
 import pytest
-from s3_server import s3_server
 
-from data_prep.storage import open_store
-from raytrain.spec.layout import RunLayout
-from raytrain.spec.listing import committed_checkpoints
+from raytrain.config.run_layout import RunLayout
+from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.training import checkpoint
+from raytrain_core.storage import open_store
 from tests.cluster import tiny_quickstart
+from tests.support.s3_server import s3_server
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@ from typing import Any
 import yaml
 
 from data_prep.prepare import Limits, prepare
-from data_prep.storage import open_store
-from data_prep.tokenizer import Tokenizer
+from data_prep.text.tokenizer import Tokenizer
 from examples.quickstart import world
-from raytrain.spec.document import FineTuneJob
+from raytrain.config.job import FineTuneJob
+from raytrain_core.storage import open_store
 
 _DOCUMENT = Path(world.__file__).with_name("job.yaml")
 

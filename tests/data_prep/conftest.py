@@ -1,7 +1,7 @@
 import pytest
-from data_prep_bench import Workbench, t5_like
 
-from data_prep.tokenizer import Tokenizer
+from data_prep.text.tokenizer import Tokenizer
+from tests.support.data_prep_bench import Workbench, t5_like
 
 
 @pytest.fixture(scope="session")

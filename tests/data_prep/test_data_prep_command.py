@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
-from data_prep_bench import numbered, write_jsonl
 
 from data_prep.__main__ import main
-from data_prep.meter import PrepareProgress
-from data_prep.progress_line import ProgressLine
+from data_prep.shards.progress import PrepareProgress
+from data_prep.shards.progress_line import ProgressLine
+from tests.support.data_prep_bench import numbered, write_jsonl
 
 DOCUMENT = """\
 apiVersion: raytrain.dev/v1alpha1
@@ -110,7 +110,7 @@ class Terminal(io.StringIO):
 
 def test_progress_is_one_line_of_a_terminal_with_the_time_that_is_left(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("data_prep.progress_line.time.monotonic", lambda: now)
+    monkeypatch.setattr("data_prep.shards.progress_line.time.monotonic", lambda: now)
     stream = Terminal()
     with ProgressLine(stream) as line:
         for done, total in ((0, None), (10, 200), (20, 200), (110, 200), (200, 200)):
@@ -127,7 +127,7 @@ def test_progress_is_one_line_of_a_terminal_with_the_time_that_is_left(monkeypat
 
 def test_in_a_log_progress_is_a_line_now_and_then(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("data_prep.progress_line.time.monotonic", lambda: now)
+    monkeypatch.setattr("data_prep.shards.progress_line.time.monotonic", lambda: now)
     stream = io.StringIO()
     with ProgressLine(stream) as line:
         assert not line.heard

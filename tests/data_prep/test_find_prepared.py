@@ -1,9 +1,8 @@
 """What `find` says is prepared is what `prepare` would give at once."""
 
-from data_prep_bench import LIMITS, make_task, numbered
-
-from data_prep.document import Mixture
+from data_prep.config import Mixture
 from data_prep.prepare import find
+from tests.support.data_prep_bench import LIMITS, make_task, numbered
 
 
 def found(bench, task, mixture=None):

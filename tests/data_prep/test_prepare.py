@@ -9,14 +9,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_prep_bench import LIMITS, make_task, numbered, write_jsonl
 
-from data_prep import meter, shards, sources, task_work, writing
-from data_prep.document import Mixture
-from data_prep.errors import DataError, StorageError, UsageError
-from data_prep.shards import PreparedTask, ShardSet, load_keys, load_tokenizer
-from data_prep.storage import open_store
-from data_prep.tokenizer import EOS
+from data_prep.config import Mixture
+from data_prep.shards import manifest as shards
+from data_prep.shards import progress as meter
+from data_prep.shards import task_builder as task_work
+from data_prep.shards import writer as writing
+from data_prep.shards.manifest import PreparedTask, ShardSet
+from data_prep.shards.reader import load_keys, load_tokenizer
+from data_prep.sources import files as sources
+from data_prep.text.tokenizer import EOS
+from raytrain_core.errors import DataError, StorageError, UsageError
+from raytrain_core.storage import open_store
+from tests.support.data_prep_bench import LIMITS, make_task, numbered, write_jsonl
 
 OLD = 1.5e9  # a file's time long ago: its fingerprint is trusted
 
@@ -474,7 +479,7 @@ def test_a_missing_column_of_a_later_file_is_said_before_any_work(bench):
 
 
 def test_a_repeated_identifier_gets_the_number_of_its_occurrence(bench, monkeypatch):
-    monkeypatch.setattr("data_prep.task_work.ROWS_OF_A_PART", 3)  # also across parts
+    monkeypatch.setattr("data_prep.shards.task_builder.ROWS_OF_A_PART", 3)  # also across parts
     ids = ["a", "a-2", "a", 7, "b", "7", "a", "b-2", "b", "a-2"]
     for split in ("train", "validation", "test"):
         bench.write(f"{split}.jsonl", [row | {"n": n} for row, n in zip(numbered(10), ids, strict=True)])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from examples.forgetting import grid, page
-from raytrain.spec.load import job_from
+from raytrain.config.load import job_from
 
 PUBLIC = Path("/somewhere/public")
 

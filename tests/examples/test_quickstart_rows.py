@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import raytrain
-from data_prep.rows import example_maker
-from data_prep.templates import templates_of
+from data_prep.tasks.examples import example_maker
+from data_prep.text.templates import templates_of
 from examples.quickstart import lexicon, news, questions, reviews
 from examples.quickstart.names import FIRST_NAMES
 from examples.quickstart.rows import PROBES, SPLITS, TASKS, files

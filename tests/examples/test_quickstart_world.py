@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from data_prep.tokenizer import Tokenizer
+from data_prep.text.tokenizer import Tokenizer
 from examples.quickstart import base, world
 from examples.quickstart.skills import lessons
 from examples.quickstart.wordings import WORDINGS

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from kubernetes_tools import ToolsUnavailable, cache_folder, kubernetes_tools
+from tests.support.kubernetes_tools import ToolsUnavailable, cache_folder, kubernetes_tools
 
 _START_SECONDS = 90
 

@@ -4,9 +4,9 @@ import os
 import signal
 from pathlib import Path
 
-from data_prep.storage import LocalStore
-from data_prep.storage.cache import Cache
-from data_prep.storage.local import part_file
+from raytrain_core.storage import LocalStore
+from raytrain_core.storage.cache import Cache
+from raytrain_core.storage.local import part_file
 
 
 class Remote:

@@ -7,11 +7,11 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from data_prep.document import Mixture, Task
+from data_prep.config import Mixture, Task
 from data_prep.prepare import Limits, prepare
-from data_prep.storage import open_store
-from data_prep.storage.cache import Cache
-from data_prep.tokenizer import Tokenizer
+from data_prep.text.tokenizer import Tokenizer
+from raytrain_core.storage import open_store
+from raytrain_core.storage.cache import Cache
 
 LOST_BY_T5 = "{}<~\\^`"
 WORDS = ["the", "a", "of", "to", "is", "in", "summary", "review", "text", "this", "input", "return", "if"]

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 
-from raytrain.kubernetes_api import KubernetesApi
+from raytrain.kubernetes.client import KubernetesApi
 from raytrain.operator.__main__ import main
 
 _left = iter(range(int(os.environ["RAYTRAIN_TEST_DIES_AT"])))

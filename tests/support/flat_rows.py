@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tiny_t5 import VOCABULARY
 
-from raytrain.spec.document import RowShape
-from raytrain.training.packing import Placed
-from raytrain.training.rows import assemble
+from raytrain.config.job import RowShape
+from raytrain.training.data.batch import assemble
+from raytrain.training.data.packing import Placed
+from tests.support.tiny_t5 import VOCABULARY
 
 KINDS = pytest.mark.parametrize(("tied", "feed_forward"), [(True, "relu"), (False, "gated-gelu")])
 SHAPE = RowShape(source=4096, target=1024)

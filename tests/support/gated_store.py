@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.storage.local import LocalStore
+from raytrain_core.storage.local import LocalStore
 
 PATIENCE = 300.0  # seconds after which a test that forgot its gate fails
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import torch
-from tiny_feed import settings, stepper_of, tiny_feed, train
 from torch import distributed as dist
 
 from raytrain.training.checkpoint import Snapshot
+from tests.support.tiny_feed import settings, stepper_of, tiny_feed, train
 
 STEPS = 4
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from data_prep.storage import Store
-from raytrain.spec.layout import RunLayout
+from raytrain.config.run_layout import RunLayout
+from raytrain_core.storage import Store
 
 LAYOUT = RunLayout("tiny")
 

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_prep import task_work, workers
-from data_prep.document import Mixture, Task
+from data_prep.config import Mixture, Task
 from data_prep.prepare import Limits, prepare
-from data_prep.storage import LocalStore, Store, open_store
-from data_prep.storage.scratch import sweep
-from data_prep.tokenizer import Tokenizer
+from data_prep.shards import task_builder as task_work
+from data_prep.shards import workers
+from data_prep.text.tokenizer import Tokenizer
+from raytrain_core.storage import LocalStore, Store, open_store
+from raytrain_core.storage.scratch import sweep
 
 ROWS_OF_A_PART = 7
 TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "wordings": 2}
@@ -48,7 +49,7 @@ def main() -> None:
     folder, uri, tokenizer, count, *gated = sys.argv[1:]
     store = open_store(uri)
     if gated:
-        from gated_store import GatedStore
+        from tests.support.gated_store import GatedStore
 
         assert isinstance(store, LocalStore)
         store = GatedStore(store.root, gated[0], Path(gated[1]))

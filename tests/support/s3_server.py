@@ -1,6 +1,6 @@
 """A real S3 server for tests: SeaweedFS, on free ports of this machine, in a folder of its own.
 
-By hand: `python tests/support/s3_server.py [ADDRESS]` starts one, prints what to export, and stops it at Ctrl-C.
+By hand: `python -m tests.support.s3_server [ADDRESS]` starts one, prints what to export, and stops it at Ctrl-C.
 """
 
 import json

@@ -4,15 +4,15 @@ import math
 
 import numpy as np
 import torch
-from tiny_t5 import tiny_model
 
+from raytrain.config.job import RowShape, Training
 from raytrain.model import loading
-from raytrain.spec.document import RowShape, Training
-from raytrain.training import loop
+from raytrain.training import trainer as loop
 from raytrain.training.checkpoint import Position
-from raytrain.training.feed import Feed
-from raytrain.training.packing import Lengths, RowPlan
-from raytrain.training.plan import Plan, TaskStream
+from raytrain.training.data.loader import Feed
+from raytrain.training.data.packing import Lengths, RowPlan
+from raytrain.training.data.sampling_order import Plan, TaskStream
+from tests.support.tiny_t5 import tiny_model
 
 TASKS = ("long", "short")
 

@@ -4,15 +4,14 @@ import csv
 import json
 from pathlib import Path
 
-from tiny_t5 import save_tiny
-
 from data_prep.prepare import Limits, prepare
-from data_prep.shards import ShardSet
-from data_prep.storage import open_store
-from data_prep.tokenizer import Tokenizer
-from raytrain.spec.layout import RunLayout
-from raytrain.spec.load import load_job
-from raytrain.spec.record import RunRecord, write_record
+from data_prep.shards.manifest import ShardSet
+from data_prep.text.tokenizer import Tokenizer
+from raytrain.config.load import load_job
+from raytrain.config.run_layout import RunLayout
+from raytrain.runs.record import RunRecord, write_record
+from raytrain_core.storage import open_store
+from tests.support.tiny_t5 import save_tiny
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

@@ -5,16 +5,15 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiny_t5 import save_tiny
-
 from data_prep.prepare import Limits, prepare
-from data_prep.shards import ShardSet
-from data_prep.storage import Store, open_store
-from data_prep.storage.cache import Cache
-from data_prep.tokenizer import Tokenizer
-from raytrain.spec.document import FineTuneJob
-from raytrain.spec.layout import RunLayout
+from data_prep.shards.manifest import ShardSet
+from data_prep.text.tokenizer import Tokenizer
+from raytrain.config.job import FineTuneJob
+from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
+from raytrain_core.storage import Store, open_store
+from raytrain_core.storage.cache import Cache
+from tests.support.tiny_t5 import save_tiny
 
 
 @dataclass(frozen=True)

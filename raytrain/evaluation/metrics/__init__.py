@@ -11,8 +11,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 
-from data_prep.document.models import Task, TaskType
-from data_prep.errors import UsageError
+from data_prep.config import Task, TaskType
 from raytrain.evaluation.metrics.base import Better, Floats, MeanMetric, Meta, Metric
 from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, Interval, Paired, interval, paired
 from raytrain.evaluation.metrics.entities import EntityF1, EntityPrecision, EntityRecall, Unparsable
@@ -23,6 +22,7 @@ from raytrain.evaluation.metrics.rating import Accuracy, MacroF1, MeanAbsoluteEr
 from raytrain.evaluation.metrics.rouge import HUGGING_FACE, KINDS, OURS, T5, Rouge
 from raytrain.evaluation.metrics.squad import SquadExact, SquadF1
 from raytrain.evaluation.metrics.syntax import Parses, language_of
+from raytrain_core.errors import UsageError
 
 ENTRY_POINTS = "raytrain.metrics"
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from data_prep.errors import DataError
+from raytrain_core.errors import DataError
 
 Floats = NDArray[np.float64]
 Meta = Mapping[str, Any]

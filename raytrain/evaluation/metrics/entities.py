@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.task_types import parse_entities
+from data_prep.tasks.task_types import parse_entities
 from raytrain.evaluation.metrics.base import Floats, Meta, Metric, ratio
 
 _Entity = tuple[str, str]  # type, text

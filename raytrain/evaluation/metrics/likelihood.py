@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.errors import DataError
-from data_prep.task_types import letter
+from data_prep.tasks.task_types import letter
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta, Metric, ratio
 from raytrain.evaluation.metrics.match import normalise_answer
+from raytrain_core.errors import DataError
 
 _MOST = 50.0  # a mean loss above this (no model has it) would leave the range of what JSON readers take
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from data_prep.task_types import letter
+from data_prep.tasks.task_types import letter
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
 
 _BLANKS = re.compile(r"(?<=\S)[^\S\n]+")

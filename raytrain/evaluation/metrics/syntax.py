@@ -6,8 +6,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from data_prep.errors import DataError
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
+from raytrain_core.errors import DataError
 
 # Package of the grammar, and what a lone method is put into where the language has no lone methods.
 _GRAMMARS = {

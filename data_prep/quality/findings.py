@@ -1,0 +1,342 @@
+"""What a person should look at in prepared data: rows that leak, repeat, answer otherwise, say nothing, or lose text.
+
+Everything is read from the shards of a set; nothing is written. Rows are compared by their raw input, not by the prompt
+that is made of it.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.config import Split
+from data_prep.quality.ngram_overlap import HeldOut
+from data_prep.shards.manifest import ShardSet
+from data_prep.shards.reader import PartCache, TextRow, load_keys, load_tokenizer, open_split
+from data_prep.shards.split_statistics import Keys
+from data_prep.shards.text_reader import Texts, rows_at, texts_of
+from data_prep.text.tokenizer import UNK, Tokenizer
+from raytrain_core.errors import UsageError
+from raytrain_core.hashing import content_key, mix, sample
+from raytrain_core.storage import Store
+
+Kind = Literal["leak", "overlap", "duplicate", "other-answer", "empty-target", "constant-target", "lost-text"]
+MEANING: dict[Kind, str] = {
+    "leak": "held-out rows whose input is trained on (or stands in the other held-out split), exactly",
+    "overlap": "held-out rows that share most of their 8-grams with one row that is trained on",
+    "duplicate": "rows whose input and answer an earlier row of the split has",
+    "other-answer": "rows whose input an earlier row of the split has, with another answer",
+    "empty-target": "answers that are a placeholder: a dash, dots, n/a, null",
+    "constant-target": "splits in which (nearly) every answer is the same",
+    "lost-text": "rows that do not come back from the tokenizer as they were",
+}
+
+OVERLAP = 0.5
+"""From this share of common 8-grams on a row counts as overlapping."""
+HELD_ROWS = 5000
+"""Rows of a held-out split that are compared by 8-grams: a keyed sample, with those that are scored in it."""
+CONSTANT = 0.95
+"""Share of one answer from which on a split's answers count as constant."""
+
+_PLACEHOLDER = re.compile(r"[\s.,;:…?!*/_'\"–—-]*|n/?a|nan|null|tbd", re.IGNORECASE)
+
+Name = tuple[str, Split]
+Numbers = NDArray[np.int64]
+OnProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A row; `index` is its number in the split, `input` is raw, `target` the first one."""
+
+    task: str
+    split: str
+    index: int
+    id: str
+    input: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One case: the row, the row that it is held against (if any), and what is to be said of them."""
+
+    row: FoundRow
+    other: FoundRow | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of finding in one split: `rows` of its `of` rows; `within` (a task and a split) has the other rows."""
+
+    kind: Kind
+    task: str
+    split: str
+    within: str | None
+    rows: int
+    of: int
+    note: str
+    examples: list[Example]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A finding by row numbers: `others[i]` (in `within`) is what `rows[i]` is held against, `shares[i]` how much."""
+
+    kind: Kind
+    name: Name
+    rows: Numbers
+    within: Name | None = None
+    others: Numbers | None = None
+    shares: NDArray[np.float64] | None = None
+    of: int | None = None
+    same_answer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Of every row of a split a hash of its input and of its answer; the rows that say nothing or lose something."""
+
+    keys: Keys
+    answers: Keys
+    empty: Numbers
+    lost: Numbers
+
+
+def find(
+    shard_set: ShardSet,
+    store: Store,
+    cache: PartCache,
+    *,
+    examples: int = 3,
+    on_progress: OnProgress = lambda task, done, total: None,
+) -> list[Finding]:
+    """All findings in the order of `MEANING`, each with at most so many examples; every row is read.
+
+    `on_progress` hears the task, the rows done and the rows in all. CorruptError, NotFoundError.
+    """
+    rooms = _Rooms(shard_set, store, cache, load_tokenizer(shard_set, store), on_progress)
+    held = rooms.held_out()
+    seen: dict[Name, _Seen] = {}
+    found: list[_Found] = []
+    for name in rooms.names:
+        seen[name], overlapping = rooms.read(name, held)
+        found += overlapping
+    found = [f for each in found if len((f := _without_equals(each, seen)).rows)]
+    found += _leaks(shard_set, seen)
+    for name, split in seen.items():
+        found += [f for f in _inside(name, split) if len(f.rows)]
+    kinds = list(MEANING)
+    found.sort(key=lambda f: (kinds.index(f.kind), -len(f.rows)))
+    return rooms.described(found, examples)
+
+
+def require_kind(kind: str | None) -> None:
+    """UsageError if there are no findings of that kind."""
+    if kind is not None and kind not in MEANING:
+        raise UsageError(f"there are no findings of kind {kind}", hint=f"the kinds are {', '.join(MEANING)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """The held-out rows that are compared by 8-grams, and where each number of them comes from."""
+
+    index: HeldOut
+    names: list[Name]
+    split: Numbers
+    row: Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """Reads the splits of a set."""
+
+    shard_set: ShardSet
+    store: Store
+    cache: PartCache
+    tokenizer: Tokenizer
+    on_progress: OnProgress
+
+    @property
+    def names(self) -> list[Name]:
+        """All splits of all tasks."""
+        return [(task.name, split) for task in self.shard_set.tasks for split in task.splits]
+
+    def held_out(self) -> _Held:
+        """A sample of every split that is not trained on."""
+        names = [name for name in self.names if name[1] != "train"]
+        chosen = {name: sample(self._rows(name), HELD_ROWS, content_key("sample", *name)) for name in names}
+
+        def batches() -> Iterator[list[str]]:
+            for name in names:
+                for texts in self._texts(name):
+                    inside = chosen[name] - texts.start
+                    inside = inside[(inside >= 0) & (inside < len(texts.inputs))]
+                    yield [texts.inputs[i] for i in inside.tolist()]
+
+        index = HeldOut(batches())
+        split = np.repeat(np.arange(len(names)), [len(chosen[name]) for name in names])
+        return _Held(index, names, split, np.concatenate([np.empty(0, np.int64), *chosen.values()]))
+
+    def read(self, name: Name, held: _Held) -> tuple[_Seen, list[_Found]]:
+        """What is remembered of a split, and which held-out rows overlap with its rows if it is trained on."""
+        task, split = name
+        tokens = open_split(self.shard_set, task, split, self.store, self.cache)
+        limit = self.shard_set.limits["max_target_tokens"]
+        answers, empty, lost = [np.empty(0, np.uint64)], list[int](), list[int]()
+        best: dict[int, tuple[float, int]] = {}
+        total = sum(self._rows(one) for one in self.names)
+        before = sum(self._rows(one) for one in self.names[: self.names.index(name)])
+        for texts in self._texts(name):
+            rows = range(texts.start, texts.start + len(texts.inputs))
+            answers.append(np.array([content_key("answer", text) for text in texts.targets], np.uint64))
+            empty += [row for row, text in zip(rows, texts.targets, strict=True) if _PLACEHOLDER.fullmatch(text)]
+            ids = [tokens.tokens(row, 0) for row in rows]
+            back = self.tokenizer.decode_batch(target.tolist() for _, target in ids)
+            lost += [
+                row
+                for row, (source, target), text, read in zip(rows, ids, texts.targets, back, strict=True)
+                if (source == UNK).any() or (len(target) < limit and text != read)
+            ]
+            if split == "train":
+                row_of, number, shares = held.index.shared(texts.inputs)
+                for at in np.flatnonzero(shares >= OVERLAP).tolist():
+                    case = float(shares[at]), texts.start + int(row_of[at])
+                    best[int(number[at])] = max(best.get(int(number[at]), (0.0, 0)), case)
+            self.on_progress(task, before + rows.stop, total)
+        keys = load_keys(self.shard_set.split(task, split), self.store)
+        numbers = [np.array(found, np.int64) for found in (empty, lost)]
+        return _Seen(keys, np.concatenate(answers), *numbers), list(_overlaps(name, best, held))
+
+    def described(self, found: Sequence[_Found], examples: int) -> list[Finding]:
+        """With their texts, so many of each."""
+        many = max(examples, 1)  # one is needed in any case, to name a constant answer
+        chosen = [sample(len(f.rows), many, content_key("finding", f.kind, *f.name)) for f in found]
+        wanted: dict[Name, set[int]] = defaultdict(set)
+        for f, places in zip(found, chosen, strict=True):
+            wanted[f.name].update(f.rows[places].tolist())
+            if f.within is not None and f.others is not None:
+                wanted[f.within].update(f.others[places].tolist())
+        rows = {
+            name: rows_at(self.shard_set.split(*name), indices, self.store, self.cache)
+            for name, indices in wanted.items()
+        }
+        findings = [self._finding(f, places.tolist(), rows) for f, places in zip(found, chosen, strict=True)]
+        return [replace(finding, examples=finding.examples[:examples]) for finding in findings]
+
+    def _finding(self, f: _Found, places: Sequence[int], rows: Mapping[Name, Mapping[int, TextRow]]) -> Finding:
+        cases = []
+        for at in places:
+            row = rows[f.name][int(f.rows[at])]
+            other = None if f.within is None or f.others is None else rows[f.within][int(f.others[at])]
+            note = self._note(f, at, row, other)
+            cases.append(Example(_row(f.name, row), _row(f.within, other) if f.within and other else None, note))
+        of = self._rows(f.name) if f.of is None else f.of
+        within = None if f.within is None or f.within == f.name else f"{f.within[0]} {f.within[1]}"
+        note = "" if f.same_answer is None else f"{f.same_answer:,} with the same answer"
+        if f.kind == "constant-target":
+            note = f"{len(f.rows) / of:.0%} of the answers are {cases[0].row.target!r}"
+        return Finding(f.kind, *f.name, within, len(f.rows), of, note, cases)
+
+    def _note(self, f: _Found, at: int, row: TextRow, other: TextRow | None) -> str:
+        if f.kind == "lost-text":
+            parts = {"prompt": row.input, "answer": row.targets[0]}
+            changes = ((what, _change(text, self._through(text))) for what, text in parts.items())
+            return "; ".join(f"{what}: {change}" for what, change in changes if change)
+        if f.kind == "leak" and other is not None:
+            return "the same answer" if row.targets[0] == other.targets[0] else "another answer"
+        return f"{f.shares[at]:.0%} of its 8-grams" if f.shares is not None else ""
+
+    def _through(self, text: str) -> str:
+        return self.tokenizer.decode(self.tokenizer.encode_open([text])[0].tolist())
+
+    def _texts(self, name: Name) -> Iterator[Texts]:
+        return texts_of(self.shard_set.split(*name), self.store, self.cache)
+
+    def _rows(self, name: Name) -> int:
+        return self.shard_set.split(*name).examples
+
+
+def _overlaps(trained: Name, best: Mapping[int, tuple[float, int]], held: _Held) -> Iterator[_Found]:
+    """Held-out rows with the row trained on that shares most with each, split by split."""
+    numbers = np.array(sorted(best), np.int64)
+    shares = np.array([best[number][0] for number in numbers.tolist()])
+    others = np.array([best[number][1] for number in numbers.tolist()], np.int64)
+    for place in np.unique(held.split[numbers]).tolist():
+        mine = held.split[numbers] == place
+        of = int((held.split == place).sum())
+        rows = held.row[numbers[mine]]
+        yield _Found("overlap", held.names[place], rows, trained, others[mine], shares[mine], of)
+
+
+def _without_equals(found: _Found, seen: Mapping[Name, _Seen]) -> _Found:
+    """An overlap less the rows that are equal as a whole: those are leaks."""
+    assert found.within is not None and found.others is not None and found.shares is not None
+    other = seen[found.name].keys[found.rows] != seen[found.within].keys[found.others]
+    rows, others, shares = found.rows[other], found.others[other], found.shares[other]
+    return _Found(found.kind, found.name, rows, found.within, others, shares, found.of)
+
+
+def _leaks(shard_set: ShardSet, seen: Mapping[Name, _Seen]) -> Iterator[_Found]:
+    """Where preparation has counted equal inputs (`data_prep.shards.split_statistics`), which rows these are."""
+    pairs: list[tuple[Name, Name]] = []
+    for task in shard_set.tasks:
+        for held in task.splits:
+            pairs += [
+                ((task.name, held), (task.name, split))
+                for split in task.splits
+                if task.leakage.get(f"{held} in {split}")
+            ]
+    pairs += [((leak["task"], leak["split"]), (leak["trained_in"], "train")) for leak in shard_set.leakage]
+    for name, within in pairs:
+        known, order = np.unique(seen[within].keys, return_index=True)
+        at = np.minimum(np.searchsorted(known, seen[name].keys), len(known) - 1)
+        rows = np.flatnonzero(known[at] == seen[name].keys)
+        others = order[at[rows]]
+        same = int((seen[name].answers[rows] == seen[within].answers[others]).sum())
+        yield _Found("leak", name, rows, within, others, same_answer=same)
+
+
+def _inside(name: Name, split: _Seen) -> Iterator[_Found]:
+    """What is found in a split alone."""
+    pairs = mix(split.keys) ^ split.answers
+    first, first_pair = _first(split.keys), _first(pairs)
+    rows = np.arange(len(pairs))
+    again = np.flatnonzero(first_pair != rows)
+    yield _Found("duplicate", name, again, name, first_pair[again])
+    differs = np.flatnonzero((first != rows) & (first_pair == rows))
+    yield _Found("other-answer", name, differs, name, first[differs])
+    yield _Found("empty-target", name, split.empty)
+    answers, counts = np.unique(split.answers, return_counts=True)
+    if len(pairs) > 1 and counts.max() >= CONSTANT * len(pairs):
+        yield _Found("constant-target", name, np.flatnonzero(split.answers == answers[counts.argmax()]))
+    yield _Found("lost-text", name, split.lost)
+
+
+def _first(keys: Keys) -> Numbers:
+    """For every row the first row with the same key."""
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    found: Numbers = first[inverse]
+    return found
+
+
+def _row(name: Name, row: TextRow) -> FoundRow:
+    return FoundRow(name[0], name[1], row.index, row.id, row.meta["input"], row.targets[0])
+
+
+def _change(text: str, back: str) -> str:
+    """What is not the same in `back`: characters that are gone, else the first place that differs."""
+    if text == back:
+        return ""
+    if gone := [char for char in dict.fromkeys(text) if char not in back]:
+        shown = " ".join(
+            f"{char} (U+{ord(char):04X})" if char.isprintable() else f"U+{ord(char):04X}" for char in gone[:8]
+        )
+        return f"lost {shown}" + (f" and {len(gone) - 8} more" if len(gone) > 8 else "")
+    at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
+    return f"{text[max(0, at - 10) : at + 10]!r} became {back[max(0, at - 10) : at + 10]!r}"

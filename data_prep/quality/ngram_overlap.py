@@ -1,0 +1,110 @@
+"""Rows that share much of their text: runs of eight words (8-grams) that stand in both.
+
+Exact keys find rows that are equal; a row that was lightly edited, cut, or embedded in another is found by its 8-grams.
+What is held out (validation and test rows) is kept as hashes in memory; what is trained on streams by. The measure is
+the share of a held-out row's distinct 8-grams that one single training row has: a phrase that many rows begin with does
+not add up over all of them.
+"""
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raytrain_core.hashing import mix
+
+WORDS = 8
+"""Words of a run; shorter texts have none."""
+LEAST = 6
+"""A held-out text with fewer runs (up to 12 words) says too little: a line of code, or a formula of a whole tweet."""
+COMMON = 64
+"""A run that more held-out rows have than this is a formula of the source, and counts for none of them."""
+
+_WORD = re.compile(r"\w+")
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_UNKNOWN = 0  # the number of a word that no held-out text has
+
+Hashes = NDArray[np.uint64]
+Numbers = NDArray[np.int64]
+Shares = NDArray[np.float64]
+
+
+class HeldOut:
+    """Texts that nothing trained on should have, numbered in the order in which they are given."""
+
+    def __init__(self, texts: Iterable[Sequence[str]], *, least: int = LEAST) -> None:
+        """Takes them batch by batch; keeps 16 bytes for each distinct run of each text, and every distinct word.
+
+        Texts with fewer runs than `least` are never found.
+        """
+        self._words: dict[str, int] = {}
+        runs: list[Hashes] = [np.empty(0, np.uint64)]
+        owners: list[Numbers] = [np.empty(0, np.int64)]
+        count = 0
+        for batch in texts:
+            words = [_WORD.findall(text.lower()) for text in batch]
+            for word in itertools.chain.from_iterable(words):
+                self._words.setdefault(word, len(self._words) + 1)
+            found, owner = _distinct(*self._runs(words))
+            runs.append(found)
+            owners.append(owner + count)
+            count += len(batch)
+        all_runs, all_owners = np.concatenate(runs), np.concatenate(owners)
+        order = np.argsort(all_runs, kind="stable")
+        distinct, begin, times = np.unique(all_runs[order], return_index=True, return_counts=True)
+        telling = times <= COMMON
+        self._known: Hashes = distinct[telling]
+        self._owners: Numbers = all_owners[order]
+        self._begin: Numbers = begin[telling]
+        self._times: Numbers = times[telling]
+        kept = self._owners[_spans(self._begin, self._times)]
+        self._sizes: Numbers = np.bincount(kept, minlength=count)
+        self._least = least
+
+    def shared(self, texts: Sequence[str]) -> tuple[Numbers, Numbers, Shares]:
+        """Which of `texts` (by place) has runs of which held-out text, and what share of that one's runs, 0..1."""
+        runs, rows = self._runs([_WORD.findall(text.lower()) for text in texts])
+        if not len(runs) or not len(self._known):
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+        at = np.minimum(np.searchsorted(self._known, runs), len(self._known) - 1)
+        hit = self._known[at] == runs
+        places, rows = _distinct(at[hit].astype(np.uint64), rows[hit])
+        at = places.astype(np.int64)
+        times = self._times[at]
+        owners = self._owners[_spans(self._begin[at], times)]
+        pairs, common = np.unique(np.repeat(rows, times) * len(self._sizes) + owners, return_counts=True)
+        row, held = np.divmod(pairs, len(self._sizes))
+        long = self._sizes[held] >= self._least
+        return row[long], held[long], common[long] / self._sizes[held[long]]
+
+    def _runs(self, words: Sequence[Sequence[str]]) -> tuple[Hashes, Numbers]:
+        """Hashes of all runs of known words, and which text each is of."""
+        number = self._words.get
+        ids = np.array([number(word, _UNKNOWN) for text in words for word in text], np.uint64)
+        count = len(ids) - WORDS + 1
+        if count < 1:
+            return np.empty(0, np.uint64), np.empty(0, np.int64)
+        owner = np.repeat(np.arange(len(words)), [len(text) for text in words])
+        unknown = np.concatenate([[0], np.cumsum(ids == _UNKNOWN)])
+        whole = (owner[:count] == owner[WORDS - 1 :]) & (unknown[WORDS:] == unknown[:count])
+        scattered, runs = mix(ids), np.zeros(count, np.uint64)
+        for place in range(WORDS):
+            runs = runs * _FACTOR + scattered[place : place + count]
+        return mix(runs[whole]), owner[:count][whole]
+
+
+def _distinct(runs: Hashes, rows: Numbers) -> tuple[Hashes, Numbers]:
+    """Each run once for each row, ordered by row."""
+    order = np.lexsort((runs, rows))
+    runs, rows = runs[order], rows[order]
+    new = np.ones(len(runs), bool)
+    new[1:] = (runs[1:] != runs[:-1]) | (rows[1:] != rows[:-1])
+    return runs[new], rows[new]
+
+
+def _spans(begin: Numbers, length: Numbers) -> Numbers:
+    """begin[0], begin[0] + 1, ... (length[0] of them), begin[1], ...: all places of some spans."""
+    offset: Numbers = np.repeat(begin - np.cumsum(length) + length, length) + np.arange(int(length.sum()))
+    return offset

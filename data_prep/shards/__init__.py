@@ -1,0 +1,1 @@
+"""Prepared data in the object store: manifests, writing, reading, verifying, and who does the work."""

@@ -1,0 +1,179 @@
+"""What preparation leaves in the store: a shard set, its tasks, their splits; and how its rows are read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from data_prep.config import SPLITS, Split
+from raytrain_core.errors import DataError
+from raytrain_core.storage import CorruptError, Store
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A content-addressed object."""
+
+    key: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartPair:
+    """Some rows of one wording: row i of `tokens` is row i of `text`."""
+
+    rows: int
+    text: Part
+    tokens: Part
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSplit:
+    """A split of a task: `parts[w]` holds every example in its wording w, in the same order for every w."""
+
+    examples: int
+    wordings: int
+    parts: tuple[tuple[PartPair, ...], ...]
+    keys: tuple[Part, ...]
+    """uint64 hashes of the raw inputs, in row order (.npy), cut like the parts: for duplicates and leakage."""
+    statistics: Mapping[str, Any]
+    """`data_prep.shards.split_statistics.SplitStatistics.summary`."""
+
+    def all_parts(self) -> list[Part]:
+        """Every object of the split."""
+        pairs = [pair for wording in self.parts for pair in wording]
+        return [*self.keys, *(pair.text for pair in pairs), *(pair.tokens for pair in pairs)]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTask:
+    """One task prepared; `digest` is that of everything that determines it."""
+
+    name: str
+    type: str
+    probe: bool
+    digest: str
+    splits: Mapping[Split, PreparedSplit]
+    bad_rows: Mapping[str, Any]
+    """`count` and `first`: the first five as `file:line: reason`."""
+    leakage: Mapping[str, int]
+    """`data_prep.shards.split_statistics.leakage` between its own splits."""
+    provenance: Mapping[str, Any]
+    """Sources with sha256, rule of the split, the wordings, limits, tokenizer."""
+
+    @staticmethod
+    def key(digest: str) -> str:
+        """Where the manifest of a task lies."""
+        return f"shards/tasks/{digest}.json"
+
+    @classmethod
+    def load(cls, store: Store, digest: str) -> Self:
+        """Read the manifest; NotFoundError, CorruptError."""
+        document = _read_json(store, cls.key(digest))
+        try:
+            splits = {split: _split(document["splits"][split]) for split in SPLITS if split in document["splits"]}
+            fields = ("name", "type", "probe", "digest", "bad_rows", "leakage", "provenance")
+            return cls(splits=splits, **{field: document[field] for field in fields})
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a task ({error!r})") from None
+
+    def to_json(self) -> bytes:
+        """The manifest."""
+        return _to_json({"format": _FORMAT, "kind": "task", **asdict(self)})
+
+    def all_parts(self) -> list[Part]:
+        """Every object of the task."""
+        return [part for split in self.splits.values() for part in split.all_parts()]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerRef:
+    """The tokenizer of a shard set: its digest, number of ids and files."""
+
+    digest: str
+    size: int
+    files: Mapping[str, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSet:
+    """What a run refers to: prepared tasks, the mixture's inputs and rates, the tokenizer."""
+
+    digest: str
+    tasks: tuple[PreparedTask, ...]
+    tokenizer: TokenizerRef
+    mixture: Mapping[str, Any]
+    """As in the document."""
+    rates: Mapping[str, float]
+    """Share of every trained task."""
+    limits: Mapping[str, int]
+    """max_input_tokens, max_target_tokens."""
+    leakage: Sequence[Mapping[str, Any]]
+    """`data_prep.shards.split_statistics.leakage_across`."""
+
+    @staticmethod
+    def key(digest: str) -> str:
+        """Where the manifest of a set lies."""
+        return f"shards/sets/{digest}.json"
+
+    @classmethod
+    def load(cls, store: Store, digest: str) -> Self:
+        """Read the manifests of the set and of its tasks; NotFoundError, CorruptError."""
+        document = _read_json(store, cls.key(digest))
+        try:
+            tasks = tuple(PreparedTask.load(store, task["digest"]) for task in document["tasks"])
+            ref = document["tokenizer"]
+            files = {name: Part(**part) for name, part in ref["files"].items()}
+            fields = ("digest", "mixture", "rates", "limits", "leakage")
+            tokenizer = TokenizerRef(ref["digest"], ref["size"], files)
+            return cls(tasks=tasks, tokenizer=tokenizer, **{field: document[field] for field in fields})
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a set ({error!r})") from None
+
+    def to_json(self) -> bytes:
+        """The manifest; its tasks are named by digest."""
+        tasks = [{"name": task.name, "digest": task.digest} for task in self.tasks]
+        document = {field: getattr(self, field) for field in ("digest", "mixture", "rates", "limits", "leakage")}
+        return _to_json(
+            {"format": _FORMAT, "kind": "set", **document, "tasks": tasks, "tokenizer": asdict(self.tokenizer)}
+        )
+
+    def task(self, name: str) -> PreparedTask:
+        """The task of that name; DataError if there is none."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise DataError(f"task {name} is not in the shard set {self.digest[:12]}", hint="Prepare it again.")
+
+    def split(self, task: str, split: Split) -> PreparedSplit:
+        """A split of a task; DataError if there is none."""
+        found = self.task(task).splits.get(split)
+        if found is None:
+            raise DataError(f"task {task} has no {split} rows in the shard set {self.digest[:12]}")
+        return found
+
+
+def _split(document: Mapping[str, Any]) -> PreparedSplit:
+    parts = tuple(
+        tuple(PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in wording)
+        for wording in document["parts"]
+    )
+    keys = tuple(Part(**part) for part in document["keys"])
+    return PreparedSplit(document["examples"], document["wordings"], parts, keys, document["statistics"])
+
+
+def _read_json(store: Store, key: str) -> dict[str, Any]:
+    try:
+        document = json.loads(store.get(key))
+    except ValueError as error:
+        raise CorruptError(f"{store.uri}/{key}: not JSON ({error})") from None
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise CorruptError(f"{store.uri}/{key}: not of the format that this version reads", hint="Prepare again.")
+    return document
+
+
+def _to_json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

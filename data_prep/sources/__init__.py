@@ -1,0 +1,1 @@
+"""Where rows come from: files, buckets and hub data sets; readers, compression, plug-ins."""

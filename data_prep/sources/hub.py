@@ -1,0 +1,129 @@
+"""Data sets of the Hugging Face hub as sources: hf://name[:config][@revision]."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.config import Split
+from data_prep.sources.compression import LONGEST_ROW
+from data_prep.sources.plugins import short
+from data_prep.sources.readers import SourceRow, too_long
+from raytrain_core.errors import DataError, UsageError
+
+_URI = re.compile(
+    r"hf://(?:datasets/)?(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[^@:]+))?(?:@(?P<revision>[^@]+))?/?"
+)
+_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class HubSplit:
+    """One split of a data set at one commit."""
+
+    dataset: str
+    config: str | None
+    commit: str
+    hub_split: str
+    split: Split | None
+
+    @property
+    def name(self) -> str:
+        """hf://name:config@commit/split."""
+        config = f":{self.config}" if self.config else ""
+        return f"hf://{self.dataset}{config}@{self.commit[:12]}/{self.hub_split}"
+
+    @property
+    def fingerprint(self) -> str:
+        """A commit never changes."""
+        return f"hf:{self.dataset}:{self.config}:{self.commit}:{self.hub_split}"
+
+    def sha256(self, scratch: Path) -> str:
+        """Of the names of what is at that commit, which stand for its contents."""
+        return hashlib.sha256(self.fingerprint.encode()).hexdigest()
+
+    def rows(self, scratch: Path) -> Iterator[SourceRow]:
+        """Every row, streamed; numbers of class labels become their names."""
+        import datasets
+
+        try:
+            data = datasets.load_dataset(
+                self.dataset, self.config, split=self.hub_split, revision=self.commit, streaming=True
+            )
+            features = dict(data.features or {})
+            for number, row in enumerate(data, 1):
+                if characters(row, LONGEST_ROW) > LONGEST_ROW:
+                    yield SourceRow(number, None, too_long())
+                else:
+                    yield SourceRow(number, {key: _named(features.get(key), value) for key, value in row.items()})
+        except DataError:
+            raise
+        except Exception as error:  # whatever the hub, its client or the data set's format raise
+            raise DataError(f"{self.name}: cannot be read ({short(error)})") from None
+
+    def count(self, scratch: Path) -> int | None:
+        """Not known before reading."""
+        return None
+
+
+def hub_splits(uri: str, where: str) -> list[HubSplit]:
+    """The splits of the data set that `uri` names, at the commit that its revision is now; DataError if unreachable."""
+    from data_prep.sources.files import split_of_name
+
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise UsageError(f"{where}: {uri} is no data set", hint="Write hf://name[:config][@revision].")
+    name, config, revision = match["name"], match["config"], match["revision"]
+    import datasets
+    import huggingface_hub
+
+    info = _ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=_SECONDS), uri, where)
+    name, commit = str(info.id), str(info.sha)  # `squad` has become rajpurkar/squad, and other questions take only that
+    splits = _ask(lambda: datasets.get_dataset_split_names(name, config, revision=commit), uri, where)
+    told = [HubSplit(name, config, commit, split, split_of_name(split)) for split in splits]
+    # A data set may have further splits (unsupervised, ...): only those that say what they are count, if any do.
+    return [split for split in told if split.split] or told
+
+
+def _ask(question: Callable[[], Any], uri: str, where: str) -> Any:
+    try:
+        return question()
+    except Exception as error:  # connection errors of three libraries, and their own
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        raise DataError(
+            f"{where}: {uri} cannot be had from the hub ({short(error)})",
+            hint="HF_HUB_OFFLINE is set." if offline else "Is the name right, and the hub reachable (HF_ENDPOINT)?",
+        ) from None
+
+
+def characters(value: Any, enough: int) -> int:
+    """How many characters and bytes `value` holds at any depth, and one for each value in it.
+
+    The count may end once it is above `enough`.
+    """
+    if isinstance(value, str | bytes):
+        return len(value)
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    count = 0
+    for one in inside:
+        count += characters(one, enough) + 1
+        if count > enough:
+            break
+    return count
+
+
+def _named(feature: Any, value: Any) -> Any:
+    """The value with the names of class labels instead of their numbers."""
+    if value is None or feature is None:
+        return value
+    if hasattr(feature, "int2str"):
+        return feature.int2str(value) if isinstance(value, int) and value >= 0 else None
+    inner = getattr(feature, "feature", None)
+    if inner is not None and isinstance(value, list):
+        return [_named(inner, one) for one in value]
+    if isinstance(feature, dict) and isinstance(value, dict):
+        return {key: _named(feature.get(key), one) for key, one in value.items()}
+    return value

@@ -1,0 +1,105 @@
+"""Which columns a task needs of a row, and whether a source has them."""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from data_prep.config import Task
+from data_prep.filters import Condition, compile_condition
+from data_prep.sources.readers import SourceRow
+from raytrain_core.config.loader import suggest
+from raytrain_core.errors import DataError, RowError, UsageError
+
+_LOOKED_AT = 1000  # first rows of a file in which a column must be that some rows may leave out
+
+Row = Mapping[str, Any]
+
+
+def needed_columns(task: Task) -> list[str]:
+    """The columns that every row must have. `a|b` stands for whichever of a and b a row has."""
+    columns = task.columns
+    if columns.tokens is not None and columns.tags is not None:
+        if task.type != "ner":
+            raise UsageError(f"task {task.name}: columns tokens and tags are for ner, not for {task.type}")
+        needed = [columns.tokens, columns.tags]
+    else:
+        needed = [columns.input, columns.target]
+    if columns.choices is not None:
+        if task.type != "multiple-choice":
+            raise UsageError(f"task {task.name}: column choices is for multiple-choice, not for {task.type}")
+        needed.append(columns.choices)
+    return needed + ([columns.id] if columns.id is not None else [])
+
+
+def used_columns(task: Task) -> list[str]:
+    """Every column that ends up in an example, as a row may have it."""
+    return [name for column in [*needed_columns(task), *task.columns.references] for name in alternatives(column)]
+
+
+def alternatives(column: str) -> list[str]:
+    """The names that a column mapping stands for: `summary|summaries` is the first of the two that a row has."""
+    return [name.strip() for name in column.split("|")]
+
+
+def check_columns(
+    task: Task, file: str, rows: Callable[[], Iterable[SourceRow]], transform: Callable[[Row], Row | None]
+) -> None:
+    """DataError unless a file has the columns: the first row that is wanted those that every row must have, one of
+    the first rows those that some rows may lack. `rows` gives the file's rows from their beginning."""
+    condition = compile_condition(task.where) if task.where is not None else None
+    if condition is not None:
+        first = itertools.islice(_transformed(rows(), transform), _LOOKED_AT)
+        _check(task, file, condition.columns, _columns(first, condition.columns))
+    wanted = (
+        _transformed(rows(), transform) if condition is None else _wanted(_transformed(rows(), transform), condition)
+    )
+    for row in wanted:
+        _check(task, file, needed_columns(task), list(row))
+        more = itertools.islice(wanted, _LOOKED_AT)
+        _check(task, file, task.columns.references, _columns(itertools.chain([row], more), task.columns.references))
+        return
+
+
+def _transformed(rows: Iterable[SourceRow], transform: Callable[[Row], Row | None]) -> Iterator[Row]:
+    for row in rows:
+        if row.values is not None:
+            try:
+                found = transform(row.values)
+            except RowError:  # a bad row, named when it is its turn
+                continue
+            if found is not None:
+                yield found
+
+
+def _wanted(rows: Iterable[Row], condition: Condition) -> Iterator[Row]:
+    for row in rows:
+        try:
+            if condition.holds(row):
+                yield row
+        except RowError:
+            continue
+
+
+def _columns(rows: Iterable[Row], wished: Sequence[str]) -> list[str] | None:
+    """The columns that `rows` have, as far as they must be read to find those wished for; None without any row."""
+    known: dict[str, None] = {}
+    for row in rows:
+        known |= dict.fromkeys(row)
+        if all(any(name in known for name in alternatives(column)) for column in wished):
+            break
+    return list(known) or None
+
+
+def _check(task: Task, file: str, wished: Sequence[str], columns: Sequence[str] | None) -> None:
+    if columns is None:
+        return
+    for column in wished:
+        names = alternatives(column)
+        if not any(name in columns for name in names):
+            meant = suggest(names[0], columns)
+            raise DataError(
+                f"task {task.name}: {file} has no column {' or '.join(map(repr, names))}"
+                + (f", did you mean {meant!r}?" if meant else ""),
+                hint=f"Its columns are {', '.join(map(repr, columns))}. Map them with `columns`; "
+                "`a|b` takes whichever of the two a file has.",
+            )

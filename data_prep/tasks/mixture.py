@@ -1,0 +1,101 @@
+"""In which shares the trained tasks are mixed: pure arithmetic on the numbers of their examples."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from data_prep.config import Mixture, Shares
+from raytrain_core.errors import UsageError
+
+_LEAST = 1e-15  # of the largest task's share: an extreme temperature must not leave a task with nothing at all
+
+
+class _Part(NamedTuple):
+    """Tasks that divide a share of all examples in one way; `where` is its place in the document."""
+
+    where: str
+    share: float
+    how: Shares
+    tasks: Sequence[str]
+
+
+def rates(mixture: Mixture, examples: Mapping[str, int]) -> dict[str, float]:
+    """The share of every trained task, summing to 1, from its number of training examples (no probes in it).
+
+    proportional: min(n, cap); temperature: min(n, cap)^(1/temperature) (T5, Raffel et al. 2020, section 3.5.2);
+    equal: 1; weights: as given. Replayed tasks divide their share among themselves, the others what is left; with
+    groups these get their rates of it, and the tasks inside each divide that by the group's own strategy.
+    """
+    if not examples:
+        raise UsageError("mixture: there is no task to train on")
+    if empty := sorted(name for name, n in examples.items() if n < 1):
+        raise UsageError(f"mixture: no training examples in {', '.join(empty)}")
+    if wrong := misfit(mixture, examples):
+        raise UsageError(wrong, hint=f"The trained tasks are {', '.join(sorted(examples))}.")
+    found = {
+        name: part.share * share
+        for part in _parts(mixture, examples)
+        for name, share in _shares(part.how, {name: examples[name] for name in part.tasks}).items()
+    }
+    return {name: found[name] for name in examples}
+
+
+def misfit(mixture: Mixture, trained: Collection[str]) -> str | None:
+    """Why a mixture does not fit these trained tasks, in a sentence; None if it does."""
+    parts = _parts(mixture, trained)
+    for part in parts:
+        if unknown := [name for name in part.tasks if name not in trained]:
+            return f"{part.where} names {', '.join(unknown)}, which is no task that is trained on"
+    counted = Counter(name for part in parts for name in part.tasks)
+    if double := sorted(name for name, n in counted.items() if n > 1):
+        return f"mixture: {', '.join(double)} is named twice; a task is in one group, or replayed"
+    if left := sorted(set(trained) - set(counted)):
+        return f"mixture.groups leaves out {', '.join(left)}"
+    for part in parts:
+        if not part.tasks:
+            return "mixture.replay names every trained task: there is nothing to mix it into"
+        if part.how.weights is not None and set(part.how.weights) != set(part.tasks):
+            every = "the trained tasks" if part.how is mixture else "its tasks"
+            but = " but the replayed ones" if part.how is mixture and mixture.replay is not None else ""
+            return f"{part.where}.weights must name exactly {every}{but}: {', '.join(sorted(part.tasks))}"
+    return None
+
+
+def depends_on_examples(mixture: Mixture) -> bool:
+    """Whether the shares are known only when the examples of each task are counted."""
+    counting = ("proportional", "temperature")
+    return any(part.how.strategy in counting and len(part.tasks) != 1 for part in _parts(mixture, ()))
+
+
+def _parts(mixture: Mixture, trained: Collection[str]) -> list[_Part]:
+    """What shares something, the replayed tasks first; the shares sum to 1."""
+    parts, left, others = list[_Part](), 1.0, list(trained)
+    if mixture.replay is not None:
+        parts.append(_Part("mixture.replay", mixture.replay.share, mixture.replay, mixture.replay.tasks))
+        left = 1 - mixture.replay.share
+        others = [name for name in trained if name not in mixture.replay.tasks]
+    if mixture.groups is None:
+        return [*parts, _Part("mixture", left, mixture, others)]
+    total = sum(group.rate for group in mixture.groups)
+    groups = [
+        _Part(f"mixture.groups[{group.name}]", left * group.rate / total, group, group.tasks)
+        for group in mixture.groups
+    ]
+    return [*parts, *groups]
+
+
+def _shares(inner: Shares, examples: Mapping[str, int]) -> dict[str, float]:
+    """Shares of tasks among themselves, summing to 1."""
+    capped = {name: float(min(n, inner.cap or n)) for name, n in examples.items()}
+    match inner.strategy:
+        case "proportional":
+            sizes = capped
+        case "temperature":  # divided by the largest first: n^(1/T) itself could overflow for a small temperature
+            largest = max(capped.values())
+            sizes = {n: max((size / largest) ** (1 / inner.temperature), _LEAST) for n, size in capped.items()}
+        case "equal":
+            sizes = dict.fromkeys(examples, 1.0)
+        case "weights":
+            sizes = {name: (inner.weights or {})[name] for name in examples}
+    total = sum(sizes.values())
+    return {name: size / total for name, size in sizes.items()}

@@ -1,0 +1,108 @@
+"""Personal data in rows, put out of sight: e-mail addresses, phone and card numbers, and whatever a pattern describes.
+
+The same value in the same row becomes the same placeholder, in its input, its targets and everything else that is used:
+`Write to ann@example.org` and its answer `ann@example.org` both say `[EMAIL_1]`, another address is `[EMAIL_2]`.
+Addresses and numbers are found by their form, so what is written in an unusual way stays: look at the counts.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from data_prep.config import Mask
+
+Row = Mapping[str, Any]
+
+# No alternative can be entered at two places of the same word, so that a long text takes time in proportion.
+_EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
+_CARD = re.compile(
+    r"(?<![\w+])(?:[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -])\d{6}\2\d{5}|[2-6]\d{12,18})(?!\w)"
+)
+_SEPARATORS = re.compile(r"[\s()./-]")
+_DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}")
+_PHONE = re.compile(
+    r"""(?<![\w.,/+-])(?:
+        (?:\+|00)[1-9]\d{0,2}(?:[ ./-]?\(?\d{1,5}\)?){2,6}       # +49 30 1234567, 0044 20 7946 0958
+      | (?:1[ .-])?\(?[2-9]\d{2}\)?[ .-]\d{3}[ .-]\d{4}          # (415) 555-0132, 1-800-555-0199
+      | \(0\d{1,5}\)[ ]?\d{2,4}(?:[ -]?\d{2,4}){1,3}             # (030) 123 4567
+      | 0\d{2,5}[ /-]\d{3,8}(?:[ -]\d{2,5}){0,3}                 # 030 1234567, 0171/1234567
+      | 0\d(?:[ .-]\d{2}){4}                                     # 01 42 68 53 00
+      | 0\d{9,10}                                                # 01711234567
+    )(?![\w/]|[.,-]\d)""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How values of a kind look."""
+
+    kind: str
+    pattern: re.Pattern[str]
+    sign: re.Pattern[str] | None = None
+    """Found in every text that holds such a value, and in a tenth of the time."""
+    is_one: Callable[[str], bool] = bool
+    """Whether what the pattern finds is one."""
+
+
+class Masker:
+    """Masks the columns of rows, one row after the other; knows nothing of earlier rows."""
+
+    def __init__(self, mask: Mask) -> None:
+        own = [_Form(name, re.compile(pattern)) for name, pattern in mask.patterns.items()]
+        self._forms = [*own, *(form for form in _FORMS if form.kind in mask.kinds)]
+
+    def mask(self, row: Row, columns: Iterable[str]) -> tuple[dict[str, Any], dict[str, int]]:
+        """The row with all text in `columns` masked (also in lists and mappings), and how many values of each kind."""
+        seen: dict[str, dict[str, int]] = {}
+        counts: Counter[str] = Counter()
+
+        def replaced(value: Any) -> Any:
+            if isinstance(value, str):
+                return self._text(value, seen, counts)
+            if isinstance(value, list):
+                return [replaced(one) for one in value]
+            if isinstance(value, dict):
+                return {key: replaced(one) for key, one in value.items()}
+            return value
+
+        masked = {column: replaced(row[column]) for column in columns if column in row}
+        return {**row, **masked}, dict(counts)
+
+    def _text(self, text: str, seen: dict[str, dict[str, int]], counts: Counter[str]) -> str:
+        for form in self._forms:
+            if form.sign is not None and not form.sign.search(text):
+                continue
+            pieces, end = [], 0
+            for match in form.pattern.finditer(text):
+                if not form.is_one(match[0]):
+                    continue
+                same = match[0].lower() if form.kind == "email" else _SEPARATORS.sub("", match[0])
+                number = seen.setdefault(form.kind, {}).setdefault(same, len(seen[form.kind]) + 1)
+                counts[form.kind] += 1
+                pieces += [text[end : match.start()], f"[{form.kind.upper()}_{number}]"]
+                end = match.end()
+            text = "".join([*pieces, text[end:]])
+        return text
+
+
+def is_card_number(text: str) -> bool:
+    """Whether the digits of `text` end in the check digit that Luhn's formula (ISO/IEC 7812) gives."""
+    digits = [int(c) for c in text if c.isdigit()]
+    doubled = (d * 2 - 9 * (d > 4) for d in digits[-2::-2])
+    return 13 <= len(digits) <= 19 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def is_phone_number(text: str) -> bool:
+    """Whether `text`, which has a phone number's form, has a sensible length and is no date."""
+    return 8 <= sum(c.isdigit() for c in text) <= 15 and not _DATE.fullmatch(text)
+
+
+# Card before phone: a part of a card's number can look like a phone's.
+_FORMS = (
+    _Form("email", _EMAIL, re.compile("@")),
+    _Form("card", _CARD, re.compile(r"\d(?:[ -]?\d){12}"), is_card_number),
+    _Form("phone", _PHONE, re.compile(r"\d(?:[ ()./-]{0,3}\d){7}"), is_phone_number),
+)

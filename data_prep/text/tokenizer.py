@@ -1,0 +1,414 @@
+"""T5's tokenizer, extended so that text survives it: the one way from text to ids and back.
+
+T5's vocabulary has no `{ } < ~ \\ ^` and no backtick, newline or tab, and folds runs of spaces: code and dialogues lose
+their shape. `Tokenizer.from_folder` gives every missing printable character, newline, tab and some runs of spaces a
+piece of their own (15 for the real T5, whose models have 28 spare rows) and leaves all other ids as they were: a line
+of words with single spaces between them is cut into the same pieces as before.
+
+How text becomes pieces, `▁` being a space as everywhere in sentencepiece:
+
+- every line, and whatever follows a tab, begins with one `▁` that stands for no space, as T5 has it at the start of a
+  text; so a word at the start of a line is the same piece as inside a line;
+- of a run of spaces the last one belongs to the word after it, the others are one segment (`▁▁▁`);
+- a literal such as `</s>` or `<extra_id_0>` in a text never becomes a control token: the tokenizer encodes special
+  tokens as text, and its pre-tokenizer cuts such a literal after its first character, because the vocabulary itself
+  holds these strings as pieces too.
+
+Everything stands in tokenizer.json, so plain `AutoTokenizer` gives the same ids from a saved folder.
+"""
+
+import copy
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+from raytrain_core.errors import DataError
+
+PAD, EOS, UNK = 0, 1, 2
+_NAMES = {PAD: "<pad>", EOS: "</s>", UNK: "<unk>"}
+_LARGEST = 1 << 16  # ids are stored as uint16
+
+SPACE = "▁"
+RUNS_OF_SPACES = (2, 3, 4, 8, 12, 16)
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+# Unicode noncharacters, which no text may hold: they carry white space through a normalizer that would fold it.
+_NEWLINE, _TAB, _BLANK = "\ufdd0", "\ufdd1", "\ufdd2"
+
+_CHUNK = 1000  # texts per call: the fastest in a measurement, and bounds memory
+
+Ids = NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Ids of some texts, each ending in EOS, and what was lost."""
+
+    ids: list[Ids]
+    lengths: NDArray[np.int64]
+    """Tokens of each text with EOS, before it was cut."""
+    truncated: int
+    """Texts that were cut."""
+    unknown: int
+    """Tokens among `ids` that are `<unk>`."""
+
+
+def finished(rows: Iterable[Ids], limit: int) -> Encoded:
+    """Open rows of ids cut to `limit` with EOS at their end, and what that cost."""
+    if limit < 1:
+        raise ValueError("limit must leave room for EOS")
+    ids, lengths = [], []
+    for found in rows:
+        row = np.empty(min(len(found) + 1, limit), np.uint16)
+        row[:-1] = found[: limit - 1]
+        row[-1] = EOS
+        ids.append(row)
+        lengths.append(len(found) + 1)
+    all_lengths = np.array(lengths, np.int64)
+    unknown = int(np.count_nonzero(np.concatenate(ids) == UNK)) if ids else 0
+    return Encoded(ids, all_lengths, int(np.count_nonzero(all_lengths > limit)), unknown)
+
+
+class Tokenizer:
+    """A T5-like tokenizer: Unigram, pad 0, eos 1, unk 2, at most 65,536 ids."""
+
+    def __init__(self, document: dict[str, Any], *, added: Sequence[str] = ()) -> None:
+        """`document` is a tokenizer.json that keeps this module's conventions; `from_folder` makes it."""
+        self._tokenizer = _build(document)
+        self._tokenizer.encode_special_tokens = True
+        self._text = _canonical(self._tokenizer)
+        self._of_written: tokenizers.Tokenizer | None = None
+        """The same without its normalizer, for texts that are `written` already: that is a third of the work."""
+        if _keeps_plain_text(document.get("normalizer")):
+            self._of_written = _build({**document, "normalizer": None})
+            self._of_written.encode_special_tokens = True
+        self.added: tuple[str, ...] = tuple(added)
+        """The pieces that this extension gave to the vocabulary it came from, in the order of their ids (the last)."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (self._text, self.added)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Self:
+        """The tokenizer of a model folder, extended where it loses characters; DataError if it is no T5 tokenizer."""
+        path = folder / "tokenizer.json"
+        try:
+            document = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise DataError(
+                f"{folder}: there is no tokenizer.json in it",
+                hint="A model folder needs one; transformers' AutoTokenizer.from_pretrained(...).save_pretrained(...) "
+                "writes it from spiece.model.",
+            ) from None
+        except (ValueError, OSError) as error:
+            raise DataError(f"{path}: cannot be read as JSON ({error})") from None
+        try:
+            extended, added = extend(document)
+            tokenizer = cls(extended, added=added)
+            tokenizer.check()
+        except _NotT5Error as error:
+            raise DataError(f"{path}: {error}", hint="raytrain trains T5 and FLAN-T5 models and their kin.") from None
+        return tokenizer
+
+    @property
+    def size(self) -> int:
+        """Number of ids: every id is smaller. A model may have more embedding rows."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def id_of(self, piece: str) -> int | None:
+        """The id of one piece, None if the vocabulary does not hold it."""
+        found: int | None = self._tokenizer.token_to_id(piece)
+        return found
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of everything that determines the ids."""
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    def encode_batch(self, texts: Sequence[str], limit: int) -> list[Ids]:
+        """Ids of each text, at most `limit` of them, the last one EOS."""
+        return self.encode_counted(texts, limit).ids
+
+    def encode_counted(self, texts: Sequence[str], limit: int) -> Encoded:
+        """As `encode_batch`, with the lengths before cutting, how many texts were cut, and the unknown tokens."""
+        return finished(self.encode_open(texts), limit)
+
+    def encode_open(self, texts: Sequence[str]) -> list[Ids]:
+        """All ids of each text, without EOS."""
+        ids: list[Ids] = []
+        for start in range(0, len(texts), _CHUNK):
+            chunk = texts[start : start + _CHUNK]
+            plain = [self._of_written is not None and keeps(text) for text in chunk]
+            written = [_written(text) for text, is_plain in zip(chunk, plain, strict=True) if is_plain]
+            others = [text for text, is_plain in zip(chunk, plain, strict=True) if not is_plain]
+            found = iter(_ids(self._of_written, written)), iter(_ids(self._tokenizer, others))
+            ids.extend(next(found[0] if is_plain else found[1]) for is_plain in plain)
+        return ids
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """The piece of each id, as the vocabulary writes it."""
+        return [str(self._tokenizer.id_to_token(int(i))) for i in ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of these ids; control tokens (pad, eos, unk, extra ids) are left out."""
+        return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True))
+
+    def decode_batch(self, batch: Iterable[Iterable[int]]) -> list[str]:
+        """The texts of several rows of ids."""
+        return list(self._tokenizer.decode_batch([[int(i) for i in ids] for ids in batch], skip_special_tokens=True))
+
+    def altered(self, texts: Iterable[tuple[Ids, str]]) -> int:
+        """How many of these texts, each with its ids, come back from the ids as another text."""
+        doubtful = [(ids, text) for ids, text in texts if not keeps(text)]
+        back = self.decode_batch(ids.tolist() for ids, _ in doubtful)
+        return sum(text != found for (_, text), found in zip(doubtful, back, strict=True))
+
+    def files(self) -> dict[str, bytes]:
+        """The files of a Hugging Face tokenizer folder, the same bytes each time."""
+        special = [t.content for _, t in sorted(self._tokenizer.get_added_tokens_decoder().items()) if t.special]
+        config = {
+            # The generic class takes tokenizer.json as it is; T5Tokenizer builds a pre-tokenizer of its own.
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": _NAMES[PAD],
+            "eos_token": _NAMES[EOS],
+            "unk_token": _NAMES[UNK],
+            "additional_special_tokens": [token for token in special if token not in _NAMES.values()],
+            "split_special_tokens": True,  # literals such as </s> in a text stay text
+            "clean_up_tokenization_spaces": False,
+            "model_input_names": ["input_ids", "attention_mask"],
+        }
+        return {
+            "tokenizer.json": self._text.encode(),
+            "tokenizer_config.json": (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write a folder that plain `AutoTokenizer.from_pretrained` reads to the same ids and texts."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in self.files().items():
+            (folder / name).write_bytes(data)
+
+    def check(self) -> None:
+        """Raise unless printable ASCII with its white space survives, and control literals stay text."""
+        control = [t.content for t in self._tokenizer.get_added_tokens_decoder().values() if t.special]
+        every = f"{PRINTABLE[:40]} {PRINTABLE[40:]}"
+        probes = ["", *"\n\t ", every, *(f"a{c}a {c}{c} {c}a" for c in PRINTABLE), *(f"a{c}b {c} {c}" for c in control)]
+        probes += [" a  b   c \n\n  d\t\te \n", "\n", " \n ", "a\n", *(" " * n + "a" + " " * n for n in range(1, 40))]
+        forbidden = {self._tokenizer.token_to_id(c) for c in control}
+        for probe in probes:
+            ids = self._tokenizer.encode(probe, add_special_tokens=False).ids
+            if forbidden.intersection(ids) or self.decode(ids) != probe:
+                raise _NotT5Error(f"{probe!r} does not survive it (comes back as {self.decode(ids)!r})")
+
+
+def keeps(text: str) -> bool:
+    """Whether every tokenizer of this module keeps `text` as it is: printable ASCII, newlines and tabs were checked."""
+    return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
+
+
+def _written(text: str) -> str:
+    """What `_normalizer` makes of a text that it `keeps`."""
+    return text and SPACE + text.replace(" ", SPACE).replace("\n", f"\n{SPACE}").replace("\t", f"\t{SPACE}")
+
+
+def _ids(tokenizer: tokenizers.Tokenizer | None, texts: list[str]) -> list[Ids]:
+    if tokenizer is None or not texts:
+        return []
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [np.array(encoding.ids, np.uint16) for encoding in encodings]
+
+
+def _keeps_plain_text(normalizer: dict[str, Any] | None) -> bool:
+    """Whether a normalizer made by `_normalizer` is known to change nothing of printable ASCII but its white space.
+
+    Unicode's normal forms and T5's own map (`Precompiled`) look at one character and its marks, and none of ASCII's is
+    one; of replacements only those that speak of white space are known.
+    """
+    if normalizer is None:
+        return False
+    inside = [step for step in normalizer["normalizers"] if not _is_ours(step)]
+    steps = [part for step in inside for part in step.get("normalizers", [step])]
+    return all(
+        step["type"] in ("NFC", "NFD", "NFKC", "NFKD", "Precompiled")
+        or (step["type"] == "Replace" and step["pattern"].get("Regex") in _WHITE)
+        for step in steps
+    )
+
+
+def _is_ours(step: dict[str, Any]) -> bool:
+    """Whether `_normalizer` put it there, around the base's."""
+    return step in (*_BEFORE, *_AROUND[0], *_AROUND[1], *_AFTER)
+
+
+class _NotT5Error(Exception):
+    """Why a tokenizer.json cannot be used."""
+
+
+def extend(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A tokenizer.json that keeps this module's conventions, from a T5-like one, and the pieces added to it.
+
+    One that keeps them already comes back with nothing added.
+    """
+    document = copy.deepcopy(document)
+    vocabulary = _check_model(document)
+    _take_in_added_tokens(document, vocabulary)
+    special = [t["content"] for t in document["added_tokens"]]
+    added: list[str] = []
+    if document.get("pre_tokenizer") != _pre_tokenizer(special) or document.get("decoder") != _decoder():
+        _check_pre_tokenizer(document.get("pre_tokenizer"))
+        document["normalizer"] = _normalizer(document.get("normalizer"))
+        document["pre_tokenizer"] = _pre_tokenizer(special)
+        document["decoder"] = _decoder()
+        added = _add_pieces(vocabulary)
+    document["post_processor"] = _post_processor()
+    document["truncation"] = document["padding"] = None
+    if len(vocabulary) > _LARGEST:
+        raise _NotT5Error(f"{len(vocabulary):,} pieces, at most {_LARGEST:,} are supported")
+    return document, added
+
+
+def _check_model(document: dict[str, Any]) -> list[Any]:
+    model = document.get("model") or {}
+    vocabulary = model.get("vocab")
+    if model.get("type") != "Unigram" or not isinstance(vocabulary, list):
+        raise _NotT5Error(f"not a T5 tokenizer: its model is {model.get('type')!r} instead of 'Unigram'")
+    if model.get("byte_fallback"):
+        raise _NotT5Error("not a T5 tokenizer: it falls back to bytes")
+    for number, name in _NAMES.items():
+        if len(vocabulary) <= number or vocabulary[number][0] != name:
+            found = repr(vocabulary[number][0]) if len(vocabulary) > number else "nothing"
+            raise _NotT5Error(f"not a T5 tokenizer: id {number} is {found} instead of {name!r}")
+    if model.get("unk_id") != UNK:
+        raise _NotT5Error(f"not a T5 tokenizer: its unknown token is {model.get('unk_id')} instead of {UNK}")
+    return vocabulary
+
+
+def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> None:
+    """Make tokens that somebody added later plain pieces, with their ids; only control tokens stay apart.
+
+    An added token cuts a text before it is normalised, so that white space around it could not be told.
+    """
+    kept = []
+    for token in sorted(document.get("added_tokens") or [], key=lambda t: t["id"]):
+        number, content = token["id"], token["content"]
+        if number > len(vocabulary) or (number < len(vocabulary) and vocabulary[number][0] != content):
+            raise _NotT5Error(f"its added token {content!r} has the id {number}, which does not fit the vocabulary")
+        if number == len(vocabulary):
+            vocabulary.append([content if token["special"] else content.replace(" ", SPACE), 0.0])
+        if token["special"]:
+            kept.append({**token, "normalized": False})
+    present = {token["content"] for token in kept}
+    for number, name in _NAMES.items():
+        if name not in present:
+            flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+            kept.append({"id": number, "content": name, **flags})
+    document["added_tokens"] = sorted(kept, key=lambda t: t["id"])
+
+
+def _check_pre_tokenizer(pre_tokenizer: dict[str, Any] | None) -> None:
+    """Words must have been cut at spaces, each with its `▁`: else the pieces learned are not those that we make."""
+    steps = (pre_tokenizer or {}).get("pretokenizers") or [pre_tokenizer or {}]
+    kinds = [step.get("type") for step in steps]
+    last = steps[-1]
+    if kinds not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]):
+        raise _NotT5Error(f"not a T5 tokenizer: it cuts words by {kinds}, not by Metaspace")
+    if last.get("replacement", SPACE) != SPACE or last.get("split") is False or last.get("prepend_scheme") == "never":
+        raise _NotT5Error("not a T5 tokenizer: its Metaspace does not mark the beginning of every word with ▁")
+
+
+def _replace(pattern: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": pattern}, "content": content}
+
+
+_BEFORE = (_replace("\r\n", "\n"), _replace("\r", "\n"), _replace("\n", _NEWLINE), _replace("\t", _TAB))
+_AROUND = ((_replace(" ", _BLANK),), (_replace(_BLANK, SPACE),))
+_AFTER = (
+    *(_replace(" ", SPACE), _replace(_NEWLINE, f"\n{SPACE}"), _replace(_TAB, f"\t{SPACE}")),
+    {"type": "Prepend", "prepend": SPACE},
+)
+_WHITE = (r"\s+", r"\s{2,}", " +", " {2,}", r"[\n\t\r]")  # patterns that match nothing but white space
+
+
+def _normalizer(base: dict[str, Any] | None) -> dict[str, Any]:
+    """The base's normalizer, with white space carried past it where it would be folded, and written as pieces."""
+    inside: list[dict[str, Any]] = []
+    if base is not None:
+        before, after = _AROUND if not _keeps_spaces(base) else ((), ())
+        inside = [*before, base, *after]
+    return {"type": "Sequence", "normalizers": [*_BEFORE, *inside, *_AFTER]}
+
+
+def _keeps_spaces(normalizer: dict[str, Any]) -> bool:
+    probe = "  a   b  "
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0]], "byte_fallback": False}
+    built = _build({"version": "1.0", "added_tokens": [], "normalizer": normalizer, "model": model})
+    return built.normalizer is None or bool(built.normalizer.normalize_str(probe) == probe)
+
+
+def _pre_tokenizer(special: Iterable[str]) -> dict[str, Any]:
+    """Cut into: the spaces before a word's own; newline; tab; the first character of a control literal; words."""
+    literals = {re.sub(r"^<extra_id_\d+>$", "<extra_id_0>", token) for token in special if len(token) > 1}
+    first = "".join(sorted({re.escape(token[0]) for token in literals}))
+    rests = (re.escape(t[0]) + (r"extra_id_[0-9]+>" if t == "<extra_id_0>" else re.escape(t[1:])) for t in literals)
+    control = f"(?={'|'.join(sorted(rests))})"
+    plain = rf"[^{SPACE}\n\t{first}]"
+    other = rf"(?!{control})[{first}]"
+    pattern = rf"{SPACE}+(?={SPACE})|[\n\t]|{control}[{first}]|{SPACE}?(?:{plain}+|{other})+|{SPACE}"
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _decoder() -> dict[str, Any]:
+    steps = [_replace(f"\n{SPACE}", "\n"), _replace(f"\t{SPACE}", "\t"), _replace(SPACE, " ")]
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    return {"type": "Sequence", "decoders": [{"type": "Fuse"}, *steps, strip]}
+
+
+def _post_processor() -> dict[str, Any]:
+    end = {"SpecialToken": {"id": _NAMES[EOS], "type_id": 0}}
+    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
+    token = {"id": _NAMES[EOS], "ids": [EOS], "tokens": [_NAMES[EOS]]}
+    return {
+        "type": "TemplateProcessing",
+        "single": [first, end],
+        "pair": [first, end, second, end],
+        "special_tokens": {_NAMES[EOS]: token},
+    }
+
+
+def _add_pieces(vocabulary: list[Any]) -> list[str]:
+    """Append what is missing. Characters get the lowest score (only unknown was their rival), so that nothing that
+    could be written before is written otherwise; a run of spaces gets the score of one space, so that it wins.
+    """
+    scores: dict[str, float] = dict(vocabulary)
+    lowest = min(scores.values())
+    space = scores.get(SPACE, lowest)
+    wanted = dict.fromkeys([SPACE, *PRINTABLE, "\n", "\t"], lowest) | {SPACE * n: space for n in RUNS_OF_SPACES}
+    added = [piece for piece in wanted if piece not in scores]
+    vocabulary.extend([piece, wanted[piece]] for piece in added)
+    return added
+
+
+@cache
+def _restored(text: str, added: tuple[str, ...]) -> Tokenizer:
+    """A tokenizer in another process: read once there, however many things refer to it."""
+    return Tokenizer(json.loads(text), added=added)
+
+
+def _build(document: dict[str, Any]) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(document))
+    except Exception as error:  # the library raises bare Exception
+        raise _NotT5Error(f"the tokenizers library refuses it: {error}") from None
+
+
+def _canonical(tokenizer: tokenizers.Tokenizer) -> str:
+    return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, sort_keys=True) + "\n"

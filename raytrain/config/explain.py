@@ -1,0 +1,94 @@
+"""What a field of the document means: one field, or the tree of all."""
+
+from typing import Any
+
+from raytrain.config.job import FineTuneJob
+from raytrain_core.config.fields import DocumentField, walk
+from raytrain_core.config.loader import suggest
+from raytrain_core.errors import UsageError
+
+
+def all_fields() -> list[DocumentField]:
+    """Every field of a FineTuneJob in the order of the document."""
+    return list(walk(FineTuneJob))
+
+
+def find(path: str) -> DocumentField:
+    """The field at a dotted path, with or without `spec.` and list marks; UsageError with the nearest one."""
+    known = {_plain(f.path): f for f in all_fields()}
+    wanted = _plain(path)
+    for candidate in (wanted, f"spec.{wanted}"):
+        if candidate in known:
+            return known[candidate]
+    ends = [f.path for plain, f in known.items() if plain.rpartition(".")[2].lower() == wanted.lower()]
+    meant = suggest(wanted, list(known)) or suggest(f"spec.{wanted}", [k for k in known if k.startswith("spec.")])
+    if ends or meant:
+        best = " or ".join(ends[:3]) if ends else known[str(meant)].path
+        raise UsageError(f"the document has no field {path}, did you mean {best}?")
+    raise UsageError(f"the document has no field {path}", hint="`raytrain explain` lists all fields")
+
+
+def describe(field: DocumentField) -> dict[str, Any]:
+    """A field as plain data, for `-o json`."""
+    return {
+        "path": field.path,
+        "type": field.type_words,
+        "description": field.description,
+        "required": field.required,
+        "default": field.default,
+        "allowed": list(field.allowed),
+        "limits": field.limits,
+        "examples": list(field.examples),
+        "fields": [f.path for f in below(field)],
+    }
+
+
+def explain(path: str | None = None) -> str:
+    """A field in words; without a path, the tree of all fields with their defaults."""
+    return tree() if path is None else in_words(find(path))
+
+
+def in_words(field: DocumentField) -> str:
+    """Meaning, type, default, limits and allowed values of one field, and the fields directly below it."""
+    lines = [field.path, f"  {field.description}", "", f"  type     {field.type_words}"]
+    lines.append(f"  default  {field.default_text}")
+    if field.allowed:
+        lines.append(f"  allowed  {', '.join(field.allowed)}")
+    if field.limits:
+        lines.append(f"  limits   {field.limits}")
+    if field.examples:
+        lines.append(f"  example  {', '.join(field.examples)}")
+    children = below(field)
+    if children:
+        width = max(len(c.name) for c in children)
+        lines += ["", "  fields"]
+        lines += [f"    {c.name:<{width}}  {c.description}" for c in children]
+    return "\n".join(lines)
+
+
+def tree() -> str:
+    """All fields, indented as in the document, with what they are and what they default to."""
+    lines = []
+    for field in all_fields():
+        indent = "  " * field.path.count(".")
+        mark = "[]" if field.path.endswith("[]") else ""
+        if field.model is not None:
+            tail = " (required)" if field.required else ""
+        else:
+            words = " | ".join(field.allowed) or field.type_words
+            tail = f": {words}, " + ("required" if field.required else f"default {field.default_text}")
+        lines.append(f"{indent}{field.name}{mark}{tail}")
+    return "\n".join(lines)
+
+
+def below(field: DocumentField) -> list[DocumentField]:
+    """The fields directly below one."""
+    if field.model is None:
+        return []
+    return [f for f in walk(field.model, field.path) if "." not in f.path.removeprefix(field.path + ".")]
+
+
+def _plain(path: str) -> str:
+    """A path without list marks and indices: `tasks[2].source` and `tasks[].source` are the same field."""
+    parts = (part.partition("[")[0] for part in path.strip().strip(".").split("."))
+    return ".".join(parts)

@@ -1,0 +1,140 @@
+"""Scoring any model on the tasks of a document: a base model, somebody else's fine-tune, or what a run left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from raytrain.config.job import FineTuneJob
+from raytrain.config.run_layout import EvaluationLayout, RunLayout
+from raytrain.config.storage import cache_folder, locate, resolve
+from raytrain_core.errors import UsageError
+from raytrain_core.storage import Store, open_store
+from raytrain_core.storage.commit import read_manifest
+
+if TYPE_CHECKING:
+    from raytrain.evaluation.local import OnProgress
+    from raytrain.evaluation.results import ScoreCard
+
+Split = Literal["validation", "test"]
+_CACHE_LIMIT = 50 << 30  # bytes of shards kept on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What a model scored, and under which name its scores lie in the storage."""
+
+    model: str
+    name: str
+    storage: str
+    split: str
+    cards: tuple[ScoreCard, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data for `-o json`."""
+        cards = [card.to_json() for card in self.cards]
+        return {"model": self.model, "name": self.name, "storage": self.storage, "split": self.split, "scores": cards}
+
+
+def score_model(
+    target: str,
+    job: FineTuneJob,
+    *,
+    base_folder: Path,
+    storage: str | None = None,
+    tasks: Sequence[str] = (),
+    split: Split = "test",
+    on_progress: OnProgress = lambda done, total, task: None,
+) -> Evaluated:
+    """Score `target` on `tasks` of the document (by default all), on the rows that a run of it would be scored on.
+
+    `target` is a run (name or URI: the model that it left), a model folder, s3:// or a hub id. Its own tokenizer is
+    used. Scores are kept under `evaluations/` of the storage and not made again. UsageError for a task that there is
+    not, TrainingError for a model that cannot be had.
+    """
+    from data_prep.prepare import Limits as PrepareLimits
+    from data_prep.prepare import prepare
+    from data_prep.shards.reader import load_tokenizer
+    from data_prep.text.tokenizer import Tokenizer
+    from raytrain.evaluation.evaluator import Scorer, Stage
+    from raytrain.evaluation.local import score_here
+    from raytrain.generation.generator import Decoder
+    from raytrain.generation.requests import Limits, ModelRef
+    from raytrain.model.loading import load
+    from raytrain.model.source import digest
+    from raytrain_core.storage.cache import Cache
+
+    spec = job.spec
+    wanted = _tasks([task.name for task in spec.tasks], tasks)
+    place = resolve(storage, job, base_folder=base_folder)
+    store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    folder = _model_folder(target, store)
+    model = ModelRef("base", str(folder), digest(folder))
+    shards = prepare(
+        spec.tasks,
+        spec.mixture,
+        store=store,
+        tokenizer=Tokenizer.from_folder(folder),
+        limits=PrepareLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+        base_folder=base_folder,
+    )
+    limits = Limits(
+        spec.training.max_input_tokens,
+        spec.evaluation.max_new_tokens or spec.training.max_target_tokens,
+        spec.evaluation.batch_size,
+        spec.evaluation.beams,
+    )
+    name = evaluation_name(target, model.digest)
+    scorer = Scorer(
+        store=store,
+        layout=EvaluationLayout(name),
+        shard_set=shards,
+        tasks={task.name: task for task in spec.tasks if task.name in wanted},
+        cache=Cache(cache_folder() / "shards", _CACHE_LIMIT),
+        limits=limits,
+        examples_per_task=spec.evaluation.examples_per_task,
+    )
+
+    def decoder() -> Decoder:
+        tokenizer = load_tokenizer(shards, store)
+        loaded = load(folder, tokenizer_size=tokenizer.size)
+        most = spec.training.max_target_tokens
+        return Decoder(loaded, tokenizer, limits, device=spec.training.device, max_target_tokens=most)
+
+    cards = score_here(scorer, Stage(split, model, split), decoder, tasks=wanted, on_progress=on_progress)
+    return Evaluated(target, name, store.uri, split, tuple(cards))
+
+
+def evaluation_name(target: str, digest: str) -> str:
+    """The name that scores of a model lie under: readable, and never that of another model."""
+    last = target.rstrip("/").rpartition("/")[2].lower()
+    readable = re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:40]
+    return f"{readable or 'model'}-{digest[:12]}"
+
+
+def _tasks(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    for name in wanted:
+        if name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.5)
+            raise UsageError(
+                f"the document has no task {name!r}" + (f", did you mean {close[0]}?" if close else ""),
+                hint=f"It has {', '.join(known)}.",
+            )
+    return [name for name in known if not wanted or name in wanted]
+
+
+def _model_folder(target: str, store: Store) -> Path:
+    """Local folder of a model, or of what a run left."""
+    from raytrain.model import source
+
+    if "/runs/" in target and not Path(target).joinpath("config.json").is_file():
+        run = locate(target, None)
+        store = open_store(run.storage.uri, endpoint=run.storage.endpoint, region=run.storage.region)
+        target = f"run://{run.name}"
+    elif "/" not in target and not Path(target).is_dir() and read_manifest(store, RunLayout(target).model) is not None:
+        target = f"run://{target}"
+    return source.resolve(target, store=store, base_folder=Path.cwd(), cache=cache_folder() / "models")

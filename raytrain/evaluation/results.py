@@ -1,0 +1,232 @@
+"""The artifact of scoring: `scores/<stage>/<task>/` with scores.json, predictions.parquet and a manifest."""
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from raytrain.config.run_layout import RunLayout
+from raytrain.generation.requests import ModelRef
+from raytrain_core.storage import CorruptError, NotFoundError, Store
+from raytrain_core.storage.commit import MANIFEST, Manifest, commit, read_manifest
+from raytrain_core.storage.store import sha256_of
+
+SCORES = "scores.json"
+PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricScore:
+    """A metric over the rows that it could score, with its 95 % interval; without a value `error` says why.
+
+    `reference` is what the references themselves score, where that is a question.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    better: Literal["higher", "lower"]
+    scale: Literal["percent", "raw"] = "percent"
+    rows: int | None = None
+    reference: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCard:
+    """What scores.json holds. A card with an `error` was never stored: it says why there are no scores.
+
+    `scored` counts the rows that the headline could score, `rows` all. `by_template`, `by_length` (of the prompt, in
+    tokens) and `by_label` map a part of the rows to its number of rows and headline value. `rows_digest` says which
+    rows these were: ids and references, whatever the wording (empty in cards of older versions).
+    """
+
+    stage: str
+    task: str
+    type: str
+    probe: bool
+    split: str
+    step: int
+    model: Mapping[str, str]
+    rows: int = 0
+    scored: int = 0
+    headline: str = ""
+    metrics: Mapping[str, MetricScore] = field(default_factory=dict)
+    by_template: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    rows_digest: str = ""
+    error: str | None = None
+
+    @property
+    def value(self) -> float | None:
+        """The headline score, None where scoring failed."""
+        score = self.metrics.get(self.headline)
+        return None if score is None else score.value
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of scores.json."""
+        body = asdict(self)
+        for score in body["metrics"].values():
+            for name in ("rows", "reference", "error"):
+                if score[name] is None:
+                    del score[name]
+        if self.error is None:
+            del body["error"]
+        return body
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> "ScoreCard":
+        """The card that `to_json` was made of; KeyError, TypeError or ValueError where it is none."""
+        values = dict(body)
+        values["metrics"] = {name: MetricScore(**score) for name, score in body["metrics"].items()}
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One answered row. `stats` are its sufficient statistics for the headline, `score` the headline for it alone.
+
+    A row that the headline could not score has () and None.
+    """
+
+    id: str
+    template: int
+    input: str
+    targets: tuple[str, ...]
+    prediction: str
+    tokens: int
+    score: float | None
+    stats: tuple[float, ...]
+
+
+def write_scores(
+    store: Store,
+    layout: RunLayout,
+    card: ScoreCard,
+    predictions: Sequence[Prediction],
+    *,
+    fingerprint: str,
+    guard: Callable[[], None] | None = None,
+) -> Manifest:
+    """Commit the scores of one task at one stage. `fingerprint` says what they depend on (see `scoring`)."""
+    if card.error is not None:
+        raise ValueError("a failed scoring is not stored: the next attempt tries again")
+    files = {
+        SCORES: (json.dumps(card.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        PREDICTIONS: _to_parquet(predictions),
+    }
+    body = {
+        "kind": "scores",
+        "stage": card.stage,
+        "task": card.task,
+        "step": card.step,
+        "model_digest": card.model["digest"],
+        "fingerprint": fingerprint,
+    }
+    return commit(store, layout.scores(card.stage, card.task), files, body, guard=guard)
+
+
+def read_card(store: Store, layout: RunLayout, stage: str, task: str) -> ScoreCard | None:
+    """The committed card, None where there is none; CorruptError where it is not what was committed."""
+    manifest = read_manifest(store, layout.scores(stage, task))
+    return None if manifest is None else card_of(store, manifest)
+
+
+def card_of(store: Store, manifest: Manifest) -> ScoreCard:
+    """The card of a manifest of scores; CorruptError where it is not what was committed."""
+    try:
+        return ScoreCard.from_json(json.loads(_checked(store, manifest, SCORES)))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptError(f"{store.uri}/{manifest.key(SCORES)}: not a score card ({error})") from None
+
+
+def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> list[Prediction] | None:
+    """The committed predictions in their stored order, None where there are none; CorruptError if damaged."""
+    manifest = read_manifest(store, layout.scores(stage, task))
+    if manifest is None:
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(pa.BufferReader(_checked(store, manifest, PREDICTIONS))).to_pylist()
+        return [Prediction(**{**row, "targets": tuple(row["targets"]), "stats": tuple(row["stats"])}) for row in rows]
+    except (pa.ArrowException, TypeError, KeyError) as error:
+        raise CorruptError(f"{store.uri}/{manifest.key(PREDICTIONS)}: not predictions ({error})") from None
+
+
+def read_headlines(store: Store, layout: RunLayout) -> dict[int, dict[str, float]]:
+    """Headline scores of all scored checkpoints: step to task to value, turned so that higher is better.
+
+    A fraction stays a fraction, an error becomes minus the error (`selection` makes them comparable).
+    What is damaged counts as not scored.
+    """
+    found: dict[int, dict[str, float]] = {}
+    prefix = f"{layout.root}/scores/step-"
+    for stat in store.list(prefix):
+        stage, _, rest = stat.key.removeprefix(f"{layout.root}/scores/").partition("/")
+        task, _, name = rest.partition("/")
+        if name != MANIFEST:
+            continue
+        with contextlib.suppress(CorruptError, NotFoundError):
+            card = read_card(store, layout, stage, task)
+            if card is not None and card.value is not None:
+                higher = card.metrics[card.headline].better == "higher"
+                found.setdefault(card.step, {})[task] = card.value if higher else -card.value
+    return found
+
+
+def _checked(store: Store, manifest: Manifest, name: str) -> bytes:
+    key = manifest.key(name)
+    try:
+        entry = manifest.file(name)
+    except KeyError:
+        raise CorruptError(f"{store.uri}/{manifest.prefix}: its manifest names no {name}") from None
+    data = store.get(key)
+    if sha256_of(data) != entry.sha256:
+        raise CorruptError(f"{store.uri}/{key}: not the bytes that were committed")
+    return data
+
+
+def _to_parquet(predictions: Sequence[Prediction]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("id", pa.string()),
+            ("template", pa.int32()),
+            ("input", pa.string()),
+            ("targets", pa.list_(pa.string())),
+            ("prediction", pa.string()),
+            ("tokens", pa.int32()),
+            ("score", pa.float64()),
+            ("stats", pa.list_(pa.float64())),
+        ]
+    )
+    table = pa.Table.from_pylist([asdict(prediction) for prediction in predictions], schema=schema)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+__all__ = [
+    "PREDICTIONS",
+    "SCORES",
+    "MetricScore",
+    "ModelRef",
+    "Prediction",
+    "ScoreCard",
+    "card_of",
+    "read_card",
+    "read_headlines",
+    "read_predictions",
+    "write_scores",
+]

@@ -1,0 +1,157 @@
+"""The Kubernetes API in seven verbs on plain objects: the only way to it of operator, run and command line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raytrain_core.errors import ClusterError
+
+JOBS = ("raytrain.dev/v1alpha1", "FineTuneJob")
+RAY_JOBS = ("ray.io/v1", "RayJob")
+
+_PLURALS = {"NetworkPolicy": "networkpolicies"}
+_SECONDS = 30.0
+_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class Refused(ClusterError):
+    """The API server's answer was not 2xx; `status` is its code, `reason` its word for it (NotFound, Forbidden)."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.reason = status, reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.status, self.reason, self.message)
+
+
+class KubernetesApi:
+    """Blocking calls, safe to make from any thread. Every call raises Refused, or ClusterError if nobody answers."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @classmethod
+    def connect(cls, context: str | None = None) -> KubernetesApi:
+        """The cluster of this pod, else of the kubeconfig; ClusterError if there is neither."""
+        import kubernetes
+
+        config: Any = kubernetes.config  # untyped
+        try:
+            if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and _TOKEN.exists():
+                config.load_incluster_config()
+                return cls(kubernetes.client.ApiClient())
+            return cls(config.new_client_from_config(context=context))
+        except (config.ConfigException, OSError, ValueError) as error:
+            raise ClusterError(
+                f"no Kubernetes cluster: {error}", hint="set KUBECONFIG, or try `kubectl get nodes`"
+            ) from None
+
+    def get(self, kind: tuple[str, str], namespace: str | None, name: str) -> dict[str, Any] | None:
+        """The object, None if there is none."""
+        try:
+            return self.call("GET", path(kind, namespace, name))
+        except Refused as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self, kind: tuple[str, str], namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
+        """The objects of a namespace, or of all; without their apiVersion and kind where the server leaves them out."""
+        query = {"labelSelector": selector} if selector else {}
+        answer = self.call("GET", path(kind, namespace), query=query)
+        return [{"apiVersion": kind[0], "kind": kind[1], **item} for item in answer.get("items", [])]
+
+    def create(self, body: Mapping[str, Any], *, manager: str) -> dict[str, Any] | None:
+        """Make the object; None if there is one of that name."""
+        where = path((body["apiVersion"], body["kind"]), body["metadata"].get("namespace"))
+        try:
+            return self.call("POST", where, body=body, query={"fieldManager": manager})
+        except Refused as error:
+            if error.reason == "AlreadyExists":
+                return None
+            raise
+
+    def apply(self, body: Mapping[str, Any], *, manager: str, force: bool = True) -> dict[str, Any]:
+        """Server-side apply: make the object or bring the fields named in `body` to what they say."""
+        where = path((body["apiVersion"], body["kind"]), body["metadata"].get("namespace"), body["metadata"]["name"])
+        query = {"fieldManager": manager, "force": str(force).lower()}
+        return self.call("PATCH", where, body=body, query=query, content="application/apply-patch+yaml")
+
+    def patch(
+        self,
+        kind: tuple[str, str],
+        namespace: str,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        manager: str,
+        status: bool = False,
+    ) -> dict[str, Any]:
+        """Merge patch of the object, or of its status."""
+        where = path(kind, namespace, name) + ("/status" if status else "")
+        return self.call(
+            "PATCH", where, body=body, query={"fieldManager": manager}, content="application/merge-patch+json"
+        )
+
+    def delete(self, kind: tuple[str, str], namespace: str, name: str) -> bool:
+        """Remove the object, what it owns in the background; False if there was none."""
+        try:
+            self.call("DELETE", path(kind, namespace, name), query={"propagationPolicy": "Background"})
+        except Refused as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def call(
+        self,
+        method: str,
+        where: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        content: str = "application/json",
+    ) -> dict[str, Any]:
+        """One request, its JSON answer."""
+        from urllib3.exceptions import HTTPError
+
+        request = self._client.param_serialize(
+            method=method,
+            resource_path=where,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        try:
+            response = self._client.call_api(*request, _request_timeout=_SECONDS)
+            response.read()
+        except (HTTPError, OSError) as error:
+            raise ClusterError(f"the Kubernetes API does not answer: {error}") from error
+        text = (response.data or b"").decode(errors="replace")
+        if not 200 <= response.status < 300:
+            raise _refused(response.status, text)
+        return dict(json.loads(text or "{}"))
+
+
+def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) -> str:
+    """`/apis/ray.io/v1/namespaces/team/rayjobs/a`."""
+    version, word = kind
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    plural = _PLURALS.get(word, word.lower() + "s")
+    return "/".join([root, *(["namespaces", namespace] if namespace else []), plural, *([name] if name else [])])
+
+
+def _refused(status: int, text: str) -> Refused:
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        answer = {}
+    if not isinstance(answer, dict):
+        answer = {}
+    return Refused(status, answer.get("reason") or f"HTTP{status}", answer.get("message") or text[:500] or str(status))

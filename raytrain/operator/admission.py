@@ -1,0 +1,183 @@
+"""What cannot run in a cluster although the document is right, and what this cluster's owners do not allow."""
+
+import contextlib
+import fnmatch
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from raytrain.config.job import Cluster, FineTuneJob
+from raytrain.operator.render.groups import quantity
+from raytrain.operator.settings import Policy, Settings
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_METADATA_HOSTS = ("metadata", "metadata.google.internal", "instance-data")
+MAX_DOCUMENT = 900_000
+"""Bytes: a ConfigMap holds a MiB."""
+
+_FORBIDDEN_POD = ("hostNetwork", "hostPID", "hostIPC", "hostUsers", "serviceAccountName", "serviceAccount", "nodeName")
+_FORBIDDEN_POD_TOO = ("automountServiceAccountToken", "ephemeralContainers", "shareProcessNamespace")
+_FORBIDDEN_VOLUMES = ("hostPath", "projected", "csi", "flexVolume", "nfs", "iscsi", "rbd", "glusterfs")
+_SET_BY_US = ("capabilities", "seccompProfile", "seLinuxOptions", "procMount", "sysctls", "appArmorProfile")
+_SECURITY = {"privileged": (False,), "allowPrivilegeEscalation": (False,), "runAsNonRoot": (True,)}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a document is not accepted: one word for programs, a sentence with the way out for people."""
+
+    reason: str
+    message: str
+
+
+def refusal(job: FineTuneJob, settings: Settings) -> Refusal | None:
+    """The first thing that is in the way; None if the document can run."""
+    cluster = job.spec.cluster or Cluster()
+    checks = (
+        _storage(job, settings, cluster),
+        _endpoint(job),
+        _local(job, cluster),
+        _quantities(job, cluster),
+        _allowed(cluster, settings.policy),
+        _pod_template(cluster.pod_template, settings.policy),
+    )
+    return next((found for check in checks for found in check), None)
+
+
+def _storage(job: FineTuneJob, settings: Settings, cluster: Cluster) -> Iterator[Refusal]:
+    uri = job.spec.storage.uri if job.spec.storage else settings.runs.storage
+    if uri is None:
+        yield Refusal(
+            "NoStorage",
+            "no storage: set spec.storage.uri (s3://bucket/prefix), or runs.storage in the operator's settings",
+        )
+    elif _is_local(uri, cluster):
+        yield Refusal(
+            "LocalStorage",
+            f"storage {uri} is a folder of a pod, which is lost with it: use s3://bucket/prefix, or mount a shared "
+            "volume there in cluster.podTemplate",
+        )
+
+
+def _endpoint(job: FineTuneJob) -> Iterator[Refusal]:
+    """Addresses at which clouds hand out credentials are no object stores."""
+    endpoint = job.spec.storage.endpoint if job.spec.storage else None
+    host = urlsplit(endpoint).hostname if endpoint else None
+    if host is None:
+        return
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_link_local:
+            yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint}: a link-local address is no object store")
+    if host in _METADATA_HOSTS:
+        yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint} is the cloud's metadata service")
+
+
+def _local(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
+    way_out = "`raytrain submit` uploads it, or put it into the bucket and name its s3:// URI"
+    for task in job.spec.tasks:
+        for uri in [task.source.uri] if task.source.uri else (task.source.splits or {}).values():
+            if _is_local(str(uri), cluster):
+                yield Refusal(
+                    "LocalSource", f"task {task.name}: {uri} is a local file, which pods cannot see: {way_out}"
+                )
+    model = job.spec.model
+    by_name = _HUB_ID.fullmatch(model) is not None
+    if not by_name and not model.startswith("run://") and _is_local(model, cluster):
+        yield Refusal("LocalModel", f"model {model} is a local folder, which pods cannot see: {way_out}")
+
+
+def _is_local(uri: str, cluster: Cluster) -> bool:
+    """Whether `uri` is a path that no volume of the pods holds."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        return False
+    path = PurePosixPath(parts.path if parts.scheme else uri)
+    return not any(path.is_relative_to(mount) for mount in _mounts(cluster.pod_template))
+
+
+def _mounts(template: Mapping[str, Any]) -> Iterator[PurePosixPath]:
+    containers = template.get("spec", {}).get("containers", []) if isinstance(template.get("spec"), Mapping) else []
+    for container in containers if isinstance(containers, list) else []:
+        for mount in container.get("volumeMounts", []) if isinstance(container, Mapping) else []:
+            yield PurePosixPath(str(mount.get("mountPath", "/nowhere")))
+
+
+def _quantities(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
+    resources = job.spec.resources
+    asked = {
+        "resources.training.memory": resources.training.memory,
+        "resources.evaluation.memory": resources.evaluation.memory,
+        "resources.preparation.memory": resources.preparation.memory,
+        "cluster.head.memory": cluster.head.memory,
+    }
+    for field, text in asked.items():
+        try:
+            if text is not None:
+                quantity(text)
+        except ValueError as error:
+            yield Refusal("InvalidDocument", f"spec.{field}: {error}")
+
+
+def _allowed(cluster: Cluster, policy: Policy) -> Iterator[Refusal]:
+    image = cluster.image
+    if image and policy.allowed_images and not any(image.startswith(prefix) for prefix in policy.allowed_images):
+        yield Refusal(
+            "ImageNotAllowed", f"cluster.image {image}: images here begin with {' or '.join(policy.allowed_images)}"
+        )
+    for secret in [*cluster.secrets, *cluster.image_pull_secrets]:
+        if policy.allowed_secrets and not any(fnmatch.fnmatchcase(secret, p) for p in policy.allowed_secrets):
+            allowed = " or ".join(policy.allowed_secrets)
+            yield Refusal("SecretNotAllowed", f"cluster.secrets {secret}: secrets here are called {allowed}")
+
+
+def _pod_template(template: Mapping[str, Any], policy: Policy) -> Iterator[Refusal]:
+    """What a patch of pods could do beyond the rights of its author."""
+    if template and not policy.pod_template:
+        yield Refusal("PodTemplateNotAllowed", "cluster.podTemplate is switched off in the operator's settings")
+        return
+    for path in _forbidden(template):
+        yield Refusal("PodTemplateNotAllowed", f"cluster.podTemplate.{path} is not for a document to set")
+
+
+def _forbidden(template: Mapping[str, Any]) -> Iterator[str]:
+    yield from (key for key in template if key not in ("metadata", "spec"))
+    metadata, spec = template.get("metadata", {}), template.get("spec", {})
+    yield from (key for key, value in (("metadata", metadata), ("spec", spec)) if not isinstance(value, Mapping))
+    if not isinstance(metadata, Mapping) or not isinstance(spec, Mapping):
+        return
+    yield from (f"metadata.{key}" for key in metadata if key not in ("labels", "annotations"))
+    for key in ("labels", "annotations"):
+        yield from (f"metadata.{key}.{name}" for name in metadata.get(key) or {} if _is_ours(name))
+    yield from (f"spec.{key}" for key in (*_FORBIDDEN_POD, *_FORBIDDEN_POD_TOO) if key in spec)
+    yield from _loosened("spec", spec)
+    for i, volume in enumerate(_items(spec.get("volumes"))):
+        yield from (f"spec.volumes[{i}].{kind}" for kind in _FORBIDDEN_VOLUMES if kind in volume)
+    for kind in ("containers", "initContainers"):
+        for i, container in enumerate(_items(spec.get(kind))):
+            yield from _loosened(f"spec.{kind}[{i}]", container)
+            yield from (f"spec.{kind}[{i}].ports" for p in _items(container.get("ports")) if "hostPort" in p)
+
+
+def _is_ours(label: str) -> bool:
+    """Labels by which the operator, KubeRay and Kueue know what belongs to whom."""
+    return label.split("/", maxsplit=1)[0] in ("raytrain.dev", "ray.io", "kueue.x-k8s.io", "app.kubernetes.io")
+
+
+def _loosened(where: str, holder: Mapping[str, Any]) -> Iterator[str]:
+    security = holder.get("securityContext", {})
+    if not isinstance(security, Mapping):
+        yield f"{where}.securityContext"
+        return
+    for key, value in security.items():
+        allowed = _SECURITY.get(key)
+        root = key in ("runAsUser", "runAsGroup", "fsGroup") and value == 0
+        if value is None or root or key in _SET_BY_US or (allowed is not None and value not in allowed):
+            yield f"{where}.securityContext.{key}"
+
+
+def _items(value: Any) -> Iterable[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

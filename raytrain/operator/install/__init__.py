@@ -1,0 +1,1 @@
+"""What is installed once per cluster: CRD, RBAC, deployment, manifests."""

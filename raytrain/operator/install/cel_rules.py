@@ -1,0 +1,126 @@
+"""What the API server checks beyond types and bounds, as CEL rules at their places in the CRD's schema.
+
+They say what the models' validators say, so that a wrong document is refused when it is applied, by name of the field.
+What no rule can say (names in templates, quantities, local paths) the operator says in the condition `Accepted`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from raytrain.config.identity import LEFT_OUT
+from raytrain.config.job import Spec
+from raytrain_core.config.base import Model
+
+Path = tuple[str, ...]
+"""Names of properties from the root of the object; `[]` stands for the items of a list."""
+
+NAME = "^[a-z][-a-z0-9]{0,39}$"
+
+
+def rules() -> Iterator[tuple[Path, str, str]]:
+    """(place, rule, message) for every rule."""
+    name = f"self.metadata.name.matches('{NAME}')"
+    yield (), name, "metadata.name: a lower-case letter, then lower-case letters, digits or dashes, 40 at most"
+    yield from _fixed_once_started()
+    spec: Path = ("spec",)
+    yield spec, "self.tasks.exists(t, !t.probe)", "every task is a probe: nothing would be trained"
+    yield (
+        spec,
+        f"!{_given('self.mixture', 'weights')} || {_given('self.mixture', 'replay')} || "
+        "(self.tasks.all(t, t.probe || t.name in self.mixture.weights) && "
+        "self.tasks.filter(t, !t.probe).size() == self.mixture.weights.size())",
+        "mixture.weights must name exactly the trained tasks",
+    )
+    mixture = (*spec, "mixture")
+    for shares in (mixture, (*mixture, "groups", "[]"), (*mixture, "replay")):
+        yield (
+            shares,
+            f"(self.strategy == 'weights') == {_given('self', 'weights')}",
+            "strategy: weights and the field weights belong together",
+        )
+        yield (
+            shares,
+            f"!{_given('self', 'weights')} || self.weights.all(w, self.weights[w] > 0.0)",
+            "every weight must be positive; leave the task out or make it a probe instead",
+        )
+    task = (*spec, "tasks", "[]")
+    yield (
+        (*task, "source"),
+        f"{_given('self', 'uri')} != {_given('self', 'splits')}",
+        "give either uri or splits",
+    )
+    yield (
+        (*task, "columns"),
+        f"{_given('self', 'tokens')} == {_given('self', 'tags')}",
+        "tokens and tags belong together: map both or none",
+    )
+    yield (*task, "split"), "self.validation + self.test < 1.0", "validation + test must stay below 1"
+    training = (*spec, "training")
+    lengths = ", ".join(_given("self", length) for length in ("steps", "epochs", "tokens"))
+    yield (
+        training,
+        f"[{lengths}].filter(given, given).size() == 1",
+        "say how long training takes by one of steps, epochs and tokens",
+    )
+    yield (
+        training,
+        f"!{_given('self', 'row')} || "
+        "(self.row.source >= self.maxInputTokens && self.row.target >= self.maxTargetTokens)",
+        "row must hold an example: at least maxInputTokens and maxTargetTokens",
+    )
+    yield (
+        training,
+        f"!{_given('self', 'row')} || self.row.source + self.row.target <= self.batchTokens",
+        "batchTokens must hold at least one row",
+    )
+    yield (
+        (*spec, "resources", "training"),
+        f"!{_given('self', 'minWorkers')} || self.minWorkers <= self.workers",
+        "minWorkers must not exceed workers",
+    )
+    for place in ("training", "evaluation", "preparation"):
+        yield (
+            (*spec, "resources", place),
+            f"!{_given('self', 'memory')} || isQuantity(self.memory)",
+            "memory must be a quantity, e.g. 24Gi",
+        )
+    yield (*spec, "cluster", "head"), "isQuantity(self.memory)", "memory must be a quantity, e.g. 4Gi"
+
+
+def _fixed_once_started() -> Iterator[tuple[Path, str, str]]:
+    """What belongs to the identity may change until the first attempt.
+
+    Tasks are compared as a whole, which is stricter than the identity: a rule over each of their fields costs too much.
+    """
+    for field, info in Spec.model_fields.items():
+        left, model = LEFT_OUT.get(field), info.annotation
+        if left is True:
+            continue
+        if isinstance(left, set) and isinstance(model, type) and issubclass(model, Model):
+            for name, part in model.model_fields.items():
+                if name not in left:
+                    yield from _fixed(f"spec.{field}.{part.alias or name}")
+        else:
+            yield from _fixed(f"spec.{field}")
+
+
+def _fixed(path: str) -> Iterator[tuple[Path, str, str]]:
+    started = "has(oldSelf.status) && has(oldSelf.status.attempts) && size(oldSelf.status.attempts) > 0"
+    same = f"has(self.{path}) == has(oldSelf.{path}) && (!has(self.{path}) || self.{path} == oldSelf.{path})"
+    yield (
+        (),
+        f"!({started}) || ({same})",
+        f"{path} cannot change once the run has started: it is part of what the run is; give the job another name",
+    )
+
+
+def _given(owner: str, field: str) -> str:
+    """Whether a field that may be null has a value."""
+    return f"(has({owner}.{field}) && dyn({owner}.{field}) != null)"
+
+
+def place(schema: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The part of a structural schema that a path names."""
+    for name in path:
+        schema = schema["items"] if name == "[]" else schema["properties"][name]
+    return schema

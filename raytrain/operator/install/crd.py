@@ -1,0 +1,105 @@
+"""The CustomResourceDefinition of FineTuneJob, generated from the models of the document and of the status.
+
+`python -m raytrain.operator.install.crd` prints it; `raytrain.operator.install.manifests` writes it where it is needed.
+"""
+
+import sys
+from typing import Any
+
+from raytrain.config.job import API_VERSION, KIND, Spec
+from raytrain.config.job_status import Status
+from raytrain.operator.install.cel_rules import place, rules
+from raytrain.operator.install.structural import structural
+from raytrain.operator.render.names import GROUP, PLURAL
+from raytrain.operator.render.yaml_text import yaml_text
+
+VERSION = API_VERSION.split("/")[1]
+SINGULAR, SHORT = "finetunejob", "ftj"
+NAME = f"{PLURAL}.{GROUP}"
+
+_COLUMNS = (
+    # heading, type, path, shown only by `-o wide`, description
+    ("Phase", "string", ".status.phase", False, "What the job is doing"),
+    ("Progress", "string", ".status.progress.percent", False, "Share of the optimizer steps that is done"),
+    ("ROUGE-L", "string", ".status.progress.rougeL", False, "Before → now, mean of the trained tasks"),
+    ("Workers", "string", ".status.workers", False, "Pods that are ready / wanted"),
+    ("Attempts", "integer", ".status.attempts[-1:].number", False, "Attempts so far"),
+    ("Age", "date", ".metadata.creationTimestamp", False, "Since the object was made"),
+    ("Model", "string", ".spec.model", True, "The model to start from"),
+    ("Steps", "integer", ".spec.training.steps", True, "Optimizer steps"),
+    ("Loss", "number", ".status.progress.loss", True, "Training loss"),
+    ("RayJob", "string", ".status.attempts[-1:].rayJob", True, "RayJob of the newest attempt"),
+    ("Message", "string", ".status.message", True, "The phase in words"),
+)
+
+
+def crd() -> dict[str, Any]:
+    """The definition as plain data."""
+    spec = structural(Spec.model_json_schema(by_alias=True))
+    status = structural(Status.model_json_schema(by_alias=True))
+    for name, key in (("conditions", "type"), ("attempts", "number"), ("tasks", "name")):
+        _by_key(status["properties"][name], key)
+    _by_key(spec["properties"]["tasks"], "name")
+    schema: dict[str, Any] = {
+        "type": "object",
+        "description": "A multitask fine-tuning of a T5 from raw rows to a before/after report.",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+    for path, rule, message in rules():
+        place(schema, path).setdefault("x-kubernetes-validations", []).append({"rule": rule, "message": message})
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": NAME,
+            "labels": {"app.kubernetes.io/name": "raytrain-operator", "app.kubernetes.io/part-of": "raytrain"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": SINGULAR,
+                "shortNames": [SHORT],
+                "categories": ["ml"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {"name": name, "type": kind, "jsonPath": path, "description": text}
+                        | ({"priority": 1} if wide else {})
+                        for name, kind, path, wide, text in _COLUMNS
+                    ],
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+
+
+def _by_key(schema: dict[str, Any], key: str) -> None:
+    """A list whose items are told apart by one field: no two may have the same, and owners may share the list."""
+    schema |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+def main() -> int:
+    """Print the definition."""
+    sys.stdout.write(yaml_text(crd()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""The operator's own objects with default settings, for kustomize and `kubectl apply`; the chart renders the same."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raytrain import __version__
+from raytrain.operator.install import rbac as rights
+from raytrain.operator.render.names import MANAGER
+from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.settings import VARIABLE, Settings
+
+NAMESPACE = "raytrain-system"
+IMAGE = f"raytrain-operator:{__version__}"
+USER = 1000
+PORT = 8080
+SETTINGS_FOLDER, SETTINGS_KEY = "/etc/raytrain", "settings.yaml"
+LABELS: Mapping[str, str] = {
+    "app.kubernetes.io/name": MANAGER,
+    "app.kubernetes.io/instance": "raytrain",
+    "app.kubernetes.io/part-of": "raytrain",
+    "app.kubernetes.io/version": __version__,
+}
+SELECTOR: Mapping[str, str] = {
+    "app.kubernetes.io/name": MANAGER,
+    "app.kubernetes.io/instance": "raytrain",
+}
+_RBAC = "rbac.authorization.k8s.io"
+
+
+def namespace() -> dict[str, Any]:
+    """The operator's namespace, closed to everything that Pod Security calls unrestricted."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+
+
+def rbac() -> list[dict[str, Any]]:
+    """The operator's account and rights, and what is added to the roles of people."""
+    account = _object("v1", "ServiceAccount", MANAGER) | {"automountServiceAccountToken": False}
+    rules = [*rights.OPERATOR, *rights.OPERATOR_CLUSTER]
+    role = _object(f"{_RBAC}/v1", "ClusterRole", MANAGER, namespaced=False) | {"rules": rules}
+    binding = _object(f"{_RBAC}/v1", "ClusterRoleBinding", MANAGER, namespaced=False) | {
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": MANAGER},
+        "subjects": [{"kind": "ServiceAccount", "name": MANAGER, "namespace": NAMESPACE}],
+    }
+    return [
+        account,
+        role,
+        binding,
+        _people("editor", rights.EDITOR, "edit", "admin"),
+        _people("viewer", rights.VIEWER, "view"),
+    ]
+
+
+def manager(settings: Settings) -> list[dict[str, Any]]:
+    """The deployment, its settings and its network policy."""
+    content = yaml_text(settings.model_dump(mode="json", by_alias=True, exclude_none=True))
+    config = _object("v1", "ConfigMap", MANAGER) | {"data": {SETTINGS_KEY: content}}
+    policy = _object("networking.k8s.io/v1", "NetworkPolicy", MANAGER) | {
+        "spec": {"podSelector": {"matchLabels": dict(SELECTOR)}, "policyTypes": ["Ingress"], "ingress": []}
+    }
+    return [config, _deployment(), policy]
+
+
+def _deployment() -> dict[str, Any]:
+    probe = {"httpGet": {"path": "/healthz", "port": "health"}}
+    container = {
+        "name": "operator",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [f"--liveness=http://0.0.0.0:{PORT}/healthz"],
+        "env": [{"name": VARIABLE, "value": f"{SETTINGS_FOLDER}/{SETTINGS_KEY}"}],
+        "ports": [{"name": "health", "containerPort": PORT}],
+        # a starved node gives it a few percent of a core: it is slow then, not dead
+        "startupProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 10, "failureThreshold": 60},
+        "livenessProbe": {**probe, "periodSeconds": 30, "timeoutSeconds": 20, "failureThreshold": 5},
+        "readinessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 10},
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "384Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"name": "settings", "mountPath": SETTINGS_FOLDER, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},
+        ],
+    }
+    pod = {
+        "serviceAccountName": MANAGER,
+        "automountServiceAccountToken": True,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "settings", "configMap": {"name": MANAGER}}, {"name": "tmp", "emptyDir": {}}],
+    }
+    return _object("apps/v1", "Deployment", MANAGER) | {
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": dict(SELECTOR)},
+            "template": {"metadata": {"labels": dict(LABELS)}, "spec": pod},
+        }
+    }
+
+
+def _people(name: str, rules: tuple[rights.Rule, ...], *into: str) -> dict[str, Any]:
+    found = _object(f"{_RBAC}/v1", "ClusterRole", f"raytrain-finetunejob-{name}", namespaced=False)
+    found["metadata"]["labels"] |= {f"{_RBAC}/aggregate-to-{role}": "true" for role in into}
+    return found | {"rules": list(rules)}
+
+
+def _object(api_version: str, kind: str, name: str, *, namespaced: bool = True) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": name, "labels": dict(LABELS)}
+    if namespaced:
+        metadata["namespace"] = NAMESPACE
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

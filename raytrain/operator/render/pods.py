@@ -1,0 +1,153 @@
+"""Pod templates of the head and the groups: restricted by Pod Security, read-only root, patched by the document."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE
+from raytrain.config.storage import VARIABLE as STORAGE_VARIABLE
+from raytrain.operator.render import names
+from raytrain.operator.render.attempt import Attempt
+from raytrain.operator.render.groups import CPU_GROUP, Group, quantity
+
+CONTAINER = "ray"
+DOCUMENT_FOLDER = "/etc/raytrain"
+DOCUMENT_KEY = "job.yaml"
+USER = 1000
+
+CONTAINER_SECURITY: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_POD_SECURITY: Mapping[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "runAsGroup": USER,
+    "fsGroup": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+SCRATCH_MOUNT: Mapping[str, Any] = {"name": "scratch", "mountPath": "/tmp"}
+_GRACE_SECONDS = 60
+"""From the notice that a pod must go until it is killed; spot nodes may give less."""
+_LEAVING_SECONDS = 45
+"""Of these, for a last checkpoint."""
+_DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+"""Ray's own: how long a node that is told to end is announced as leaving before its processes end."""
+_SHARED_MEMORY_SHARE = 30
+"""Percent of a pod's memory that Ray's object store may take: Ray's own default."""
+
+
+def head_pod(attempt: Attempt) -> dict[str, Any]:
+    """The head: Ray's services and its autoscaler."""
+    head = attempt.cluster.head
+    pod = _pod(attempt, "head", {"cpu": f"{head.cpus:g}", "memory": head.memory}, {})
+    pod["spec"]["containers"][0]["env"] += _variables({_DRAIN_VARIABLE: "0"})  # nothing computes there
+    if attempt.managed:
+        pod["spec"]["serviceAccountName"] = names.head_account(attempt.job.metadata.name)
+        pod["spec"]["automountServiceAccountToken"] = attempt.cluster.queue is None  # for the autoscaler
+    return _patched(attempt, pod)
+
+
+def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
+    """A pod of a group. Only the driver's group may speak to the API server, and only about its own object."""
+    cluster, drives = attempt.cluster, group.name == CPU_GROUP
+    gpus = {cluster.gpu_resource: str(group.gpus)} if group.gpus else {}
+    pod = _pod(attempt, group.name, {"cpu": str(group.cpus), "memory": group.memory}, gpus)
+    spec = pod["spec"]
+    spec["automountServiceAccountToken"] = attempt.managed and drives
+    if attempt.managed:
+        spec["serviceAccountName"] = names.run_account(attempt.job.metadata.name)
+    if group.trains and cluster.node_selector:
+        spec["nodeSelector"] = dict(cluster.node_selector)
+    if group.gpus:
+        spec["tolerations"].append({"key": cluster.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
+    container = spec["containers"][0]
+    container["env"] += _variables({_DRAIN_VARIABLE: str(_LEAVING_SECONDS)})
+    spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
+    if drives:
+        leaving = ["python", "-m", "raytrain.pipeline.pre_stop", str(_LEAVING_SECONDS)]
+        container["lifecycle"] = {"preStop": {"exec": {"command": leaving}}}
+        container["volumeMounts"].append({"name": "document", "mountPath": DOCUMENT_FOLDER, "readOnly": True})
+        spec["volumes"].append({"name": "document", "configMap": {"name": attempt.name}})
+        if attempt.managed:
+            own = f"{attempt.namespace}/{attempt.job.metadata.name}"
+            container["env"] += _variables({OBJECT_VARIABLE: own, ATTEMPT_VARIABLE: str(attempt.number)})
+    return _patched(attempt, pod)
+
+
+def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mapping[str, str]) -> dict[str, Any]:
+    """What all pods of a run have."""
+    runs, cluster = attempt.runs, attempt.cluster
+    shared = int(quantity(size["memory"])) * _SHARED_MEMORY_SHARE // 100
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": cluster.image or runs.image,
+        "imagePullPolicy": runs.image_pull_policy,
+        "env": _variables(_environment(attempt)),
+        "resources": {"requests": {**size, **gpus}, "limits": {"memory": size["memory"], **gpus}},
+        "securityContext": dict(CONTAINER_SECURITY),
+        "volumeMounts": [dict(SCRATCH_MOUNT), {"name": "shared-memory", "mountPath": "/dev/shm"}],
+    }
+    if secrets := dict.fromkeys([*runs.secrets, *cluster.secrets]):
+        container["envFrom"] = [{"secretRef": {"name": name}} for name in secrets]
+    spec: dict[str, Any] = {
+        "securityContext": dict(_POD_SECURITY),
+        "enableServiceLinks": False,
+        "tolerations": [dict(toleration) for toleration in cluster.tolerations],
+        "containers": [container],
+        "volumes": [
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": str(shared)}},
+        ],
+    }
+    if pull := dict.fromkeys([*runs.image_pull_secrets, *cluster.image_pull_secrets]):
+        spec["imagePullSecrets"] = [{"name": name} for name in pull]
+    labels = names.labels(attempt.job.metadata.name, attempt.number, component)
+    return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def _environment(attempt: Attempt) -> dict[str, str]:
+    """What every pod of the run knows; secrets come by reference only."""
+    found = {
+        "HOME": "/tmp/home",  # the root file system is read-only
+        "RAYTRAIN_CACHE": "/tmp/raytrain",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    if attempt.job.spec.storage is None and attempt.runs.storage:
+        found[STORAGE_VARIABLE] = attempt.runs.storage
+    return found | dict(attempt.runs.env)
+
+
+def _variables(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _patched(attempt: Attempt, pod: dict[str, Any]) -> dict[str, Any]:
+    if not pod["spec"]["tolerations"]:
+        del pod["spec"]["tolerations"]
+    found: dict[str, Any] = merged(pod, attempt.cluster.pod_template)
+    return found
+
+
+def merged(base: Any, patch: Any) -> Any:
+    """`patch` over `base`: mappings key by key, lists of named things by name (others are appended), the rest replaced.
+
+    A null removes a key, as in a merge patch.
+    """
+    if isinstance(base, Mapping) and isinstance(patch, Mapping):
+        found = dict(base)
+        for key, value in patch.items():
+            if value is None:
+                found.pop(key, None)
+            else:
+                found[key] = merged(base[key], value) if key in base else value
+        return found
+    if isinstance(base, list) and isinstance(patch, list):
+        if not all(isinstance(item, Mapping) and "name" in item for item in [*base, *patch]):
+            return [*base, *patch]
+        patches = {item["name"]: item for item in patch}
+        kept = [merged(item, patches.pop(item["name"])) if item["name"] in patches else item for item in base]
+        return kept + list(patches.values())
+    return patch

@@ -1,0 +1,86 @@
+"""One attempt as a RayJob (KubeRay, ray.io/v1): a head that computes nothing, a CPU group, a GPU group from zero.
+
+The driver is placed in the CPU group by the little it reserves; the tasks that prepare share the rest of
+`preparation.cpus`. KubeRay submits over HTTP; there is no submitter pod that could die. `backoffLimit` is 0: retries
+are the operator's, with a reason each.
+"""
+
+from typing import Any
+
+from raytrain.config.job_status import DRIVER_CPUS
+from raytrain.operator.render.attempt import Attempt
+from raytrain.operator.render.groups import Group, groups
+from raytrain.operator.render.pods import (
+    CONTAINER_SECURITY,
+    DOCUMENT_FOLDER,
+    DOCUMENT_KEY,
+    SCRATCH_MOUNT,
+    group_pod,
+    head_pod,
+)
+from raytrain.operator.settings import Runs
+
+API_VERSION, KIND = "ray.io/v1", "RayJob"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+ENTRYPOINT = f"python -m raytrain run {DOCUMENT_FOLDER}/{DOCUMENT_KEY}"
+_IDLE_SECONDS = 60
+
+
+def ray_job(attempt: Attempt) -> dict[str, Any]:
+    """The RayJob of an attempt."""
+    name, runs, queue = attempt.job.metadata.name, attempt.runs, attempt.cluster.queue
+    found = attempt.object(API_VERSION, KIND, attempt.name)
+    spec: dict[str, Any] = {
+        "submissionMode": "HTTPMode",
+        "entrypoint": ENTRYPOINT,
+        "entrypointNumCpus": DRIVER_CPUS,
+        "metadata": {"raytrain.dev/run": name, "raytrain.dev/attempt": str(attempt.number)},
+        "backoffLimit": 0,
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": runs.keep_cluster_seconds,
+        "rayClusterSpec": _ray_cluster(attempt),
+    }
+    if queue:
+        found["metadata"]["labels"][QUEUE_LABEL] = queue
+    else:  # what waits in a queue is not late
+        spec["preRunningDeadlineSeconds"] = runs.start_deadline_seconds
+    return found | {"spec": spec}
+
+
+def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
+    fixed = attempt.cluster.queue is not None  # Kueue admits a job as a whole
+    found: dict[str, Any] = {
+        "rayVersion": attempt.runs.ray_version,
+        "authOptions": {"mode": "token"},
+        "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head_pod(attempt)},
+        "workerGroupSpecs": [_group(attempt, group, fixed=fixed) for group in groups(attempt.job.spec.resources)],
+    }
+    if not fixed:
+        found |= {"enableInTreeAutoscaling": True, "autoscalerOptions": _autoscaler(attempt.runs)}
+    return found
+
+
+def _group(attempt: Attempt, group: Group, *, fixed: bool) -> dict[str, Any]:
+    least = group.most if fixed else group.least
+    return {
+        "groupName": group.name,
+        "replicas": least,
+        "minReplicas": least,
+        "maxReplicas": group.most,
+        "rayStartParams": {"num-cpus": str(group.cpus)} | ({"num-gpus": str(group.gpus)} if group.gpus else {}),
+        "template": group_pod(attempt, group),
+    }
+
+
+def _autoscaler(runs: Runs) -> dict[str, Any]:
+    """Version 2 is named: KubeRay acts on the name, although Ray would choose it anyway."""
+    size = {"cpu": runs.autoscaler.cpu, "memory": runs.autoscaler.memory}
+    return {
+        "version": "v2",
+        "idleTimeoutSeconds": _IDLE_SECONDS,
+        "upscalingMode": "Default",
+        "imagePullPolicy": runs.image_pull_policy,
+        "resources": {"requests": size, "limits": {"memory": size["memory"]}},
+        "securityContext": dict(CONTAINER_SECURITY),
+        "volumeMounts": [dict(SCRATCH_MOUNT)],
+    }

@@ -1,0 +1,102 @@
+"""Who prepares the shards of a run: Ray tasks where there is a cluster, processes of this machine elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pickle
+import queue
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import Any
+
+from data_prep.shards.workers import Workers, local_workers
+from data_prep.shards.writer import Advance, Made, WorkItem, make
+from raytrain.config.job import Resources
+from raytrain.config.job_status import DRIVER_CPUS
+from raytrain.pipeline.ray_cluster import ray_cluster
+from raytrain_core.errors import ClusterError, UserError
+
+
+def share(cpus: float) -> tuple[int, float]:
+    """How many tasks prepare at once, and the CPUs of each, so that the driver fits beside them into `cpus`."""
+    count = max(1, int(cpus))
+    return count, max(0.001, math.floor(1000 * (cpus - DRIVER_CPUS) / count) / 1000)
+
+
+class RayTasks:
+    """Ray tasks that take `cpus` together with the driver. A task that is lost with its node is done again by Ray."""
+
+    def __init__(self, cpus: float) -> None:
+        import ray
+
+        self.count, each = share(cpus)
+        self._make = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")(_make)
+        self._pending: dict[Future[Made], Any] = {}
+        self._told: queue.SimpleQueue[tuple[Advance, int]] = queue.SimpleQueue()
+
+    def submit(self, item: WorkItem, advance: Advance) -> Future[Made]:
+        """Hand it to Ray."""
+        reference = self._make.remote(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
+        future: Future[Made] = Future()
+        self._pending[future] = reference
+        examples = len(item.examples)
+
+        def done(answer: Future[bytes]) -> None:
+            if (error := answer.exception()) is None:
+                self._told.put((advance, examples))
+                future.set_result(pickle.loads(answer.result()))
+            else:
+                future.set_exception(_cause(error))
+
+        reference.future().add_done_callback(done)
+        return future
+
+    def tick(self) -> None:
+        """Tell of the tasks that have ended since."""
+        while not self._told.empty():
+            advance, examples = self._told.get()
+            advance(examples)
+        for future in [future for future in self._pending if future.done()]:
+            del self._pending[future]
+
+    def close(self) -> None:
+        """Stop what is not done."""
+        import ray
+
+        for future, reference in self._pending.items():
+            if not future.done():
+                ray.cancel(reference, force=True)
+
+
+@contextlib.contextmanager
+def preparation_workers(resources: Resources) -> Iterator[Workers]:
+    """As many as `resources.preparation.cpus` says; on this machine at most one for each of its cores."""
+    cpus = resources.preparation.cpus
+    if not os.environ.get("RAY_ADDRESS"):
+        with local_workers(cpus) as workers:
+            yield workers
+        return
+    with ray_cluster(resources):
+        tasks = RayTasks(cpus)
+        try:
+            yield tasks
+        finally:
+            tasks.close()
+
+
+def _make(item: bytes) -> bytes:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
+    return pickle.dumps(make(pickle.loads(item)))
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong in a task, without Ray's wrapping."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, UserError):
+        return cause
+    return ClusterError(
+        f"a Ray task that prepares failed: {cause or error}",
+        hint="What is prepared stays; the same command goes on. Memory? Fewer resources.preparation.cpus take less.",
+    )

@@ -1,0 +1,246 @@
+"""Several runs of the same base model in one picture: what each way of training gained and what it forgot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from markupsafe import Markup
+
+from raytrain.report import charts
+from raytrain.report import wording as words
+from raytrain.report.html import page
+from raytrain.report.markdown import escape, table
+from raytrain.report.model import Interval, ReportData, Task
+
+# Okabe and Ito's colour-blind-safe colours, darkened where white paper asks for it; shapes say the same again.
+COLOURS = ("#1f63d6", "#b84a0c", "#0a7d5c", "#8a4fa3", "#8a6d00", "#2b7f9e")
+_WIDTH, _PAD, _LEFT, _RIGHT, _ROW, _GAP = 900, 20, 210, 100, 22, 18
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One run in the picture, under the name that the reader sees."""
+
+    label: str
+    data: ReportData
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The picture rendered three ways; `svg` stands alone (for a README), in colours of its own."""
+
+    html: str
+    svg: str
+    markdown: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One task: what the base scored, and what it scored after each run."""
+
+    task: str
+    metric: str
+    probe: bool
+    before: Interval | None
+    after: list[Task | None]
+
+
+def render_contrast(arms: Sequence[Arm], *, title: str = "What each way of training gained and forgot") -> Contrast:
+    """The runs side by side, task by task; tasks that are trained in no run are probes.
+
+    A task counts as trained if any run trained on it: for the others it is a probe there, and marked so. ValueError
+    without runs, or where runs started from different models: their scores before differ for another reason then.
+    """
+    if not arms:
+        raise ValueError("there are no runs to compare")
+    if len({arm.data.model_digest for arm in arms}) > 1:
+        raise ValueError(
+            "the runs started from different models: " + ", ".join(f"{a.label}: {a.data.model}" for a in arms)
+        )
+    lines = _lines(arms)
+    picture = _svg(arms, lines, title)
+    notes = list(dict.fromkeys(arm.data.data.note for arm in arms if arm.data.data.note))
+    html = page(
+        "contrast.html.j2",
+        scripts=("theme.js",),
+        title=title,
+        arms=arms,
+        lines=lines,
+        notes=notes,
+        sentences=_sentences(arms, lines),
+        picture=picture,
+    )
+    return Contrast(html, str(picture), _markdown(arms, lines, title, notes))
+
+
+def picture_of(arms: Sequence[Arm], title: str) -> Markup:
+    """The picture alone, whatever models the runs started from: each run has its own ring."""
+    return _svg(arms, _lines(arms), title)
+
+
+def _lines(arms: Sequence[Arm]) -> list[_Line]:
+    names = list(dict.fromkeys(task.name for arm in arms for task in arm.data.tasks))
+    found = []
+    for name in names:
+        tasks = [next((t for t in arm.data.tasks if t.name == name), None) for arm in arms]
+        known = [t for t in tasks if t is not None]
+        before = next((t.headline.before for t in known if t.headline.before), None)
+        found.append(_Line(name, known[0].headline.label, all(t.probe for t in known), before, tasks))
+    return sorted(found, key=lambda line: line.probe)
+
+
+def _sentences(arms: Sequence[Arm], lines: Sequence[_Line]) -> list[tuple[str, str]]:
+    """(Run, what it gained and what became of the probes), from its own paired differences."""
+    out = []
+    for number, arm in enumerate(arms):
+        trained = [t for t in (line.after[number] for line in lines) if t is not None and not t.probe]
+        probes = [t for line in lines if line.probe and (t := line.after[number]) is not None]
+        better = sum(t.difference is not None and t.difference.verdict == "better" for t in trained)
+        fates = "; ".join(f"{t.name}: {words.verdict_label(t)}, {_from_to(t)}" for t in probes)
+        names = words.listing([t.name for t in trained])
+        gained = f"Trained on {names}; better at {better} of {len(trained)}."
+        out.append((arm.label, f"{gained} Probes: {fates}." if fates else gained))
+    return out
+
+
+def _from_to(task: Task) -> str:
+    h = task.headline
+    before, after = (words.number(x.value if x else None, h.scale) for x in (h.before, h.after))
+    return f"{before} → {after}"
+
+
+def _markdown(arms: Sequence[Arm], lines: Sequence[_Line], title: str, notes: Sequence[str]) -> str:
+    rows = []
+    for line in lines:
+        scale = next(t.headline.scale for t in line.after if t is not None)
+        cells = []
+        for task in line.after:
+            after = task.headline.after if task else None
+            span = words.interval(after.low, after.high, scale).replace("[", "\\[") if after else ""
+            seen = " ·" if task is not None and not task.probe else ""
+            cells.append(f"{words.number(after.value if after else None, scale)} {span}".strip() + seen)
+        name = f"**{escape(line.task)}**" + (" (probe)" if line.probe else "")
+        rows.append([name, line.metric, words.number(line.before.value if line.before else None, scale), *cells])
+    head = ["Task", "Metric", "Before", *(escape(arm.label) for arm in arms)]
+    parts = [f"# {escape(title)}", *(f"> {escape(note)}" for note in notes)]
+    parts += [table(head, rows, numbers_from=2), "Test rows, 95 % intervals; · marks a task that this run trained on."]
+    return (
+        "\n\n".join(
+            [*parts, "\n".join(f"- **{escape(label)}**: {escape(text)}" for label, text in _sentences(arms, lines))]
+        )
+        + "\n"
+    )
+
+
+def _svg(arms: Sequence[Arm], lines: Sequence[_Line], title: str) -> Markup:
+    """Rows of dots with intervals, grouped by task: the base model as a ring, a line from it to each run's score."""
+    parts = [Markup('<rect class="sheet" width="100%" height="100%" fill="#ffffff"/>')]
+    legend, y = _legend(arms)
+    parts += legend
+    section = None
+    for line in lines:
+        if section is not line.probe:
+            section = line.probe
+            heading = "Only tested: what was kept or forgotten" if line.probe else "Trained on by at least one run"
+            parts.append(_text(_PAD, y + 18, heading, kind="section"))
+            parts += [
+                _text(_x(charts.PERCENT, t), y + 38, f"{100 * t:.0f}", kind="note", anchor="middle")
+                for t in charts.PERCENT.ticks
+            ]
+            y += 46
+        parts += _group(line, y)
+        y += _ROW * len(arms) + _GAP
+    return Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" class="contrast" viewBox="0 0 {w} {h}" role="img" aria-label="{title}"'
+        ' font-family="Inter, system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif" font-size="13">'
+        "<title>{title}</title>{body}</svg>"
+    ).format(w=_WIDTH, h=round(y), title=title, body=Markup("").join(parts))
+
+
+def _legend(arms: Sequence[Arm]) -> tuple[list[Markup], float]:
+    """What the marks mean, in as many lines as it takes; and where it ends."""
+    parts: list[Markup] = []
+    x_at, y = float(_PAD), 26.0
+    for number, label in enumerate([*(arm.label for arm in arms), "before"]):
+        width = 42 + 7.4 * len(label)
+        if x_at + width > _WIDTH - _PAD:
+            x_at, y = float(_PAD), y + _ROW
+        mark = _mark(number, x_at + 6, y, trained=True) if number < len(arms) else _ring(x_at + 6, y)
+        parts += [mark, _text(x_at + 18, y + 4.5, label)]
+        x_at += width
+    note = "disc: trained on · diamond: only tested"
+    if x_at + 6.2 * len(note) > _WIDTH - _PAD:
+        y += _ROW
+    parts.append(_text(_WIDTH - _PAD, y + 4.5, note, kind="note", anchor="end"))
+    return parts, y + 20
+
+
+def _x(axis: charts.Axis, value: float) -> float:
+    return _LEFT + (_WIDTH - _LEFT - _RIGHT) * axis.share(value)
+
+
+def _group(line: _Line, top: float) -> list[Markup]:
+    """All runs on one task; the axis is 0 to 100 for fractions, else the task's own."""
+    bottom = top + _ROW * len(line.after)
+    found = [t for t in line.after if t is not None]
+    scale = found[0].headline.scale
+    spans = [x for t in found for x in (t.headline.before, t.headline.after) if x]
+    axis = charts.axis_for([v for x in spans for v in (x.value, x.low, x.high) if v is not None], scale)
+
+    x = partial(_x, axis)
+    parts = [_line(x(t), x(t), top, bottom, "rule", stroke="#e2e5e9") for t in axis.ticks]
+    if axis != charts.PERCENT:  # a scale of its own, written under the group
+        parts += [_text(x(t), bottom + 12, f"{t:g}", kind="note", anchor="middle") for t in axis.ticks]
+    parts += [_text(_PAD, top + 16, line.task, kind="task"), _text(_PAD, top + 33, line.metric, kind="note")]
+    for number, task in enumerate(line.after):
+        after = task.headline.after if task else None
+        if task is None or after is None:
+            continue
+        y, colour = top + _ROW * (number + 0.5), COLOURS[number % len(COLOURS)]
+        kind = f"arm{number % len(COLOURS)}"
+        if after.low is not None and after.high is not None:
+            parts.append(_line(x(after.low), x(after.high), y, y, kind, stroke=colour, width=10, opacity=0.22))
+        if task.headline.before:
+            start = x(task.headline.before.value)
+            parts += [_line(start, x(after.value), y, y, kind, stroke=colour, width=1.6), _ring(start, y)]
+        parts.append(_mark(number, x(after.value), y, trained=not task.probe))
+        parts.append(_text(_WIDTH - _PAD, y + 4.5, words.number(after.value, scale), anchor="end", kind="value"))
+    return parts
+
+
+_TEXTS = {
+    "plain": Markup('fill="#16191d"'),
+    "note": Markup('fill="#59616b" font-size="11.5"'),
+    "task": Markup('fill="#16191d" font-weight="600" font-size="14"'),
+    "section": Markup('fill="#59616b" font-size="12.5" font-weight="500"'),
+    "value": Markup('fill="#16191d" font-weight="500"'),
+}
+
+
+def _text(x: float, y: float, text: str, *, kind: str = "plain", anchor: str = "start") -> Markup:
+    return Markup('<text class="t-{}" x="{:.1f}" y="{:.1f}" text-anchor="{}" {}>{}</text>').format(
+        kind, x, y, anchor, _TEXTS[kind], text
+    )
+
+
+def _line(
+    x1: float, x2: float, y1: float, y2: float, kind: str, *, stroke: str, width: float = 1, opacity: float = 1
+) -> Markup:
+    return Markup(
+        '<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="{}" opacity="{}"/>'
+    ).format(kind, x1, x2, y1, y2, stroke, width, opacity)
+
+
+def _ring(x: float, y: float) -> Markup:
+    return Markup(
+        '<circle class="ring" cx="{:.1f}" cy="{:.1f}" r="4" fill="#ffffff" stroke="#78818c" stroke-width="2"/>'
+    ).format(x, y)
+
+
+def _mark(number: int, x: float, y: float, *, trained: bool) -> Markup:
+    """A disc where this run trained on the task, else a diamond."""
+    kind, colour = f"arm{number % len(COLOURS)}", COLOURS[number % len(COLOURS)]
+    if trained:
+        return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5.5" fill="{}"/>').format(kind, x, y, colour)
+    points = f"{x:.1f},{y - 6.5:.1f} {x + 6.5:.1f},{y:.1f} {x:.1f},{y + 6.5:.1f} {x - 6.5:.1f},{y:.1f}"
+    return Markup('<polygon class="{}" points="{}" fill="{}"/>').format(kind, points, colour)

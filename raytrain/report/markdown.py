@@ -1,0 +1,201 @@
+"""ReportData as Markdown that reads well in a pull request: the same figures, without pictures."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from raytrain.report import wording as words
+from raytrain.report.model import ReportData, Sample, Slice, Task
+
+_ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&@])")
+_SAMPLES = 3  # of each task; the page and the JSON hold all
+
+
+def render_markdown(data: ReportData) -> str:
+    """The report as GitHub-flavoured Markdown. Texts of models and rows stand in fences or are escaped."""
+    parts = [
+        f"# {escape(data.run)}: fine-tuning report",
+        f"**{escape(data.summary.lead)}**",
+    ]
+    if data.data.note:
+        parts.append(f"> **A note on the data.** {escape(data.data.note)}")
+    parts += [escape(s) for s in data.summary.sentences]
+    if data.summary.warnings:
+        parts.append("\n".join(["**Keep in mind:**", "", *(f"- {escape(w)}" for w in data.summary.warnings)]))
+    if data.trained:
+        parts += ["## What training changed", _overview(data.trained)]
+    if data.probes:
+        parts += ["## What was kept or forgotten", _overview(data.probes)]
+        parts += ["\n".join(f"- **{escape(t.name)}**: {escape(t.sentence)}" for t in data.probes)]
+    if data.steps:
+        parts += ["## Checkpoints", "Before and after on test rows, checkpoints on validation rows.", _course(data)]
+    parts += ["## Samples"]
+    for task in data.tasks:
+        for sample in _varied(task.samples):
+            parts.append(_sample(task, sample))
+    parts += ["## Every metric", _metrics(data.tasks)]
+    if any(_parts(t) for t in data.tasks):
+        parts += ["## By wording, length and label", "Few rows each: expect some spread from chance alone."]
+        parts += [_breakdown(data.tasks)]
+    if data.data.tasks:
+        parts += ["## Data", _data(data)]
+    parts += [
+        "## Run",
+        _run(data),
+        "<details><summary>The document</summary>",
+        fence(data.document, "yaml"),
+        "</details>",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """`text` as one line of plain Markdown: nothing in it is markup, a link, a mention or a table border."""
+    flat = " ".join(text.split())
+    return _ACTIVE.sub(r"\\\1", flat).replace("://", ":&#8203;//")
+
+
+def fence(text: str, language: str = "") -> str:
+    """`text` in a code fence longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    bar = "`" * max(3, longest + 1)
+    return f"{bar}{language}\n{text.rstrip()}\n{bar}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
+    """A table whose columns from `numbers_from` on are aligned to the right; cells are escaped already."""
+    rule = ["---" if i < numbers_from else "---:" for i in range(len(head))]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
+
+
+def _overview(tasks: Sequence[Task]) -> str:
+    rows = []
+    for t in tasks:
+        h, d = t.headline, t.difference
+        change = words.number(d.value if d else None, h.scale, sign=True)
+        span = words.interval(d.low, d.high, h.scale, sign=True) if d else ""
+        best = "; ".join(f"{b.name} {words.number(b.value, h.scale)}" for b in t.baselines)
+        flags = [text for text, here in (("below baseline", t.below_baseline), ("one answer", t.one_answer)) if here]
+        flag = f" ({', '.join(flags)})" if flags else ""
+        rows.append(
+            [
+                f"**{escape(t.name)}** ({t.type_label})",
+                h.label + (", lower is better" if h.better == "lower" else ""),
+                words.verdict_label(t) + flag,
+                words.number(h.before.value if h.before else None, h.scale),
+                f"**{words.number(h.after.value if h.after else None, h.scale)}**",
+                f"{change} {span}".strip().replace("[", "\\["),
+                escape(best) or "–",
+            ]
+        )
+    head = ["Task", "Metric", "Verdict", "Before", "After", "Change, 95 % interval", "Baselines"]
+    return table(head, rows, numbers_from=3)
+
+
+def _course(data: ReportData) -> str:
+    rows = []
+    for t in data.tasks:
+        at = {p.step: p.value for p in t.validation}
+        scale = t.headline.scale
+        rows.append(
+            [
+                escape(t.name) + (" (probe)" if t.probe else ""),
+                words.number(t.headline.before.value if t.headline.before else None, scale),
+                *(words.number(at.get(step), scale) for step in data.steps),
+                words.number(t.headline.after.value if t.headline.after else None, scale),
+            ]
+        )
+    return table(["Task", "Before", *(f"{s:,}" for s in data.steps), "After"], rows)
+
+
+def _varied(samples: Sequence[Sample]) -> list[Sample]:
+    """One of each kind first, then whatever comes."""
+    firsts = list({s.kind: s for s in reversed(samples)}.values())
+    rest = [s for s in samples if s not in firsts]
+    kept = [*firsts, *rest][:_SAMPLES]
+    return [s for s in samples if s in kept]
+
+
+_KINDS = {"gain": "largest gain", "loss": "largest loss", "random": "random draw"}
+
+
+def _sample(task: Task, sample: Sample) -> str:
+    scale = task.headline.scale
+    moved = f"{words.number(sample.before_score, scale)} → {words.number(sample.after_score, scale)}"
+    lines = [f"<details><summary>{escape(task.name)}, {_KINDS[sample.kind]}: {task.headline.label} {moved}</summary>"]
+    lines += ["Asked:", fence(sample.input), "Reference:", *(fence(r) for r in sample.references)]
+    for label, answer in (("Before", sample.before), ("After", sample.after)):
+        lines += [f"{label}:" if answer is not None else f"{label}: not scored"]
+        lines += [fence(answer)] if answer is not None else []
+    return "\n\n".join([*lines, "</details>"])
+
+
+def _metrics(tasks: Sequence[Task]) -> str:
+    rows = []
+    for t in tasks:
+        for metric in t.metrics:
+            cells = []
+            for found in (metric.before, metric.after):
+                span = words.interval(found.low, found.high, metric.scale) if found else ""
+                value = words.number(found.value if found else None, metric.scale)
+                cells.append(f"{value} {span}".strip().replace("[", "\\["))
+            how = escape(metric.protocol or "–")
+            if metric.reference is not None:
+                how += f"; the references themselves: {words.number(metric.reference, metric.scale)}"
+            if metric.error:
+                how += f"; **{metric.rows or 0} of {t.rows} rows**: {escape(metric.error)}"
+            rows.append([escape(t.name), metric.label, how, *cells])
+    return table(["Task", "Metric", "How it is taken", "Before", "After"], rows, numbers_from=3)
+
+
+def _parts(task: Task) -> list[tuple[str, Slice]]:
+    """What the rows of a task fall into, and of which kind that is; nothing where there is one part only."""
+    wordings = [Slice(name=f"{w.template + 1}", rows=w.rows, before=w.before, after=w.after) for w in task.wordings]
+    kinds = (("wording", wordings), ("prompt tokens", task.by_length), ("label", task.by_label))
+    return [(kind, part) for kind, parts in kinds if len(parts) > 1 for part in parts]
+
+
+def _breakdown(tasks: Sequence[Task]) -> str:
+    rows = [
+        [
+            escape(t.name),
+            f"{kind} {escape(part.name)}",
+            f"{part.rows:,}",
+            words.number(part.before, t.headline.scale),
+            words.number(part.after, t.headline.scale),
+        ]
+        for t in tasks
+        for kind, part in _parts(t)
+    ]
+    return table(["Task", "Part", "Rows", "Before", "After"], rows, numbers_from=2)
+
+
+def _data(data: ReportData) -> str:
+    rows = [
+        [
+            escape(card.task) + (" (probe)" if card.probe else ""),
+            split.split,
+            f"{100 * card.share:.1f} %" if card.share is not None and split.split == "train" else "",
+            f"{split.examples:,}",
+            str(split.wordings),
+            _length(split.source_tokens_mean, split.source_tokens_max),
+            _length(split.target_tokens_mean, split.target_tokens_max),
+            "–" if split.duplicates is None else f"{split.duplicates:,}",
+        ]
+        for card in data.data.tasks
+        for split in card.splits
+    ]
+    head = ["Task", "Split", "Share", "Rows", "Wordings", "Tokens in", "Tokens out", "Duplicates"]
+    return table(head, rows, numbers_from=2)
+
+
+def _length(mean: float | None, most: int | None) -> str:
+    return "–" if mean is None or most is None else f"{mean:.0f}, at most {most:,}"
+
+
+def _run(data: ReportData) -> str:
+    lines = [f"- Lies at `{data.uri}`", f"- Model before: {escape(data.model)} {data.model_digest or ''}".rstrip()]
+    if data.data.digest:
+        lines.append(f"- Shard set `{data.data.digest}`")
+    lines += [f"- {escape(k)} {escape(v)}" for k, v in data.versions.items()]
+    lines += [f"- {escape(e.message or e.kind)}" for e in data.events if e.trouble]
+    return "\n".join(lines)

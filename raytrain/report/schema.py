@@ -1,0 +1,28 @@
+"""The published JSON Schemas of what `report` and `compare` write: `python -m raytrain.report.schema`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raytrain.report.comparison import Comparison
+from raytrain.report.model import Part, ReportData
+
+FOLDER = Path("docs/reference")
+SCHEMAS: Mapping[str, tuple[str, type[Part]]] = {
+    "report.schema.json": ("raytrain report", ReportData),
+    "comparison.schema.json": ("raytrain comparison", Comparison),
+}
+"""File name to title and model."""
+
+
+def schema(name: str) -> dict[str, Any]:
+    """JSON Schema (2020-12) of one of `SCHEMAS`, as it is written."""
+    title, model = SCHEMAS[name]
+    described = {k: v for k, v in model.model_json_schema(mode="serialization").items() if k != "title"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **described}
+
+
+if __name__ == "__main__":
+    for file in SCHEMAS:
+        (FOLDER / file).write_text(json.dumps(schema(file), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

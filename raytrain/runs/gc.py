@@ -1,0 +1,162 @@
+"""What lies in a storage and serves nobody: found by listing, named with its reason, deleted only when told to.
+
+Whatever a manifest, a record or a document mentions is kept, whichever version wrote it: keys of parts and digests are
+looked for in their text. A preparation puts its parts first, then what it has made of them (`shards/items/`), then the
+manifests of its tasks, last that of the set; and it counts on tasks, items and parts that earlier ones left. So as long
+as anything below shards/ that nothing names is younger than the grace period, all of it is left alone.
+"""
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from raytrain.config.run_layout import RunLayout
+from raytrain.runs.checkpoints import committed_checkpoints
+from raytrain.runs.record import read_record
+from raytrain.runs.status import run_names
+from raytrain.telemetry.progress import read_progress
+from raytrain_core.errors import StorageError
+from raytrain_core.storage import CorruptError, NotFoundError, Stat, Store
+from raytrain_core.storage.commit import MANIFEST, read_manifest
+
+GRACE = 24 * 3600.0
+"""Seconds for which everything is left alone; longer than any clock is wrong and any upload takes."""
+
+_PARTS, _ITEMS, _TASKS, _SETS = (f"shards/{kind}/" for kind in ("parts", "items", "tasks", "sets"))
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+_COMMITTED = re.compile(r"(runs/[^/]+/(?:checkpoints/[^/]+|scores/[^/]+/[^/]+|report|model))/")
+"""Prefixes of a run that exist by their manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """An object that can go, and why; `age` in seconds."""
+
+    key: str
+    bytes: int
+    age: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What can go, sorted by key. `preparing` names something young that shows that a preparation may be under way:
+    then nothing below shards/ is garbage, for it may count on what is there."""
+
+    garbage: list[Garbage]
+    preparing: str | None
+
+
+def collect(store: Store, *, grace: float = GRACE, unused_sets: bool = False, now: float | None = None) -> Collection:
+    """Look for garbage; with `unused_sets` also shard sets that no run of this storage was begun with.
+
+    StorageError if a manifest cannot be read: then it is not known what it needs, and nothing is said to be garbage.
+    """
+    clock = _Clock(time.time() if now is None else now, grace)
+    shards, preparing = _of_shards(store, clock, unused_sets)
+    found = sorted([*shards, *_of_runs(store, clock)], key=lambda garbage: garbage.key)
+    return Collection(found, preparing)
+
+
+def delete(store: Store, found: Collection, *, grace: float = GRACE, unused_sets: bool = False) -> Collection:
+    """Delete what is still garbage on a second look; what was deleted. Manifests go before what they name."""
+    again = collect(store, grace=grace, unused_sets=unused_sets)
+    still = {one.key for one in again.garbage}
+    going = [one for one in found.garbage if one.key in still]
+    naming = [one.key for one in going if one.key.endswith((f"/{MANIFEST}", ".json"))]
+    store.delete(naming)
+    store.delete(sorted({one.key for one in going} - set(naming)))
+    return Collection(going, again.preparing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Now, and how long things are left alone, in seconds."""
+
+    now: float
+    grace: float
+
+    def young(self, stat: Stat) -> bool:
+        return self.now - stat.modified < self.grace
+
+    def garbage(self, stat: Stat, reason: str) -> Garbage:
+        return Garbage(stat.key, stat.bytes, self.now - stat.modified, reason)
+
+
+def _of_shards(store: Store, clock: _Clock, unused_sets: bool) -> tuple[list[Garbage], str | None]:
+    """From the top down: a set keeps its tasks, a task its parts, what goes keeps nothing."""
+    in_runs = {digest for name in run_names(store) for digest in _mentioned(store, RunLayout(name).document)}
+    unnamed: list[tuple[Stat, str]] = []
+    kept: set[str] = set()
+    for stat in store.list(_SETS):
+        if unused_sets and not clock.young(stat) and _name(stat) not in in_runs:
+            unnamed.append((stat, "a shard set that no run was begun with"))
+        else:
+            kept |= _mentioned(store, stat.key)
+    parts = set(kept)  # a set names the files of its tokenizer
+    for stat in store.list(_TASKS):
+        if _name(stat) in kept:
+            parts |= _mentioned(store, stat.key)
+        else:
+            unnamed.append((stat, "a prepared task that no shard set names"))
+    unnamed += [(stat, "left by a preparation that was not finished") for stat in store.list(_ITEMS)]
+    unnamed += [(stat, "a part that no prepared task names") for stat in store.list(_PARTS) if _name(stat) not in parts]
+    preparing = next((stat.key for stat, _ in unnamed if clock.young(stat)), None)
+    return ([clock.garbage(*one) for one in unnamed] if preparing is None else []), preparing
+
+
+def _of_runs(store: Store, clock: _Clock) -> Iterator[Garbage]:
+    things: dict[str, list[Stat]] = defaultdict(list)
+    for stat in store.list("runs/"):
+        if match := _COMMITTED.match(stat.key):
+            things[match[1]].append(stat)
+    needless = {prefix for name in run_names(store) for prefix in _needless_checkpoints(store, RunLayout(name))}
+    for prefix, stats in things.items():
+        if any(clock.young(stat) for stat in stats):
+            continue
+        if prefix in needless:
+            yield from (clock.garbage(stat, "a checkpoint that its finished run does not keep") for stat in stats)
+            continue
+        manifest = read_manifest(store, prefix)
+        named = set() if manifest is None else {manifest.key(file.name) for file in manifest.files}
+        reason = "half-written: its manifest never came" if manifest is None else "no file of its manifest"
+        own = f"{prefix}/{MANIFEST}"
+        yield from (clock.garbage(stat, reason) for stat in stats if stat.key != own and stat.key not in named)
+
+
+def _needless_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
+    """Of a finished run all checkpoints but the newest ones that its document keeps, and the one that it chose."""
+    progress, record = read_progress(store, layout), read_record(store, layout)
+    if progress is None or progress.phase != "Complete" or record is None:
+        return []
+    model = read_manifest(store, layout.model)
+    if model is None:
+        return []
+    found = committed_checkpoints(store, layout)
+    newest = {step: prefix for step, _, prefix in reversed(found)}  # of one step the newest attempt's
+    steps = sorted(newest, reverse=True)[: record.job.spec.training.keep_checkpoints]
+    kept = {model.body.get("checkpoint"), *(newest[step] for step in steps)}
+    return [prefix for _, _, prefix in found if prefix not in kept]
+
+
+def _mentioned(store: Store, key: str) -> set[str]:
+    """Every digest that an object mentions: of parts, of tasks, of shard sets. StorageError if it cannot be right."""
+    try:
+        data = store.get(key)
+    except NotFoundError:  # gone since it was listed, or a run without a document
+        return set()
+    except CorruptError as error:
+        raise StorageError(f"{error.message}; what it needs is not known, so nothing is collected") from None
+    if key.startswith("shards/") and not data.rstrip().endswith(b"}"):
+        raise StorageError(
+            f"{store.uri}/{key}: not a whole manifest; what it needs is not known, so nothing is collected",
+            hint="`raytrain data verify` says what is damaged; preparing again writes it anew",
+        )
+    return {digest.decode() for digest in _DIGEST.findall(data)}
+
+
+def _name(stat: Stat) -> str:
+    """The digest in a key."""
+    return stat.key.rpartition("/")[2].partition(".")[0]

@@ -1,0 +1,104 @@
+"""The document as a run keeps it (`runs/<name>/job.yaml`): as written, with what only the run knows as annotations.
+
+It stays a FineTuneJob that can be run again. The annotations hold the identity's digest, the folder that relative
+paths start at, and, once they are known, the shard set, the digest of the model that the run started from, and how
+many steps the document's epochs or tokens come to.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from raytrain.config.identity import digest, identity
+from raytrain.config.job import FineTuneJob
+from raytrain.config.run_layout import RunLayout
+from raytrain_core.errors import StorageError
+from raytrain_core.storage import NotFoundError, Store
+
+_PREFIX = "raytrain.dev/"
+_IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS = (
+    f"{_PREFIX}{name}" for name in ("identity", "base-folder", "shard-set", "base-model-digest", "steps")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a run is: its document, and what was found out when it was prepared."""
+
+    written: FineTuneJob
+    """The document as it was given."""
+    base_folder: Path
+    shard_set: str | None = None
+    model_digest: str | None = None
+    steps: int | None = None
+    """What epochs or tokens come to, once it is known."""
+
+    @property
+    def job(self) -> FineTuneJob:
+        """The document, its number of steps filled in if it is known."""
+        spec = self.written.spec
+        if self.steps is None or spec.training.steps is not None:
+            return self.written
+        training = spec.training.model_copy(update={"steps": self.steps})
+        return self.written.model_copy(update={"spec": spec.model_copy(update={"training": training})})
+
+    @property
+    def identity(self) -> str:
+        """Digest of the document's identity."""
+        return digest(identity(self.job))
+
+    def to_yaml(self) -> str:
+        """The record as a document in YAML."""
+        from ruamel.yaml import YAML
+
+        found = {
+            _IDENTITY: self.identity,
+            _FOLDER: str(self.base_folder),
+            _SHARDS: self.shard_set,
+            _MODEL: self.model_digest,
+            _STEPS: None if self.steps is None else str(self.steps),
+        }
+        document = self.written.model_dump(mode="json", by_alias=True)
+        document["metadata"]["annotations"] |= {key: value for key, value in found.items() if value is not None}
+        text = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.width = 120
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(document, text)
+        return text.getvalue()
+
+
+def write_record(store: Store, layout: RunLayout, record: RunRecord) -> None:
+    """Keep the record of a run, replacing the one there is."""
+    store.put(layout.document, record.to_yaml().encode())
+
+
+def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
+    """The record of a run, None where there is no such run; StorageError if it cannot be understood."""
+    from pydantic import ValidationError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        text = store.get(layout.document).decode(errors="replace")
+    except NotFoundError:
+        return None
+    try:
+        job = FineTuneJob.model_validate(YAML(typ="safe", pure=True).load(text))
+    except (ValidationError, YAMLError) as error:
+        raise StorageError(
+            f"{store.uri}/{layout.document}: not a document that this version reads ({str(error).splitlines()[0]})",
+            hint="it was written by another version, or by hand; `--fresh` starts the run over",
+        ) from None
+    notes = job.metadata.annotations
+    own = {key: value for key, value in notes.items() if key not in (_IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS)}
+    job = job.model_copy(update={"metadata": job.metadata.model_copy(update={"annotations": own})})
+    steps = notes.get(_STEPS)
+    return RunRecord(
+        job,
+        Path(notes.get(_FOLDER, ".")),
+        notes.get(_SHARDS),
+        notes.get(_MODEL),
+        int(steps) if steps is not None and steps.isdigit() else None,
+    )

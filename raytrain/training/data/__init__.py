@@ -1,0 +1,1 @@
+"""What a training step is fed with: sampling order, packing, batches, the loader."""

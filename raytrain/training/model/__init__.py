@@ -1,0 +1,1 @@
+"""The packed forward pass: T5 over packed rows, attention inside segments, the loss."""

@@ -1,0 +1,1 @@
+"""What moves the weights: optimizers, learning-rate schedule, trainable parameters, FSDP."""

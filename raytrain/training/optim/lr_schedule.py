@@ -1,0 +1,26 @@
+"""The learning rate as a pure function of the step."""
+
+import math
+
+from raytrain.config.job import Training
+
+
+def learning_rate(step: int, training: Training) -> float:
+    """Learning rate of the step number `step`, counted from 0.
+
+    It rises linearly over `warmup_steps` and reaches the peak at the last of them; then it stays (constant) or falls
+    (linear, cosine) until, at the last step, it is the peak's `final_learning_rate_share`; inverse-square-root goes on
+    from there as 1 / sqrt(step).
+    """
+    peak = training.learning_rate
+    if step < training.warmup_steps:
+        return peak * (step + 1) / training.warmup_steps
+    if training.schedule == "constant":
+        return peak
+    if training.schedule == "inverse-square-root":
+        return peak * math.sqrt(max(training.warmup_steps, 1) / (step + 1))
+    last = max(training.last_step - 1 - training.warmup_steps, 1)
+    passed = min((step - training.warmup_steps) / last, 1.0)
+    share = 1.0 - passed if training.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * passed))
+    floor = training.final_learning_rate_share
+    return peak * (floor + (1.0 - floor) * share)

@@ -1,0 +1,94 @@
+"""Training's numbers as Ray metrics, which Ray hands to Prometheus under `ray_raytrain_...`.
+
+They carry Ray Train's own tags, so that a dashboard filters ours and Ray's alike by run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raytrain.training.trainer import StepRecord
+
+RUN, RUN_ID, RANK = "ray_train_run_name", "ray_train_run_id", "ray_train_worker_world_rank"
+_GAUGES = {
+    "raytrain_step": "Steps done.",
+    "raytrain_loss": "Cross entropy per target token of the last step.",
+    "raytrain_tokens_per_second": "Real tokens, source and target, a second.",
+    "raytrain_examples_per_second": "Examples a second.",
+    "raytrain_step_seconds": "Seconds of the last step.",
+    "raytrain_learning_rate": "Learning rate of the last step.",
+    "raytrain_gradient_norm": "Norm of the last step's gradient before clipping.",
+    "raytrain_mfu": "Share of what the GPUs could compute at most that the last step's arithmetic took.",
+    "raytrain_peak_memory_bytes": "Most memory so far: of the GPU, else of the first worker's process.",
+    "raytrain_unsaved_intervals": (
+        "Steps since the newest checkpoint that is whole in storage, in units of training.checkpointEvery."
+    ),
+}
+_BY_TASK = "raytrain_task_loss"
+_BY_PART = "raytrain_part_seconds"
+WAITING = "raytrain_unscored_checkpoints"
+
+
+class Gauges:
+    """Set by the first worker after every step; setting one costs microseconds and never waits."""
+
+    def __init__(self, run: str, run_id: str, rank: int = 0, *, checkpoint_every: int = 1) -> None:
+        from ray.util.metrics import Gauge
+
+        tags = {RUN: run, RUN_ID: run_id, RANK: str(rank)}
+
+        def gauge(name: str, description: str, *more: str) -> Any:
+            made = Gauge(name, description=description, tag_keys=(*tags, *more))
+            made.set_default_tags(tags)
+            return made
+
+        self._gauges = {name: gauge(name, description) for name, description in _GAUGES.items()}
+        self._by_task = gauge(_BY_TASK, "Cross entropy per target token of a task in the last step.", "task")
+        self._by_part = gauge(_BY_PART, "Seconds of a part of the last step.", "part")
+        self._every = checkpoint_every
+        self._saved: int | None = None
+
+    def saved(self, step: int) -> None:
+        """The checkpoint of this step is whole in storage."""
+        self._saved = max(self._saved or 0, step)
+
+    def step(self, record: StepRecord) -> None:
+        """The numbers of a step."""
+        if self._saved is None:
+            self._saved = record.step - 1  # a group begins at a checkpoint, or at the beginning
+        unsaved = (record.step - self._saved) / self._every
+        for name, value in (values(record) | {"raytrain_unsaved_intervals": unsaved}).items():
+            self._gauges[name].set(value)
+        for task, loss in record.loss_by_task.items():
+            if math.isfinite(loss):
+                self._by_task.set(loss, tags={"task": task})
+        for part, seconds in record.seconds_by_part.items():
+            self._by_part.set(seconds, tags={"part": part})
+
+
+def values(record: StepRecord) -> dict[str, float]:
+    """What the gauges show of a step; what is not finite is left out."""
+    found = {
+        "raytrain_step": float(record.step),
+        "raytrain_loss": record.loss,
+        "raytrain_tokens_per_second": record.tokens_per_second,
+        "raytrain_examples_per_second": record.examples / record.seconds if record.seconds else math.nan,
+        "raytrain_step_seconds": record.seconds,
+        "raytrain_learning_rate": record.learning_rate,
+        "raytrain_gradient_norm": record.gradient_norm,
+        "raytrain_mfu": math.nan if record.mfu is None else record.mfu,
+        "raytrain_peak_memory_bytes": float(record.peak_memory_bytes),
+    }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def waiting_gauge(run: str) -> Callable[[int], None]:
+    """For the driver: sets how many checkpoints lie in storage whose scores are not there yet."""
+    from ray.util.metrics import Gauge
+
+    gauge = Gauge(WAITING, description="Checkpoints that wait to be scored.", tag_keys=(RUN,))
+    gauge.set_default_tags({RUN: run})
+    return gauge.set

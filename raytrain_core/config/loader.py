@@ -1,0 +1,288 @@
+"""A document from YAML (or from Python data) to its model, with every problem at once, each by line and column.
+
+Generic over any pydantic model: `data_prep` and `raytrain` load their documents with it.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from raytrain_core.config.fields import (
+    PATTERNS_IN_WORDS,
+    allowed_values,
+    annotation_at,
+    counted,
+    fields_of,
+    model_at,
+    unwrap,
+    walk,
+)
+from raytrain_core.config.yaml_source import Position, Problem, YamlData, parse_yaml
+from raytrain_core.errors import ExitCode, UsageError
+
+MAX_BYTES = 4 << 20
+Location = tuple[str | int, ...]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class DocumentError(UsageError):
+    """A document is wrong; the message has one line per problem."""
+
+    exit_code = ExitCode.USAGE
+
+    @classmethod
+    def of(cls, name: str, problems: Sequence[Problem]) -> "DocumentError":
+        """Lines `name:line:column: path: what`, in the order of the text, each once."""
+        ordered = sorted(problems, key=lambda p: p.position or Position(0, 0))
+        return cls("\n".join(dict.fromkeys(_line(name, p) for p in ordered)))
+
+    @property
+    def lines(self) -> list[str]:
+        """The problems, one line each."""
+        return self.message.splitlines()
+
+
+def load_document(path: str | Path, model: type[ModelT]) -> ModelT:
+    """Read the YAML document at `path` as `model`; DocumentError with all problems."""
+    return parse_document(read_text(path), model, name=str(path))
+
+
+def parse_document(text: str, model: type[ModelT], *, name: str = "document") -> ModelT:
+    """Read YAML text as `model`; `name` stands at the beginning of each line of the DocumentError."""
+    data = parse_yaml(text)
+    if data.value is None and data.problems:
+        raise DocumentError.of(name, data.problems)
+    if not isinstance(data.value, dict):
+        fields = ", ".join(f.name for f in fields_of(model))
+        what = f"must be a mapping with the fields {fields}; got {_show(data.value)}"
+        raise DocumentError.of(name, [*data.problems, Problem(Position(1, 1), (), what)])
+    found, problems = _validate(data, model, by_name=False)
+    if found is None or data.problems:
+        raise DocumentError.of(name, [*data.problems, *problems])
+    return found
+
+
+def from_mapping(mapping: Mapping[str, Any], model: type[ModelT], *, name: str = "document") -> ModelT:
+    """The same checks for a document given as Python data; names may be camelCase or snake_case."""
+    try:
+        plain = json.loads(json.dumps(dict(mapping), ensure_ascii=False, default=_plain))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DocumentError(f"{name}: holds something that a document cannot hold: {error}") from None
+    found, problems = _validate(YamlData(value=plain), model, by_name=True)
+    if found is None:
+        raise DocumentError.of(name, problems)
+    return found
+
+
+def read_text(path: str | Path) -> str:
+    """Text of a document; DocumentError says what is in the way."""
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise DocumentError(f"{path}: is a folder; give the document in it, e.g. {file / 'job.yaml'}")
+        if not file.exists():
+            near = difflib.get_close_matches(file.name, _neighbours(file), n=1)
+            raise DocumentError(
+                f"{path}: there is no such file" + (f", did you mean {file.with_name(near[0])}?" if near else "")
+            )
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(raw) > MAX_BYTES:
+        raise DocumentError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, that is no document")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        byte = raw[error.start]
+        raise DocumentError(f"{path}:{line}:{column}: not UTF-8 (byte 0x{byte:02X}); save the file as UTF-8") from None
+
+
+def format_path(location: Sequence[str | int]) -> str:
+    """`spec.tasks[2].source.uri` of ("spec", "tasks", 2, "source", "uri")."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def suggest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that was probably meant: other case, underscores, or a slip of the keys."""
+    flat = {_flat(k): k for k in reversed(known)}
+    if _flat(word) in flat:
+        return flat[_flat(word)]
+    near = difflib.get_close_matches(_flat(word), list(flat), n=1, cutoff=0.7)
+    return flat[near[0]] if near else None
+
+
+def _flat(word: str) -> str:
+    return word.replace("_", "").replace("-", "").lower()
+
+
+def _validate(data: YamlData, model: type[ModelT], *, by_name: bool) -> tuple[ModelT | None, list[Problem]]:
+    try:
+        # Through JSON, because that is where pydantic's strict mode means the same as the JSON Schema:
+        # "3" and true are no numbers, a list is fine for a tuple.
+        text = json.dumps(data.value, ensure_ascii=False)
+        found = model.model_validate_json(text, strict=True, by_alias=True, by_name=by_name)
+    except ValidationError as error:
+        return None, [_problem(detail, data, model) for detail in error.errors(include_url=False)]
+    return found, []
+
+
+def _problem(detail: ErrorDetails, data: YamlData, model: type[BaseModel]) -> Problem:
+    kind, context = detail["type"], detail.get("ctx", {})
+    location: Location = tuple(detail["loc"])
+    if location and location[-1] == "[key]":  # the name of an entry is wrong, not its value
+        location = location[:-1]
+        return Problem(_key(data, location), location, _bad_key(location, model))
+    if kind == "extra_forbidden":
+        return Problem(_key(data, location), location, _unknown(location, model))
+    if kind == "missing":
+        return Problem(_key(data, location[:-1]), location, "is required but missing")
+    if kind == "value_error":  # of a validator of ours: about the mapping as a whole
+        return Problem(_key(data, location), location, str(context.get("error", detail["msg"])))
+    where = data.values.get(location) if detail["input"] is not None else _key(data, location)
+    return Problem(
+        where, location, _wrong_value(kind, context, detail["input"], annotation_at(model, location), detail)
+    )
+
+
+def _key(data: YamlData, location: Location) -> Position | None:
+    """Position of the key of a place: of the item for items of lists, of the document for the root."""
+    if not data.values:
+        return None
+    return data.keys.get(location) or data.values.get(location) or Position(1, 1)
+
+
+def _unknown(location: Location, model: type[BaseModel]) -> str:
+    name, parent = str(location[-1]), model_at(model, location[:-1])
+    if parent is None:
+        return "unknown field"
+    known = [f.name for f in fields_of(parent)]
+    if meant := suggest(name, known):
+        return f"unknown field, did you mean {meant}?"
+    if elsewhere := [f.path for f in walk(model) if _flat(f.name) == _flat(name)][:3]:
+        return f"unknown field here, did you mean {' or '.join(elsewhere)}?"
+    return f"unknown field; the fields here are {', '.join(known)}"
+
+
+def _bad_key(location: Location, model: type[BaseModel]) -> str:
+    mapping = unwrap(annotation_at(model, location[:-1]))[0]
+    allowed = allowed_values(get_args(mapping)[0]) if get_args(mapping) else ()
+    return _not_one_of(str(location[-1]), allowed)
+
+
+def _not_one_of(value: Any, allowed: Sequence[str]) -> str:
+    meant = suggest(value, allowed) if isinstance(value, str) else None
+    tail = f", did you mean {meant}?" if meant else ""
+    one_of = f"must be {allowed[0]}" if len(allowed) == 1 else f"must be one of {', '.join(allowed)}"
+    return f"{one_of}; got {_show(value)}{tail}"
+
+
+def _wrong_value(kind: str, context: Mapping[str, Any], value: Any, annotation: Any, detail: ErrorDetails) -> str:
+    unit = "character" if kind.startswith("string") else "entry"
+    match kind:
+        case "literal_error":
+            return _not_one_of(value, allowed_values(annotation))
+        case "string_pattern_mismatch":
+            pattern = str(context.get("pattern"))
+            words = f"must be {PATTERNS_IN_WORDS.get(pattern, f'text that matches {pattern}')}"
+        case "too_short" | "string_too_short":
+            words = f"must have at least {counted(context['min_length'], unit)}"
+        case "too_long" | "string_too_long":
+            words = f"must have at most {counted(context['max_length'], unit)}"
+        case _ if kind in _BOUNDS:
+            comparison, limit = _BOUNDS[kind]
+            words = f"must be {comparison} {_number(context[limit])}"
+        case _:
+            expected = [w for prefix, w in _TYPES if kind.startswith(prefix)]
+            words = f"must be {expected[0]}" if expected else f"{detail['msg'][:1].lower()}{detail['msg'][1:]}"
+    return f"{words}, got {_show(value)}{_quotes(kind, value)}"
+
+
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+_TYPES = (
+    ("int_", "a whole number"),
+    ("float_", "a number"),
+    ("finite_number", "a finite number"),
+    ("string_", "text"),
+    ("bool_", "true or false"),
+    ("dict_", "a mapping"),
+    ("model_", "a mapping"),
+    ("list_", "a list"),
+    ("tuple_", "a list"),
+)
+
+
+def _quotes(kind: str, value: Any) -> str:
+    """The most frequent slip has a cure of one word."""
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return "; put it in quotes"
+    if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str) and _is_number_or_bool(value):
+        return "; remove the quotes"
+    return ""
+
+
+def _is_number_or_bool(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text in ("true", "false")
+    return True
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and abs(value) < 1e6 else str(value)
+
+
+def _show(value: Any) -> str:
+    """A value in a sentence, short and in one line."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return _number(value) if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        shown = json.dumps(value if len(value) <= 60 else value[:57] + "...", ensure_ascii=False)
+        return shown if value else "an empty text"
+    if not value:
+        return "an empty list" if isinstance(value, list) else "an empty mapping"
+    return "a list" if isinstance(value, list) else "a mapping"
+
+
+def _line(name: str, problem: Problem) -> str:
+    where = f"{name}:{problem.position.line}:{problem.position.column}" if problem.position else name
+    path = format_path(problem.path)
+    line = f"{where}: {path}: {problem.text}" if path else f"{where}: {problem.text}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+
+
+def _neighbours(file: Path) -> list[str]:
+    try:
+        return [p.name for p in file.parent.iterdir() if p.suffix in (".yaml", ".yml")]
+    except OSError:
+        return []
+
+
+def _plain(value: Any) -> Any:
+    """What `json` does not know by itself and a document can hold."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} of type {type(value).__name__}")

@@ -1,0 +1,88 @@
+"""Stored objects on a node's own disk: downloaded once per node, checked on arrival, the longest unused removed."""
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from raytrain_core.errors import UsageError
+from raytrain_core.storage.local import LocalStore
+from raytrain_core.storage.store import CorruptError, NotFoundError, Store, sha256_of_file
+
+_IN_USE_SECONDS = 600.0  # a file handed out later than this ago may not have been opened yet: it stays
+
+
+class Cache:
+    """Files named by their sha256 in `folder`, shared by the processes of a node; pickles.
+
+    The limit is kept by removing the longest unused files, but never one that was handed out in the last ten
+    minutes; so it can be exceeded while a working set larger than the limit is being read.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder, self.limit_bytes = folder, limit_bytes
+        self._verified: dict[str, tuple[int, int]] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Cache, (self.folder, self.limit_bytes)
+
+    def fetch(self, store: Store, key: str, sha256: str) -> Path:
+        """A local file with exactly these contents; NotFoundError, CorruptError.
+
+        The objects of a local store are verified (once per process while they do not change) and given themselves.
+        """
+        if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+            raise UsageError(f"{sha256!r} is not a sha256")
+        if isinstance(store, LocalStore):
+            return self._verify(store.path(key), sha256)
+        path = self.folder / sha256[:2] / sha256
+        if self._touch(path):
+            return path
+        (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "locks" / f"{sha256}.lock"):  # one downloader per node; the others find its file
+            if not self._touch(path):
+                for left in path.parent.glob(f".{sha256}.*"):  # by one that was killed: we are the only one now
+                    left.unlink(missing_ok=True)
+                store.download(key, path, sha256=sha256)
+                self._make_room(keep=path)
+        return path
+
+    def _verify(self, path: Path, sha256: str) -> Path:
+        try:
+            stat = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(f"{path}: no such file") from None
+        state = (stat.st_mtime_ns, stat.st_size)
+        if self._verified.get(f"{path} {sha256}") != state:
+            found = sha256_of_file(path)
+            if found != sha256:
+                raise CorruptError(f"{path}: its sha256 is {found}, expected {sha256}")
+            self._verified[f"{path} {sha256}"] = state
+        return path
+
+    def _touch(self, path: Path) -> bool:
+        """Mark as used now; whether it is there."""
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _make_room(self, keep: Path) -> None:
+        with FileLock(self.folder / "locks" / "room.lock"):
+            files = []
+            for path in self.folder.glob("??/*"):
+                with suppress(FileNotFoundError):
+                    stat = path.stat()
+                    files.append((stat.st_mtime, stat.st_size, path))
+            total = sum(size for _, size, _ in files)
+            newest = time.time() - _IN_USE_SECONDS
+            for used, size, path in sorted(files):
+                if total <= self.limit_bytes or used > newest:
+                    return
+                if path != keep:
+                    path.unlink(missing_ok=True)
+                    (self.folder / "locks" / f"{path.name}.lock").unlink(missing_ok=True)
+                    total -= size

@@ -1,0 +1,511 @@
+"""A bucket prefix as a store. What "verified" means here:
+
+- Every body goes up with its SHA-256 (`x-amz-checksum-sha256`, for each part of a multipart upload too), so that a
+  server refuses bytes that were damaged on the way; a damaged attempt is sent again twice.
+- The whole object's sha256 and a token of the writing call are kept as object metadata.
+- Small objects (up to 1 MiB) are read back and compared. Of larger ones the size, and the SHA-256 that the server
+  computed while receiving (of the whole, or of the parts' digests), are asked for afterwards and compared; a server
+  that does not tell gets the object read back. An upload returns only after that.
+- Downloads check size and sha256 (the caller's, else the metadata's).
+"""
+
+import base64
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import (
+    ClientError,
+    ConnectionError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from s3transfer.exceptions import RetriesExceededError
+
+from raytrain_core.errors import StorageError
+from raytrain_core.storage.local import part_file
+from raytrain_core.storage.s3_client import (
+    ATTEMPTS,
+    S3_ERRORS,
+    Connection,
+    code_of,
+    connect,
+    explain,
+    is_about_credentials,
+    status_of,
+)
+from raytrain_core.storage.store import (
+    AlreadyExistsError,
+    CorruptError,
+    NotFoundError,
+    Stat,
+    Stored,
+    sha256_of,
+    sha256_of_file,
+)
+from raytrain_core.storage.uri import check_key, check_prefix
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+PART = 16 << 20  # bytes; larger files go up in parts of this size and come down in ranges of it
+READ_BACK = 1 << 20
+_PAGE = 1000  # objects listed or deleted by one request; S3's limit
+_THREADS = 4
+_MAX_PARTS = 9_000  # S3 allows 10,000
+_CORRUPT_TRIES = 3
+_CUT_TRIES = 5
+_CONFLICT_TRIES = 5
+
+_CUT = (HTTPClientError, ConnectionError, IncompleteReadError, RetriesExceededError)
+T = TypeVar("T")
+
+# Signals between the methods below; StorageErrors, so that one that nobody expected is still a sentence.
+
+
+class _Cut(StorageError):
+    """The connection broke within a body."""
+
+
+class _Damaged(StorageError):
+    """A body is not what it should be."""
+
+
+class _Refused(StorageError):
+    """A condition was not met (412, 409), or the multipart upload is gone (404)."""
+
+    def __init__(self, place: str, status: int) -> None:
+        super().__init__(f"{place}: the store refused a conditional request ({status})")
+        self.status = status
+
+
+class S3Store:
+    """The objects of `bucket` below `prefix`; connects at first use. Safe to use from several threads."""
+
+    def __init__(
+        self, bucket: str, prefix: str, endpoint: str | None, region: str | None, attempts: int = ATTEMPTS
+    ) -> None:
+        self.bucket, self.prefix, self.endpoint, self.region, self.attempts = bucket, prefix, endpoint, region, attempts
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:  # names only: the other process finds its own credentials
+        return S3Store, (self.bucket, self.prefix, self.endpoint, self.region, self.attempts)
+
+    def __repr__(self) -> str:
+        return f"S3Store({self.uri!r}, endpoint={self.endpoint!r})"
+
+    @property
+    def uri(self) -> str:
+        """s3://bucket/prefix."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes, checked against the sha256 of its metadata if it has one."""
+        return self._read(self._full(check_key(key)), None)[0]
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """One conditional or plain PutObject, verified."""
+        self._put(self._full(check_key(key)), data, if_absent)
+
+    def upload(self, key: str, path: Path, *, if_absent: bool = False) -> Stored:
+        """One PutObject, or for more than 16 MiB a multipart upload, which is invisible until it is complete."""
+        full = self._full(check_key(key))
+        try:
+            size = path.stat().st_size
+            if size <= PART:
+                data = path.read_bytes()
+                return Stored(key, len(data), self._put(full, data, if_absent))
+            return Stored(key, size, self._put_parts(full, path, size, if_absent))
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+    def download(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+        """In one go, or for more than 16 MiB in parallel ranges; a damaged body is asked for twice more."""
+        full = self._full(check_key(key))
+        head = self._head(full)
+        if head is None:
+            raise NotFoundError(f"{self._place(full)}: no such object")
+        size = int(head["ContentLength"])
+        kept = head["Metadata"].get("sha256")
+        if sha256 is not None and kept is not None and kept != sha256:
+            raise CorruptError(f"{self._place(full)}: its sha256 is {kept}, expected {sha256}")
+        expected = sha256 or kept
+
+        def ranges(client: "S3Client", part: Path) -> None:
+            with part.open("wb") as file:
+                try:
+                    client.download_fileobj(
+                        self.bucket,
+                        full,
+                        file,
+                        Config=TransferConfig(
+                            multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=_THREADS
+                        ),
+                    )
+                except RetriesExceededError as error:
+                    raise _Cut(str(error)) from error
+                except ClientError as error:
+                    if status_of(error) == 412:  # replaced between two ranges
+                        raise _Damaged("the object changed while it was read") from error
+                    raise
+            if part.stat().st_size != size:
+                raise _Damaged(f"{part.stat().st_size:,} bytes came instead of {size:,}")
+            if expected is not None and (found := sha256_of_file(part)) != expected:
+                raise _Damaged(f"what came has sha256 {found}, expected {expected}")
+
+        with part_file(path, size) as part:
+            if size <= PART:
+                part.write_bytes(self._read(full, expected)[0])
+            else:
+                self._with_body(full, lambda client: ranges(client, part))
+
+    def stat(self, key: str) -> Stat | None:
+        """HeadObject."""
+        head = self._head(self._full(check_key(key)))
+        return None if head is None else _stat(key, head, head["ContentLength"])
+
+    def list(self, prefix: str) -> Iterator[Stat]:
+        """ListObjectsV2, all pages; sorted here, for not every server lists in the order of keys.
+
+        Folder markers are left out.
+        """
+        check_prefix(prefix)
+        root = f"{self.prefix}/" if self.prefix else ""
+        found = []
+        token: str | None = ""
+        while token is not None:
+            page = self._run("list", root + prefix, partial(self._page, root + prefix, token))
+            found += [
+                _stat(entry["Key"][len(root) :], entry, entry["Size"])
+                for entry in page.get("Contents", [])
+                if not entry["Key"].endswith("/")
+            ]
+            token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+        yield from sorted(found, key=lambda stat: stat.key)
+
+    def _page(self, prefix: str, token: str, client: "S3Client") -> dict[str, Any]:
+        more: Any = {"ContinuationToken": token} if token else {}
+        return dict(client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, **more))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """DeleteObjects, a page at a time."""
+        full = [self._full(check_key(key)) for key in keys]
+        for start in range(0, len(full), _PAGE):
+            batch = full[start : start + _PAGE]
+            answer = self._run("delete", batch[0], partial(self._delete_batch, batch))
+            for error in answer.get("Errors", []):
+                if error.get("Code") != "NoSuchKey":
+                    raise StorageError(
+                        f"s3://{self.bucket}/{error.get('Key')}: cannot delete: "
+                        f"{error.get('Code')} {error.get('Message')}"
+                    )
+
+    def _delete_batch(self, keys: Sequence[str], client: "S3Client") -> dict[str, Any]:
+        return dict(
+            client.delete_objects(Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
+        )
+
+    # Reading
+
+    def _head(self, full: str, **more: Any) -> dict[str, Any] | None:
+        """HeadObject's answer, None if there is nothing."""
+
+        def ask(client: "S3Client") -> dict[str, Any] | None:
+            try:
+                return dict(client.head_object(Bucket=self.bucket, Key=full, **more))
+            except ClientError as error:
+                if status_of(error) == 404:
+                    return None
+                if status_of(error) in (400, 403):  # a HEAD has no body that would say why: ask by GET
+                    with suppress(client.exceptions.NoSuchKey):
+                        client.get_object(Bucket=self.bucket, Key=full, Range="bytes=0-0")["Body"].close()
+                raise
+
+        return self._run("read", full, ask)
+
+    def _read(self, full: str, sha256: str | None) -> tuple[bytes, dict[str, Any]]:
+        """A small object's bytes and headers; its sha256 is checked against `sha256`, else its own metadata."""
+
+        def read(client: "S3Client") -> tuple[bytes, dict[str, Any]]:
+            answer: dict[str, Any] = dict(client.get_object(Bucket=self.bucket, Key=full))
+            try:
+                data = answer["Body"].read()
+            except FlexibleChecksumError as error:
+                raise _Damaged(str(error)) from error
+            except _CUT as error:
+                raise _Cut(str(error)) from error
+            expected = sha256 or answer["Metadata"].get("sha256")
+            if expected is not None and sha256_of(data) != expected:
+                raise _Damaged(f"what came has sha256 {sha256_of(data)}, expected {expected}")
+            return data, answer
+
+        return self._with_body(full, read)
+
+    def _with_body(self, full: str, read: Callable[["S3Client"], T]) -> T:
+        """Read a body; ask again if the connection broke within it or if it came damaged."""
+        cuts = damages = 0
+        while True:
+            try:
+                return self._run("read", full, read)
+            except _Damaged as error:
+                damages += 1
+                if damages == _CORRUPT_TRIES:
+                    raise CorruptError(f"{self._place(full)}: damaged: {error} ({_CORRUPT_TRIES} tries)") from None
+            except _Cut as error:
+                cuts += 1
+                if cuts == _CUT_TRIES:
+                    raise StorageError(
+                        f"{self._place(full)}: the connection broke {cuts} times while reading ({error})",
+                        hint="Check the network; run the same command again.",
+                    ) from None
+                time.sleep(0.1 * 2**cuts)
+
+    # Writing
+
+    def _put(self, full: str, data: bytes, if_absent: bool) -> str:
+        sha256, writer = sha256_of(data), uuid4().hex
+
+        def send(client: "S3Client") -> None:
+            client.put_object(
+                Bucket=self.bucket,
+                Key=full,
+                Body=data,
+                ChecksumSHA256=_base64(hashlib.sha256(data).digest()),
+                Metadata={"sha256": sha256, "writer": writer},
+                **_condition(if_absent),
+            )
+
+        self._make_visible(full, send, writer)
+        self._verify(full, len(data), sha256, _base64(bytes.fromhex(sha256)), writer)
+        return sha256
+
+    def _put_parts(self, full: str, path: Path, size: int, if_absent: bool) -> str:
+        if if_absent and self._head(full) is not None:  # spares the sending; completing decides
+            raise AlreadyExistsError(f"{self._place(full)}: exists already")
+        part_size = max(PART, -(-size // _MAX_PARTS))
+        sha256, digests = _digests(path, part_size)
+        writer = uuid4().hex
+        upload = self._run(
+            "write",
+            full,
+            lambda client: client.create_multipart_upload(
+                Bucket=self.bucket,
+                Key=full,
+                Metadata={"sha256": sha256, "writer": writer},
+                ChecksumAlgorithm="SHA256",
+            )["UploadId"],
+        )
+        try:
+            with path.open("rb") as file:
+
+                def send_part(number: int) -> dict[str, Any]:
+                    body = os.pread(file.fileno(), part_size, (number - 1) * part_size)
+                    checksum = _base64(digests[number - 1])
+                    answer = self._undamaged(
+                        full,
+                        lambda client: client.upload_part(
+                            Bucket=self.bucket,
+                            Key=full,
+                            UploadId=upload,
+                            PartNumber=number,
+                            Body=body,
+                            ChecksumSHA256=checksum,
+                        ),
+                    )
+                    return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+                pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3-upload")
+                try:
+                    parts = list(pool.map(send_part, range(1, len(digests) + 1)))
+                finally:
+                    pool.shutdown(cancel_futures=True)
+            self._make_visible(
+                full,
+                lambda client: client.complete_multipart_upload(
+                    Bucket=self.bucket,
+                    Key=full,
+                    UploadId=upload,
+                    MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                    **_condition(if_absent),
+                ),
+                writer,
+            )
+            composite = f"{_base64(hashlib.sha256(b''.join(digests)).digest())}-{len(digests)}"
+            self._verify(full, size, sha256, composite, writer)
+        except BaseException:
+            with suppress(StorageError):  # parts without an object cost money; buckets also have rules for them
+                self._run(
+                    "write",
+                    full,
+                    lambda client: client.abort_multipart_upload(Bucket=self.bucket, Key=full, UploadId=upload),
+                )
+            raise
+        return sha256
+
+    def _make_visible(self, full: str, send: Callable[["S3Client"], object], writer: str) -> None:
+        """The request after which readers see the object; AlreadyExistsError if another writer's is there."""
+        for remaining in reversed(range(_CONFLICT_TRIES)):
+            try:
+                self._undamaged(full, send)
+                return
+            except _Refused as refusal:
+                # the answer to an earlier, successful attempt may have been lost and the request sent again
+                if self._writer(full) == writer:
+                    return
+                if refusal.status == 409 and remaining:  # two at once, nobody has won yet
+                    time.sleep(0.05 * (_CONFLICT_TRIES - remaining))
+                    continue
+                if refusal.status == 404:
+                    raise StorageError(f"{self._place(full)}: the upload was aborted by somebody else") from None
+                raise AlreadyExistsError(f"{self._place(full)}: exists already") from None
+
+    def _undamaged(self, full: str, send: Callable[["S3Client"], T]) -> T:
+        """Send a body; again if the server says that it arrived damaged."""
+        for remaining in reversed(range(_CORRUPT_TRIES)):
+            try:
+                return self._run("write", full, send)
+            except _Damaged as error:
+                if not remaining:
+                    raise CorruptError(
+                        f"{self._place(full)}: the body arrived damaged {_CORRUPT_TRIES} times ({error})",
+                        hint="The network damages data, or the file changed while it was uploaded.",
+                    ) from None
+        raise AssertionError("unreachable")
+
+    def _writer(self, full: str) -> str | None:
+        head = self._head(full)
+        return None if head is None else head["Metadata"].get("writer")
+
+    def _verify(self, full: str, size: int, sha256: str, checksum: str, writer: str) -> None:
+        """Ask what is stored; CorruptError, and the object is removed, if it is not what was sent."""
+        if size <= READ_BACK:
+            answer: dict[str, Any] | None
+            try:
+                answer = self._read(full, sha256)[1]
+            except NotFoundError:
+                answer = None
+            except CorruptError:  # unless somebody else has replaced it meanwhile: then it is theirs to verify
+                if self._writer(full) != writer:
+                    return
+                self._remove(full)
+                raise
+            if answer is None:
+                raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there")
+            return
+        head = self._head(full, ChecksumMode="ENABLED")
+        if head is None:
+            raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there")
+        if head["Metadata"].get("writer") != writer:
+            return
+        wrong = None
+        if int(head["ContentLength"]) != size:
+            wrong = f"{int(head['ContentLength']):,} bytes are stored instead of {size:,}"
+        elif "ChecksumSHA256" in head:
+            if head["ChecksumSHA256"] != checksum:
+                wrong = f"the store computed {head['ChecksumSHA256']} instead of {checksum}"
+        elif (found := self._with_body(full, lambda client: self._hash(client, full))) != sha256:
+            wrong = f"it reads back with sha256 {found} instead of {sha256}"
+        if wrong is not None:
+            self._remove(full)
+            raise CorruptError(f"{self._place(full)}: {wrong}")
+
+    def _remove(self, full: str) -> None:
+        """Best effort: a damaged object is worth less than none, above all under a content address."""
+        with suppress(StorageError):
+            self._run("delete", full, lambda client: client.delete_object(Bucket=self.bucket, Key=full))
+
+    def _hash(self, client: "S3Client", full: str) -> str:
+        digest = hashlib.sha256()
+        try:
+            for chunk in client.get_object(Bucket=self.bucket, Key=full)["Body"].iter_chunks(1 << 20):
+                digest.update(chunk)
+        except FlexibleChecksumError as error:
+            raise _Damaged(str(error)) from error
+        except _CUT as error:
+            raise _Cut(str(error)) from error
+        return digest.hexdigest()
+
+    # Connection
+
+    def _place(self, full: str) -> str:
+        return f"s3://{self.bucket}/{full}"
+
+    def _full(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def _connect(self) -> Connection:
+        with self._lock:
+            if self._connection is None:
+                try:
+                    self._connection = connect(self.endpoint, self.region, self.attempts)
+                except S3_ERRORS as error:
+                    raise explain(
+                        error, "connect", self.bucket, "", endpoint=self.endpoint, source="AWS configuration"
+                    ) from error
+            return self._connection
+
+    def _renewed(self, used: Connection) -> bool:
+        """Whether there are other credentials now than those that were refused (a rotated file or token)."""
+        with self._lock:
+            if self._connection is not used:  # another thread has renewed them
+                return True
+            fresh = connect(self.endpoint, self.region, self.attempts)
+            if fresh.credentials is None or fresh.credentials == used.credentials:
+                return False
+            self._connection = fresh
+            return True
+
+    def _run(self, verb: str, full: str, call: Callable[["S3Client"], T]) -> T:
+        """Make a call, its errors turned into sentences; once more if credentials were renewed meanwhile."""
+        for last in (False, True):
+            connection = self._connect()
+            try:
+                return call(connection.client)
+            except S3_ERRORS as error:
+                if is_about_credentials(error) and not last and self._renewed(connection):
+                    continue
+                if code_of(error) in ("BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"):
+                    raise _Damaged(code_of(error)) from error
+                if code_of(error) in ("PreconditionFailed", "412"):
+                    raise _Refused(self._place(full), 412) from error
+                if code_of(error) in ("ConditionalRequestConflict", "OperationAborted", "409"):
+                    raise _Refused(self._place(full), 409) from error
+                if code_of(error) == "NoSuchUpload":
+                    raise _Refused(self._place(full), 404) from error
+                raise explain(
+                    error, verb, self.bucket, full, endpoint=self.endpoint, source=connection.source
+                ) from error
+        raise AssertionError("unreachable")
+
+
+def _condition(if_absent: bool) -> dict[str, Any]:
+    return {"IfNoneMatch": "*"} if if_absent else {}
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode()
+
+
+def _digests(path: Path, part_size: int) -> tuple[str, list[bytes]]:
+    """sha256 of the whole file (hex) and of each of its parts, in one pass."""
+    whole, parts = hashlib.sha256(), []
+    with path.open("rb") as file:
+        while block := file.read(part_size):
+            whole.update(block)
+            parts.append(hashlib.sha256(block).digest())
+    return whole.hexdigest(), parts
+
+
+def _stat(key: str, answer: Mapping[str, Any], size: int) -> Stat:
+    return Stat(key, int(size), str(answer["ETag"]).strip('"'), answer["LastModified"].timestamp())

@@ -1,0 +1,224 @@
+"""The boto3 client as we want it, and botocore's many errors as one sentence each."""
+
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+
+from raytrain_core.errors import StorageError
+from raytrain_core.storage.store import NotFoundError
+from raytrain_core.storage.uri import refuse_metadata
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+ATTEMPTS = 20  # of one request; the deadline usually ends them first
+DEADLINE_SECONDS = 90.0  # no retry of a request begins later than this after its first failure: a minute is survived
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+
+_WRONG_CREDENTIALS = {
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "InvalidToken",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "AuthFailure",
+}
+_EXPIRED_CREDENTIALS = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
+_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "Forbidden", "UnauthorizedAccess"}
+_ABSENT = {"NoSuchKey", "404", "NotFound"}
+_ELSEWHERE = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "StorageFull", "507"}
+_SOURCES = {
+    "env": "the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "shared-credentials-file": "the shared credentials file (~/.aws/credentials)",
+    "config-file": "the AWS config file (~/.aws/config)",
+    "assume-role": "an assumed role of the AWS config file",
+    "assume-role-with-web-identity": "the web identity token of the service account",
+    "sso": "AWS single sign-on",
+    "iam-role": "the role of this machine",
+    "container-role": "the role of this container",
+}
+
+
+class GaveUp(Exception):
+    """A server error outlived the deadline."""
+
+    def __init__(self, status: int, code: str, attempts: int) -> None:
+        super().__init__(f"{status} {code}")
+        self.status, self.code, self.attempts = status, code, attempts
+
+
+S3_ERRORS = (BotoCoreError, ClientError, GaveUp)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A client, which credentials it uses (never shown) and where they came from."""
+
+    client: "S3Client"
+    credentials: tuple[str | None, ...] | None
+    source: str
+
+
+def connect(endpoint: str | None, region: str | None, attempts: int) -> Connection:
+    """A client of its own session: credentials are looked up anew, the store is not contacted yet.
+
+    UsageError for an endpoint whose name leads to a metadata service.
+    Path-style addresses are used with a custom endpoint, where virtual hosts seldom resolve.
+    """
+    if endpoint is not None:
+        _refuse_what_it_resolves_to(endpoint)
+    session = boto3.session.Session()
+    found = session.get_credentials()
+    frozen = found.get_frozen_credentials() if found is not None else None
+    client = session.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region or session.region_name or "us-east-1",
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            tcp_keepalive=True,
+            max_pool_connections=16,
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            request_checksum_calculation="when_required",  # we send SHA-256 ourselves
+        ),
+    )
+    client.meta.events.register_first("needs-retry.s3", _keep_deadline)
+    method = found.method if found is not None else ""
+    return Connection(
+        client,
+        (frozen.access_key, frozen.secret_key, frozen.token) if frozen is not None else None,
+        _SOURCES.get(method, method or "nowhere"),
+    )
+
+
+def _refuse_what_it_resolves_to(endpoint: str) -> None:
+    with suppress(OSError):  # a name that cannot be resolved is said when it is used
+        for *_, address in socket.getaddrinfo(urlsplit(endpoint).hostname, None, type=socket.SOCK_STREAM):
+            refuse_metadata(str(address[0]))
+
+
+def _keep_deadline(
+    response: Any, attempts: int, caught_exception: BaseException | None, request_dict: dict[str, Any], **_: Any
+) -> None:
+    """Botocore counts attempts but not seconds: end the retries of a request that has been failing for too long."""
+    begun = request_dict["context"].setdefault("raytrain_first_answer", time.monotonic())
+    if time.monotonic() - begun < DEADLINE_SECONDS:
+        return
+    if caught_exception is not None:
+        raise caught_exception
+    http, parsed = response
+    if http.status_code >= 500 or http.status_code == 429:
+        raise GaveUp(http.status_code, str(parsed.get("Error", {}).get("Code", "")), attempts)
+
+
+def code_of(error: BaseException) -> str:
+    """S3's error code, or the HTTP status as a string where there is no body (HEAD); empty for other errors."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def status_of(error: BaseException) -> int:
+    """The HTTP status of an answered error, else 0."""
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return error.status if isinstance(error, GaveUp) else 0
+
+
+def is_about_credentials(error: BaseException) -> bool:
+    """Other credentials could help."""
+    return isinstance(error, (NoCredentialsError, PartialCredentialsError)) or code_of(error) in (
+        _WRONG_CREDENTIALS | _EXPIRED_CREDENTIALS
+    )
+
+
+def explain(  # noqa: PLR0911, PLR0912 - a table of sentences
+    error: BaseException, verb: str, bucket: str, key: str, *, endpoint: str | None, source: str
+) -> StorageError:
+    """The StorageError for what botocore raised: names bucket, endpoint and where credentials came from, no secret."""
+    at = endpoint or "AWS"
+    place = f"s3://{bucket}/{key}".rstrip("/")
+    code, status = code_of(error), status_of(error)
+    if code == "NoSuchBucket":
+        return StorageError(
+            f"s3://{bucket}: there is no such bucket at {at}",
+            hint="Make it, or correct the storage URI, the endpoint or the region.",
+        )
+    if code in _ABSENT:
+        return NotFoundError(f"{place}: no such object at {at}")
+    if code in _WRONG_CREDENTIALS:
+        return StorageError(
+            f"s3://{bucket} at {at}: the credentials are wrong ({code}); they came from {source}",
+            hint="Correct them there and run the same command again.",
+        )
+    if code in _EXPIRED_CREDENTIALS:
+        return StorageError(
+            f"s3://{bucket} at {at}: the credentials have expired ({code}); they came from {source}",
+            hint="Renew them and run the same command again: the run goes on where it stood.",
+        )
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return StorageError(
+            f"s3://{bucket} at {at}: no complete credentials were found",
+            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the pod a role.",
+        )
+    if isinstance(error, (CredentialRetrievalError, SSOError, TokenRetrievalError)):
+        return StorageError(
+            f"s3://{bucket} at {at}: no credentials could be had from {source}: {_short(error)}",
+            hint="Log in again, or correct the role or profile.",
+        )
+    if code == "RequestTimeTooSkewed":
+        return StorageError(
+            f"s3://{bucket} at {at}: the clock of this machine is wrong (RequestTimeTooSkewed)", hint="Set it right."
+        )
+    if code in _DENIED:
+        return StorageError(
+            f"{place} at {at}: access denied: may not {verb} here; the credentials came from {source}",
+            hint="Reading, writing, listing and deleting under the storage URI must be allowed.",
+        )
+    if code in _ELSEWHERE:
+        return StorageError(
+            f"s3://{bucket} at {at}: the bucket is in another region ({code})", hint="Set storage.region or AWS_REGION."
+        )
+    if code in _FULL or status == 507:
+        return StorageError(f"{place} at {at}: the store is full ({code or status})", hint="Free some space there.")
+    if isinstance(error, NoRegionError):
+        return StorageError(f"s3://{bucket}: no region", hint="Set storage.region or AWS_REGION.")
+    if isinstance(error, GaveUp) or status >= 500 or status == 429:
+        return StorageError(
+            f"{place}: {at} kept answering {status} {code_of(error) or getattr(error, 'code', '')}".rstrip()
+            + f" when asked to {verb}, through all retries",
+            hint="The store is overloaded or down; run the same command again later.",
+        )
+    if isinstance(error, (ConnectionError, HTTPClientError)):
+        return StorageError(
+            f"s3://{bucket}: {at} cannot be reached ({_short(error)})",
+            hint="Check storage.endpoint (or AWS_ENDPOINT_URL), DNS and the network.",
+        )
+    return StorageError(f"{place} at {at}: cannot {verb}: {_short(error)}")
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:297] + "..."

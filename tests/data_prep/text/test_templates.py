@@ -1,0 +1,142 @@
+import re
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.config import TaskType
+from data_prep.shards.writer import wording_order
+from data_prep.tasks.examples import example_maker
+from data_prep.text.templates import BUILT_IN, templates_of
+from raytrain_core.errors import UsageError
+from raytrain_core.hashing import order
+from tests.support.data_prep_bench import make_task
+
+FIELDS = {"from": "Java", "to": "C#"}
+LOST_BY_T5 = "{}<>~\\^`"  # a wording must not need what this project has to teach a model first
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_every_task_type_brings_eight_different_wordings(kind):
+    prompts = {template.render("the text") for template in templates_of(make_task(type=kind, fields=FIELDS))}
+    assert len(prompts) == len(BUILT_IN[kind]) >= 8
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+@given(text=st.text(min_size=1))
+def test_the_text_stands_in_the_prompt_exactly_as_it_is(kind, text):
+    for template in templates_of(make_task(type=kind, fields=FIELDS)):
+        before, after = template.pieces
+        assert template.render(text) == before + text + after
+
+
+@pytest.mark.parametrize("text", ["{input}", "{from} {0} {} {{x}}", "%s $input", "}{"])
+def test_braces_in_a_text_stay_text(text):
+    task = make_task(type="code-translation", fields=FIELDS, templates=["{from}: {input} and {input} to {to}"])
+    assert templates_of(task)[0].render(text) == f"Java: {text} and {text} to C#"
+
+
+def test_a_field_with_braces_is_not_filled_in_again():
+    task = make_task(templates=["{note} {input}"], fields={"note": "{input} {other}"})
+    assert templates_of(task)[0].render("x") == "{input} {other} x"
+
+
+def test_braces_that_are_no_place_stay_text():
+    task = make_task(templates=["{} { } {1} {a-b} {input}"])
+    assert templates_of(task)[0].render("x") == "{} { } {1} {a-b} x"
+
+
+def test_a_wording_without_the_input_is_named():
+    with pytest.raises(UsageError, match=r"task notes: templates\[1\]: 'Summarize!' has no \{input\}"):
+        templates_of(make_task(templates=["{input}", "Summarize!"]))
+
+
+def test_an_unknown_field_is_named_with_those_that_are_known():
+    with pytest.raises(UsageError, match=r"\{langauge\} is not known") as caught:
+        templates_of(make_task(templates=["{langauge}: {input}"], fields={"language": "C"}))
+    assert "{input}, {language}" in str(caught.value)
+    with pytest.raises(UsageError, match=r"\{from\} is not known"):
+        templates_of(make_task(type="code-translation"))
+    with pytest.raises(UsageError, match="must not be named input"):
+        templates_of(make_task(fields={"input": "x"}))
+
+
+def test_labels_and_types_are_fields_of_their_own():
+    rating = make_task(type="rating", labels=["bad", "good"], templates=["One of {labels}: {input}"])
+    assert templates_of(rating)[0].render("x") == "One of bad, good: x"
+    ner = make_task(type="ner", labels=["PER", "LOC"], templates=["Entities{types}: {input}"])
+    assert templates_of(ner)[0].render("x") == "Entities (PER, LOC): x"
+    assert templates_of(make_task(type="ner", templates=["Entities{types}: {input}"]))[0].render("x") == "Entities: x"
+
+
+ROWS = {
+    "summarization": ("the dialogue", ["a summary", "zebra quartz"]),
+    "rating": ("the review", ["1", "5"]),
+    "sentiment": ("the review", ["negative", "positive"]),
+    "ner": ("the sentence", ["none", "PER: Zoe"]),
+    "translation": ("the text", ["der Text", "zebra"]),
+    "code-translation": ("int x;", ["var x;", "zebra"]),
+    "multiple-choice": ("Which?", ["(A)", "(B)"]),
+    "question-answering": ("Why?", ["because", "zebra"]),
+    "text": ("do", ["done", "zebra"]),
+}
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_neither_a_wording_nor_its_choice_depends_on_the_answer(kind):
+    """What does not depend on the answer cannot leak it."""
+    task = make_task(type=kind, fields=FIELDS)
+    templates = templates_of(task)
+    text, answers = ROWS[kind]
+    examples = [example_maker(task)({"input": text, "target": answer}) for answer in answers]
+    assert examples[0].targets != examples[1].targets
+    assert examples[0].input == examples[1].input
+    orders = [wording_order(17, example.meta["input"], len(templates)) for example in examples]
+    assert orders[0] == orders[1]
+    prompts = [[templates[t].render(e.input) for t in o] for e, o in zip(examples, orders, strict=True)]
+    assert prompts[0] == prompts[1]
+    assert not any(answer in prompt for prompt in prompts[0] for answer in ("zebra", "Zoe"))
+
+
+def test_wordings_are_spread_evenly_and_follow_the_seed():
+    firsts = [wording_order(17, f"text {i}", 8)[0] for i in range(4000)]
+    counts = [firsts.count(t) for t in range(8)]
+    assert 400 < min(counts) <= max(counts) < 600
+    assert firsts != [wording_order(18, f"text {i}", 8)[0] for i in range(4000)]
+
+
+@given(key=st.integers(0, 2**64 - 1), n=st.integers(0, 50))
+def test_an_order_is_a_permutation(key, n):
+    assert sorted(order(key, n)) == list(range(n))
+
+
+def test_every_task_type_has_wordings():
+    assert set(BUILT_IN) == set(get_args(TaskType))
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_no_wording_leans_towards_an_answer(kind):
+    """Labels are named all together or not at all; no other words of an answer stand in a wording."""
+    answers = {"rating": [*"12345", "star", "five"], "sentiment": ["positive", "negative", "good", "bad", "happy"],
+               "ner": ["PER", "LOC", "ORG"], "multiple-choice": ["(A)", "(B)", "A, B"]}  # fmt: skip
+    for wording in BUILT_IN[kind]:
+        without_places = re.sub(r"\{\w+\}", "", wording)
+        assert not [answer for answer in answers.get(kind, []) if answer in without_places]
+    if kind in ("rating", "sentiment"):
+        assert all("{labels}" in wording for wording in BUILT_IN[kind])
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_wordings_hold_the_input_once_and_nothing_that_t5_cannot_write(kind):
+    for wording in BUILT_IN[kind]:
+        assert wording.count("{input}") == 1
+        assert not set(re.sub(r"\{\w+\}", "", wording)) & set(LOST_BY_T5)
+        assert wording == wording.strip()
+
+
+def test_labels_of_a_task_stand_in_its_wordings_in_their_order():
+    names = make_task(type="sentiment", label_names={"1": "angry", "2": "calm"}, templates=["{labels}: {input}"])
+    assert templates_of(names)[0].render("x") == "angry, calm: x"
+    default = make_task(type="sentiment", templates=["{labels}: {input}"])
+    assert templates_of(default)[0].render("x") == "negative, positive: x"

@@ -1,0 +1,122 @@
+"""The schema, the reference page, explanations, the starter and the example follow the models."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from raytrain.config import explain, schema
+from raytrain.config.job import FineTuneJob
+from raytrain.config.load import load_job
+from raytrain.config.starter import STARTER, write_starter
+from raytrain_core.config.loader import parse_document
+from raytrain_core.errors import UsageError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("finetunejob.schema.json", schema.schema_text()), ("document.md", schema.reference_page())]
+)
+def test_the_files_are_up_to_date(name: str, text: str) -> None:
+    written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+    assert written == text, "run: python -m raytrain.config.schema --write"
+
+
+def test_the_schema_is_one_and_takes_what_the_models_take() -> None:
+    found = schema.json_schema()
+    jsonschema.Draft202012Validator.check_schema(found)
+    validator = jsonschema.Draft202012Validator(found)
+    good = YAML(typ="safe").load(STARTER)
+    assert list(validator.iter_errors(good)) == []
+    good["spec"]["training"]["lerningRate"] = 1
+    good["spec"]["training"]["steps"] = "many"
+    assert sorted(list(e.path)[-1] for e in validator.iter_errors(good)) == ["steps", "training"]
+
+
+def test_every_field_is_described() -> None:
+    undescribed = [f.path for f in explain.all_fields() if not f.description]
+    assert undescribed == []
+
+
+def test_write_puts_both_files_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "FOLDER", tmp_path / "reference")
+    assert schema.main(["--write"]) == 0
+    assert json.loads((tmp_path / "reference" / "finetunejob.schema.json").read_text())["title"] == "FineTuneJob"
+    assert (tmp_path / "reference" / "document.md").read_text().startswith("# The document")
+
+
+def test_the_starter_loads() -> None:
+    job = parse_document(STARTER, FineTuneJob)
+    assert [t.name for t in job.spec.tasks] == ["tickets", "reviews", "reasoning"]
+    assert [t.name for t in job.spec.trained_tasks] == ["tickets", "reviews"]
+
+
+def test_the_starter_replaces_nothing_unasked(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    write_starter(path)
+    with pytest.raises(UsageError, match="is there already"):
+        write_starter(path)
+    path.write_text("mine")
+    write_starter(path, force=True)
+    assert path.read_text() == STARTER
+    with pytest.raises(UsageError, match="cannot be written: No such file or directory"):
+        write_starter(tmp_path / "no" / "job.yaml")
+
+
+def test_the_example_for_the_hub_loads() -> None:
+    loaded = load_job(ROOT / "examples" / "flan-t5-base" / "job.yaml")
+    assert loaded.base_folder == ROOT / "examples" / "flan-t5-base"
+    assert {t.type for t in loaded.job.spec.trained_tasks} == {"summarization", "rating", "ner", "code-translation"}
+    assert any(t.probe for t in loaded.job.spec.tasks)
+
+
+@pytest.mark.parametrize(
+    "path", ["training.optimizer", "spec.training.optimizer", "spec.training.optimizer.", " training.optimizer"]
+)
+def test_explain_a_field(path: str) -> None:
+    assert explain.explain(path) == "\n".join(
+        [
+            "spec.training.optimizer",
+            "  adafactor (FLAN's own recipe: no relative step) or adamw (fused).",
+            "",
+            "  type     text",
+            '  default  "adafactor"',
+            "  allowed  adafactor, adamw",
+        ]
+    )
+
+
+def test_explain_what_holds_fields() -> None:
+    lines = explain.explain("tasks[3].split").splitlines()
+    assert lines[0] == "spec.tasks[].split"
+    assert lines[-2:] == [
+        "    validation  Share of the rows for validation.",
+        "    test        Share of the rows for test.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("trainng.optimizer", "the document has no field trainng.optimizer, did you mean spec.training.optimizer?"),
+        ("learningRate", "the document has no field learningRate, did you mean spec.training.learningRate?"),
+        ("batch_tokens", "the document has no field batch_tokens, did you mean spec.training.batchTokens?"),
+        ("zzzz", "the document has no field zzzz"),
+    ],
+)
+def test_explain_a_field_that_is_none(path: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        explain.find(path)
+    assert caught.value.message == message
+
+
+def test_the_tree_has_every_field_with_its_default() -> None:
+    tree = explain.explain()
+    assert len(tree.splitlines()) == len(explain.all_fields())
+    assert '    optimizer: adafactor | adamw, default "adafactor"' in tree
+    assert "    steps: whole number or null" in tree
+    described = [explain.describe(f) for f in explain.all_fields()]
+    assert json.loads(json.dumps(described)) == described

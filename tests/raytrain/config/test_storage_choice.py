@@ -1,0 +1,96 @@
+"""Which storage a command means, and which run."""
+
+from pathlib import Path
+
+import pytest
+
+from data_prep.config import Storage
+from raytrain.config.job import FineTuneJob
+from raytrain.config.load import job_from
+from raytrain.config.storage import cache_folder, locate, resolve
+from raytrain_core.errors import UsageError
+
+
+def job(storage: dict[str, str] | None) -> FineTuneJob:
+    spec = {
+        "model": "m",
+        "storage": storage,
+        "tasks": [{"name": "a", "type": "text", "source": {"uri": "a.csv"}}],
+        "training": {"steps": 3},
+    }
+    return job_from(
+        {"apiVersion": "raytrain.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "run"}, "spec": spec}
+    )
+
+
+def test_flag_then_document_then_environment_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = job({"uri": "s3://bucket/document", "endpoint": "http://localhost:1"})
+    monkeypatch.setenv("RAYTRAIN_STORAGE", "s3://bucket/environment")
+    assert resolve("flag", document) == Storage(uri="flag")
+    assert resolve(None, document) == Storage(uri="s3://bucket/document", endpoint="http://localhost:1")
+    assert resolve(None, job(None)) == Storage(uri="s3://bucket/environment")
+    monkeypatch.delenv("RAYTRAIN_STORAGE")
+    assert resolve(None, job(None)) == resolve(None) == Storage(uri="./raytrain-storage")
+
+
+def test_what_is_fetched_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("RAYTRAIN_CACHE", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache/raytrain"
+
+
+def test_an_empty_flag_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="--storage is empty"):
+        resolve(" ")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [("runs-here", "/base/runs-here"), ("/abs", "/abs"), ("s3://b/p", "s3://b/p"), ("file:///x", "file:///x")],
+)
+def test_a_path_in_the_document_is_relative_to_it(uri: str, expected: str) -> None:
+    assert resolve(None, job({"uri": uri}), base_folder=Path("/base")).uri == expected
+
+
+@pytest.mark.parametrize(
+    ("run", "storage", "name"),
+    [
+        ("s3://bucket/prefix/runs/demo", "s3://bucket/prefix", "demo"),
+        ("s3://bucket/prefix/runs/demo/", "s3://bucket/prefix", "demo"),
+        ("demo/runs/quickstart", "demo", "quickstart"),
+        ("/runs/quickstart", "/", "quickstart"),
+        ("runs/quickstart", ".", "quickstart"),
+        ("file:///a/runs/x/runs/y", "file:///a/runs/x", "y"),
+    ],
+)
+def test_a_run_by_uri(run: str, storage: str, name: str) -> None:
+    place = locate(run, None)
+    assert (place.storage.uri, place.name) == (storage, name)
+
+
+def test_a_run_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAYTRAIN_STORAGE", "s3://bucket/environment")
+    assert locate("demo", None).storage.uri == "s3://bucket/environment"
+    assert locate("demo", "flag").storage.uri == "flag"
+
+
+def test_a_run_by_document(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text(
+        "apiVersion: raytrain.dev/v1alpha1\nkind: FineTuneJob\nmetadata: {name: mine}\nspec:\n  model: m\n"
+        "  storage: {uri: here}\n  tasks: [{name: a, type: text, source: {uri: a.csv}}]\n  training: {steps: 1}\n"
+    )
+    place = locate(str(tmp_path / "job.yaml"), None)
+    assert (place.name, place.storage.uri) == ("mine", str(tmp_path / "here"))
+
+
+@pytest.mark.parametrize("run", ["s3://bucket/prefix/demo", "s3://bucket/runs/a/b", "a/b"])
+def test_what_names_no_run(run: str) -> None:
+    with pytest.raises(UsageError, match="names no run"):
+        locate(run, None)
+
+
+def test_two_answers_to_where_are_one_too_many() -> None:
+    with pytest.raises(UsageError, match="says where the run is and so does --storage"):
+        locate("s3://bucket/runs/a", "elsewhere")

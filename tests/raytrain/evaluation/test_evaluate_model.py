@@ -1,0 +1,138 @@
+"""`raytrain evaluate`: any model on a document's tasks, in this process."""
+
+from dataclasses import replace
+
+import pytest
+
+from raytrain.config.run_layout import EvaluationLayout, RunLayout
+from raytrain.evaluation.evaluate_model import evaluation_name, score_model
+from raytrain.evaluation.evaluator import Stage
+from raytrain.evaluation.local import score_here as score_in_process
+from raytrain.evaluation.results import MetricScore, ScoreCard, read_card, write_scores
+from raytrain.generation.generator import Decoder, load_model
+from raytrain.generation.requests import Answer
+from raytrain.report.leaderboard import leaderboard
+from raytrain_core.errors import TrainingError, UsageError
+
+
+@pytest.fixture
+def scored(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "cache"))
+
+    def score(target, **options):
+        options = {"storage": str(world.folder / "store"), "base_folder": world.folder, **options}
+        return score_model(target, world.job, **options)
+
+    return score
+
+
+def test_a_folder_is_scored_as_a_run_would_be_and_kept(world, scored, score_here):
+    progress = []
+    found = scored(str(world.folder / "model"), on_progress=lambda *call: progress.append(call))
+    spec = world.job.spec
+    limits = replace(
+        world.limits, max_new_tokens=spec.training.max_target_tokens, batch_size=spec.evaluation.batch_size
+    )
+    scorer = world.scorer(limits=limits, examples_per_task=spec.evaluation.examples_per_task)
+    options = {"store": world.store, "cache_folder": world.folder / "c", "tokenizer_size": world.tokenizer.size}
+    decoder = Decoder(load_model(world.base, world.base, **options), world.tokenizer, limits, device="cpu")
+    cards = score_here(scorer, lambda m, questions: decoder.answer(questions), Stage("test", world.base, "test"))
+    assert [replace(c, seconds=0) for c in found.cards] == [replace(c, seconds=0) for c in cards]
+    assert read_card(world.store, EvaluationLayout(found.name), "test", "echo") == found.cards[0]
+    assert progress[-1][0] == progress[-1][1] == sum(card.rows for card in found.cards)
+    progress.clear()
+    assert scored(str(world.folder / "model"), on_progress=lambda *call: progress.append(call)) == found
+    assert progress == []  # nothing was asked again
+
+
+def test_only_the_tasks_and_rows_that_are_wished(scored, world):
+    found = scored(str(world.folder / "model"), tasks=["stars"], split="validation")
+    assert [(card.task, card.split) for card in found.cards] == [("stars", "validation")]
+    with pytest.raises(UsageError, match="no task 'star', did you mean stars"):
+        scored(str(world.folder / "model"), tasks=["star"])
+
+
+def test_a_run_is_named_by_its_name_or_place(world, scored):
+    world.export(world.checkpoint(31))
+    by_name = scored(world.layout.name, tasks=["echo"])
+    by_place = scored(f"{world.folder}/store/runs/{world.layout.name}", tasks=["echo"])
+    assert by_name.cards[0].metrics == by_place.cards[0].metrics
+    assert by_name.cards[0].model["digest"] != world.base.digest
+
+
+def test_a_model_that_cannot_be_had_is_said(scored):
+    with pytest.raises(TrainingError, match="there is no folder"):
+        scored("./nowhere")
+
+
+def test_names_are_readable_and_tell_models_apart():
+    assert evaluation_name("google/flan-t5-small", "ab" * 32) == "flan-t5-small-abababababab"
+    assert evaluation_name("/x/My Model/", "cd" * 32) == "my-model-cdcdcdcdcdcd"
+    assert evaluation_name("///", "ef" * 32) == "model-efefefefefef"
+
+
+def test_memory_that_does_not_suffice_halves_what_is_asked_at_once(world):
+    asked = []
+
+    class Small:
+        def answer(self, questions, *, batch_size):
+            asked.append(batch_size)
+            if batch_size > 1:
+                raise MemoryError("too much")
+            return [Answer("x", 1, False)] * len(questions)
+
+    [card] = score_in_process(world.scorer(), Stage("test", world.base, "test"), Small, tasks=["echo"])
+    assert card.scored == card.rows
+    assert asked[:3] == [5, 2, 1]
+
+    class Full(Small):
+        def answer(self, questions, *, batch_size):
+            raise MemoryError("too much")
+
+    with pytest.raises(TrainingError, match="one example at a time"):
+        score_in_process(world.scorer(), Stage("after", world.base, "test"), Full, tasks=["echo"])
+
+
+def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_here):
+    storage = str(tmp_path / "board")
+    model = scored(str(world.folder / "model"), storage=storage, tasks=["echo", "stars"])
+    from raytrain_core.storage import open_store
+
+    store = open_store(storage)
+    assert [e.name for e in leaderboard(store).entries] == [model.name]
+    spec = world.job.spec
+    limits = replace(
+        world.limits, max_new_tokens=spec.training.max_target_tokens, batch_size=spec.evaluation.batch_size
+    )
+    options = {"limits": limits, "examples_per_task": spec.evaluation.examples_per_task}
+    scorer = world.scorer(layout=RunLayout("perfect"), **options)
+    right = {e.input: e.targets[0] for task in ("echo", "stars") for e in scorer.examples(task, "test")}
+    stage = Stage("after", replace(world.base, digest="perfect"), "test")
+    score_here(scorer, lambda m, q: [Answer(right[x.prompt], 1, False) for x in q], stage, ["echo", "stars"])
+    for stat in list(world.store.list("runs/perfect/")):
+        store.put(stat.key, world.store.get(stat.key))
+    board = leaderboard(store)
+    assert [(e.name, e.kind, e.rank) for e in board.entries] == [("perfect", "run", 1.0), (model.name, "model", 2.0)]
+    assert [c.label for c in board.columns] == ["echo rougeL", "stars accuracy"]
+    assert board.entries[0].scores[0][0] == 1.0
+    few = world.scorer(layout=RunLayout("few"), limits=limits, examples_per_task=3)
+    score_here(few, lambda m, q: [Answer(right[x.prompt], 1, False) for x in q], stage, ["echo"])
+    for stat in list(world.store.list("runs/few/")):
+        store.put(stat.key, world.store.get(stat.key))
+    assert len(leaderboard(store).columns) == 3  # other rows are another column
+
+
+def test_the_same_rows_are_one_column_whatever_the_baselines(tmp_path):
+    """The most frequent label is that of the training rows where there are some: a probe has another one."""
+    from raytrain_core.storage import open_store
+
+    store = open_store(str(tmp_path))
+    accuracy = MetricScore(0.5, 0.4, 0.6, "higher", "percent", 10)
+    for name, probe, baseline in (("one", True, 0.2), ("two", False, 0.3)):
+        model = {"kind": "run", "uri": name, "digest": name}
+        card = ScoreCard(
+            "after", "stars", "rating", probe, "test", 1, model, 10, 10, "accuracy", {"accuracy": accuracy}
+        )
+        card = replace(card, baselines={"most-frequent": baseline}, rows_digest="the same")
+        write_scores(store, RunLayout(name), card, [], fingerprint="any")
+    assert len(leaderboard(store).columns) == 1

@@ -1,0 +1,141 @@
+"""The artifact: what is written comes back, and what was tampered with does not."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from data_prep.config import Source, Task
+from raytrain.config.run_layout import RunLayout
+from raytrain.evaluation.evaluator import Stage, score_task
+from raytrain.evaluation.examples import Example
+from raytrain.evaluation.metrics import METRICS, metrics_for
+from raytrain.evaluation.results import read_card, read_headlines, read_predictions, write_scores
+from raytrain.generation.requests import Answer, Limits, ModelRef
+from raytrain_core.storage import CorruptError, open_store
+from raytrain_core.storage.commit import read_manifest
+
+LAYOUT = RunLayout("run")
+MODEL = ModelRef("checkpoint", "runs/run/checkpoints/step-000500-a01", "d1", 500)
+TASK = Task(name="reviews", type="rating", source=Source(uri="x.csv"))
+EXAMPLES = [
+    Example(f"r{i}", i % 2, f"Rate: {i}", (str(1 + i % 5),), {"labels": list("12345"), "label": str(1 + i % 5)})
+    for i in range(10)
+]
+ANSWERS = [Answer(str(1 + (i * i) % 5), 1, False, read=3) for i in range(9)] + [Answer(" ", 4, True, read=3)]
+
+
+def scored(stage="step-000500", task=TASK, examples=EXAMPLES, answers=ANSWERS):
+    return score_task(
+        task,
+        metrics_for(task),
+        examples,
+        answers,
+        stage=Stage(stage, MODEL, "validation"),
+        baselines={"copy": 0.25},
+        limits=Limits(512, 8),
+        seconds=1.23456,
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "store"))
+
+
+def test_the_card_is_what_the_architecture_says(store):
+    card, predictions = scored()
+    write_scores(store, LAYOUT, card, predictions, fingerprint="f")
+    body = json.loads(store.get("runs/run/scores/step-000500/reviews/scores.json"))
+    right = [int(a.text == e.targets[0]) for a, e in zip(ANSWERS, EXAMPLES, strict=True)]
+    assert set(body) == {
+        "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "headline", "metrics",
+        "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds", "rows_digest",
+    }  # fmt: skip
+    assert body["model"] == {"kind": "checkpoint", "uri": MODEL.uri, "digest": "d1"}
+    assert (body["stage"], body["step"], body["split"], body["probe"]) == ("step-000500", 500, "validation", False)
+    assert (body["rows"], body["scored"], body["headline"]) == (10, 10, "accuracy")
+    accuracy = body["metrics"]["accuracy"]
+    assert accuracy["value"] == sum(right) / 10
+    assert accuracy["low"] < accuracy["value"] < accuracy["high"]
+    assert body["metrics"]["mae"]["better"] == "lower"
+    assert body["by_template"] == {str(t): {"rows": 5, "value": pytest.approx(sum(right[t::2]) / 5)} for t in (0, 1)}
+    assert body["by_length"] == {"3-3": {"rows": 10, "value": accuracy["value"]}}
+    assert {label: part["rows"] for label, part in body["by_label"].items()} == dict.fromkeys("12345", 2)
+    assert body["lengths"] == {
+        "prompt_tokens_mean": 3.0,
+        "prediction_tokens_mean": 1.3,
+        "cut_off": 0.1,
+        "empty": 0.1,
+        "same_answer": 0.4,
+        "same_reference": 0.2,
+    }
+    assert body["protocol"]["max_new_tokens"] == 8
+    assert body["protocol"]["interval"] == "95 % percentile, 1,000 bootstrap resamples of rows, seed 17"
+    assert set(body["protocol"]["metrics"]) == {
+        "accuracy", "macro_f1", "within_one", "mae", "spearman", "no_label",
+    }  # fmt: skip
+    assert read_manifest(store, "runs/run/scores/step-000500/reviews").body == {
+        "kind": "scores", "stage": "step-000500", "task": "reviews", "step": 500, "model_digest": "d1",
+        "fingerprint": "f",
+    }  # fmt: skip
+
+
+def test_card_and_predictions_come_back(store):
+    card, predictions = scored()
+    write_scores(store, LAYOUT, card, predictions, fingerprint="f")
+    assert read_card(store, LAYOUT, "step-000500", "reviews") == card
+    assert read_predictions(store, LAYOUT, "step-000500", "reviews") == predictions
+    assert read_card(store, LAYOUT, "before", "reviews") is None
+    assert read_predictions(store, LAYOUT, "before", "reviews") is None
+
+
+def test_the_stored_statistics_give_the_score(store, tmp_path):
+    card, predictions = scored()
+    write_scores(store, LAYOUT, card, predictions, fingerprint="f")
+    table = pq.read_table(tmp_path / "store/runs/run/scores/step-000500/reviews/predictions.parquet")
+    assert {f.name: str(f.type) for f in table.schema} == {
+        "id": "string", "template": "int32", "input": "string", "targets": "list<element: string>",
+        "prediction": "string", "tokens": "int32", "score": "double", "stats": "list<element: double>",
+    }  # fmt: skip
+    stats = table.column("stats").to_pylist()
+    metric = METRICS[card.headline]
+    assert metric.combine([sum(column) for column in zip(*stats, strict=True)]) == card.value
+    assert [metric.combine(row) for row in stats] == table.column("score").to_pylist()
+
+
+def test_odd_texts_survive(store):
+    odd = ["", "\n\t", "𝔘nïcode ✓", "a\x00b", '{"x": "</script>"}', "\ufdd0", "é" * 5000, "x", "y", "z"]
+    task = TASK.model_copy(update={"type": "text"})
+    card, predictions = scored(task=task, answers=[Answer(text, 3, False) for text in odd])
+    write_scores(store, LAYOUT, card, predictions, fingerprint="f")
+    assert [p.prediction for p in read_predictions(store, LAYOUT, "step-000500", "reviews")] == odd
+
+
+def test_damage_is_found(store):
+    card, predictions = scored()
+    manifest = write_scores(store, LAYOUT, card, predictions, fingerprint="f")
+    for name, read in (("scores.json", read_card), ("predictions.parquet", read_predictions)):
+        whole = store.get(manifest.key(name))
+        store.put(manifest.key(name), whole[:-1])
+        with pytest.raises(CorruptError, match=name):
+            read(store, LAYOUT, "step-000500", "reviews")
+        store.put(manifest.key(name), whole)
+
+
+def test_headlines_of_checkpoints(store):
+    rating, rating_rows = scored()
+    mae, mae_rows = scored(task=TASK.model_copy(update={"name": "stars", "metrics": ["mae"]}))
+    for stage, card, rows in (
+        ("step-000500", rating, rating_rows),
+        ("step-000500", mae, mae_rows),
+        ("before", rating, rating_rows),
+    ):
+        write_scores(store, LAYOUT, type(card)(**{**_fields(card), "stage": stage}), rows, fingerprint="f")
+    assert read_headlines(store, LAYOUT) == {500: {"reviews": rating.value, "stars": -mae.value}}
+    store.put("runs/run/scores/step-000500/reviews/scores.json", b"{}")
+    assert read_headlines(store, LAYOUT) == {500: {"stars": -mae.value}}
+
+
+def _fields(card):
+    return {name: getattr(card, name) for name in card.__dataclass_fields__}

@@ -1,0 +1,251 @@
+"""Greedy answers: those of transformers, whatever else is in the batch."""
+
+import json
+
+import pytest
+import torch
+from transformers import T5ForConditionalGeneration
+
+from data_prep.text.tokenizer import EOS, Tokenizer
+from raytrain.generation.generator import Decoder, load_model
+from raytrain.generation.requests import Limits, ModelRef, Question
+from raytrain.model.export import export
+from raytrain.model.loading import load, state
+from raytrain_core.errors import StorageError, TrainingError
+from raytrain_core.storage import CorruptError, open_store
+from raytrain_core.storage.commit import commit
+from tests.support.tiny_t5 import save_tiny
+
+WORDS = ["abc", "defg", "hi", "jklmno", "", "xyz"]
+PROMPTS = [" ".join(WORDS[i % 6 :] * (1 + i % 5)) for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return Tokenizer.from_folder(folder)
+
+
+def decoder(model, tokenizer, **limits):
+    return Decoder(model, tokenizer, Limits(**{"max_input_tokens": 64, "max_new_tokens": 12, **limits}), device="cpu")
+
+
+def lively(model):
+    """`model` made to listen to its prompt and to end now and then: an untrained one does neither."""
+    with torch.no_grad():
+        for block in model.decoder.block:
+            block.layer[1].EncDecAttention.o.weight.mul_(40)
+        model.lm_head.weight[1] *= 1.5
+    return model
+
+
+def test_answers_are_those_of_plain_generate(folder, tokenizer):
+    model = lively(load(folder, tokenizer_size=tokenizer.size))
+    answers = decoder(model, tokenizer).answer(PROMPTS)
+    stock = lively(load(folder, tokenizer_size=tokenizer.size))
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
+        written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=1)[0, 1:].tolist()
+        wanted = written[: written.index(1)] if 1 in written else written
+        assert answer.text == tokenizer.decode(wanted)
+        assert answer.tokens == len(wanted)
+        assert answer.cut_off == (1 not in written)
+    assert len({answer.text for answer in answers}) > 8
+    assert any(answer.cut_off for answer in answers)
+    assert not all(answer.cut_off for answer in answers)
+
+
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_the_batch_does_not_matter(folder, tokenizer, size):
+    model = lively(load(folder, tokenizer_size=tokenizer.size))
+    wanted = decoder(model, tokenizer, batch_size=8).answer(PROMPTS)
+    assert decoder(model, tokenizer, batch_size=size).answer(PROMPTS) == wanted
+    assert decoder(model, tokenizer, batch_size=size).answer(PROMPTS[::-1]) == wanted[::-1]
+
+
+@pytest.mark.parametrize("size", [3, 64])
+def test_losses_are_those_of_transformers(folder, tokenizer, size):
+    model = lively(load(folder, tokenizer_size=tokenizer.size))
+    stock = lively(load(folder, tokenizer_size=tokenizer.size))
+    prompts = PROMPTS[:12]
+    targets = [PROMPTS[-1 - i][:30] for i in range(12)]
+    choices = ("(A)", "abc", "(B)")
+    asked = [Question(p, t, choices if i % 2 else ()) for i, (p, t) in enumerate(zip(prompts, targets, strict=True))]
+    asked[5] = Question(prompts[5])
+    answers = decoder(model, tokenizer).answer(asked, batch_size=size)
+
+    def loss(prompt, target):
+        ids, labels = (
+            torch.tensor([tokenizer.encode_batch([text], limit)[0].tolist()])
+            for text, limit in ((prompt, 64), (target, 12))
+        )
+        with torch.no_grad():
+            return float(stock(input_ids=ids, labels=labels).loss) * labels.shape[1], labels.shape[1]
+
+    for question, answer in zip(asked, answers, strict=True):
+        assert answer.read == len(tokenizer.encode_batch([question.prompt], 64)[0])
+        assert len(answer.choice_losses) == len(question.choices)
+        if question.target is not None:
+            wanted, tokens = loss(question.prompt, question.target)
+            assert (answer.loss, answer.loss_tokens) == (pytest.approx(wanted, rel=1e-5), tokens)
+        for choice, found in zip(question.choices, answer.choice_losses, strict=True):
+            assert found == pytest.approx(loss(question.prompt, choice)[0], rel=1e-5)
+    assert (answers[5].loss, answers[5].choice_losses) == (None, ())
+    assert [a.text for a in answers] == [a.text for a in decoder(model, tokenizer).answer(prompts)]
+
+
+def test_a_beam_search_is_transformers_own(folder, tokenizer):
+    model = lively(load(folder, tokenizer_size=tokenizer.size))
+    answers = decoder(model, tokenizer, beams=3, batch_size=4).answer([Question(p, "abc") for p in PROMPTS[:12]])
+    stock = lively(load(folder, tokenizer_size=tokenizer.size))
+    for prompt, answer in zip(PROMPTS, answers, strict=False):
+        ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
+        written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=3)[0, 1:].tolist()
+        wanted = written[: written.index(1)] if 1 in written else written
+        assert answer.text == tokenizer.decode([i for i in wanted if i])
+        assert answer.loss > 0
+
+
+@pytest.mark.parametrize(
+    "kind", [{"feed_forward_proj": "relu", "tie_word_embeddings": True}, {"num_decoder_layers": 1}]
+)
+def test_other_shapes_of_t5(tokenizer, kind):
+    """T5 1.0 has no gate, one table for both ends, and scales; some models have fewer layers on one side."""
+    from transformers import T5Config
+
+    torch.manual_seed(3)
+    sizes = {"vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    config = T5Config(**{**sizes, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, **kind})
+    config.decoder_start_token_id = 0
+    stock = lively(T5ForConditionalGeneration(config).eval())
+    answers = decoder(stock, tokenizer).answer(PROMPTS)
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
+        written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=1)[0, 1:].tolist()
+        wanted = written[: written.index(1)] if 1 in written else written
+        assert answer.text == tokenizer.decode(wanted)
+
+
+def test_memory_that_does_not_suffice_is_a_memory_error(folder, tokenizer, monkeypatch):
+    def full(*arguments, **options):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried")
+
+    full_decoder = decoder(load(folder, tokenizer_size=tokenizer.size), tokenizer)
+    monkeypatch.setattr("raytrain.generation.generator.greedy", full)
+    with pytest.raises(MemoryError, match="can't allocate"):
+        full_decoder.answer(["abc"])
+
+
+def test_an_empty_answer(folder, tokenizer):
+    model = load(folder, tokenizer_size=tokenizer.size)
+    model.lm_head = torch.nn.Linear(model.config.d_model, model.config.vocab_size)
+    with torch.no_grad():  # a model that ends at once
+        model.lm_head.weight.zero_()
+        model.lm_head.bias.copy_(torch.arange(model.config.vocab_size) == EOS)
+    answers = decoder(model, tokenizer).answer(["abc", ""])
+    assert [(a.text, a.tokens, a.cut_off) for a in answers] == [("", 0, False)] * 2
+    assert decoder(model, tokenizer).answer([]) == []
+
+
+def test_long_prompts_are_cut_as_training_cuts_them(folder, tokenizer):
+    model = lively(load(folder, tokenizer_size=tokenizer.size))
+    short = decoder(model, tokenizer, max_input_tokens=8)
+    cut = tokenizer.decode(tokenizer.encode_batch(["abc defg hi jklmno"], 8)[0])
+    assert short.answer(["abc defg hi jklmno"]) == short.answer([cut])
+    assert short.answer(["abc defg hi jklmno"]) != decoder(model, tokenizer).answer(["abc defg hi jklmno"])
+
+
+def test_the_models_own_generation_settings_do_not_leak_in(folder, tokenizer, tmp_path):
+    plain = decoder(load(folder, tokenizer_size=tokenizer.size), tokenizer).answer(PROMPTS)
+    model = load(folder, tokenizer_size=tokenizer.size)
+    model.generation_config.num_beams = 4
+    model.generation_config.repetition_penalty = 3.0
+    model.generation_config.no_repeat_ngram_size = 1
+    assert decoder(model, tokenizer).answer(PROMPTS) == plain
+
+
+def test_pieces_that_the_tokenizer_does_not_have_leave_no_text(folder, tokenizer):
+    model = load(folder, tokenizer_size=tokenizer.size + 50)
+    with torch.no_grad():
+        model.lm_head.weight[: tokenizer.size].zero_()
+    answer = decoder(model, tokenizer).answer(["abc"])[0]
+    assert answer.text == ""
+    assert answer.tokens == 12
+    assert answer.cut_off
+
+
+def same(one, other):
+    return all(torch.equal(a, state(other)[name]) for name, a in state(one).items())
+
+
+def test_a_checkpoint_is_its_weights_in_the_base_model(folder, tokenizer, tmp_path):
+    from safetensors.torch import save_file
+
+    store = open_store(str(tmp_path / "store"))
+    trained = load(folder, tokenizer_size=tokenizer.size)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.01)
+    save_file({k: v.contiguous() for k, v in state(trained).items()}, tmp_path / "model.safetensors")
+    prefix = "runs/r/checkpoints/step-000010-a01"
+    manifest = commit(
+        store, prefix, {"model.safetensors": tmp_path / "model.safetensors", "optimizer.pt": b"x"}, {"step": 10}
+    )
+    base = ModelRef("base", str(folder), "b")
+    options = {"store": store, "cache_folder": tmp_path / "cache", "tokenizer_size": tokenizer.size}
+    loaded = load_model(ModelRef("checkpoint", prefix, "c", 10), base, **options)
+    assert same(trained, loaded)
+    assert not same(load_model(base, base, **options), loaded)
+    assert list((tmp_path / "cache").iterdir()) == []  # no copies of weights are left
+
+    saved = export(trained, folder, tmp_path / "export")
+    commit(store, "runs/r/model", saved, {"kind": "model"})
+    assert same(load_model(ModelRef("export", "runs/r/model", "e"), base, **options), trained)
+
+    with pytest.raises(StorageError, match="no such checkpoint"):
+        load_model(ModelRef("checkpoint", "runs/r/checkpoints/step-000020-a01", "c", 20), base, **options)
+    store.put(manifest.key("model.safetensors"), b"broken")
+    with pytest.raises(CorruptError, match=r"model\.safetensors"):
+        load_model(ModelRef("checkpoint", prefix, "c", 10), base, **options)
+
+
+def test_a_prefix_is_never_taken_for_a_folder(folder, tokenizer, tmp_path, monkeypatch):
+    """In a store that is the working folder every prefix is also a folder, with a config.json or without."""
+    from safetensors.torch import save_file
+
+    trained = load(folder, tokenizer_size=tokenizer.size)
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.add_(0.01)
+    save_file({k: v.contiguous() for k, v in state(trained).items()}, tmp_path / "model.safetensors")
+    saved = export(trained, folder, tmp_path / "export")
+    monkeypatch.chdir(tmp_path)
+    store = open_store(".")
+    prefix = "runs/r/checkpoints/step-000010-a01"
+    commit(store, prefix, {"model.safetensors": tmp_path / "model.safetensors"}, {"step": 10})
+    manifest = commit(store, "runs/r/model", saved, {"kind": "model"})
+    base = ModelRef("base", str(folder), "b")
+    options = {"store": store, "cache_folder": tmp_path / "cache", "tokenizer_size": tokenizer.size}
+    assert same(trained, load_model(ModelRef("checkpoint", prefix, "c", 10), base, **options))
+    assert same(trained, load_model(ModelRef("export", "runs/r/model", "e"), base, **options))
+    store.put(manifest.key("model.safetensors"), b"broken")
+    with pytest.raises(CorruptError, match=r"model\.safetensors"):  # read through its manifest, not as a folder
+        load_model(ModelRef("export", "runs/r/model", "e"), base, **options)
+
+    gone = ModelRef("base", str(tmp_path / "of another node"), "b", named=str(folder))
+    assert same(trained, load_model(ModelRef("checkpoint", prefix, "c", 10), gone, **options))
+
+
+def test_a_missing_base_is_said(tmp_path):
+    base = ModelRef("base", str(tmp_path / "nowhere"), "b")
+    with pytest.raises(TrainingError, match="nowhere"):
+        load_model(base, base, store=open_store(str(tmp_path)), cache_folder=tmp_path / "c", tokenizer_size=96)
+
+
+def test_fixture_is_what_the_hub_would_give(folder):
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "t5"
+    assert T5ForConditionalGeneration.from_pretrained(folder).config.vocab_size == 96

@@ -1,0 +1,312 @@
+"""The effects: what is asked of the API server, in which order, and what happens when it refuses or dies midway."""
+
+import asyncio
+import copy
+import subprocess
+import sys
+
+import pytest
+
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, Refused
+from raytrain.operator.controller import Controller
+from raytrain.operator.render.kuberay import kept, seen
+from raytrain.operator.render.names import is_owned
+from raytrain.operator.settings import Settings
+from raytrain_core.errors import ClusterError
+from tests.support.finetunejob_objects import UID, finetunejob, rayjob
+
+KEY = ("team", "assistant")
+
+
+class Server:
+    """Objects in a dictionary: as much of an API server as the controller uses, and every call counted."""
+
+    def __init__(self, *objects):
+        self.objects = {}
+        self.calls = []
+        self.version = 1
+        self.dies_at = None
+        self.refuses = {}
+        for body in objects:
+            self.put(body)
+
+    def put(self, body):
+        self.version += 1
+        body["metadata"]["resourceVersion"] = str(self.version)
+        self.objects[body["apiVersion"], body["kind"], body["metadata"]["name"]] = body
+        return body
+
+    def _called(self, verb, kind, name):
+        if self.dies_at is not None and len(self.calls) >= self.dies_at:
+            raise Killed
+        self.calls.append((verb, kind, name))
+        if (verb, kind) in self.refuses:
+            raise Refused(403, "Forbidden", self.refuses[verb, kind])
+
+    def call(self, verb, where):
+        self._called(verb, "discovery", where)
+        return {"resources": [{"kind": "RayJob"}]}
+
+    def get(self, kind, namespace, name):
+        self._called("get", kind[1], name)
+        return self.objects.get((*kind, name))
+
+    def create(self, body, *, manager):
+        self._called("create", body["kind"], body["metadata"]["name"])
+        if (body["apiVersion"], body["kind"], body["metadata"]["name"]) in self.objects:
+            return None
+        return self.put({**body})
+
+    def apply(self, body, *, manager):
+        self._called("apply", body["kind"], body["metadata"]["name"])
+        old = self.objects.get((body["apiVersion"], body["kind"], body["metadata"]["name"]), {})
+        return self.put({**old, **body})
+
+    def patch(self, kind, namespace, name, body, *, manager, status):
+        self._called("patch", kind[1], name)
+        found = self.objects[(*kind, name)]
+        return self.put({**found, "status": {**found.get("status", {}), **body["status"]}})
+
+    def delete(self, kind, namespace, name):
+        self._called("delete", kind[1], name)
+        return self.objects.pop((*kind, name), None) is not None
+
+    @property
+    def job(self):
+        return self.objects[(*JOBS, "assistant")]
+
+    def made(self):
+        return [(kind, name) for verb, kind, name in self.calls if verb in ("create", "apply")]
+
+
+class Killed(Exception):
+    """The operator's process dies here."""
+
+
+def run(steps, server, settings=None):
+    """Run `steps(controller)` in an event loop; the events that were posted."""
+    posted = []
+    settings = settings or Settings.model_validate({"retry": {"firstSeconds": 0.05}})
+
+    async def main():
+        controller = Controller(server, settings, lambda body, event: posted.append(event.reason))
+        await steps(controller)
+
+    asyncio.run(main())
+    return posted
+
+
+def test_a_new_object_gets_its_parts_the_rayjob_last():
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+
+    assert run(steps, server) == ["AttemptStarted"]
+    assert server.made()[-1] == ("RayJob", "assistant-a01")
+    assert len(server.made()) == 7
+    assert server.job["status"]["attempts"][0]["rayJob"] == "assistant-a01"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        rayjob(),
+        rayjob(suspend=True),
+        rayjob(deployment="Running", job="RUNNING", rayClusterName="c", dashboardURL="d:8265"),
+        rayjob(deployment="Failed", reason="DeadlineExceeded", message="too late", endTime="2026-11-23T13:00:00Z"),
+    ],
+)
+def test_what_is_remembered_of_a_rayjob_is_little_and_says_the_same(found):
+    found["spec"]["rayClusterSpec"] = {"workerGroupSpecs": [{}]}
+    found["metadata"]["managedFields"] = [{"manager": "somebody"}]
+    remembered = kept(found)
+    assert seen(remembered) == seen(found)
+    assert is_owned(remembered, UID)
+    assert "rayClusterSpec" not in str(remembered) and "managedFields" not in str(remembered)
+
+
+def test_nothing_is_asked_while_nothing_changes():
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+        running = rayjob(deployment="Running", job="RUNNING")
+        await controller.saw_ray_job(running, deleted=False)
+        await controller.saw_job(server.job, deleted=False)
+        server.calls.clear()
+        await controller.saw_job(server.job, deleted=False)
+        await controller.saw_ray_job(running, deleted=False)
+        await controller.reconcile(KEY)
+
+    run(steps, server)
+    assert server.calls == []
+
+
+def test_an_old_event_does_not_undo_what_was_written():
+    server = Server(finetunejob())
+    old = copy.deepcopy(server.job)
+
+    async def steps(controller):
+        await controller.saw_job(old, deleted=False)
+        server.calls.clear()
+        await controller.saw_job(old, deleted=False)  # the watch lags behind our own patch
+        assert server.made() == []
+
+    run(steps, server)
+
+
+def test_the_result_is_read_anew_when_the_rayjob_has_ended():
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+        told = {"attempt": 1, "exitCode": 2, "reason": "UsageError", "message": "no such column"}
+        server.put({**server.job, "status": {**server.job["status"], "result": told}})  # its event is still on the way
+        await controller.saw_ray_job(rayjob(deployment="Failed", job="FAILED", reason="AppFailed"), deleted=False)
+
+    run(steps, server)
+    assert (server.job["status"]["phase"], server.job["status"]["message"]) == ("Failed", "no such column")
+
+
+def test_after_a_restart_a_rayjob_that_was_not_listed_yet_is_asked_for():
+    server = Server(finetunejob())
+
+    async def before(controller):
+        await controller.saw_job(server.job, deleted=False)
+
+    async def restarted(controller):
+        await controller.saw_job(server.job, deleted=False)
+
+    run(before, server)
+    server.put(rayjob(deployment="Running", job="RUNNING"))
+    run(restarted, server)
+    assert [a["outcome"] for a in server.job["status"]["attempts"]] == ["Running"]
+
+
+def test_a_failed_attempt_is_followed_by_the_next_without_any_event():
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+        failed = rayjob(deployment="Failed", reason="AppFailed", endTime="2026-11-23T12:00:00Z")
+        server.put(failed)
+        await controller.saw_ray_job(failed, deleted=False)
+        for _ in range(100):
+            if len(server.job["status"]["attempts"]) == 2:
+                return
+            await asyncio.sleep(0.05)
+
+    run(steps, server)
+    assert [a["outcome"] for a in server.job["status"]["attempts"]] == ["Failed", "Running"]
+    assert ("RayJob", "assistant-a02") in server.made()
+
+
+def test_a_quota_is_told_in_the_status():
+    server = Server(finetunejob())
+    server.refuses["create", "RayJob"] = "exceeded quota: rayjobs"
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+
+    assert run(steps, server) == ["Forbidden"]
+    assert server.job["status"]["message"] == "exceeded quota: rayjobs"
+    assert "attempts" not in server.job["status"]
+
+
+def test_objects_of_someone_else_are_left_alone():
+    theirs = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "assistant-raytrain"}}
+    server = Server(finetunejob(), theirs)
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+
+    assert run(steps, server) == ["NameTaken"]
+    assert server.made() == [("ServiceAccount", "assistant-raytrain")]  # asked for, and not taken over
+    assert "ownerReferences" not in theirs["metadata"]
+
+
+def test_an_api_server_that_does_not_answer_is_asked_again(monkeypatch):
+    monkeypatch.setattr("raytrain.operator.controller.TRY_AGAIN_SECONDS", 0.05)
+    server = Server(finetunejob())
+    real, answers = server.call, iter([False])
+
+    def call(verb, where):
+        if next(answers, True):
+            return real(verb, where)
+        raise ClusterError("the Kubernetes API does not answer")
+
+    server.call = call
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+        for _ in range(100):
+            if server.made():
+                await asyncio.sleep(0.1)
+                return
+            await asyncio.sleep(0.05)
+
+    run(steps, server)
+    assert server.job["status"]["phase"] == "Pending"
+
+
+def test_killed_at_every_call_it_makes_it_ends_the_same():
+    def whole(server):
+        async def steps(controller):
+            await controller.saw_job(server.job, deleted=False)
+            running = server.objects.get((*RAY_JOBS, "assistant-a01"))
+            if running:
+                await controller.saw_ray_job(running, deleted=False)
+
+        return steps
+
+    undisturbed = Server(finetunejob())
+    run(whole(undisturbed), undisturbed)
+    calls = len(undisturbed.calls)
+    assert calls > 8
+    for dies_at in range(calls):
+        server = Server(finetunejob())
+        server.dies_at = dies_at
+        with pytest.raises(Killed):
+            run(whole(server), server)
+        server.dies_at = None
+        run(whole(server), server)
+        assert set(server.objects) == set(undisturbed.objects), dies_at
+        (attempt,) = server.job["status"]["attempts"]
+        assert (attempt["rayJob"], attempt["outcome"]) == ("assistant-a01", "Running")
+
+
+def test_two_operators_make_one_attempt():
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        other = Controller(server, Settings(), lambda body, event: None)
+        body = server.job
+        await asyncio.gather(controller.saw_job(body, deleted=False), other.saw_job(body, deleted=False))
+
+    run(steps, server)
+    assert {name for kind, name in server.made() if kind == "RayJob"} == {"assistant-a01"}
+    assert len(server.job["status"]["attempts"]) == 1
+
+
+def test_a_deleted_object_is_forgotten():
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        await controller.saw_job(server.job, deleted=False)
+        await controller.saw_job(server.job, deleted=True)
+        server.calls.clear()
+        await controller.saw_ray_job(rayjob(deployment="Running", uid=UID), deleted=False)
+
+    run(steps, server)
+    assert [call for call in server.calls if call[0] != "get"] == []
+
+
+def test_the_operator_loads_no_torch_and_no_ray():
+    heavy = "torch, transformers, ray, boto3, pyarrow, numpy, datasets"
+    program = (
+        "import sys, raytrain.operator.handlers, raytrain.operator.settings;"
+        f"print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,121 @@
+"""The definition: structural, bounded, small, and of one mind with the models."""
+
+import json
+
+import pytest
+
+from raytrain.config.explain import all_fields
+from raytrain.config.identity import LEFT_OUT
+from raytrain.config.job import FineTuneJob, Spec
+from raytrain.config.starter import STARTER
+from raytrain.operator.install.crd import crd
+from raytrain.operator.install.structural import structural
+from raytrain.operator.render.yaml_text import yaml_text
+from raytrain_core.config.yaml_source import parse_yaml
+from tests.support.finetunejob_objects import finetunejob
+from tests.support.structural_walk import problems
+
+CRD = crd()
+VERSION = CRD["spec"]["versions"][0]
+SCHEMA = VERSION["schema"]["openAPIV3Schema"]
+KNOWN = {
+    "type", "description", "properties", "items", "required", "enum", "default", "nullable", "pattern", "format",
+    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems",
+    "maxProperties", "additionalProperties", "x-kubernetes-preserve-unknown-fields", "x-kubernetes-validations",
+    "x-kubernetes-list-type", "x-kubernetes-list-map-keys",
+}  # fmt: skip
+
+
+def nodes(schema, path=""):
+    yield path, schema
+    for name, value in schema.get("properties", {}).items():
+        yield from nodes(value, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from nodes(schema["additionalProperties"], f"{path}.*")
+
+
+def test_it_is_small_enough_for_a_plain_apply():
+    assert len(yaml_text(CRD)) < 120_000
+    assert len(json.dumps(CRD)) < 120_000  # what client-side apply copies into an annotation
+
+
+def test_it_is_structural_and_bounded():
+    for path, node in nodes(SCHEMA):
+        assert set(node) <= KNOWN, path
+        assert "type" in node or node.get("x-kubernetes-preserve-unknown-fields"), path
+        if node.get("type") == "string" and path not in (".apiVersion", ".kind"):
+            assert "enum" in node or node["maxLength"] <= 4096, path
+        if node.get("type") == "array":
+            assert node["maxItems"] <= 2000, path
+        assert not ("properties" in node and "additionalProperties" in node), path
+        if isinstance(node.get("additionalProperties"), dict):
+            assert node["maxProperties"] <= 2000, path
+
+
+def test_every_field_of_the_document_is_there_with_its_description():
+    there = {path.removeprefix(".spec.") for path, node in nodes(SCHEMA) if path.startswith(".spec.")}
+    wanted = {f.path.removeprefix("spec.").removesuffix("[]") for f in all_fields() if f.path.startswith("spec.")}
+    assert {w for w in wanted if "<name>" not in w} - there == set()
+    assert [path for path, node in nodes(SCHEMA["properties"]["spec"]) if path.count("*") == path.count("[]") == 0
+            and "description" not in node and not path.startswith(".tasks") and path] == []  # fmt: skip
+
+
+def test_defaults_reach_into_mappings_that_are_not_written():
+    spec = SCHEMA["properties"]["spec"]["properties"]
+    assert spec["mixture"]["default"] == {"strategy": "proportional", "temperature": 2.0, "seed": 17}
+    assert spec["mixture"]["properties"]["strategy"]["default"] == "proportional"
+    assert spec["resources"]["default"]["training"] == {"workers": 1, "gpus": 0, "cpus": 1, "sharding": "ddp"}
+    assert "default" not in spec["training"]  # required: nothing to fill in
+    assert "default" not in spec["cluster"]  # may be null
+
+
+def test_null_is_allowed_where_the_document_allows_it():
+    training = SCHEMA["properties"]["spec"]["properties"]["training"]["properties"]
+    assert (training["gradientClip"]["nullable"], training["gradientClip"]["default"]) == (True, 1.0)
+    assert "nullable" not in training["checkpointEvery"]
+
+
+def test_columns_and_names():
+    assert [c["name"] for c in VERSION["additionalPrinterColumns"] if not c.get("priority")] == [
+        "Phase", "Progress", "ROUGE-L", "Workers", "Attempts", "Age",
+    ]  # fmt: skip
+    assert CRD["spec"]["names"]["shortNames"] == ["ftj"]
+    assert VERSION["subresources"] == {"status": {}}
+    for column in VERSION["additionalPrinterColumns"]:
+        path = column["jsonPath"].replace("[-1:]", "[]")
+        assert path.startswith(".metadata") or path in {p for p, _ in nodes(SCHEMA)}, path
+
+
+def test_what_is_the_identity_is_fixed_and_what_is_not_is_free():
+    fixed = {
+        rule["message"].split(" cannot change")[0]
+        for rule in SCHEMA["x-kubernetes-validations"]
+        if "cannot change" in rule["message"]
+    }
+    assert {"spec.model", "spec.tasks", "spec.mixture", "spec.training.steps", "spec.evaluation.every"} <= fixed
+    for section, left in LEFT_OUT.items():
+        names = {section} if left is True else {f"{section}.{_camel(name)}" for name in left if name != "__all__"}
+        assert not {f"spec.{name}" for name in names} & fixed
+
+
+def _camel(name):
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)
+
+
+def test_the_structural_schema_refuses_what_it_cannot_say():
+    with pytest.raises(ValueError, match="union"):
+        structural({"anyOf": [{"type": "string"}, {"type": "integer"}]})
+    with pytest.raises(ValueError, match="tuple"):
+        structural({"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]})
+
+
+def test_documents_that_the_models_take_fit_the_schema():
+    starter = parse_yaml(STARTER).value
+    for document in (starter, finetunejob()):
+        FineTuneJob.model_validate({**document, "metadata": {"name": document["metadata"]["name"]}})
+        assert problems(document["spec"], SCHEMA["properties"]["spec"]) == []
+    full = Spec.model_validate(finetunejob()["spec"]).model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert problems(full, SCHEMA["properties"]["spec"]) == []

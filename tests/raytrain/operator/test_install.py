@@ -1,0 +1,87 @@
+"""Install, upgrade, uninstall: with Helm and with kubectl, on a real API server."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.api_server import api_server
+from tests.support.finetunejob_objects import finetunejob
+from tests.support.kubernetes_tools import ToolsUnavailable
+
+ROOT = Path(__file__).parents[3]
+CHART, JOB_CHART = str(ROOT / "helm" / "raytrain-operator"), str(ROOT / "helm" / "finetune-job")
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def empty(tools, tmp_path):
+    """An API server on which nothing of ours is."""
+    try:
+        with api_server(tmp_path) as server:
+            yield server
+    except ToolsUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def helm(tools, empty):
+    """The real Helm on that server."""
+
+    def run(*arguments):
+        command = [str(tools.helm), f"--kubeconfig={empty.kubeconfig()}", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def kinds(server):
+    """Our objects in the cluster, by kind and name."""
+    found = server.kubectl(
+        "get", "crd,clusterrole,clusterrolebinding,deployment,configmap,serviceaccount,networkpolicy", "-A",
+        "-l", "app.kubernetes.io/part-of=raytrain", "-o", "name",
+    )  # fmt: skip
+    return set(found.stdout.split())
+
+
+def test_helm_installs_upgrades_and_leaves_the_definition_with_its_objects(empty, helm, tmp_path):
+    system = ("-n", "raytrain-system", "--create-namespace")
+    notes = helm("install", "raytrain", CHART, *system)
+    assert "Accepted=False, reason KubeRayMissing" in notes
+    assert "every document must name its own spec.storage.uri" in notes
+    installed = kinds(empty)
+    assert "deployment.apps/raytrain-operator" in installed
+    empty.until_served("/apis/raytrain.dev/v1alpha1/finetunejobs")
+
+    notes = helm("upgrade", "raytrain", CHART, *system, "--reuse-values", "--set=settings.runs.storage=s3://bucket/a")
+    assert "every document must name" not in notes
+    settings = empty.get("configmap", "raytrain-operator", "-n", "raytrain-system")["data"]["settings.yaml"]
+    assert "storage: s3://bucket/a" in settings
+    assert kinds(empty) == installed
+
+    document = tmp_path / "job.yaml"
+    document.write_text(json.dumps({**finetunejob(), "metadata": {"name": ""}}), encoding="utf-8")
+    empty.kubectl("create", "namespace", "team")
+    notes = helm("install", "my-run", JOB_CHART, "-n", "team", "-f", str(document))
+    assert "kubectl -n team get ftj my-run -w" in notes
+    assert empty.get("ftj", "my-run", "-n", "team")["spec"]["training"]["steps"] == 100
+
+    helm("uninstall", "raytrain", "-n", "raytrain-system")
+    assert kinds(empty) == {"customresourcedefinition.apiextensions.k8s.io/finetunejobs.raytrain.dev"}
+    assert empty.get("ftj", "my-run", "-n", "team")["metadata"]["name"] == "my-run"
+    helm("uninstall", "my-run", "-n", "team")
+    assert empty.get("ftj", "-n", "team")["items"] == []
+
+
+def test_kubectl_installs_by_kustomize_and_by_one_file_the_same(empty):
+    empty.kubectl("apply", "--server-side", "-k", str(ROOT / "k8s" / "default"))
+    by_kustomize = kinds(empty)
+    assert len(by_kustomize) >= 8
+    text = empty.kubectl("apply", "--server-side", "-f", str(ROOT / "k8s" / "install.yaml")).stdout
+    assert {line.split()[1] for line in text.splitlines()} == {"serverside-applied"}
+    assert kinds(empty) == by_kustomize
+    empty.until_served("/apis/raytrain.dev/v1alpha1/finetunejobs")

@@ -1,0 +1,175 @@
+"""Chart, kustomize and install.yaml come from one source and say the same."""
+
+import json
+
+import pytest
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from raytrain.config.job import FineTuneJob
+from raytrain.operator.install import manifests
+from raytrain.operator.install import rbac as rights
+from raytrain.operator.settings import Settings
+from tests.support.finetunejob_objects import finetunejob
+
+ROOT = manifests.ROOT
+CHART, JOB_CHART = ROOT / "helm" / "raytrain-operator", ROOT / "helm" / "finetune-job"
+
+
+FILES = manifests.files()
+
+
+@pytest.mark.parametrize("path", sorted(FILES))
+def test_the_files_are_up_to_date(path):
+    assert (ROOT / path).read_text(encoding="utf-8") == FILES[path], "run: make generate"
+
+
+def objects(text):
+    """Every object by kind and name, without what only Helm adds."""
+    found = {}
+    for document in YAML(typ="safe").load_all(text):
+        if document is None:
+            continue
+        metadata = document["metadata"]
+        for holder in (metadata, document.get("spec", {}).get("template", {}).get("metadata", {})):
+            for label in ("helm.sh/chart", "app.kubernetes.io/managed-by"):
+                holder.get("labels", {}).pop(label, None)
+            for note in ("helm.sh/resource-policy", "raytrain.dev/settings-checksum"):
+                holder.get("annotations", {}).pop(note, None)
+            if not holder.get("annotations", True):
+                del holder["annotations"]
+        found[document["kind"], metadata["name"]] = document
+    return found
+
+
+@pytest.fixture(scope="session")
+def chart(tools):
+    """The chart's objects for some values."""
+
+    def render(*arguments, namespace="raytrain-system"):
+        found = objects(tools.template(CHART, *arguments, namespace=namespace))
+        return {
+            key: value for key, value in found.items() if "helm.sh/hook" not in value["metadata"].get("annotations", {})
+        }
+
+    return render
+
+
+def test_chart_and_kustomize_agree(chart, tools):
+    rendered, built = chart(), objects(tools.kustomize(ROOT / "k8s" / "default"))
+    assert set(built) - set(rendered) == {("Namespace", "raytrain-system")}  # Helm makes it by --create-namespace
+    assert set(rendered) <= set(built)
+    for key, found in rendered.items():
+        wanted = built[key]
+        if key[0] == "ConfigMap":  # the same settings, however they are written
+            ours, theirs = (
+                Settings.model_validate(YAML(typ="safe").load(o["data"].pop("settings.yaml"))) for o in (found, wanted)
+            )
+            assert ours == theirs
+        assert found == wanted, key
+
+
+def test_install_yaml_is_what_kustomize_builds(tools):
+    installed = objects((ROOT / "k8s" / "install.yaml").read_text(encoding="utf-8"))
+    assert installed == objects(tools.kustomize(ROOT / "k8s" / "default"))
+
+
+def test_settings_of_the_chart_reach_the_operator(chart):
+    arguments = (
+        "--set=settings.runs.storage=s3://bucket/raytrain", "--set=runImage.registry=registry.example/",
+        "--set=runImage.digest=sha256:" + "a" * 64, "--set=settings.policy.allowedImages={registry.example/}",
+    )  # fmt: skip
+    text = chart(*arguments)["ConfigMap", "raytrain-operator"]["data"]["settings.yaml"]
+    settings = Settings.model_validate(YAML(typ="safe").load(text))
+    assert settings.runs.storage == "s3://bucket/raytrain"
+    assert settings.runs.image == "registry.example/raytrain@sha256:" + "a" * 64
+    assert settings.policy.allowed_images == ["registry.example/"]
+
+
+def test_with_namespaces_it_has_no_rights_elsewhere(chart):
+    found = chart("--set=watchNamespaces={team-a,team-b}", "--set=rbac.aggregate=false")
+    kinds = [kind for kind, _ in found]
+    assert "ClusterRole" not in kinds
+    assert "ClusterRoleBinding" not in kinds
+    container = found["Deployment", "raytrain-operator"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"][1:] == ["--namespace=team-a", "--namespace=team-b"]
+
+
+def test_the_definition_is_kept_unless_asked_otherwise(tools):
+    kept, left = (
+        tools.template(CHART, "--show-only=templates/crd.yaml", *more) for more in ((), ("--set=crds.keep=false",))
+    )
+    assert "helm.sh/resource-policy: keep" in kept
+    assert "helm.sh/resource-policy" not in left
+    assert "CustomResourceDefinition" not in tools.template(CHART, "--set=crds.enabled=false")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["image.pulPolicy=Always", "image.digest=latest", "settings.runs.keepClusterSeconds=-1", "settings.polycy=x",
+     "watchNamespaces=team", "resources=1", "crds.keep=sometimes"],
+)  # fmt: skip
+def test_values_that_are_wrong_are_refused(tools, value):
+    with pytest.raises(RuntimeError, match="values don't meet the specifications of the schema"):
+        tools.template(CHART, f"--set={value}")
+
+
+def test_every_pod_of_the_chart_passes_restricted_pod_security(tools):
+    for document in YAML(typ="safe").load_all(tools.template(CHART)):
+        spec = (document or {}).get("spec", {})
+        pod = spec.get("template", {}).get("spec") or (spec if "containers" in spec else None)
+        if pod is None:
+            continue
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True,
+            }  # fmt: skip
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_no_right_is_a_wildcard_and_secrets_stay_unread():
+    for rule in (*rights.OPERATOR, *rights.OPERATOR_CLUSTER, *rights.EDITOR, *rights.VIEWER):
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+        assert not {"secrets", "pods", "pods/exec"} & set(rule["resources"])
+
+
+def test_every_value_is_documented():
+    values = YAML().load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "reference" / "helm.md").read_text(encoding="utf-8")
+
+    def leaves(node, path):
+        for key, value in node.items():
+            here = f"{path}.{key}" if path else str(key)
+            if isinstance(value, CommentedMap) and value and f"| `{here}` |" not in page:
+                yield from leaves(value, here)
+            else:
+                yield here
+
+    assert [leaf for leaf in leaves(values, "") if f"| `{leaf}` |" not in page] == []
+
+
+def test_a_release_is_the_document(tools, tmp_path):
+    body = finetunejob(cluster={"retries": 1})
+    document = {**body, "metadata": {"name": "assistant"}}
+    path = tmp_path / "job.yaml"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    (made,) = objects(tools.template(JOB_CHART, "-f", str(path), release="my-run", namespace="team")).values()
+    assert (made["metadata"]["name"], made["metadata"]["namespace"]) == ("assistant", "team")
+    assert FineTuneJob.model_validate({**made, "metadata": {"name": "assistant"}}) == FineTuneJob.model_validate(
+        document
+    )
+    del document["metadata"]
+    path.write_text(json.dumps(document), encoding="utf-8")
+    (made,) = objects(tools.template(JOB_CHART, "-f", str(path), release="my-run")).values()
+    assert made["metadata"]["name"] == "my-run"
+
+
+def test_a_release_of_a_wrong_document_is_refused(tools, tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text(json.dumps({"spec": {**finetunejob()["spec"], "trainning": {}}}), encoding="utf-8")
+    with pytest.raises(RuntimeError, match="trainning"):
+        tools.template(JOB_CHART, "-f", str(path))
+    with pytest.raises(RuntimeError, match="spec"):
+        tools.template(JOB_CHART)

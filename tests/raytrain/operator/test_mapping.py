@@ -1,0 +1,437 @@
+"""Each situation that can be observed → what is done, and what the status says."""
+
+import pytest
+
+from raytrain.config.job_status import CONDITIONS, RUN_FIELDS
+from raytrain.operator.admission import Refusal
+from raytrain.operator.reconcile import Observed, changes, reconcile
+from raytrain.operator.settings import Settings
+from tests.support.finetunejob_objects import NOW, UID, after, finetunejob, rayjob, task
+
+SETTINGS = Settings()
+
+
+class World:
+    """One object and its RayJobs over time: applies what is decided, as the controller does."""
+
+    def __init__(self, **job):
+        self.body = finetunejob(**job)
+        self.ray_jobs = {}
+        self.kuberay = True
+        self.trouble = None
+        self.deleted = []
+        self.gone = False
+        self.events = []
+
+    def step(self, seconds=0.0):
+        observed = Observed(self.body, self.ray_jobs, self.kuberay, self.trouble)
+        decision = reconcile(observed, SETTINGS, after(seconds))
+        for made in decision.apply:
+            if made["kind"] == "RayJob":
+                self.ray_jobs[made["metadata"]["name"]] = made
+        for name in decision.delete:
+            self.deleted.append(name)
+            self.ray_jobs.pop(name)
+        patch = changes(self.body, decision.status)
+        self.body.setdefault("status", {}).update(patch)
+        self.events += [event.reason for event in decision.events]
+        self.gone = self.gone or decision.delete_self
+        return decision
+
+    def kuberay_says(self, number, deployment, job="", **status):
+        self.ray_jobs[f"assistant-a{number:02d}"] = rayjob(number, deployment=deployment, job=job, **status)
+
+    def run_says(self, attempt, phase, **fields):
+        self.body["status"]["progress"] = {"attempt": attempt, "phase": phase, **fields}
+
+    def ends(self, attempt, exit_code, reason, message=""):
+        result = {"attempt": attempt, "exitCode": exit_code, "reason": reason, "message": message}
+        self.body["status"]["result"] = result
+
+    @property
+    def phase(self):
+        return self.body["status"]["phase"]
+
+    @property
+    def outcomes(self):
+        return [attempt["outcome"] for attempt in self.body["status"].get("attempts", [])]
+
+    def condition(self, kind):
+        return next(c for c in self.body["status"]["conditions"] if c["type"] == kind)
+
+    def true(self):
+        return [c["type"] for c in self.body["status"]["conditions"] if c["status"] == "True"]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_a_job_from_apply_to_complete(world):
+    first = world.step()
+    kinds = [made["kind"] for made in first.apply]
+    assert kinds == [
+        "ServiceAccount", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ConfigMap", "RayJob",
+    ]  # fmt: skip
+    assert (world.phase, world.true(), world.outcomes) == ("Pending", ["Accepted"], ["Running"])
+    assert world.events == ["AttemptStarted"]
+
+    assert world.step(1).apply == ()  # nothing observed, nothing to do
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1, "readyWorkerReplicas": 0})
+    world.step(2)
+    assert (world.phase, world.body["status"]["workers"]) == ("Pending", "0/1")
+
+    world.kuberay_says(
+        1, "Running", "RUNNING", rayClusterName="assistant-a01-x7k2p", dashboardURL="head-svc.team:8265",
+        rayClusterStatus={"desiredWorkerReplicas": 3, "readyWorkerReplicas": 2},
+    )  # fmt: skip
+    world.step(3)
+    assert (world.phase, world.body["status"]["message"]) == ("Pending", "the run is starting")
+    world.run_says(1, "Preparing", message="preparing shards of chats")
+    world.step(4)
+    assert (world.phase, world.true()) == ("Preparing", ["Accepted", "Running"])
+    world.run_says(1, "Training", percent="40%")
+    world.step(5)
+    assert (world.phase, world.true()) == ("Training", ["Accepted", "DataReady", "Running"])
+    assert world.body["status"]["workers"] == "2/3"
+    assert world.body["status"]["rayCluster"] == "assistant-a01-x7k2p"
+
+    world.run_says(1, "Complete", percent="100%")
+    world.step(590)
+    assert world.phase == "Reporting", "KubeRay has not seen yet that the driver has ended"
+
+    world.ends(1, 0, "Complete")
+    world.body["status"]["result"]["report"] = "s3://bucket/raytrain/runs/assistant/report/index.html"
+    world.kuberay_says(1, "Complete", "SUCCEEDED", endTime="2026-11-23T12:10:00Z")
+    world.step(600)
+    assert (world.phase, world.outcomes) == ("Complete", ["Succeeded"])
+    assert world.true() == ["Accepted", "DataReady", "Evaluated", "Complete"]
+    assert world.body["status"]["completionTime"] == "2026-11-23T12:10:00Z"
+    assert "index.html" in world.body["status"]["message"]
+    assert world.body["status"]["workers"] == ""
+    assert world.events == ["AttemptStarted", "Preparing", "Training", "Reporting", "Complete"]
+
+
+def test_the_same_question_gets_the_same_answer(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.run_says(1, "Training")
+    world.step(1)
+    before = dict(world.body["status"])
+    for later in (2, 60, 3600):
+        decision = world.step(later)
+        assert (decision.apply, decision.delete, decision.events) == ((), (), ())
+        assert changes(world.body, decision.status) == {}
+    assert world.body["status"] == before
+
+
+def test_what_the_run_writes_is_never_touched(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    decision = world.step(1)
+    assert not set(decision.status) & set(RUN_FIELDS)
+
+
+def test_a_user_error_is_not_tried_again(world):
+    world.step()
+    world.ends(1, 3, "DataError", "s3://rows/chats.jsonl: there is no such object")
+    world.kuberay_says(1, "Failed", "FAILED", reason="AppFailed", message="driver exited with 3")
+    decision = world.step(30)
+    assert decision.apply == ()
+    assert (world.phase, world.outcomes) == ("Failed", ["Failed"])
+    assert world.condition("Failed")["reason"] == "DataError"
+    assert "no such object" in world.condition("Failed")["message"]
+    assert world.body["status"]["attempts"][0]["exitCode"] == 3
+    assert "AttemptFailed" in world.events
+
+
+@pytest.mark.parametrize("code", [None, 1, 4, 5])
+def test_infrastructure_is_tried_again_after_a_pause(world, code):
+    world.step()
+    if code is not None:
+        world.ends(1, code, "StorageError", "503")
+    world.kuberay_says(1, "Failed", "", reason="AppFailed", message="head pod is gone", endTime="2026-11-23T12:01:00Z")
+    decision = world.step(60)
+    assert (world.phase, decision.wake_after) == ("Retrying", 10)
+    assert decision.apply == ()
+    assert "the next begins in 10 s" in world.body["status"]["message"]
+    decision = world.step(70)
+    assert [made["metadata"]["name"] for made in decision.apply if made["kind"] == "RayJob"] == ["assistant-a02"]
+    assert (world.phase, world.outcomes) == ("Pending", ["Failed", "Running"])
+    assert "resumes" in world.body["status"]["message"]
+
+
+def test_pauses_grow_and_retries_end(world):
+    world.body["spec"]["cluster"] = {"retries": 2}
+    now, pauses = 0.0, []
+    for number in (1, 2, 3):
+        world.step(now)
+        ended = after(now + 1).strftime("%Y-%m-%dT%H:%M:%SZ")
+        world.kuberay_says(number, "Failed", "FAILED", reason="AppFailed", message="lost", endTime=ended)
+        decision = world.step(now + 1)
+        if decision.wake_after:
+            pauses.append(decision.wake_after)
+            now += 1 + decision.wake_after
+    assert pauses == [10, 20]
+    assert (world.phase, world.outcomes) == ("Failed", ["Failed"] * 3)
+    assert world.condition("Failed")["reason"] == "RetriesExhausted"
+    assert "3 of 3 attempts failed" in world.condition("Failed")["message"]
+
+
+def test_an_old_attempts_result_says_nothing_about_the_new_one(world):
+    world.step()
+    world.ends(1, 5, "ClusterError")
+    world.kuberay_says(1, "Failed", "FAILED", endTime="2026-11-23T12:00:10Z")
+    world.step(10)
+    world.step(20)
+    world.body["status"]["result"] |= {"exitCode": 3}  # still attempt 1's
+    world.kuberay_says(2, "Failed", "FAILED", reason="AppFailed", endTime="2026-11-23T12:00:40Z")
+    world.step(40)
+    assert world.phase == "Retrying"
+
+
+def test_a_preemption_is_no_failure(world):
+    world.body["spec"]["cluster"] = {"retries": 0}
+    world.step()
+    world.ends(1, 130, "Interrupted", "stopped on request")
+    world.kuberay_says(1, "Failed", "FAILED", reason="AppFailed")
+    decision = world.step(5)
+    assert (world.phase, world.outcomes) == ("Pending", ["Interrupted", "Running"])
+    assert decision.wake_after is None
+
+
+def test_a_deleted_rayjob_is_an_attempt_that_failed(world):
+    world.step()
+    world.ray_jobs.clear()
+    world.step(5)
+    assert (world.phase, world.outcomes) == ("Retrying", ["Failed"])
+    assert world.body["status"]["attempts"][0]["reason"] == "RayJobDeleted"
+
+
+def test_suspend_gives_everything_back_and_resume_goes_on(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.run_says(1, "Training")
+    world.step(1)
+    world.body["spec"]["cluster"] = {"suspend": True}
+    assert world.step(2).delete == ("assistant-a01",)
+    assert (world.phase, world.outcomes) == ("Suspended", ["Suspended"])
+    assert "Suspended" in world.true()
+    assert "Running" not in world.true()
+    assert world.step(100).apply == ()
+
+    world.body["spec"]["cluster"] = {"suspend": False}
+    world.step(101)
+    assert (world.phase, world.outcomes) == ("Pending", ["Suspended", "Running"])
+    assert "Suspended" not in world.true()
+    assert "DataReady" in world.true()  # it was, and stays
+
+
+def test_the_next_attempt_waits_until_the_last_ones_cluster_is_gone(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.step(1)
+    leaving = world.ray_jobs["assistant-a01"]
+    world.body["spec"]["cluster"] = {"suspend": True}
+    world.step(2)
+    world.ray_jobs["assistant-a01"] = leaving  # KubeRay's finalizer still holds it
+    world.body["spec"]["cluster"] = {}
+    decision = world.step(3)
+    assert (decision.apply, world.phase) == ((), "Retrying")
+    assert decision.wake_after
+    del world.ray_jobs["assistant-a01"]
+    assert world.step(4).apply
+
+
+def test_suspended_from_the_start_makes_nothing():
+    world = World(cluster={"suspend": True})
+    assert world.step().apply == ()
+    assert (world.phase, world.outcomes) == ("Suspended", [])
+
+
+def test_cancel_ends_it_for_good(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.step(1)
+    world.body["metadata"]["annotations"] = {"raytrain.dev/cancel": "true"}
+    assert world.step(2).delete == ("assistant-a01",)
+    assert (world.phase, world.outcomes) == ("Cancelled", ["Cancelled"])
+    assert world.condition("Failed")["status"] == "True"
+    assert world.condition("Failed")["reason"] == "Cancelled"
+    world.body["metadata"]["annotations"] = {}
+    assert world.step(3).apply == ()
+    assert world.phase == "Cancelled"
+
+
+def test_a_ray_job_that_someone_stopped_is_cancelled(world):
+    world.step()
+    world.kuberay_says(1, "Complete", "STOPPED")
+    world.step(1)
+    assert (world.phase, world.outcomes) == ("Cancelled", ["Cancelled"])
+
+
+def test_a_queue_is_waited_for():
+    world = World(cluster={"queue": "team-queue"})
+    world.step()
+    world.ray_jobs["assistant-a01"] = rayjob(1, suspend=True, deployment="Suspended")
+    world.step(1)
+    assert world.phase == "Queued"
+    assert world.condition("Suspended")["status"] == "True"
+    assert world.condition("Suspended")["reason"] == "Queued"
+
+
+def test_without_kuberay_it_waits_and_then_starts():
+    world = World()
+    world.kuberay = False
+    decision = world.step()
+    assert (world.phase, decision.apply, decision.wake_after) == ("Pending", (), 30)
+    assert world.condition("Accepted")["status"] == "False"
+    assert world.condition("Accepted")["reason"] == "KubeRayMissing"
+    assert world.events == ["KubeRayMissing"]
+    world.kuberay = True
+    assert world.step(30).apply
+    assert "Accepted" in world.true()
+
+
+def test_a_local_source_is_refused_with_the_way_out_and_a_mended_document_starts():
+    world = World(tasks=[task(source={"uri": "rows/chats.jsonl"})])
+    assert world.step().apply == ()
+    assert (world.phase, world.condition("Accepted")["reason"]) == ("Rejected", "LocalSource")
+    assert "raytrain submit" in world.body["status"]["message"]
+    assert world.events == ["Rejected"]
+    world.body["spec"]["tasks"] = [task()]
+    world.body["metadata"]["generation"] = 2
+    assert world.step(10).apply
+    assert (world.phase, world.body["status"]["observedGeneration"]) == ("Pending", 2)
+
+
+def test_a_document_that_is_wrong_says_every_problem():
+    world = World(training={"steps": -1, "optimiser": "adamw"})
+    world.step()
+    assert world.condition("Accepted")["reason"] == "InvalidDocument"
+    assert "spec.training.steps" in world.body["status"]["message"]
+    assert "optimiser" in world.body["status"]["message"]
+
+
+def test_a_refused_edit_does_not_end_what_runs(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.run_says(1, "Training")
+    world.step(1)
+    world.body["spec"]["cluster"] = {"podTemplate": {"spec": {"hostNetwork": True}}}
+    decision = world.step(2)
+    assert (decision.delete, world.phase) == ((), "Training")
+    assert world.condition("Accepted")["reason"] == "PodTemplateNotAllowed"
+
+
+def test_a_quota_is_told_and_waited_for(world):
+    world.trouble = Refusal("Forbidden", "exceeded quota: pods")
+    decision = world.step()
+    assert (world.phase, world.outcomes, decision.wake_after) == ("Pending", [], 15)
+    assert world.condition("Accepted")["reason"] == "Forbidden"
+    world.trouble = None
+    assert world.step(15).apply
+
+
+def test_pods_that_cannot_be_made_are_told(world):
+    world.step()
+    failing = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreatePod", "message": "exceeded quota"}]
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": failing})
+    world.step(1)
+    assert world.condition("Running")["reason"] == "FailedCreatePod"
+    assert world.body["status"]["message"] == "exceeded quota"
+
+
+def test_a_head_that_cannot_start_says_why(world):
+    world.step()
+    told = {"type": "HeadPodReady", "status": "False", "reason": "CreateContainerConfigError"}
+    told["message"] = 'containers with unready status: [ray]; ray: secret "bucket" not found'
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [told]})
+    world.step(1)
+    assert world.condition("Running")["reason"] == "CreateContainerConfigError"
+    assert 'secret "bucket" not found' in world.body["status"]["message"]
+    assert world.events == ["AttemptStarted", "CreateContainerConfigError"]
+    told["message"] += " again"
+    world.step(1.5)
+    assert len(world.events) == 2  # told once
+    told["reason"] = "ContainerCreating"  # passes by itself
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [told]})
+    world.step(2)
+    assert world.body["status"]["message"] == "the Ray cluster is starting"
+
+
+def test_a_rayjob_that_kuberay_refuses_is_not_tried_again(world):
+    world.step()
+    world.kuberay_says(1, "ValidationFailed", reason="ValidationFailed", message="restartPolicy should be Never")
+    world.step(1)
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "ValidationFailed")
+
+
+def test_a_lost_status_is_found_again_from_the_rayjobs(world):
+    world.step()
+    world.kuberay_says(1, "Failed", "FAILED", endTime="2026-11-23T12:00:05Z")
+    world.step(5)
+    world.step(15)
+    world.kuberay_says(2, "Running", "RUNNING")
+    del world.body["status"]
+    decision = world.step(20)
+    assert decision.apply == ()
+    assert [attempt["rayJob"] for attempt in world.body["status"]["attempts"]] == ["assistant-a01", "assistant-a02"]
+
+
+def test_rayjobs_with_other_names_are_no_attempts(world):
+    world.ray_jobs["someone-elses-a01"] = rayjob(1, name="someone-elses", deployment="Running")
+    world.step()
+    assert [attempt["rayJob"] for attempt in world.body["status"]["attempts"]] == ["assistant-a01"]
+
+
+def test_the_finished_object_goes_after_its_time():
+    world = World(cluster={"ttl": "1h"})
+    world.step()
+    world.kuberay_says(1, "Complete", "SUCCEEDED", endTime="2026-11-23T12:10:00Z")
+    world.step(600)
+    decision = world.step(660)
+    assert (decision.delete_self, decision.wake_after) == (False, 3540)
+    assert world.step(600 + 3600).delete_self
+
+
+def test_a_finished_object_without_ttl_stays_and_costs_nothing(world):
+    world.step()
+    world.kuberay_says(1, "Complete", "SUCCEEDED")
+    world.step(1)
+    world.ray_jobs.clear()  # whoever removed it: it is not made again
+    decision = world.step(10_000_000)
+    assert decision.apply == decision.delete == decision.events == ()
+    assert (decision.status, decision.wake_after, decision.delete_self) == ({}, None, False)
+
+
+def test_an_object_that_is_being_deleted_is_left_alone(world):
+    world.body["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
+    assert world.step().apply == ()
+
+
+def test_every_condition_is_always_there_and_changes_its_time_only_with_its_status(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.run_says(1, "Preparing")
+    world.step(10)
+    first = {c["type"]: c["lastTransitionTime"] for c in world.body["status"]["conditions"]}
+    assert tuple(first) == CONDITIONS
+    world.run_says(1, "Training")
+    world.step(20)
+    second = {c["type"]: c["lastTransitionTime"] for c in world.body["status"]["conditions"]}
+    assert {kind for kind in CONDITIONS if first[kind] != second[kind]} == {"DataReady"}
+
+
+def test_everything_made_belongs_to_the_object(world):
+    for made in world.step().apply:
+        (owner,) = made["metadata"]["ownerReferences"]
+        assert (owner["uid"], owner["controller"]) == (UID, True)
+        assert "finalizers" not in made["metadata"]
+        assert made["metadata"]["namespace"] == "team"
+        assert len(made["metadata"]["name"]) <= 50  # KubeRay clips accounts there
+
+
+def test_now_is_the_only_clock(world):
+    assert reconcile(Observed(world.body), SETTINGS, NOW) == reconcile(Observed(world.body), SETTINGS, NOW)

@@ -1,0 +1,40 @@
+"""The alerts rise on what they are for, and dashboard and alerts ask for metrics that a run has."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from raytrain.training.ray import metrics as ray_metrics
+
+FILES = Path(__file__).parents[3] / "helm/raytrain-operator/files"
+HAS = {
+    f"ray_{name}" for name in (*ray_metrics._GAUGES, ray_metrics._BY_TASK, ray_metrics._BY_PART, ray_metrics.WAITING)
+}
+
+
+def asked(text):
+    return set(re.findall(r"\bray_raytrain_\w+", text))
+
+
+def test_the_dashboard_shows_every_metric_of_a_run_and_no_other():
+    dashboard = json.loads((FILES / "dashboard.json").read_text())
+    assert asked(" ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])) == HAS
+
+
+def test_the_alerts_ask_for_metrics_that_a_run_has():
+    assert asked((FILES / "alerts.yaml").read_text()) <= HAS
+
+
+def test_the_alerts_rise_on_what_they_are_for(tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+    for path in (FILES / "alerts.yaml", Path(__file__).with_name("alerts_test.yaml")):
+        shutil.copyfile(path, tmp_path / path.name)
+    for command in (["check", "rules", "alerts.yaml"], ["test", "rules", "alerts_test.yaml"]):
+        done = subprocess.run([promtool, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

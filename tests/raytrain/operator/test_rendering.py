@@ -1,0 +1,277 @@
+"""What an attempt is made of: the whole of it as a golden file, and each promise by itself."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from raytrain.config.job import FineTuneJob, Resources
+from raytrain.operator.reconcile import Observed, reconcile
+from raytrain.operator.render.groups import groups, quantity
+from raytrain.operator.render.pods import merged
+from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.settings import Settings
+from tests.support.finetunejob_objects import NOW, finetunejob, task
+from tests.support.kubernetes_tools import ToolsUnavailable, kuberay_crds
+from tests.support.structural_walk import problems
+
+GOLDEN = Path(__file__).parent / "golden"
+RUNS = {"storage": "s3://default/raytrain", "secrets": ["bucket"], "env": {"AWS_ENDPOINT_URL": "http://s3:8333"}}
+SETTINGS = Settings.model_validate({"runs": RUNS})
+CLUSTER = {
+    "image": "registry.example/raytrain@sha256:" + "0" * 64,
+    "imagePullSecrets": ["pull"],
+    "nodeSelector": {"gpu": "a100"},
+    "tolerations": [{"key": "spot", "operator": "Exists"}],
+    "secrets": ["team-bucket"],
+    "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/raytrain"},
+    "podTemplate": {
+        "metadata": {"annotations": {"team": "nlp"}},
+        "spec": {
+            "priorityClassName": "batch",
+            "containers": [{"name": "ray", "env": [{"name": "HF_HUB_OFFLINE", "value": "1"}]}],
+        },
+    },
+}
+
+
+def made(settings=SETTINGS, **job):
+    return reconcile(Observed(finetunejob(**job)), settings, NOW).apply
+
+
+def rayjob_of(**job):
+    return next(item for item in made(**job) if item["kind"] == "RayJob")
+
+
+def pods(ray_job):
+    cluster = ray_job["spec"]["rayClusterSpec"]
+    found = {"head": cluster["headGroupSpec"]["template"]}
+    return found | {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [
+        ("gpus", {"cluster": CLUSTER}),
+        ("queue", {"cluster": {"queue": "team-queue"}, "storage": None}),
+        ("cpus", {"resources": {"training": {"workers": 2, "cpus": 2}, "preparation": {"cpus": 1}}}),
+    ],
+)
+def test_golden(name, job, request):
+    text = yaml_text(*made(**job))
+    path = GOLDEN / f"{name}.yaml"
+    if not path.exists():  # delete a file to have it written anew, and read what changed
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def resolved_schema():
+    try:
+        folder = kuberay_crds()
+    except ToolsUnavailable as error:
+        pytest.skip(str(error))
+    crd = YAML(typ="safe").load((folder / "ray.io_rayjobs.yaml").read_text(encoding="utf-8"))
+    return next(v for v in crd["spec"]["versions"] if v["name"] == "v1")["schema"]["openAPIV3Schema"]
+
+
+def test_rayjobs_fit_kuberays_own_schema():
+    schema = resolved_schema()
+    for job in ({"cluster": CLUSTER}, {"cluster": {"queue": "q"}}, {"resources": {}}):
+        assert problems(rayjob_of(**job), schema) == []
+    wrong = copy.deepcopy(rayjob_of())
+    wrong["spec"]["rayClusterSpec"]["headGroupSpec"]["templat"] = {}
+    wrong["spec"]["backoffLimit"] = "0"
+    assert len(problems(wrong, schema)) == 2  # the walk does see mistakes
+
+
+def test_the_head_computes_nothing_and_the_driver_has_its_place_in_the_cpu_group():
+    spec = rayjob_of()["spec"]
+    assert spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+    assert (spec["submissionMode"], spec["backoffLimit"], spec["entrypointNumCpus"]) == ("HTTPMode", 0, 0.1)
+    cpu, gpu = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert (cpu["groupName"], cpu["minReplicas"]) == ("cpu", 1)
+    assert int(cpu["rayStartParams"]["num-cpus"]) >= spec["entrypointNumCpus"]
+    assert (gpu["groupName"], gpu["replicas"], gpu["minReplicas"], gpu["maxReplicas"]) == ("gpu", 0, 0, 2)
+
+
+def test_the_entrypoint_holds_nothing_of_the_document():
+    hostile = rayjob_of(tasks=[task(fields={"from": "'; rm -rf / #"}, templates=["$(curl evil) `id` {input}"])])
+    assert hostile["spec"]["entrypoint"] == "python -m raytrain run /etc/raytrain/job.yaml"
+    assert "runtimeEnvYAML" not in hostile["spec"]
+
+
+def test_token_authentication_is_on_and_autoscaler_two_is_named():
+    cluster = rayjob_of()["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["autoscalerOptions"]["version"] == "v2"
+    lock = (Path(__file__).parents[3] / "requirements" / "run.txt").read_text(encoding="utf-8")
+    assert f"\nray=={cluster['rayVersion']} " in lock
+
+
+def test_a_queued_job_has_a_fixed_size_and_nobody_touches_suspend():
+    ray_job = rayjob_of(cluster={"queue": "team-queue"})
+    assert ray_job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
+    assert "suspend" not in ray_job["spec"]
+    cluster = ray_job["spec"]["rayClusterSpec"]
+    assert "enableInTreeAutoscaling" not in cluster
+    for group in cluster["workerGroupSpecs"]:
+        assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] > 0
+
+
+def containers(ray_job):
+    yield from (c for pod in pods(ray_job).values() for c in pod["spec"]["containers"])
+    yield ray_job["spec"]["rayClusterSpec"]["autoscalerOptions"]
+
+
+def test_every_pod_passes_restricted_pod_security():
+    ray_job = rayjob_of(cluster=CLUSTER)
+    for pod in pods(ray_job).values():
+        spec = pod["spec"]
+        assert not {"hostNetwork", "hostPID", "hostIPC", "hostPath"} & set(spec)
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] > 0
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert {kind for v in spec["volumes"] for kind in v if kind != "name"} <= {"emptyDir", "configMap"}
+    for container in containers(ray_job):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["readOnlyRootFilesystem"] is True
+        assert container["resources"]["limits"]["memory"]
+
+
+def test_only_the_driver_speaks_to_the_api_server_and_only_about_its_own_object():
+    items = made()
+    by_pod = {name: pod["spec"] for name, pod in pods(items[-1]).items()}
+    assert by_pod["cpu"]["automountServiceAccountToken"] is True
+    assert by_pod["gpu"]["automountServiceAccountToken"] is False
+    assert by_pod["head"]["automountServiceAccountToken"] is True  # Ray's autoscaler asks for pods
+    queued = pods(rayjob_of(cluster={"queue": "team-queue"}))["head"]["spec"]
+    assert queued["automountServiceAccountToken"] is False  # there is none
+    assert by_pod["head"]["serviceAccountName"] != by_pod["cpu"]["serviceAccountName"]
+    (role,) = [item for item in items if item["kind"] == "Role"]
+    assert [(r["resources"], r["verbs"], r["resourceNames"]) for r in role["rules"]] == [
+        (["finetunejobs"], ["get"], ["assistant"]),
+        (["finetunejobs/status"], ["get", "patch"], ["assistant"]),
+    ]
+    (binding,) = [item for item in items if item["kind"] == "RoleBinding"]
+    assert [s["name"] for s in binding["subjects"]] == [by_pod["cpu"]["serviceAccountName"]]
+    for account in (item for item in items if item["kind"] == "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
+
+
+def test_the_document_reaches_the_pod_as_it_was_written():
+    items = made(cluster={"retries": 1})
+    (config,) = [item for item in items if item["kind"] == "ConfigMap"]
+    document = YAML(typ="safe").load(config["data"]["job.yaml"])
+    assert document["spec"] == finetunejob(cluster={"retries": 1})["spec"]
+    assert FineTuneJob.model_validate(document).metadata.name == "assistant"
+    mounts = [m for m in pods(items[-1])["cpu"]["spec"]["containers"][0]["volumeMounts"] if m["name"] == "document"]
+    assert mounts == [{"name": "document", "mountPath": "/etc/raytrain", "readOnly": True}]
+
+
+def test_secrets_come_by_reference_only():
+    container = pods(rayjob_of(cluster={"secrets": ["team-bucket"]}))["gpu"]["spec"]["containers"][0]
+    assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}, {"secretRef": {"name": "team-bucket"}}]
+    assert {e["name"] for e in container["env"]} == {
+        "HOME", "RAYTRAIN_CACHE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "AWS_ENDPOINT_URL",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S",
+    }  # fmt: skip
+
+
+def test_a_pod_that_must_go_has_time_to_say_so():
+    made_of = pods(rayjob_of())
+    containers = {name: template["spec"]["containers"][0] for name, template in made_of.items()}
+    drains = {
+        name: next(float(e["value"]) for e in container["env"] if e["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S")
+        for name, container in containers.items()
+    }
+    assert drains == {"head": 0, "cpu": 45, "gpu": 45}
+    assert [name for name, container in containers.items() if "lifecycle" in container] == ["cpu"], "the driver's"
+    for name in ("cpu", "gpu"):
+        assert made_of[name]["spec"]["terminationGracePeriodSeconds"] > drains[name]
+
+
+def test_the_operators_storage_is_only_for_documents_without_one():
+    def storage_of(**job):
+        env = pods(rayjob_of(**job))["cpu"]["spec"]["containers"][0]["env"]
+        return [e["value"] for e in env if e["name"] == "RAYTRAIN_STORAGE"]
+
+    assert storage_of(storage=None) == ["s3://default/raytrain"]
+    assert storage_of() == []
+
+
+def test_selectors_are_for_training_and_tolerations_for_all():
+    by_pod = {name: pod["spec"] for name, pod in pods(rayjob_of(cluster=CLUSTER)).items()}
+    assert [name for name, spec in by_pod.items() if "nodeSelector" in spec] == ["gpu"]
+    assert {"key": "spot", "operator": "Exists"} in by_pod["head"]["tolerations"]
+    assert len(by_pod["gpu"]["tolerations"]) == 2
+    assert by_pod["head"]["priorityClassName"] == "batch"
+    amd = pods(rayjob_of(cluster={"gpuResource": "amd.com/gpu"}))["gpu"]["spec"]["containers"][0]
+    assert amd["resources"]["limits"]["amd.com/gpu"] == "1"
+
+
+def test_nobody_else_reaches_the_pods():
+    (policy,) = [item for item in made() if item["kind"] == "NetworkPolicy"]
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    labels = pods(made()[-1])["gpu"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    open_ports = [port["port"] for rule in policy["spec"]["ingress"] for port in rule.get("ports", [])]
+    assert open_ports == [8265, 8080]
+    without = Settings.model_validate({"runs": {"networkPolicy": False}})
+    assert not [item for item in made(without) if item["kind"] == "NetworkPolicy"]
+
+
+def sizes(**resources):
+    return [(g.name, g.cpus, g.gpus, g.memory, g.least, g.most) for g in groups(Resources.model_validate(resources))]
+
+
+def test_groups_hold_what_is_asked_for():
+    assert sizes() == [("cpu", 2, 0, "8Gi", 1, 2)]  # the driver's 2, then an actor and a worker together
+    training = {"workers": 3, "gpus": 1, "cpus": 8, "memory": "64Gi"}
+    assert sizes(training=training)[1] == ("gpu", 8, 1, "64Gi", 0, 3)
+    actors = {"actors": 2, "gpus": 1, "cpus": 2, "memory": "16Gi"}
+    assert sizes(training=training, evaluation=actors)[1] == ("gpu", 8, 1, "64Gi", 0, 5)
+    shared = {"actors": 4, "gpus": 0.5, "cpus": 1, "memory": "10Gi"}
+    assert sizes(evaluation=shared)[1] == ("gpu", 1, 1, "10Gi", 0, 4)  # one CPU: one actor
+    assert sizes(evaluation=shared | {"cpus": 0.5})[1] == ("gpu", 1, 1, str(20 << 30), 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("24Gi", 24 << 30), ("1.5Gi", 3 << 29), ("500M", 500_000_000), ("1024", 1024), ("2k", 2000)]
+)
+def test_quantities(text, number):
+    assert quantity(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "Gi", "24gb", "24 Gi", "1Gi2"])
+def test_what_is_no_quantity(text):
+    with pytest.raises(ValueError, match="not a quantity"):
+        quantity(text)
+
+
+def test_merging_patches_by_name_and_removes_by_null():
+    base = {"a": {"x": 1, "y": 2}, "l": [{"name": "ray", "v": 1}], "t": [{"key": "k"}]}
+    patch = {"a": {"y": None}, "l": [{"name": "side"}, {"name": "ray", "w": 2}], "t": [{"key": "m"}]}
+    assert merged(base, patch) == {
+        "a": {"x": 1},
+        "l": [{"name": "ray", "v": 1, "w": 2}, {"name": "side"}],
+        "t": [{"key": "k"}, {"key": "m"}],
+    }
+    assert base["a"] == {"x": 1, "y": 2}
+
+
+def test_the_document_of_a_run_leaves_out_the_defaults_that_the_api_server_filled_in():
+    written = finetunejob(training={"steps": 10, "device": "cpu"})
+    filled = written | {
+        "spec": FineTuneJob.model_validate(written | {"metadata": {"name": "sums"}}).model_dump(by_alias=True)["spec"]
+    }
+    documents = [
+        next(item for item in reconcile(Observed(body), SETTINGS, NOW).apply if item["kind"] == "ConfigMap")["data"]
+        for body in (written, filled)
+    ]
+    assert documents[0] == documents[1]
+    (text,) = documents[0].values()
+    assert YAML(typ="safe").load(text)["spec"]["training"] == {"steps": 10, "device": "cpu"}

@@ -1,0 +1,80 @@
+"""`raytrain render`, the samples, and the installation's own look at itself."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from raytrain.config.job import FineTuneJob
+from raytrain.config.load import load_job
+from raytrain.kubernetes.client import KubernetesApi
+from raytrain.operator.admission import refusal
+from raytrain.operator.install.installation import findings
+from raytrain.operator.settings import Settings
+from raytrain.operator.standalone import rendered
+from raytrain_core.errors import UsageError
+from tests.support.finetunejob_objects import finetunejob, task
+
+SAMPLES = sorted((Path(__file__).parents[3] / "k8s" / "samples").glob("*.yaml"))
+
+
+def document(**job):
+    return FineTuneJob.model_validate({**finetunejob(**job), "metadata": {"name": "assistant"}})
+
+
+def test_without_an_operator_there_is_a_document_and_a_rayjob():
+    config, ray_job = YAML(typ="safe").load_all(rendered(document(), image="mine:1", namespace="team"))
+    assert (config["kind"], ray_job["kind"]) == ("ConfigMap", "RayJob")
+    assert config["metadata"]["namespace"] == ray_job["metadata"]["namespace"] == "team"
+    cluster = ray_job["spec"]["rayClusterSpec"]
+    for template in [cluster["headGroupSpec"]["template"], *(g["template"] for g in cluster["workerGroupSpecs"])]:
+        assert "serviceAccountName" not in template["spec"]
+        (container,) = template["spec"]["containers"]
+        assert container["image"] == "mine:1"
+        assert not [e for e in container["env"] if e["name"].startswith("RAYTRAIN_KUBERNETES")]
+    assert "ownerReferences" not in ray_job["metadata"]
+
+
+def test_what_cannot_run_in_a_cluster_is_not_rendered():
+    with pytest.raises(UsageError, match="LocalSource"):
+        rendered(document(tasks=[task(source={"uri": "rows.jsonl"})]))
+
+
+def test_the_command_prints_it(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text(json.dumps({**finetunejob(), "metadata": {"name": "assistant"}}), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "raytrain", "render", str(path), "-n", "team"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip("\n") == rendered(document(), namespace="team").rstrip("\n")
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
+def test_samples_can_run(path):
+    assert refusal(load_job(path).job, Settings()) is None
+
+
+@pytest.mark.cluster
+def test_an_api_server_takes_the_samples(kubernetes, namespace):
+    assert SAMPLES
+    for path in SAMPLES:
+        kubernetes.kubectl("apply", "--validate=strict", "-n", namespace, "-f", str(path))
+
+
+@pytest.mark.cluster
+def test_the_installation_looks_at_itself(kubernetes):
+    import kubernetes as client
+
+    def looked(user):
+        configured = client.config.new_client_from_config(str(kubernetes.kubeconfig(user)))
+        return list(findings(KubernetesApi(configured)))
+
+    assert [finding.what for finding in looked("operator") if not finding.good] == []
+    stranger = [finding for finding in looked("stranger") if not finding.good]
+    assert "may list, watch namespaces" in [finding.what for finding in stranger]
+    assert all(finding.hint for finding in stranger)

@@ -1,0 +1,70 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from raytrain.config import FineTuneJob
+from raytrain.config.run_layout import RunLayout
+from raytrain.runs.record import RunRecord, read_record, write_record
+from raytrain_core.errors import StorageError
+from raytrain_core.storage import open_store
+
+
+def job(**training: object) -> FineTuneJob:
+    return FineTuneJob.model_validate(
+        {
+            "apiVersion": "raytrain.dev/v1alpha1",
+            "kind": "FineTuneJob",
+            "metadata": {"name": "tickets", "annotations": {"team": "support"}},
+            "spec": {
+                "model": "./model",
+                "tasks": [
+                    {"name": "notes", "type": "text", "source": {"uri": "a: b.csv"}, "templates": ["Sum #1:\n{input} "]}
+                ],
+                "training": {"steps": 3, **training},
+            },
+        }
+    )
+
+
+def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    store, layout = open_store(str(tmp_path)), RunLayout("tickets")
+    record = RunRecord(job(gradientClip=None), tmp_path / "with space", shard_set="ab" * 32, model_digest="cd" * 32)
+    write_record(store, layout, record)
+    read = read_record(store, layout)
+    assert read == record
+    assert read is not None and read.job.spec.training.gradient_clip is None  # null is not the default here
+    assert read.identity == record.identity
+
+
+def test_steps_that_were_found_are_kept_beside_the_document(tmp_path: Path) -> None:
+    store, layout = open_store(str(tmp_path)), RunLayout("tickets")
+    record = RunRecord(job(steps=None, epochs=2.5), tmp_path)
+    with pytest.raises(ValueError, match="once the data is prepared"):
+        _ = record.job.spec.training.last_step
+    settled = dataclasses.replace(record, steps=40)
+    assert settled.job.spec.training.last_step == 40
+    assert settled.identity == record.identity
+    write_record(store, layout, settled)
+    assert read_record(store, layout) == settled
+    assert settled.written.spec.training.steps is None
+
+
+@pytest.mark.parametrize("lengths", [{"steps": None}, {"steps": 3, "epochs": 1.0}, {"steps": 3, "tokens": 9}])
+def test_training_has_one_length(lengths: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="one of steps, epochs and tokens"):
+        job(**lengths)
+
+
+def test_no_record_is_none(tmp_path: Path) -> None:
+    assert read_record(open_store(str(tmp_path)), RunLayout("tickets")) is None
+
+
+@pytest.mark.parametrize("text", ["a: [", "kind: FineTuneJob", "apiVersion: raytrain.dev/v9\nkind: FineTuneJob"])
+def test_a_record_of_another_version_is_one_sentence(tmp_path: Path, text: str) -> None:
+    store, layout = open_store(str(tmp_path)), RunLayout("tickets")
+    store.put(layout.document, text.encode())
+    with pytest.raises(StorageError, match=r"job\.yaml: not a document that this version reads"):
+        read_record(store, layout)

@@ -1,0 +1,191 @@
+"""The page and the JSON interface: what they answer, and whom they do not."""
+
+import asyncio
+import contextlib
+import threading
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from data_prep.config import Source, Task
+from raytrain.generation.requests import Answer
+from raytrain.serving import Asking, application, serve
+from raytrain_core.errors import ClusterError
+from tests.support.browser import CHROMIUM, chromium, visit
+
+HOSTILE = "<script>window.pwned = 1</script><img src=x onerror=window.pwned=1>"
+
+
+class Model:
+    """Says what it read, after its own name."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def answer(self, prompts):
+        return [Answer(f"{self.name}: {prompt}", 3, False, read=7) for prompt in prompts]
+
+
+class Models:
+    def __init__(self, *, tuned=True):
+        source = Source(uri="x.jsonl")
+        self.tasks = [
+            Task(name="echo", type="text", source=source, templates=["say {input}", f"{HOSTILE} {{input}}"]),
+            Task(name="stars", type="rating", source=source, probe=True),
+        ]
+        self._tuned = tuned
+
+    def tuned(self):
+        return self._tuned
+
+    def decoder(self, which):
+        return Model(which)
+
+
+def ask(*requests, models=None, **options):
+    """Statuses, bodies and headers of (method, path, options) sent one after the other."""
+
+    async def run():
+        app = application(Asking(models or Models()), run="support", **options)
+        async with TestClient(TestServer(app)) as client:
+            found = []
+            for method, path, settings in requests:
+                response = await client.request(method, path, **settings)
+                text = await response.text()
+                body = await response.json() if response.content_type == "application/json" else text
+                found.append((response.status, body, response.headers))
+            return found
+
+    return asyncio.run(run())
+
+
+def answer(there=None, **body):
+    [(status, found, _)] = ask(("POST", "/api/answer", {"json": body}), models=there)
+    return status, found
+
+
+def test_both_models_answer_in_the_tasks_wording():
+    status, found = answer(task="echo", text="hello")
+    assert status == 200
+    assert found["prompt"] == "say hello"
+    assert {name: reply["text"] for name, reply in found["replies"].items()} == {
+        "before": "before: say hello",
+        "after": "after: say hello",
+    }
+    assert found["replies"]["after"]["tokens"] == 3
+    assert found["replies"]["after"]["prompt_tokens"] == 7
+    _, other = answer(task="echo", text="hello", wording=1, models=["after"])
+    assert list(other["replies"]) == ["after"]
+    assert other["prompt"] == f"{HOSTILE} hello"
+
+
+def test_a_run_without_a_model_of_its_own_has_the_one_before():
+    _, found = answer(Models(tuned=False), task="echo", text="x")
+    assert list(found["replies"]) == ["before"]
+    status, found = answer(Models(tuned=False), task="echo", text="x", models=["after"])
+    assert (status, found["error"]) == (400, "models must be some of before")
+
+
+def test_tasks_and_wordings_are_told():
+    [(status, body, _)] = ask(("GET", "/api/tasks", {}))
+    assert status == 200
+    assert next((t["name"], t["probe"], t["wordings"][0]) for t in body["tasks"]) == ("echo", False, "say {input}")
+    assert len(body["tasks"][1]["wordings"]) > 3
+    assert body["models"] == ["before", "after"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [({"task": "ecko", "text": "x"}, "did you mean echo"), ({"task": "echo", "text": " "}, "no text"),
+     ({"task": "echo", "text": "x", "wording": 9}, "has no wording 9"), ({"task": "echo"}, "must be strings"),
+     ({"task": "echo", "text": "x", "wording": True}, "must be a number"),
+     ({"task": "echo", "text": "x", "a": 1}, "'a'"), ({"task": "echo", "text": "x" * 100_001}, "longer than"),
+     ({"task": "echo", "text": "x", "models": []}, "models must be"), ([], "no JSON object")],
+)  # fmt: skip
+def test_a_request_that_is_wrong_is_told_why(body, words):
+    [(status, found, _)] = ask(("POST", "/api/answer", {"json": body}))
+    assert status == 400
+    assert words in found["error"]
+
+
+def test_what_other_pages_could_send_is_refused():
+    foreign = {"headers": {"Host": "evil.example:8080"}}
+    form = {"data": '{"task": "echo", "text": "x"}', "headers": {"Content-Type": "text/plain"}}
+    large = {"json": {"task": "echo", "text": "x" * (1 << 21)}}
+    requests = [
+        ("GET", "/", foreign),
+        ("POST", "/api/answer", form),
+        ("POST", "/api/answer", large),
+        ("GET", "/no", {}),
+    ]
+    found = ask(*requests, ("POST", "/api/answer", {"data": "{", "headers": {"Content-Type": "application/json"}}))
+    assert [status for status, _, _ in found] == [421, 415, 413, 404, 400]
+    assert all("error" in body for _, body, _ in found)
+    assert ask(("GET", "/api/tasks", foreign), hosts=None)[0][0] == 200
+
+
+def test_the_page_allows_itself_and_nothing_else():
+    [(status, text, headers)] = ask(("GET", "/", {}))
+    policy = headers["Content-Security-Policy"]
+    assert status == 200
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "Ask the model" in text
+
+
+@contextlib.contextmanager
+def served():
+    """A real server in a thread; gives its address."""
+    ready, address = threading.Event(), []
+
+    def on_ready(at):
+        address.append(at)
+        ready.set()
+
+    options = {"run": "support", "host": "127.0.0.1", "port": 0, "on_ready": on_ready}
+    threading.Thread(target=serve, args=(Asking(Models()),), kwargs=options, daemon=True).start()
+    assert ready.wait(60)
+    yield address[0]
+
+
+def test_it_listens_where_it_says_and_a_port_that_is_taken_is_said():
+    async def look(at):
+        async with aiohttp.ClientSession() as session, session.get(f"{at}api/tasks") as response:
+            return response.status
+
+    with served() as at:
+        assert at.startswith("http://127.0.0.1:")
+        assert asyncio.run(look(at)) == 200
+        port = int(at.rstrip("/").rpartition(":")[2])
+        with pytest.raises(ClusterError, match="cannot be listened on"):
+            serve(Asking(Models()), run="r", host="127.0.0.1", port=port, on_ready=print)
+
+
+async def walk(tab, url):
+    await tab.open(url)
+    while await tab.js("document.getElementById('wording').options.length") != 2:
+        await asyncio.sleep(0.02)
+    await tab.js("document.getElementById('wording').value = '1'")
+    await tab.js("document.getElementById('text').value = 'a <b>text</b>'")
+    await tab.js("document.getElementById('send').click()")
+    texts = "[...document.querySelectorAll('#replies .text')].map((t) => t.textContent)"
+    while len(await tab.js(texts)) != 2:
+        await asyncio.sleep(0.02)
+    assert await tab.js(texts) == [f"{who}: {HOSTILE} a <b>text</b>" for who in ("before", "after")]
+    assert await tab.js("document.querySelector('#replies b').textContent") == "Before"
+    assert await tab.js("typeof window.pwned") == "undefined"
+    assert await tab.js("document.querySelectorAll('#replies img, #replies script').length") == 0
+    await tab.js("{const s = document.getElementById('task'); s.value = 'stars'; s.dispatchEvent(new Event('change'))}")
+    assert await tab.js("document.getElementById('wording').options.length") > 3
+    assert tab.complaints() == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian: apt-get install chromium)")
+def test_the_page_in_a_browser(tmp_path):
+    with served() as at, chromium(tmp_path / "profile") as port:
+        asyncio.run(visit(port, at, walk))

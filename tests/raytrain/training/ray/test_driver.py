@@ -1,0 +1,274 @@
+"""Training on a real Ray cluster: killed, stopped, taken over and damaged, it ends in the same weights or says why."""
+
+import dataclasses
+import os
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from raytrain.config.job import Lora
+from raytrain.config.run_layout import RunLayout
+from raytrain.model import load
+from raytrain.telemetry.attempts import Superseded
+from raytrain.telemetry.segments import read
+from raytrain.training import trainer as loop
+from raytrain.training.checkpoint import WEIGHTS, Position, committed, load_model
+from raytrain.training.data.loader import Feed
+from raytrain.training.ray.driver import train
+from raytrain_core.storage.commit import read_manifest
+from tests.support import gated_store
+from tests.support.tiny_run import tiny_run
+
+# Each starts worker groups of its own and takes minutes on a busy machine: `make test-all`. The tiny run in
+# tests/raytrain/pipeline trains on the same wiring in `make test`.
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        import ray
+
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        # a worker cannot import the modules of a test
+        ray.cloudpickle.register_pickle_by_value(gated_store)
+        try:
+            yield
+        finally:
+            ray.cloudpickle.unregister_pickle_by_value(gated_store)
+            ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny_run(tmp_path_factory.mktemp("run"), workers=2)
+
+
+class Heard:
+    def __init__(self):
+        self.events, self.progress = [], []
+
+    def event(self, kind, message, **fields):
+        self.events.append((kind, message, fields))
+
+    def kinds(self):
+        return [kind for kind, _, _ in self.events]
+
+
+def go(run, heard, **options):
+    return train(
+        run.job,
+        store=options.pop("store", run.store),
+        attempt=options.pop("attempt", None) or run.attempt(),
+        shard_set=run.shard_set,
+        model_folder=run.model_folder,
+        cache=run.cache,
+        on_progress=heard.progress.append,
+        on_event=heard.event,
+        **options,
+    )
+
+
+def weights(run, step):
+    (ref,) = [r for r in committed(run.store, run.layout) if r.step == step]
+    return load_file(run.store.path(f"{ref.prefix}/{WEIGHTS}"))
+
+
+def close(one, other, tolerance):
+    return max((one[name] - other[name]).abs().max().item() for name in one) <= tolerance
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, run):
+    run = run.named("undisturbed")
+    heard = Heard()
+    return run, go(run, heard), heard
+
+
+def test_two_workers_train_to_the_end(undisturbed, tmp_path):
+    run, result, heard = undisturbed
+    assert (result.step, result.interrupted) == (6, False)
+    assert [r.step for r in result.checkpoints] == [6, 4, 2]
+    assert heard.kinds() == ["TrainingStarted"] + ["CheckpointCommitted"] * 3
+    assert heard.events[0][2] == {"step": 0, "workers": 2}
+    last = heard.progress[-1]
+    assert (last.step, last.steps, last.eta_seconds) == (6, 6, 0)
+    lines = read(run.store, run.layout, "metrics")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert last.loss == lines[-1]["loss"]
+    manifest = read_manifest(run.store, result.checkpoints[0].prefix)
+    assert manifest.body["tokens"] == last.tokens == sum(n["source_tokens"] + n["target_tokens"] for n in lines)
+    assert manifest.body["shard_set"] == run.shard_set.digest
+    assert {"torch", "ray", "transformers", "raytrain"} == manifest.body["versions"].keys()
+    model = load(load_model(run.store, run.layout, result.checkpoints[0], tmp_path), tokenizer_size=1)
+    assert model.shared.num_embeddings >= run.shard_set.tokenizer.size
+    logs = [stat.key for stat in run.store.list(f"{run.layout.root}/logs/")]
+    assert logs == [run.layout.log(1, "rank-000"), run.layout.log(1, "rank-001")]
+
+
+def test_two_workers_on_ray_are_one_worker_without_it(undisturbed):
+    run, _, _ = undisturbed
+    feed = Feed.open(run.job, run.shard_set, run.store, run.cache)
+    model = load(run.model_folder, tokenizer_size=run.shard_set.tokenizer.size)
+    stepper = loop.Stepper(model, run.job.spec.training, feed.tasks)
+    records = []
+    with feed.steps(0, 6, worker=0, workers=1) as rows:
+        loop.run(
+            stepper,
+            rows,
+            position=Position(),
+            rows_per_step=feed.rows_per_step,
+            checkpoint_every=100,
+            hooks=loop.Hooks(on_step=lambda record, at: records.append(record)),
+        )
+    lines = read(run.store, run.layout, "metrics")
+    assert [r.loss for r in records] == pytest.approx([line["loss"] for line in lines], rel=1e-5)
+    assert [r.target_tokens_by_task for r in records] == [line["target_tokens_by_task"] for line in lines]
+    alone = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    assert close(alone, weights(run, 6), 1e-4)
+
+
+def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
+    """The first worker is killed while it commits the checkpoint of step 4."""
+    calm, _, _ = undisturbed
+    run, heard = calm.named("killed"), Heard()
+    store = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path)
+
+    def kill_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            os.kill(pid, signal.SIGKILL)
+            store.open()
+        return False
+
+    result = go(run, heard, store=store, stop=kill_who_waits)
+    assert (result.step, result.interrupted) == (6, False)
+    restarted = [(message, fields) for kind, message, fields in heard.events if kind == "WorkerRestarted"]
+    assert [fields for _, fields in restarted] == [{"step": 2, "workers": 2}]
+    assert "from the checkpoint of step 2" in restarted[0][0]
+    assert [r.step for r in committed(run.store, run.layout)] == [6, 4, 2]
+    for step in (2, 4, 6):
+        one, other = weights(run, step), weights(calm, step)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    ours, theirs = (read(r.store, r.layout, "metrics") for r in (run, calm))
+    assert [line["loss"] for line in ours] == [line["loss"] for line in theirs]
+
+
+def test_a_hanging_worker_is_found_and_the_others_say_where_they_stand(undisturbed, tmp_path):
+    """The first worker is stopped (not killed) while it commits the checkpoint of step 2: that of step 4 has to wait
+    for it, and the other worker at step 5 too, a while because the first said that it waits for the store."""
+    calm, _, _ = undisturbed
+    run, heard = calm.named("hangs", hang_seconds=3.0), Heard()
+    store = gated_store.GatedStore(run.store.root, "step-000002-a01/manifest.json", tmp_path)
+
+    def stop_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            time.sleep(3)  # until everybody is where they wait
+            os.kill(pid, signal.SIGSTOP)
+            store.open()
+        return False
+
+    result = go(run, heard, store=store, stop=stop_who_waits)
+    assert (result.step, result.interrupted) == (6, False)
+    (hang,) = [fields for kind, _, fields in heard.events if kind == "WorkerHangs"]
+    assert hang["rank"] == 1 and hang["seconds"] >= 3.0
+    assert "WorkerRestarted" in heard.kinds()
+    log = run.store.get(run.layout.log(1, "rank-001")).decode()
+    assert "has got no further" in log and "add_up" in log
+    one, other = weights(run, 6), weights(calm, 6)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_only_worker_hangs(cluster, run, tmp_path, monkeypatch):
+    """Nobody is left to say where it stands: Ray finds it by its silence, in a time that is set."""
+    monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "10")
+    alone = with_workers(run.named("hangs-alone"), 1)
+    store, heard = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path), Heard()
+
+    def stop_who_waits():
+        pid = store.waiting()
+        if pid is not None and not (tmp_path / "open").exists():
+            os.kill(pid, signal.SIGSTOP)
+            store.open()
+        return False
+
+    assert go(alone, heard, store=store, stop=stop_who_waits).step == 6
+    assert "WorkerRestarted" in heard.kinds()
+
+
+def test_what_is_trained_beside_the_base_survives_a_stop(cluster, run):
+    """Adapters, their average and their optimizer come back: stopped and resumed is as if never stopped."""
+    lora = {"method": "lora", "lora": Lora(rank=2), "ema": 0.5, "learning_rate": 0.02, "checkpoint_every": 3}
+    calm, stopped, heard = run.named("lora-calm", **lora), run.named("lora-stopped", **lora), Heard()
+    go(calm, heard)
+    assert go(stopped, heard, stop=lambda: True).interrupted
+    assert go(stopped, heard).step == 6
+    one, other = weights(calm, 6), weights(stopped, 6)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    base = load(run.model_folder, tokenizer_size=run.shard_set.tokenizer.size)
+    assert one.keys() == dict(base.named_parameters()).keys()
+
+
+def with_workers(run, workers):
+    spec = run.job.spec
+    training = spec.resources.training.model_copy(update={"workers": workers})
+    resources = spec.resources.model_copy(update={"training": training})
+    job = run.job.model_copy(update={"spec": spec.model_copy(update={"resources": resources})})
+    return dataclasses.replace(run, job=job)
+
+
+def test_stopped_damaged_and_resumed_with_another_number_of_workers(undisturbed):
+    calm, _, _ = undisturbed
+    run, heard = calm.named("stopped"), Heard()
+    result = go(run, heard, stop=lambda: True)
+    assert (result.step, result.interrupted) == (1, True)
+    (whole,) = result.checkpoints
+    damaged = RunLayout("stopped").checkpoint(3, 1)
+    shutil.copytree(run.store.path(whole.prefix), run.store.path(damaged))
+    path = run.store.path(f"{damaged}/{WEIGHTS}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+    alone, heard = with_workers(run, 1), Heard()
+    resumed = go(alone, heard)
+    assert (resumed.step, resumed.interrupted) == (6, False)
+    assert heard.kinds()[:2] == ["CheckpointUnusable", "TrainingStarted"]
+    assert (heard.events[0][2]["step"], WEIGHTS in heard.events[0][1]) == (3, True)
+    assert heard.events[1][1] == "training starts with 1 worker from the checkpoint of step 1"
+    assert resumed.checkpoints[0].attempt == 2
+    assert close(weights(run, 6), weights(calm, 6), 1e-4)
+    ours, theirs = (read(r.store, r.layout, "metrics") for r in (run, calm))
+    assert [line["step"] for line in ours] == [1, 2, 3, 4, 5, 6]
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=1e-5)
+
+
+def test_zero_steps_leave_the_base_as_a_checkpoint(cluster, run):
+    run, heard = run.named("zero", steps=0), Heard()
+    result = go(run, heard)
+    assert (result.step, [r.step for r in result.checkpoints]) == (0, [0])
+    base = load(run.model_folder, tokenizer_size=run.shard_set.tokenizer.size)
+    found = weights(run, 0)
+    assert all(torch.equal(found[name], parameter) for name, parameter in base.named_parameters())
+
+
+def test_a_newer_attempt_ends_this_one_before_it_writes(cluster, run):
+    run, heard = run.named("overtaken"), Heard()
+    attempt = run.attempt()
+    run.attempt()
+    with pytest.raises(Superseded, match="run overtaken: attempt 2"):
+        go(run, heard, attempt=attempt)
+    assert committed(run.store, RunLayout("overtaken")) == []
+    assert "WorkerRestarted" not in heard.kinds()
+
+
+def test_old_checkpoints_are_removed_but_for_those_that_are_needed(cluster, run):
+    run, heard = run.named("pruned", keep_checkpoints=1, checkpoint_every=1), Heard()
+    result = go(run, heard, keep=lambda: {2})
+    assert [r.step for r in result.checkpoints] == [6, 2]

@@ -1,0 +1,44 @@
+"""What must hold on a GPU as it does on a CPU. Needs no Ray."""
+
+import pytest
+import torch
+
+from raytrain.config.job import Training
+from raytrain.training.model.packed_t5 import FlatBatch, FlatT5
+from raytrain.training.trainer import Clock, Stepper
+from tests.support.flat_rows import KINDS, examples, gradients, row_of
+from tests.support.tiny_t5 import tiny_model
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
+
+
+@KINDS
+def test_loss_and_gradients_are_those_of_the_cpu(tied, feed_forward):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    found = []
+    for device in ("cuda", "cpu"):
+        model = tiny_model(tied=tied, feed_forward=feed_forward, layers=3).to(device)
+        loss, _ = FlatT5(model).loss(FlatBatch.of(row_of(examples()), device=device), tasks=3)
+        loss.backward()
+        found.append((loss.item(), {name: g.cpu() for name, g in gradients(model).items()}))
+    (one, ours), (other, theirs) = found
+    assert abs(one - other) <= 1e-5 * other
+    for name, wanted in theirs.items():
+        assert (ours[name] - wanted).norm() <= 1e-4 * wanted.norm(), name
+
+
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16-pure"}, {"activation_checkpointing": True}])
+def test_it_learns_in_bf16(settings):
+    training = Training.model_validate(
+        {"steps": 40, "optimizer": "adamw", "learning_rate": 0.01, "dropout": 0.0, "precision": "bf16", **settings}
+    )
+    stepper = Stepper(tiny_model(), training, ["a", "b", "c"], device="cuda")
+    losses = []
+    for step in range(40):
+        sums, norm = stepper.step(step, [row_of(examples())], Clock())
+        losses.append(float(sums.losses.sum() / sums.tokens.sum()))
+        assert norm == norm  # not skipped
+    assert losses[-1] < 0.5 * losses[0]
