@@ -2,9 +2,9 @@
 
     python -m benchmarks.accumulation --out benchmarks/results/accumulation.json
 
-Right is the cross entropy summed over all target tokens, divided by their number, one example at a time through
-transformers' own forward. Ours and Seq2SeqTrainer are held against it: all at once, in four parts, by two processes.
-Ratios of 1 are right. It takes a minute; nothing is timed.
+Right is the cross entropy summed over all target tokens, divided by their number, one example at a
+time through transformers' own forward. Ours and Seq2SeqTrainer are held against it: all at once, in
+four parts, by two processes. Ratios of 1 are right. It takes a minute; nothing is timed.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def ours(parts: int) -> tuple[float, float]:
     """The step of the product, over so many rows; by as many processes as there are."""
     from torch import distributed as dist
 
-    from raytrain.config.job import RowShape, Training
+    from raytrain.config.job import PackingShape, Training
     from raytrain.training.data.batch import assemble
     from raytrain.training.data.packing import Placed
     from raytrain.training.trainer import Clock, Stepper
 
-    examples, shape = chosen(), RowShape(source=1 << 15, target=1 << 13)
+    examples, shape = chosen(), PackingShape(source=1 << 15, target=1 << 13)
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     rows = [
         assemble(

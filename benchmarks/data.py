@@ -2,12 +2,14 @@
 
     python -m benchmarks.data --out benchmarks/results/data.json
 
-Each cell is a process of its own; the cells of a round follow each other, so that a machine that slows down slows all
-of them. What is done is kept in `--work`, and the same command goes on from there. Times are processor seconds of the
-process where the ratio is one "per core", else wall-clock.
+Each cell is a process of its own; the cells of a round follow each other, so that a machine that
+slows down slows all of them. What is done is kept in `--work`, and the same command goes on from
+there. Times are processor seconds of the process where the ratio is one "per core", else
+wall-clock.
 
-The rows are generated dialogues of 150 to 250 words with a summary. Their tokenizer is that of the folder
-RAYTRAIN_T5_TOKENIZER (T5's own), else a Unigram one of 8,000 pieces that is learned from them.
+The rows are generated dialogues of 150 to 250 words with a summary. Their tokenizer is that of the
+folder RAYTRAIN_T5_TOKENIZER (T5's own), else a Unigram one of 8,000 pieces that is learned from
+them.
 """
 
 from __future__ import annotations
@@ -150,12 +152,12 @@ def encode(work: Path) -> dict[str, float]:
     return {"cpu": cpu, "wall": wall, "rows": len(rows)}
 
 
-def prepare_one(work: Path, wordings: int = 1) -> dict[str, float]:
+def prepare_one(work: Path, variants: int = 1) -> dict[str, float]:
     """The same rows from their file to verified shards, in this process."""
     import shutil
 
-    store = work / f"store-{wordings}-{os.getpid()}"
-    templates = {"templates": ["Summarize:\n{input}"]} if wordings == 1 else {"wordings": wordings}
+    store = work / f"store-{variants}-{os.getpid()}"
+    templates = {"templates": ["Summarize:\n{input}"]} if variants == 1 else {"templatesPerExample": variants}
     _, cpu, wall = timed(preparation(work, store, task("dialogues", "rows.jsonl", **templates)))
     size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
     shutil.rmtree(store)
@@ -245,7 +247,7 @@ def opened(work: Path, name: str, batch_tokens: int) -> Any:
 def make_set(work: Path, name: str) -> None:
     """A prepared set that several cells read."""
     if not (work / f"{name}.digest").exists():
-        digest = preparation(work, work / f"store-{name}", task(name, f"{name}.jsonl", wordings=1))().digest
+        digest = preparation(work, work / f"store-{name}", task(name, f"{name}.jsonl", templatesPerExample=1))().digest
         (work / f"{name}.digest").write_text(digest)
 
 
@@ -355,7 +357,7 @@ def large(work: Path) -> dict[str, float]:
         write_rows(path, ({**row, "input": f"{n}: {row['input']}"} for n in range(10**6) for row in ten), LARGE)
     store = work / "store-large"
     with LocalProcesses(2) as workers:
-        action = preparation(work, store, task("large", "large.jsonl", wordings=1), workers=workers)
+        action = preparation(work, store, task("large", "large.jsonl", templatesPerExample=1), workers=workers)
         shard_set, _, wall = timed(action)
     rows = sum(split.examples for split in shard_set.tasks[0].splits.values())
     shutil.rmtree(store)

@@ -2,11 +2,12 @@
 
     python -m benchmarks.evaluation [--out FILE] [--only PIECE ...] [--fresh]
 
-Every piece is measured in a process of its own (below two minutes on two cores) and kept in FILE's folder until all
-are there, so that an interrupted benchmark goes on where it was. Modes of a piece are interleaved in one process, with
-the same threads and the same malloc settings. The model has FLAN-T5-small's shape and random weights; sources and
-answers have the lengths of a mixture of summaries, ratings, entities and code. A random model never ends by itself:
-every answer is ended at its length, for `generate` by a logits processor, here by its limit.
+Every piece is measured in a process of its own (below two minutes on two cores) and kept in FILE's
+folder until all are there, so that an interrupted benchmark goes on where it was. Modes of a piece
+are interleaved in one process, with the same threads and the same malloc settings. The model has
+FLAN-T5-small's shape and random weights; sources and answers have the lengths of a mixture of
+summaries, ratings, entities and code. A random model never ends by itself: every answer is ended at
+its length, for `generate` by a logits processor, here by its limit.
 """
 
 import argparse
@@ -35,7 +36,8 @@ SLOTS = 64
 PAIRS = 5
 TIE = 1e-4
 
-# source mean and sigma, target mean and sigma, share of: summarization, rating, named entities, code translation
+# source mean and sigma, target mean and sigma, share of: summarization, rating, named entities,
+# code translation
 KINDS = [(190, 0.654, 30, 0.55, 0.38), (120, 0.6, 2, 0.0, 0.28), (30, 0.45, 20, 0.5, 0.196), (60, 0.6, 60, 0.6, 0.144)]
 
 

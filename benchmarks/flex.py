@@ -1,8 +1,9 @@
 """The flat forward with torch's flex attention: one call over a whole row instead of one for each group of segments.
 
-A candidate for GPUs, which `benchmarks.gpu` times beside the groups of `raytrain.training.model.attention`; it becomes part
-of training where it has been measured to be faster. Flex attention has no backward pass on a CPU (torch 2.15), so only
-its forward can be held against the other one there; the gradients are, under `-m gpu`.
+A candidate for GPUs, which `benchmarks.gpu` times beside the groups of
+`raytrain.training.model.attention`; it becomes part of training where it has been measured to be
+faster. Flex attention has no backward pass on a CPU (torch 2.15), so only its forward can be held
+against the other one there; the gradients are, under `-m gpu`.
 
 Shapes: N tokens of a row (S source, T target), H heads of width D, L the longest segment.
 """

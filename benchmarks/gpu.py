@@ -2,13 +2,15 @@
 
     python -m benchmarks.gpu --out benchmarks/results/gpu.json
 
-Needs torch, transformers, numpy, safetensors and pydantic besides this repository: no Ray, no data set, no network.
-Each cell is a process of its own that takes at most two minutes; what is done is kept in `--work`, and the same
-command goes on from there. `--device cpu --dry` shows on any machine that every cell runs.
+Needs torch, transformers, numpy, safetensors and pydantic besides this repository: no Ray, no data
+set, no network. Each cell is a process of its own that takes at most two minutes; what is done is
+kept in `--work`, and the same command goes on from there. `--device cpu --dry` shows on any machine
+that every cell runs.
 
-Cells: loop_dynamic_8 and loop_grouped_64 are transformers' own forward and loss under bf16 autocast, batches padded to
-the longest in random order and grouped by length; eager, bf16_pure, checkpointing and compiled are our flat stream,
-flex is it with flex attention (which has no backward pass on a CPU).
+Cells: loop_dynamic_8 and loop_grouped_64 are transformers' own forward and loss under bf16
+autocast, batches padded to the longest in random order and grouped by length; eager, bf16_pure,
+checkpointing and compiled are our flat stream, flex is it with flex attention (which has no
+backward pass on a CPU).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.operator --out benchmarks/results/operator.json [--jobs 1000]
 
-Needs the programs of `make cluster` (etcd, kube-apiserver) and KubeRay's definition. The operator runs as its own
-process with the rights of the chart. Figures:
+Needs the programs of `make cluster` (etcd, kube-apiserver) and KubeRay's definition. The operator
+runs as its own process with the rights of the chart. Figures:
 
 - `seconds_to_all_accepted`: from the first object's creation until all have their RayJob and `Accepted=True`,
 - `cpu_seconds_per_job`: of the operator's process until then,

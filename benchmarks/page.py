@@ -1,7 +1,7 @@
 """The page of measurements, written from what the benchmarks left: `python -m benchmarks.page`.
 
-A test holds docs/reference/benchmarks.md against benchmarks/results/, so that no number stands there that was not
-measured.
+A test holds docs/reference/benchmarks.md against benchmarks/results/, so that no number stands
+there that was not measured.
 """
 
 from __future__ import annotations

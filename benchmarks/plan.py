@@ -2,8 +2,9 @@
 
     python -m benchmarks.plan [--examples 15000000] [--tasks 1800] [--workers 1024] [--out FILE]
 
-Makes the lengths of a FLAN-scale mixture, builds the plan, counts the rows of one pass over as many examples, looks up
-single rows at random places with nothing remembered, and one step of one of many workers. Prints figures as JSON.
+Makes the lengths of a FLAN-scale mixture, builds the plan, counts the rows of one pass over as many
+examples, looks up single rows at random places with nothing remembered, and one step of one of many
+workers. Prints figures as JSON.
 """
 
 import argparse
@@ -19,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import emit
-from raytrain.config.job import RowShape
+from raytrain.config.job import PackingShape
 from raytrain.training.data.packing import Lengths, RowPlan
 from raytrain.training.data.sampling_order import Plan, TaskStream
 
-# examples, source mean and sigma, target mean and sigma of: summarization, rating, named entities, code translation
+# examples, source mean and sigma, target mean and sigma of: summarization, rating, named entities,
+# code translation
 FOUR = [
     (27_192, 190, 0.654, 30, 0.55),
     (20_000, 120, 0.6, 2, 0.0),
@@ -38,7 +40,7 @@ def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, least
     return np.clip(np.rint(lengths), least, most).astype(np.uint16)
 
 
-def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: RowShape, seed: int = 17) -> RowPlan:
+def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: PackingShape, seed: int = 17) -> RowPlan:
     rng = np.random.default_rng(1234)
     tasks = [
         ([drawn(rng, n, s, s_sigma, 4, 512)], [drawn(rng, n, t, t_sigma, 2, 128)])
@@ -72,7 +74,7 @@ def milliseconds(action: object, places: list[int], plan: RowPlan) -> list[float
     return out
 
 
-def fill(shape: RowShape, examples: int = 60_000) -> float:
+def fill(shape: PackingShape, examples: int = 60_000) -> float:
     plan = row_plan(FOUR, shape)
     blocks = max(1, examples // plan.block)
     rows = plan.first_row(blocks)
@@ -83,11 +85,11 @@ def fill(shape: RowShape, examples: int = 60_000) -> float:
 def measure(examples: int = 15_000_000, tasks: int = 1_800, workers: int = 1_024) -> dict[str, Any]:
     """Seconds to build the plan and to count its rows, milliseconds to look rows up, memory, and how full rows are.
 
-    `plan_seconds_15m` is what a worker waits for before any of its rows can be asked for, `row_k_ms` what one row at a
-    random place then takes with nothing remembered; `one_workers_step_ms` eight of them. `peak_mib` is the whole
-    process's.
+    `plan_seconds_15m` is what a worker waits for before any of its rows can be asked for,
+    `row_k_ms` what one row at a random place then takes with nothing remembered;
+    `one_workers_step_ms` eight of them. `peak_mib` is the whole process's.
     """
-    shape = RowShape(source=8192, target=1792)
+    shape = PackingShape(source=8192, target=1792)
     kinds = tasks_of(examples, tasks)
     total = sum(kind[0] for kind in kinds)
     shares = [kind[0] / total for kind in kinds]
@@ -121,8 +123,8 @@ def measure(examples: int = 15_000_000, tasks: int = 1_800, workers: int = 1_024
         "row_k_ms": summary(lookups),
         "one_workers_step_ms": summary(shares_of_steps),
         "fill_8192_1792": fill(shape),
-        "fill_1365_299": fill(RowShape(source=1365, target=299)),
-        "fill_512_128": fill(RowShape(source=512, target=128), 20_000),
+        "fill_1365_299": fill(PackingShape(source=1365, target=299)),
+        "fill_512_128": fill(PackingShape(source=512, target=128), 20_000),
     }
 
 

@@ -2,13 +2,13 @@
 
     python -m benchmarks.training --out benchmarks/results/training.json
 
-Each cell is a process of its own that trains one way for a part of a minute; the cells of a round follow each other,
-so that a machine that slows down slows all of them. What is done is kept in `--work`, and the same command goes on
-from there. All cells have the same model, threads, malloc settings, AdamW and clipping, no dropout, and update the
-weights after about 4,000 real tokens.
+Each cell is a process of its own that trains one way for a part of a minute; the cells of a round
+follow each other, so that a machine that slows down slows all of them. What is done is kept in
+`--work`, and the same command goes on from there. All cells have the same model, threads, malloc
+settings, AdamW and clipping, no dropout, and update the weights after about 4,000 real tokens.
 
-The rates are those of the whole mixture, not of a lucky batch: each way of batching is laid out over all examples, the
-batches are put in the order of their size, and evenly spaced ones are timed.
+The rates are those of the whole mixture, not of a lucky batch: each way of batching is laid out
+over all examples, the batches are put in the order of their size, and evenly spaced ones are timed.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
 
 def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
     """Our plan over the examples, and the flat row of a number."""
-    from raytrain.config.job import RowShape
+    from raytrain.config.job import PackingShape
     from raytrain.training.data.batch import assemble
     from raytrain.training.data.packing import Lengths, RowPlan
     from raytrain.training.data.sampling_order import Plan, TaskStream
@@ -152,7 +152,7 @@ def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Cal
         [([np.array([len(e.source) for e in t])], [np.array([len(e.target) for e in t])]) for t in tasks]
     )
     streams = [TaskStream(name, len(t), 1, len(t) / len(chosen)) for name, t in zip(workload.FOUR, tasks, strict=True)]
-    plan = RowPlan(Plan(streams, 17), lengths, RowShape(source=shape[0], target=shape[1]))
+    plan = RowPlan(Plan(streams, 17), lengths, PackingShape(source=shape[0], target=shape[1]))
 
     def read(placed: Any) -> tuple[Any, Any]:
         example = tasks[placed.task][placed.example]

@@ -39,7 +39,8 @@ class Kind:
     target_sigma: float
 
 
-# Dialogue summaries (27,192 training rows in two public sets), ratings, named entities, code translation.
+# Dialogue summaries (27,192 training rows in two public sets), ratings, named entities, code
+# translation.
 FOUR = {
     "summarization": Kind(27_192, 190, 0.654, 30, 0.55),
     "rating": Kind(20_000, 120, 0.6, 2, 0.0),

@@ -101,7 +101,7 @@ def table(shard_set: ShardSet) -> str:
                     task.name,
                     split,
                     f"{prepared.examples:,}",
-                    str(prepared.wordings),
+                    str(prepared.variants),
                     source,
                     f"{s['truncated_sources']:.1%}",
                     target,

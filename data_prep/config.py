@@ -1,7 +1,8 @@
 """Pydantic models of sources, tasks, mixture and storage: the one definition of their fields.
 
-Field names are camelCase in the document and snake_case in Python. Every field carries a description:
-`raytrain explain`, the JSON Schema and the reference documentation are generated from them.
+Field names are camelCase in the document and snake_case in Python. Every field carries a
+description: `raytrain explain`, the JSON Schema and the reference documentation are generated from
+them.
 """
 
 import re
@@ -41,7 +42,10 @@ def _one_target(answer: str) -> str:
 
 
 class Storage(Model):
-    """Where everything durable lives. Credentials never stand here: they come from the environment."""
+    """Where everything durable lives.
+
+    Credentials never stand here: they come from the environment.
+    """
 
     uri: str = Field(
         description="Folder or bucket prefix for shards and runs: a path, file:///... or s3://bucket/prefix.",
@@ -247,14 +251,14 @@ class Task(Model):
             "their scores stay comparable."
         ),
     )
-    answer: Annotated[str, AfterValidator(_one_target)] | None = Field(
+    target_format: Annotated[str, AfterValidator(_one_target)] | None = Field(
         default=None,
         description=(
             "How an answer is written, with {target} in it once, e.g. 'Rating: {target}'. What stands around it is "
             "learned too, and taken off before an answer is scored."
         ),
     )
-    wordings: int = Field(
+    templates_per_example: int = Field(
         default=3,
         ge=1,
         le=100,

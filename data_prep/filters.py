@@ -1,11 +1,13 @@
 """Conditions over the columns of a row, as in `stars >= 4 and len(text) < 2000`.
 
-A small part of Python's expressions, read by Python's own parser and interpreted here: names of columns (`row["odd
-name"]`, `user["country"]` inside a column), numbers, texts, True, False, None (also true, false, null), lists of those,
-comparisons, `in`, `and`, `or`, `not`, `len()` and `lower()`. Nothing is ever run as code.
+A small part of Python's expressions, read by Python's own parser and interpreted here: names of
+columns (`row["odd name"]`, `user["country"]` inside a column), numbers, texts, True, False, None
+(also true, false, null), lists of those, comparisons, `in`, `and`, `or`, `not`, `len()` and
+`lower()`. Nothing is ever run as code.
 
-Columns of a CSV file are text: beside a number (or True, False) a text counts as the number that it writes. What cannot
-be compared (null with a number, say) is an error of that row, and never quietly left out.
+Columns of a CSV file are text: beside a number (or True, False) a text counts as the number that it
+writes. What cannot be compared (null with a number, say) is an error of that row, and never quietly
+left out.
 """
 
 import ast

@@ -1,12 +1,13 @@
 """Tasks to a shard set in the store: deterministic, content-addressed, and nothing is done twice.
 
-A task's digest is that of everything that determines its shards: its part of the document, the contents of its
-sources, tokenizer, limits, seed, format. This process reads the rows and cuts them into items (`task_work`); whoever
-`workers` are make the parts of an item (`writing`). Parts are put under their own sha256 first, then what each item
-became, then the manifest of their task, last that of the set: a preparation that was killed goes on with the items
-that were not made, and what it left behind is invisible. The contents of a source file are read for its sha256 once:
-`shards/sources/` remembers it by the file's place, size and time (or etag), so that preparing unchanged sources again
-takes a moment.
+A task's digest is that of everything that determines its shards: its part of the document, the
+contents of its sources, tokenizer, limits, seed, format. This process reads the rows and cuts them
+into items (`task_work`); whoever `workers` are make the parts of an item (`writing`). Parts are put
+under their own sha256 first, then what each item became, then the manifest of their task, last that
+of the set: a preparation that was killed goes on with the items that were not made, and what it
+left behind is invisible. The contents of a source file are read for its sha256 once:
+`shards/sources/` remembers it by the file's place, size and time (or etag), so that preparing
+unchanged sources again takes a moment.
 """
 
 from collections.abc import Iterator, Sequence
@@ -53,11 +54,12 @@ def prepare(
 ) -> ShardSet:
     """Prepare what is not prepared yet and return the shard set; its manifest is stored when everything is.
 
-    Relative sources are relative to `base_folder`; those in S3 are at the endpoint of `store` if that is in S3 too.
-    `on_progress` is called while something is prepared, at least a few times a second, and may raise to stop.
-    `verify` reads the sources and every part again and writes anew what does not match. `workers` make the parts (by
-    default this process); the result does not depend on them. UsageError, DataError and StorageError say what is
-    wrong, before any work where possible.
+    Relative sources are relative to `base_folder`; those in S3 are at the endpoint of `store` if
+    that is in S3 too. `on_progress` is called while something is prepared, at least a few times a
+    second, and may raise to stop. `verify` reads the sources and every part again and writes anew
+    what does not match. `workers` make the parts (by default this process); the result does not
+    depend on them. UsageError, DataError and StorageError say what is wrong, before any work where
+    possible.
     """
     sources = _sources(tasks, base_folder, store)
     settings = Settings(store, tokenizer, limits, mixture.seed, verify)
@@ -100,7 +102,8 @@ def find(
 ) -> ShardSet | None:
     """What `prepare` would return at once, because everything is prepared; else None. Errors as in `prepare`.
 
-    Makes nothing; source files whose contents are not known yet are read for their sha256, which is kept.
+    Makes nothing; source files whose contents are not known yet are read for their sha256, which is
+    kept.
     """
     settings = Settings(store, tokenizer, limits, mixture.seed, verify=False)
     with scratch("preparation") as folder:

@@ -1,1 +1,4 @@
-"""Worlds, documents and scripts to try raytrain with. No product code imports anything from here."""
+"""Worlds, documents and scripts to try raytrain with.
+
+No product code imports anything from here.
+"""

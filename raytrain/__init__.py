@@ -33,9 +33,9 @@ def run(
 ) -> RunOutcome:
     """Run a document here, or resume it, or find it done: what `raytrain run` does.
 
-    `job` is a document or the path of one. Relative paths in it start at `base_folder`: by default the document's own
-    folder, or the working folder for a document made in Python. Raises a `raytrain_core.errors.UserError` for a mistake in
-    the document, the data or the surroundings.
+    `job` is a document or the path of one. Relative paths in it start at `base_folder`: by default
+    the document's own folder, or the working folder for a document made in Python. Raises a
+    `raytrain_core.errors.UserError` for a mistake in the document, the data or the surroundings.
     """
     from raytrain.config.load import load_job
     from raytrain.pipeline.run import run as run_job

@@ -1,7 +1,8 @@
 """What goes wrong because of input, storage or surroundings, and the exit code each kind ends with.
 
 A `UserError` is a sentence for a person: where, what, and what to do. The command line prints it
-without a traceback (unless `--debug`) and exits with its code; `docs/reference/exit-codes.md` is the table.
+without a traceback (unless `--debug`) and exits with its code; `docs/reference/exit-codes.md` is
+the table.
 """
 
 from enum import IntEnum

@@ -48,7 +48,10 @@ def order(key: int, n: int) -> list[int]:
 
 
 def sample(n: int, limit: int | None, key: int) -> NDArray[np.int64]:
-    """`limit` of the numbers 0 .. n-1, ascending, the same ones each time; a smaller limit takes some of a larger's."""
+    """`limit` of the numbers 0 ..
+
+    n-1, ascending, the same ones each time; a smaller limit takes some of a larger's.
+    """
     if limit is None or limit >= n:
         return np.arange(n, dtype=np.int64)
     keys = mix(np.arange(n, dtype=np.uint64) ^ np.uint64(mix(key)))

@@ -11,7 +11,7 @@ _SETTINGS = {
     "where": "only rows where `{}`",
     "transform": "every row goes through the function `{}`",
     "limit": "at most {:,} rows of each split, chosen by a keyed hash",
-    "answer": "an answer is written `{}`",
+    "targetFormat": "an answer is written `{}`",
 }
 """Fields of a task that say what was done to its rows, in words."""
 
@@ -19,7 +19,11 @@ _SETTINGS = {
 def card(
     shard_set: ShardSet, *, title: str, tasks: Mapping[str, Task], findings: Sequence[Finding] | None = None
 ) -> str:
-    """The card. `tasks` (of the document, by name) add source and licence; `findings` what `find` found, if asked."""
+    """The card.
+
+    `tasks` (of the document, by name) add source and licence; `findings` what `find` found, if
+    asked.
+    """
     blocks = [
         f"# Data of {title}",
         f"Shard set `{shard_set.digest}`: {_count(len(shard_set.tasks), 'task')}, "
@@ -116,7 +120,7 @@ def _task(task: PreparedTask, document: Task | None) -> list[str]:
         "\n".join(_list(_filters(task, identity))),
         _splits(task),
         "Wordings of the instruction:",
-        _wordings(task, identity),
+        _variants(task, identity),
     ]
 
 
@@ -168,11 +172,11 @@ def _splits(task: PreparedTask) -> str:
         ]
         cuts = f"{s['truncated_sources']:.1%}", f"{s['truncated_targets']:.1%}"
         last = f"{s['unknown_tokens']:.2%}", f"{s['duplicates']:,}"
-        rows.append((name, f"{split.examples:,}", str(split.wordings), sides[0], cuts[0], sides[1], cuts[1], *last))
+        rows.append((name, f"{split.examples:,}", str(split.variants), sides[0], cuts[0], sides[1], cuts[1], *last))
     return _table(rows)
 
 
-def _wordings(task: PreparedTask, identity: Mapping[str, Any]) -> str:
+def _variants(task: PreparedTask, identity: Mapping[str, Any]) -> str:
     used: dict[str, int] = {}
     for split in task.splits.values():
         for number, rows in split.statistics["templates"].items():

@@ -1,7 +1,7 @@
 """What a person should look at in prepared data: rows that leak, repeat, answer otherwise, say nothing, or lose text.
 
-Everything is read from the shards of a set; nothing is written. Rows are compared by their raw input, not by the prompt
-that is made of it.
+Everything is read from the shards of a set; nothing is written. Rows are compared by their raw
+input, not by the prompt that is made of it.
 """
 
 import re

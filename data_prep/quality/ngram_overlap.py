@@ -1,9 +1,9 @@
 """Rows that share much of their text: runs of eight words (8-grams) that stand in both.
 
-Exact keys find rows that are equal; a row that was lightly edited, cut, or embedded in another is found by its 8-grams.
-What is held out (validation and test rows) is kept as hashes in memory; what is trained on streams by. The measure is
-the share of a held-out row's distinct 8-grams that one single training row has: a phrase that many rows begin with does
-not add up over all of them.
+Exact keys find rows that are equal; a row that was lightly edited, cut, or embedded in another is
+found by its 8-grams. What is held out (validation and test rows) is kept as hashes in memory; what
+is trained on streams by. The measure is the share of a held-out row's distinct 8-grams that one
+single training row has: a phrase that many rows begin with does not add up over all of them.
 """
 
 import itertools

@@ -38,7 +38,7 @@ class SplitSummary:
     probe: bool
     split: str
     rows: int
-    wordings: int
+    variants: int
     source: LengthSummary
     target: LengthSummary
     unknown_tokens: float
@@ -82,7 +82,7 @@ def _summary(
         probe=task.probe,
         split=split,
         rows=prepared.examples,
-        wordings=prepared.wordings,
+        variants=prepared.variants,
         source=LengthSummary(**s["source_tokens"], cut=s["truncated_sources"]),
         target=LengthSummary(**s["target_tokens"], cut=s["truncated_targets"]),
         unknown_tokens=s["unknown_tokens"],

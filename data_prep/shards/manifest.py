@@ -35,7 +35,7 @@ class PreparedSplit:
     """A split of a task: `parts[w]` holds every example in its wording w, in the same order for every w."""
 
     examples: int
-    wordings: int
+    variants: int
     parts: tuple[tuple[PartPair, ...], ...]
     keys: tuple[Part, ...]
     """uint64 hashes of the raw inputs, in row order (.npy), cut like the parts: for duplicates and leakage."""
@@ -44,7 +44,7 @@ class PreparedSplit:
 
     def all_parts(self) -> list[Part]:
         """Every object of the split."""
-        pairs = [pair for wording in self.parts for pair in wording]
+        pairs = [pair for variant in self.parts for pair in variant]
         return [*self.keys, *(pair.text for pair in pairs), *(pair.tokens for pair in pairs)]
 
 
@@ -158,11 +158,11 @@ class ShardSet:
 
 def _split(document: Mapping[str, Any]) -> PreparedSplit:
     parts = tuple(
-        tuple(PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in wording)
-        for wording in document["parts"]
+        tuple(PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in variant)
+        for variant in document["parts"]
     )
     keys = tuple(Part(**part) for part in document["keys"])
-    return PreparedSplit(document["examples"], document["wordings"], parts, keys, document["statistics"])
+    return PreparedSplit(document["examples"], document["variants"], parts, keys, document["statistics"])
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ _READ_ROWS = 2000  # between two reports while rows are only read
 class PrepareProgress:
     """Examples done of all that are to be prepared now, and the task that is worked on.
 
-    `total` is None where the rows cannot be counted before they are read; until a task's rows are read it may be
-    somewhat too large.
+    `total` is None where the rows cannot be counted before they are read; until a task's rows are
+    read it may be somewhat too large.
     """
 
     task: str

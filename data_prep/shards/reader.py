@@ -59,7 +59,7 @@ class SplitReader:
     """The token parts of one split, memory-mapped: a read is a slice."""
 
     def __init__(self, split: PreparedSplit, files: Sequence[Sequence[Path]]) -> None:
-        self.examples, self.wordings = split.examples, split.wordings
+        self.examples, self.variants = split.examples, split.variants
         self._starts = _starts(split)
         self._parts = [
             [_TokenPart(path, pair) for path, pair in zip(paths, pairs, strict=True)]
@@ -76,21 +76,21 @@ class SplitReader:
         """Target tokens with EOS of every example, by wording: int32, shape (examples,)."""
         return [_joined([np.diff(part.target_offsets) for part in parts]) for parts in self._parts]
 
-    def tokens(self, example: int, wording: int) -> tuple[Ids, Ids]:
+    def tokens(self, example: int, variant: int) -> tuple[Ids, Ids]:
         """Source and target ids, both ending in EOS; views of the mapped file, not to be written to."""
-        part, row = self._place(example, wording)
+        part, row = self._place(example, variant)
         return part.row(row)
 
-    def template(self, example: int, wording: int) -> int:
+    def template(self, example: int, variant: int) -> int:
         """Which of the task's templates an example has in a wording."""
-        part, row = self._place(example, wording)
+        part, row = self._place(example, variant)
         return int(part.templates[row])
 
-    def _place(self, example: int, wording: int) -> "tuple[_TokenPart, int]":
-        if not (0 <= example < self.examples and 0 <= wording < self.wordings):
-            raise IndexError(f"example {example}, wording {wording} of {self.examples} x {self.wordings}")
+    def _place(self, example: int, variant: int) -> "tuple[_TokenPart, int]":
+        if not (0 <= example < self.examples and 0 <= variant < self.variants):
+            raise IndexError(f"example {example}, wording {variant} of {self.examples} x {self.variants}")
         number = bisect.bisect_right(self._starts, example) - 1
-        return self._parts[wording][number], example - self._starts[number]
+        return self._parts[variant][number], example - self._starts[number]
 
 
 class _TokenPart:

@@ -144,7 +144,8 @@ def leakage(keys: Mapping[Split, Keys]) -> dict[str, int]:
 def leakage_across(keys: Mapping[tuple[str, Split], Keys]) -> list[dict[str, Any]]:
     """Validation and test rows of one task whose input is trained on in another; those with none are left out.
 
-    All that is trained on is sorted once, so that thousands of tasks can be held against each other.
+    All that is trained on is sorted once, so that thousands of tasks can be held against each
+    other.
     """
     trained = {task: np.unique(found) for (task, split), found in keys.items() if split == "train"}
     names = list(trained)

@@ -122,7 +122,7 @@ class TaskWork:
         """Put the manifest of the complete task; forget which items were made for it, and what was downloaded."""
         store = self._settings.store
         splits = {
-            split: gathered.split(store, self._recipe().wordings_of(split))
+            split: gathered.split(store, self._recipe().variants_of(split))
             for split, gathered in self._gathered.items()
             if gathered.made
         }
@@ -163,7 +163,7 @@ class TaskWork:
             self.task.name,
             self.digest,
             templates_of(self.task),
-            self.task.wordings,
+            self.task.templates_per_example,
             settings.seed,
             settings.tokenizer,
             settings.limits,
@@ -176,8 +176,17 @@ class TaskWork:
             yield item
 
     def _identify(self) -> dict[str, Any]:
-        fields = {"name", "type", "columns", "fields", "wordings", "labels", "split", "limit", "probe"}
-        fields |= {"on_bad_row", "bad_row_limit", "transform", "where", "mask", "few_shot", "answer", "label_names"}
+        fields = {"name", "type", "columns", "fields", "templates_per_example", "labels", "split", "limit", "probe"}
+        fields |= {
+            "on_bad_row",
+            "bad_row_limit",
+            "transform",
+            "where",
+            "mask",
+            "few_shot",
+            "target_format",
+            "label_names",
+        }
         document = self.task.model_dump(mode="json", include=fields)
         used = zip(self._sources.used, self._hashes, strict=True)
         return {
@@ -355,7 +364,7 @@ class _Gathered:
         """Items that were given and are not made yet."""
         return self.given - len(self.made)
 
-    def split(self, store: Store, wordings: int) -> PreparedSplit:
+    def split(self, store: Store, variants: int) -> PreparedSplit:
         """All items together."""
         made = [self.made[number] for number in sorted(self.made)]
         statistics = SplitStatistics()
@@ -363,8 +372,8 @@ class _Gathered:
             statistics.merge(one.statistics)
         split = PreparedSplit(
             examples=sum(one.pairs[0].rows for one in made),
-            wordings=wordings,
-            parts=tuple(tuple(one.pairs[wording] for one in made) for wording in range(wordings)),
+            variants=variants,
+            parts=tuple(tuple(one.pairs[variant] for one in made) for variant in range(variants)),
             keys=tuple(one.keys for one in made),
             statistics={},
         )

@@ -15,7 +15,10 @@ from raytrain_core.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """The rows `start`, `start` + 1, ... of a split; `inputs` are raw, without an instruction around them."""
+    """The rows `start`, `start` + 1, ...
+
+    of a split; `inputs` are raw, without an instruction around them.
+    """
 
     start: int
     prompts: list[str]

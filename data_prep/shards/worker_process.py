@@ -1,7 +1,8 @@
 """A process that makes items: `python -m data_prep.shards.worker_process`, started by `data_prep.shards.workers`.
 
-It reads pickled items from standard input and answers on standard output: numbers of examples as they are done, then
-what the item became, or the error. It ends when its input does, that is with the process that started it.
+It reads pickled items from standard input and answers on standard output: numbers of examples as
+they are done, then what the item became, or the error. It ends when its input does, that is with
+the process that started it.
 """
 
 import os
@@ -16,7 +17,8 @@ from raytrain_core.errors import UserError
 
 def main() -> None:
     """Make items until there are no more."""
-    # Nobody listens any more once the process that started this one was killed; closing what is unsent says so again.
+    # Nobody listens any more once the process that started this one was killed; closing what is
+    # unsent says so again.
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)  # whatever a library prints is no answer
 

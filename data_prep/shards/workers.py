@@ -1,6 +1,7 @@
 """Who makes the items of a preparation: this process, further processes of this machine, or whatever is injected.
 
-An item is made alike everywhere, so the number of workers changes how long it takes and nothing else.
+An item is made alike everywhere, so the number of workers changes how long it takes and nothing
+else.
 """
 
 import os
@@ -31,7 +32,10 @@ class Workers(Protocol):
         """How many items are made at the same time."""
 
     def submit(self, item: WorkItem, advance: Advance) -> Future[Made]:
-        """Have it made. `advance` is told of its examples in this thread, by `submit` or by `tick`."""
+        """Have it made.
+
+        `advance` is told of its examples in this thread, by `submit` or by `tick`.
+        """
 
     def tick(self) -> None:
         """Called now and then while items are awaited: tell what was done since."""
@@ -53,8 +57,8 @@ class ThisProcess:
 class LocalProcesses:
     """Up to `count` processes of this machine, each making one item after the other with one core.
 
-    They start when there is more to do than a start takes, and end with the context, or when this process dies. One
-    that is killed is replaced, once for an item.
+    They start when there is more to do than a start takes, and end with the context, or when this
+    process dies. One that is killed is replaced, once for an item.
     """
 
     def __init__(self, count: int) -> None:

@@ -1,8 +1,8 @@
 """The parts of one item: up to 20,000 examples of a split, worded, tokenised and put into the store.
 
-An item says all that determines its parts, so any process anywhere can make them and would make the same bytes. What
-was made is written down in the store under the item's own key (`shards/items/`), after the parts are there: an item
-that was made before, by whomever, is not made again.
+An item says all that determines its parts, so any process anywhere can make them and would make the
+same bytes. What was made is written down in the store under the item's own key (`shards/items/`),
+after the parts are there: an item that was made before, by whomever, is not made again.
 """
 
 import hashlib
@@ -65,25 +65,25 @@ class Recipe:
     task: str
     digest: str
     templates: tuple[Template, ...]
-    wordings: int
+    variants: int
     seed: int
     tokenizer: Tokenizer
     limits: Limits
     shots: Shots | None = None
     """For training prompts."""
 
-    def wordings_of(self, split: Split) -> int:
+    def variants_of(self, split: Split) -> int:
         """A training split gets that many different wordings of each example (all there are, if fewer), others one."""
-        return min(self.wordings, len(self.templates)) if split == "train" else 1
+        return min(self.variants, len(self.templates)) if split == "train" else 1
 
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
     """Consecutive examples of a split, of which one part a wording is made; pickles.
 
-    `start` is the number of the first one in its split, `number` that of the item. Ids that come from the rows are
-    unique in the split already. With `overwrite` everything is made and put again: that repairs an object whose bytes
-    went bad.
+    `start` is the number of the first one in its split, `number` that of the item. Ids that come
+    from the rows are unique in the split already. With `overwrite` everything is made and put
+    again: that repairs an object whose bytes went bad.
     """
 
     recipe: Recipe
@@ -212,7 +212,7 @@ class _Worded:
 def _encode(item: WorkItem, advance: Advance) -> tuple[list[_Worded], list[Ids], SplitStatistics]:
     """The rows of every wording, the ids of the targets, and what was counted, chunk by chunk."""
     statistics = SplitStatistics()
-    worded = [_Worded([], [], []) for _ in range(item.recipe.wordings_of(item.split))]
+    worded = [_Worded([], [], []) for _ in range(item.recipe.variants_of(item.split))]
     targets: list[Ids] = []
     for first in range(0, len(item.examples), _CHUNK):
         chunk = item.examples[first : first + _CHUNK]
@@ -228,14 +228,14 @@ def _encode_sources(
     inputs, limit = [example.input for example in examples], recipe.limits.max_input_tokens
     encoder = PromptEncoder(recipe.tokenizer, recipe.templates, inputs)
     statistics.add_inputs(encoder.altered())
-    orders = [wording_order(recipe.seed, e.meta["input"], len(recipe.templates)) for e in examples]
-    for wording, rows in enumerate(worded):
-        templates = [order[wording] for order in orders]
+    orders = [template_order(recipe.seed, e.meta["input"], len(recipe.templates)) for e in examples]
+    for variant, rows in enumerate(worded):
+        templates = [order[variant] for order in orders]
         used = [recipe.templates[t] for t in templates]
         prompts = [template.render(text) for template, text in zip(used, inputs, strict=True)]
         with_shots: Mapping[int, str] = {}
         if recipe.shots is not None and split == "train":
-            with_shots = recipe.shots.prompts(inputs, used, wording, recipe.tokenizer, limit)
+            with_shots = recipe.shots.prompts(inputs, used, variant, recipe.tokenizer, limit)
             prompts = [with_shots.get(i, prompt) for i, prompt in enumerate(prompts)]
             statistics.add_few_shot(len(with_shots))
         encoded = encoder.encode(prompts, templates, limit, others=with_shots)
@@ -255,7 +255,7 @@ def _encode_targets(recipe: Recipe, targets: list[str], statistics: SplitStatist
     return encoded.ids
 
 
-def wording_order(seed: int, text: str, templates: int) -> list[int]:
+def template_order(seed: int, text: str, templates: int) -> list[int]:
     """In which order an example takes the wordings: depends on its input alone, never on its answer."""
     return order(content_key("wording", seed, text), templates) if templates > 1 else [0]
 

@@ -128,14 +128,16 @@ class StoredFile:
 def source_files(task: Task, base_folder: Path, store: Store | None = None) -> list[SourceFile]:
     """All that the task's source names, in a fixed order; nothing is read yet. DataError or UsageError say what lacks.
 
-    A source with a single file, or whose names tell one split at most, has `split` None: its rows are to be divided.
+    A source with a single file, or whose names tell one split at most, has `split` None: its rows
+    are to be divided.
     """
     where = f"task {task.name}"
     if task.source.splits is not None:
         if not task.source.splits:
             raise UsageError(f"{where}: source.splits names no split")
         files = []
-        # in an order of our own: an API server gives mappings back sorted, and a run in a cluster is the same run
+        # in an order of our own: an API server gives mappings back sorted, and a run in a cluster
+        # is the same run
         for split in (split for split in SPLITS if split in task.source.splits):
             uri = task.source.splits[split]
             files += [_with_split(file, split) for file in _resolve(uri, task.source, base_folder, where, store)]

@@ -84,7 +84,8 @@ def hub_splits(uri: str, where: str) -> list[HubSplit]:
     name, commit = str(info.id), str(info.sha)  # `squad` has become rajpurkar/squad, and other questions take only that
     splits = _ask(lambda: datasets.get_dataset_split_names(name, config, revision=commit), uri, where)
     told = [HubSplit(name, config, commit, split, split_of_name(split)) for split in splits]
-    # A data set may have further splits (unsupervised, ...): only those that say what they are count, if any do.
+    # A data set may have further splits (unsupervised, ...): only those that say what they are
+    # count, if any do.
     return [split for split in told if split.split] or told
 
 

@@ -149,7 +149,8 @@ def _delimited(file: IO[bytes], name: str, format: Format) -> Iterator[SourceRow
 class _Record:
     """Lines of a file as text, for a reader that makes records of them.
 
-    Bytes that are no UTF-8 become surrogates, so that their row can be named and the reading goes on.
+    Bytes that are no UTF-8 become surrogates, so that their row can be named and the reading goes
+    on.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:

@@ -17,8 +17,8 @@ _SIGNED = re.compile(r"[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=|token=)", re.
 def split_source_uri(uri: str, where: str) -> tuple[str, str]:
     """The scheme of `uri` (`path` where it has none) and what follows; UsageError for what no source may be.
 
-    Refused are credentials, control characters, and a `..` that stands after a wildcard or in a bucket or data set:
-    a pattern names what is below the folder that it begins with.
+    Refused are credentials, control characters, and a `..` that stands after a wildcard or in a
+    bucket or data set: a pattern names what is below the folder that it begins with.
     """
     if not uri.strip():
         raise UsageError(f"{where}: the source's URI is empty")

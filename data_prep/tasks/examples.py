@@ -11,7 +11,7 @@ from data_prep.sources.plugins import ROWS, load_plugin, short
 from data_prep.tasks.columns import alternatives, needed_columns, used_columns
 from data_prep.tasks.pii import Masker
 from data_prep.tasks.task_types import (
-    AnswerFrame,
+    TargetFormat,
     entities_of,
     find_choice,
     find_label,
@@ -53,7 +53,7 @@ def example_maker(task: Task) -> Callable[[Row], Example | None]:
     transform = row_transform(task)
     condition = compile_condition(task.where) if task.where is not None else None
     masker, used = (Masker(task.mask), used_columns(task)) if task.mask is not None else (None, [])
-    frame = AnswerFrame.of(task)
+    frame = TargetFormat.of(task)
 
     def example_of(source_row: Row) -> Example | None:
         row = transform(source_row)

@@ -22,9 +22,10 @@ class _Part(NamedTuple):
 def rates(mixture: Mixture, examples: Mapping[str, int]) -> dict[str, float]:
     """The share of every trained task, summing to 1, from its number of training examples (no probes in it).
 
-    proportional: min(n, cap); temperature: min(n, cap)^(1/temperature) (T5, Raffel et al. 2020, section 3.5.2);
-    equal: 1; weights: as given. Replayed tasks divide their share among themselves, the others what is left; with
-    groups these get their rates of it, and the tasks inside each divide that by the group's own strategy.
+    proportional: min(n, cap); temperature: min(n, cap)^(1/temperature) (T5, Raffel et al. 2020,
+    section 3.5.2); equal: 1; weights: as given. Replayed tasks divide their share among themselves,
+    the others what is left; with groups these get their rates of it, and the tasks inside each
+    divide that by the group's own strategy.
     """
     if not examples:
         raise UsageError("mixture: there is no task to train on")

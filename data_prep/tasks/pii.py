@@ -1,8 +1,9 @@
 """Personal data in rows, put out of sight: e-mail addresses, phone and card numbers, and whatever a pattern describes.
 
-The same value in the same row becomes the same placeholder, in its input, its targets and everything else that is used:
-`Write to ann@example.org` and its answer `ann@example.org` both say `[EMAIL_1]`, another address is `[EMAIL_2]`.
-Addresses and numbers are found by their form, so what is written in an unusual way stays: look at the counts.
+The same value in the same row becomes the same placeholder, in its input, its targets and
+everything else that is used: `Write to ann@example.org` and its answer `ann@example.org` both say
+`[EMAIL_1]`, another address is `[EMAIL_2]`. Addresses and numbers are found by their form, so what
+is written in an unusual way stays: look at the counts.
 """
 
 import re
@@ -15,7 +16,8 @@ from data_prep.config import Mask
 
 Row = Mapping[str, Any]
 
-# No alternative can be entered at two places of the same word, so that a long text takes time in proportion.
+# No alternative can be entered at two places of the same word, so that a long text takes time in
+# proportion.
 _EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _CARD = re.compile(
     r"(?<![\w+])(?:[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -])\d{6}\2\d{5}|[2-6]\d{12,18})(?!\w)"

@@ -32,8 +32,9 @@ class Splitter:
 def splitter_of(task: Task, told: Iterable[Split | None]) -> Splitter:
     """How the rows of a task are divided, given the splits that its files have; DataError if that leaves a hole.
 
-    A trained task needs all three, a probe validation and test. What lacks is taken by hash: from the only split
-    there is, validation or test from train, for a probe each of validation and test from the other.
+    A trained task needs all three, a probe validation and test. What lacks is taken by hash: from
+    the only split there is, validation or test from train, for a probe each of validation and test
+    from the other.
     """
     splits = set(told)
     validation, test = task.split.validation, task.split.test

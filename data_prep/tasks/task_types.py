@@ -32,7 +32,7 @@ class LabelledTask(Protocol):
         """What its source's labels mean."""
 
     @property
-    def answer(self) -> str | None:
+    def target_format(self) -> str | None:
         """How its answers are written, around {target}."""
 
 
@@ -46,7 +46,7 @@ def labels_of(task: LabelledTask) -> tuple[str, ...] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerFrame:
+class TargetFormat:
     """What stands around a target when it is written as an answer."""
 
     before: str = ""
@@ -55,7 +55,7 @@ class AnswerFrame:
     @classmethod
     def of(cls, task: LabelledTask) -> Self:
         """As the task's `answer` says."""
-        before, _, after = (task.answer or "{target}").partition("{target}")
+        before, _, after = (task.target_format or "{target}").partition("{target}")
         return cls(before, after)
 
     def around(self, target: str) -> str:
@@ -73,7 +73,8 @@ class AnswerFrame:
 def format_entities(entities: Iterable[tuple[str, str]]) -> str:
     """`PER: Philip Kowalski | ORG: Aurora Bank`, in order of appearance; `none` where there are none.
 
-    A `|` inside an entity becomes `/`, runs of spaces one space: the answer must stay readable back.
+    A `|` inside an entity becomes `/`, runs of spaces one space: the answer must stay readable
+    back.
     """
     parts = (f"{kind}: {' '.join(text.replace('|', '/').split())}" for kind, text in entities)
     return _BETWEEN.join(parts) or NO_ENTITIES

@@ -1,7 +1,8 @@
 """Few-shot prompts: some training rows, with their answers, in front of the row that is asked.
 
-Which rows get shots, and which ones, is a function of the row, of the seed and of the set of training rows, so the
-order of reading does not matter. Shots are training rows, never one with the input of the row itself.
+Which rows get shots, and which ones, is a function of the row, of the seed and of the set of
+training rows, so the order of reading does not matter. Shots are training rows, never one with the
+input of the row itself.
 """
 
 import heapq
@@ -59,9 +60,9 @@ class Shots:
     examples: int
     seed: int
 
-    def shots_of(self, text: str, wording: int) -> list[Shot]:
+    def shots_of(self, text: str, variant: int) -> list[Shot]:
         """The shots of the row with input `text` in that of its wordings; none for all but `share` of them."""
-        key = content_key("few-shot", self.seed, wording, text)
+        key = content_key("few-shot", self.seed, variant, text)
         if unit(key) >= self.share:
             return []
         if not self.pool:
@@ -71,13 +72,14 @@ class Shots:
         return [shot for shot in (self.pool[i] for i in nearest) if shot.input != text][: self.examples]
 
     def prompts(
-        self, inputs: Sequence[str], templates: Sequence[Template], wording: int, tokenizer: Tokenizer, limit: int
+        self, inputs: Sequence[str], templates: Sequence[Template], variant: int, tokenizer: Tokenizer, limit: int
     ) -> Mapping[int, str]:
         """The few-shot prompts among those of `inputs`, the i-th in `templates[i]`, by i.
 
-        A prompt gets as many of its shots as fit into `limit` tokens with it; one without any is left out.
+        A prompt gets as many of its shots as fit into `limit` tokens with it; one without any is
+        left out.
         """
-        wanted = {i: shots for i, text in enumerate(inputs) if (shots := self.shots_of(text, wording))}
+        wanted = {i: shots for i, text in enumerate(inputs) if (shots := self.shots_of(text, variant))}
         found: dict[int, str] = {}
         while wanted:
             tried = {i: _prompt(templates[i], shots, inputs[i]) for i, shots in wanted.items()}

@@ -1,8 +1,9 @@
 """Token ids of the same inputs in several wordings, without tokenising an input once per wording.
 
-The tokenizer cuts a text at its white space and normalises no character by what stands beyond it; so where a wording
-puts white space around the input, the ids of the prompt are those of what stands before, of the input, and of what
-stands after, joined. A test holds them against the ids of the whole prompt.
+The tokenizer cuts a text at its white space and normalises no character by what stands beyond it;
+so where a wording puts white space around the input, the ids of the prompt are those of what stands
+before, of the input, and of what stands after, joined. A test holds them against the ids of the
+whole prompt.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -63,8 +64,8 @@ def _joinable(text: str) -> bool:
 def _frame(tokenizer: Tokenizer, template: Template) -> tuple[Ids, Ids] | None:
     """Ids before and after the input; None where it stands twice, or not between white space.
 
-    The first `▁` of what stands after is the one that every text begins with; the last of what stands before becomes
-    the input's own.
+    The first `▁` of what stands after is the one that every text begins with; the last of what
+    stands before becomes the input's own.
     """
     if len(template.pieces) != 2:
         return None

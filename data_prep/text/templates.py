@@ -121,11 +121,11 @@ class Template:
 
 def templates_of(task: Task) -> tuple[Template, ...]:
     """The wordings of a task, its own or those of its type; UsageError names a wrong one."""
-    wordings = tuple(task.templates) if task.templates is not None else BUILT_IN[task.type]
+    templates = tuple(task.templates) if task.templates is not None else BUILT_IN[task.type]
     fields = fields_of(task)
     return tuple(
-        compile_template(wording, fields, f"task {task.name}: templates[{number}]")
-        for number, wording in enumerate(wordings)
+        compile_template(template, fields, f"task {task.name}: templates[{number}]")
+        for number, template in enumerate(templates)
     )
 
 
@@ -140,11 +140,14 @@ def fields_of(task: Task) -> dict[str, str]:
     return own | task.fields
 
 
-def compile_template(wording: str, fields: Mapping[str, str], where: str) -> Template:
-    """A wording as text around the input. `{name}` is a place if it looks like one; any other brace is text."""
+def compile_template(template: str, fields: Mapping[str, str], where: str) -> Template:
+    """A wording as text around the input.
+
+    `{name}` is a place if it looks like one; any other brace is text.
+    """
     pieces, current, end = [], [], 0
-    for match in _PLACE.finditer(wording):
-        current.append(wording[end : match.start()])
+    for match in _PLACE.finditer(template):
+        current.append(template[end : match.start()])
         end = match.end()
         name = match[1]
         if name == "input":
@@ -155,10 +158,10 @@ def compile_template(wording: str, fields: Mapping[str, str], where: str) -> Tem
         else:
             known = ", ".join("{" + name + "}" for name in ["input", *sorted(fields)])
             raise UsageError(
-                f"{where}: {{{name}}} is not known in {wording!r}",
+                f"{where}: {{{name}}} is not known in {template!r}",
                 hint=f"Give it a value in `fields`, e.g. fields: {{{name}: ...}}; known here: {known}.",
             )
-    pieces.append("".join([*current, wording[end:]]))
+    pieces.append("".join([*current, template[end:]]))
     if len(pieces) == 1:
-        raise UsageError(f"{where}: {wording!r} has no {{input}}", hint="Put {input} where the row's text belongs.")
+        raise UsageError(f"{where}: {template!r} has no {{input}}", hint="Put {input} where the row's text belongs.")
     return Template(tuple(pieces))

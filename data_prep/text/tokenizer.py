@@ -1,9 +1,10 @@
 """T5's tokenizer, extended so that text survives it: the one way from text to ids and back.
 
-T5's vocabulary has no `{ } < ~ \\ ^` and no backtick, newline or tab, and folds runs of spaces: code and dialogues lose
-their shape. `Tokenizer.from_folder` gives every missing printable character, newline, tab and some runs of spaces a
-piece of their own (15 for the real T5, whose models have 28 spare rows) and leaves all other ids as they were: a line
-of words with single spaces between them is cut into the same pieces as before.
+T5's vocabulary has no `{ } < ~ \\ ^` and no backtick, newline or tab, and folds runs of spaces:
+code and dialogues lose their shape. `Tokenizer.from_folder` gives every missing printable
+character, newline, tab and some runs of spaces a piece of their own (15 for the real T5, whose
+models have 28 spare rows) and leaves all other ids as they were: a line of words with single spaces
+between them is cut into the same pieces as before.
 
 How text becomes pieces, `▁` being a space as everywhere in sentencepiece:
 
@@ -14,7 +15,8 @@ How text becomes pieces, `▁` being a space as everywhere in sentencepiece:
   tokens as text, and its pre-tokenizer cuts such a literal after its first character, because the vocabulary itself
   holds these strings as pieces too.
 
-Everything stands in tokenizer.json, so plain `AutoTokenizer` gives the same ids from a saved folder.
+Everything stands in tokenizer.json, so plain `AutoTokenizer` gives the same ids from a saved
+folder.
 """
 
 import copy
@@ -41,7 +43,8 @@ SPACE = "▁"
 RUNS_OF_SPACES = (2, 3, 4, 8, 12, 16)
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
-# Unicode noncharacters, which no text may hold: they carry white space through a normalizer that would fold it.
+# Unicode noncharacters, which no text may hold: they carry white space through a normalizer that
+# would fold it.
 _NEWLINE, _TAB, _BLANK = "\ufdd0", "\ufdd1", "\ufdd2"
 
 _CHUNK = 1000  # texts per call: the fastest in a measurement, and bounds memory
@@ -176,7 +179,8 @@ class Tokenizer:
         """The files of a Hugging Face tokenizer folder, the same bytes each time."""
         special = [t.content for _, t in sorted(self._tokenizer.get_added_tokens_decoder().items()) if t.special]
         config = {
-            # The generic class takes tokenizer.json as it is; T5Tokenizer builds a pre-tokenizer of its own.
+            # The generic class takes tokenizer.json as it is; T5Tokenizer builds a pre-tokenizer of
+            # its own.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": _NAMES[PAD],
             "eos_token": _NAMES[EOS],
@@ -230,8 +234,8 @@ def _ids(tokenizer: tokenizers.Tokenizer | None, texts: list[str]) -> list[Ids]:
 def _keeps_plain_text(normalizer: dict[str, Any] | None) -> bool:
     """Whether a normalizer made by `_normalizer` is known to change nothing of printable ASCII but its white space.
 
-    Unicode's normal forms and T5's own map (`Precompiled`) look at one character and its marks, and none of ASCII's is
-    one; of replacements only those that speak of white space are known.
+    Unicode's normal forms and T5's own map (`Precompiled`) look at one character and its marks, and
+    none of ASCII's is one; of replacements only those that speak of white space are known.
     """
     if normalizer is None:
         return False
@@ -295,7 +299,8 @@ def _check_model(document: dict[str, Any]) -> list[Any]:
 def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> None:
     """Make tokens that somebody added later plain pieces, with their ids; only control tokens stay apart.
 
-    An added token cuts a text before it is normalised, so that white space around it could not be told.
+    An added token cuts a text before it is normalised, so that white space around it could not be
+    told.
     """
     kept = []
     for token in sorted(document.get("added_tokens") or [], key=lambda t: t["id"]):

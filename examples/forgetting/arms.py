@@ -2,8 +2,8 @@
 
     python -m examples.forgetting.arms        # writes jobs/*.yaml anew
 
-Every run has the same base model, wordings, learning rate and row shape. `alone` sees as many tokens of the summaries
-as the mixture does; the others see as many tokens as each other.
+Every run has the same base model, wordings, learning rate and row shape. `alone` sees as many
+tokens of the summaries as the mixture does; the others see as many tokens as each other.
 """
 
 import io
@@ -18,8 +18,8 @@ from ruamel.yaml import YAML
 HERE = Path(__file__).parent
 JOBS = HERE / "jobs"
 QUICKSTART = HERE.parent / "quickstart" / "job.yaml"
-# Summaries are a quarter of the mixture's rows but, being long, more of its tokens (about 69 of 189 for one row of each
-# task, prompt and answer together; `raytrain check` shows it).
+# Summaries are a quarter of the mixture's rows but, being long, more of its tokens (about 69 of 189
+# for one row of each task, prompt and answer together; `raytrain check` shows it).
 _SHARE_OF_SUMMARIES = 0.36
 _REHEARSAL_SHARE = 0.2
 
@@ -62,7 +62,7 @@ def replay(file: str, task: str) -> Callable[[Document], None]:
                 "type": "text",
                 "source": {"uri": f"./world/replay/{file}"},
                 "templates": ["{input}"],  # these rows bring their own wordings
-                "wordings": 1,
+                "templatesPerExample": 1,
                 "metrics": ["exact_match"],
             }
         )
@@ -111,7 +111,8 @@ def made(name: str, change: Callable[[Document], None], root: str) -> Document:
             if "uri" in source
             else {"splits": {split: _moved(uri, root) for split, uri in source["splits"].items()}}
         )
-    # The last checkpoint of each, not its best: the best would be chosen by the trained tasks, which differ.
+    # The last checkpoint of each, not its best: the best would be chosen by the trained tasks,
+    # which differ.
     spec["evaluation"] |= {"every": spec["training"]["steps"], "select": "last"}
     return document
 

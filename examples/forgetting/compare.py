@@ -2,7 +2,8 @@
 
     python -m examples.forgetting.compare [--out FOLDER] [RUN ...]
 
-Every run is an ordinary `raytrain run`: one that is done is not done again, one that was interrupted goes on.
+Every run is an ordinary `raytrain run`: one that is done is not done again, one that was
+interrupted goes on.
 """
 
 import argparse

@@ -2,13 +2,15 @@
 
     python -m examples.forgetting.grid [--world quickstart|real] [--seeds 17 18 19] [CELL ...]
 
-Every cell is an ordinary `raytrain run` under `out/`: one that is done is not done again, one that was interrupted goes
-on. What it scored is added to `results/WORLD.json`, from which `python -m examples.forgetting.page` draws the figures.
+Every cell is an ordinary `raytrain run` under `out/`: one that is done is not done again, one that
+was interrupted goes on. What it scored is added to `results/WORLD.json`, from which `python -m
+examples.forgetting.page` draws the figures.
 
-The base model is the quickstart's in both worlds, and so are the skills that may be forgotten: it was taught them, and
-no cell trains on them. In the world `quickstart` the four tasks are generated; in `real` they are public sets that lie
-in the folder RAYTRAIN_REAL_DATA (samsum, womens_clothing_reviews, wnut17, codexglue_java_cs, each with rows for
-training, validation and test).
+The base model is the quickstart's in both worlds, and so are the skills that may be forgotten: it
+was taught them, and no cell trains on them. In the world `quickstart` the four tasks are generated;
+in `real` they are public sets that lie in the folder RAYTRAIN_REAL_DATA (samsum,
+womens_clothing_reviews, wnut17, codexglue_java_cs, each with rows for training, validation and
+test).
 """
 
 import argparse
@@ -70,7 +72,7 @@ def real(folder: Path) -> Change:
             if "fields" in task:
                 task["fields"] = {"from": "Java", "to": "C#"}
                 task["templates"] = [text.replace("Python", "C#") for text in task["templates"]]
-        spec["training"] |= {"row": {"source": 400, "target": 112}, "maxInputTokens": 384, "steps": REAL_STEPS}
+        spec["training"] |= {"packing": {"source": 400, "target": 112}, "maxInputTokens": 384, "steps": REAL_STEPS}
         spec["evaluation"] |= {"examplesPerTask": 100, "maxNewTokens": 48}
         document["metadata"]["annotations"] = {}
 
@@ -101,11 +103,11 @@ def scores(storage: Path, run: str) -> dict[str, Any]:
     data = gather(open_store(str(storage)), RunLayout(run))
     found = {}
     for task in data.tasks:
-        before, after = task.headline.before, task.headline.after
+        before, after = task.primary_metric.before, task.primary_metric.after
         if before is None or after is None:
             raise SystemExit(f"{run}: {task.name} was not scored: {'; '.join(data.missing)}")
         found[task.name] = {
-            "metric": task.headline.label,
+            "metric": task.primary_metric.label,
             "trained": not task.probe,
             "rows": task.scored,
             "before": round(before.value, 4),

@@ -2,7 +2,8 @@
 
     python -m examples.forgetting.page
 
-The words of the page are written by hand; what stands between `<!-- WORLD -->` and `<!-- end -->` is not.
+The words of the page are written by hand; what stands between `<!-- WORLD -->` and `<!-- end -->`
+is not.
 """
 
 import json
@@ -32,7 +33,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "questions (kept?)": ("questions",),
     "Spanish (kept?)": ("spanish",),
 }
-"""What a column is the mean of. The last two were taught to the base model, and no cell trains on them."""
+"""What a column is the mean of.
+
+The last two were taught to the base model, and no cell trains on them.
+"""
 _LEFT, _TOP, _PANEL, _GAP, _ROW = 170, 58, 160, 40, 34
 _COLOURS = {"alone": "#b84a0c", "mixture": "#1f63d6"}
 

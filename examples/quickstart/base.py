@@ -101,8 +101,8 @@ def encode(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> list[Encoded]:
 def batches(rows: Sequence[Encoded], positions: int, seed: int) -> list[list[Encoded]]:
     """Rows of like length together, at most `positions` padded positions (prompt and answer) a batch.
 
-    Rows stay within their buffer of 4,096, whose batches are shuffled: so the order of learning remains about that of
-    the rows.
+    Rows stay within their buffer of 4,096, whose batches are shuffled: so the order of learning
+    remains about that of the rows.
     """
     rng = Random(seed)
     found: list[list[Encoded]] = []
@@ -159,8 +159,9 @@ class Lessons:
 def teach(model: Any, lessons: Lessons, *, processes: int, on_progress: Callable[[Progress], None]) -> Progress:
     """Teach the model in place, every batch divided among `processes` of one thread each.
 
-    Two processes of one thread take 0.6 of the time of one; two threads in one process spin while they wait for each
-    other, and are ten times slower as soon as other work uses the cores (measured).
+    Two processes of one thread take 0.6 of the time of one; two threads in one process spin while
+    they wait for each other, and are ten times slower as soon as other work uses the cores
+    (measured).
     """
     spawn = torch.multiprocessing.get_context("spawn")
     sums = _Sums(

@@ -206,7 +206,10 @@ _GREETINGS = ("Hi {b}!", "Hey {b}!", "Hello!")
 
 
 def dialogue(rng: Random, split: Split) -> tuple[str, str]:
-    """A chat, one turn per line as `Name: words`, and its summary. The pair of speakers belongs to `split`."""
+    """A chat, one turn per line as `Name: words`, and its summary.
+
+    The pair of speakers belongs to `split`.
+    """
     a, b, c = speakers(rng, split)
     scenario = rng.choice(_SCENARIOS)
     values = {name: rng.choice(words) for name, words in _SLOTS.items()}

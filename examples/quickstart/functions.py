@@ -23,7 +23,8 @@ NOUNS = (
     ),
     *("Level", "Limit", "Name", "Order", "Page", "Price", "Rank", "Score", "Speed", "State", "Tax", "Value"),
 )
-# First and second parameters come from disjoint lists: the little model cannot bind two symbols of one kind.
+# First and second parameters come from disjoint lists: the little model cannot bind two symbols of
+# one kind.
 FIRST_NUMBERS = ("a", "amount", "count", "length", "m", "price", "size", "total", "x")
 SECOND_NUMBERS = ("b", "factor", "k", "limit", "n", "rate", "step", "width", "y")
 TEXTS = ("label", "line", "s", "text", "title", "word")
@@ -32,7 +33,8 @@ FLAGS = ("active", "done", "open", "ready", "valid")
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _BOTH = (("&&", "and"), ("||", "or"))
 
-# Each shape takes the generator and gives the Java type, the Java parameters with types, and both bodies as lines.
+# Each shape takes the generator and gives the Java type, the Java parameters with types, and both
+# bodies as lines.
 _Parts = tuple[str, str, list[str], list[str]]
 
 
@@ -143,7 +145,10 @@ _SHAPES: tuple[Callable[[Random], _Parts], ...] = (
 
 
 def function(rng: Random, split: Split) -> tuple[str, str]:
-    """A Java function and its Python twin. The pair (verb, noun) in the function's name belongs to `split`."""
+    """A Java function and its Python twin.
+
+    The pair (verb, noun) in the function's name belongs to `split`.
+    """
     verb, noun = draw_pair(rng, split, "function", VERBS, NOUNS)
     kind, parameters, java, python = rng.choice(_SHAPES)(rng)
     names = ", ".join(parameter.split()[-1] for parameter in parameters.split(", "))

@@ -1,4 +1,7 @@
-"""A little Spanish: noun with adjective, the second probe. Word order, gender and the article have to be right."""
+"""A little Spanish: noun with adjective, the second probe.
+
+Word order, gender and the article have to be right.
+"""
 
 from random import Random
 

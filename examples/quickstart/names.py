@@ -1,7 +1,8 @@
 """Closed lists of names and words, and the rule which combinations of them belong to which split.
 
-A model of this size cannot learn to copy a name that it has rarely seen, so every name occurs in training; what is
-held out is *combinations*: a pair such as (Emma, Patel) belongs to exactly one split, told by its CRC-32.
+A model of this size cannot learn to copy a name that it has rarely seen, so every name occurs in
+training; what is held out is *combinations*: a pair such as (Emma, Patel) belongs to exactly one
+split, told by its CRC-32.
 """
 
 from collections.abc import Sequence
@@ -57,7 +58,10 @@ def split_of(kind: str, one: str, two: str) -> Split:
 
 
 def draw_pair(rng: Random, split: Split, kind: str, ones: Sequence[str], twos: Sequence[str]) -> tuple[str, str]:
-    """A pair that belongs to `split`. The lists must hold one (a list of one word may hold none)."""
+    """A pair that belongs to `split`.
+
+    The lists must hold one (a list of one word may hold none).
+    """
     for _ in range(10_000):
         one, two = rng.choice(ones), rng.choice(twos)
         if one != two and split_of(kind, one, two) == split:
@@ -78,6 +82,7 @@ def company(rng: Random, split: Split) -> str:
 def speakers(rng: Random, split: Split) -> tuple[str, str, str]:
     """Who begins a chat, who answers, and somebody who is spoken of; the first two are a pair of `split`.
 
-    Each comes from names of its own: so little a model does not learn to tell two people apart by their place alone.
+    Each comes from names of its own: so little a model does not learn to tell two people apart by
+    their place alone.
     """
     return *draw_pair(rng, split, "speakers", FIRST_NAMES[::2], FIRST_NAMES[1::4]), rng.choice(FIRST_NAMES[3::4])

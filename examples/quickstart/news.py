@@ -5,8 +5,8 @@ from random import Random
 
 from examples.quickstart.names import CITIES, DAYS, MONTHS, Split, company, draw_pair, person
 
-# {PER}, {ORG} and {LOC} become entities. At most one of a kind in a sentence: the little model cannot tell apart two of
-# the same kind, having no position term in its cross-attention.
+# {PER}, {ORG} and {LOC} become entities. At most one of a kind in a sentence: the little model
+# cannot tell apart two of the same kind, having no position term in its cross-attention.
 _SENTENCES = (
     "{PER} works for {ORG} in {LOC} .",
     "{ORG} will open a new office in {LOC} in {month} .",
@@ -56,8 +56,9 @@ class Sentence:
 def sentence(rng: Random, split: Split) -> Sentence:
     """A sentence of the news.
 
-    Every person and every company in it is a pair of `split`, and a sentence without entities a pair of subject and
-    event of `split`; so is (first name, city), whether or not the sentence mentions both.
+    Every person and every company in it is a pair of `split`, and a sentence without entities a
+    pair of subject and event of `split`; so is (first name, city), whether or not the sentence
+    mentions both.
     """
     slots = {"day": rng.choice(DAYS), "month": rng.choice(MONTHS)}
     if rng.random() < _PLAIN_SHARE:

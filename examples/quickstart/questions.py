@@ -1,4 +1,7 @@
-"""Questions about one or two facts: the first probe. The base model is taught them, fine-tuning is not."""
+"""Questions about one or two facts: the first probe.
+
+The base model is taught them, fine-tuning is not.
+"""
 
 from collections.abc import Mapping
 from random import Random
@@ -19,7 +22,8 @@ _THINGS = (
     "a coat",
 )
 
-# What a name is paired with. The pair is held out whatever the fact: training never sees Yuki with Bristol at all.
+# What a name is paired with. The pair is held out whatever the fact: training never sees Yuki with
+# Bristol at all.
 _VALUES = {"place": CITIES, "thing": _THINGS, "employer": COMPANY_STEMS, "day": DAYS}
 # Kind of fact: kind of pair, the sentence, and the question that asks for the second of the pair.
 _FACTS: Mapping[str, tuple[str, str, str]] = {
@@ -41,7 +45,10 @@ _WHO = {
 
 
 def question(rng: Random, split: Split) -> tuple[str, str]:
-    """One or two sentences with a question on the next line, and its answer. Every (name, value) belongs to `split`."""
+    """One or two sentences with a question on the next line, and its answer.
+
+    Every (name, value) belongs to `split`.
+    """
     kinds = rng.sample(sorted(_FACTS), rng.choice((1, 2, 2)))
     facts: list[tuple[str, str, str]] = []
     for kind in kinds:

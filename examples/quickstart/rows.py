@@ -56,7 +56,8 @@ def distinct(draw: Callable[[], T], key: Callable[[T], str], count: int, seen: s
 def files(seed: int, counts: Mapping[Split, int]) -> dict[str, bytes]:
     """Path -> content of every file with rows: `counts` rows of each split for a task.
 
-    JSON Lines for all but the reviews, which are CSV; news come as tokens and tags. Probes have no training rows.
+    JSON Lines for all but the reviews, which are CSV; news come as tokens and tags. Probes have no
+    training rows.
     """
     out: dict[str, bytes] = {}
     for task in TASKS + PROBES:

@@ -1,7 +1,8 @@
 """What the base model is taught before any fine-tuning: small general skills, the probes' among them.
 
-None of them is one of the four tasks, but they share words, names and sentences with them; two dozen rows of each
-task are mixed in, so that the base model has heard of the tasks and "before" is weak instead of nothing.
+None of them is one of the four tasks, but they share words, names and sentences with them; two
+dozen rows of each task are mixed in, so that the base model has heard of the tasks and "before" is
+weak instead of nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -100,7 +101,10 @@ def _code(rng: Random) -> tuple[str, str]:
 
 
 def _speakers(rng: Random) -> tuple[str, str]:
-    """Who begins, who answers, who says what. Often the first lines only: short chats are where this is learned."""
+    """Who begins, who answers, who says what.
+
+    Often the first lines only: short chats are where this is learned.
+    """
     turns = dialogues.dialogue(rng, "train")[0].split("\n")
     turns = turns[: rng.choice((2, 2, 3, len(turns)))]
     chat = "\n".join(turns)

@@ -1,12 +1,13 @@
 """A Unigram tokenizer with T5's conventions, trained on the world's own text.
 
-The library's Unigram trainer is unfit here: its seeds are substrings of two or more *different* words, so a frequent
-whole word never becomes a piece, and its outcome differs from call to call. So every word that occurs often enough is a
-piece, with the score of its frequency; frequent parts of words are pieces for words that the world does not know, and
-every character is one, so that nothing printable is ever unknown.
+The library's Unigram trainer is unfit here: its seeds are substrings of two or more *different*
+words, so a frequent whole word never becomes a piece, and its outcome differs from call to call. So
+every word that occurs often enough is a piece, with the score of its frequency; frequent parts of
+words are pieces for words that the world does not know, and every character is one, so that nothing
+printable is ever unknown.
 
-`data_prep` then gives it the white space that T5's own tokenizer lacks, as it does for any T5 model. It finds every
-piece there already, so that preparing data for the model made here adds none.
+`data_prep` then gives it the white space that T5's own tokenizer lacks, as it does for any T5
+model. It finds every piece there already, so that preparing data for the model made here adds none.
 """
 
 import re
@@ -29,7 +30,8 @@ _MINIMUM_COUNT = 3
 # Any piece for a whole word (at worst about -13) beats two parts, and parts beat characters.
 _PART_SCORE, _CHARACTER_SCORE = -15.0, -20.0
 _PART_LENGTHS = (2, 3, 4)
-# What counts as a word: indentation, words cut at capitals and underscores, digits and punctuation one by one.
+# What counts as a word: indentation, words cut at capitals and underscores, digits and punctuation
+# one by one.
 _WORD = re.compile(
     rf"{SPACE}+(?={SPACE})|[\n\t]|{SPACE}?_?[A-Z]?[a-zà-ÿ]+|{SPACE}?[A-Z]+(?![a-z])|{SPACE}?[0-9]|{SPACE}?[^\s{SPACE}]"
     rf"|{SPACE}"

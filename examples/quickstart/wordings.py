@@ -1,7 +1,7 @@
 """How the instructions are worded: the same wordings as in `job.yaml` (a test compares them).
 
-The base model is taught the probes, and a few rows of every other task, with these. A wording is drawn without a look
-at the row, so that none tells anything about the answer.
+The base model is taught the probes, and a few rows of every other task, with these. A wording is
+drawn without a look at the row, so that none tells anything about the answer.
 """
 
 WORDINGS: dict[str, tuple[str, ...]] = {

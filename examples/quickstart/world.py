@@ -2,9 +2,10 @@
 
     python -m examples.quickstart.world [--out FOLDER] [--force]
 
-Deterministic and offline. The world is made in a folder beside its place and moved there when it is complete; a second
-call sees by the digest of these sources and the settings that nothing has to be done. Rows and tokenizer come out the
-same to the byte everywhere, the weights on one kind of machine (sums are rounded differently on another).
+Deterministic and offline. The world is made in a folder beside its place and moved there when it is
+complete; a second call sees by the digest of these sources and the settings that nothing has to be
+done. Rows and tokenizer come out the same to the byte everywhere, the weights on one kind of
+machine (sums are rounded differently on another).
 """
 
 import argparse

@@ -11,7 +11,7 @@ from raytrain.check.hub import Hub
 from raytrain.check.model import ModelSize, size_of
 from raytrain.check.result import CheckReport, TaskReport
 from raytrain.check.rows import TaskRows, look
-from raytrain.config.job import FineTuneJob, Resources, RowShape
+from raytrain.config.job import FineTuneJob, PackingShape, Resources
 from raytrain.config.run_layout import RunLayout
 from raytrain.config.storage import resolve
 from raytrain.runs.record import RunRecord
@@ -34,8 +34,8 @@ class _Lengths:
 def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = Path()) -> CheckReport:
     """What the document would do. Every problem with model and data is raised at once, as one UserError.
 
-    Reads sources that are files here, asks the hub how many rows a data set has, and looks whether an earlier attempt
-    of the run left its speed. Writes nothing.
+    Reads sources that are files here, asks the hub how many rows a data set has, and looks whether
+    an earlier attempt of the run left its speed. Writes nothing.
     """
     place = resolve(storage, job, base_folder=base_folder)
     store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
@@ -164,17 +164,17 @@ def _means(lengths: dict[str, _Lengths], shares: dict[str, float] | None) -> tup
     )
 
 
-def _shape(job: FineTuneJob, lengths: dict[str, _Lengths], shares: dict[str, float] | None) -> RowShape | None:
+def _shape(job: FineTuneJob, lengths: dict[str, _Lengths], shares: dict[str, float] | None) -> PackingShape | None:
     training, means = job.spec.training, _means(lengths, shares)
-    if training.row is not None:
-        return training.row
-    from raytrain.training.data.packing import row_shape
+    if training.packing is not None:
+        return training.packing
+    from raytrain.training.data.packing import packing_shape
 
     limits = (training.batch_tokens, training.max_input_tokens, training.max_target_tokens)
     if means is None:
-        row_shape(*limits, *map(float, limits[1:]))  # raises if a step cannot hold the longest example
+        packing_shape(*limits, *map(float, limits[1:]))  # raises if a step cannot hold the longest example
         return None
-    return row_shape(*limits, *means)
+    return packing_shape(*limits, *means)
 
 
 def _tasks(
@@ -182,7 +182,7 @@ def _tasks(
     rows: dict[str, TaskRows],
     lengths: dict[str, _Lengths],
     shares: dict[str, float] | None,
-    shape: RowShape | None,
+    shape: PackingShape | None,
 ) -> list[TaskReport]:
     means = _means(lengths, shares)
     examples = None

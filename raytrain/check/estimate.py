@@ -5,8 +5,9 @@ import time
 
 from raytrain.config.job import Training
 
-# Training FLOPs per parameter and real token without padding (forward and backward; a token passes about half of an
-# encoder-decoder), and the share of a plain matrix product's speed that a whole step reaches on CPUs: both measured.
+# Training FLOPs per parameter and real token without padding (forward and backward; a token passes
+# about half of an encoder-decoder), and the share of a plain matrix product's speed that a whole
+# step reaches on CPUs: both measured.
 FLOPS_PER_PARAMETER = 2.0
 EFFICIENCY = 0.4
 

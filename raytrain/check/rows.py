@@ -41,7 +41,8 @@ HubRows = Callable[[str], dict[str, int] | None]
 def look(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | None = None) -> TaskRows:
     """Read what the task's source names. DataError or UsageError if preparation would end with one.
 
-    Sources on the hub and in buckets are not downloaded: their rows are what the hub says of them, or unknown.
+    Sources on the hub and in buckets are not downloaded: their rows are what the hub says of them,
+    or unknown.
     """
     templates_of(task)
     maker = example_maker(task)

@@ -108,7 +108,8 @@ def run(
 ) -> None:
     """Do the job here.
 
-    The same command again resumes it, or says that it is done. Ctrl-C leaves it resumable, twice stops it now.
+    The same command again resumes it, or says that it is done. Ctrl-C leaves it resumable, twice
+    stops it now.
     """
     from raytrain.config.load import load_job
     from raytrain.pipeline import run as pipeline
@@ -138,7 +139,8 @@ def render_ray_job(
 ) -> None:
     """Print the RayJob of a document, for clusters without our operator.
 
-    `raytrain render job.yaml | kubectl apply -f -` starts it; retries and status are the operator's and left out.
+    `raytrain render job.yaml | kubectl apply -f -` starts it; retries and status are the operator's
+    and left out.
     """
     from raytrain.config.load import load_job
     from raytrain.operator.standalone import rendered
@@ -209,7 +211,8 @@ def evaluate(
 ) -> None:
     """Score any model on the tasks of a document.
 
-    Base models and other people's fine-tunes too. Scores are kept in the storage: the same command again reads them.
+    Base models and other people's fine-tunes too. Scores are kept in the storage: the same command
+    again reads them.
     """
     from raytrain.config.load import load_job
     from raytrain.evaluation.evaluate_model import score_model
@@ -247,7 +250,8 @@ def compare(
 ) -> None:
     """Hold runs against each other.
 
-    Scores, differences from the first run with their intervals, curves, the rows on which they differ most.
+    Scores, differences from the first run with their intervals, curves, the rows on which they
+    differ most.
     """
     from raytrain.report.compare_runs import compare as comparing
 
@@ -280,7 +284,8 @@ def serve(
 ) -> None:
     """Try a run's models in a browser.
 
-    Every task in every wording, before and after side by side; the same as JSON at /api/answer. Ctrl-C ends it.
+    Every task in every wording, before and after side by side; the same as JSON at /api/answer.
+    Ctrl-C ends it.
     """
     from raytrain import serving
     from raytrain.serving.models import RunModels
@@ -305,7 +310,8 @@ def report(
 ) -> None:
     """Write the report of a run anew, and print it.
 
-    It is made from what the run left in storage; the path of the page with pictures is said on standard error.
+    It is made from what the run left in storage; the path of the page with pictures is said on
+    standard error.
     """
     from raytrain import report as reporting
     from raytrain_core.errors import UsageError
@@ -367,8 +373,8 @@ def gc(
 ) -> None:
     """Show what lies in a storage and serves nobody, and with --yes delete it.
 
-    Parts that no prepared task names, tasks that no shard set names, half-written checkpoints, and those that a
-    finished run does not keep.
+    Parts that no prepared task names, tasks that no shard set names, half-written checkpoints, and
+    those that a finished run does not keep.
     """
     from raytrain.config.storage import open_place, resolve
     from raytrain.runs import gc as garbage

@@ -38,7 +38,8 @@ def submit(
 ) -> None:
     """Send a document to the cluster.
 
-    Sources and a model that lie on this machine are uploaded to its storage first, by content: the second time nothing.
+    Sources and a model that lie on this machine are uploaded to its storage first, by content: the
+    second time nothing.
     """
     from raytrain.cluster import jobs
     from raytrain.config.load import load_job
@@ -118,7 +119,8 @@ def logs(
 ) -> None:
     """Logs of driver and ranks, merged by time.
 
-    They are read from the run's storage: at most half a minute old, and still there when its machines are gone.
+    They are read from the run's storage: at most half a minute old, and still there when its
+    machines are gone.
     """
     from raytrain.runs import logs as reading
 

@@ -1,4 +1,7 @@
-"""What the shell offers after TAB: runs in a local storage, their tasks, field paths. Never the network."""
+"""What the shell offers after TAB: runs in a local storage, their tasks, field paths.
+
+Never the network.
+"""
 
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -49,7 +49,8 @@ def show(
 def plan(document: Document, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
     """How often will each task's rows be seen?
 
-    Shares, epochs, repeats, tokens and steps: exact once the data is prepared, before that estimated from the sources.
+    Shares, epochs, repeats, tokens and steps: exact once the data is prepared, before that
+    estimated from the sources.
     """
     from raytrain.config.load import load_job
     from raytrain.datasets import mixture_plan as planning
@@ -127,7 +128,8 @@ def card(
 ) -> None:
     """Print the data card (Markdown).
 
-    Sources, revisions, licences, filters, counts, checks, templates; from the manifests of the prepared data.
+    Sources, revisions, licences, filters, counts, checks, templates; from the manifests of the
+    prepared data.
     """
     from data_prep.quality import card as writing
     from data_prep.quality import findings

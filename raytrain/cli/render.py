@@ -25,7 +25,7 @@ def outcome(found: "RunOutcome") -> str:
     """The last lines of a run: how it came out, where the report is, how to try the model."""
     first = "was done before; nothing was done now" if found.done_before else "is done"
     lines = [f"{found.name} {first}.", ""]
-    if found.headlines:
+    if found.primary_scores:
         rows = [("task", "metric", "before", "after", "change (95 % interval)")]
         rows += [
             (
@@ -37,11 +37,11 @@ def outcome(found: "RunOutcome") -> str:
                 + (", inside the noise" if h.low <= 0 <= h.high else "")
                 + (f", below the baseline {h.below_baseline}" if h.below_baseline else ""),
             )
-            for h in found.headlines
+            for h in found.primary_scores
         ]
         lines += [columns(rows, right=(2, 3)), ""]
     lines.append(f"report: {found.report_uri}")
-    trained = [h.task for h in found.headlines if not h.probe]
+    trained = [h.task for h in found.primary_scores if not h.probe]
     if trained:
         lines.append(
             f'try it: raytrain predict {found.name} --storage {found.storage} --task {trained[0]} --compare "your text"'
@@ -54,15 +54,15 @@ def evaluated(found: "Evaluated") -> str:
     rows: list[tuple[str, ...]] = [("task", "metric", "score", "95 % interval", "rows", "best baseline")]
     notes = []
     for card in found.cards:
-        kept = card.metrics[card.headline]
+        kept = card.metrics[card.primary_metric]
         low, high = score(kept.low), score(kept.high)
         counted = f"{card.scored} of {card.rows}" if card.scored < card.rows else f"{card.rows}"
         best = _best_baseline(card.baselines, kept.better)
         below = best is not None and kept.value is not None and _worse(kept.value, best[1], kept.better)
         baseline = "-" if best is None else f"{score(best[1])} {best[0]}" + (", not reached" if below else "")
-        rows.append((card.task, card.headline, score(kept.value), f"{low} to {high}", counted, baseline))
+        rows.append((card.task, card.primary_metric, score(kept.value), f"{low} to {high}", counted, baseline))
         notes += [f"{card.task}: {name}: {m.error}" for name, m in card.metrics.items() if m.error]
-        others = [f"{name} {score(m.value)}" for name, m in card.metrics.items() if name != card.headline]
+        others = [f"{name} {score(m.value)}" for name, m in card.metrics.items() if name != card.primary_metric]
         notes += [f"{card.task}: {', '.join(others)}"] if others else []
     head = f"{found.model} on {found.split} rows; kept under evaluations/{found.name} in {found.storage}"
     return "\n".join([head, "", columns(rows, right=(2, 4)), "", *notes])
@@ -143,7 +143,7 @@ def status(found: "RunStatus") -> str:
     if found.scores:
         rows: list[tuple[str, ...]] = [("task", "metric", "before", "now", "after")]
         for task, scores in found.scores.items():
-            rows.append((task, scores.headline, score(scores.before), score(scores.now), score(scores.after)))
+            rows.append((task, scores.primary_metric, score(scores.before), score(scores.now), score(scores.after)))
         text += "\n\n" + columns(rows, right=(2, 3, 4))
     return text
 

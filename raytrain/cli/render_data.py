@@ -21,10 +21,10 @@ def preview(found: "Sequence[TaskPreview]") -> str:
     blocks = []
     for task in found:
         probe = ", a probe" if task.probe else ""
-        lines = [f"== {task.task} ({task.type}, {task.wordings} wordings{probe})"]
+        lines = [f"== {task.task} ({task.type}, {task.variants} templates{probe})"]
         for row in task.rows:
             answers = "\n".join(_indent(target) for target in row.targets)
-            lines += ["", f"-- {row.where}, wording {row.template}", _indent(row.prompt), "   =>", answers]
+            lines += ["", f"-- {row.where}, template {row.template}", _indent(row.prompt), "   =>", answers]
             if row.prompt_tokens is not None and row.target_tokens is not None:
                 lines += ["", _tokens("prompt", row.prompt_tokens), _tokens("answer", row.target_tokens)]
         lines += ["", *(f"bad row: {bad}" for bad in task.bad)] if task.bad else []
@@ -55,7 +55,7 @@ def plan(found: "PlanReport") -> str:
         ("tokens", f"{_about(found.tokens, found.exact)}" + (f", rows {found.fill:.1%} full" if found.fill else "")),
         ("known from", found.basis),
     ]
-    heads = ("task", "part of", "rows", "share", "seen", "epochs", "each row", "in wordings", "tokens in/out")
+    heads = ("task", "part of", "rows", "share", "seen", "epochs", "each row", "templates", "tokens in/out")
     rows: list[tuple[str, ...]] = [heads]
     rows += [
         (
@@ -66,7 +66,7 @@ def plan(found: "PlanReport") -> str:
             _about(task.seen, found.exact),
             "unknown" if task.epochs is None else f"{task.epochs:.2f}",
             _times(task.times),
-            _wordings(task),
+            _variants(task),
             f"{_about(task.source_tokens, found.exact)} / {_about(task.target_tokens, found.exact)}",
         )
         for task in found.tasks
@@ -79,7 +79,7 @@ def plan(found: "PlanReport") -> str:
 
 def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]") -> str:
     """Prepared data in numbers, split by split; then the answers of tasks that have few."""
-    heads = ("task", "split", "rows", "wordings", "prompt p50/p95/max", "cut", "answer p50/p95/max", "cut")
+    heads = ("task", "split", "rows", "variants", "prompt p50/p95/max", "cut", "answer p50/p95/max", "cut")
     rows: list[tuple[str, ...]] = [(*heads, "unknown", "altered in/out", "repeated", "answers")]
     for s in found:
         sides = []
@@ -88,7 +88,7 @@ def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]"
         lost = f"{s.unknown_tokens:.2%}", f"{s.altered_inputs:.1%}/{s.altered_targets:.1%}"
         task = f"{s.task} (probe)" if s.probe else s.task
         rows.append(
-            (task, s.split, f"{s.rows:,}", f"{s.wordings}", *sides, *lost, f"{s.duplicates:,}", f"{s.answers:,}")
+            (task, s.split, f"{s.rows:,}", f"{s.variants}", *sides, *lost, f"{s.duplicates:,}", f"{s.answers:,}")
         )
     lines = [_title(name, shard_set), "", columns(rows, right=range(2, len(rows[0])))]
     labelled = [s for s in found if s.labels]
@@ -195,10 +195,10 @@ def _times(times: tuple[int, int] | None) -> str:
     return "unknown" if times is None else f"{_span(*times)}x"
 
 
-def _wordings(task: "TaskPlan") -> str:
+def _variants(task: "TaskPlan") -> str:
     if task.times is None:
-        return f"of {task.wordings}"
-    return f"{_span(*(min(times, task.wordings) for times in task.times))} of {task.wordings}"
+        return f"of {task.variants}"
+    return f"{_span(*(min(times, task.variants) for times in task.times))} of {task.variants}"
 
 
 def _indent(text: str) -> str:

@@ -1,6 +1,7 @@
 """What somebody else needs to see to help with a job in the cluster: its objects and events, without secrets.
 
-No Secret is read. Values of variables and of everything that looks like a secret are struck out of what is read.
+No Secret is read. Values of variables and of everything that looks like a secret are struck out of
+what is read.
 """
 
 import json

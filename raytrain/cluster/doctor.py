@@ -43,7 +43,10 @@ def of_storage(storage: Storage) -> Finding:
 
 
 def of_cluster(api: KubernetesApi, namespace: str) -> Iterator[Finding]:
-    """The API server, KubeRay, the operator, the right to send documents, GPUs. ClusterError if nobody answers."""
+    """The API server, KubeRay, the operator, the right to send documents, GPUs.
+
+    ClusterError if nobody answers.
+    """
     yield Finding(f"Kubernetes {api.call('GET', '/version').get('gitVersion', '?')} answers", True)
     chart = "helm install raytrain helm/raytrain-operator -n raytrain-system --create-namespace"
     yield Finding("FineTuneJobs are served", served(api, JOBS), chart)

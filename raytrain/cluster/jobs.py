@@ -60,7 +60,10 @@ def submit(
     base_folder: Path,
     say: Callable[[str], None],
 ) -> ClusterStatus:
-    """Upload what only this machine has, then make (or update) the object. UsageError for a storage pods cannot see."""
+    """Upload what only this machine has, then make (or update) the object.
+
+    UsageError for a storage pods cannot see.
+    """
     place = resolve(storage, job, base_folder=base_folder)
     if not place.uri.startswith("s3://"):
         raise UsageError(
@@ -128,7 +131,10 @@ def place_of(body: Mapping[str, Any], storage: str | None) -> RunPlace:
 def watch(
     api: KubernetesApi, namespace: str, name: str, *, timeout: float | None = None, every: float = _EVERY
 ) -> Iterator[ClusterStatus]:
-    """The status at first and after each change, until the job has ended. ClusterError after `timeout` seconds."""
+    """The status at first and after each change, until the job has ended.
+
+    ClusterError after `timeout` seconds.
+    """
     deadline = None if timeout is None else time.monotonic() + timeout
     last = None
     while True:

@@ -20,7 +20,8 @@ _MODEL_FILES = ("*.json", "*.safetensors", "*.model")
 def uploaded(job: FineTuneJob, base_folder: Path, store: Store, say: Callable[[str], None]) -> FineTuneJob:
     """The document with every local source and model replaced by its copy in `store`; already there: nothing is sent.
 
-    Raises DataError or UsageError for sources that are not there, StorageError if the store refuses.
+    Raises DataError or UsageError for sources that are not there, StorageError if the store
+    refuses.
     """
     tasks = [_uploaded_task(task, base_folder, store, say) for task in job.spec.tasks]
     model = job.spec.model

@@ -1,9 +1,9 @@
 """What makes a run the run that it is: everything that may change its result, and nothing else.
 
-A run's name stands for one identity. The same name with another one is refused with the differences in plain words.
-Left out on purpose, so that they may change between attempts: storage, resources, cluster, the device, how many
-checkpoints are kept, how many examples an actor answers at once, and what licences say. How often checkpoints are
-written is in: the best one becomes the model.
+A run's name stands for one identity. The same name with another one is refused with the differences
+in plain words. Left out on purpose, so that they may change between attempts: storage, resources,
+cluster, the device, how many checkpoints are kept, how many examples an actor answers at once, and
+what licences say. How often checkpoints are written is in: the best one becomes the model.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ LEFT_OUT: Any = {
     "resources": True,
     "cluster": True,
     "tasks": {"__all__": {"source": {"licence"}}},
-    "training": {"device", "keep_checkpoints", "hang_seconds", "trackers"},
+    "training": {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers"},
     "evaluation": {"batch_size"},
 }
 _MISSING = object()
@@ -39,7 +39,10 @@ def digest(identity: Mapping[str, Any]) -> str:
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, one line each, e.g. `spec.training.steps: was 100, is 200`."""
+    """What differs between two identities, one line each, e.g.
+
+    `spec.training.steps: was 100, is 200`.
+    """
     return list(_diff("", old, new))
 
 

@@ -1,7 +1,8 @@
 """The FineTuneJob: one document that says which tasks, in which mixture, on which model, trained and scored how.
 
-These models are the one definition of the document. The JSON Schema, `raytrain explain` and the reference
-documentation are generated from them; data_prep's part (tasks, mixture, storage) is composed in.
+These models are the one definition of the document. The JSON Schema, `raytrain explain` and the
+reference documentation are generated from them; data_prep's part (tasks, mixture, storage) is
+composed in.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -28,8 +29,11 @@ class Metadata(Model):
     annotations: dict[str, str] = Field(default_factory=dict, description="Kubernetes annotations; unused elsewhere.")
 
 
-class RowShape(Model):
-    """Size of a row: how many source and target tokens it holds. Examples are never split across rows."""
+class PackingShape(Model):
+    """Size of a row: how many source and target tokens it holds.
+
+    Examples are never split across rows.
+    """
 
     source: int = Field(ge=8, le=1 << 20, description="Source tokens of a row.")
     target: int = Field(ge=4, le=1 << 20, description="Target tokens of a row.")
@@ -71,7 +75,7 @@ class Training(Model):
     batch_tokens: int = Field(
         default=65536, ge=16, description="Tokens (source and target) of one step over all workers, at most."
     )
-    row: RowShape | None = Field(
+    packing: PackingShape | None = Field(
         default=None, description="Shape of a row; by default chosen from batchTokens and the lengths of the examples."
     )
     max_input_tokens: int = Field(default=512, ge=8, le=8192, description="Longer sources are cut (and counted).")
@@ -175,7 +179,7 @@ class Training(Model):
         default=3, ge=1, description="How many of the newest checkpoints stay; the best one stays too."
     )
     seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of dropout and of new weights.")
-    hang_seconds: float = Field(
+    hang_timeout_seconds: float = Field(
         default=120.0,
         ge=0,
         description=(
@@ -226,9 +230,11 @@ class Training(Model):
 
     @model_validator(mode="after")
     def _row_holds_an_example(self) -> Self:
-        if self.row and (self.row.source < self.max_input_tokens or self.row.target < self.max_target_tokens):
-            raise ValueError("row must hold an example: at least maxInputTokens and maxTargetTokens")
-        if self.row and self.row.source + self.row.target > self.batch_tokens:
+        if self.packing and (
+            self.packing.source < self.max_input_tokens or self.packing.target < self.max_target_tokens
+        ):
+            raise ValueError("packing must hold an example: at least maxInputTokens and maxTargetTokens")
+        if self.packing and self.packing.source + self.packing.target > self.batch_tokens:
             raise ValueError("batchTokens must hold at least one row")
         return self
 
@@ -245,7 +251,7 @@ class Evaluation(Model):
     max_new_tokens: int | None = Field(
         default=None, ge=1, description="Longest answer in tokens; by default training.maxTargetTokens."
     )
-    max_waiting: int = Field(
+    max_pending_checkpoints: int = Field(
         default=4,
         ge=1,
         description=(
@@ -268,7 +274,7 @@ class Evaluation(Model):
             "Early stopping: training ends once so many scored checkpoints in a row were no better than the best one."
         ),
     )
-    most_forgetting: float | None = Field(
+    max_forgetting: float | None = Field(
         default=None,
         ge=0,
         description=(
@@ -331,7 +337,10 @@ class PreparationResources(Model):
 
 
 class Resources(Model):
-    """Workers, actors and what each takes. May change between attempts: the result does not depend on it."""
+    """Workers, actors and what each takes.
+
+    May change between attempts: the result does not depend on it.
+    """
 
     training: TrainingResources = Field(default_factory=TrainingResources, description="Training workers.")
     evaluation: EvaluationResources = Field(default_factory=EvaluationResources, description="Evaluation actors.")

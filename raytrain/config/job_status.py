@@ -1,6 +1,7 @@
 """The status of a FineTuneJob in a cluster: one definition for the CRD, the operator and the run itself.
 
-The operator writes everything but `progress`, `tasks` and `result`: these are the run's, which patches its own object.
+The operator writes everything but `progress`, `tasks` and `result`: these are the run's, which
+patches its own object.
 """
 
 from typing import Literal
@@ -48,7 +49,10 @@ class RunProgress(StatusModel):
 
 
 class TaskStatus(StatusModel):
-    """Scores of one task, written by the run. Fractions; a higher one is better unless the metric is an error."""
+    """Scores of one task, written by the run.
+
+    Fractions; a higher one is better unless the metric is an error.
+    """
 
     name: str = Field(max_length=40, description="Name of the task.")
     metric: str = Field(max_length=60, description="Its headline metric.")
@@ -59,7 +63,10 @@ class TaskStatus(StatusModel):
 
 
 class RunResult(StatusModel):
-    """How the run of an attempt ended, written by the run before it exits. Without it the attempt was cut off."""
+    """How the run of an attempt ended, written by the run before it exits.
+
+    Without it the attempt was cut off.
+    """
 
     attempt: int = Field(description="The attempt that ended.")
     exit_code: int = Field(

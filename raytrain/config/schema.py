@@ -1,6 +1,7 @@
 """The JSON Schema of the document and its reference page, both generated from the models.
 
-`python -m raytrain.config.schema --write` writes them under docs/reference; a test says that they are up to date.
+`python -m raytrain.config.schema --write` writes them under docs/reference; a test says that they
+are up to date.
 """
 
 import argparse

@@ -27,8 +27,8 @@ class RunPlace:
 def resolve(flag: str | None, job: FineTuneJob | None = None, *, base_folder: Path | None = None) -> Storage:
     """The storage to use: flag, else the document's, else RAYTRAIN_STORAGE, else ./raytrain-storage.
 
-    A relative path in the document is relative to the document (`base_folder`), any other to the working folder.
-    A flag replaces the document's storage as a whole, its endpoint and region too.
+    A relative path in the document is relative to the document (`base_folder`), any other to the
+    working folder. A flag replaces the document's storage as a whole, its endpoint and region too.
     """
     if flag is not None:
         if not flag.strip():

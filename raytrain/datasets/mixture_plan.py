@@ -23,7 +23,7 @@ class TaskPlan:
     """The group of the mixture that it is in, `replay`, or nothing."""
     rows: int | None
     """Training rows that there are."""
-    wordings: int
+    variants: int
     """Wordings of each row."""
     share: float | None
     """Share of all examples, 0..1."""
@@ -87,7 +87,7 @@ def of_feed(job: FineTuneJob, feed: Feed, *, basis: str) -> PlanReport:
             task=name,
             part=parts.get(name, ""),
             rows=int(lengths.examples[i]),
-            wordings=int(lengths.wordings[i]),
+            variants=int(lengths.variants[i]),
             share=feed.plan.plan.streams[i].rate,
             seen=int(seen[i]),
             epochs=float(seen[i] / lengths.examples[i]),
@@ -117,7 +117,7 @@ def of_feed(job: FineTuneJob, feed: Feed, *, basis: str) -> PlanReport:
 def _estimated(job: FineTuneJob, storage: str | None, base_folder: Path) -> PlanReport:
     """From the counts and mean lengths that `raytrain check` finds in the sources."""
     checked = check(job, storage=storage, base_folder=base_folder)
-    wordings = {task.name: min(task.wordings, len(templates_of(task))) for task in job.spec.tasks}
+    variants = {task.name: min(task.templates_per_example, len(templates_of(task))) for task in job.spec.tasks}
     parts, tasks = _parts(job), list[TaskPlan]()
     for task in checked.tasks:
         if task.probe:
@@ -131,7 +131,7 @@ def _estimated(job: FineTuneJob, storage: str | None, base_folder: Path) -> Plan
                 task=task.name,
                 part=parts.get(task.name, ""),
                 rows=rows,
-                wordings=wordings[task.name],
+                variants=variants[task.name],
                 share=task.share,
                 seen=seen,
                 epochs=task.epochs,
@@ -178,6 +178,6 @@ def _notes(tasks: list[TaskPlan]) -> list[str]:
             continue
         if task.times[0] == 0 and task.seen is not None:
             found.append(f"{task.task}: {max(0, task.rows - task.seen):,} of {task.rows:,} rows are never seen")
-        if task.times[1] > 4 * task.wordings:
-            found.append(f"{task.task}: a row is seen {task.times[1]:,} times in {task.wordings} wordings")
+        if task.times[1] > 4 * task.variants:
+            found.append(f"{task.task}: a row is seen {task.times[1]:,} times in {task.variants} wordings")
     return found

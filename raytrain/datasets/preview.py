@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.config import Task
-from data_prep.shards.writer import wording_order
+from data_prep.shards.writer import template_order
 from data_prep.sources.files import source_files
 from data_prep.tasks.examples import Example, example_maker
 from data_prep.text.templates import templates_of
@@ -55,7 +55,7 @@ class TaskPreview:
     task: str
     type: str
     probe: bool
-    wordings: int
+    variants: int
     rows: list[PreviewRow]
     bad: list[str]
 
@@ -65,7 +65,8 @@ def show(
 ) -> list[TaskPreview]:
     """The first `rows` rows of every task, or of one, with their `tokens` if these are asked for.
 
-    UsageError if there is no such task, or if the tokenizer is not here; DataError for a task's source.
+    UsageError if there is no such task, or if the tokenizer is not here; DataError for a task's
+    source.
     """
     names = [t.name for t in job.spec.tasks]
     if task is not None and task not in names:
@@ -112,7 +113,7 @@ def _preview(
             if isinstance(example, str):
                 bad.append(f"{where}: {example}")
             else:
-                number = wording_order(seed, example.meta["input"], len(templates))[0]
+                number = template_order(seed, example.meta["input"], len(templates))[0]
                 prompt = templates[number].render(example.input)
                 tokens = (None, None) if tokenizing is None else tokenizing(prompt, example.targets[0])
                 found.append(PreviewRow(where, number, prompt, list(example.targets), *tokens))

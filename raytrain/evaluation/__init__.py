@@ -1,1 +1,4 @@
-"""Scoring: decoding, metrics, scores and what was forgotten. `ray_actors` spreads it over actors."""
+"""Scoring: decoding, metrics, scores and what was forgotten.
+
+`ray_actors` spreads it over actors.
+"""

@@ -1,4 +1,7 @@
-"""Answers that need no model; a score below them is no achievement. And what people score against each other."""
+"""Answers that need no model; a score below them is no achievement.
+
+And what people score against each other.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -39,8 +42,9 @@ def baseline_answers(
 ) -> dict[str, list[str]]:
     """Answers of each baseline to each example.
 
-    For summaries the first three sentences and the longest one of the raw input, for translations (and free text) the
-    input itself; for all but summaries and translations the most frequent answer, where there are training targets.
+    For summaries the first three sentences and the longest one of the raw input, for translations
+    (and free text) the input itself; for all but summaries and translations the most frequent
+    answer, where there are training targets.
     """
     inputs = [example.raw_input for example in examples]
     if task_type == "summarization":
@@ -58,8 +62,9 @@ def score_baselines(
 ) -> dict[str, float]:
     """The score of each baseline by `metric` on the same rows that the model is scored on.
 
-    Where rows have several references, `REFERENCES` is what each one scores against the others of its row. A metric of
-    what a model finds likely has no baselines, but for a choice, which can be answered without one.
+    Where rows have several references, `REFERENCES` is what each one scores against the others of
+    its row. A metric of what a model finds likely has no baselines, but for a choice, which can be
+    answered without one.
     """
     if metric.name == "choice_accuracy":
         metric = METRICS["exact_match"]

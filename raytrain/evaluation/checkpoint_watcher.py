@@ -31,8 +31,8 @@ class Due:
 def due(prefixes: Iterable[str], *, every: int, last_step: int, submitted: Iterable[int] = ()) -> list[Due]:
     """The checkpoints to score, in the order of their steps.
 
-    `prefixes` are those of committed checkpoints. Due are multiples of `every`, and `last_step`; of several attempts
-    at a step the newest counts. Steps in `submitted` are not due again.
+    `prefixes` are those of committed checkpoints. Due are multiples of `every`, and `last_step`; of
+    several attempts at a step the newest counts. Steps in `submitted` are not due again.
     """
     newest: dict[int, Due] = {}
     for prefix in prefixes:
@@ -52,14 +52,15 @@ def due(prefixes: Iterable[str], *, every: int, last_step: int, submitted: Itera
 class CheckpointWatcher:
     """A thread that looks into storage every `interval` seconds and submits what is due, the oldest first.
 
-    Not more than AT_ONCE of those submitted are unfinished at a time (`unfinished` counts them); the others wait. Where
-    evaluation is slower than training and more than `max_waiting` wait, the oldest of them are skipped (`on_skip` hears
-    of each): so the newest are scored, the last one always. Steps in `known` have scores of an earlier attempt: they
-    are submitted at once, since there is hardly anything to do.
+    Not more than AT_ONCE of those submitted are unfinished at a time (`unfinished` counts them);
+    the others wait. Where evaluation is slower than training and more than `max_waiting` wait, the
+    oldest of them are skipped (`on_skip` hears of each): so the newest are scored, the last one
+    always. Steps in `known` have scores of an earlier attempt: they are submitted at once, since
+    there is hardly anything to do.
 
-    `submit(stage, model)` must not block. Trouble with the store is borne (`on_trouble` hears of it, once in a row)
-    and tried again at the next look; nothing reaches the training. Used as a context manager: leaving it takes a
-    last look, so that the last checkpoint is always submitted.
+    `submit(stage, model)` must not block. Trouble with the store is borne (`on_trouble` hears of
+    it, once in a row) and tried again at the next look; nothing reaches the training. Used as a
+    context manager: leaving it takes a last look, so that the last checkpoint is always submitted.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class CheckpointWatcher:
         every: int,
         last_step: int,
         interval: float = 1.0,
-        max_waiting: int = 4,
+        max_pending_checkpoints: int = 4,
         known: Collection[int] = (),
         unfinished: Callable[[], int] = lambda: 0,
         on_skip: Callable[[int], None] = lambda step: None,
@@ -81,7 +82,7 @@ class CheckpointWatcher:
         self._store, self._layout, self._submit = store, layout, submit
         self._every, self._last_step, self._interval = every, last_step, interval
         self._known = frozenset(known)
-        self._max_waiting, self._unfinished, self._on_skip = max_waiting, unfinished, on_skip
+        self._max_waiting, self._unfinished, self._on_skip = max_pending_checkpoints, unfinished, on_skip
         self._on_look, self._on_trouble = on_look, on_trouble
         self._submitted: set[int] = set()
         self.skipped: set[int] = set()

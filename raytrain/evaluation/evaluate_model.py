@@ -52,9 +52,9 @@ def score_model(
 ) -> Evaluated:
     """Score `target` on `tasks` of the document (by default all), on the rows that a run of it would be scored on.
 
-    `target` is a run (name or URI: the model that it left), a model folder, s3:// or a hub id. Its own tokenizer is
-    used. Scores are kept under `evaluations/` of the storage and not made again. UsageError for a task that there is
-    not, TrainingError for a model that cannot be had.
+    `target` is a run (name or URI: the model that it left), a model folder, s3:// or a hub id. Its
+    own tokenizer is used. Scores are kept under `evaluations/` of the storage and not made again.
+    UsageError for a task that there is not, TrainingError for a model that cannot be had.
     """
     from data_prep.prepare import Limits as PrepareLimits
     from data_prep.prepare import prepare

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.config import Split, Task
-from data_prep.tasks.task_types import AnswerFrame
+from data_prep.tasks.task_types import TargetFormat
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.baselines import score_baselines
 from raytrain.evaluation.examples import CHUNK_BATCHES, Example, chunks, from_rows, question
@@ -75,7 +75,8 @@ class Scorer:
     def pieces(self, task: str, split: Split) -> list[tuple[tuple[int, ...], tuple[Question, ...]]]:
         """The rows as pieces of work: places in `examples(task, split)`, and what the model is asked for each.
 
-        How likely a reference is costs about a quarter of an answer's time, so only what a metric takes is asked.
+        How likely a reference is costs about a quarter of an answer's time, so only what a metric
+        takes is asked.
         """
         examples = self.examples(task, split)
         measured = {what for metric in self.metrics(task) for what in metric.measured}
@@ -137,7 +138,8 @@ class Scorer:
     def _baselines_of(self, task: str, split: Split) -> dict[str, float]:
         key = (task, split)
         if key not in self._baselines:
-            # A probe has no training rows; the answers to its validation rows tell what is frequent.
+            # A probe has no training rows; the answers to its validation rows tell what is
+            # frequent.
             known: list[Example] = []
             sources: tuple[Split, Split] = ("train", "validation")
             for source in sources:
@@ -164,15 +166,15 @@ def score_task(
     seconds: float,
 ) -> tuple[ScoreCard, list[Prediction]]:
     """The score card and the predictions behind it; the first of `metrics` is the headline."""
-    frame = AnswerFrame.of(task)
+    frame = TargetFormat.of(task)
     texts = [frame.inside(answer.text) for answer in answers]
     targets = [example.targets for example in examples]
     metas = [{**e.meta, **a.measured()} for e, a in zip(examples, answers, strict=True)]
     known = set.intersection(*(set(meta) for meta in metas)) if metas else set()
     metrics = [metric for metric in metrics if known.issuperset(metric.measured)] or list(metrics)
     stats = {metric.name: row_stats(metric, texts, targets, metas) for metric in metrics}
-    headline, found = metrics[0], stats[metrics[0].name]
-    scores = iter(headline.score_rows(found.stats).tolist() if len(found.stats) else [])
+    primary_metric, found = metrics[0], stats[metrics[0].name]
+    scores = iter(primary_metric.score_rows(found.stats).tolist() if len(found.stats) else [])
     predictions = [
         Prediction(e.id, e.template, e.input, e.targets, text, a.tokens, next(scores) if of_row else None, of_row)
         for e, a, text, of_row in zip(examples, answers, texts, found.of_all(), strict=True)
@@ -182,11 +184,11 @@ def score_task(
         stage,
         rows=len(examples),
         scored=int(found.scored.sum()),
-        headline=headline.name,
+        primary_metric=primary_metric.name,
         metrics={m.name: _scored(m, stats[m.name], m.of_references(targets, metas)) for m in metrics},
-        by_template=_by(headline, found, [str(example.template) for example in examples]),
-        by_length=_by(headline, found, length_names([answer.read for answer in answers])),
-        by_label=_by_label(headline, found, texts, targets, metas),
+        by_template=_by(primary_metric, found, [str(example.template) for example in examples]),
+        by_length=_by(primary_metric, found, length_names([answer.read for answer in answers])),
+        by_label=_by_label(primary_metric, found, texts, targets, metas),
         baselines=dict(baselines),
         protocol={
             "metrics": {metric.name: metric.protocol for metric in metrics},

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_prep.config import Task
-from data_prep.tasks.task_types import AnswerFrame, labels_of, letter
+from data_prep.tasks.task_types import TargetFormat, labels_of, letter
 from raytrain.generation.requests import Question
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Example:
     input: str
     targets: tuple[str, ...]
     meta: Mapping[str, Any]
-    frame: AnswerFrame = field(default_factory=AnswerFrame)
+    frame: TargetFormat = field(default_factory=TargetFormat)
     """What stands around a target when it is written as an answer."""
 
     @property
@@ -52,7 +52,7 @@ def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
         known = {"labels": list(allowed)}
     elif task.type == "code-translation":
         known = {"language": task.fields.get("to")}
-    frame = AnswerFrame.of(task)
+    frame = TargetFormat.of(task)
     examples = []
     for row in rows:
         targets = tuple(frame.inside(target) for target in row.targets)
@@ -66,8 +66,9 @@ CHUNK_BATCHES = 2  # batches in a piece of work: enough to fill places that beco
 def chunks(examples: Sequence[Example], size: int) -> list[list[int]]:
     """Indices into `examples`, longest prompts first, in pieces of `size`.
 
-    The pieces depend on the examples alone. Since an answer can depend, in the last bit of a float, on the batch
-    that it was made in, this is what makes scores the same from any number of actors and after any restart.
+    The pieces depend on the examples alone. Since an answer can depend, in the last bit of a float,
+    on the batch that it was made in, this is what makes scores the same from any number of actors
+    and after any restart.
     """
     order = sorted(range(len(examples)), key=lambda i: (-len(examples[i].input), examples[i].id, i))
     return [order[start : start + size] for start in range(0, len(order), size)]

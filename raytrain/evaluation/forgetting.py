@@ -1,8 +1,9 @@
 """What a model lost and gained: the figures of the continual-learning literature, on plain numbers.
 
-Fine-tuning on a mixture is one step of learning, so the definitions shrink to: R_before, the scores of the base
-model; R_t, those of checkpoint t; R_after. All figures here are in the metric's own unit, turned so that a
-positive *forgetting* is a loss and a positive *transfer* a gain, for error measures too.
+Fine-tuning on a mixture is one step of learning, so the definitions shrink to: R_before, the scores
+of the base model; R_t, those of checkpoint t; R_after. All figures here are in the metric's own
+unit, turned so that a positive *forgetting* is a loss and a positive *transfer* a gain, for error
+measures too.
 
 - Best so far minus now: f_j = max over t of R_t,j - R_now,j, "before" among the t
   (Chaudhry, Dokania, Ajanthan, Torr 2018, "Riemannian Walk for Incremental Learning", eq. 3).
@@ -26,7 +27,8 @@ _Row = tuple[str, int, int]  # id, wording, how many of the same came before it
 def compare(metric: Metric, before: Sequence[Prediction], after: Sequence[Prediction]) -> Paired | None:
     """After against before on the rows that both have, by id and wording; None if there is none.
 
-    Where several rows share an id and a wording, the first of one side stands against the first of the other.
+    Where several rows share an id and a wording, the first of one side stands against the first of
+    the other.
     """
     first, second = _by_row(before), _by_row(after)
     common = [key for key in first if key in second and first[key].stats and second[key].stats]
@@ -44,7 +46,10 @@ def best_minus_now(metric: Metric, scores: Sequence[float]) -> float:
 
 
 def average_forgetting(by_task: Mapping[str, float]) -> float | None:
-    """Mean over tasks of `best_minus_now`; None without tasks. Only tasks whose scores are fractions may be mixed."""
+    """Mean over tasks of `best_minus_now`; None without tasks.
+
+    Only tasks whose scores are fractions may be mixed.
+    """
     return float(np.mean(list(by_task.values()))) if by_task else None
 
 

@@ -21,7 +21,10 @@ def score_here(
     tasks: Iterable[str] | None = None,
     on_progress: OnProgress = lambda done, total, task: None,
 ) -> list[ScoreCard]:
-    """Cards of `tasks` (by default all). What was scored before is read; `decoder` is called for what was not."""
+    """Cards of `tasks` (by default all).
+
+    What was scored before is read; `decoder` is called for what was not.
+    """
     names = list(scorer.tasks) if tasks is None else list(tasks)
     found = {name: scorer.existing(stage, name) for name in names}
     total = sum(len(scorer.examples(name, stage.split)) for name in names if found[name] is None)

@@ -1,9 +1,10 @@
 """A pool of Ray actors that scores stages while training goes on, and whose trouble never reaches the training.
 
-One thread in the driver owns the actors and hands them chunks of examples. An actor that dies, or does not answer in
-time, is replaced and its unfinished chunk is asked again; a chunk always holds the same examples, so the scores are
-those of an undisturbed run. One that ran out of memory is asked again with half as many examples at once. What cannot
-be scored becomes a `ScoreCard` with an `error`; a row that a metric throws on is left out of that metric, and counted.
+One thread in the driver owns the actors and hands them chunks of examples. An actor that dies, or
+does not answer in time, is replaced and its unfinished chunk is asked again; a chunk always holds
+the same examples, so the scores are those of an undisturbed run. One that ran out of memory is
+asked again with half as many examples at once. What cannot be scored becomes a `ScoreCard` with an
+`error`; a row that a metric throws on is left out of that metric, and counted.
 """
 
 import contextlib
@@ -29,7 +30,10 @@ from raytrain_core.errors import StorageError, UserError
 from raytrain_core.storage import Store
 
 OnEvent = Callable[..., None]
-"""Called as on_event(kind, message, **fields) from the pool's thread; must be quick. What it raises is swallowed."""
+"""Called as on_event(kind, message, **fields) from the pool's thread; must be quick.
+
+What it raises is swallowed.
+"""
 
 OnProgress = Callable[[str, int, int], None]
 """Called as on_progress(stage, examples answered so far, examples of the stage), under the same terms as `OnEvent`."""
@@ -128,12 +132,13 @@ class _Chunk:
 class EvaluationPool:
     """Scores stages on `actors` Ray actors. `score` returns at once; stages are scored in the order they came in.
 
-    Ray must be initialised. Actors are started by the first stage and kept until `close`; `environment` holds
-    variables of their processes. At most `max_restarts` of them are replaced; when none is left, what is outstanding
-    fails with the reason and the training goes on. An actor that has not answered a chunk after `patience` seconds
-    (the wait for its place in the cluster and loading the model are part of the first) is ended and replaced; of one
-    that has never answered an event speaks after `notice` seconds. `on_progress` tells how far a stage is; examples of
-    a task that is given up leave its total.
+    Ray must be initialised. Actors are started by the first stage and kept until `close`;
+    `environment` holds variables of their processes. At most `max_restarts` of them are replaced;
+    when none is left, what is outstanding fails with the reason and the training goes on. An actor
+    that has not answered a chunk after `patience` seconds (the wait for its place in the cluster
+    and loading the model are part of the first) is ended and replaced; of one that has never
+    answered an event speaks after `notice` seconds. `on_progress` tells how far a stage is;
+    examples of a task that is given up leave its total.
     """
 
     def __init__(
@@ -183,8 +188,8 @@ class EvaluationPool:
     ) -> "Future[tuple[ScoreCard, ...]]":
         """Score `tasks` (by default all) with `model`; the cards come in the order of the tasks.
 
-        The future never raises: a task that could not be scored has a card with `error`. Scores of the same model
-        and protocol that are in storage already are not made again.
+        The future never raises: a task that could not be scored has a card with `error`. Scores of
+        the same model and protocol that are in storage already are not made again.
         """
         names = tuple(self._scorer.tasks) if tasks is None else tuple(tasks)
         if unknown := [name for name in names if name not in self._scorer.tasks]:
@@ -201,7 +206,10 @@ class EvaluationPool:
         return order.future
 
     def close(self) -> None:
-        """Give up what is not finished and end the actors. No event speaks of it: another attempt scores it."""
+        """Give up what is not finished and end the actors.
+
+        No event speaks of it: another attempt scores it.
+        """
         with self._lock:
             self._closing.set()
         self._inbox.put(None)
@@ -222,7 +230,8 @@ class EvaluationPool:
                 self._feed()
                 self._collect()
             except Exception as error:
-                # Whatever goes wrong here (the cluster is gone, a metric throws) must end as a reason on a card.
+                # Whatever goes wrong here (the cluster is gone, a metric throws) must end as a
+                # reason on a card.
                 self._fail_all(_reason(error))
         self._fail_all("evaluation was closed")
         while True:
@@ -350,10 +359,10 @@ class EvaluationPool:
         shown = "not known" if card.value is None else f"{card.value:.3f}"
         self._tell(
             "EvaluationFinished",
-            f"{order.stage.name}: {card.task} {card.headline} {shown} over {card.scored} of {card.rows} rows{trouble}",
+            f"{order.stage.name}: {card.task} {card.primary_metric} {shown} over {card.scored} of {card.rows} rows{trouble}",
             stage=order.stage.name,
             task=card.task,
-            headline=card.headline,
+            primary_metric=card.primary_metric,
             value=card.value,
         )
 

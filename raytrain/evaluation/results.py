@@ -38,9 +38,10 @@ class MetricScore:
 class ScoreCard:
     """What scores.json holds. A card with an `error` was never stored: it says why there are no scores.
 
-    `scored` counts the rows that the headline could score, `rows` all. `by_template`, `by_length` (of the prompt, in
-    tokens) and `by_label` map a part of the rows to its number of rows and headline value. `rows_digest` says which
-    rows these were: ids and references, whatever the wording (empty in cards of older versions).
+    `scored` counts the rows that the headline could score, `rows` all. `by_template`, `by_length`
+    (of the prompt, in tokens) and `by_label` map a part of the rows to its number of rows and
+    headline value. `rows_digest` says which rows these were: ids and references, whatever the
+    wording (empty in cards of older versions).
     """
 
     stage: str
@@ -52,7 +53,7 @@ class ScoreCard:
     model: Mapping[str, str]
     rows: int = 0
     scored: int = 0
-    headline: str = ""
+    primary_metric: str = ""
     metrics: Mapping[str, MetricScore] = field(default_factory=dict)
     by_template: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -67,7 +68,7 @@ class ScoreCard:
     @property
     def value(self) -> float | None:
         """The headline score, None where scoring failed."""
-        score = self.metrics.get(self.headline)
+        score = self.metrics.get(self.primary_metric)
         return None if score is None else score.value
 
     def to_json(self) -> dict[str, Any]:
@@ -115,7 +116,10 @@ def write_scores(
     fingerprint: str,
     guard: Callable[[], None] | None = None,
 ) -> Manifest:
-    """Commit the scores of one task at one stage. `fingerprint` says what they depend on (see `scoring`)."""
+    """Commit the scores of one task at one stage.
+
+    `fingerprint` says what they depend on (see `scoring`).
+    """
     if card.error is not None:
         raise ValueError("a failed scoring is not stored: the next attempt tries again")
     files = {
@@ -162,11 +166,11 @@ def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> 
         raise CorruptError(f"{store.uri}/{manifest.key(PREDICTIONS)}: not predictions ({error})") from None
 
 
-def read_headlines(store: Store, layout: RunLayout) -> dict[int, dict[str, float]]:
+def read_primary_scores(store: Store, layout: RunLayout) -> dict[int, dict[str, float]]:
     """Headline scores of all scored checkpoints: step to task to value, turned so that higher is better.
 
-    A fraction stays a fraction, an error becomes minus the error (`selection` makes them comparable).
-    What is damaged counts as not scored.
+    A fraction stays a fraction, an error becomes minus the error (`selection` makes them
+    comparable). What is damaged counts as not scored.
     """
     found: dict[int, dict[str, float]] = {}
     prefix = f"{layout.root}/scores/step-"
@@ -178,7 +182,7 @@ def read_headlines(store: Store, layout: RunLayout) -> dict[int, dict[str, float
         with contextlib.suppress(CorruptError, NotFoundError):
             card = read_card(store, layout, stage, task)
             if card is not None and card.value is not None:
-                higher = card.metrics[card.headline].better == "higher"
+                higher = card.metrics[card.primary_metric].better == "higher"
                 found.setdefault(card.step, {})[task] = card.value if higher else -card.value
     return found
 
@@ -226,7 +230,7 @@ __all__ = [
     "ScoreCard",
     "card_of",
     "read_card",
-    "read_headlines",
     "read_predictions",
+    "read_primary_scores",
     "write_scores",
 ]

@@ -1,7 +1,8 @@
 """Greedy answers to many texts: as many as there are slots are written at once, and a slot that ends takes the next.
 
-Texts are read longest first, in waves of a bounded number of tokens, so that little is padding; each step writes one
-token of every slot. What a text is answered depends on the texts of the call alone, never on the clock.
+Texts are read longest first, in waves of a bounded number of tokens, so that little is padding;
+each step writes one token of every slot. What a text is answered depends on the texts of the call
+alone, never on the clock.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -81,7 +82,10 @@ def _texts(found: Iterator[Wave], on_wave: OnWave | None) -> Iterator[tuple[int,
 
 
 class _Writing:
-    """The slots: who answers what, and how far. The first `len(self._owner)` of the cache are at work, none is idle."""
+    """The slots: who answers what, and how far.
+
+    The first `len(self._owner)` of the cache are at work, none is idle.
+    """
 
     def __init__(
         self, model: Inference, sources: Sequence[Ids], slots: int, max_new_tokens: int | Sequence[int]

@@ -10,9 +10,9 @@ ModelKind = Literal["base", "checkpoint", "export"]
 class ModelRef:
     """A model to be scored.
 
-    `uri` is, for a base model, whatever `raytrain.model.resolve` takes; for a checkpoint or an export its storage
-    prefix (the checkpoint's config and tokenizer are the base model's).
-    `digest` tells models apart: scores of the same digest are not made again.
+    `uri` is, for a base model, whatever `raytrain.model.resolve` takes; for a checkpoint or an
+    export its storage prefix (the checkpoint's config and tokenizer are the base model's). `digest`
+    tells models apart: scores of the same digest are not made again.
     """
 
     kind: ModelKind
@@ -41,7 +41,8 @@ class Question:
 class Answer:
     """What a model wrote: the text, its length in tokens (end mark not counted), whether the limit cut it off.
 
-    And what it thinks of answers that it was shown (nats, summed over tokens, end mark included), where it was asked.
+    And what it thinks of answers that it was shown (nats, summed over tokens, end mark included),
+    where it was asked.
     """
 
     text: str

@@ -1,8 +1,9 @@
 """A T5 laid out for answering: every text is read once, then written token by token or judged in one pass.
 
-The arithmetic is transformers' own in another order: projections that read the same input are one product, the keys
-and values of all cross attentions are computed in one go when a text is read, and on a CPU weights lie in oneDNN's
-blocked layout. So logits equal transformers' up to the rounding of float32.
+The arithmetic is transformers' own in another order: projections that read the same input are one
+product, the keys and values of all cross attentions are computed in one go when a text is read, and
+on a CPU weights lie in oneDNN's blocked layout. So logits equal transformers' up to the rounding of
+float32.
 """
 
 from collections.abc import Callable
@@ -21,8 +22,8 @@ NEVER = torch.finfo(torch.float32).min / 2
 class Memory:
     """Texts that were read: cross keys and values, and which positions are real.
 
-    `cross` has shape (layers, 2, texts, heads, length, size of a head), `mask` (texts, 1, 1, length) is added to
-    scores.
+    `cross` has shape (layers, 2, texts, heads, length, size of a head), `mask` (texts, 1, 1,
+    length) is added to scores.
     """
 
     cross: Tensor
@@ -97,7 +98,10 @@ class _CrossAttention:
 
 
 class Inference:
-    """A T5ForConditionalGeneration in fp32, for reading, writing and judging texts. Holds copies of its weights."""
+    """A T5ForConditionalGeneration in fp32, for reading, writing and judging texts.
+
+    Holds copies of its weights.
+    """
 
     def __init__(self, model: Any, *, longest_input: int, longest_output: int) -> None:
         config = model.config
@@ -140,8 +144,8 @@ class Inference:
     def judge(self, memory: Memory, texts: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
         """Loss in nats, summed over its tokens, of each target, shape (targets,).
 
-        Target i, row i of `targets` (padded behind its `lengths[i]`, at least 1, at most `longest_output`), is an
-        answer to text `texts[i]` of the memory.
+        Target i, row i of `targets` (padded behind its `lengths[i]`, at least 1, at most
+        `longest_output`), is an answer to text `texts[i]` of the memory.
         """
         count, length = targets.shape
         written = torch.cat([torch.full_like(targets[:, :1], self.start), targets[:, :-1]], dim=1)
@@ -171,8 +175,9 @@ class Inference:
     def write(self, tokens: Tensor, at: Tensor, cache: "Cache", written: int, length: int) -> Tensor:
         """Logits of the next token of the first slots, shape (slots, vocabulary); keys and values join the cache.
 
-        `tokens` are the last ones of these slots, `at` their places (0 is the start), of which none reaches `written`;
-        no slot's text is longer than `length`. What lies beyond in the cache is not looked at.
+        `tokens` are the last ones of these slots, `at` their places (0 is the start), of which none
+        reaches `written`; no slot's text is longer than `length`. What lies beyond in the cache is
+        not looked at.
         """
         slots = len(tokens)
         rows = torch.arange(slots, device=self.device)

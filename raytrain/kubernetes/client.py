@@ -30,7 +30,10 @@ class Refused(ClusterError):
 
 
 class KubernetesApi:
-    """Blocking calls, safe to make from any thread. Every call raises Refused, or ClusterError if nobody answers."""
+    """Blocking calls, safe to make from any thread.
+
+    Every call raises Refused, or ClusterError if nobody answers.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -25,8 +25,8 @@ TOKENIZER_FILES = (
 def export(model: T5ForConditionalGeneration, tokenizer_folder: Path, folder: Path) -> dict[str, Path]:
     """Write weights, configuration and tokenizer into `folder`; returns its files by name, as `commit` wants them.
 
-    Plain `AutoModelForSeq2SeqLM` and `AutoTokenizer` read it, with the same ids and logits. TrainingError if
-    `tokenizer_folder` has no tokenizer.json.
+    Plain `AutoModelForSeq2SeqLM` and `AutoTokenizer` read it, with the same ids and logits.
+    TrainingError if `tokenizer_folder` has no tokenizer.json.
     """
     if not (tokenizer_folder / "tokenizer.json").is_file():
         raise TrainingError(f"{tokenizer_folder} has no tokenizer.json to export")
@@ -53,7 +53,7 @@ def write_config(model: T5ForConditionalGeneration, folder: Path) -> dict[str, P
 
 
 def _tell_the_truth(path: Path, *, tied: bool) -> None:
-    """transformers 5 writes "tied" for every T5; readers that trust it would tie and scale a FLAN-T5."""
+    """Transformers 5 writes "tied" for every T5; readers that trust it would tie and scale a FLAN-T5."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tie_word_embeddings"] = tied
     path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,10 +1,11 @@
 """Loading T5 without the traps of tied embeddings.
 
-T5 v1.0 uses one table for the embedding and the output layer and scales the decoder's output; v1.1 and FLAN-T5 have an
-output layer of their own and do not scale. transformers 5 reads both right with `from_pretrained`, but its config then
-says "tied" for either, so that `load_state_dict` into a fresh model, `tie_weights` and `resize_token_embeddings`
-silently overwrite one table with the other. Here a model that came untied can not be tied again, rows are added by
-hand, and states are loaded tensor by tensor.
+T5 v1.0 uses one table for the embedding and the output layer and scales the decoder's output; v1.1
+and FLAN-T5 have an output layer of their own and do not scale. transformers 5 reads both right with
+`from_pretrained`, but its config then says "tied" for either, so that `load_state_dict` into a
+fresh model, `tie_weights` and `resize_token_embeddings` silently overwrite one table with the
+other. Here a model that came untied can not be tied again, rows are added by hand, and states are
+loaded tensor by tensor.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ _ROWS_MULTIPLE = 8  # matrix units want the vocabulary in multiples of this
 def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
     """The model of `folder` in fp32 with at least `tokenizer_size` embedding rows, in evaluation mode.
 
-    Raises TrainingError where files are missing, broken, or are not the weights of that configuration.
+    Raises TrainingError where files are missing, broken, or are not the weights of that
+    configuration.
     """
     import torch
     from transformers import T5ForConditionalGeneration
@@ -64,7 +66,7 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """transformers would warn of every FLAN-T5 that its config says "tied", and draw progress bars."""
+    """Transformers would warn of every FLAN-T5 that its config says "tied", and draw progress bars."""
     from transformers.utils import logging
 
     shared: Any = logging

@@ -31,10 +31,11 @@ _HUB_FILES = (
 def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) -> Path:
     """Local folder of the model `uri`, checked by `check_folder`.
 
-    `uri` is a folder (relative to `base_folder`), `run://NAME` (the model that this run left in `store`),
-    `s3://bucket/prefix` (at the endpoint of `store`, if that is in S3 too) or `file:///folder`, or else a hub id. What
-    has to be fetched goes under `cache` and is reused there. Raises TrainingError where there is no such model,
-    StorageError where its store does not answer.
+    `uri` is a folder (relative to `base_folder`), `run://NAME` (the model that this run left in
+    `store`), `s3://bucket/prefix` (at the endpoint of `store`, if that is in S3 too) or
+    `file:///folder`, or else a hub id. What has to be fetched goes under `cache` and is reused
+    there. Raises TrainingError where there is no such model, StorageError where its store does not
+    answer.
     """
     if uri.startswith("run://"):
         return check_folder(_of_run(uri, store, cache), uri)

@@ -1,9 +1,10 @@
 """Where the pieces start that preparation adds to a vocabulary: braces, newlines, indentation.
 
-FLAN-T5 has embedding rows to spare for them, but no text ever used those rows: they are as random as on the first day
-of pre-training, and a newline would be noise in every prompt. So a new piece starts where what it stands in for is:
-white space at the piece for a space, a brace at its bracket, any other character at `<unk>`, which is what the model
-read in its place so far. The output layer stays: it has learned from every text not to write these pieces.
+FLAN-T5 has embedding rows to spare for them, but no text ever used those rows: they are as random
+as on the first day of pre-training, and a newline would be noise in every prompt. So a new piece
+starts where what it stands in for is: white space at the piece for a space, a brace at its bracket,
+any other character at `<unk>`, which is what the model read in its place so far. The output layer
+stays: it has learned from every text not to write these pieces.
 """
 
 from __future__ import annotations

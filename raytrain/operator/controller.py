@@ -1,7 +1,8 @@
 """The effects around `mapping.reconcile`: what was seen last, one object at a time, apply, patch, wake up again.
 
-What is seen is kept in memory, so that nothing is asked of the API server while nothing changes. It is asked where
-memory may lag: whether a RayJob is really gone, and for the run's result once its RayJob has ended.
+What is seen is kept in memory, so that nothing is asked of the API server while nothing changes. It
+is asked where memory may lag: whether a RayJob is really gone, and for the run's result once its
+RayJob has ended.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ _log = logging.getLogger(__name__)
 
 
 class Controller:
-    """Brings the cluster to what the documents say. All methods run in one event loop; calls to the API in threads."""
+    """Brings the cluster to what the documents say.
+
+    All methods run in one event loop; calls to the API in threads.
+    """
 
     def __init__(self, api: KubernetesApi, settings: Settings, post: Post) -> None:
         self._api, self._settings, self._post = api, settings, post

@@ -1,6 +1,7 @@
 """kopf around the controller: it watches, the controller decides. No timers, daemons or finalizers.
 
-Only low-level event handlers are used: kopf keeps nothing in the objects, and a stopped operator holds up no deletion.
+Only low-level event handlers are used: kopf keeps nothing in the objects, and a stopped operator
+holds up no deletion.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _RAY_GROUP, _RAY_VERSION = RAY_JOBS[0].split("/")
 
 
 def registry(api: KubernetesApi, settings: Settings, *, clusterwide: bool = True) -> kopf.OperatorRegistry:
-    """kopf's handlers for one operator; with rights in some namespaces only it must not look around for more."""
+    """Kopf's handlers for one operator; with rights in some namespaces only it must not look around for more."""
     handlers = kopf.OperatorRegistry()
     controller = Controller(api, settings, _post)
     tasks: list[asyncio.Task[None]] = []

@@ -1,8 +1,8 @@
 """The operator as one pure function: an object and what is observed → what is to be made and removed, status, events.
 
-It is called again after every change and gives the same answer to the same question, so a restart, a lost event or a
-second operator does no harm. An attempt is begun by making its RayJob, last of all its parts; it is over when KubeRay
-says so, or when its RayJob is gone.
+It is called again after every change and gives the same answer to the same question, so a restart,
+a lost event or a second operator does no harm. An attempt is begun by making its RayJob, last of
+all its parts; it is over when KubeRay says so, or when its RayJob is gone.
 """
 
 from __future__ import annotations

@@ -91,7 +91,10 @@ class Settings(Model):
 
 
 def read_settings() -> Settings:
-    """The settings of this process; defaults where the variable is not set. DocumentError names what is wrong."""
+    """The settings of this process; defaults where the variable is not set.
+
+    DocumentError names what is wrong.
+    """
     path = os.environ.get(VARIABLE)
     return load_document(Path(path), Settings) if path else Settings()
 

@@ -11,7 +11,10 @@ from raytrain_core.errors import UsageError
 
 
 def rendered(job: FineTuneJob, *, image: str | None = None, namespace: str | None = None) -> str:
-    """The ConfigMap with the document and the RayJob, as YAML. UsageError if it cannot run in a cluster."""
+    """The ConfigMap with the document and the RayJob, as YAML.
+
+    UsageError if it cannot run in a cluster.
+    """
     settings = Settings()
     if image:
         cluster = (job.spec.cluster or Cluster()).model_copy(update={"image": image})

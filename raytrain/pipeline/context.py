@@ -40,7 +40,10 @@ _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers", "tokenizers", "evalu
 
 @dataclass(slots=True)
 class Workspace:
-    """One attempt at a run. `attempt.check` is the guard of every commit: it raises once a newer attempt exists."""
+    """One attempt at a run.
+
+    `attempt.check` is the guard of every commit: it raises once a newer attempt exists.
+    """
 
     record: RunRecord
     layout: RunLayout

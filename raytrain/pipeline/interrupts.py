@@ -1,4 +1,7 @@
-"""Ctrl-C once: a checkpoint and out, resumable. Twice: now. SIGTERM (a node being drained) counts as once."""
+"""Ctrl-C once: a checkpoint and out, resumable. Twice: now.
+
+SIGTERM (a node being drained) counts as once.
+"""
 
 import signal
 import threading

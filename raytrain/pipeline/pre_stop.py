@@ -1,8 +1,9 @@
 """`python -m raytrain.pipeline.pre_stop SECONDS`: what the driver's pod does before it ends (a node drained, an eviction).
 
-Kubernetes calls it as the pod's preStop hook and waits for it, within the pod's grace period. The driver is told to
-stop: the run takes a checkpoint and ends, resumable. A pod without a driver needs no hook: Ray announces its node when
-it is told to end (RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S), and training takes a checkpoint after its step.
+Kubernetes calls it as the pod's preStop hook and waits for it, within the pod's grace period. The
+driver is told to stop: the run takes a checkpoint and ends, resumable. A pod without a driver needs
+no hook: Ray announces its node when it is told to end (RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S), and
+training takes a checkpoint after its step.
 """
 
 import os

@@ -28,8 +28,8 @@ _ENVIRONMENT = {
 def _environment(resources: Resources) -> dict[str, str]:
     """Importing torch on a busy machine takes longer than the minute that Ray gives a group to start.
 
-    But an elastic group must not wait that long for a node that is gone: Ray counts it until it has missed its
-    heartbeats, so that the first group after its loss is too large and never starts.
+    But an elastic group must not wait that long for a node that is gone: Ray counts it until it has
+    missed its heartbeats, so that the first group after its loss is too large and never starts.
     """
     training = resources.training
     elastic = (training.min_workers or training.workers) < training.workers
@@ -48,8 +48,8 @@ class RayHandle:
 def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
     """Connect to RAY_ADDRESS, or start Ray here with room for every worker and actor; stop what was started.
 
-    Here the counts of workers and actors hold and their CPUs are only bookkeeping: two workers and an actor on two
-    cores share them, as they would share any machine.
+    Here the counts of workers and actors hold and their CPUs are only bookkeeping: two workers and
+    an actor on two cores share them, as they would share any machine.
     """
     for name, value in _environment(resources).items():
         os.environ.setdefault(name, value)

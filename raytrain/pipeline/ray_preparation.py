@@ -26,7 +26,10 @@ def share(cpus: float) -> tuple[int, float]:
 
 
 class RayTasks:
-    """Ray tasks that take `cpus` together with the driver. A task that is lost with its node is done again by Ray."""
+    """Ray tasks that take `cpus` together with the driver.
+
+    A task that is lost with its node is done again by Ray.
+    """
 
     def __init__(self, cpus: float) -> None:
         import ray

@@ -58,7 +58,7 @@ class BaseModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
+class TaskOutcome:
     """One task's headline score on test rows before and after, and the paired difference's 95 % interval."""
 
     task: str
@@ -79,12 +79,15 @@ class RunOutcome:
     name: str
     storage: str
     report_uri: str
-    headlines: tuple[Headline, ...]
+    primary_scores: tuple[TaskOutcome, ...]
     done_before: bool
 
 
 def fetch_model(work: Workspace) -> BaseModel:
-    """The base model's files on this machine. A run whose base model changed underneath it is refused."""
+    """The base model's files on this machine.
+
+    A run whose base model changed underneath it is refused.
+    """
     from raytrain.model import source
 
     uri = work.job.spec.model
@@ -177,11 +180,11 @@ class Evaluation:
     """The evaluation of one run: what is scored when, and with which rows."""
 
     def __init__(self, work: Workspace, pool: EvaluationPool, base: ModelRef, awaited: _Awaited) -> None:
-        from raytrain.evaluation.results import read_headlines
+        from raytrain.evaluation.results import read_primary_scores
 
         self._work, self._pool, self._base, self._awaited = work, pool, base, awaited
         self._waiting: dict[int, Future[tuple[ScoreCard, ...]]] = {}
-        self._headlines = read_headlines(work.store, work.layout)  # of earlier attempts
+        self._primary_scores = read_primary_scores(work.store, work.layout)  # of earlier attempts
         self._skipped: set[int] = set()
 
     def before(self) -> None:
@@ -212,8 +215,8 @@ class Evaluation:
             submit,
             every=spec.evaluation.every,
             last_step=spec.training.last_step,
-            max_waiting=spec.evaluation.max_waiting,
-            known=set(self._headlines),
+            max_pending_checkpoints=spec.evaluation.max_pending_checkpoints,
+            known=set(self._primary_scores),
             unfinished=lambda: sum(not scores.done() for scores in list(self._waiting.values())),
             on_skip=skip,
             on_look=waiting_gauge(work.layout.name),
@@ -232,7 +235,9 @@ class Evaluation:
 
         spec = self._work.job.spec
         patience = spec.evaluation.patience
-        return patience is not None and stale(dict(self._headlines), [t.name for t in spec.trained_tasks], patience)
+        return patience is not None and stale(
+            dict(self._primary_scores), [t.name for t in spec.trained_tasks], patience
+        )
 
     def needed_checkpoints(self) -> set[int]:
         """Steps whose checkpoints must stay: those still to be scored, and the best so far."""
@@ -243,8 +248,8 @@ class Evaluation:
         checkpoints = committed_checkpoints(self._work.store, self._work.layout)
         found = due((c.prefix for c in checkpoints), every=spec.evaluation.every, last_step=spec.training.last_step)
         needed = {checkpoint.step for checkpoint in found} - done - self._skipped
-        if steps := [step for step in self._headlines if step > 0]:
-            needed.add(_choose(work=self._work, headlines=self._headlines, steps=steps).step)
+        if steps := [step for step in self._primary_scores if step > 0]:
+            needed.add(_choose(work=self._work, primary_scores=self._primary_scores, steps=steps).step)
         return needed
 
     def after(self) -> None:
@@ -271,10 +276,10 @@ class Evaluation:
             if card.value is None:
                 continue
             if column == "now":
-                higher = card.metrics[card.headline].better == "higher"
-                self._headlines.setdefault(card.step, {})[card.task] = card.value if higher else -card.value
+                higher = card.metrics[card.primary_metric].better == "higher"
+                self._primary_scores.setdefault(card.step, {})[card.task] = card.value if higher else -card.value
             if stage != stage_of_step(0):
-                self._work.progress.score(card.task, card.headline, **{column: card.value})
+                self._work.progress.score(card.task, card.primary_metric, **{column: card.value})
 
     def _wait(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> tuple[ScoreCard, ...]:
         self._awaited.stage = stage
@@ -436,7 +441,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     from safetensors import SafetensorError
 
     from data_prep.shards.reader import load_tokenizer
-    from raytrain.evaluation.results import read_headlines
+    from raytrain.evaluation.results import read_primary_scores
     from raytrain.generation.generator import load_model
     from raytrain.generation.requests import WEIGHTS, ModelRef
     from raytrain.model.export import export as export_model
@@ -446,7 +451,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
         return
     oldest_first = reversed(committed_checkpoints(work.store, work.layout))
     prefixes = {checkpoint.step: checkpoint.prefix for checkpoint in oldest_first}
-    headlines = read_headlines(work.store, work.layout)
+    primary_scores = read_primary_scores(work.store, work.layout)
     base = ModelRef("base", str(model.folder), model.digest, named=model.uri)
     with scratch("export") as folder:
         tokenizer = load_tokenizer(shards, work.store, folder / "tokenizer")
@@ -455,7 +460,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
                 raise DataError(
                     f"run {work.layout.name}: none of its checkpoints is whole", hint="start it over with --fresh"
                 )
-            choice = _choose(work=work, headlines=headlines, steps=sorted(prefixes))
+            choice = _choose(work=work, primary_scores=primary_scores, steps=sorted(prefixes))
             prefix = prefixes.pop(choice.step)
             try:
                 manifest = read_manifest(work.store, prefix)
@@ -487,18 +492,18 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     work.tell("ModelExported", f"step {choice.step} became the model: {choice.reason}", step=choice.step)
 
 
-def _choose(*, work: Workspace, headlines: Mapping[int, Mapping[str, float]], steps: list[int]) -> Choice:
+def _choose(*, work: Workspace, primary_scores: Mapping[int, Mapping[str, float]], steps: list[int]) -> Choice:
     from raytrain.evaluation.selection import choose
 
     spec = work.job.spec
     trained = [t.name for t in spec.trained_tasks]
     return choose(
-        headlines,
+        primary_scores,
         steps,
         trained,
         select=spec.evaluation.select,
-        probes=sorted({task for scores in headlines.values() for task in scores}.difference(trained)),
-        most_forgetting=spec.evaluation.most_forgetting,
+        probes=sorted({task for scores in primary_scores.values() for task in scores}.difference(trained)),
+        max_forgetting=spec.evaluation.max_forgetting,
     )
 
 
@@ -517,22 +522,24 @@ def outcome(store: Store, layout: RunLayout, *, done_before: bool = False) -> Ru
     from raytrain.report.model import ReportData
 
     data = ReportData.model_validate_json(store.get(f"{layout.report}/report.json"))
-    headlines = [
-        Headline(
+    primary_scores = [
+        TaskOutcome(
             task.name,
             task.probe,
-            task.headline.label,
-            task.headline.before.value,
-            task.headline.after.value,
+            task.primary_metric.label,
+            task.primary_metric.before.value,
+            task.primary_metric.after.value,
             task.difference.low,
             task.difference.high,
             task.below_baseline,
         )
         for task in data.tasks
-        if task.headline.before
-        and task.headline.after
+        if task.primary_metric.before
+        and task.primary_metric.after
         and task.difference
         and task.difference.low is not None
         and task.difference.high is not None
     ]
-    return RunOutcome(layout.name, store.uri, f"{store.uri}/{layout.report}/index.html", tuple(headlines), done_before)
+    return RunOutcome(
+        layout.name, store.uri, f"{store.uri}/{layout.report}/index.html", tuple(primary_scores), done_before
+    )

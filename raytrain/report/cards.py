@@ -6,9 +6,9 @@ from typing import Any
 from data_prep.config import Source
 from data_prep.shards.manifest import PreparedSplit, ShardSet
 from raytrain.report.model import Data, DataCard, SplitCard
+from raytrain.report.phrases import count
 from raytrain.report.safe_text import readable
 from raytrain.report.stored import StoredRun
-from raytrain.report.wording import count
 
 DATA_NOTE = "raytrain.dev/data-note"
 
@@ -59,7 +59,7 @@ def _split(name: str, split: PreparedSplit) -> SplitCard:
     return SplitCard(
         split=name,
         examples=split.examples,
-        wordings=split.wordings,
+        templates=split.variants,
         source_tokens_mean=source.get("mean"),
         source_tokens_max=source.get("max"),
         target_tokens_mean=target.get("mean"),

@@ -1,7 +1,7 @@
 """The report's figures as inline SVG: no script, no style attributes, colours by class (so they follow the theme).
 
-Rows of dots (`dots`) are laid out in percent and stretch with their cell; the small curves have a fixed viewBox.
-Everything that comes from outside passes through `markupsafe`'s escaping.
+Rows of dots (`dots`) are laid out in percent and stretch with their cell; the small curves have a
+fixed viewBox. Everything that comes from outside passes through `markupsafe`'s escaping.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from raytrain.report.model import CurvePoint, Interval, LossPoint, Task
-from raytrain.report.wording import number
+from raytrain.report.phrases import number
 
 WIDTH, HEIGHT = 300, 168
 LEFT, RIGHT, TOP, BOTTOM = 30, 46, 12, 24  # margins of a small curve: axis labels left, direct label right
@@ -49,12 +49,12 @@ def axis_for(values: Sequence[float], scale: str) -> Axis:
 
 def task_axis(task: Task) -> Axis:
     """The axis on which everything about one task's headline fits."""
-    found = [x for x in (task.headline.before, task.headline.after) if x]
+    found = [x for x in (task.primary_metric.before, task.primary_metric.after) if x]
     values = [v for x in found for v in (x.value, x.low, x.high) if v is not None]
     values += [b.value for b in task.baselines]
     values += [v for p in task.validation for v in (p.value, p.low, p.high) if v is not None]
-    values += [v for w in task.wordings for v in (w.before, w.after) if v is not None]
-    return axis_for(values, task.headline.scale)
+    values += [v for w in task.templates for v in (w.before, w.after) if v is not None]
+    return axis_for(values, task.primary_metric.scale)
 
 
 def dots(
@@ -164,7 +164,7 @@ def _svg(label: str, verdict: str, *parts: Markup) -> Markup:
 
 def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
     """The headline on validation rows along the steps, with its band; test scores before and after beside it."""
-    scale = task.headline.scale
+    scale = task.primary_metric.scale
     frame = _Frame(task_axis(task), steps)
     parts = [frame.scenery(scale)]
     points = task.validation
@@ -182,7 +182,7 @@ def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
         parts.append(Markup('<path class="line" d="{}"/>').format(frame.path([(p.step, p.value) for p in points])))
         for p in points:
             parts.append(_dot("point", frame.at(p.step, p.value), 2.4, f"step {p.step:,}: {number(p.value, scale)}"))
-    before, after = task.headline.before, task.headline.after
+    before, after = task.primary_metric.before, task.primary_metric.after
     if before:
         parts.append(_dot("before", frame.at(0, before.value), 4, f"before, test rows: {number(before.value, scale)}"))
     if after:
@@ -193,7 +193,7 @@ def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
         )
         parts.append(_direct(frame, chosen or steps, after.value, number(after.value, scale)))
     verdict = task.difference.verdict if task.difference else "unknown"
-    return _svg(f"{task.name}: {task.headline.label} along the steps", verdict, *parts)
+    return _svg(f"{task.name}: {task.primary_metric.label} along the steps", verdict, *parts)
 
 
 def overlaid_curves(

@@ -27,8 +27,8 @@ class Compared:
 def compare(runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None) -> Compared:
     """Compare runs; the first is the one that the others are held against.
 
-    With `out` comparison.html, .md and .json are written there. UsageError for fewer than two runs or the same one
-    twice, StorageError for a folder that cannot be written.
+    With `out` comparison.html, .md and .json are written there. UsageError for fewer than two runs
+    or the same one twice, StorageError for a folder that cannot be written.
     """
     from raytrain.report import comparison
 

@@ -1,6 +1,7 @@
 """Several runs against each other: scores, paired differences, curves, and the rows on which they differ most.
 
-`compare_runs` reads what the runs left and makes the one object that Markdown, HTML and JSON are rendered from.
+`compare_runs` reads what the runs left and makes the one object that Markdown, HTML and JSON are
+rendered from.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from raytrain.evaluation.metrics import Metric as AnyMetric
 from raytrain.evaluation.metrics import find
 from raytrain.evaluation.results import Prediction, read_predictions
 from raytrain.report import charts
-from raytrain.report import wording as words
+from raytrain.report import phrases as words
 from raytrain.report.contrast import COLOURS, Arm, picture_of
 from raytrain.report.gather import gather
 from raytrain.report.html import page
@@ -127,19 +128,19 @@ def compare_runs(sides: Sequence[Side]) -> Comparison:
 def _task(name: str, sides: Sequence[Side]) -> ContestedTask:
     found = [next((t for t in side.data.tasks if t.name == name), None) for side in sides]
     known = next(t for t in found if t is not None)
-    metric, headline = _metric(known), known.headline
+    metric, primary_metric = _metric(known), known.primary_metric
     first = sides[0].answers.get(name, [])
     standings: list[Standing | None] = []
     for number, (side, task) in enumerate(zip(sides, found, strict=True)):
-        if task is None or task.headline.name != headline.name:
+        if task is None or task.primary_metric.name != primary_metric.name:
             standings.append(None)
             continue
-        same = number == 0 or found[0] is None or found[0].headline.name != headline.name
+        same = number == 0 or found[0] is None or found[0].primary_metric.name != primary_metric.name
         standings.append(
             Standing(
                 trained=not task.probe,
-                before=task.headline.before,
-                after=task.headline.after,
+                before=task.primary_metric.before,
+                after=task.primary_metric.after,
                 against_first=None if same or metric is None else _against(metric, first, side.answers.get(name, [])),
                 validation=task.validation,
             )
@@ -147,10 +148,10 @@ def _task(name: str, sides: Sequence[Side]) -> ContestedTask:
     return ContestedTask(
         name=name,
         type=known.type,
-        metric=headline.name,
-        label=headline.label,
-        better=headline.better,
-        scale=headline.scale,
+        metric=primary_metric.name,
+        label=primary_metric.label,
+        better=primary_metric.better,
+        scale=primary_metric.scale,
         standings=standings,
         samples=_samples(name, sides),
     )
@@ -158,7 +159,7 @@ def _task(name: str, sides: Sequence[Side]) -> ContestedTask:
 
 def _metric(task: Task) -> AnyMetric | None:
     try:
-        return find(task.headline.name)
+        return find(task.primary_metric.name)
     except UsageError:
         return None
 

@@ -7,12 +7,13 @@ from functools import partial
 from markupsafe import Markup
 
 from raytrain.report import charts
-from raytrain.report import wording as words
+from raytrain.report import phrases as words
 from raytrain.report.html import page
 from raytrain.report.markdown import escape, table
 from raytrain.report.model import Interval, ReportData, Task
 
-# Okabe and Ito's colour-blind-safe colours, darkened where white paper asks for it; shapes say the same again.
+# Okabe and Ito's colour-blind-safe colours, darkened where white paper asks for it; shapes say the
+# same again.
 COLOURS = ("#1f63d6", "#b84a0c", "#0a7d5c", "#8a4fa3", "#8a6d00", "#2b7f9e")
 _WIDTH, _PAD, _LEFT, _RIGHT, _ROW, _GAP = 900, 20, 210, 100, 22, 18
 
@@ -48,8 +49,9 @@ class _Line:
 def render_contrast(arms: Sequence[Arm], *, title: str = "What each way of training gained and forgot") -> Contrast:
     """The runs side by side, task by task; tasks that are trained in no run are probes.
 
-    A task counts as trained if any run trained on it: for the others it is a probe there, and marked so. ValueError
-    without runs, or where runs started from different models: their scores before differ for another reason then.
+    A task counts as trained if any run trained on it: for the others it is a probe there, and
+    marked so. ValueError without runs, or where runs started from different models: their scores
+    before differ for another reason then.
     """
     if not arms:
         raise ValueError("there are no runs to compare")
@@ -84,8 +86,8 @@ def _lines(arms: Sequence[Arm]) -> list[_Line]:
     for name in names:
         tasks = [next((t for t in arm.data.tasks if t.name == name), None) for arm in arms]
         known = [t for t in tasks if t is not None]
-        before = next((t.headline.before for t in known if t.headline.before), None)
-        found.append(_Line(name, known[0].headline.label, all(t.probe for t in known), before, tasks))
+        before = next((t.primary_metric.before for t in known if t.primary_metric.before), None)
+        found.append(_Line(name, known[0].primary_metric.label, all(t.probe for t in known), before, tasks))
     return sorted(found, key=lambda line: line.probe)
 
 
@@ -104,7 +106,7 @@ def _sentences(arms: Sequence[Arm], lines: Sequence[_Line]) -> list[tuple[str, s
 
 
 def _from_to(task: Task) -> str:
-    h = task.headline
+    h = task.primary_metric
     before, after = (words.number(x.value if x else None, h.scale) for x in (h.before, h.after))
     return f"{before} → {after}"
 
@@ -112,10 +114,10 @@ def _from_to(task: Task) -> str:
 def _markdown(arms: Sequence[Arm], lines: Sequence[_Line], title: str, notes: Sequence[str]) -> str:
     rows = []
     for line in lines:
-        scale = next(t.headline.scale for t in line.after if t is not None)
+        scale = next(t.primary_metric.scale for t in line.after if t is not None)
         cells = []
         for task in line.after:
-            after = task.headline.after if task else None
+            after = task.primary_metric.after if task else None
             span = words.interval(after.low, after.high, scale).replace("[", "\\[") if after else ""
             seen = " ·" if task is not None and not task.probe else ""
             cells.append(f"{words.number(after.value if after else None, scale)} {span}".strip() + seen)
@@ -183,8 +185,8 @@ def _group(line: _Line, top: float) -> list[Markup]:
     """All runs on one task; the axis is 0 to 100 for fractions, else the task's own."""
     bottom = top + _ROW * len(line.after)
     found = [t for t in line.after if t is not None]
-    scale = found[0].headline.scale
-    spans = [x for t in found for x in (t.headline.before, t.headline.after) if x]
+    scale = found[0].primary_metric.scale
+    spans = [x for t in found for x in (t.primary_metric.before, t.primary_metric.after) if x]
     axis = charts.axis_for([v for x in spans for v in (x.value, x.low, x.high) if v is not None], scale)
 
     x = partial(_x, axis)
@@ -193,15 +195,15 @@ def _group(line: _Line, top: float) -> list[Markup]:
         parts += [_text(x(t), bottom + 12, f"{t:g}", kind="note", anchor="middle") for t in axis.ticks]
     parts += [_text(_PAD, top + 16, line.task, kind="task"), _text(_PAD, top + 33, line.metric, kind="note")]
     for number, task in enumerate(line.after):
-        after = task.headline.after if task else None
+        after = task.primary_metric.after if task else None
         if task is None or after is None:
             continue
         y, colour = top + _ROW * (number + 0.5), COLOURS[number % len(COLOURS)]
         kind = f"arm{number % len(COLOURS)}"
         if after.low is not None and after.high is not None:
             parts.append(_line(x(after.low), x(after.high), y, y, kind, stroke=colour, width=10, opacity=0.22))
-        if task.headline.before:
-            start = x(task.headline.before.value)
+        if task.primary_metric.before:
+            start = x(task.primary_metric.before.value)
             parts += [_line(start, x(after.value), y, y, kind, stroke=colour, width=1.6), _ring(start, y)]
         parts.append(_mark(number, x(after.value), y, trained=not task.probe))
         parts.append(_text(_WIDTH - _PAD, y + 4.5, words.number(after.value, scale), anchor="end", kind="value"))

@@ -12,7 +12,7 @@ from raytrain.evaluation.metrics import Metric as AnyMetric
 from raytrain.evaluation.metrics import find
 from raytrain.evaluation.results import ScoreCard
 from raytrain.report import cards, curves, samples
-from raytrain.report import wording as words
+from raytrain.report import phrases as words
 from raytrain.report.model import (
     Attempt,
     Baseline,
@@ -25,9 +25,9 @@ from raytrain.report.model import (
     ReportData,
     Slice,
     Task,
+    TemplateScore,
     Training,
     Verdict,
-    Wording,
 )
 from raytrain.report.safe_text import readable
 from raytrain.report.stored import Stage, StoredRun, read_run
@@ -43,7 +43,8 @@ _VERDICTS: dict[str, Verdict] = {"better": "better", "worse": "worse", "inside t
 def gather(store: Store, layout: RunLayout) -> ReportData:
     """Everything the report says about the run `layout.name`, whatever phase it is in.
 
-    Raises StorageError if there is no such run. What is missing or damaged is named in `ReportData.missing`.
+    Raises StorageError if there is no such run. What is missing or damaged is named in
+    `ReportData.missing`.
     """
     run = read_run(store, layout)
     job, lines = run.record.job, run.metrics
@@ -54,9 +55,9 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
     falls = {
         t.name: t.forgetting.best_minus_now
         for t in tasks
-        if t.headline.scale == "percent" and t.forgetting and t.forgetting.best_minus_now is not None
+        if t.primary_metric.scale == "percent" and t.forgetting and t.forgetting.best_minus_now is not None
     }
-    gains = [t.difference.gain for t in tasks if t.probe and t.headline.scale == "percent" and t.difference]
+    gains = [t.difference.gain for t in tasks if t.probe and t.primary_metric.scale == "percent" and t.difference]
     model = readable(job.spec.model, 300)
     times = [e["time"] for e in run.events if e.get("time")] or [x["time"] for x in lines if x.get("time")]
     return ReportData(
@@ -116,41 +117,41 @@ def _task(name: str, run: StoredRun, run_name: str) -> Task:
     kind = card.type if card else declared.type if declared else "text"
     probe = card.probe if card else bool(declared and declared.probe)
     metrics = _metrics(before, after, card)
-    headline = metrics[0] if metrics else _unknown_headline(card)
-    diff = _difference(before, after, headline)
+    primary_metric = metrics[0] if metrics else _unknown_primary_metric(card)
+    diff = _difference(before, after, primary_metric)
     baselines = [
         Baseline(name=k, label=words.baseline_label(k), value=v, to_beat=k != REFERENCES)
         for k, v in (card.baselines if card else {}).items()
     ]
-    curve = [p for c in checkpoints if (p := _point(c, headline.name)) is not None]
+    curve = [p for c in checkpoints if (p := _point(c, primary_metric.name)) is not None]
     return Task(
         name=name,
         type=kind,
         type_label=words.type_label(kind),
         probe=probe,
-        headline=headline,
+        primary_metric=primary_metric,
         split=card.split if known and card else "test",
         rows=card.rows if known and card else 0,
         scored=card.scored if known and card else 0,
         difference=diff,
-        sentence=words.task_sentence(headline, diff, probe=probe),
+        sentence=words.task_sentence(primary_metric, diff, probe=probe),
         baselines=baselines,
-        below_baseline=_below(headline, baselines),
+        below_baseline=_below(primary_metric, baselines),
         one_answer=_one_answer(after.card.lengths) if after else False,
         metrics=metrics,
-        wordings=_wordings(before, after, declared),
+        templates=_templates(before, after, declared),
         by_length=_slices(before, after, "by_length"),
         by_label=_slices(before, after, "by_label"),
         validation=curve,
         validation_rows=max((c.scored for c in checkpoints), default=None),
         loss=[] if probe else curves.task_loss(run.metrics, name),
-        forgetting=_forgetting(diff, curve, headline),
+        forgetting=_forgetting(diff, curve, primary_metric),
         samples=samples.choose(
             before.answers if before else [],
             after.answers if after else [],
             run=run_name,
             task=name,
-            better=headline.better,
+            better=primary_metric.better,
         ),
         protocol=_protocol(card),
         lengths={k: float(v) for k, v in card.lengths.items()} if card else {},
@@ -182,23 +183,23 @@ def _metrics(before: Stage | None, after: Stage | None, card: ScoreCard | None) 
         )
         for name, score in card.metrics.items()
     ]
-    return sorted(found, key=lambda m: m.name != card.headline)
+    return sorted(found, key=lambda m: m.name != card.primary_metric)
 
 
-def _unknown_headline(card: ScoreCard | None) -> Metric:
-    name = card.headline if card and card.headline else "score"
+def _unknown_primary_metric(card: ScoreCard | None) -> Metric:
+    name = card.primary_metric if card and card.primary_metric else "score"
     return Metric(name=name, label=words.metric_label(name), better="higher", scale="percent")
 
 
-def _difference(before: Stage | None, after: Stage | None, headline: Metric) -> Difference | None:
+def _difference(before: Stage | None, after: Stage | None, primary_metric: Metric) -> Difference | None:
     """After minus before over the rows that both answered; without a known metric there is no interval."""
-    if before is None or after is None or headline.before is None or headline.after is None:
+    if before is None or after is None or primary_metric.before is None or primary_metric.after is None:
         return None
-    sign = 1 if headline.better == "higher" else -1
-    metric = _known(headline.name)
+    sign = 1 if primary_metric.better == "higher" else -1
+    metric = _known(primary_metric.name)
     found = None if metric is None else compare(metric, before.answers, after.answers)
     if found is None:
-        plain = headline.after.value - headline.before.value
+        plain = primary_metric.after.value - primary_metric.before.value
         return Difference(value=plain, gain=sign * plain, rows=0, verdict="unknown")
     return Difference(
         value=found.difference,
@@ -218,26 +219,26 @@ def _known(name: str) -> AnyMetric | None:
         return None
 
 
-def _point(card: ScoreCard, headline: str) -> CurvePoint | None:
-    found = _interval(card, headline)
+def _point(card: ScoreCard, primary_metric: str) -> CurvePoint | None:
+    found = _interval(card, primary_metric)
     return None if found is None else CurvePoint(step=card.step, value=found.value, low=found.low, high=found.high)
 
 
-def _forgetting(diff: Difference | None, curve: Sequence[CurvePoint], headline: Metric) -> Forgetting | None:
-    metric = _known(headline.name)
+def _forgetting(diff: Difference | None, curve: Sequence[CurvePoint], primary_metric: Metric) -> Forgetting | None:
+    metric = _known(primary_metric.name)
     fall = best_minus_now(metric, [p.value for p in curve]) if metric and len(curve) > 1 else None
     if diff is None and fall is None:
         return None
     return Forgetting(before_minus_after=None if diff is None else -diff.gain + 0.0, best_minus_now=fall)
 
 
-def _below(headline: Metric, baselines: Sequence[Baseline]) -> str | None:
+def _below(primary_metric: Metric, baselines: Sequence[Baseline]) -> str | None:
     """The name of the strongest baseline, if the score after training is known and does not reach it."""
-    score = headline.after
+    score = primary_metric.after
     hurdles = [b for b in baselines if b.to_beat]
     if score is None or not hurdles:
         return None
-    sign = 1 if headline.better == "higher" else -1
+    sign = 1 if primary_metric.better == "higher" else -1
     best = max(hurdles, key=lambda b: sign * b.value)
     return best.name if sign * score.value < sign * best.value else None
 
@@ -247,14 +248,14 @@ def _one_answer(lengths: Mapping[str, float]) -> bool:
     return lengths.get("same_answer", 0.0) >= lengths.get("same_reference", 1.0) + ONE_ANSWER
 
 
-def _wordings(before: Stage | None, after: Stage | None, task: DocumentTask | None) -> list[Wording]:
+def _templates(before: Stage | None, after: Stage | None, task: DocumentTask | None) -> list[TemplateScore]:
     old, new = (s.card.by_template if s else {} for s in (before, after))
     texts = [t.render("{input}") for t in templates_of(task)] if task else []
     out = []
     for index in sorted(int(key) for key in old.keys() | new.keys()):
         first, second = old.get(str(index)), new.get(str(index))
         out.append(
-            Wording(
+            TemplateScore(
                 template=index,
                 text=readable(texts[index], 300) if index < len(texts) else None,
                 rows=int((second or first or {}).get("rows", 0)),

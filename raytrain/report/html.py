@@ -1,7 +1,8 @@
 """ReportData as one self-contained HTML page.
 
-Whatever a model, a row or a document says is escaped by jinja2; the page's content security policy allows its own
-style and script by their hashes and nothing else: no network, no inline handlers, no style attributes.
+Whatever a model, a row or a document says is escaped by jinja2; the page's content security policy
+allows its own style and script by their hashes and nothing else: no network, no inline handlers, no
+style attributes.
 """
 
 import base64
@@ -16,8 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from raytrain.report import charts
-from raytrain.report import wording as words
-from raytrain.report.model import CurvePoint, Interval, ReportData, Sample, Task, Wording
+from raytrain.report import phrases as words
+from raytrain.report.model import CurvePoint, Interval, ReportData, Sample, Task, TemplateScore
 from raytrain.report.safe_text import Piece, agreement
 
 _EXACT = {"code-translation"}  # where upper and lower case differ in meaning
@@ -78,7 +79,7 @@ def _environment() -> Environment:
         "by_step": by_step,
         "spread": spread,
         "point": point,
-        "sample_wordings": sample_wordings,
+        "sample_templates": sample_templates,
         "storage": storage,
         "model_folder": model_folder,
     }
@@ -125,16 +126,16 @@ def agreed(task: Task, sample: Sample, answer: str | None) -> list[Piece]:
 def heat(task: Task, value: float, *, validation: bool) -> str:
     """The class of a cell in the table of tasks and checkpoints: against the base model on the same rows."""
     first = next((p.value for p in task.validation if p.step == 0), None) if validation else None
-    if first is None and task.headline.before:
-        first = task.headline.before.value
+    if first is None and task.primary_metric.before:
+        first = task.primary_metric.before.value
     if first is None:
         return ""
-    return charts.heat_class(value, first, task.headline.better, task.headline.scale)
+    return charts.heat_class(value, first, task.primary_metric.better, task.primary_metric.scale)
 
 
 def baselines(task: Task) -> list[tuple[str, float]]:
     """Baselines as (what they answer and score, value)."""
-    return [(f"{b.label}: {words.number(b.value, task.headline.scale)}", b.value) for b in task.baselines]
+    return [(f"{b.label}: {words.number(b.value, task.primary_metric.scale)}", b.value) for b in task.baselines]
 
 
 def by_step(points: Sequence[CurvePoint]) -> dict[int, CurvePoint]:
@@ -142,9 +143,9 @@ def by_step(points: Sequence[CurvePoint]) -> dict[int, CurvePoint]:
     return {p.step: p for p in points}
 
 
-def spread(wordings: Sequence[Wording]) -> float | None:
+def spread(templates: Sequence[TemplateScore]) -> float | None:
     """Best minus worst wording after training; None with fewer than two."""
-    values = [w.after for w in wordings if w.after is not None]
+    values = [w.after for w in templates if w.after is not None]
     return max(values) - min(values) if len(values) > 1 else None
 
 
@@ -153,7 +154,7 @@ def point(value: float | None) -> Interval | None:
     return None if value is None else Interval(value=value)
 
 
-def sample_wordings(tasks: Sequence[Task]) -> list[int]:
+def sample_templates(tasks: Sequence[Task]) -> list[int]:
     """Numbers of all wordings that samples have."""
     return sorted({sample.template for task in tasks for sample in task.samples})
 

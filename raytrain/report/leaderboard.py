@@ -56,11 +56,11 @@ def leaderboard(store: Store) -> Leaderboard:
     """Everything that was scored on test rows: runs as they ended, models by `raytrain evaluate`."""
     found: dict[tuple[str, Literal["run", "model"]], dict[Column, ScoreCard]] = {}
     for name, kind, card in _cards(store):
-        score = card.metrics.get(card.headline)
+        score = card.metrics.get(card.primary_metric)
         if score is not None and score.value is not None:
-            protocol = str((card.protocol.get("metrics") or {}).get(card.headline, ""))
+            protocol = str((card.protocol.get("metrics") or {}).get(card.primary_metric, ""))
             settings = [protocol, card.protocol.get("decoding"), card.protocol.get("max_new_tokens"), _rows(card)]
-            column = Column(card.task, card.headline, score.better, score.scale, card.rows, repr(settings))
+            column = Column(card.task, card.primary_metric, score.better, score.scale, card.rows, repr(settings))
             found.setdefault((name, kind), {})[column] = card
     columns = tuple(sorted({c for cards in found.values() for c in cards}, key=lambda c: (c.task, c.label, c.protocol)))
     ranks = {
@@ -101,7 +101,7 @@ def _rows(card: ScoreCard) -> str:
 
 
 def _triple(card: ScoreCard) -> tuple[float, float, float]:
-    score = card.metrics[card.headline]
+    score = card.metrics[card.primary_metric]
     assert score.value is not None and score.low is not None and score.high is not None
     return score.value, score.low, score.high
 
@@ -110,7 +110,7 @@ def _ranks(cards: Mapping[tuple[str, Literal["run", "model"]], ScoreCard]) -> di
     """1 for the best; equals share the mean of their ranks."""
     values = {}
     for who, card in cards.items():
-        score = card.metrics[card.headline]
+        score = card.metrics[card.primary_metric]
         assert score.value is not None
         values[who] = score.value if score.better == "higher" else -score.value
     return {

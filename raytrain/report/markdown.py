@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from raytrain.report import wording as words
+from raytrain.report import phrases as words
 from raytrain.report.model import ReportData, Sample, Slice, Task
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&@])")
@@ -11,7 +11,10 @@ _SAMPLES = 3  # of each task; the page and the JSON hold all
 
 
 def render_markdown(data: ReportData) -> str:
-    """The report as GitHub-flavoured Markdown. Texts of models and rows stand in fences or are escaped."""
+    """The report as GitHub-flavoured Markdown.
+
+    Texts of models and rows stand in fences or are escaped.
+    """
     parts = [
         f"# {escape(data.run)}: fine-tuning report",
         f"**{escape(data.summary.lead)}**",
@@ -34,7 +37,7 @@ def render_markdown(data: ReportData) -> str:
             parts.append(_sample(task, sample))
     parts += ["## Every metric", _metrics(data.tasks)]
     if any(_parts(t) for t in data.tasks):
-        parts += ["## By wording, length and label", "Few rows each: expect some spread from chance alone."]
+        parts += ["## By template, length and label", "Few rows each: expect some spread from chance alone."]
         parts += [_breakdown(data.tasks)]
     if data.data.tasks:
         parts += ["## Data", _data(data)]
@@ -70,7 +73,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: i
 def _overview(tasks: Sequence[Task]) -> str:
     rows = []
     for t in tasks:
-        h, d = t.headline, t.difference
+        h, d = t.primary_metric, t.difference
         change = words.number(d.value if d else None, h.scale, sign=True)
         span = words.interval(d.low, d.high, h.scale, sign=True) if d else ""
         best = "; ".join(f"{b.name} {words.number(b.value, h.scale)}" for b in t.baselines)
@@ -95,13 +98,13 @@ def _course(data: ReportData) -> str:
     rows = []
     for t in data.tasks:
         at = {p.step: p.value for p in t.validation}
-        scale = t.headline.scale
+        scale = t.primary_metric.scale
         rows.append(
             [
                 escape(t.name) + (" (probe)" if t.probe else ""),
-                words.number(t.headline.before.value if t.headline.before else None, scale),
+                words.number(t.primary_metric.before.value if t.primary_metric.before else None, scale),
                 *(words.number(at.get(step), scale) for step in data.steps),
-                words.number(t.headline.after.value if t.headline.after else None, scale),
+                words.number(t.primary_metric.after.value if t.primary_metric.after else None, scale),
             ]
         )
     return table(["Task", "Before", *(f"{s:,}" for s in data.steps), "After"], rows)
@@ -119,9 +122,11 @@ _KINDS = {"gain": "largest gain", "loss": "largest loss", "random": "random draw
 
 
 def _sample(task: Task, sample: Sample) -> str:
-    scale = task.headline.scale
+    scale = task.primary_metric.scale
     moved = f"{words.number(sample.before_score, scale)} → {words.number(sample.after_score, scale)}"
-    lines = [f"<details><summary>{escape(task.name)}, {_KINDS[sample.kind]}: {task.headline.label} {moved}</summary>"]
+    lines = [
+        f"<details><summary>{escape(task.name)}, {_KINDS[sample.kind]}: {task.primary_metric.label} {moved}</summary>"
+    ]
     lines += ["Asked:", fence(sample.input), "Reference:", *(fence(r) for r in sample.references)]
     for label, answer in (("Before", sample.before), ("After", sample.after)):
         lines += [f"{label}:" if answer is not None else f"{label}: not scored"]
@@ -149,8 +154,8 @@ def _metrics(tasks: Sequence[Task]) -> str:
 
 def _parts(task: Task) -> list[tuple[str, Slice]]:
     """What the rows of a task fall into, and of which kind that is; nothing where there is one part only."""
-    wordings = [Slice(name=f"{w.template + 1}", rows=w.rows, before=w.before, after=w.after) for w in task.wordings]
-    kinds = (("wording", wordings), ("prompt tokens", task.by_length), ("label", task.by_label))
+    templates = [Slice(name=f"{w.template + 1}", rows=w.rows, before=w.before, after=w.after) for w in task.templates]
+    kinds = (("template", templates), ("prompt tokens", task.by_length), ("label", task.by_label))
     return [(kind, part) for kind, parts in kinds if len(parts) > 1 for part in parts]
 
 
@@ -160,8 +165,8 @@ def _breakdown(tasks: Sequence[Task]) -> str:
             escape(t.name),
             f"{kind} {escape(part.name)}",
             f"{part.rows:,}",
-            words.number(part.before, t.headline.scale),
-            words.number(part.after, t.headline.scale),
+            words.number(part.before, t.primary_metric.scale),
+            words.number(part.after, t.primary_metric.scale),
         ]
         for t in tasks
         for kind, part in _parts(t)
@@ -176,7 +181,7 @@ def _data(data: ReportData) -> str:
             split.split,
             f"{100 * card.share:.1f} %" if card.share is not None and split.split == "train" else "",
             f"{split.examples:,}",
-            str(split.wordings),
+            str(split.templates),
             _length(split.source_tokens_mean, split.source_tokens_max),
             _length(split.target_tokens_mean, split.target_tokens_max),
             "–" if split.duplicates is None else f"{split.duplicates:,}",

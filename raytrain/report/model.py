@@ -1,7 +1,8 @@
 """What a report says, as data: the one object that the HTML, the Markdown and the JSON are rendered from.
 
-Scores are fractions (0..1) except those of error measures (`scale: raw`), which stay in their own unit. Texts are
-already cut and freed of control characters (`texts.readable`), but not escaped: that is the renderers' duty.
+Scores are fractions (0..1) except those of error measures (`scale: raw`), which stay in their own
+unit. Texts are already cut and freed of control characters (`texts.readable`), but not escaped:
+that is the renderers' duty.
 """
 
 from typing import Any, Literal
@@ -77,7 +78,7 @@ class LossPoint(Part):
     loss: float
 
 
-class Wording(Part):
+class TemplateScore(Part):
     """The headline for one wording of the instruction."""
 
     template: int
@@ -126,7 +127,7 @@ class Task(Part):
     type: str
     type_label: str
     probe: bool
-    headline: Metric
+    primary_metric: Metric
     split: str
     rows: int
     scored: int
@@ -138,7 +139,7 @@ class Task(Part):
         default=False, description="One answer is given to many more rows after training than one reference stands for."
     )
     metrics: list[Metric] = []
-    wordings: list[Wording] = []
+    templates: list[TemplateScore] = []
     by_length: list[Slice] = Field(default=[], description="By tokens of the prompt.")
     by_label: list[Slice] = Field(default=[], description="By the right label, or the type of an entity.")
     validation: list[CurvePoint] = []
@@ -151,11 +152,14 @@ class Task(Part):
 
 
 class SplitCard(Part):
-    """One split of one task, as prepared. Shares are fractions of the rows (unknown: of the tokens)."""
+    """One split of one task, as prepared.
+
+    Shares are fractions of the rows (unknown: of the tokens).
+    """
 
     split: str
     examples: int
-    wordings: int
+    templates: int
     source_tokens_mean: float | None = None
     source_tokens_max: int | None = None
     target_tokens_mean: float | None = None

@@ -52,8 +52,8 @@ class Piece(NamedTuple):
 def agreement(text: str, reference: str, *, exact: bool = False) -> list[Piece]:
     """`text` in pieces: those whose words also stand in `reference`, in the same order, and the others.
 
-    Words are compared without regard to case unless `exact`. White space between two agreeing words agrees too.
-    Joining the pieces gives `text` back.
+    Words are compared without regard to case unless `exact`. White space between two agreeing words
+    agrees too. Joining the pieces gives `text` back.
     """
     words = _WORDS.findall(text)
     keys = [w if exact else w.casefold() for w in words]

@@ -16,8 +16,8 @@ def choose(
 ) -> list[Sample]:
     """Up to ten rows that both stages answered (else the only stage's): gains first, then losses, then a draw.
 
-    The draw is by hash of run, task and row id: the same rows each time, whatever the scores. `score` of a row is
-    turned by `better`.
+    The draw is by hash of run, task and row id: the same rows each time, whatever the scores.
+    `score` of a row is turned by `better`.
     """
     answers = {a.id: a for a in after}
     olds = {a.id: a for a in before}

@@ -1,6 +1,7 @@
 """What a run left in storage, read and checked: the only module of the report that reads.
 
-A part that is not there is none; a part that does not match its manifest is left out and named in `troubles`.
+A part that is not there is none; a part that does not match its manifest is left out and named in
+`troubles`.
 """
 
 from collections.abc import Callable

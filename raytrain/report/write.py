@@ -19,7 +19,8 @@ def render_json(data: ReportData) -> str:
 def write(store: Store, layout: RunLayout, *, guard: Callable[[], None] | None = None) -> str:
     """Gather, render and commit `report/{index.html,report.md,report.json}`; the page's URI.
 
-    Raises StorageError if there is no such run. An older report is replaced. `guard` as in `commit`.
+    Raises StorageError if there is no such run. An older report is replaced. `guard` as in
+    `commit`.
     """
     data = gather(store, layout)
     files = {

@@ -1,9 +1,10 @@
 """What lies in a storage and serves nobody: found by listing, named with its reason, deleted only when told to.
 
-Whatever a manifest, a record or a document mentions is kept, whichever version wrote it: keys of parts and digests are
-looked for in their text. A preparation puts its parts first, then what it has made of them (`shards/items/`), then the
-manifests of its tasks, last that of the set; and it counts on tasks, items and parts that earlier ones left. So as long
-as anything below shards/ that nothing names is younger than the grace period, all of it is left alone.
+Whatever a manifest, a record or a document mentions is kept, whichever version wrote it: keys of
+parts and digests are looked for in their text. A preparation puts its parts first, then what it has
+made of them (`shards/items/`), then the manifests of its tasks, last that of the set; and it counts
+on tasks, items and parts that earlier ones left. So as long as anything below shards/ that nothing
+names is younger than the grace period, all of it is left alone.
 """
 
 import re
@@ -52,7 +53,8 @@ class Collection:
 def collect(store: Store, *, grace: float = GRACE, unused_sets: bool = False, now: float | None = None) -> Collection:
     """Look for garbage; with `unused_sets` also shard sets that no run of this storage was begun with.
 
-    StorageError if a manifest cannot be read: then it is not known what it needs, and nothing is said to be garbage.
+    StorageError if a manifest cannot be read: then it is not known what it needs, and nothing is
+    said to be garbage.
     """
     clock = _Clock(time.time() if now is None else now, grace)
     shards, preparing = _of_shards(store, clock, unused_sets)
@@ -61,7 +63,10 @@ def collect(store: Store, *, grace: float = GRACE, unused_sets: bool = False, no
 
 
 def delete(store: Store, found: Collection, *, grace: float = GRACE, unused_sets: bool = False) -> Collection:
-    """Delete what is still garbage on a second look; what was deleted. Manifests go before what they name."""
+    """Delete what is still garbage on a second look; what was deleted.
+
+    Manifests go before what they name.
+    """
     again = collect(store, grace=grace, unused_sets=unused_sets)
     still = {one.key for one in again.garbage}
     going = [one for one in found.garbage if one.key in still]
@@ -142,7 +147,10 @@ def _needless_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
 
 
 def _mentioned(store: Store, key: str) -> set[str]:
-    """Every digest that an object mentions: of parts, of tasks, of shard sets. StorageError if it cannot be right."""
+    """Every digest that an object mentions: of parts, of tasks, of shard sets.
+
+    StorageError if it cannot be right.
+    """
     try:
         data = store.get(key)
     except NotFoundError:  # gone since it was listed, or a run without a document

@@ -1,7 +1,7 @@
 """What a model learned in the runs that it came from: scored again as probes, so that a second run tells what it costs.
 
-The rows are those which the earlier run prepared; they lie in the same storage and are not read from their sources
-again.
+The rows are those which the earlier run prepared; they lie in the same storage and are not read
+from their sources again.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Earlier:
 def earlier_tasks(store: Store, job: FineTuneJob) -> tuple[list[Earlier], list[str]]:
     """The tasks and probes of the run that `spec.model` names, and of those that one came from; nearest run first.
 
-    A name that the document itself has, or a nearer run, is left out: its own rows say more. The second value says of
-    each earlier run whose rows are not to be had why, in a sentence.
+    A name that the document itself has, or a nearer run, is left out: its own rows say more. The
+    second value says of each earlier run whose rows are not to be had why, in a sentence.
     """
     from data_prep.shards.manifest import ShardSet
 

@@ -1,8 +1,8 @@
 """The document as a run keeps it (`runs/<name>/job.yaml`): as written, with what only the run knows as annotations.
 
-It stays a FineTuneJob that can be run again. The annotations hold the identity's digest, the folder that relative
-paths start at, and, once they are known, the shard set, the digest of the model that the run started from, and how
-many steps the document's epochs or tokens come to.
+It stays a FineTuneJob that can be run again. The annotations hold the identity's digest, the folder
+that relative paths start at, and, once they are known, the shard set, the digest of the model that
+the run started from, and how many steps the document's epochs or tokens come to.
 """
 
 import io

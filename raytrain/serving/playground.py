@@ -46,7 +46,7 @@ class Asking:
                 "name": task.name,
                 "type": task.type,
                 "probe": task.probe,
-                "wordings": [template.render("{input}") for template in templates_of(task)],
+                "templates": [template.render("{input}") for template in templates_of(task)],
             }
             for task in self._models.tasks
         ]
@@ -55,7 +55,7 @@ class Asking:
         """The models that there are."""
         return ["before", "after"] if self._models.tuned() else ["before"]
 
-    def ask(self, task: str, text: str, *, wording: int | None, which: "Sequence[Which]") -> dict[str, Any]:
+    def ask(self, task: str, text: str, *, template: int | None, which: "Sequence[Which]") -> dict[str, Any]:
         """The prompt as the models read it, and each model's reply; UsageError for what cannot be asked."""
         from raytrain.serving.predict import named, render
 
@@ -63,7 +63,7 @@ class Asking:
             raise UsageError("there is no text to answer")
         if len(text) > LONGEST_TEXT:
             raise UsageError(f"the text is longer than {LONGEST_TEXT:,} characters")
-        [prompt] = render(named(self._models.tasks, task), [text], wording)
+        [prompt] = render(named(self._models.tasks, task), [text], template)
         replies = {}
         for one in which:
             with self._lock:

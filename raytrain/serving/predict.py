@@ -23,9 +23,10 @@ def predict(
 ) -> list[str]:
     """Answers to `texts` by the model that the run left (`after`) or by the one that it started from (`before`).
 
-    Each text is put into the task's wording number `template` (by default the first one). UsageError for a run, a
-    task or a wording that there is not, DataError where the run has not got that far. What has to be fetched is kept
-    under `cache`, by default the cache folder of this machine (`spec.storage.cache_folder`).
+    Each text is put into the task's wording number `template` (by default the first one).
+    UsageError for a run, a task or a wording that there is not, DataError where the run has not got
+    that far. What has to be fetched is kept under `cache`, by default the cache folder of this
+    machine (`spec.storage.cache_folder`).
     """
     models = RunModels(store, layout, cache=cache)
     prompts = render(named(models.tasks, task), texts, template)
@@ -49,10 +50,10 @@ def render(task: Task, texts: Sequence[str], template: int | None) -> list[str]:
     """The texts in wording `template` of the task; UsageError if it has no such wording."""
     from data_prep.text.templates import templates_of
 
-    wordings = templates_of(task)
+    templates = templates_of(task)
     number = 0 if template is None else template
-    if not 0 <= number < len(wordings):
+    if not 0 <= number < len(templates):
         raise UsageError(
-            f"task {task.name} has no wording {number}", hint=f"It has {len(wordings)}: 0 to {len(wordings) - 1}."
+            f"task {task.name} has no template {number}", hint=f"It has {len(templates)}: 0 to {len(templates) - 1}."
         )
-    return [wordings[number].render(text) for text in texts]
+    return [templates[number].render(text) for text in texts]

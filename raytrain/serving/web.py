@@ -1,7 +1,8 @@
 """The page and the JSON interface over HTTP, for one machine.
 
-Nothing here is meant for the open internet: it listens on 127.0.0.1 unless told otherwise, and answers only requests
-for the host that it was started as, so that no page elsewhere can reach it through a name of its own.
+Nothing here is meant for the open internet: it listens on 127.0.0.1 unless told otherwise, and
+answers only requests for the host that it was started as, so that no page elsewhere can reach it
+through a name of its own.
 """
 
 import asyncio
@@ -56,8 +57,8 @@ def application(asking: Asking, *, run: str, hosts: tuple[str, ...] | None = _LO
     async def answer(request: web.Request) -> web.Response:
         if request.content_type != "application/json":  # what a form of another page cannot send
             raise web.HTTPUnsupportedMediaType(text="send JSON, as application/json")
-        task, text, wording, which = _asked(await _body(request), asking)
-        found = await asyncio.to_thread(asking.ask, task, text, wording=wording, which=which)
+        task, text, template, which = _asked(await _body(request), asking)
+        found = await asyncio.to_thread(asking.ask, task, text, template=template, which=which)
         return _json({**found, "replies": {name: asdict(reply) for name, reply in found["replies"].items()}})
 
     app = web.Application(middlewares=[guard], client_max_size=LARGEST_REQUEST)
@@ -66,7 +67,10 @@ def application(asking: Asking, *, run: str, hosts: tuple[str, ...] | None = _LO
 
 
 def serve(asking: Asking, *, run: str, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until interrupted; `on_ready` gets the address. ClusterError where the port cannot be had."""
+    """Serve until interrupted; `on_ready` gets the address.
+
+    ClusterError where the port cannot be had.
+    """
 
     async def forever() -> None:
         runner = web.AppRunner(application(asking, run=run, hosts=_LOCAL if host in _LOCAL else None))
@@ -111,16 +115,16 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 def _asked(body: dict[str, Any], asking: Asking) -> tuple[str, str, int | None, list[Any]]:
     """Task, text, wording and models of a request; 400 with what is wrong with it."""
-    known = {"task", "text", "wording", "models"}
+    known = {"task", "text", "template", "models"}
     if unknown := sorted(set(body) - known):
         raise web.HTTPBadRequest(text=f"unknown field {unknown[0]!r}; there are {', '.join(sorted(known))}")
-    task, text, wording = body.get("task"), body.get("text"), body.get("wording")
+    task, text, template = body.get("task"), body.get("text"), body.get("template")
     if not isinstance(task, str) or not isinstance(text, str):
         raise web.HTTPBadRequest(text="task and text must be strings")
-    if wording is not None and (not isinstance(wording, int) or isinstance(wording, bool)):
-        raise web.HTTPBadRequest(text="wording must be a number, counted from 0")
+    if template is not None and (not isinstance(template, int) or isinstance(template, bool)):
+        raise web.HTTPBadRequest(text="template must be a number, counted from 0")
     there = asking.which()
     models = body.get("models", there)
     if not isinstance(models, list) or not models or any(model not in there for model in models):
         raise web.HTTPBadRequest(text=f"models must be some of {', '.join(there)}")
-    return task, text, wording, list(dict.fromkeys(models))
+    return task, text, template, list(dict.fromkeys(models))

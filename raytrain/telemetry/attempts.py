@@ -23,7 +23,10 @@ class Superseded(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """This process among the attempts of a run; `number` counts from 1. Pickles, so that workers can ask too."""
+    """This process among the attempts of a run; `number` counts from 1.
+
+    Pickles, so that workers can ask too.
+    """
 
     store: Store
     layout: RunLayout
@@ -32,7 +35,10 @@ class Attempt:
 
     @classmethod
     def begin(cls, store: Store, layout: RunLayout, info: Mapping[str, Any] | None = None) -> Self:
-        """Take the next number, each starter another one. `info` (JSON) goes into the record beside host and pid."""
+        """Take the next number, each starter another one.
+
+        `info` (JSON) goes into the record beside host and pid.
+        """
         token = uuid4().hex
         number = max(_numbers(store, layout), default=0) + 1
         while True:

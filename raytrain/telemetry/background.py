@@ -11,9 +11,9 @@ _log = logging.getLogger(__name__)
 class Background:
     """Calls `work` in a thread of its own after `poke()`, at most every `seconds`, and once more at `close()`.
 
-    With `heartbeat` it is called again whenever that many seconds have passed since the last call, poked or not.
-    What `work` raises is logged as a warning (once per series of failures) and `work` is called again later; so it
-    must keep what it could not store.
+    With `heartbeat` it is called again whenever that many seconds have passed since the last call,
+    poked or not. What `work` raises is logged as a warning (once per series of failures) and `work`
+    is called again later; so it must keep what it could not store.
     """
 
     def __init__(self, what: str, work: Callable[[], None], seconds: float, *, heartbeat: float | None = None) -> None:
@@ -26,7 +26,10 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def poke(self, *, now: bool = False) -> None:
-        """There is something to store; with `now` without waiting for the interval to pass. Returns at once."""
+        """There is something to store; with `now` without waiting for the interval to pass.
+
+        Returns at once.
+        """
         with self._changed:
             if self._closing:
                 return

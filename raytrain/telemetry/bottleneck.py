@@ -11,7 +11,8 @@ LATEST = 50
 """Steps that are looked at."""
 _OTHER = "other"
 
-# A part is named as the bound where its share is at least this; computing is the bound where none of these is.
+# A part is named as the bound where its share is at least this; computing is the bound where none
+# of these is.
 _NOTABLE = {"rows": 0.15, "checkpoint": 0.10, "exchange": 0.25, "optimizer": 0.25}
 _WORDS = {
     "rows": (
@@ -53,8 +54,9 @@ class Bounds:
 def bounds(lines: Sequence[Mapping[str, Any]]) -> Bounds | None:
     """From the lines of the metric segments, the latest `LATEST` of them; None where there are none with times.
 
-    Times are those of the first worker. On a GPU what was only started counts where it was waited for: forward and
-    backward look shorter there, and the optimizer, which waits for the gradient's norm, longer.
+    Times are those of the first worker. On a GPU what was only started counts where it was waited
+    for: forward and backward look shorter there, and the optimizer, which waits for the gradient's
+    norm, longer.
     """
     timed = [line for line in lines if line.get("seconds_by_part") and line.get("seconds")][-LATEST:]
     if not timed:

@@ -1,7 +1,7 @@
 """What a run says on standard error while it goes on.
 
-On a terminal a bar with the time that is left; elsewhere (a log file, CI) one line every few seconds. Results go to
-standard output and are no business of this module.
+On a terminal a bar with the time that is left; elsewhere (a log file, CI) one line every few
+seconds. Results go to standard output and are no business of this module.
 """
 
 import os
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class Console:
     """Phases with progress, lines and warnings; may be called from several threads.
 
-    `stream` defaults to standard error, `interactive` to whether that is a terminal; `interval` is the least number
-    of seconds between two progress lines where it is none; `clock` gives seconds (monotonic).
+    `stream` defaults to standard error, `interactive` to whether that is a terminal; `interval` is
+    the least number of seconds between two progress lines where it is none; `clock` gives seconds
+    (monotonic).
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """A run in a pod tells its own FineTuneJob where it stands: `status.progress`, `status.tasks`, `status.result`.
 
-Elsewhere (no RAYTRAIN_KUBERNETES_OBJECT in the environment) nothing here does anything. The operator owns the rest of
-the status; merge patches under a field manager of our own leave that alone.
+Elsewhere (no RAYTRAIN_KUBERNETES_OBJECT in the environment) nothing here does anything. The
+operator owns the rest of the status; merge patches under a field manager of our own leave that
+alone.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict
     tasks = [
         TaskStatus(
             name=name,
-            metric=score.headline,
+            metric=score.primary_metric,
             probe=name in probes,
             before=_rounded(score.before, 4),
             now=_rounded(score.now, 4),
@@ -196,7 +197,7 @@ def _percent(progress: Progress) -> str:
 
 def _rouge_l(progress: Progress, probes: Collection[str]) -> str:
     scores = [
-        s for name, s in progress.scores.items() if name not in probes and s.headline.lower().startswith("rougel")
+        s for name, s in progress.scores.items() if name not in probes and s.primary_metric.lower().startswith("rougel")
     ]
     before = [s.before for s in scores if s.before is not None]
     now = [value for s in scores if (value := s.after if s.after is not None else s.now) is not None]

@@ -21,10 +21,10 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 class RunLog:
     """Everything logged by our modules (INFO and up) and by libraries (WARNING and up), uploaded every `seconds`.
 
-    The values of environment variables that hold secrets are masked. Use as a context manager around the run; what
-    was logged is stored at the end at the latest. Trouble with that, or with the local disk, is not raised. `source`
-    is `driver` or `rank-000`. A rank that begins again within an attempt goes on with its log: why it had to is in
-    there.
+    The values of environment variables that hold secrets are masked. Use as a context manager
+    around the run; what was logged is stored at the end at the latest. Trouble with that, or with
+    the local disk, is not raised. `source` is `driver` or `rank-000`. A rank that begins again
+    within an attempt goes on with its log: why it had to is in there.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ FINAL: tuple[Phase, ...] = ("Complete", "Failed", "Interrupted")
 class TaskScore:
     """A task's headline metric by name, and its value before, at the newest scored checkpoint, and after."""
 
-    headline: str
+    primary_metric: str
     before: float | None = None
     now: float | None = None
     after: float | None = None
@@ -34,7 +34,10 @@ class TaskScore:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What progress.json holds. `tokens` are target and source tokens trained so far; `updated` is ISO 8601 UTC."""
+    """What progress.json holds.
+
+    `tokens` are target and source tokens trained so far; `updated` is ISO 8601 UTC.
+    """
 
     run: str
     attempt: int
@@ -67,7 +70,10 @@ class Progress:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
-        """Read it back; keys that a newer version added are ignored. ValueError or TypeError if it is none."""
+        """Read it back; keys that a newer version added are ignored.
+
+        ValueError or TypeError if it is none.
+        """
         if document.get("phase", "Preparing") not in PHASES:
             raise ValueError(f"unknown phase {document['phase']!r}")
         known = {name: value for name, value in document.items() if name in {item.name for item in fields(cls)}}
@@ -93,11 +99,12 @@ def read_progress(store: Store, layout: RunLayout) -> Progress | None:
 class ProgressWriter:
     """Keeps progress.json up to date from a thread of its own, at most every `seconds` unless forced.
 
-    Once something was stored it is stored again every `heartbeat` seconds even if nothing changed: what is not dead
-    says so, however long a step takes.
+    Once something was stored it is stored again every `heartbeat` seconds even if nothing changed:
+    what is not dead says so, however long a step takes.
 
-    Storage trouble is logged, never raised. Secrets of the environment are masked in the message. A superseded
-    attempt stops writing: the file is the newer one's. What was stored is told to `on_stored`.
+    Storage trouble is logged, never raised. Secrets of the environment are masked in the message. A
+    superseded attempt stops writing: the file is the newer one's. What was stored is told to
+    `on_stored`.
     """
 
     def __init__(
@@ -130,11 +137,11 @@ class ProgressWriter:
         else:
             self._background.poke()
 
-    def score(self, task: str, headline: str, **values: float | None) -> None:
+    def score(self, task: str, primary_metric: str, **values: float | None) -> None:
         """Set a task's `before`, `now` or `after`, and leave its other values."""
         with self._lock:
-            old = self._progress.scores.get(task, TaskScore(headline))
-            scores = {**self._progress.scores, task: replace(old, headline=headline, **values)}
+            old = self._progress.scores.get(task, TaskScore(primary_metric))
+            scores = {**self._progress.scores, task: replace(old, primary_metric=primary_metric, **values)}
             self._progress = replace(self._progress, scores=scores)
         self._background.poke()
 

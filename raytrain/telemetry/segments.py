@@ -23,9 +23,9 @@ _READERS = 16
 class SegmentWriter:
     """Collects lines and stores them as segments of one attempt, in a thread of its own.
 
-    A segment is written every `seconds`, as soon as `lines` have come together, and at close. Storage trouble is
-    logged and lines are kept until they are stored; nothing is ever raised into the caller. Several writers of the
-    same attempt (driver and worker) do not overwrite each other.
+    A segment is written every `seconds`, as soon as `lines` have come together, and at close.
+    Storage trouble is logged and lines are kept until they are stored; nothing is ever raised into
+    the caller. Several writers of the same attempt (driver and worker) do not overwrite each other.
     """
 
     def __init__(
@@ -93,8 +93,8 @@ class SegmentWriter:
 def read(store: Store, layout: RunLayout, kind: Kind) -> list[dict[str, Any]]:
     """All lines of a run in order of attempt and segment; CorruptError names a segment that is no JSONL.
 
-    Of metrics, lines of steps that were done again later (by the next attempt, or after a worker restart) are left
-    out, and so are the steps after them: they led to nothing that still exists.
+    Of metrics, lines of steps that were done again later (by the next attempt, or after a worker
+    restart) are left out, and so are the steps after them: they led to nothing that still exists.
     """
     found = ((_SEGMENT.search(stat.key), stat.key) for stat in store.list(f"{layout.root}/{kind}/"))
     keys = [key for _, _, key in sorted((int(match[1]), int(match[2]), key) for match, key in found if match)]

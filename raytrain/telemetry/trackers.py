@@ -1,7 +1,7 @@
 """Optional trackers: TensorBoard, MLflow, Weights & Biases. A tracker that is down, slow or full costs no step.
 
-What a step tells is put into a queue; a thread of its own passes it on. If the tracker does not keep up, the oldest
-lines are dropped: the run's own metric segments have them all.
+What a step tells is put into a queue; a thread of its own passes it on. If the tracker does not
+keep up, the oldest lines are dropped: the run's own metric segments have them all.
 """
 
 from __future__ import annotations
@@ -113,7 +113,10 @@ class _Line:
 
 
 def makers(names: Sequence[str], *, run: str, folder: Path) -> dict[str, Callable[[], Tracker]]:
-    """Each tracker by name; `folder` is where TensorBoard's files go. UsageError if its package is not installed."""
+    """Each tracker by name; `folder` is where TensorBoard's files go.
+
+    UsageError if its package is not installed.
+    """
     from importlib.util import find_spec
 
     packages = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}

@@ -1,7 +1,8 @@
 """Checkpoints: written in the background by the commit rule, found newest first, never trusted before verified.
 
-A checkpoint holds the weights with their configuration (a folder that `raytrain.model.load` reads), the optimizer's
-state, and in its manifest the place in the plan. No generator state: randomness is keyed by the row.
+A checkpoint holds the weights with their configuration (a folder that `raytrain.model.load` reads),
+the optimizer's state, and in its manifest the place in the plan. No generator state: randomness is
+keyed by the row.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class Snapshot:
 def newest(store: Store, layout: RunLayout, on_unusable: OnUnusable = lambda ref, why: None) -> CheckpointRef | None:
     """The newest checkpoint whose manifest can be read and whose files are there with their sizes.
 
-    `on_unusable` hears of newer ones that are not whole. None if there is none to go on from; DataError if there are
-    several and none is whole.
+    `on_unusable` hears of newer ones that are not whole. None if there is none to go on from;
+    DataError if there are several and none is whole.
     """
     return next(_whole(store, layout, on_unusable), None)
 
@@ -145,7 +146,8 @@ def read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
 def prune(store: Store, layout: RunLayout, *, last: int, keep: Collection[int] = ()) -> list[CheckpointRef]:
     """Remove checkpoints but the newest `last` steps and the steps in `keep`; what was removed.
 
-    Of one step only the newest attempt stays. A checkpoint's manifest goes first, so that nobody finds half of one.
+    Of one step only the newest attempt stays. A checkpoint's manifest goes first, so that nobody
+    finds half of one.
     """
     refs = committed(store, layout)
     steps = sorted({ref.step for ref in refs}, reverse=True)
@@ -165,9 +167,10 @@ def prune(store: Store, layout: RunLayout, *, last: int, keep: Collection[int] =
 class CheckpointWriter:
     """Writes snapshots in a thread, one at a time: a new one waits for the one before.
 
-    `guard` is called before each manifest and raises where this attempt may not write any more. A checkpoint that
-    cannot be stored is reported (`on_missed`) and training goes on from the one before; after `MOST_MISSES` in a row
-    `save` raises. Anything else that goes wrong, a newer attempt above all, is raised by the next call.
+    `guard` is called before each manifest and raises where this attempt may not write any more. A
+    checkpoint that cannot be stored is reported (`on_missed`) and training goes on from the one
+    before; after `MOST_MISSES` in a row `save` raises. Anything else that goes wrong, a newer
+    attempt above all, is raised by the next call.
     """
 
     def __init__(

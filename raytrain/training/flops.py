@@ -1,7 +1,7 @@
 """Floating point operations of a training step, and what a device could make of them at most: for MFU.
 
-MFU (model FLOPs utilisation, PaLM, arXiv:2204.02311, appendix B) counts what the model needs without padding and
-without computing anything twice, as if every weight were trained.
+MFU (model FLOPs utilisation, PaLM, arXiv:2204.02311, appendix B) counts what the model needs
+without padding and without computing anything twice, as if every weight were trained.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _FP32_ON_TENSOR_CORES = 0.5
 def step_flops(config: Any, source_lengths: npt.NDArray[Any], target_lengths: npt.NDArray[Any]) -> float:
     """Of forward and backward pass (three times the forward) over examples of these lengths, without padding.
 
-    Matrix products alone; attention inside examples, the decoder's own counted as the half that is causal.
+    Matrix products alone; attention inside examples, the decoder's own counted as the half that is
+    causal.
     """
     d, inner = config.d_model, config.d_kv * config.num_heads
     feed_forward = (3 if config.is_gated_act else 2) * d * config.d_ff

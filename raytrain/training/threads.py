@@ -5,8 +5,9 @@ from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
-# glibc gives big blocks back to the kernel on each free, and getting them again costs more than the arithmetic on
-# them: a step on a CPU takes up to five times as long. These keep the memory in the process.
+# glibc gives big blocks back to the kernel on each free, and getting them again costs more than the
+# arithmetic on them: a step on a CPU takes up to five times as long. These keep the memory in the
+# process.
 MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",

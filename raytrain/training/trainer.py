@@ -1,8 +1,9 @@
 """The training loop of one worker. No Ray here: workers meet in a torch process group, or there is only one.
 
-One step is R global rows; worker w of N computes those whose number is w modulo N, one after the other, and adds up
-the gradients of the sums of their losses. The workers' sums are added, divided by the step's target tokens, clipped,
-and applied by every worker alike. So the result does not depend on how rows are shared, but for the order of the sums.
+One step is R global rows; worker w of N computes those whose number is w modulo N, one after the
+other, and adds up the gradients of the sums of their losses. The workers' sums are added, divided
+by the step's target tokens, clipped, and applied by every worker alike. So the result does not
+depend on how rows are shared, but for the order of the sums.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ MOST_SKIPPED = 3
 class StepRecord:
     """One step over all workers: a line of the metric segments.
 
-    Losses are per target token. `gradient_norm` is before clipping. `seconds_by_part` are this worker's.
+    Losses are per target token. `gradient_norm` is before clipping. `seconds_by_part` are this
+    worker's.
     """
 
     step: int
@@ -177,8 +179,8 @@ class Stepper:
     ) -> tuple[Sums, float]:
         """Apply step number `step` (from 0) of which `rows` are this worker's; the step's sums and gradient norm.
 
-        `stop` and `keep` reach all workers with the sums. The norm is NaN where the step was skipped, see
-        `MOST_SKIPPED`; with the last of them TrainingError.
+        `stop` and `keep` reach all workers with the sums. The norm is NaN where the step was
+        skipped, see `MOST_SKIPPED`; with the last of them TrainingError.
         """
         own = self._accumulate(rows, clock)
         own.stop, own.keep = float(stop), float(keep)
@@ -207,7 +209,8 @@ class Stepper:
     def snapshot(self, position: Position, next_row: int) -> Snapshot:
         """Copies in the processor's memory of all that a checkpoint holds.
 
-        Of a sharded model every worker must ask for it, in the same step; only the first one's holds tensors.
+        Of a sharded model every worker must ask for it, in the same step; only the first one's
+        holds tensors.
         """
         tensors, numbers = optim.state(self.optimizer, self.weights.values)
         state = self._copies({**tensors, **self.weights.state()})
@@ -232,7 +235,10 @@ class Stepper:
         optim.load_state(self.optimizer, self.weights.values, tensors, optimizer_numbers, self.shards)
 
     def _accumulate(self, rows: Sequence[FlatRow], clock: Clock) -> Sums:
-        """Gradients and sums of this worker's rows. What does not fit the GPU's memory is tried in halves."""
+        """Gradients and sums of this worker's rows.
+
+        What does not fit the GPU's memory is tried in halves.
+        """
         while True:
             parts = [part for row in rows for part in self._parts(row)]
             try:
@@ -305,7 +311,10 @@ class Stepper:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the loop tells, and asks, while it runs. `check` is every worker's, the others the first's."""
+    """What the loop tells, and asks, while it runs.
+
+    `check` is every worker's, the others the first's.
+    """
 
     on_step: Callable[[StepRecord, Position], None] = lambda record, position: None
     on_skipped: Callable[[int, str], None] = lambda step, message: None
@@ -329,8 +338,8 @@ def run(
 ) -> tuple[Position, bool]:
     """Train through `steps`, which begin at `position.step`; where it ended, and whether it was asked to stop there.
 
-    `first` says whether this is the first worker. A checkpoint is taken every `checkpoint_every` steps, at the last
-    step, where training was asked to stop, and where one was asked for.
+    `first` says whether this is the first worker. A checkpoint is taken every `checkpoint_every`
+    steps, at the last step, where training was asked to stop, and where one was asked for.
     """
     last = stepper.training.last_step
     rows_of = iter(steps)

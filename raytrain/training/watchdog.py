@@ -1,7 +1,7 @@
 """A worker that gets no further says where it stands, and ends, so that the group can begin again.
 
-A collective waits for the slowest: when one worker hangs, all of them do, and each writes its own stacks. One that the
-system has stopped cannot; Ray finds it by its silence.
+A collective waits for the slowest: when one worker hangs, all of them do, and each writes its own
+stacks. One that the system has stopped cannot; Ray finds it by its silence.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ FIRST = 5.0
 class Watchdog:
     """Calls `on_hang(seconds of silence, stacks)` if nobody calls `beat` for `seconds`; with 0 it never does.
 
-    Where that returns there was a reason to wait, and the watch begins again. Use it as a context manager around the
-    work, which calls `beat` whenever it has got further.
+    Where that returns there was a reason to wait, and the watch begins again. Use it as a context
+    manager around the work, which calls `beat` whenever it has got further.
     """
 
     def __init__(self, seconds: float, on_hang: Callable[[float, str], None]) -> None:

@@ -129,8 +129,8 @@ def _flat(word: str) -> str:
 
 def _validate(data: YamlData, model: type[ModelT], *, by_name: bool) -> tuple[ModelT | None, list[Problem]]:
     try:
-        # Through JSON, because that is where pydantic's strict mode means the same as the JSON Schema:
-        # "3" and true are no numbers, a list is fine for a tuple.
+        # Through JSON, because that is where pydantic's strict mode means the same as the JSON
+        # Schema: "3" and true are no numbers, a list is fine for a tuple.
         text = json.dumps(data.value, ensure_ascii=False)
         found = model.model_validate_json(text, strict=True, by_alias=True, by_name=by_name)
     except ValidationError as error:

@@ -1,8 +1,8 @@
 """YAML text to plain data, with the line and column of every key and value.
 
-YAML 1.2 as ruamel.yaml reads it, minus what has no place in a document that people sign off: duplicate keys, merge
-keys, tags that make objects, more than one document. Anchors are allowed within limits, so that a small text cannot
-unfold into a large one.
+YAML 1.2 as ruamel.yaml reads it, minus what has no place in a document that people sign off:
+duplicate keys, merge keys, tags that make objects, more than one document. Anchors are allowed
+within limits, so that a small text cannot unfold into a large one.
 """
 
 import warnings
@@ -143,7 +143,10 @@ class _Walk:
 
 
 def _text(node: ScalarNode) -> str:
-    """What was written. ruamel's round-trip reader marks with BEL where a folded block (`>`) was folded."""
+    """What was written.
+
+    ruamel's round-trip reader marks with BEL where a folded block (`>`) was folded.
+    """
     text = str(node.value)
     return text.replace("\a", "") if node.style == ">" else text
 

@@ -22,8 +22,9 @@ __all__ = [
 def open_store(uri: str, *, endpoint: str | None = None, region: str | None = None) -> Store:
     """The store that `uri` names: a folder (path or file://) or s3://bucket/prefix; UsageError for anything else.
 
-    `endpoint` is the address of an S3-compatible server; without it AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or AWS
-    itself is used. Nothing is contacted here (`raytrain_core.storage.probe.probe` does).
+    `endpoint` is the address of an S3-compatible server; without it AWS_ENDPOINT_URL_S3,
+    AWS_ENDPOINT_URL, or AWS itself is used. Nothing is contacted here
+    (`raytrain_core.storage.probe.probe` does).
     """
     place = parse_uri(uri)
     if isinstance(place, FolderUri):
@@ -37,7 +38,8 @@ def open_store(uri: str, *, endpoint: str | None = None, region: str | None = No
 def open_beside(uri: str, store: Store | None) -> Store:
     """The store that `uri` names, where a job with its own `store` names further places, as for its sources.
 
-    An s3:// URI is looked for where `store` is, at its endpoint and in its region, if that is in S3 too.
+    An s3:// URI is looked for where `store` is, at its endpoint and in its region, if that is in S3
+    too.
     """
     if uri.startswith("s3://"):
         from raytrain_core.storage.s3 import S3Store

@@ -17,8 +17,8 @@ _IN_USE_SECONDS = 600.0  # a file handed out later than this ago may not have be
 class Cache:
     """Files named by their sha256 in `folder`, shared by the processes of a node; pickles.
 
-    The limit is kept by removing the longest unused files, but never one that was handed out in the last ten
-    minutes; so it can be exceeded while a working set larger than the limit is being read.
+    The limit is kept by removing the longest unused files, but never one that was handed out in the
+    last ten minutes; so it can be exceeded while a working set larger than the limit is being read.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -31,7 +31,8 @@ class Cache:
     def fetch(self, store: Store, key: str, sha256: str) -> Path:
         """A local file with exactly these contents; NotFoundError, CorruptError.
 
-        The objects of a local store are verified (once per process while they do not change) and given themselves.
+        The objects of a local store are verified (once per process while they do not change) and
+        given themselves.
         """
         if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
             raise UsageError(f"{sha256!r} is not a sha256")

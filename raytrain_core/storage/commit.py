@@ -1,7 +1,8 @@
 """The rule that keeps data safe: a thing exists when its manifest exists.
 
-All files go up first, each verified; the manifest (names, bytes, sha256, what made them) is put last, in one call.
-Readers look only at manifests, so whatever a dying writer leaves behind is invisible.
+All files go up first, each verified; the manifest (names, bytes, sha256, what made them) is put
+last, in one call. Readers look only at manifests, so whatever a dying writer leaves behind is
+invisible.
 """
 
 import json
@@ -57,9 +58,9 @@ def commit(
 ) -> Manifest:
     """Upload `files` under `prefix`, verified, then put the manifest that makes them exist.
 
-    `guard` is called when all files are stored and may raise to stop the commit: nothing is visible then. A thing
-    that is there already under `prefix` ceases to exist first (after a `guard` of its own), so that its manifest
-    never names the files of another. `body` must be JSON.
+    `guard` is called when all files are stored and may raise to stop the commit: nothing is visible
+    then. A thing that is there already under `prefix` ceases to exist first (after a `guard` of its
+    own), so that its manifest never names the files of another. `body` must be JSON.
     """
     check_key(prefix)
     for name in files:
@@ -114,7 +115,8 @@ def check(store: Store, manifest: Manifest) -> None:
 def fetch(store: Store, manifest: Manifest, folder: Path, names: Iterable[str] | None = None) -> Path:
     """Download the files of a committed thing (or only `names`) into `folder`, each checked against the manifest.
 
-    What is in the folder already with the right sha256 is kept. CorruptError names the file that does not match.
+    What is in the folder already with the right sha256 is kept. CorruptError names the file that
+    does not match.
     """
     entries = manifest.files if names is None else [manifest.file(name) for name in names]
     folder.mkdir(parents=True, exist_ok=True)

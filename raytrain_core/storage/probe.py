@@ -12,8 +12,8 @@ _QUICK_ATTEMPTS = 3
 def probe(store: Store) -> None:
     """Write, read, list, refuse to overwrite, and delete one small object; StorageError says what does not work.
 
-    Gives up after a few seconds where the store itself is patient for more than a minute. In a folder it also clears
-    away what killed writers left half-written.
+    Gives up after a few seconds where the store itself is patient for more than a minute. In a
+    folder it also clears away what killed writers left half-written.
     """
     if isinstance(store, LocalStore):
         store.sweep()

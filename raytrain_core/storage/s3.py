@@ -70,7 +70,8 @@ _CONFLICT_TRIES = 5
 _CUT = (HTTPClientError, ConnectionError, IncompleteReadError, RetriesExceededError)
 T = TypeVar("T")
 
-# Signals between the methods below; StorageErrors, so that one that nobody expected is still a sentence.
+# Signals between the methods below; StorageErrors, so that one that nobody expected is still a
+# sentence.
 
 
 class _Cut(StorageError):
@@ -90,7 +91,10 @@ class _Refused(StorageError):
 
 
 class S3Store:
-    """The objects of `bucket` below `prefix`; connects at first use. Safe to use from several threads."""
+    """The objects of `bucket` below `prefix`; connects at first use.
+
+    Safe to use from several threads.
+    """
 
     def __init__(
         self, bucket: str, prefix: str, endpoint: str | None, region: str | None, attempts: int = ATTEMPTS
@@ -360,7 +364,8 @@ class S3Store:
                 self._undamaged(full, send)
                 return
             except _Refused as refusal:
-                # the answer to an earlier, successful attempt may have been lost and the request sent again
+                # the answer to an earlier, successful attempt may have been lost and the request
+                # sent again
                 if self._writer(full) == writer:
                     return
                 if refusal.status == 409 and remaining:  # two at once, nobody has won yet

@@ -1,7 +1,8 @@
 """Folders for what is needed for a while only, which do not outlive a killed process for long.
 
-Whoever uses such a folder holds a lock (flock) on it, which the kernel releases however the process ends: what nobody
-holds belongs to nobody and `sweep` removes it, also if its owner was killed in another container of this machine.
+Whoever uses such a folder holds a lock (flock) on it, which the kernel releases however the process
+ends: what nobody holds belongs to nobody and `sweep` removes it, also if its owner was killed in
+another container of this machine.
 """
 
 import errno
@@ -25,9 +26,9 @@ _NAME = re.compile(r"raytrain-[a-z-]+-[0-9a-f]{32}\.scratch")
 def scratch(what: str, *, folder: Path | None = None, token: str | None = None) -> Iterator[Path]:
     """A new empty folder under `folder` (by default the folder for temporary files), removed at the end.
 
-    `what` (lower-case letters and dashes) says in its name what it is for. With a `token` (32 hex digits) all who
-    give the same one on this machine share one folder, and the last to leave removes it. StorageError if there is no
-    room or no permission.
+    `what` (lower-case letters and dashes) says in its name what it is for. With a `token` (32 hex
+    digits) all who give the same one on this machine share one folder, and the last to leave
+    removes it. StorageError if there is no room or no permission.
     """
     parent = folder or Path(tempfile.gettempdir())
     path = parent / f"raytrain-{what}-{token or uuid4().hex}.scratch"

@@ -27,7 +27,8 @@ class CorruptError(StorageError):
 class Stat:
     """What is known of a stored object without reading it; `etag` changes whenever its bytes do.
 
-    `modified` is when it was put, in seconds since 1970 by the store's clock: for ages, never for an order.
+    `modified` is when it was put, in seconds since 1970 by the store's clock: for ages, never for
+    an order.
     """
 
     key: str
@@ -49,9 +50,10 @@ class Stored:
 class Store(Protocol):
     """Bytes under keys. Keys are relative, `/`-separated and validated (`raytrain_core.storage.uri.check_key`).
 
-    A write that returned has stored exactly those bytes, and readers see either the old object or the whole new
-    one. Everything raises `StorageError` or a subclass with one sentence for a person. A store pickles: it reopens
-    in the other process and carries neither connections nor credentials there.
+    A write that returned has stored exactly those bytes, and readers see either the old object or
+    the whole new one. Everything raises `StorageError` or a subclass with one sentence for a
+    person. A store pickles: it reopens in the other process and carries neither connections nor
+    credentials there.
     """
 
     @property

@@ -1,4 +1,7 @@
-"""Storage URIs and keys: what is allowed, and their one normal form. Nothing here touches a disk or a network."""
+"""Storage URIs and keys: what is allowed, and their one normal form.
+
+Nothing here touches a disk or a network.
+"""
 
 import ipaddress
 import re
@@ -45,7 +48,8 @@ class S3Uri:
 def parse_uri(uri: str) -> FolderUri | S3Uri:
     """The storage that `uri` names: a path, file:///... or s3://bucket/prefix.
 
-    Credentials, queries and other schemes raise UsageError; a message never repeats what could be a secret.
+    Credentials, queries and other schemes raise UsageError; a message never repeats what could be a
+    secret.
     """
     if not uri.strip():
         raise UsageError("the storage URI is empty", hint="Give a folder, file:///folder or s3://bucket/prefix.")

@@ -24,7 +24,10 @@ def test_the_loss_is_that_of_the_groups(tied, feed_forward, dtype, off):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 @KINDS
 def test_the_gradients_are_those_of_the_groups(tied, feed_forward):
-    """Tensor cores would round to TF32: off. A head of 16, the least that flex attention's kernels take."""
+    """Tensor cores would round to TF32: off.
+
+    A head of 16, the least that flex attention's kernels take.
+    """
     torch.backends.cuda.matmul.allow_tf32 = False
     model = tiny_model(tied=tied, feed_forward=feed_forward, layers=3, head=16).cuda()
     batch = FlatBatch.of(row_of(examples()), device="cuda")

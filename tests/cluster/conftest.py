@@ -1,9 +1,9 @@
 """A cluster for the session: one that runs already, else one of our own that goes at the end.
 
 RAYTRAIN_TEST_KUBECONFIG names any other cluster with KubeRay; then RAYTRAIN_TEST_RUN_IMAGE and
-RAYTRAIN_TEST_OPERATOR_IMAGE say what to run there, and RAYTRAIN_TEST_HOST the address at which pods reach this machine.
-RAYTRAIN_TEST_INSTALL=1 installs missing Debian packages; where no cluster can be had the tests skip with the reason,
-unless RAYTRAIN_TEST_CLUSTER=required.
+RAYTRAIN_TEST_OPERATOR_IMAGE say what to run there, and RAYTRAIN_TEST_HOST the address at which pods
+reach this machine. RAYTRAIN_TEST_INSTALL=1 installs missing Debian packages; where no cluster can
+be had the tests skip with the reason, unless RAYTRAIN_TEST_CLUSTER=required.
 """
 
 import json

@@ -42,7 +42,10 @@ def _steps(store, name):
 
 @pytest.mark.parametrize("kind", ["worker", "head"])
 def test_deleted_pods_cost_the_steps_since_the_last_checkpoint(target, namespace, started, kind):
-    """The workers are lost with the driver: a new attempt. A head is made anew by KubeRay, which submits once more."""
+    """The workers are lost with the driver: a new attempt.
+
+    A head is made anew by KubeRay, which submits once more.
+    """
     store = started(kind)
     target.kubectl("delete", "pod", "-n", namespace, "-l", f"ray.io/node-type={kind}", "--force", "--grace-period=0")
     status = target.wait_for("Complete", kind, namespace)["status"]

@@ -1,6 +1,7 @@
 """From nothing to a report: Helm installs the operator, `kubectl apply` sends the document, pods do the work.
 
-The same document is run on this machine afterwards, as on a laptop: the same data, the same steps, the same scores.
+The same document is run on this machine afterwards, as on a laptop: the same data, the same steps,
+the same scores.
 """
 
 import json

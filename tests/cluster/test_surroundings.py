@@ -1,4 +1,7 @@
-"""What a run depends on changes or runs out under it: keys, the bucket, memory, disk. It goes on, or says why not."""
+"""What a run depends on changes or runs out under it: keys, the bucket, memory, disk.
+
+It goes on, or says why not.
+"""
 
 import json
 

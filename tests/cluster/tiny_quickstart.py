@@ -32,8 +32,8 @@ def upload(folder: Path, uri: str) -> str:
 def document(name: str, world_uri: str, *, storage: str, steps: int = 6, **cluster: Any) -> dict[str, Any]:
     """The quickstart's document over a world that lies elsewhere, in `steps` steps with a checkpoint halfway.
 
-    The driver has a pod of its own, others come as preparation, worker and actor ask for CPUs; what pods ask of the
-    node is cut, as it may have two. `cluster` adds to spec.cluster.
+    The driver has a pod of its own, others come as preparation, worker and actor ask for CPUs; what
+    pods ask of the node is cut, as it may have two. `cluster` adds to spec.cluster.
     """
     found = _replaced(yaml.safe_load(_DOCUMENT.read_text()), "./world", world_uri)
     found["metadata"] = {"name": name}

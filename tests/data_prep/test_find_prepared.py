@@ -24,7 +24,7 @@ def test_only_what_is_prepared_is_found(bench):
     shard_set = bench.prepare(task)
     assert found(bench, task) == shard_set
     assert found(bench, task, Mixture(seed=18)) is None
-    assert found(bench, make_task(wordings=2)) is None
+    assert found(bench, make_task(templates_per_example=2)) is None
     bench.write("rows.jsonl", numbered(61))
     assert found(bench, task) is None
 

@@ -79,7 +79,7 @@ def test_rows_and_their_tokens_by_wording_and_part(bench, small_parts):
     shard_set = bench.prepare(split_folder(bench))
     task = shard_set.task("notes")
     train = task.splits["train"]
-    assert (train.examples, train.wordings) == (20, 3)
+    assert (train.examples, train.variants) == (20, 3)
     assert [[pair.rows for pair in pairs] for pairs in train.parts] == [[7, 7, 6]] * 3
     templates = []
     for pairs in train.parts:
@@ -99,7 +99,7 @@ def test_rows_and_their_tokens_by_wording_and_part(bench, small_parts):
         templates.append([row["template"] for row in rows])
     assert all(len(set(of_one)) == 3 for of_one in zip(*templates, strict=True))
     for split in ("validation", "test"):
-        assert task.splits[split].wordings == 1
+        assert task.splits[split].variants == 1
     assert len({row["template"] for row in read_part(bench, task.splits["test"].parts[0][0])[0]}) > 1
 
 
@@ -171,7 +171,7 @@ def test_only_what_determines_the_rows_changes_the_digest(bench):
     other = [
         bench.prepare(task, mixture=Mixture(seed=18)),
         bench.prepare(task, limits=writing.Limits(63, 16)),
-        bench.prepare(task.model_copy(update={"wordings": 2})),
+        bench.prepare(task.model_copy(update={"templates_per_example": 2})),
         bench.prepare(task.model_copy(update={"limit": 4})),
         bench.prepare(task.model_copy(update={"templates": ["{input}"]})),
     ]
@@ -385,7 +385,7 @@ def test_mistakes_of_a_later_task_are_said_before_any_work(bench):
 
 def test_a_limit_takes_rows_from_everywhere_and_the_same_ones(bench, small_parts):
     bench.write("rows.jsonl", numbered(600))
-    task = make_task(split={"validation": 0.2, "test": 0.2}, wordings=1)
+    task = make_task(split={"validation": 0.2, "test": 0.2}, templates_per_example=1)
 
     def kept(limit, split):
         shard_set = bench.prepare(task.model_copy(update={"limit": limit}))
@@ -437,7 +437,7 @@ def test_memory_does_not_grow_with_the_source(bench, monkeypatch):
     def peak(rows: int) -> int:
         bench.write("rows.jsonl", numbered(rows))
         tracemalloc.start()
-        bench.prepare(make_task(wordings=1, templates=["{input}"]))
+        bench.prepare(make_task(templates_per_example=1, templates=["{input}"]))
         _, highest = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return highest

@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 import torch
+from examples.quickstart.variants import WORDINGS
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from data_prep.text.tokenizer import Tokenizer
 from examples.quickstart import base, world
 from examples.quickstart.skills import lessons
-from examples.quickstart.wordings import WORDINGS
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_the_tokenizer_loses_nothing(made):
     tokenizer = Tokenizer.from_folder(made / "model")
     assert tokenizer.added == ()
     texts = list(_prompts_and_answers(made))
-    texts += [wording.replace("{input}", text) for text in texts[:50] for ws in WORDINGS.values() for wording in ws]
+    texts += [variant.replace("{input}", text) for text in texts[:50] for ws in WORDINGS.values() for variant in ws]
     alphabet = [chr(code) for code in range(32, 127)] + ["\n", " ", " ", "\t"]
     rng = random.Random(1)
     texts += ["".join(rng.choices(alphabet, k=rng.randint(0, 40))) for _ in range(500)]

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from raytrain.config.job import RowShape
+from raytrain.config.job import PackingShape
 from raytrain.training.data.batch import assemble
 from raytrain.training.data.packing import Placed
 from tests.support.tiny_t5 import VOCABULARY
 
 KINDS = pytest.mark.parametrize(("tied", "feed_forward"), [(True, "relu"), (False, "gated-gelu")])
-SHAPE = RowShape(source=4096, target=1024)
+SHAPE = PackingShape(source=4096, target=1024)
 
 
 def examples(n=17, seed=3, longest=150):

@@ -14,7 +14,8 @@ STEPS = 4
 def work(rank, workers, folder, options):
     """Train, from the snapshot in `options["start"]` if there is one; what came out lies in `<folder>/<rank>.pt`.
 
-    `options`: `training` (changes to the settings), `model` (of the tiny model), `stepper` and `start`.
+    `options`: `training` (changes to the settings), `model` (of the tiny model), `stepper` and
+    `start`.
     """
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)

@@ -13,7 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Hub:
-    """Data sets by name: commits by revision, files by commit. `asked` collects method and path of every request."""
+    """Data sets by name: commits by revision, files by commit.
+
+    `asked` collects method and path of every request.
+    """
 
     endpoint: str = ""
     revisions: dict[str, dict[str, str]] = field(default_factory=dict)

@@ -41,7 +41,10 @@ def family_of(pid: int) -> list[psutil.Process]:
 
 
 def end(family: list[psutil.Process], seconds: float = 20) -> None:
-    """Ray's processes follow their driver; whichever has not after a while is killed. A zombie has ended."""
+    """Ray's processes follow their driver; whichever has not after a while is killed.
+
+    A zombie has ended.
+    """
 
     def alive(member: psutil.Process) -> bool:
         try:
@@ -75,6 +78,6 @@ def result(store: Store) -> dict:
     model = json.loads(store.get(f"{LAYOUT.model}/manifest.json"))
     weights = next(f["sha256"] for f in model["files"] if f["name"] == "model.safetensors")
     report = json.loads(store.get(f"{LAYOUT.report}/report.json"))
-    scores = {t["name"]: (t["headline"], t["validation"], t["samples"]) for t in report["tasks"]}
+    scores = {t["name"]: (t["primary_metric"], t["validation"], t["samples"]) for t in report["tasks"]}
     losses = {line["step"]: line["loss"] for line in read(store, LAYOUT, "metrics")}
     return {"weights": weights, "scores": scores, "losses": losses}

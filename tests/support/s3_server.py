@@ -1,6 +1,7 @@
 """A real S3 server for tests: SeaweedFS, on free ports of this machine, in a folder of its own.
 
-By hand: `python -m tests.support.s3_server [ADDRESS]` starts one, prints what to export, and stops it at Ctrl-C.
+By hand: `python -m tests.support.s3_server [ADDRESS]` starts one, prints what to export, and stops
+it at Ctrl-C.
 """
 
 import json
@@ -174,7 +175,8 @@ def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
             }
         )
     )
-    # a bucket gets volumes of its own: one is enough, seven (the default) would soon use up those of a test session
+    # a bucket gets volumes of its own: one is enough, seven (the default) would soon use up those
+    # of a test session
     (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     log = folder / "server.log"
     for last in (False, False, True):  # another process may take a port between the drawing and the start

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from raytrain.config.job import RowShape, Training
+from raytrain.config.job import PackingShape, Training
 from raytrain.model import loading
 from raytrain.training import trainer as loop
 from raytrain.training.checkpoint import Position
@@ -22,7 +22,7 @@ class Memory:
 
     def __init__(self, examples, longest, seed):
         random = np.random.default_rng(seed)
-        self.examples, self.wordings = examples, 1
+        self.examples, self.variants = examples, 1
         self._sources = [random.integers(3, 40, random.integers(4, longest)).astype(np.uint16) for _ in range(examples)]
         for source in self._sources:
             source[-1] = 1
@@ -30,8 +30,8 @@ class Memory:
         self.source_lengths = [np.array([len(s) for s in self._sources], np.int32)]
         self.target_lengths = [np.array([len(t) for t in self._targets], np.int32)]
 
-    def tokens(self, example, wording):
-        assert wording == 0
+    def tokens(self, example, variant):
+        assert variant == 0
         return self._sources[example], self._targets[example]
 
 
@@ -39,8 +39,8 @@ def tiny_feed(*, row=(64, 32), rows_per_step=4):
     readers = [Memory(80, 30, 1), Memory(40, 8, 2)]
     streams = [TaskStream(name, r.examples, 1, 0.5) for name, r in zip(TASKS, readers, strict=True)]
     lengths = Lengths.of([(r.source_lengths, r.target_lengths) for r in readers])
-    plan = RowPlan(Plan(streams, 3), lengths, RowShape(source=row[0], target=row[1]))
-    return Feed(TASKS, plan, lambda p: readers[p.task].tokens(p.example, p.wording), rows_per_step=rows_per_step)
+    plan = RowPlan(Plan(streams, 3), lengths, PackingShape(source=row[0], target=row[1]))
+    return Feed(TASKS, plan, lambda p: readers[p.task].tokens(p.example, p.variant), rows_per_step=rows_per_step)
 
 
 def settings(**changes):

@@ -62,7 +62,7 @@ def tiny_run(folder: Path, *, workers: int = 1, **training) -> TinyRun:
     settings = {
         "steps": 6,
         "batch_tokens": 960,
-        "row": {"source": 160, "target": 80},
+        "packing": {"source": 160, "target": 80},
         "max_input_tokens": 150,
         "max_target_tokens": 40,
         "learning_rate": 3e-3,

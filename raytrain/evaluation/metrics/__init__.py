@@ -1,8 +1,9 @@
 """Metrics by name, and which of them a task gets.
 
-`find(name).combine(sums)` is the score of a sum of row statistics; `evaluate_module.as_module(name)` gives the same
-metric as an `evaluate.Metric`. A package brings metrics of its own by entry points of the group `raytrain.metrics`:
-each names a subclass of `Metric` (or a function that makes one), whose `name` is that of the entry point.
+`find(name).combine(sums)` is the score of a sum of row statistics;
+`evaluate_module.as_module(name)` gives the same metric as an `evaluate.Metric`. A package brings
+metrics of its own by entry points of the group `raytrain.metrics`: each names a subclass of
+`Metric` (or a function that makes one), whose `name` is that of the entry point.
 """
 
 from collections.abc import Mapping
@@ -64,9 +65,9 @@ PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """Several metrics by one name: other people's protocols, to compare a published number like with like."""
 
-# The first is the headline. Code is headed by chrF, not by exact match: a translation with one parameter renamed
-# is not worth nothing, and exact match stays at 0 until a model is nearly perfect, so that it shows neither
-# progress nor forgetting. Exact match stands beside it.
+# The first is the headline. Code is headed by chrF, not by exact match: a translation with one
+# parameter renamed is not worth nothing, and exact match stays at 0 until a model is nearly
+# perfect, so that it shows neither progress nor forgetting. Exact match stands beside it.
 _BY_TYPE: Mapping[TaskType, tuple[str, ...]] = MappingProxyType(
     {
         "summarization": ("rougeL", "rouge1", "rouge2", "rougeLsum", "perplexity"),
@@ -103,7 +104,10 @@ def default_metrics(task: Task) -> tuple[str, ...]:
 
 
 def find(name: str) -> Metric | None:
-    """The metric `name`, ours or one by entry point; None where there is none. UsageError where it cannot be had."""
+    """The metric `name`, ours or one by entry point; None where there is none.
+
+    UsageError where it cannot be had.
+    """
     return METRICS.get(name) or _own(name)
 
 

@@ -1,7 +1,8 @@
 """What every metric can do: turn a row into numbers that add up, and sums of those into a score.
 
-A score over many rows is a function of the *sum* of the rows' statistics. So intervals, paired tests and
-scores of any subset of rows come from a stored matrix of statistics, without scoring a text twice.
+A score over many rows is a function of the *sum* of the rows' statistics. So intervals, paired
+tests and scores of any subset of rows come from a stored matrix of statistics, without scoring a
+text twice.
 """
 
 from abc import ABC, abstractmethod
@@ -22,9 +23,10 @@ Scale = Literal["percent", "raw"]
 class Metric(ABC):
     """One metric. Scores are fractions (`scale` percent: 0..1), or in a unit of their own (`raw`: errors, perplexity).
 
-    `columns` names the statistics of a row, in the order in which `stats` gives them; it is empty where their number
-    depends on the task (one for each pair of labels). `measured` names what the model has to be asked besides its
-    answer, as keys of a row's meta: "loss" (with "loss_tokens") and "choice_losses".
+    `columns` names the statistics of a row, in the order in which `stats` gives them; it is empty
+    where their number depends on the task (one for each pair of labels). `measured` names what the
+    model has to be asked besides its answer, as keys of a row's meta: "loss" (with "loss_tokens")
+    and "choice_losses".
     """
 
     name: str

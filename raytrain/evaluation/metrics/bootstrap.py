@@ -1,7 +1,7 @@
 """How sure a score is: percentile bootstrap over rows, alone and paired (Efron & Tibshirani 1993, ch. 13).
 
-Rows are drawn with replacement; a resample is a vector of counts, so that 1,000 resamples are one matrix
-product with the rows' statistics. The draws depend on seed and number of rows only.
+Rows are drawn with replacement; a resample is a vector of counts, so that 1,000 resamples are one
+matrix product with the rows' statistics. The draws depend on seed and number of rows only.
 """
 
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ class Interval:
 class Paired:
     """After minus before on the same rows.
 
-    `below_zero` is the share of resamples in which the difference is negative (half of those in which it is
-    exactly 0): near 0 or 1 is a clear difference, near 0.5 is none.
+    `below_zero` is the share of resamples in which the difference is negative (half of those in
+    which it is exactly 0): near 0 or 1 is a clear difference, near 0.5 is none.
     """
 
     before: float
@@ -61,8 +61,9 @@ def _resampled(stats: Floats, resamples: int, seed: int) -> Iterator[Floats]:
 def interval(metric: Metric, stats: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
     """Score of `stats`, shape (rows, columns), with its percentile interval; ValueError without rows.
 
-    A score that every single row has (all right, all wrong) gets an interval of no width: the resamples cannot
-    know of rows that were not drawn. With n rows a share up to about 3/n is compatible with "none".
+    A score that every single row has (all right, all wrong) gets an interval of no width: the
+    resamples cannot know of rows that were not drawn. With n rows a share up to about 3/n is
+    compatible with "none".
     """
     if not len(stats):
         raise ValueError("there are no rows to score")

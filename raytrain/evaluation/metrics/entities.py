@@ -64,8 +64,8 @@ def _best(given: Sequence[_Entity] | None, references: Sequence[Sequence[_Entity
 
 
 def _f1(sums: Floats) -> Floats:
-    # Nothing to find and nothing found is right: rows without entities are part of the task. An answer
-    # that cannot be read is not "nothing found".
+    # Nothing to find and nothing found is right: rows without entities are part of the task. An
+    # answer that cannot be read is not "nothing found".
     empty = np.where(sums[:, 3] > 0, 0.0, 1.0)
     found = sums[:, 1] + sums[:, 2]
     return np.where(found == 0, empty, ratio(2 * sums[:, 0], found, empty=0.0))

@@ -4,8 +4,9 @@
     raytrain.evaluation.metrics.evaluate_module.as_module("rougeL")
 
 Both give a module whose `compute(predictions=[...], references=[...])` returns `{"rougeL": value}`.
-References are lists of strings, one or more for a prediction. What a metric needs besides is an argument of `compute`:
-`labels` of a rating's scale, or `metas`, one mapping for each row (the loss, the language, the choices).
+References are lists of strings, one or more for a prediction. What a metric needs besides is an
+argument of `compute`: `labels` of a rating's scale, or `metas`, one mapping for each row (the loss,
+the language, the choices).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,8 @@
 """Metrics of how likely the model finds an answer, whatever it writes by itself.
 
-What they need is measured where the model is: a row's meta holds `loss` (nats over the first reference, end mark
-included), `loss_tokens`, and for a question with choices `choice_losses`, the same of every choice.
+What they need is measured where the model is: a row's meta holds `loss` (nats over the first
+reference, end mark included), `loss_tokens`, and for a question with choices `choice_losses`, the
+same of every choice.
 """
 
 from collections.abc import Sequence

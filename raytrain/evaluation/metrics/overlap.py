@@ -39,7 +39,7 @@ class Chrf(Metric):
 
     @property
     def protocol(self) -> str:
-        """sacrebleu's signature in words."""
+        """Sacrebleu's signature in words."""
         return (
             f"sacrebleu {version('sacrebleu')}, corpus chrF2, character n-grams 1-6, case kept, "
             "white space ignored, best of several references"
@@ -50,7 +50,7 @@ class Chrf(Metric):
         return _counts(_chrf(), prediction, targets)
 
     def combine_many(self, sums: Floats) -> Floats:
-        """sacrebleu's `_compute_f_score` for many sums at once."""
+        """Sacrebleu's `_compute_f_score` for many sums at once."""
         counts = sums.reshape(len(sums), _ORDER, 3)
         given, wanted, right = counts[:, :, 0], counts[:, :, 1], counts[:, :, 2]
         both = (given > 0) & (wanted > 0)  # "effective order": lengths that both sides have
@@ -70,7 +70,7 @@ class Bleu(Metric):
 
     @property
     def protocol(self) -> str:
-        """sacrebleu's signature in words."""
+        """Sacrebleu's signature in words."""
         return (
             f"sacrebleu {version('sacrebleu')}, corpus BLEU-4, tokenizer {self._tokenizer}, case kept, smoothing exp, "
             "all references at once; the value of a single row is corpus BLEU of that row"
@@ -81,7 +81,7 @@ class Bleu(Metric):
         return _counts(_bleu(self._tokenizer), prediction, targets)
 
     def combine_many(self, sums: Floats) -> Floats:
-        """sacrebleu's score of each sum."""
+        """Sacrebleu's score of each sum."""
         bleu = _bleu(self._tokenizer)
         scores = [bleu._compute_score_from_stats([int(x) for x in row]).score / 100 for row in sums]
         return np.array(scores, dtype=np.float64)

@@ -131,8 +131,9 @@ class NoLabel(MeanMetric):
 class LabelTable(Metric):
     """Base of metrics of the table of labels: how often each one was answered where each one was right.
 
-    A row's statistics are one cell of that table, shape (labels, labels + 1) flattened: right label by answer, labels
-    in the order of the scale, the last column an answer that is no label. A target that is no label counts nowhere.
+    A row's statistics are one cell of that table, shape (labels, labels + 1) flattened: right label
+    by answer, labels in the order of the scale, the last column an answer that is no label. A
+    target that is no label counts nowhere.
     """
 
     columns = ()

@@ -1,7 +1,8 @@
 """ROUGE by rouge-score-rs, or by rouge_score where that is not installed: the same numbers to the last bit.
 
-How it is computed moves the score more than most training does, so other people's ways are presets: `rouge1@t5` is
-what T5's and FLAN's papers report, `rouge1@hf` what transformers' example scripts and most model cards do.
+How it is computed moves the score more than most training does, so other people's ways are presets:
+`rouge1@t5` is what T5's and FLAN's papers report, `rouge1@hf` what transformers' example scripts
+and most model cards do.
 """
 
 import re
@@ -24,8 +25,9 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 def split_sentences(text: str) -> str:
     """`text` with every sentence on a line of its own, as ROUGE-Lsum wants it.
 
-    A sentence ends after `.`, `!` or `?` before white space, and at a line break. No model is needed (nltk's
-    `punkt` is a download); abbreviations ("Mr. Smith") are split too, in prediction and reference alike.
+    A sentence ends after `.`, `!` or `?` before white space, and at a line break. No model is
+    needed (nltk's `punkt` is a download); abbreviations ("Mr. Smith") are split too, in prediction
+    and reference alike.
     """
     return _SENTENCE_END.sub("\n", text)
 

@@ -1,7 +1,8 @@
 """What the API server checks beyond types and bounds, as CEL rules at their places in the CRD's schema.
 
-They say what the models' validators say, so that a wrong document is refused when it is applied, by name of the field.
-What no rule can say (names in templates, quantities, local paths) the operator says in the condition `Accepted`.
+They say what the models' validators say, so that a wrong document is refused when it is applied, by
+name of the field. What no rule can say (names in templates, quantities, local paths) the operator
+says in the condition `Accepted`.
 """
 
 from collections.abc import Iterator
@@ -90,7 +91,8 @@ def rules() -> Iterator[tuple[Path, str, str]]:
 def _fixed_once_started() -> Iterator[tuple[Path, str, str]]:
     """What belongs to the identity may change until the first attempt.
 
-    Tasks are compared as a whole, which is stricter than the identity: a rule over each of their fields costs too much.
+    Tasks are compared as a whole, which is stricter than the identity: a rule over each of their
+    fields costs too much.
     """
     for field, info in Spec.model_fields.items():
         left, model = LEFT_OUT.get(field), info.annotation

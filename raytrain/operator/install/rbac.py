@@ -21,7 +21,10 @@ OPERATOR: tuple[Rule, ...] = (
     _rule("networking.k8s.io", ["networkpolicies"], ["get", "create", "patch"]),
     _rule("", ["events"], ["create"]),
 )
-"""In every namespace that it watches. No secrets, no pods; a Role that it makes grants no more than it has itself."""
+"""In every namespace that it watches.
+
+No secrets, no pods; a Role that it makes grants no more than it has itself.
+"""
 
 OPERATOR_CLUSTER: tuple[Rule, ...] = (
     _rule("", ["namespaces"], ["list", "watch"]),

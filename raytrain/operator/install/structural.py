@@ -1,8 +1,9 @@
 """JSON Schema as pydantic writes it → the structural schema that a CustomResourceDefinition takes.
 
-Structural schemas have no $ref, no union of types, no `const`; they mark fields that may be null with `nullable`, and
-prune unknown fields instead of refusing them. The API server also wants every string, list and map to be bounded:
-otherwise it takes the cost of the rules over them for unlimited.
+Structural schemas have no $ref, no union of types, no `const`; they mark fields that may be null
+with `nullable`, and prune unknown fields instead of refusing them. The API server also wants every
+string, list and map to be bounded: otherwise it takes the cost of the rules over them for
+unlimited.
 """
 
 import re
@@ -18,7 +19,10 @@ _KEPT = ("description", "type", "enum", "pattern", "format", "minLength", "maxLe
 
 
 def structural(schema: Mapping[str, Any]) -> Schema:
-    """The structural schema of a JSON Schema document with `$defs`. ValueError for what has no counterpart."""
+    """The structural schema of a JSON Schema document with `$defs`.
+
+    ValueError for what has no counterpart.
+    """
     return _convert(schema, schema.get("$defs", {}))
 
 

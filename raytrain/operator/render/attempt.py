@@ -13,7 +13,8 @@ from raytrain.operator.settings import Runs
 class Attempt:
     """The job, the settings of this cluster, the attempt's number, and where and for whom its objects are made.
 
-    Without an `owner` they are for people who run no operator: no accounts, nothing that speaks to the API server.
+    Without an `owner` they are for people who run no operator: no accounts, nothing that speaks to
+    the API server.
     """
 
     job: FineTuneJob

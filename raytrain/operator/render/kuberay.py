@@ -58,7 +58,10 @@ def seen(ray_job: Mapping[str, Any]) -> Seen:
 
 
 def kept(ray_job: Mapping[str, Any]) -> dict[str, Any]:
-    """What `seen` and the operator look at. A RayJob is mostly pod templates: a thousand of them fill 100 MB."""
+    """What `seen` and the operator look at.
+
+    A RayJob is mostly pod templates: a thousand of them fill 100 MB.
+    """
     metadata = {key: value for key, value in ray_job["metadata"].items() if key != "managedFields"}
     spec = {"suspend": (ray_job.get("spec") or {}).get("suspend")}
     return {"metadata": metadata, "spec": spec, "status": ray_job.get("status")}

@@ -51,7 +51,10 @@ def head_pod(attempt: Attempt) -> dict[str, Any]:
 
 
 def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
-    """A pod of a group. Only the driver's group may speak to the API server, and only about its own object."""
+    """A pod of a group.
+
+    Only the driver's group may speak to the API server, and only about its own object.
+    """
     cluster, drives = attempt.cluster, group.name == CPU_GROUP
     gpus = {cluster.gpu_resource: str(group.gpus)} if group.gpus else {}
     pod = _pod(attempt, group.name, {"cpu": str(group.cpus), "memory": group.memory}, gpus)

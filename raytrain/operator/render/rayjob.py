@@ -1,8 +1,8 @@
 """One attempt as a RayJob (KubeRay, ray.io/v1): a head that computes nothing, a CPU group, a GPU group from zero.
 
-The driver is placed in the CPU group by the little it reserves; the tasks that prepare share the rest of
-`preparation.cpus`. KubeRay submits over HTTP; there is no submitter pod that could die. `backoffLimit` is 0: retries
-are the operator's, with a reason each.
+The driver is placed in the CPU group by the little it reserves; the tasks that prepare share the
+rest of `preparation.cpus`. KubeRay submits over HTTP; there is no submitter pod that could die.
+`backoffLimit` is 0: retries are the operator's, with a reason each.
 """
 
 from typing import Any

@@ -16,8 +16,9 @@ _RBAC = "rbac.authorization.k8s.io"
 def document(attempt: Attempt) -> dict[str, Any]:
     """The ConfigMap with the document that this attempt runs: later edits are for the next one.
 
-    What equals its default is left out: the API server fills in the defaults of a newer definition, and an image older
-    than the operator refuses fields that it does not know. So it refuses only those that somebody really set.
+    What equals its default is left out: the API server fills in the defaults of a newer definition,
+    and an image older than the operator refuses fields that it does not know. So it refuses only
+    those that somebody really set.
     """
     content = attempt.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     content["metadata"] = {"name": attempt.job.metadata.name}

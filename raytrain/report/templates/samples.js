@@ -4,7 +4,7 @@
   if (!browser) return;
   const samples = [...browser.querySelectorAll(".sample")];
   const task = document.getElementById("f-task");
-  const wording = document.getElementById("f-wording");
+  const template = document.getElementById("f-template");
   const count = document.getElementById("count");
   const none = document.getElementById("none");
   const kinds = { a: "", g: "gain", l: "loss", r: "random" };
@@ -20,7 +20,7 @@
   const filter = () => {
     const kind = browser.querySelector("input[name=kind]:checked").value;
     shown = samples.filter((s) => (!task.value || s.dataset.task === task.value)
-      && (!kind || s.dataset.kind === kind) && (!wording.value || s.dataset.wording === wording.value));
+      && (!kind || s.dataset.kind === kind) && (!template.value || s.dataset.template === template.value));
     at = 0;
     show();
   };
@@ -33,7 +33,7 @@
   browser.classList.add("paged");
   document.getElementById("filters").hidden = false;
   task.addEventListener("change", filter);
-  wording.addEventListener("change", filter);
+  template.addEventListener("change", filter);
   browser.querySelectorAll("input[name=kind]").forEach((r) => r.addEventListener("change", filter));
   document.getElementById("prev").addEventListener("click", () => move(-1));
   document.getElementById("next").addEventListener("click", () => move(1));

@@ -12,9 +12,9 @@
     made.textContent = text;
     return made;
   };
-  const wordings = () => {
+  const templates = () => {
     const task = tasks.find((t) => t.name === find("task").value);
-    find("wording").replaceChildren(...(task ? task.wordings : []).map((w, i) => option(i, `${i + 1}: ${w.replace(/\s+/g, " ").slice(0, 70)}`)));
+    find("template").replaceChildren(...(task ? task.templates : []).map((w, i) => option(i, `${i + 1}: ${w.replace(/\s+/g, " ").slice(0, 70)}`)));
   };
   const answer = async (response) => {
     const body = await response.json();
@@ -48,7 +48,7 @@
       const found = await answer(await fetch("/api/answer", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ task: find("task").value, wording: Number(find("wording").value), text: find("text").value }),
+        body: JSON.stringify({ task: find("task").value, template: Number(find("template").value), text: find("text").value }),
       }));
       find("replies").replaceChildren(...Object.entries(found.replies).map(([which, reply]) => panel(which, reply)));
       find("prompt").hidden = false;
@@ -62,10 +62,10 @@
   find("text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
-  find("task").addEventListener("change", wordings);
+  find("task").addEventListener("change", templates);
   fetch("/api/tasks").then(answer).then((body) => {
     tasks = body.tasks;
     find("task").replaceChildren(...tasks.map((t) => option(t.name, t.probe ? `${t.name} (probe)` : t.name)));
-    wordings();
+    templates();
   }).catch((error) => { find("said").textContent = error.message; });
 })();

@@ -1,8 +1,9 @@
 """From placed examples to the flat arrays that one model step takes, and the rows of a worker, read ahead.
 
-A flat row concatenates its examples without padding: linear layers see real tokens only, attention stays inside the
-segments. Segments are ordered by (source length in steps of `LENGTH_STEP`, target length), so that segments of similar
-length stand next to each other and attention can take them as slices.
+A flat row concatenates its examples without padding: linear layers see real tokens only, attention
+stays inside the segments. Segments are ordered by (source length in steps of `LENGTH_STEP`, target
+length), so that segments of similar length stand next to each other and attention can take them as
+slices.
 """
 
 import queue
@@ -16,7 +17,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from raytrain.config.job import RowShape
+from raytrain.config.job import PackingShape
 from raytrain.training.data.packing import Lengths, Placed, RowPlan
 
 START = 0
@@ -40,7 +41,7 @@ class Split(Protocol):
         """Number of examples."""
 
     @property
-    def wordings(self) -> int:
+    def variants(self) -> int:
         """Number of wordings of each example."""
 
     @property
@@ -51,7 +52,7 @@ class Split(Protocol):
     def target_lengths(self) -> Sequence[npt.NDArray[np.int32]]:
         """Target tokens by wording, each of shape (examples,)."""
 
-    def tokens(self, example: int, wording: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    def tokens(self, example: int, variant: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
         """Source and target ids of one example in one wording."""
 
 
@@ -59,10 +60,11 @@ class Split(Protocol):
 class FlatRow:
     """One row: n segments in S source and T target positions. Padding, if any, is at the end and belongs to no segment.
 
-    `index` is the global row number k. `source`, `decoder_input`, `labels` are ids (`labels` is -100 on padding).
-    `source_segment`, `target_segment` number the segments 1..n, 0 on padding. `source_lengths`, `target_lengths`,
-    `source_offsets`, `target_offsets`, `task` have shape (n,): segment i is
-    `source[source_offsets[i] : source_offsets[i] + source_lengths[i]]`, and so on; `task` indexes the plan's streams.
+    `index` is the global row number k. `source`, `decoder_input`, `labels` are ids (`labels` is
+    -100 on padding). `source_segment`, `target_segment` number the segments 1..n, 0 on padding.
+    `source_lengths`, `target_lengths`, `source_offsets`, `target_offsets`, `task` have shape (n,):
+    segment i is `source[source_offsets[i] : source_offsets[i] + source_lengths[i]]`, and so on;
+    `task` indexes the plan's streams.
     """
 
     index: int
@@ -97,15 +99,15 @@ class FlatRow:
 def assemble(
     placements: Sequence[Placed],
     read_tokens: TokenReader,
-    shape: RowShape,
+    shape: PackingShape,
     *,
     index: int = 0,
-    pad_to: RowShape | None = None,
+    pad_to: PackingShape | None = None,
 ) -> FlatRow:
     """The flat row of these examples; `pad_to` gives its arrays a fixed size.
 
-    Decoder inputs are shifted inside each segment and begin with the start token. Raises ValueError where the examples
-    do not fit the row's shape, or the row not `pad_to`.
+    Decoder inputs are shifted inside each segment and begin with the start token. Raises ValueError
+    where the examples do not fit the row's shape, or the row not `pad_to`.
     """
     read = [(p, *read_tokens(p)) for p in placements]
     read.sort(key=lambda r: (-(-len(r[1]) // LENGTH_STEP), len(r[2]), r[0]))
@@ -188,7 +190,9 @@ def _starts(lengths: Ints) -> Ints:
     return (np.cumsum(lengths, dtype=np.int32) - lengths).astype(np.int32)
 
 
-EMPTY = assemble([Placed(0, 0, 0)], lambda placed: (np.ones(1, np.uint16),) * 2, RowShape(source=8, target=4), index=-1)
+EMPTY = assemble(
+    [Placed(0, 0, 0)], lambda placed: (np.ones(1, np.uint16),) * 2, PackingShape(source=8, target=4), index=-1
+)
 """A row of one example that says nothing, for a pass whose result does not count."""
 
 
@@ -201,7 +205,7 @@ def token_reader(readers: Sequence[Split]) -> TokenReader:
     """Reads a placed example from its task's split; readers in the order of the plan's streams."""
 
     def read(placed: Placed) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
-        return readers[placed.task].tokens(placed.example, placed.wording)
+        return readers[placed.task].tokens(placed.example, placed.variant)
 
     return read
 
@@ -209,8 +213,9 @@ def token_reader(readers: Sequence[Split]) -> TokenReader:
 class StepRows:
     """Steps `start` .. `stop`-1 of one worker, as (step, its flat rows), with one thread that reads ahead.
 
-    Step s takes the global rows s*R .. (s+1)*R-1; worker w of N takes those whose number is w modulo N. A worker may
-    get no row of a step (N > R). Use it as a context manager, so that the thread ends with it::
+    Step s takes the global rows s*R .. (s+1)*R-1; worker w of N takes those whose number is w
+    modulo N. A worker may get no row of a step (N > R). Use it as a context manager, so that the
+    thread ends with it::
 
         with StepRows(plan, read, rows_per_step=8, worker=0, workers=2, start=0, stop=100) as steps:
             for step, rows in steps:

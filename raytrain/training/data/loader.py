@@ -9,7 +9,7 @@ from data_prep.shards.manifest import ShardSet
 from data_prep.shards.reader import PartCache, open_split
 from raytrain.config.job import FineTuneJob, Training
 from raytrain.training.data.batch import StepRows, TokenReader, token_reader
-from raytrain.training.data.packing import Lengths, RowPlan, row_shape, rows_per_step
+from raytrain.training.data.packing import Lengths, RowPlan, packing_shape, rows_per_step
 from raytrain.training.data.sampling_order import Plan, TaskStream
 from raytrain_core.errors import DataError
 from raytrain_core.storage import Store
@@ -35,11 +35,11 @@ class Feed:
                 raise DataError(f"task {name} has no training rows", hint="make it a probe, or leave it out")
         rates = [shard_set.rates[name] for name in names]
         lengths = Lengths.of([(r.source_lengths, r.target_lengths) for r in readers])
-        shape = training.row or row_shape(
+        shape = training.packing or packing_shape(
             training.batch_tokens, training.max_input_tokens, training.max_target_tokens, *lengths.means(rates)
         )
         streams = [
-            TaskStream(name, r.examples, r.wordings, rate) for name, r, rate in zip(names, readers, rates, strict=True)
+            TaskStream(name, r.examples, r.variants, rate) for name, r, rate in zip(names, readers, rates, strict=True)
         ]
         plan = RowPlan(Plan(streams, job.spec.mixture.seed), lengths, shape)
         return cls(names, plan, token_reader(readers), rows_per_step(training.batch_tokens, shape))

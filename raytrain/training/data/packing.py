@@ -1,13 +1,15 @@
 """Packing: the plan's examples into rows of fixed capacity, none split, in independent blocks.
 
-Block b packs the plan's examples b*E .. (b+1)*E-1 and nothing else, so that it can be packed without the blocks before
-it. How many rows a block takes follows from the lengths of its examples; `RowPlan` counts them once, many blocks at a
-time, and remembers where each block begins, so that the global row number k stays dense: 0, 1, 2, ... It is all that a
-checkpoint has to remember. Everything is integer arithmetic: the same rows on every machine.
+Block b packs the plan's examples b*E .. (b+1)*E-1 and nothing else, so that it can be packed
+without the blocks before it. How many rows a block takes follows from the lengths of its examples;
+`RowPlan` counts them once, many blocks at a time, and remembers where each block begins, so that
+the global row number k stays dense: 0, 1, 2, ... It is all that a checkpoint has to remember.
+Everything is integer arithmetic: the same rows on every machine.
 
-A row is filled one example after the other from a window of the block's examples. Rows that hold many examples first
-take the plan's order as it is and use the best fit for the rest only: every row is the mixture. Rows of few examples
-begin with the hardest example left and go on by best fit in the whole block; then the rows are shuffled.
+A row is filled one example after the other from a window of the block's examples. Rows that hold
+many examples first take the plan's order as it is and use the best fit for the rest only: every row
+is the mixture. Rows of few examples begin with the hardest example left and go on by best fit in
+the whole block; then the rows are shuffled.
 """
 
 import math
@@ -21,7 +23,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from raytrain.config.job import RowShape
+from raytrain.config.job import PackingShape
 from raytrain.training.data.sampling_order import Plan, mix
 from raytrain_core.errors import UsageError
 
@@ -51,21 +53,22 @@ class Placed(NamedTuple):
 
     task: int
     example: int
-    wording: int
+    variant: int
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
     """Source and target tokens of every example in every wording: task by task, wording by wording, one flat array.
 
-    `first` is where a task begins, `examples` how many it has, `wordings` in how many wordings: shape (tasks,).
+    `first` is where a task begins, `examples` how many it has, `wordings` in how many wordings:
+    shape (tasks,).
     """
 
     source: npt.NDArray[np.uint16]
     target: npt.NDArray[np.uint16]
     first: Wide
     examples: Wide
-    wordings: Wide
+    variants: Wide
 
     @classmethod
     def of(cls, tasks: Sequence[tuple[LengthsByWording, LengthsByWording]]) -> Self:
@@ -74,15 +77,15 @@ class Lengths:
         if any(len(s) != 1 or len(task[0]) != len(task[1]) for s, task in zip(sizes, tasks, strict=True)):
             raise ValueError("every wording of a task must have a source and a target length for every example")
         examples = np.array([s.pop() for s in sizes], np.int64)
-        wordings = np.array([len(task[0]) for task in tasks], np.int64)
-        total = examples * wordings
+        variants = np.array([len(task[0]) for task in tasks], np.int64)
+        total = examples * variants
         source, target = (np.concatenate([_small(a) for task in tasks for a in task[side]]) for side in (0, 1))
-        return cls(source, target, np.cumsum(total) - total, examples, wordings)
+        return cls(source, target, np.cumsum(total) - total, examples, variants)
 
     def at(self, placed: npt.NDArray[np.void]) -> tuple[Wide, Wide]:
         """Source and target tokens of places of the plan (`plan.EXAMPLE`)."""
         task = placed["task"]
-        where = self.first[task] + placed["wording"] * self.examples[task] + placed["example"]
+        where = self.first[task] + placed["variant"] * self.examples[task] + placed["example"]
         return self.source[where].astype(np.int64), self.target[where].astype(np.int64)
 
     def totals(self) -> tuple[list[int], list[int]]:
@@ -94,7 +97,7 @@ class Lengths:
 
     def means(self, rates: Sequence[float]) -> tuple[float, float]:
         """Mean source and target tokens of an example of the mixture: what `row_shape` asks for."""
-        counts = (self.examples * self.wordings).tolist()
+        counts = (self.examples * self.variants).tolist()
         source, target = (
             math.fsum(rate * total / count for rate, total, count in zip(rates, totals, counts, strict=True))
             for totals in self.totals()
@@ -111,11 +114,11 @@ def _small(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
 class RowPlan:
     """Global rows of a plan: (plan, lengths, shape) and nothing else determine row k.
 
-    Looking up a row packs its block, and counts the blocks before it that were not counted yet (once; half a
-    microsecond an example in rows of many). One thread at a time.
+    Looking up a row packs its block, and counts the blocks before it that were not counted yet
+    (once; half a microsecond an example in rows of many). One thread at a time.
     """
 
-    def __init__(self, plan: Plan, lengths: Lengths, shape: RowShape) -> None:
+    def __init__(self, plan: Plan, lengths: Lengths, shape: PackingShape) -> None:
         _check(plan, lengths, shape)
         self.plan, self.lengths, self.shape = plan, lengths, shape
         examples = _examples_per_row(plan, lengths, shape)
@@ -190,12 +193,13 @@ class RowPlan:
         return counts
 
 
-def pack(source: Wide, target: Wide, shape: RowShape, *, window: int, keep_order: bool) -> Wide:
+def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_order: bool) -> Wide:
     """Row number of every example; `source`, `target` of shape (blocks, examples) are packed block by block.
 
-    A row is drawn from the first `window` examples of its block that have no row yet, in the order given
-    (`keep_order`) or hardest first. It takes the first one; with `keep_order` also those after it, as long as they fit;
-    then, again and again, the one that leaves least: the smallest maximum of the free shares of source and target.
+    A row is drawn from the first `window` examples of its block that have no row yet, in the order
+    given (`keep_order`) or hardest first. It takes the first one; with `keep_order` also those
+    after it, as long as they fit; then, again and again, the one that leaves least: the smallest
+    maximum of the free shares of source and target.
     """
     blocks, length = source.shape
     # in units of 1 / (shape.source * shape.target) of a row, source and target are measured alike
@@ -270,7 +274,8 @@ def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> 
 def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.bool_]:
     """Which examples of each window make the next row of capacity `whole` in both measures; s, t: (blocks, window).
 
-    Words are unsigned: what is larger than the free room wraps around to beyond `whole` and so is never the least.
+    Words are unsigned: what is larger than the free room wraps around to beyond `whole` and so is
+    never the least.
     """
     blocks, width = s.shape
     if keep_order:
@@ -313,19 +318,19 @@ def _shuffled(n: int, seed: int, block: int) -> Wide:
     return np.argsort(keys, kind="stable")
 
 
-def _examples_per_row(plan: Plan, lengths: Lengths, shape: RowShape) -> int:
+def _examples_per_row(plan: Plan, lengths: Lengths, shape: PackingShape) -> int:
     """How many examples of mean length a row holds, at least 1."""
     source, target = 0, 0
-    parts = zip(*lengths.totals(), plan.quotas.tolist(), (lengths.examples * lengths.wordings).tolist(), strict=True)
+    parts = zip(*lengths.totals(), plan.quotas.tolist(), (lengths.examples * lengths.variants).tolist(), strict=True)
     for s, t, quota, count in parts:
         source += s * quota // count
         target += t * quota // count
     return max(1, min(shape.source * plan.period // source, shape.target * plan.period // target))
 
 
-def _check(plan: Plan, lengths: Lengths, shape: RowShape) -> None:
-    given = [(s.examples, s.wordings) for s in plan.streams]
-    if given != list(zip(lengths.examples.tolist(), lengths.wordings.tolist(), strict=True)):
+def _check(plan: Plan, lengths: Lengths, shape: PackingShape) -> None:
+    given = [(s.examples, s.variants) for s in plan.streams]
+    if given != list(zip(lengths.examples.tolist(), lengths.variants.tolist(), strict=True)):
         raise ValueError("the lengths are not those of the plan's streams")
     bounds = [*lengths.first.tolist(), len(lengths.source)]
     for stream, (a, b) in zip(plan.streams, pairwise(bounds), strict=True):
@@ -334,26 +339,31 @@ def _check(plan: Plan, lengths: Lengths, shape: RowShape) -> None:
             raise UsageError(
                 f"task {stream.name}: an example of {source} source or {target} target tokens does not fit a row of "
                 f"{shape.source}/{shape.target}",
-                hint="enlarge training.row, or lower training.maxInputTokens and training.maxTargetTokens",
+                hint="enlarge training.packing, or lower training.maxInputTokens and training.maxTargetTokens",
             )
 
 
-def rows_per_step(batch_tokens: int, shape: RowShape) -> int:
-    """Rows of one step over all workers, so that the step holds at most `batch_tokens`. UsageError if not even one."""
+def rows_per_step(batch_tokens: int, shape: PackingShape) -> int:
+    """Rows of one step over all workers, so that the step holds at most `batch_tokens`.
+
+    UsageError if not even one.
+    """
     if shape.source + shape.target > batch_tokens:
         raise UsageError(
             f"training.batchTokens is {batch_tokens}, but one row holds {shape.source} + {shape.target} tokens",
-            hint="raise training.batchTokens, or lower training.row or the longest lengths",
+            hint="raise training.batchTokens, or lower training.packing or the longest lengths",
         )
     return batch_tokens // (shape.source + shape.target)
 
 
-def row_shape(batch_tokens: int, max_input: int, max_target: int, mean_input: float, mean_target: float) -> RowShape:
+def packing_shape(
+    batch_tokens: int, max_input: int, max_target: int, mean_input: float, mean_target: float
+) -> PackingShape:
     """A good row where the document names none.
 
-    It holds the longest example, takes an eighth of the step if that is enough (so that workers can share a step by
-    rows), at most `LARGEST_DEFAULT` tokens, and source and target in proportion to the mean lengths. UsageError if
-    `batch_tokens` cannot hold the longest example.
+    It holds the longest example, takes an eighth of the step if that is enough (so that workers can
+    share a step by rows), at most `LARGEST_DEFAULT` tokens, and source and target in proportion to
+    the mean lengths. UsageError if `batch_tokens` cannot hold the longest example.
     """
     least = max_input + max_target
     if least > batch_tokens:
@@ -364,4 +374,4 @@ def row_shape(batch_tokens: int, max_input: int, max_target: int, mean_input: fl
     total = max(least, min(batch_tokens // ROWS_A_STEP, LARGEST_DEFAULT))
     target = round(total * mean_target / (mean_input + mean_target))
     target = min(max(target, max_target), total - max_input)
-    return RowShape(source=total - target, target=target)
+    return PackingShape(source=total - target, target=target)

@@ -1,14 +1,16 @@
 """The plan: which example in which wording comes at which place of training, as a pure function of place and seed.
 
-The order of tasks is one block of `Plan.period` places, repeated for ever. In it a task has an integer quota, and its
-j-th place lies in the window that keeps its count within 1 of its share: after floor(j * period / quota) places, before
-ceil((j + 1) * period / quota). Earliest deadline first fills the block: it meets every window, because windows of this
-form are feasible whenever the shares sum to 1 (Liu and Layland 1973; Tijdeman 1980, "The chairman assignment problem";
-Baruah et al. 1996, "Proportionate progress").
+The order of tasks is one block of `Plan.period` places, repeated for ever. In it a task has an
+integer quota, and its j-th place lies in the window that keeps its count within 1 of its share:
+after floor(j * period / quota) places, before ceil((j + 1) * period / quota). Earliest deadline
+first fills the block: it meets every window, because windows of this form are feasible whenever the
+shares sum to 1 (Liu and Layland 1973; Tijdeman 1980, "The chairman assignment problem"; Baruah et
+al. 1996, "Proportionate progress").
 
-Each task walks an endless chain of passes; a pass is a permutation of its examples by a keyed bijection (a Feistel
-network with cycle walking), so that any place is found without replaying the past and nothing is stored per example.
-All randomness is integer arithmetic written out here: no release of a library can change the order.
+Each task walks an endless chain of passes; a pass is a permutation of its examples by a keyed
+bijection (a Feistel network with cycle walking), so that any place is found without replaying the
+past and nothing is stored per example. All randomness is integer arithmetic written out here: no
+release of a library can change the order.
 """
 
 import hashlib
@@ -23,7 +25,7 @@ import numpy.typing as npt
 
 LARGEST_PERIOD = 1 << 20
 """Longest block of the task order; shares that need a longer one are rounded to multiples of 1 / LARGEST_PERIOD."""
-EXAMPLE = np.dtype([("task", np.int16), ("example", np.int64), ("wording", np.int16)])
+EXAMPLE = np.dtype([("task", np.int16), ("example", np.int64), ("variant", np.int16)])
 """One place of the plan: index of the task's stream, of the example in it, of its wording."""
 
 _CHUNK = 1 << 17  # places computed at once: their arrays stay in the processor's cache
@@ -42,16 +44,17 @@ class TaskStream:
 
     name: str
     examples: int
-    wordings: int
+    variants: int
     rate: float
 
 
 class Plan:
     """Endless order of examples over all tasks: see the module's text.
 
-    In every prefix of n places each task's count differs by less than 1 from n * quota / period. quota / period is the
-    stream's rate exactly if the rates are fractions with a common denominator of at most `LARGEST_PERIOD` (as in
-    examples-proportional mixtures of up to a million examples), else within 1 / `LARGEST_PERIOD` of it.
+    In every prefix of n places each task's count differs by less than 1 from n * quota / period.
+    quota / period is the stream's rate exactly if the rates are fractions with a common denominator
+    of at most `LARGEST_PERIOD` (as in examples-proportional mixtures of up to a million examples),
+    else within 1 / `LARGEST_PERIOD` of it.
     """
 
     def __init__(self, streams: Sequence[TaskStream], seed: int) -> None:
@@ -62,13 +65,16 @@ class Plan:
         self.period = int(self.quotas.sum())
         self._task, self._rank = _pattern(self.quotas)
         self._examples = np.array([s.examples for s in self.streams], np.int64)
-        self._wordings = np.array([s.wordings for s in self.streams], np.int64)
+        self._variants = np.array([s.variants for s in self.streams], np.int64)
         self._bits = np.array([max(4, (s.examples - 1).bit_length()) for s in self.streams], np.uint64)
         self._order_key = np.array([_key(seed, s.name, "order") for s in self.streams], np.uint64)
-        self._wording_key = np.array([_key(seed, s.name, "wording") for s in self.streams], np.uint64)
+        self._variant_key = np.array([_key(seed, s.name, "wording") for s in self.streams], np.uint64)
 
     def examples(self, start: int, stop: int) -> npt.NDArray[np.void]:
-        """Places start .. stop-1 as an array of `EXAMPLE`. Places count from 0; there is no last one."""
+        """Places start .. stop-1 as an array of `EXAMPLE`.
+
+        Places count from 0; there is no last one.
+        """
         if not 0 <= start <= stop:
             raise ValueError(f"places {start} .. {stop} of the plan")
         out = np.empty(stop - start, EXAMPLE)
@@ -85,18 +91,18 @@ class Plan:
         repeat, index = np.divmod(seen, count)
         key = mix(self._order_key[task] + repeat.astype(np.uint64) * _C1)
         example = permuted(index.astype(np.uint64), count.astype(np.uint64), self._bits[task], key).astype(np.int64)
-        wordings = self._wordings[task]
-        first = mix(self._wording_key[task] + example.astype(np.uint64)) % wordings.astype(np.uint64)
+        variants = self._variants[task]
+        first = mix(self._variant_key[task] + example.astype(np.uint64)) % variants.astype(np.uint64)
         out["task"] = task
         out["example"] = example
-        out["wording"] = (first.astype(np.int64) + repeat) % wordings
+        out["variant"] = (first.astype(np.int64) + repeat) % variants
 
 
 def quotas(rates: Sequence[float]) -> npt.NDArray[np.int64]:
     """Places of each task in one block: the smallest integers in the rates' proportion.
 
-    Rates whose common denominator is larger than `LARGEST_PERIOD` are rounded to multiples of its inverse by largest
-    remainder, every task at least one place.
+    Rates whose common denominator is larger than `LARGEST_PERIOD` are rounded to multiples of its
+    inverse by largest remainder, every task at least one place.
     """
     exact = [Fraction(r).limit_denominator(LARGEST_PERIOD) for r in rates]
     if all(abs(float(e) - r) <= 1e-12 * r for e, r in zip(exact, rates, strict=True)) and sum(exact) == 1:
@@ -148,8 +154,8 @@ def mix(words: Words) -> Words:
 def permuted(index: Words, count: Words, bits: Words, key: Words) -> Words:
     """Image of every index < count under the permutation of 0 .. count-1 that its key names; all of one shape.
 
-    `bits` (at least 2) must hold count - 1. A Feistel network permutes the words of that many bits; images outside are
-    sent on until they fall inside (cycle walking), which keeps it a bijection.
+    `bits` (at least 2) must hold count - 1. A Feistel network permutes the words of that many bits;
+    images outside are sent on until they fall inside (cycle walking), which keeps it a bijection.
     """
     out = _feistel(index, bits, key)
     outside = np.flatnonzero(out >= count)
@@ -192,8 +198,8 @@ def _check(streams: Sequence[TaskStream]) -> None:
     if len({s.name for s in streams}) != len(streams):
         raise ValueError("two streams have the same name")
     for s in streams:
-        if s.examples < 1 or not 1 <= s.wordings < 1 << 15:
-            raise ValueError(f"stream {s.name}: {s.examples} examples in {s.wordings} wordings")
+        if s.examples < 1 or not 1 <= s.variants < 1 << 15:
+            raise ValueError(f"stream {s.name}: {s.examples} examples in {s.variants} wordings")
         if not 0 < s.rate <= 1:
             raise ValueError(f"stream {s.name}: rate {s.rate} is not in (0, 1]")
     total = math.fsum(s.rate for s in streams)

@@ -1,8 +1,8 @@
 """Attention inside the segments of a flat row, in groups of neighbouring segments of similar length.
 
-Shapes: N tokens of a row, G segments of a group, L its longest segment, P padded positions of all groups, H heads,
-D their width. A group is a slice of the padded layout, so that one gather brings a whole row into it and one brings
-it back; linear layers never see a padded position.
+Shapes: N tokens of a row, G segments of a group, L its longest segment, P padded positions of all
+groups, H heads, D their width. A group is a slice of the padded layout, so that one gather brings a
+whole row into it and one brings it back; linear layers never see a padded position.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ LARGEST_GROUP = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Segments `first` .. `first + segments - 1` of a row, padded to `source` and `target` tokens."""
+    """Segments `first` ..
+
+    `first + segments - 1` of a row, padded to `source` and `target` tokens.
+    """
 
     first: int
     segments: int
@@ -38,9 +41,10 @@ class Group:
 class Side:
     """Where the tokens of one side (source or target) stand in the padded layout.
 
-    `where` (P,) is the flat position that a padded position takes its value from, `back` (N,) the padded position of
-    a flat token. `starts` are the groups' first padded positions. `masks` are (G, 1, 1, L), 0 where there is a token
-    and very low on padding, or None where a group has no padding.
+    `where` (P,) is the flat position that a padded position takes its value from, `back` (N,) the
+    padded position of a flat token. `starts` are the groups' first padded positions. `masks` are
+    (G, 1, 1, L), 0 where there is a token and very low on padding, or None where a group has no
+    padding.
     """
 
     where: Tensor

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Scores held at once (tokens times vocabulary): 32 MB in fp32, which stays near a processor's cache.
+# Scores held at once (tokens times vocabulary): 32 MB in fp32, which stays near a processor's
+# cache.
 _SCORES = 1 << 23
 
 
@@ -37,9 +38,10 @@ def token_losses(
 ) -> tuple[Tensor, Tensor]:
     """Sum of the objectives of `hidden @ head.T` against `labels`, and each token's cross entropy without gradient.
 
-    `hidden` (N, d), `head` (V, d), `labels` (N,) int64, all of them real tokens; `weights` (N,) is what each counts in
-    the sum. The gradients are computed chunk by chunk (`chunk` tokens at once) in the forward pass. Scores and sums
-    are at least fp32; the gradient of `head` is summed in fp32 too, also when `hidden` is bf16.
+    `hidden` (N, d), `head` (V, d), `labels` (N,) int64, all of them real tokens; `weights` (N,) is
+    what each counts in the sum. The gradients are computed chunk by chunk (`chunk` tokens at once)
+    in the forward pass. Scores and sums are at least fp32; the gradient of `head` is summed in fp32
+    too, also when `hidden` is bf16.
     """
     size = chunk or max(64, min(4096, _SCORES // head.shape[0]))
     total, each = _ChunkedCrossEntropy.apply(hidden, head, labels, weights, objective, size)

@@ -1,8 +1,9 @@
 """T5's forward over a flat row: linear layers see real tokens only, attention stays inside segments.
 
-It runs on the stock `T5ForConditionalGeneration`: its own embedding, norm, linear and dropout modules are called, so
-that adapters put in their place work, and gradients land in its parameters. Only the order of the sums differs from
-transformers' forward. Attention weights get no dropout; everything else that T5 drops is dropped.
+It runs on the stock `T5ForConditionalGeneration`: its own embedding, norm, linear and dropout
+modules are called, so that adapters put in their place work, and gradients land in its parameters.
+Only the order of the sums differs from transformers' forward. Attention weights get no dropout;
+everything else that T5 drops is dropped.
 
 Shapes: S source tokens, T target tokens of the row, d the model's width, H heads of width D.
 """

@@ -22,7 +22,10 @@ COLUMNS = "exp_avg_sq_col"
 
 
 class Adafactor(torch.optim.Optimizer):
-    """Parameters are fp32. Of a matrix the second moment is kept as means of its rows and of its columns."""
+    """Parameters are fp32.
+
+    Of a matrix the second moment is kept as means of its rows and of its columns.
+    """
 
     def __init__(
         self,

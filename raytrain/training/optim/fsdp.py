@@ -1,9 +1,10 @@
 """A model too large for one device: its parameters, gradients and optimizer state lie over the workers (FSDP2).
 
-Each worker holds some rows (of dimension 0) of every parameter. torch's `fully_shard` brings a layer together when it
-is computed and adds up its gradients over the workers, row by row, when it has been. Everything after that (norm,
-optimizer, averages, anchors) is arithmetic on a worker's own rows, as plain tensors. A checkpoint holds whole
-tensors, so that it does not know how many workers wrote it.
+Each worker holds some rows (of dimension 0) of every parameter. torch's `fully_shard` brings a
+layer together when it is computed and adds up its gradients over the workers, row by row, when it
+has been. Everything after that (norm, optimizer, averages, anchors) is arithmetic on a worker's own
+rows, as plain tensors. A checkpoint holds whole tensors, so that it does not know how many workers
+wrote it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class Shards:
         return whole[self.rank * size : (self.rank + 1) * size]
 
     def whole(self, mine: Tensor, rows: int) -> Tensor:
-        """All `rows` rows, of which this worker has `mine`. Every worker must call this, in the same order."""
+        """All `rows` rows, of which this worker has `mine`.
+
+        Every worker must call this, in the same order.
+        """
         if not (self.split and mine.ndim):
             return mine
         size = -(-rows // self.workers)
@@ -76,8 +80,9 @@ def own(parameter: nn.Parameter) -> nn.Parameter:
 def shard(root: Root, device: torch.device, *, bf16: bool = False) -> Shards:
     """Spread the parameters of a flat forward over the workers, layer by layer; the model's parameters are new then.
 
-    With `bf16` layers are brought together and computed in bf16, gradients are added up in fp32. The parameters may
-    still be in the processor's memory: each layer's rows go to `device` as it is spread.
+    With `bf16` layers are brought together and computed in bf16, gradients are added up in fp32.
+    The parameters may still be in the processor's memory: each layer's rows go to `device` as it is
+    spread.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard

@@ -8,9 +8,9 @@ from raytrain.config.job import Training
 def learning_rate(step: int, training: Training) -> float:
     """Learning rate of the step number `step`, counted from 0.
 
-    It rises linearly over `warmup_steps` and reaches the peak at the last of them; then it stays (constant) or falls
-    (linear, cosine) until, at the last step, it is the peak's `final_learning_rate_share`; inverse-square-root goes on
-    from there as 1 / sqrt(step).
+    It rises linearly over `warmup_steps` and reaches the peak at the last of them; then it stays
+    (constant) or falls (linear, cosine) until, at the last step, it is the peak's
+    `final_learning_rate_share`; inverse-square-root goes on from there as 1 / sqrt(step).
     """
     peak = training.learning_rate
     if step < training.warmup_steps:

@@ -26,8 +26,9 @@ def build(
 ) -> torch.optim.Optimizer:
     """Adafactor with FLAN's recipe (external rate, no scaling by the parameter), or fused AdamW.
 
-    Weight decay is decoupled in both. Norms and biases (also T5's relative position biases) have none, nor have the
-    parameters named in `spared`. Where `parameters` are this worker's `shards`, `rows` says how many rows each has.
+    Weight decay is decoupled in both. Norms and biases (also T5's relative position biases) have
+    none, nor have the parameters named in `spared`. Where `parameters` are this worker's `shards`,
+    `rows` says how many rows each has.
     """
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
@@ -54,10 +55,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Gradients:
     """The gradients of all parameters in one fp32 buffer; each parameter's `.grad` is a view of it.
 
-    So workers exchange, measure and scale them in one operation each, and a worker without a row of its own takes part
-    with zeros. Where the model computes with other tensors (`used`: in bf16, or sharded) what comes to those is added
-    to the buffer after each backward pass, so that many passes add up in fp32. Of `shards` the buffer holds this
-    worker's, and what comes to them has been added up over the workers already.
+    So workers exchange, measure and scale them in one operation each, and a worker without a row of
+    its own takes part with zeros. Where the model computes with other tensors (`used`: in bf16, or
+    sharded) what comes to those is added to the buffer after each backward pass, so that many
+    passes add up in fp32. Of `shards` the buffer holds this worker's, and what comes to them has
+    been added up over the workers already.
     """
 
     def __init__(
@@ -117,7 +119,10 @@ def is_shared(entry: str) -> bool:
 def state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The optimizer's state as tensors and as plain numbers, by `<entry>/<parameter's name>`. No copies."""
+    """The optimizer's state as tensors and as plain numbers, by `<entry>/<parameter's name>`.
+
+    No copies.
+    """
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
     for name, parameter in parameters.items():

@@ -1,7 +1,7 @@
 """Which parameters learn: all of them, those that are not frozen, or low-rank adapters beside frozen layers.
 
-The rows that embedding and output layer have for pieces which preparation added to the vocabulary learn in any case:
-no text that the model has ever seen used them.
+The rows that embedding and output layer have for pieces which preparation added to the vocabulary
+learn in any case: no text that the model has ever seen used them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Trainable:
 def choose(model: T5ForConditionalGeneration, training: Training, new_rows: range = range(0)) -> Trainable:
     """Put adapters in their place, if the document wants them, and mark what learns.
 
-    `new_rows` are the ids of the pieces that preparation added. TrainingError if nothing is left to learn, or if a
-    part is to be frozen that the model has not got.
+    `new_rows` are the ids of the pieces that preparation added. TrainingError if nothing is left to
+    learn, or if a part is to be frozen that the model has not got.
     """
     if "head" in training.freeze and loading.is_tied(model) and "embeddings" not in training.freeze:
         raise TrainingError(
@@ -89,7 +89,8 @@ def _adapt(model: Any, lora: Lora, freeze: list[Any], seed: int) -> None:
 def merged(model: nn.Module, values: dict[str, Tensor], share: float = 1.0) -> dict[str, Tensor]:
     """Every weight under the name that it has in the stock model, adapters merged in; tensors may be the model's own.
 
-    `values` take the place of the parameters of these names; of the adapters' difference `share` is added.
+    `values` take the place of the parameters of these names; of the adapters' difference `share` is
+    added.
     """
     out: dict[str, Tensor] = {}
     with torch.no_grad():

@@ -1,7 +1,8 @@
 """The fp32 values that the optimizer moves, and what is kept beside them: their average, and where they started.
 
-What is scored and exported (`outcome`) may differ from what is trained: the moving average instead of the last
-values, adapters merged, a share of the way from the start. Training itself goes on from the values.
+What is scored and exported (`outcome`) may differ from what is trained: the moving average instead
+of the last values, adapters merged, a share of the way from the start. Training itself goes on from
+the values.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Training on Ray Train: a group of workers that Ray restarts when one dies, and that goes on from our checkpoints.
 
-Ray schedules and restarts; it never stores anything of ours. The newest committed checkpoint says where a group
-begins, the plan says what it sees. The workers talk to the driver through one small actor, the board: progress and
-events go one way, the wish to stop and the memory of a final error the other. `ray.train.report` is a barrier that is
-drained every so often, so it is not used while steps are being made.
+Ray schedules and restarts; it never stores anything of ours. The newest committed checkpoint says
+where a group begins, the plan says what it sees. The workers talk to the driver through one small
+actor, the board: progress and events go one way, the wish to stop and the memory of a final error
+the other. `ray.train.report` is a barrier that is drained every so often, so it is not used while
+steps are being made.
 """
 
 from __future__ import annotations
@@ -104,13 +105,14 @@ def train(
 ) -> TrainResult:
     """Train `job` to its last step from the newest whole checkpoint, in the Ray cluster that this process is in.
 
-    `on_progress` and `on_event` are called in this thread. Once `stop` says so the workers finish their step, write a
-    checkpoint and end. After every checkpoint older ones are removed: `training.keep_checkpoints` of the newest and
-    the steps that `keep` names stay. `local` says that Ray runs on this machine alone: counts of workers hold there,
-    GPUs are taken if there are enough.
+    `on_progress` and `on_event` are called in this thread. Once `stop` says so the workers finish
+    their step, write a checkpoint and end. After every checkpoint older ones are removed:
+    `training.keep_checkpoints` of the newest and the steps that `keep` names stay. `local` says
+    that Ray runs on this machine alone: counts of workers hold there, GPUs are taken if there are
+    enough.
 
-    Raises TrainingError, DataError or StorageError as a worker found it, and ClusterError if workers keep dying or
-    find no room.
+    Raises TrainingError, DataError or StorageError as a worker found it, and ClusterError if
+    workers keep dying or find no room.
     """
     layout = attempt.layout
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths stay what they are
@@ -319,8 +321,9 @@ def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
 def _gpus_of_worker(job: FineTuneJob, *, local: bool) -> tuple[float, str]:
     """GPUs that a worker reserves, 0 to train on CPUs, and what a person should hear of that.
 
-    In a cluster a worker takes the pod that the document speaks of even if `device` leaves its GPU alone. ClusterError
-    if the document wants GPUs that are not there, or leaves GPUs idle without saying so.
+    In a cluster a worker takes the pod that the document speaks of even if `device` leaves its GPU
+    alone. ClusterError if the document wants GPUs that are not there, or leaves GPUs idle without
+    saying so.
     """
     wanted, device = job.spec.resources.training, job.spec.training.device
     if local and device == "cpu":
@@ -404,8 +407,8 @@ def _work(settings: _Settings) -> tuple[int, bool] | None:
 def _hangs(settings: _Settings, log: RunLog, rank: int, seconds: float, stacks: str) -> None:
     """Say where this worker stands and end its process: Ray starts the group again.
 
-    While the first worker waits for a slow store all others wait for it, and that is no hang: the store has its own
-    limits of time.
+    While the first worker waits for a slow store all others wait for it, and that is no hang: the
+    store has its own limits of time.
     """
     with contextlib.suppress(Exception):  # a board that does not answer is no reason to go on
         if ray.get(settings.board.is_storing.remote(), timeout=_LAST_WORDS_SECONDS):
@@ -429,7 +432,7 @@ def _train(settings: _Settings, context: Any, start: int, log: RunLog) -> tuple[
     shard_set = ShardSet.load(settings.store, settings.shard_set)
     feed = Feed.open(settings.job, shard_set, settings.store, settings.cache)
     model, new_rows = _load(settings, shard_set.tokenizer.size)
-    watchdog = Watchdog(training.hang_seconds, functools.partial(_hangs, settings, log, rank))
+    watchdog = Watchdog(training.hang_timeout_seconds, functools.partial(_hangs, settings, log, rank))
     stepper = loop.Stepper(
         model,
         training,
@@ -647,7 +650,10 @@ def _origin(settings: _Settings, stepper: Stepper) -> checkpoint.Origin:
 
 
 class _StopFlag:
-    """Whether the driver asked to stop. The answer is that of a question asked some steps ago and costs no waiting."""
+    """Whether the driver asked to stop.
+
+    The answer is that of a question asked some steps ago and costs no waiting.
+    """
 
     def __init__(self, board: Any) -> None:
         self._board = board
@@ -665,8 +671,9 @@ class _StopFlag:
 class _Notices:
     """Whether a worker's node is about to go, as Ray has been told (a drain, a reclaimed spot node): once a notice.
 
-    A checkpoint is taken then, and training goes on until the node is gone; Ray counts that as no failure.
-    `ray.train.get_preemption_info` says the same and is a barrier over all workers, so it is not asked at every step.
+    A checkpoint is taken then, and training goes on until the node is gone; Ray counts that as no
+    failure. `ray.train.get_preemption_info` says the same and is a barrier over all workers, so it
+    is not asked at every step.
     """
 
     def __init__(self, board: Any) -> None:

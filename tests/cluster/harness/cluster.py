@@ -57,7 +57,10 @@ class Cluster:
 
 
 def up(name: str, say: Say, *, nodes: int = 1, gpus: int = 0, install: bool = False) -> Cluster:
-    """Start a cluster; `gpus` is how many each node pretends to have. An unfinished start is removed again."""
+    """Start a cluster; `gpus` is how many each node pretends to have.
+
+    An unfinished start is removed again.
+    """
     if (running := find(name)) is not None:
         say(f"cluster {name} is running: export KUBECONFIG={running.kubeconfig}")
         return running

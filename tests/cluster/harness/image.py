@@ -1,9 +1,10 @@
 """Images for pods, assembled on each node's containerd without a copy of the six gigabytes of libraries.
 
-The Dockerfile's stage `ground` is built by buildah and imported; it is small. What its later stages add (locked
-dependencies, our code) is laid out once in the cache folder, and put on a node as hard links: a snapshot is filled
-directly instead of packing, pushing, pulling and unpacking a layer. Its digest is that of its recipe, as no archive of
-it ever exists. User, entry point and command are read from the Dockerfile.
+The Dockerfile's stage `ground` is built by buildah and imported; it is small. What its later stages
+add (locked dependencies, our code) is laid out once in the cache folder, and put on a node as hard
+links: a snapshot is filled directly instead of packing, pushing, pulling and unpacking a layer. Its
+digest is that of its recipe, as no archive of it ever exists. User, entry point and command are
+read from the Dockerfile.
 """
 
 import hashlib

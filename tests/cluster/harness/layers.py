@@ -1,6 +1,7 @@
 """What images hold beyond their ground, laid out in the cache folder: locked dependencies, and our code.
 
-uv links installed files to its own cache, so that a layout of the six gigabytes takes seconds and no space.
+uv links installed files to its own cache, so that a layout of the six gigabytes takes seconds and
+no space.
 """
 
 import hashlib

@@ -1,4 +1,7 @@
-"""The namespaces in which a whole cluster lives. One process holds them; with it ends everything inside."""
+"""The namespaces in which a whole cluster lives.
+
+One process holds them; with it ends everything inside.
+"""
 
 import os
 import signal
@@ -11,7 +14,8 @@ from tests.cluster.harness.places import Places
 from tests.cluster.harness.processes import child_of, end, run, spawn, started_at, tail, wait_for
 from tests.cluster.harness.saying import HarnessError
 
-# What the programs write there although they are told other folders; inside it lands in the cluster's own folder.
+# What the programs write there although they are told other folders; inside it lands in the
+# cluster's own folder.
 _PRIVATE_FOLDERS = ("/etc", "/var/lib", "/var/log")
 
 

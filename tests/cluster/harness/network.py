@@ -31,7 +31,10 @@ def connect(machine: Machine, addresses: Addresses, nodes: int) -> None:
 
 
 def write_cni(places: Places, addresses: Addresses) -> tuple[Path, str]:
-    """The pods' network for containerd: (folder of its configuration, folder of the plugins). All nodes share it."""
+    """The pods' network for containerd: (folder of its configuration, folder of the plugins).
+
+    All nodes share it.
+    """
     folder = places.root / "cni"
     folder.mkdir(exist_ok=True)
     ranges = [[{"subnet": addresses.pods, "gateway": addresses.bridge}]]
@@ -57,7 +60,8 @@ def start_proxy(site: Site) -> Daemon:
                 "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
                 "kind": "KubeProxyConfiguration",
                 "mode": "nftables",
-                # pods of one bridge answer each other directly, past the translation, unless the sender is masked
+                # pods of one bridge answer each other directly, past the translation, unless the
+                # sender is masked
                 "nftables": {"masqueradeAll": True},
                 "clusterCIDR": site.addresses.pods,
                 "clientConnection": {"kubeconfig": str(site.places.kubeconfig)},

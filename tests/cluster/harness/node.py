@@ -30,7 +30,10 @@ def ctr(socket: Path, *arguments: str | Path) -> list[str | Path]:
 
 
 class NodeFiles:
-    """Where a node's things lie. Image layers are kept between clusters, everything else goes with the cluster."""
+    """Where a node's things lie.
+
+    Image layers are kept between clusters, everything else goes with the cluster.
+    """
 
     def __init__(self, places: Places, index: int) -> None:
         self.name = f"node{index}"

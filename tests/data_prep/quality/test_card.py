@@ -16,7 +16,7 @@ def test_filters_masks_and_shots_are_told(bench):
     bench.write("rows.jsonl", [row | {"lang": "en" if i % 4 else "de"} for i, row in enumerate(rows)])
     task = make_task(
         where='lang == "en"', limit=50, mask={"kinds": ["email"]}, fewShot={"share": 0.25, "examples": 2},
-        answer="It is {target}", source={"uri": "rows.jsonl", "licence": "CC0 | mine"},
+        target_format="It is {target}", source={"uri": "rows.jsonl", "licence": "CC0 | mine"},
     )  # fmt: skip
     lines = lines_of(bench, task)
     assert '- only rows where `lang == "en"`' in lines

@@ -203,7 +203,7 @@ def test_storage_copied_at_every_write_can_be_gone_on_with(bench, tmp_path, monk
     for name in ("train", "validation", "test"):
         path = bench.write(f"few/{name}.jsonl", numbered(9 if name == "train" else 2))
         os.utime(path, (OLD, OLD))
-    task = make_task(source={"uri": "few"}, wordings=1)
+    task = make_task(source={"uri": "few"}, templates_per_example=1)
     expected = bench.prepare(task)
     give_name, copies = local._name, []
 
@@ -253,8 +253,8 @@ def test_parts_are_cut_by_their_text_too(bench, task, expected, monkeypatch, tmp
             for which, place in ((shard_set, store), (expected, bench.store))
         )
         for example in range(rows):
-            for wording in range(here.wordings):
-                assert here.tokens(example, wording)[0].tolist() == there.tokens(example, wording)[0].tolist()
+            for variant in range(here.variants):
+                assert here.tokens(example, variant)[0].tolist() == there.tokens(example, variant)[0].tolist()
         assert read_rows(shard_set, "notes", split, store, bench.cache, 5) == read_rows(
             expected, "notes", split, bench.store, bench.cache, 5
         )

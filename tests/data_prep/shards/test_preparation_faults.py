@@ -1,6 +1,7 @@
 """Preparation into a real S3 server that fails, is cut off, damages data or loses the preparing process at any moment.
 
-What holds each time: nothing that a manifest names is missing or damaged, and the same command goes on to the same end.
+What holds each time: nothing that a manifest names is missing or damaged, and the same command goes
+on to the same end.
 """
 
 import multiprocessing
@@ -25,7 +26,7 @@ from tests.support.data_prep_bench import LIMITS, make_task, numbered
 from tests.support.preparing import ROWS_OF_A_PART, TASK, prepare_at
 
 pytestmark = pytest.mark.s3
-FEW = {"wordings": 1}
+FEW = {"templates_per_example": 1}
 PASSING = ("slow-down", "reset", "lost-answer", "truncated", "flipped", "flipped-request")
 
 
@@ -130,8 +131,8 @@ def test_passing_trouble_of_every_kind_changes_nothing(
         here = open_split(expected, "notes", split, bench.store, bench.cache)
         there = open_split(expected, "notes", split, store, cache)
         for example in range(here.examples):
-            for wording in range(here.wordings):
-                assert there.tokens(example, wording)[0].tolist() == here.tokens(example, wording)[0].tolist()
+            for variant in range(here.variants):
+                assert there.tokens(example, variant)[0].tolist() == here.tokens(example, variant)[0].tolist()
         assert read_rows(expected, "notes", split, store, cache) == read_rows(
             expected, "notes", split, bench.store, bench.cache
         )

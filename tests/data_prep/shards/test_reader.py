@@ -24,22 +24,22 @@ def prepared(bench, monkeypatch):
 def test_tokens_by_example_and_wording(bench, prepared, split):
     reader = open_split(prepared, "notes", split, bench.store, bench.cache)
     rows = read_rows(prepared, "notes", split, bench.store, bench.cache)
-    assert (reader.examples, reader.wordings) == (len(rows), 3 if split == "train" else 1)
+    assert (reader.examples, reader.variants) == (len(rows), 3 if split == "train" else 1)
     for row in rows:
         source, target = reader.tokens(row.index, 0)
         assert (source.dtype, target.dtype) == (np.uint16, np.uint16)
         assert bench.tokenizer.decode(source) == row.input
         assert [bench.tokenizer.decode(target)] == row.targets
         assert reader.template(row.index, 0) == row.template
-    for wording in range(reader.wordings):
-        lengths = reader.source_lengths[wording], reader.target_lengths[wording]
+    for variant in range(reader.variants):
+        lengths = reader.source_lengths[variant], reader.target_lengths[variant]
         assert [array.dtype for array in lengths] == [np.int32, np.int32]
         assert [array.shape for array in lengths] == [(len(rows),), (len(rows),)]
         for example in range(reader.examples):
-            source, target = reader.tokens(example, wording)
+            source, target = reader.tokens(example, variant)
             assert (lengths[0][example], lengths[1][example]) == (len(source), len(target))
             assert rows[example].meta["input"] in bench.tokenizer.decode(source)
-    for place in [(-1, 0), (reader.examples, 0), (0, reader.wordings), (0, -1)]:
+    for place in [(-1, 0), (reader.examples, 0), (0, reader.variants), (0, -1)]:
         with pytest.raises(IndexError):
             reader.tokens(*place)
 

@@ -2,7 +2,7 @@ import pytest
 
 from data_prep.tasks.columns import needed_columns
 from data_prep.tasks.examples import example_maker
-from data_prep.tasks.task_types import AnswerFrame
+from data_prep.tasks.task_types import TargetFormat
 from raytrain_core.errors import RowError, UsageError
 from tests.support.data_prep_bench import make_task
 
@@ -169,12 +169,12 @@ def test_lists_in_a_csv_file_are_json():
 
 
 def test_an_answer_is_written_as_the_task_wants_it_and_read_back():
-    task = make_task(type="rating", answer="Rating: {target} of 5")
+    task = make_task(type="rating", target_format="Rating: {target} of 5")
     found = example_maker(task)({"input": "x", "target": 4})
     assert (found.targets, found.meta["label"]) == (["Rating: 4 of 5"], "4")
-    frame = AnswerFrame.of(task)
+    frame = TargetFormat.of(task)
     assert [frame.inside(text) for text in ("Rating: 4 of 5", " Rating:4 of 5", "4", "Rating: 4")] == ["4"] * 4
-    assert AnswerFrame.of(make_task()).inside(" as it is ") == " as it is "
+    assert TargetFormat.of(make_task()).inside(" as it is ") == " as it is "
 
 
 def test_rows_that_are_not_wanted_are_none():

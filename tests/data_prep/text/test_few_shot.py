@@ -85,11 +85,11 @@ def prompts(bench, shard_set, split):
 def rows(bench):
     for split, start in (("train", 0), ("validation", 1000), ("test", 2000)):
         bench.write(f"rows/{split}.jsonl", numbered(60, start))
-    return {"source": {"uri": "rows"}, "templates": ["Say it: {input}"], "wordings": 1}
+    return {"source": {"uri": "rows"}, "templates": ["Say it: {input}"], "templates_per_example": 1}
 
 
 def test_only_training_prompts_get_shots_and_only_training_rows_are_shots(bench, rows):
-    task = make_task(**rows, few_shot={"share": 0.5, "examples": 2}, answer="= {target}")
+    task = make_task(**rows, few_shot={"share": 0.5, "examples": 2}, target_format="= {target}")
     shard_set = bench.prepare(task, limits=Limits(400, 40))
     train = prompts(bench, shard_set, "train")
     shown = [prompt.split("\n\n") for prompt in train if "\n\n" in prompt]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.config import TaskType
-from data_prep.shards.writer import wording_order
+from data_prep.shards.writer import template_order
 from data_prep.tasks.examples import example_maker
 from data_prep.text.templates import BUILT_IN, templates_of
 from raytrain_core.errors import UsageError
@@ -92,7 +92,7 @@ def test_neither_a_wording_nor_its_choice_depends_on_the_answer(kind):
     examples = [example_maker(task)({"input": text, "target": answer}) for answer in answers]
     assert examples[0].targets != examples[1].targets
     assert examples[0].input == examples[1].input
-    orders = [wording_order(17, example.meta["input"], len(templates)) for example in examples]
+    orders = [template_order(17, example.meta["input"], len(templates)) for example in examples]
     assert orders[0] == orders[1]
     prompts = [[templates[t].render(e.input) for t in o] for e, o in zip(examples, orders, strict=True)]
     assert prompts[0] == prompts[1]
@@ -100,10 +100,10 @@ def test_neither_a_wording_nor_its_choice_depends_on_the_answer(kind):
 
 
 def test_wordings_are_spread_evenly_and_follow_the_seed():
-    firsts = [wording_order(17, f"text {i}", 8)[0] for i in range(4000)]
+    firsts = [template_order(17, f"text {i}", 8)[0] for i in range(4000)]
     counts = [firsts.count(t) for t in range(8)]
     assert 400 < min(counts) <= max(counts) < 600
-    assert firsts != [wording_order(18, f"text {i}", 8)[0] for i in range(4000)]
+    assert firsts != [template_order(18, f"text {i}", 8)[0] for i in range(4000)]
 
 
 @given(key=st.integers(0, 2**64 - 1), n=st.integers(0, 50))
@@ -120,19 +120,19 @@ def test_no_wording_leans_towards_an_answer(kind):
     """Labels are named all together or not at all; no other words of an answer stand in a wording."""
     answers = {"rating": [*"12345", "star", "five"], "sentiment": ["positive", "negative", "good", "bad", "happy"],
                "ner": ["PER", "LOC", "ORG"], "multiple-choice": ["(A)", "(B)", "A, B"]}  # fmt: skip
-    for wording in BUILT_IN[kind]:
-        without_places = re.sub(r"\{\w+\}", "", wording)
+    for variant in BUILT_IN[kind]:
+        without_places = re.sub(r"\{\w+\}", "", variant)
         assert not [answer for answer in answers.get(kind, []) if answer in without_places]
     if kind in ("rating", "sentiment"):
-        assert all("{labels}" in wording for wording in BUILT_IN[kind])
+        assert all("{labels}" in variant for variant in BUILT_IN[kind])
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_wordings_hold_the_input_once_and_nothing_that_t5_cannot_write(kind):
-    for wording in BUILT_IN[kind]:
-        assert wording.count("{input}") == 1
-        assert not set(re.sub(r"\{\w+\}", "", wording)) & set(LOST_BY_T5)
-        assert wording == wording.strip()
+    for variant in BUILT_IN[kind]:
+        assert variant.count("{input}") == 1
+        assert not set(re.sub(r"\{\w+\}", "", variant)) & set(LOST_BY_T5)
+        assert variant == variant.strip()
 
 
 def test_labels_of_a_task_stand_in_its_wordings_in_their_order():

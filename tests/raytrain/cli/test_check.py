@@ -271,19 +271,19 @@ class TestDataShow:
         assert main(["data", "show", "job.yaml", "--rows", "1", "--task", "stars"]) == 0
         assert traces(project) == before
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == "== stars (rating, 8 wordings)"
-        assert lines[2].startswith("-- train.csv:2, wording ")
+        assert lines[0] == "== stars (rating, 8 templates)"
+        assert lines[2].startswith("-- train.csv:2, template ")
         assert any("train shirt number 0" in line for line in lines)
         assert lines[-2:] == ["   =>", "   1"]
 
     def test_the_wording_is_the_one_that_preparation_takes(self, project: Path, capsys: Captured) -> None:
         from data_prep.config import SPLITS
-        from data_prep.shards.writer import wording_order
+        from data_prep.shards.writer import template_order
 
         assert "train" in SPLITS
         assert main(["data", "show", "job.yaml", "--task", "quiz", "-o", "json"]) == 0
         (quiz,) = json.loads(capsys.readouterr().out)
-        numbers = [wording_order(17, f"What follows {i}?", quiz["wordings"])[0] for i in range(3)]
+        numbers = [template_order(17, f"What follows {i}?", quiz["templates"])[0] for i in range(3)]
         assert [row["template"] for row in quiz["rows"]] == numbers
 
     def test_bad_rows_on_the_way_are_shown(self, project: Path, capsys: Captured) -> None:

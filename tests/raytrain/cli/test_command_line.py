@@ -18,7 +18,7 @@ from raytrain.cli import completion, main
 from raytrain.cli.app import app
 from raytrain.cli.output import columns
 from raytrain.config.run_layout import RunLayout
-from raytrain.pipeline.stages import Headline, RunOutcome
+from raytrain.pipeline.stages import RunOutcome, TaskOutcome
 from raytrain_core.errors import ClusterError, DataError, ExitCode, StorageError, TrainingError, UsageError, UserError
 from raytrain_core.storage import open_store
 
@@ -176,9 +176,9 @@ class TestRun:
         name="small",
         storage="file:///here/store",
         report_uri="file:///here/store/runs/small/report/index.html",
-        headlines=(
-            Headline("notes", False, "rougeL", 0.2, 0.45, 0.2, 0.3),
-            Headline("quiz", True, "exact", 0.5, 0.4, -0.2, 0.0),
+        primary_scores=(
+            TaskOutcome("notes", False, "rougeL", 0.2, 0.45, 0.2, 0.3),
+            TaskOutcome("quiz", True, "exact", 0.5, 0.4, -0.2, 0.0),
         ),
         done_before=False,
     )
@@ -213,7 +213,7 @@ class TestRun:
     def test_json(self, project: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(raytrain.pipeline.run, "run", lambda job, **_: self.OUTCOME)
         assert main(["run", "job.yaml", "-o", "json"]) == 0
-        assert json.loads(capsys.readouterr().out)["headlines"][1]["task"] == "quiz"
+        assert json.loads(capsys.readouterr().out)["primary_scores"][1]["task"] == "quiz"
 
 
 class TestRunsThatExist:
@@ -233,7 +233,7 @@ class TestRunsThatExist:
             "tokens_per_second": 1234.5,
             "eta_seconds": 61.0,
             "loss": 1.25,
-            "scores": {"notes": {"headline": "rougeL", "before": 0.2, "now": 0.31, "after": None}},
+            "scores": {"notes": {"primary_metric": "rougeL", "before": 0.2, "now": 0.31, "after": None}},
             "message": "training",
             "dashboard": "http://127.0.0.1:8265",
             "updated": "2020-01-01T00:00:00Z",

@@ -79,8 +79,8 @@ def test_data_stats(prepared: ShardSet, capsys: pytest.CaptureFixture[str], tmp_
         assert Path(f"pictures/{name}.png").read_bytes().startswith(b"\x89PNG")
     assert main(["data", "stats", "tiny", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {(s["task"], s["split"]): (s["rows"], s["wordings"]) for s in found} == {
-        (task.name, split): (part.examples, part.wordings)
+    assert {(s["task"], s["split"]): (s["rows"], s["variants"]) for s in found} == {
+        (task.name, split): (part.examples, part.variants)
         for task in prepared.tasks
         for split, part in task.splits.items()
     }
@@ -166,7 +166,7 @@ def test_data_plan_of_what_is_not_prepared_says_so(prepared: ShardSet, capsys: p
     assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
     guess = json.loads(capsys.readouterr().out)
     assert not guess["exact"]
-    assert [task["wordings"] for task in guess["tasks"]] == [task["wordings"] for task in exact["tasks"]]
+    assert [task["variants"] for task in guess["tasks"]] == [task["variants"] for task in exact["tasks"]]
     assert [task["share"] for task in guess["tasks"]] == [task["share"] for task in exact["tasks"]]
     assert guess["examples"] == pytest.approx(exact["examples"], rel=0.3)
     assert main(["data", "check", "job.yaml"]) == 3

@@ -121,10 +121,10 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
             'got "step"',
         ),
         ("betas: [1, 2, 3]", "job.yaml:12:12: spec.training.betas: must have at most 2 entries, got a list"),
-        ("row: 7", "job.yaml:12:10: spec.training.row: must be a mapping, got 7"),
+        ("packing: 7", "job.yaml:12:14: spec.training.packing: must be a mapping, got 7"),
         (
-            "row: {source: 8, target: 4}",
-            "job.yaml:10:3: spec.training: row must hold an example: at least maxInputTokens and maxTargetTokens",
+            "packing: {source: 8, target: 4}",
+            "job.yaml:10:3: spec.training: packing must hold an example: at least maxInputTokens and maxTargetTokens",
         ),
     ],
 )

@@ -68,8 +68,8 @@ def test_what_may_change_between_attempts(changes: dict[str, Any]) -> None:
         ),
         ({"training": {"checkpointEvery": 7}}, ["spec.training.checkpointEvery: was 250, is 7"]),
         ({"training": {"dropout": 0.1}}, ["spec.training.dropout: was not set, is 0.1"]),
-        ({"training": {"row": {"source": 512, "target": 128}}},
-         ['spec.training.row: was not set, is {"source": 512, "target": 128}']),
+        ({"training": {"packing": {"source": 512, "target": 128}}},
+         ['spec.training.packing: was not set, is {"source": 512, "target": 128}']),
         ({"evaluation": {"examplesPerTask": 9}}, ["spec.evaluation.examplesPerTask: was 200, is 9"]),
         ({"mixture": {"cap": 10}}, ["spec.mixture.cap: was not set, is 10"]),
     ],
@@ -107,7 +107,7 @@ def test_every_field_of_the_spec_is_decided_on() -> None:
     assert set(written["training"]) - set(found["training"]) == {
         "device",
         "keepCheckpoints",
-        "hangSeconds",
+        "hangTimeoutSeconds",
         "trackers",
     }
     assert set(written["evaluation"]) - set(found["evaluation"]) == {"batchSize"}

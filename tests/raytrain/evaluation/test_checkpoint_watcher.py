@@ -112,7 +112,7 @@ def watcher(store, submitted, **options):
 def test_where_evaluation_lags_the_oldest_that_wait_are_skipped(tmp_path):
     store, submitted, skipped, unfinished, counted = open_store(str(tmp_path)), [], [], [0], []
     hears = {"on_skip": skipped.append, "on_look": counted.append}
-    watch = watcher(store, submitted, max_waiting=2, unfinished=lambda: unfinished[0], **hears)
+    watch = watcher(store, submitted, max_pending_checkpoints=2, unfinished=lambda: unfinished[0], **hears)
     put(store, 100)
     watch.look()
     unfinished[0] = AT_ONCE  # the pool is busy from here on
@@ -132,7 +132,7 @@ def test_where_evaluation_lags_the_oldest_that_wait_are_skipped(tmp_path):
 
 def test_the_last_checkpoint_is_scored_however_busy_the_pool_is(tmp_path):
     store, submitted = open_store(str(tmp_path)), []
-    with watcher(store, submitted, max_waiting=1, unfinished=lambda: 99, interval=60):
+    with watcher(store, submitted, max_pending_checkpoints=1, unfinished=lambda: 99, interval=60):
         for step in (800, 900, 1000):
             put(store, step)
     assert submitted == [1000]
@@ -143,6 +143,11 @@ def test_what_an_earlier_attempt_scored_is_neither_skipped_nor_waits(tmp_path):
     for step in (100, 200, 300, 400):
         put(store, step)
     watcher(
-        store, submitted, max_waiting=1, known={100, 200, 300}, unfinished=lambda: 99, on_skip=skipped.append
+        store,
+        submitted,
+        max_pending_checkpoints=1,
+        known={100, 200, 300},
+        unfinished=lambda: 99,
+        on_skip=skipped.append,
     ).look()
     assert (submitted, skipped) == ([100, 200, 300], [])

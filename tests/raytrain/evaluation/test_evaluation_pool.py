@@ -16,8 +16,9 @@ from raytrain.evaluation.results import read_card, read_predictions
 from raytrain.generation.generator import Decoder, load_model
 from raytrain_core.errors import StorageError
 
-# Many actors on one machine: minutes where it is busy, so `make test-all`. The tiny run in tests/raytrain/pipeline scores with
-# the same pool in `make test`, and test_evaluation_pool_troubles.py needs no Ray.
+# Many actors on one machine: minutes where it is busy, so `make test-all`. The tiny run in
+# tests/raytrain/pipeline scores with the same pool in `make test`, and
+# test_evaluation_pool_troubles.py needs no Ray.
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 WAIT = 400  # seconds; a test that needs them has failed
@@ -144,7 +145,7 @@ def test_a_stage_on_actors_is_the_stage_in_process(world, pool_of, events, score
         assert card is not None
         predictions = read_predictions(world.store, world.layout, stage, task)
         sums = [sum(column) for column in zip(*(p.stats for p in predictions), strict=True)]
-        assert METRICS[card.headline].combine(sums) == card.value
+        assert METRICS[card.primary_metric].combine(sums) == card.value
     assert kinds(events) == ["EvaluationFinished"] * 5
 
 

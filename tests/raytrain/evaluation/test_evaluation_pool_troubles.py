@@ -18,7 +18,8 @@ HANG = object()
 class StandIn:
     """What the pool uses of Ray. Each call of an actor ends as the next of `outcomes` says, then all are answered.
 
-    An outcome is an exception, HANG, None for an answer, or a function that says whether the answer is there.
+    An outcome is an exception, HANG, None for an answer, or a function that says whether the answer
+    is there.
     """
 
     def __init__(self, *outcomes):

@@ -129,7 +129,7 @@ def test_scores_are_functions_of_sums():
 
 
 def test_every_type_has_metrics_and_a_headline():
-    headlines = {
+    primary_scores = {
         "summarization": "rougeL",
         "rating": "accuracy",
         "ner": "f1",
@@ -138,9 +138,9 @@ def test_every_type_has_metrics_and_a_headline():
         "question-answering": "exact_match",
         "text": "rougeL",
     }
-    for kind, headline in headlines.items():
+    for kind, primary_metric in primary_scores.items():
         task = Task(name="t", type=kind, source=Source(uri="x.jsonl"))
-        assert metrics_for(task)[0].name == headline
+        assert metrics_for(task)[0].name == primary_metric
 
 
 def test_the_document_chooses_metrics():

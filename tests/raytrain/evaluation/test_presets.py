@@ -23,7 +23,10 @@ def texts(seed, count, longest=30):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rouge_as_t5_computes_it(kind):
-    """t5.evaluation.metrics.rouge: no stemmer, " . " splits sentences; FLAN takes the best reference."""
+    """t5.evaluation.metrics.rouge: no stemmer, " .
+
+    " splits sentences; FLAN takes the best reference.
+    """
     predictions, first, second = texts(1, 60), texts(2, 60), texts(3, 60)
     oracle = RougeScorer([kind])
 

@@ -10,7 +10,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.evaluator import Stage, score_task
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS, metrics_for
-from raytrain.evaluation.results import read_card, read_headlines, read_predictions, write_scores
+from raytrain.evaluation.results import read_card, read_predictions, read_primary_scores, write_scores
 from raytrain.generation.requests import Answer, Limits, ModelRef
 from raytrain_core.storage import CorruptError, open_store
 from raytrain_core.storage.commit import read_manifest
@@ -49,12 +49,12 @@ def test_the_card_is_what_the_architecture_says(store):
     body = json.loads(store.get("runs/run/scores/step-000500/reviews/scores.json"))
     right = [int(a.text == e.targets[0]) for a, e in zip(ANSWERS, EXAMPLES, strict=True)]
     assert set(body) == {
-        "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "headline", "metrics",
+        "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "primary_metric", "metrics",
         "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds", "rows_digest",
     }  # fmt: skip
     assert body["model"] == {"kind": "checkpoint", "uri": MODEL.uri, "digest": "d1"}
     assert (body["stage"], body["step"], body["split"], body["probe"]) == ("step-000500", 500, "validation", False)
-    assert (body["rows"], body["scored"], body["headline"]) == (10, 10, "accuracy")
+    assert (body["rows"], body["scored"], body["primary_metric"]) == (10, 10, "accuracy")
     accuracy = body["metrics"]["accuracy"]
     assert accuracy["value"] == sum(right) / 10
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
@@ -99,7 +99,7 @@ def test_the_stored_statistics_give_the_score(store, tmp_path):
         "prediction": "string", "tokens": "int32", "score": "double", "stats": "list<element: double>",
     }  # fmt: skip
     stats = table.column("stats").to_pylist()
-    metric = METRICS[card.headline]
+    metric = METRICS[card.primary_metric]
     assert metric.combine([sum(column) for column in zip(*stats, strict=True)]) == card.value
     assert [metric.combine(row) for row in stats] == table.column("score").to_pylist()
 
@@ -132,9 +132,9 @@ def test_headlines_of_checkpoints(store):
         ("before", rating, rating_rows),
     ):
         write_scores(store, LAYOUT, type(card)(**{**_fields(card), "stage": stage}), rows, fingerprint="f")
-    assert read_headlines(store, LAYOUT) == {500: {"reviews": rating.value, "stars": -mae.value}}
+    assert read_primary_scores(store, LAYOUT) == {500: {"reviews": rating.value, "stars": -mae.value}}
     store.put("runs/run/scores/step-000500/reviews/scores.json", b"{}")
-    assert read_headlines(store, LAYOUT) == {500: {"stars": -mae.value}}
+    assert read_primary_scores(store, LAYOUT) == {500: {"stars": -mae.value}}
 
 
 def _fields(card):

@@ -40,7 +40,7 @@ def test_a_stage_is_scored_and_found_again(world, score_here):
     stage = Stage("before", world.base, "test")
     cards = score_here(world.scorer(), answering, stage)
     assert [card.task for card in cards] == ["echo", "stars", "first"]
-    assert [card.headline for card in cards] == ["rougeL", "accuracy", "exact_match"]
+    assert [card.primary_metric for card in cards] == ["rougeL", "accuracy", "exact_match"]
     assert [card.probe for card in cards] == [False, False, True]
     assert all(card.error is None and 1 < card.rows <= 12 and card.scored == card.rows for card in cards)
     for card in cards:

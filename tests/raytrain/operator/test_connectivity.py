@@ -1,7 +1,8 @@
 """Who reaches whom, computed from what is rendered: the operator's policy, two runs, and the neighbours.
 
-The semantics are those of networking.k8s.io/v1: a pod that some policy selects for ingress takes what one of them
-allows and nothing else; any other pod takes everything. What enforces it is the cluster's network plugin.
+The semantics are those of networking.k8s.io/v1: a pod that some policy selects for ingress takes
+what one of them allows and nothing else; any other pod takes everything. What enforces it is the
+cluster's network plugin.
 """
 
 from dataclasses import dataclass, field

@@ -1,4 +1,7 @@
-"""The operator as a process before a real API server: killed, doubled, refused, cut off. One job has one RayJob."""
+"""The operator as a process before a real API server: killed, doubled, refused, cut off.
+
+One job has one RayJob.
+"""
 
 import json
 import time

@@ -55,5 +55,5 @@ def test_patience_is_asked_of_the_scores_so_far(tmp_path, patience, enough):
     job = run.job.model_copy(update={"spec": spec.model_copy(update={"evaluation": evaluation})})
     of_run = object.__new__(steps.Evaluation)
     of_run._work = work_of(run, RunRecord(job, Path()))
-    of_run._headlines = {step: {"first": 0.5 - step / 100, "second": 0.5} for step in (0, 2, 4, 6)}
+    of_run._primary_scores = {step: {"first": 0.5 - step / 100, "second": 0.5} for step in (0, 2, 4, 6)}
     assert of_run.is_enough() is enough

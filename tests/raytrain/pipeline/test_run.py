@@ -44,7 +44,7 @@ def test_everything_a_run_promises_lies_in_storage(finished) -> None:
     progress = json.loads(store.get(layout.progress))
     assert progress["phase"] == "Complete"
     assert progress["step"] == 12
-    assert {h.task for h in outcome.headlines} == {"echo", "stars", "first"}
+    assert {h.task for h in outcome.primary_scores} == {"echo", "stars", "first"}
 
 
 def test_every_step_left_its_metrics_once(finished) -> None:
@@ -78,7 +78,7 @@ def test_a_second_call_finds_it_done(finished) -> None:
     folder, _, outcome = finished
     again = raytrain.run(folder / "job.yaml", storage=str(folder / "storage"))
     assert again.done_before
-    assert again.headlines == outcome.headlines
+    assert again.primary_scores == outcome.primary_scores
 
 
 def test_the_same_name_with_another_identity_is_refused_with_a_diff(finished) -> None:

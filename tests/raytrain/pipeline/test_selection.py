@@ -75,14 +75,14 @@ FORGOT = {200: {"notes": 0.7, "stars": 0.7, "probe": 0.5}, 300: {"notes": 0.6, "
 def test_what_forgot_too_much_is_not_chosen() -> None:
     scores = {**KEPT, **FORGOT}
     assert choose(scores, [100, 200, 300], TASKS, probes=["probe"]).step == 200
-    choice = choose(scores, [100, 200, 300], TASKS, probes=["probe"], most_forgetting=0.1)
+    choice = choose(scores, [100, 200, 300], TASKS, probes=["probe"], max_forgetting=0.1)
     assert choice.step == 300
-    assert "forgot no more than evaluation.mostForgetting (1 others did)" in choice.reason
-    assert choose(scores, [100, 200, 300], TASKS, probes=["probe"], most_forgetting=0.02).step == 100
+    assert "forgot no more than evaluation.maxForgetting (1 others did)" in choice.reason
+    assert choose(scores, [100, 200, 300], TASKS, probes=["probe"], max_forgetting=0.02).step == 100
 
 
 def test_if_all_forgot_too_much_the_best_is_chosen_and_that_is_said() -> None:
-    choice = choose({0: {"probe": 0.8}, **FORGOT}, [200, 300], TASKS, probes=["probe"], most_forgetting=0.01)
+    choice = choose({0: {"probe": 0.8}, **FORGOT}, [200, 300], TASKS, probes=["probe"], max_forgetting=0.01)
     assert choice.step == 200
     assert "every checkpoint forgot more" in choice.reason
 
@@ -90,7 +90,7 @@ def test_if_all_forgot_too_much_the_best_is_chosen_and_that_is_said() -> None:
 def test_a_probe_whose_error_grows_is_forgotten() -> None:
     scores = {0: {"probe": -0.5}, 100: {"notes": 0.9, "stars": 0.9, "probe": -1.5}}
     scores[200] = {"notes": 0.5, "stars": 0.5, "probe": -0.6}
-    assert choose(scores, [100, 200], TASKS, probes=["probe"], most_forgetting=0.3).step == 200
+    assert choose(scores, [100, 200], TASKS, probes=["probe"], max_forgetting=0.3).step == 200
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ class RunFolder:
     baseline: float = 0.21
     lengths: dict[str, float] = field(default_factory=lambda: {"prediction_tokens_mean": 15.2, "cut_off": 0.01})
     metrics: dict[str, list[str]] = field(default_factory=dict)
-    wordings: dict[str, list[str]] = field(default_factory=lambda: dict(WORDINGS))
+    templates: dict[str, list[str]] = field(default_factory=lambda: dict(WORDINGS))
     probes: tuple[str, ...] = PROBES
     event: str = "The report is written."
     skill: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SKILL))
@@ -146,7 +146,7 @@ class RunFolder:
                 "name": name,
                 "type": TYPES[name],
                 "source": {"uri": f"data/{name}.jsonl"},
-                "templates": self.wordings[name],
+                "templates": self.templates[name],
                 "probe": name in self.probes,
                 "metrics": self.metrics.get(name),
             }
@@ -185,7 +185,7 @@ class RunFolder:
         """The manifests of a shard set, as preparation writes them (without the parts: the report reads none)."""
         part = Part("shards/parts/x.npy", 10, "0" * 64)
 
-        def split(rows, wordings, inputs, outputs):
+        def split(rows, templates, inputs, outputs):
             statistics = {
                 "rows": rows,
                 "source_tokens": {"mean": inputs, "p50": int(inputs), "p95": int(inputs * 1.6), "max": int(inputs * 2)},
@@ -197,7 +197,7 @@ class RunFolder:
                 "templates": {"0": rows},
                 "duplicates": 3,
             }
-            return PreparedSplit(rows, wordings, (), (part,), statistics)
+            return PreparedSplit(rows, templates, (), (part,), statistics)
 
         tasks = []
         for number, task in enumerate(job.spec.tasks):
@@ -298,7 +298,7 @@ class RunFolder:
             model={"kind": "base" if stage == "before" else "export", "uri": "base-model", "digest": "5f" * 32},
             rows=self.rows,
             scored=self.rows,
-            headline=metrics[0].name,
+            primary_metric=metrics[0].name,
             metrics=scores,
             by_template=by_template,
             by_length={"4-30": part(ordered[:half]), "31-96": part(ordered[half:])},
@@ -405,7 +405,7 @@ def hostile_data(make_run, tmp_path_factory, hostile_texts) -> ReportData:
         rows=len(hostile_texts),
         every=500,
         note=hostile_texts["script"],
-        wordings={
+        templates={
             name: [*texts, *(f"{text[:3000]} {{input}}" for text in hostile_texts.values() if "{" not in text)]
             for name, texts in WORDINGS.items()
         },

@@ -37,17 +37,17 @@ async def walk(tab, url):
         await tab.key(key)
         assert await tab.js("document.querySelector('input[name=kind]:checked').value") == kind
     await tab.key("a")
-    wording = "{const s = document.getElementById('f-wording'); s.value = '%s'; s.dispatchEvent(new Event('change'))}"
-    await tab.js(wording % "1")
+    template = "{const s = document.getElementById('f-template'); s.value = '%s'; s.dispatchEvent(new Event('change'))}"
+    await tab.js(template % "1")
     assert set(
         map(
             str,
             await tab.js(
-                "[...document.querySelectorAll('.sample')].filter((s) => !s.hidden).map((s) => s.dataset.wording)"
+                "[...document.querySelectorAll('.sample')].filter((s) => !s.hidden).map((s) => s.dataset.template)"
             ),
         )
     ) <= {"1"}
-    await tab.js(wording % "")
+    await tab.js(template % "")
     assert await tab.js("document.getElementById('count').textContent") == "1 of 10"
 
     colour = "getComputedStyle(document.body).backgroundColor"

@@ -33,7 +33,7 @@ def test_gains_and_losses_are_told_from_noise(data):
     difference = tasks["reviews"].difference
     assert difference.low < difference.value < difference.high
     assert difference.value == pytest.approx(
-        tasks["reviews"].headline.after.value - tasks["reviews"].headline.before.value
+        tasks["reviews"].primary_metric.after.value - tasks["reviews"].primary_metric.before.value
     )
 
 
@@ -50,7 +50,7 @@ def test_a_score_below_its_baseline_is_flagged(make_run, tmp_path):
     run = make_run(tmp_path, skill={"code": (0.0, 0.02), "reviews": (0.3, 0.9)}, rows=20, baseline=0.7)
     found = gather(run.store, run.layout)
     below = {t.name for t in found.tasks if t.below_baseline}
-    assert below == {t.name for t in found.tasks if t.headline.after.value < 0.7}
+    assert below == {t.name for t in found.tasks if t.primary_metric.after.value < 0.7}
     assert below
     assert any("below its baseline" in w for w in found.summary.warnings)
 
@@ -58,7 +58,7 @@ def test_a_score_below_its_baseline_is_flagged(make_run, tmp_path):
 def test_the_model_before_training_is_not_held_against_a_baseline(make_run, tmp_path):
     run = make_run(tmp_path, skill={"code": (0.0, 0.9)}, rows=20, baseline=0.7, stages=("before",))
     found = gather(run.store, run.layout)
-    assert by_name(found)["code"].headline.before.value < 0.7
+    assert by_name(found)["code"].primary_metric.before.value < 0.7
     assert not any(t.below_baseline for t in found.tasks)
     assert not any("below its baseline" in w for w in found.summary.warnings)
 
@@ -136,8 +136,8 @@ def test_damaged_scores_are_left_out_and_named(make_run, tmp_path):
     key = f"{run.layout.scores('after', 'code')}/scores.json"
     run.store.put(key, b"{}")
     found = gather(run.store, run.layout)
-    assert by_name(found)["code"].headline.after is None
-    assert by_name(found)["reviews"].headline.after is not None
+    assert by_name(found)["code"].primary_metric.after is None
+    assert by_name(found)["reviews"].primary_metric.after is not None
     assert any(key in m and "left out" in m for m in found.missing)
 
 

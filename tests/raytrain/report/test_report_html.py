@@ -195,7 +195,7 @@ def test_a_raw_measure_gets_its_own_axis_and_direction(make_run, tmp_path):
     run = make_run(tmp_path, skill={"reviews": (0.3, 0.95)}, metrics={"reviews": ["mae", "accuracy"]}, rows=60)
     data = gather(run.store, run.layout)
     task = data.tasks[0]
-    assert task.headline.scale == "raw"
+    assert task.primary_metric.scale == "raw"
     assert task.difference.value < 0 < task.difference.gain
     assert task.difference.verdict == "better"
     assert "lower is better" in render_html(data)

@@ -44,7 +44,7 @@ def test_headings_are_those_of_the_report(parsed):
         "Checkpoints",
         "Samples",
         "Every metric",
-        "By wording, length and label",
+        "By template, length and label",
         "Data",
         "Run",
     ]
@@ -52,7 +52,7 @@ def test_headings_are_those_of_the_report(parsed):
 
 def test_parts_by_wording_length_and_label_are_there(parsed):
     cells = [t.content for t in parsed if t.type == "inline"]
-    for part in ("wording 1", "prompt tokens 4-30", "prompt tokens 31-96", "label 5"):
+    for part in ("template 1", "prompt tokens 4-30", "prompt tokens 31-96", "label 5"):
         assert part in cells
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from raytrain.report.model import Difference, Interval, Metric, Task, Training
-from raytrain.report.wording import compact, duration, interval, listing, number, probe_fate, summary, task_sentence
+from raytrain.report.phrases import compact, duration, interval, listing, number, probe_fate, summary, task_sentence
 
 
 def task(
@@ -23,7 +23,7 @@ def task(
         type="text",
         type_label="free text",
         probe=probe,
-        headline=metric,
+        primary_metric=metric,
         split="test",
         rows=rows,
         scored=rows,

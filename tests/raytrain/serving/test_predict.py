@@ -50,7 +50,7 @@ def test_texts_are_put_in_as_they_are(world):
 def test_what_there_is_not_is_said(world, asking):
     with pytest.raises(UsageError, match=r"no task 'ecko', did you mean echo\?"):
         asking(task="ecko")
-    with pytest.raises(UsageError, match="task echo has no wording 3"):
+    with pytest.raises(UsageError, match="task echo has no template 3"):
         asking(template=3)
     with pytest.raises(DataError, match="no tuned model yet"):
         asking()

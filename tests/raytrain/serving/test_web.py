@@ -75,7 +75,7 @@ def test_both_models_answer_in_the_tasks_wording():
     }
     assert found["replies"]["after"]["tokens"] == 3
     assert found["replies"]["after"]["prompt_tokens"] == 7
-    _, other = answer(task="echo", text="hello", wording=1, models=["after"])
+    _, other = answer(task="echo", text="hello", template=1, models=["after"])
     assert list(other["replies"]) == ["after"]
     assert other["prompt"] == f"{HOSTILE} hello"
 
@@ -90,16 +90,16 @@ def test_a_run_without_a_model_of_its_own_has_the_one_before():
 def test_tasks_and_wordings_are_told():
     [(status, body, _)] = ask(("GET", "/api/tasks", {}))
     assert status == 200
-    assert next((t["name"], t["probe"], t["wordings"][0]) for t in body["tasks"]) == ("echo", False, "say {input}")
-    assert len(body["tasks"][1]["wordings"]) > 3
+    assert next((t["name"], t["probe"], t["templates"][0]) for t in body["tasks"]) == ("echo", False, "say {input}")
+    assert len(body["tasks"][1]["templates"]) > 3
     assert body["models"] == ["before", "after"]
 
 
 @pytest.mark.parametrize(
     ("body", "words"),
     [({"task": "ecko", "text": "x"}, "did you mean echo"), ({"task": "echo", "text": " "}, "no text"),
-     ({"task": "echo", "text": "x", "wording": 9}, "has no wording 9"), ({"task": "echo"}, "must be strings"),
-     ({"task": "echo", "text": "x", "wording": True}, "must be a number"),
+     ({"task": "echo", "text": "x", "template": 9}, "has no template 9"), ({"task": "echo"}, "must be strings"),
+     ({"task": "echo", "text": "x", "template": True}, "must be a number"),
      ({"task": "echo", "text": "x", "a": 1}, "'a'"), ({"task": "echo", "text": "x" * 100_001}, "longer than"),
      ({"task": "echo", "text": "x", "models": []}, "models must be"), ([], "no JSON object")],
 )  # fmt: skip
@@ -167,9 +167,9 @@ def test_it_listens_where_it_says_and_a_port_that_is_taken_is_said():
 
 async def walk(tab, url):
     await tab.open(url)
-    while await tab.js("document.getElementById('wording').options.length") != 2:
+    while await tab.js("document.getElementById('template').options.length") != 2:
         await asyncio.sleep(0.02)
-    await tab.js("document.getElementById('wording').value = '1'")
+    await tab.js("document.getElementById('template').value = '1'")
     await tab.js("document.getElementById('text').value = 'a <b>text</b>'")
     await tab.js("document.getElementById('send').click()")
     texts = "[...document.querySelectorAll('#replies .text')].map((t) => t.textContent)"
@@ -180,7 +180,7 @@ async def walk(tab, url):
     assert await tab.js("typeof window.pwned") == "undefined"
     assert await tab.js("document.querySelectorAll('#replies img, #replies script').length") == 0
     await tab.js("{const s = document.getElementById('task'); s.value = 'stars'; s.dispatchEvent(new Event('change'))}")
-    assert await tab.js("document.getElementById('wording').options.length") > 3
+    assert await tab.js("document.getElementById('template').options.length") > 3
     assert tab.complaints() == []
 
 

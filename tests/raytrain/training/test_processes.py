@@ -13,7 +13,10 @@ from tests.support.tiny_feed import off, same, settings, stepper_of, tiny_feed, 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_come_to_what_one_worker_comes_to(tmp_path, workers):
-    """Dropout included: it is keyed by the row. The sums of gradients differ in their order alone."""
+    """Dropout included: it is keyed by the row.
+
+    The sums of gradients differ in their order alone.
+    """
     multiprocessing.spawn(gloo_worker.work, (workers, str(tmp_path), {}), nprocs=workers)
     alone = stepper_of(settings(steps=STEPS, optimizer="adamw"))
     records, _, _ = train(tiny_feed(), alone)

@@ -7,31 +7,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytrain.config.job import RowShape
+from raytrain.config.job import PackingShape
 from raytrain.training.data.batch import StepRows, assemble, lengths, token_reader
 from raytrain.training.data.packing import Placed, RowPlan
 from raytrain.training.data.sampling_order import Plan, TaskStream
 
-SHAPE = RowShape(source=64, target=24)
+SHAPE = PackingShape(source=64, target=24)
 
 
 class FakeSplit:
     """Ids that name task, example and wording, so that nothing can be mistaken for something else."""
 
-    def __init__(self, task, examples, wordings, seed):
+    def __init__(self, task, examples, variants, seed):
         rng = np.random.default_rng(seed)
-        self.examples, self.wordings = examples, wordings
-        self.source_lengths = [rng.integers(1, 40, examples, dtype=np.int32) for _ in range(wordings)]
-        self.target_lengths = [rng.integers(1, 12, examples, dtype=np.int32) for _ in range(wordings)]
+        self.examples, self.variants = examples, variants
+        self.source_lengths = [rng.integers(1, 40, examples, dtype=np.int32) for _ in range(variants)]
+        self.target_lengths = [rng.integers(1, 12, examples, dtype=np.int32) for _ in range(variants)]
         self._tag = 1000 * (task + 1)
 
-    def tokens(self, example, wording):
+    def tokens(self, example, variant):
         def ids(n, kind):
-            body = (self._tag + 7 * example + 3 * wording + kind + np.arange(n)).astype(np.uint16)
+            body = (self._tag + 7 * example + 3 * variant + kind + np.arange(n)).astype(np.uint16)
             body[-1] = 1
             return body
 
-        return ids(self.source_lengths[wording][example], 0), ids(self.target_lengths[wording][example], 500)
+        return ids(self.source_lengths[variant][example], 0), ids(self.target_lengths[variant][example], 500)
 
 
 SPLITS = [FakeSplit(0, 30, 3, 1), FakeSplit(1, 11, 2, 2), FakeSplit(2, 5, 1, 3)]
@@ -40,7 +40,7 @@ SPLITS = [FakeSplit(0, 30, 3, 1), FakeSplit(1, 11, 2, 2), FakeSplit(2, 5, 1, 3)]
 def splits_plan(shape=SHAPE):
     rates = [0.5, 0.3, 0.2]
     streams = [
-        TaskStream(f"t{i}", s.examples, s.wordings, r) for i, (s, r) in enumerate(zip(SPLITS, rates, strict=True))
+        TaskStream(f"t{i}", s.examples, s.variants, r) for i, (s, r) in enumerate(zip(SPLITS, rates, strict=True))
     ]
     return RowPlan(Plan(streams, 3), lengths(SPLITS), shape)
 
@@ -58,7 +58,7 @@ def unpack(row):
 placements = st.lists(
     st.integers(0, 2).flatmap(
         lambda t: st.builds(
-            Placed, st.just(t), st.integers(0, SPLITS[t].examples - 1), st.integers(0, SPLITS[t].wordings - 1)
+            Placed, st.just(t), st.integers(0, SPLITS[t].examples - 1), st.integers(0, SPLITS[t].variants - 1)
         )
     ),
     max_size=9,
@@ -70,7 +70,7 @@ placements = st.lists(
 @given(placed=placements, pad=st.booleans())
 def test_a_flat_row_holds_exactly_its_examples(placed, pad):
     read = token_reader(SPLITS)
-    large = RowShape(source=400, target=120)
+    large = PackingShape(source=400, target=120)
     row = assemble(placed, read, large, index=7, pad_to=large if pad else None)
     assert sorted(row.placements) == sorted(placed)
     for p, source, decoder_input, labels in unpack(row):
@@ -93,8 +93,8 @@ def test_a_flat_row_holds_exactly_its_examples(placed, pad):
 
 def test_the_arrays_do_not_depend_on_the_order_of_placements():
     read = token_reader(SPLITS)
-    placed = splits_plan(RowShape(source=300, target=90)).rows(2, 1)[0]
-    one, other = (assemble(p, read, RowShape(source=300, target=90)) for p in (placed, placed[::-1]))
+    placed = splits_plan(PackingShape(source=300, target=90)).rows(2, 1)[0]
+    one, other = (assemble(p, read, PackingShape(source=300, target=90)) for p in (placed, placed[::-1]))
     for name in ("source", "decoder_input", "labels", "source_segment", "target_segment", "task"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
 
@@ -102,9 +102,9 @@ def test_the_arrays_do_not_depend_on_the_order_of_placements():
 def test_what_does_not_fit_is_refused():
     read = token_reader(SPLITS)
     with pytest.raises(ValueError, match="do not fit a row of 8/4"):
-        assemble([Placed(0, i, 0) for i in range(9)], read, RowShape(source=8, target=4))
+        assemble([Placed(0, i, 0) for i in range(9)], read, PackingShape(source=8, target=4))
     with pytest.raises(ValueError, match="cannot be padded"):
-        assemble([Placed(0, i, 0) for i in range(9)], read, RowShape(source=4000, target=400), pad_to=SHAPE)
+        assemble([Placed(0, i, 0) for i in range(9)], read, PackingShape(source=4000, target=400), pad_to=SHAPE)
     empty = np.zeros(0, np.uint16)
     with pytest.raises(ValueError, match="without source or target"):
         assemble([Placed(0, 0, 0)], lambda p: (empty, empty), SHAPE)
@@ -121,7 +121,8 @@ def test_any_number_of_workers_sees_the_same_steps():
     assert [[i for i, _ in rows] for rows in alone] == [list(range(6 * s, 6 * s + 6)) for s in range(12)]
     for workers in (2, 3, 4, 8, 1024):
         together = [[] for _ in alone]
-        # with 1,024 workers a row belongs to the worker of its number; the others of the first 12 steps have none
+        # with 1,024 workers a row belongs to the worker of its number; the others of the first 12
+        # steps have none
         for worker in range(min(workers, 80)):
             for step, rows in steps_of(worker, workers, 0, 12):
                 assert all(r.index % workers == worker for r in rows)

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytrain.config.job import RowShape
-from raytrain.training.data.packing import Lengths, RowPlan, pack, row_shape, rows_per_step
+from raytrain.config.job import PackingShape
+from raytrain.training.data.packing import Lengths, RowPlan, pack, packing_shape, rows_per_step
 from raytrain.training.data.sampling_order import Plan, TaskStream
 from raytrain_core.errors import UsageError
 
-# a mixture like summarization, rating, named entities, code: (examples, source mean, sigma, target mean, sigma)
+# a mixture like summarization, rating, named entities, code: (examples, source mean, sigma, target
+# mean, sigma)
 FOUR = [
     (27_192, 190, 0.654, 30, 0.55),
     (20_000, 120, 0.6, 2, 0),
@@ -33,11 +34,11 @@ def four_tasks(scale=1):
     return out
 
 
-def row_plan(tasks, shape, wordings=1, seed=17):
+def row_plan(tasks, shape, variants=1, seed=17):
     total = sum(len(s) for s, _ in tasks)
-    streams = [TaskStream(f"t{i}", len(s), wordings, len(s) / total) for i, (s, _) in enumerate(tasks)]
-    lengths = Lengths.of([([s] * wordings, [t] * wordings) for s, t in tasks])
-    return RowPlan(Plan(streams, seed), lengths, RowShape(source=shape[0], target=shape[1]))
+    streams = [TaskStream(f"t{i}", len(s), variants, len(s) / total) for i, (s, _) in enumerate(tasks)]
+    lengths = Lengths.of([([s] * variants, [t] * variants) for s, t in tasks])
+    return RowPlan(Plan(streams, seed), lengths, PackingShape(source=shape[0], target=shape[1]))
 
 
 def tokens(tasks, row):
@@ -70,7 +71,7 @@ def test_every_example_has_one_row_that_holds_it(data, shape, keep_order, window
     source = rng.integers(1, shape[0] + 1, (blocks, length)) >> rng.integers(0, 6, (blocks, length))
     target = rng.integers(1, shape[1] + 1, (blocks, length)) >> rng.integers(0, 6, (blocks, length))
     source, target = np.maximum(source, 1), np.maximum(target, 1)
-    size = RowShape(source=shape[0], target=shape[1])
+    size = PackingShape(source=shape[0], target=shape[1])
     row = pack(source, target, size, window=window, keep_order=keep_order)
     for b in range(blocks):
         count = row[b].max() + 1
@@ -85,7 +86,7 @@ def test_the_order_of_the_plan_is_kept_within_a_window():
     """With keep_order an example waits until its turn at most: the first of the window always leaves."""
     rng = np.random.default_rng(5)
     source, target = rng.integers(4, 400, (1, 3000)), rng.integers(2, 90, (1, 3000))
-    row = pack(source, target, RowShape(source=8192, target=1792), window=128, keep_order=True)[0]
+    row = pack(source, target, PackingShape(source=8192, target=1792), window=128, keep_order=True)[0]
     first = [np.flatnonzero(row == r).min() for r in range(row.max() + 1)]
     assert first == sorted(first)
     assert all(np.flatnonzero(row == r).max() - first[r] < 128 + 64 for r in range(row.max() + 1))
@@ -123,24 +124,24 @@ def test_any_world_size_sees_the_same_global_batches(workers, shape):
 @settings(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),
-    wordings=st.integers(1, 3),
+    variants=st.integers(1, 3),
     shape=st.sampled_from([(64, 16), (600, 140), (4096, 900)]),
     seed=st.integers(0, 2**63 - 1),
     before=st.lists(st.integers(1, 8), min_size=1, max_size=4),
     after=st.sampled_from(WORLDS),
 )
-def test_a_run_that_changes_its_size_sees_every_row_once_and_in_order(sizes, wordings, shape, seed, before, after):
+def test_a_run_that_changes_its_size_sees_every_row_once_and_in_order(sizes, variants, shape, seed, before, after):
     """Stopped and resumed with other numbers of workers, the only state being the number of the next row."""
     rng = np.random.default_rng(seed % 2**32)
     tasks = [(rng.integers(1, shape[0] // 2, n), rng.integers(1, shape[1] // 2, n)) for n in sizes]
     rows_per_step, taken, next_row = 6, [], 0
     for workers in [*before, after]:
-        resumed = row_plan(tasks, shape, wordings, seed)
+        resumed = row_plan(tasks, shape, variants, seed)
         rows = range(next_row, next_row + rows_per_step)
         parts = [[(k, resumed.rows(k, 1)[0]) for k in rows if k % workers == w] for w in range(workers)]
         taken += [row for _, row in sorted(pair for part in parts for pair in part)]
         next_row = rows.stop
-    assert taken == row_plan(tasks, shape, wordings, seed).rows(0, next_row)
+    assert taken == row_plan(tasks, shape, variants, seed).rows(0, next_row)
 
 
 @settings(max_examples=25, deadline=None)
@@ -164,7 +165,7 @@ def test_rows_of_different_seeds_differ():
 
 def test_rows_go_through_every_pass_completely():
     tasks = four_tasks(scale=100)
-    plan = row_plan(tasks, (2048, 448), wordings=3)
+    plan = row_plan(tasks, (2048, 448), variants=3)
     total = sum(len(s) for s, _ in tasks)
     blocks = -(-2 * total // plan.block) + 1
     seen = [p for row in plan.rows(0, plan.first_row(blocks)) for p in row]
@@ -180,7 +181,7 @@ def test_the_rows_never_change():
         (np.arange(3000, dtype=np.int32) * 37 % 500 + 4, np.arange(3000, dtype=np.int32) * 11 % 100 + 2),
         (np.arange(1000, dtype=np.int32) * 7 % 90 + 4, np.full(1000, 2, np.int32)),
     ]
-    parts = [repr(row_plan(tasks, shape, wordings=5).rows(50, 200)) for shape in [(512, 128), (8192, 1792)]]
+    parts = [repr(row_plan(tasks, shape, variants=5).rows(50, 200)) for shape in [(512, 128), (8192, 1792)]]
     assert (
         hashlib.sha256("".join(parts).encode()).hexdigest()
         == "35c377dd12071a571ccba4f3f2618c1699b9ede8dbe7d92316c97059e8422cfd"
@@ -196,7 +197,7 @@ def test_lengths_must_be_those_of_the_plan():
     plan = Plan([TaskStream("a", 3, 1, 1.0)], 1)
     lengths = Lengths.of([([np.array([5, 5])], [np.array([5, 5])])])
     with pytest.raises(ValueError, match="not those of the plan"):
-        RowPlan(plan, lengths, RowShape(source=512, target=128))
+        RowPlan(plan, lengths, PackingShape(source=512, target=128))
     with pytest.raises(ValueError, match="lengths of 0"):
         Lengths.of([([np.array([5, 0])], [np.array([5, 5])])])
     with pytest.raises(ValueError, match="every wording"):
@@ -219,9 +220,9 @@ def test_the_default_row_holds_an_example_and_leaves_rows_for_workers(batch, lon
     means = (max(1.0, longest[0] * share[0]), max(1.0, longest[1] * share[1]))
     if sum(longest) > batch:
         with pytest.raises(UsageError, match="batchTokens"):
-            row_shape(batch, *longest, *means)
+            packing_shape(batch, *longest, *means)
         return
-    shape = row_shape(batch, *longest, *means)
+    shape = packing_shape(batch, *longest, *means)
     total = shape.source + shape.target
     assert shape.source >= longest[0]
     assert shape.target >= longest[1]
@@ -232,9 +233,9 @@ def test_the_default_row_holds_an_example_and_leaves_rows_for_workers(batch, lon
 
 
 def test_default_rows_follow_the_mean_lengths():
-    shape = row_shape(1 << 20, 512, 128, 118, 24)
+    shape = packing_shape(1 << 20, 512, 128, 118, 24)
     assert shape.source + shape.target == 9984
     assert shape.source / shape.target == pytest.approx(118 / 24, rel=0.01)
-    assert rows_per_step(65536, RowShape(source=8192, target=1792)) == 6
+    assert rows_per_step(65536, PackingShape(source=8192, target=1792)) == 6
     with pytest.raises(UsageError, match="one row holds 8192"):
-        rows_per_step(4096, RowShape(source=8192, target=1792))
+        rows_per_step(4096, PackingShape(source=8192, target=1792))

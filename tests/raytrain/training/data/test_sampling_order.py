@@ -13,10 +13,10 @@ from raytrain.training.data.sampling_order import LARGEST_PERIOD, Plan, TaskStre
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 
-def plan(sizes, wordings=3, seed=17, weights=None):
+def plan(sizes, variants=3, seed=17, weights=None):
     rates = [w / sum(weights or sizes) for w in weights or sizes]
     sized = zip(sizes, rates, strict=True)
-    return Plan([TaskStream(f"t{i}", n, wordings, rate) for i, (n, rate) in enumerate(sized)], seed)
+    return Plan([TaskStream(f"t{i}", n, variants, rate) for i, (n, rate) in enumerate(sized)], seed)
 
 
 def worst_difference(tasks, rates):
@@ -61,10 +61,10 @@ def test_a_tiny_share_still_gets_a_place():
 
 
 @settings(max_examples=50, deadline=None)
-@given(sizes=SIZES, wordings=st.integers(1, 5), seed=st.integers(0, 2**63 - 1))
-def test_nothing_repeats_before_all_was_seen_and_wordings_take_turns(sizes, wordings, seed):
-    p = plan(sizes, wordings, seed, weights=[1] * len(sizes))
-    passes = 2 * wordings + 1
+@given(sizes=SIZES, variants=st.integers(1, 5), seed=st.integers(0, 2**63 - 1))
+def test_nothing_repeats_before_all_was_seen_and_wordings_take_turns(sizes, variants, seed):
+    p = plan(sizes, variants, seed, weights=[1] * len(sizes))
+    passes = 2 * variants + 1
     places = p.examples(0, max(sizes) * passes * len(sizes))
     for task, size in enumerate(sizes):
         mine = places[places["task"] == task]
@@ -73,17 +73,17 @@ def test_nothing_repeats_before_all_was_seen_and_wordings_take_turns(sizes, word
         assert len(by_pass) >= passes
         assert (np.sort(by_pass, axis=1) == np.arange(size)).all()
         for example in range(size):
-            taken = mine["wording"][mine["example"] == example]
-            assert ((taken - np.arange(len(taken))) % wordings == taken[0]).all()
+            taken = mine["variant"][mine["example"] == example]
+            assert ((taken - np.arange(len(taken))) % variants == taken[0]).all()
 
 
 def test_passes_differ_and_first_wordings_are_spread():
-    p = plan([1000], wordings=4)
+    p = plan([1000], variants=4)
     places = p.examples(0, 2000)
     first, second = places["example"][:1000], places["example"][1000:]
     assert (first == second).sum() < 20
     assert not (np.diff(first) == 1).mean() > 0.02
-    counts = np.bincount(places["wording"][:1000], minlength=4)
+    counts = np.bincount(places["variant"][:1000], minlength=4)
     assert counts.min() > 190
 
 
@@ -140,7 +140,7 @@ def test_a_task_keeps_its_order_whatever_tasks_join():
 
 def test_the_order_never_changes():
     """A digest of the order: a change breaks the resuming of every run that was begun before it."""
-    p = plan([27_192, 20_000, 14_041, 10_300], wordings=8, seed=17)
+    p = plan([27_192, 20_000, 14_041, 10_300], variants=8, seed=17)
     parts = [p.examples(0, 20_000), p.examples(10**9, 10**9 + 20_000)]
     columns = [part[name].astype("<i8").tobytes() for part in parts for name in ("task", "example", "wording")]
     assert (

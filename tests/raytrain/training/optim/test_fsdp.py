@@ -43,7 +43,10 @@ SETTINGS = {
 
 @pytest.mark.parametrize(("workers", "training", "model", "stepper"), SETTINGS.values(), ids=SETTINGS.keys())
 def test_shards_come_to_what_one_worker_comes_to(tmp_path, workers, training, model, stepper):
-    """Losses, norms and the outcome; dropout included. The first worker's checkpoint is whole, no worker's share is."""
+    """Losses, norms and the outcome; dropout included.
+
+    The first worker's checkpoint is whole, no worker's share is.
+    """
     found = sharded(tmp_path, workers, training=training, model=model, stepper=dict(stepper))
     losses, snapshots = alone(model, stepper, **training)
     equal(found[0], losses, snapshots[-1])

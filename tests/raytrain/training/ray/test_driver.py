@@ -23,8 +23,8 @@ from raytrain_core.storage.commit import read_manifest
 from tests.support import gated_store
 from tests.support.tiny_run import tiny_run
 
-# Each starts worker groups of its own and takes minutes on a busy machine: `make test-all`. The tiny run in
-# tests/raytrain/pipeline trains on the same wiring in `make test`.
+# Each starts worker groups of its own and takes minutes on a busy machine: `make test-all`. The
+# tiny run in tests/raytrain/pipeline trains on the same wiring in `make test`.
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -163,7 +163,7 @@ def test_a_hanging_worker_is_found_and_the_others_say_where_they_stand(undisturb
     """The first worker is stopped (not killed) while it commits the checkpoint of step 2: that of step 4 has to wait
     for it, and the other worker at step 5 too, a while because the first said that it waits for the store."""
     calm, _, _ = undisturbed
-    run, heard = calm.named("hangs", hang_seconds=3.0), Heard()
+    run, heard = calm.named("hangs", hang_timeout_seconds=3.0), Heard()
     store = gated_store.GatedStore(run.store.root, "step-000002-a01/manifest.json", tmp_path)
 
     def stop_who_waits():

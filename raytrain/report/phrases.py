@@ -144,20 +144,20 @@ def probe_fate(task: Task) -> Literal["kept", "improved", "partly", "mostly", "n
     if d is None or d.verdict == "unknown":
         return "unknown"
     if d.verdict == "noise":
-        return "nothing" if _nothing_to_lose(task.headline) else "kept"
+        return "nothing" if _nothing_to_lose(task.primary_metric) else "kept"
     if d.verdict == "better":
         return "improved"
-    return "mostly" if _lost_share(task.headline, d) >= MOSTLY else "partly"
+    return "mostly" if _lost_share(task.primary_metric, d) >= MOSTLY else "partly"
 
 
-def _nothing_to_lose(headline: Metric) -> bool:
-    return headline.before is not None and headline.better == "higher" and headline.before.value <= 0
+def _nothing_to_lose(primary_metric: Metric) -> bool:
+    return primary_metric.before is not None and primary_metric.better == "higher" and primary_metric.before.value <= 0
 
 
-def _lost_share(headline: Metric, difference: Difference) -> float:
+def _lost_share(primary_metric: Metric, difference: Difference) -> float:
     """Which part of the score before is gone; 0 where that cannot be said (error measures, nothing to lose)."""
-    before = headline.before
-    if before is None or headline.better == "lower" or before.value <= 0:
+    before = primary_metric.before
+    if before is None or primary_metric.better == "lower" or before.value <= 0:
         return 0.0
     return -difference.gain / before.value
 
@@ -180,48 +180,48 @@ def verdict_label(task: Task) -> str:
     return VERDICT_LABELS[task.difference.verdict if task.difference else "unknown"]
 
 
-def task_sentence(headline: Metric, difference: Difference | None, *, probe: bool) -> str:
+def task_sentence(primary_metric: Metric, difference: Difference | None, *, probe: bool) -> str:
     """What happened to a task, in one or two sentences."""
-    scale, label = headline.scale, headline.label
-    before = number(headline.before.value if headline.before else None, scale)
-    after = number(headline.after.value if headline.after else None, scale)
+    scale, label = primary_metric.scale, primary_metric.label
+    before = number(primary_metric.before.value if primary_metric.before else None, scale)
+    after = number(primary_metric.after.value if primary_metric.after else None, scale)
     if difference is None:
-        if headline.before and not headline.after:
+        if primary_metric.before and not primary_metric.after:
             return f"Before training: {label} {before}. Not scored after training yet."
-        if headline.after:
+        if primary_metric.after:
             return f"After training: {label} {after}. There is no score before training to compare with."
         return "Not scored yet."
     span = interval(difference.low, difference.high, scale, sign=True)
     by = f"{number(difference.value, scale, sign=True)}" + (f", 95\u00a0% interval {span}" if span else "")
     moved = f"{label[:1].upper()}{label[1:]} went from {before} to {after} ({by})"
     if difference.verdict == "noise":
-        return _noise_sentence(moved, headline, difference, probe=probe)
+        return _noise_sentence(moved, primary_metric, difference, probe=probe)
     if difference.verdict == "unknown":
         return f"{moved}. Whether that is more than chance is not known."
-    lost = _lost_share(headline, difference)
+    lost = _lost_share(primary_metric, difference)
     gone = f": {100 * lost:.0f}\u00a0% of the score is gone" if probe and lost > 0 else ""
     return f"{moved}{gone}. This is more than chance."
 
 
-def _noise_sentence(moved: str, headline: Metric, difference: Difference, *, probe: bool) -> str:
+def _noise_sentence(moved: str, primary_metric: Metric, difference: Difference, *, probe: bool) -> str:
     if not probe or difference.low is None or difference.high is None:
         return f"{moved}. The interval holds zero: with so few rows this could be chance."
-    if _nothing_to_lose(headline):
+    if _nothing_to_lose(primary_metric):
         return f"{moved}. The model could not do this before, so there was nothing to forget."
-    most = max(0.0, -difference.low if headline.better == "higher" else difference.high)
-    if most == 0 and headline.scale == "percent" and difference.rows:
+    most = max(0.0, -difference.low if primary_metric.better == "higher" else difference.high)
+    if most == 0 and primary_metric.scale == "percent" and difference.rows:
         most = min(1.0, 3 / difference.rows)  # the rule of three: nothing seen in n rows, up to 3/n possible
-    limit = number(most, headline.scale)
+    limit = number(most, primary_metric.scale)
     return f"No loss can be shown. {moved}. If anything was lost, it is hardly more than {limit}."
 
 
-def forgetting_sentence(forgetting: Forgetting, headline: Metric) -> str:
+def forgetting_sentence(forgetting: Forgetting, primary_metric: Metric) -> str:
     """The second way to look at forgetting: along the checkpoints."""
     if forgetting.best_minus_now is None:
         return ""
     if forgetting.best_minus_now <= 0:
         return "Along the checkpoints the last score is also the best (validation rows)."
-    lost = number(forgetting.best_minus_now, headline.scale)
+    lost = number(forgetting.best_minus_now, primary_metric.scale)
     return f"Along the checkpoints the last score is {lost} below the best one (validation rows)."
 
 
@@ -230,7 +230,8 @@ def summary(
 ) -> Summary:
     """The lead sentence, the sentences below it, and what a reader must not overlook.
 
-    `leaks` name held-out rows that training saw, `missing` what the run has not left; one sentence each.
+    `leaks` name held-out rows that training saw, `missing` what the run has not left; one sentence
+    each.
     """
     trained = [t for t in tasks if not t.probe]
     probes = [t for t in tasks if t.probe]
@@ -346,7 +347,7 @@ def _gains(trained: Sequence[Task]) -> list[str]:
 
 
 def _from_to(task: Task) -> str:
-    h = task.headline
+    h = task.primary_metric
     before, after = (number(x.value if x else None, h.scale) for x in (h.before, h.after))
     return f"{before} to {after} ({h.label})"
 
