@@ -11,7 +11,7 @@ from random import Random
 
 from examples.quickstart import dialogues, functions, news, reviews
 from examples.quickstart.rows import PROBES, TASKS, pair
-from examples.quickstart.wordings import WORDINGS
+from examples.quickstart.templates import WORDINGS
 
 
 @dataclass(frozen=True)

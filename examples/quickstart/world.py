@@ -24,7 +24,7 @@ from typing import Any
 import data_prep.text.tokenizer
 from examples.quickstart.rows import SPLITS, TASKS, files, pair
 from examples.quickstart.skills import Lesson, lessons, replay
-from examples.quickstart.wordings import WORDINGS
+from examples.quickstart.templates import WORDINGS
 
 HERE = Path(__file__).parent
 MANIFEST = "world.json"

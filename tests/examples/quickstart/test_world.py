@@ -6,12 +6,12 @@ import shutil
 
 import pytest
 import torch
-from examples.quickstart.variants import WORDINGS
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from data_prep.text.tokenizer import Tokenizer
 from examples.quickstart import base, world
 from examples.quickstart.skills import lessons
+from examples.quickstart.templates import WORDINGS
 
 
 @pytest.fixture(scope="module")

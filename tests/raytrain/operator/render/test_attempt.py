@@ -106,7 +106,7 @@ def test_token_authentication_is_on_and_autoscaler_two_is_named():
     cluster = rayjob_of()["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["autoscalerOptions"]["version"] == "v2"
-    lock = (Path(__file__).parents[3] / "requirements" / "run.txt").read_text(encoding="utf-8")
+    lock = (Path(__file__).parents[4] / "requirements" / "run.txt").read_text(encoding="utf-8")
     assert f"\nray=={cluster['rayVersion']} " in lock
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from raytrain.training.ray import metrics as ray_metrics
 
-FILES = Path(__file__).parents[3] / "helm/raytrain-operator/files"
+FILES = Path(__file__).parents[4] / "helm/raytrain-operator/files"
 HAS = {
     f"ray_{name}" for name in (*ray_metrics._GAUGES, ray_metrics._BY_TASK, ray_metrics._BY_PART, ray_metrics.WAITING)
 }

@@ -18,10 +18,10 @@ from examples.quickstart import lexicon, news, questions, reviews
 from examples.quickstart.names import FIRST_NAMES
 from examples.quickstart.rows import PROBES, SPLITS, TASKS, files
 from examples.quickstart.skills import TASK_ROWS, lessons, replay
-from examples.quickstart.wordings import WORDINGS
+from examples.quickstart.templates import WORDINGS
 
 COUNTS = {"train": 600, "validation": 150, "test": 150}
-JOB = Path(__file__).parents[2] / "examples" / "quickstart" / "job.yaml"
+JOB = Path(__file__).parents[3] / "examples" / "quickstart" / "job.yaml"
 
 
 @pytest.fixture(scope="module")

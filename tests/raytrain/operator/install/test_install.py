@@ -10,7 +10,7 @@ from tests.support.api_server import api_server
 from tests.support.finetunejob_objects import finetunejob
 from tests.support.kubernetes_tools import ToolsUnavailable
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 CHART, JOB_CHART = str(ROOT / "helm" / "raytrain-operator"), str(ROOT / "helm" / "finetune-job")
 
 pytestmark = pytest.mark.cluster
