@@ -102,7 +102,7 @@ chaos: $(READY) ## kills at random against an undisturbed run: workers, driver, 
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json
 
 lock: $(READY) ## resolve the dependencies anew
-	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
 	$(LOCK) --extra operator pyproject.toml -o requirements/run.txt
 	$(LOCK) requirements/operator.in -o requirements/operator.txt
 	$(LOCK) requirements/image.in -o requirements/image.txt
