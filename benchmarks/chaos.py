@@ -29,7 +29,7 @@ from benchmarks.output import emit
 from raytrain.telemetry.progress import read_progress
 from raytrain.telemetry.segments import read
 from raytrain_core.errors import StorageError
-from raytrain_core.storage import Store, open_store
+from raytrain_core.storage import StorageLocation, Store, open_store
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.killing import LAYOUT, driver, end, family_of, named, result
 from tests.support.s3_server import s3_server
@@ -178,7 +178,7 @@ def main() -> None:
         os.environ.update(server.environment)
         bucket = server.make_bucket("chaos")
         proxy.chaos(options.seed, SHARE_BROKEN, FAULTS)
-        store = open_store(f"s3://{bucket}", endpoint=server.endpoint)
+        store = open_store(StorageLocation(uri=f"s3://{bucket}", endpoint=server.endpoint))
         story = torment(folder, proxy, f"s3://{bucket}", store, random.Random(options.seed), 60 * options.minutes)
         proxy.heal()
         found = outcome(story, store, undisturbed, options)

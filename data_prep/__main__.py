@@ -1,14 +1,13 @@
 """`python -m data_prep prepare job.yaml`: the preparation part of a document, without anything of training."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
-from data_prep.config import Mixture, Storage, Task
+from data_prep.config import Mixture, Task
 from data_prep.prepare import Limits, prepare
 from data_prep.shards.manifest import ShardSet
 from data_prep.shards.progress_line import ProgressLine
@@ -18,6 +17,7 @@ from raytrain_core.config.base import Model
 from raytrain_core.config.loader import load_document
 from raytrain_core.errors import ExitCode, UsageError, UserError
 from raytrain_core.storage import open_store
+from raytrain_core.storage.location import StorageLocation, choose_location
 from raytrain_core.storage.scratch import sweep
 
 
@@ -42,7 +42,7 @@ class _Resources(_Part):
 
 class _Spec(_Part):
     model: str = Field(min_length=1)
-    storage: Storage | None = None
+    storage: StorageLocation | None = None
     tasks: list[Task] = Field(min_length=1)
     mixture: Mixture = Field(default_factory=Mixture)
     training: _Training = Field(default_factory=_Training)
@@ -148,12 +148,12 @@ def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
             f"model {spec.model}: not a folder here, so there is no tokenizer.json to prepare with",
             hint="Give the folder of its tokenizer with --tokenizer; `raytrain run` fetches models by itself.",
         )
-    storage = _storage(options.storage, spec.storage, base_folder)
+    storage = choose_location(options.storage, spec.storage, base_folder=base_folder)
     with local_workers(options.cpus or spec.resources.preparation.cpus) as workers:
         return prepare(
             spec.tasks,
             spec.mixture,
-            store=open_store(storage.uri, endpoint=storage.endpoint, region=storage.region),
+            store=open_store(storage),
             tokenizer=Tokenizer.from_folder(folder),
             limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
             base_folder=base_folder,
@@ -161,17 +161,6 @@ def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
             verify=options.verify,
             workers=workers,
         )
-
-
-def _storage(flag: str | None, document: Storage | None, base_folder: Path) -> Storage:
-    """Flag, else the document's (relative to it), else RAYTRAIN_STORAGE, else ./raytrain-storage."""
-    if flag is not None:
-        return Storage(uri=flag)
-    if document is None:
-        return Storage(uri=os.environ.get("RAYTRAIN_STORAGE") or "./raytrain-storage")
-    if "://" in document.uri:
-        return document
-    return document.model_copy(update={"uri": str(base_folder / Path(document.uri).expanduser())})
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Pydantic models of sources, tasks, mixture and storage: the one definition of their fields.
+"""Pydantic models of sources, tasks and mixture: the one definition of their fields.
 
 Field names are camelCase in the document and snake_case in Python. Every field carries a
 description: `raytrain explain`, the JSON Schema and the reference documentation are generated from
@@ -39,29 +39,6 @@ def _one_target(answer: str) -> str:
     if answer.count("{target}") != 1:
         raise ValueError("must hold {target} once")
     return answer
-
-
-class Storage(Model):
-    """Where everything durable lives.
-
-    Credentials never stand here: they come from the environment.
-    """
-
-    uri: str = Field(
-        description="Folder or bucket prefix for shards and runs: a path, file:///... or s3://bucket/prefix.",
-        examples=["s3://my-bucket/raytrain", "./raytrain-storage"],
-    )
-    endpoint: str | None = Field(
-        default=None,
-        description=(
-            "Address of an S3-compatible server; without it AWS_ENDPOINT_URL or AWS itself is used. "
-            "Sources and a model in s3:// are read there too if the storage is in s3://."
-        ),
-    )
-    region: str | None = Field(
-        default=None,
-        description="Region of the bucket, if the store wants one; also that of sources and a model in s3://.",
-    )
 
 
 class Source(Model):

@@ -15,7 +15,7 @@ from data_prep.sources.readers import Format, SourceRow, count_rows, format_of, 
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from raytrain_core.config.loader import suggest
 from raytrain_core.errors import DataError, UsageError
-from raytrain_core.storage import Stat, Store, open_beside
+from raytrain_core.storage import Stat, Store, open_like
 from raytrain_core.storage.store import sha256_of_file
 from raytrain_core.storage.uri import parse_uri
 
@@ -234,7 +234,7 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
 def _bucket(place: str, format: Format | None, where: str, beside: Store | None) -> list[SourceFile]:
     bucket, _, key = place.partition("/")
     uri = f"s3://{place}"
-    store = open_beside(f"s3://{bucket}", beside)
+    store = open_like(beside, f"s3://{bucket}")
     wild = WILD.search(key)
     if not wild and key and not key.endswith("/") and (stat := store.stat(key)) is not None:
         return [StoredFile(store, stat, uri, _format(key, format, where), None)]

@@ -37,8 +37,7 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
     Reads sources that are files here, asks the hub how many rows a data set has, and looks whether
     an earlier attempt of the run left its speed. Writes nothing.
     """
-    place = resolve(storage, job, base_folder=base_folder)
-    store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    store = open_store(resolve(storage, job, base_folder=base_folder))
     hub, problems = Hub(), []
     rows: dict[str, TaskRows] = {}
     model = ModelSize(None, None, "")

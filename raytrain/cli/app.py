@@ -268,8 +268,7 @@ def leaderboard(storage: StorageFlag = None, output: Output = Format.TEXT) -> No
     from raytrain.report.leaderboard import leaderboard as board
     from raytrain_core.storage import open_store
 
-    place = resolve(storage)
-    found = board(open_store(place.uri, endpoint=place.endpoint, region=place.region))
+    found = board(open_store(resolve(storage)))
     emit(found, render.leaderboard(found), output)
 
 
@@ -376,10 +375,11 @@ def gc(
     Parts that no prepared task names, tasks that no shard set names, half-written checkpoints, and
     those that a finished run does not keep.
     """
-    from raytrain.config.storage import open_place, resolve
+    from raytrain.config.storage import resolve
     from raytrain.runs import gc as garbage
+    from raytrain_core.storage import open_store
 
-    store = open_place(resolve(storage))
+    store = open_store(resolve(storage))
     found = garbage.collect(store, grace=grace * 3600, unused_sets=sets)
     if yes:
         found = garbage.delete(store, found, grace=grace * 3600, unused_sets=sets)

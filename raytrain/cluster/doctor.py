@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from data_prep.config import Storage
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.install.installation import Finding, may, served
 from raytrain_core.errors import UserError
-from raytrain_core.storage import open_store
+from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.probe import probe
 
 _PACKAGES = ("raytrain", "ray", "torch", "transformers")
@@ -34,11 +33,11 @@ def of_this_machine() -> Iterator[Finding]:
         yield Finding(what, free >= _SHARED_MEMORY_GIB, "a container gets more by --shm-size or an emptyDir of Memory")
 
 
-def of_storage(storage: Storage) -> Finding:
+def of_storage(storage: StorageLocation) -> Finding:
     """Whether it takes, gives back and deletes an object."""
     return _tried(
         f"storage {storage.uri} can be written, read and deleted",
-        lambda: probe(open_store(storage.uri, endpoint=storage.endpoint, region=storage.region)),
+        lambda: probe(open_store(storage)),
     )
 
 

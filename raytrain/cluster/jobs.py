@@ -64,15 +64,15 @@ def submit(
 
     UsageError for a storage pods cannot see.
     """
-    place = resolve(storage, job, base_folder=base_folder)
-    if not place.uri.startswith("s3://"):
+    location = resolve(storage, job, base_folder=base_folder)
+    if not location.uri.startswith("s3://"):
         raise UsageError(
-            f"storage {place.uri} is on this machine; pods cannot see it",
+            f"storage {location.uri} is on this machine; pods cannot see it",
             hint="set spec.storage.uri or --storage to s3://bucket/prefix",
         )
-    store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    store = open_store(location)
     sent = uploaded(job, base_folder, store, say)
-    sent = sent.model_copy(update={"spec": sent.spec.model_copy(update={"storage": place})})
+    sent = sent.model_copy(update={"spec": sent.spec.model_copy(update={"storage": location})})
     body = sent.model_dump(mode="json", by_alias=True, exclude_unset=True)
     body["metadata"] = body["metadata"] | {"name": job.metadata.name, "namespace": namespace}
     return of_object(api.apply(body, manager=MANAGER))

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from data_prep.config import Mixture, Name, Storage, Task
+from data_prep.config import Mixture, Name, Task
 from data_prep.tasks.mixture import misfit
 from raytrain_core.config.base import Model
+from raytrain_core.storage import StorageLocation
 
 API_VERSION = "raytrain.dev/v1alpha1"
 KIND = "FineTuneJob"
@@ -414,7 +415,7 @@ class Spec(Model):
         description="The model to start from: hub id, local folder, s3:// folder, or run://NAME (an earlier run's).",
         examples=["google/flan-t5-base", "./my-model", "run://samsum"],
     )
-    storage: Storage | None = Field(
+    storage: StorageLocation | None = Field(
         default=None,
         description="Where shards and runs live: flag, then document, then RAYTRAIN_STORAGE, then ./raytrain-storage.",
     )

@@ -3,16 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from data_prep.config import Storage
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain_core.errors import UsageError
-from raytrain_core.storage import Store, open_store
+from raytrain_core.storage.location import StorageLocation, choose_location
 
-VARIABLE = "RAYTRAIN_STORAGE"
-DEFAULT = "./raytrain-storage"
 CACHE_VARIABLE = "RAYTRAIN_CACHE"
 
 
@@ -21,30 +17,15 @@ class RunPlace:
     """A run by name under its storage."""
 
     name: str
-    storage: Storage
+    storage: StorageLocation
 
 
-def resolve(flag: str | None, job: FineTuneJob | None = None, *, base_folder: Path | None = None) -> Storage:
-    """The storage to use: flag, else the document's, else RAYTRAIN_STORAGE, else ./raytrain-storage.
+def resolve(flag: str | None, job: FineTuneJob | None = None, *, base_folder: Path | None = None) -> StorageLocation:
+    """Returns the storage to use: the flag, else the job's, else RAYTRAIN_STORAGE, else ./raytrain-storage.
 
-    A relative path in the document is relative to the document (`base_folder`), any other to the
-    working folder. A flag replaces the document's storage as a whole, its endpoint and region too.
+    See `raytrain_core.storage.location.choose_location`.
     """
-    if flag is not None:
-        if not flag.strip():
-            raise UsageError("--storage is empty", hint="give a folder or a URI such as s3://bucket/prefix")
-        return Storage(uri=flag)
-    if job is not None and job.spec.storage is not None:
-        storage = job.spec.storage
-        if base_folder is not None and _is_relative_path(storage.uri):
-            return storage.model_copy(update={"uri": str(base_folder / storage.uri)})
-        return storage
-    return Storage(uri=os.environ.get(VARIABLE) or DEFAULT)
-
-
-def open_place(place: Storage) -> Store:
-    """The store at a place; StorageError, UsageError."""
-    return open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    return choose_location(flag, job.spec.storage if job else None, base_folder=base_folder)
 
 
 def locate(run: str, flag: str | None) -> RunPlace:
@@ -67,13 +48,9 @@ def locate(run: str, flag: str | None) -> RunPlace:
         )
     if flag is not None:
         raise UsageError(f"{run} says where the run is and so does --storage", hint="leave one of them out")
-    return RunPlace(name, Storage(uri=root or "/"))
+    return RunPlace(name, StorageLocation(uri=root or "/"))
 
 
 def cache_folder() -> Path:
     """Where fetched models and shards are kept: RAYTRAIN_CACHE, else ~/.cache/raytrain."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path("~/.cache/raytrain").expanduser())
-
-
-def _is_relative_path(uri: str) -> bool:
-    return not urlsplit(uri).scheme and not Path(uri).is_absolute()

@@ -76,8 +76,7 @@ def show(
             hint=f"its tasks are {', '.join(names)}",
         )
     chosen = [t for t in job.spec.tasks if task in (None, t.name)]
-    place = resolve(None, job, base_folder=base_folder)  # says where sources in S3 are; it is not looked into
-    store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    store = open_store(resolve(None, job, base_folder=base_folder))  # only tells how sources in S3 are reached
     tokenizing = _tokenizing(job, base_folder) if tokens else None
     return [_preview(t, job.spec.mixture.seed, base_folder, store, rows, tokenizing=tokenizing) for t in chosen]
 

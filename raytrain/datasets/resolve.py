@@ -11,12 +11,12 @@ from raytrain.config.identity import diff, identity
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
-from raytrain.config.storage import cache_folder, locate, open_place, resolve
+from raytrain.config.storage import cache_folder, locate, resolve
 from raytrain.model.source import local_path
 from raytrain.runs.record import read_record
 from raytrain.runs.status import require_run
 from raytrain_core.errors import DataError, UsageError
-from raytrain_core.storage import Store
+from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.cache import Cache
 
 CACHE_LIMIT = 50 << 30  # bytes of shards kept on this machine
@@ -57,11 +57,11 @@ def look(what: str, storage: str | None = None) -> Place:
         loaded = load_job(what)
         return place_of(loaded.job, storage=storage, base_folder=loaded.base_folder)
     if _DIGEST.fullmatch(what):
-        store = open_place(resolve(storage))
+        store = open_store(resolve(storage))
         if digest := _digest_of(store, what):
             return Place(f"shard set {digest[:12]}", store, None, digest, None)
     where = locate(what, storage)
-    store = open_place(where.storage)
+    store = open_store(where.storage)
     record = read_record(store, require_run(store, where.name))
     if record is None:
         return Place(where.name, store, where.name, None, None)
@@ -88,7 +88,7 @@ def of_document(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> 
 
 def place_of(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Place:
     """The run of a document, if it is of just this document, and its data; else the data of the document as it is."""
-    store = open_place(resolve(storage, job, base_folder=base_folder))
+    store = open_store(resolve(storage, job, base_folder=base_folder))
     name = job.metadata.name
     record = read_record(store, RunLayout(name))
     if record is not None and not diff(identity(record.written), identity(job)):

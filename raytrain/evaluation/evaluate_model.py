@@ -70,8 +70,7 @@ def score_model(
 
     spec = job.spec
     wanted = _tasks([task.name for task in spec.tasks], tasks)
-    place = resolve(storage, job, base_folder=base_folder)
-    store = open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    store = open_store(resolve(storage, job, base_folder=base_folder))
     folder = _model_folder(target, store)
     model = ModelRef("base", str(folder), digest(folder))
     shards = prepare(
@@ -133,7 +132,7 @@ def _model_folder(target: str, store: Store) -> Path:
 
     if "/runs/" in target and not Path(target).joinpath("config.json").is_file():
         run = locate(target, None)
-        store = open_store(run.storage.uri, endpoint=run.storage.endpoint, region=run.storage.region)
+        store = open_store(run.storage)
         target = f"run://{run.name}"
     elif "/" not in target and not Path(target).is_dir() and read_manifest(store, RunLayout(target).model) is not None:
         target = f"run://{target}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from raytrain.config.run_layout import RunLayout
 from raytrain_core.errors import StorageError, TrainingError, UsageError
-from raytrain_core.storage import Store, open_beside
+from raytrain_core.storage import Store, open_like
 from raytrain_core.storage.commit import fetch, read_manifest
 from raytrain_core.storage.store import sha256_of_file
 
@@ -124,7 +124,7 @@ def _of_run(uri: str, store: Store | None, cache: Path) -> Path:
 
 def _of_bucket(uri: str, beside: Store | None, cache: Path) -> Path:
     """Objects directly under the prefix; each is fetched again when its etag has changed."""
-    store = open_beside(uri, beside)
+    store = open_like(beside, uri)
     found = [stat for stat in store.list("") if "/" not in stat.key]
     if not any(stat.key == "config.json" for stat in found):
         raise TrainingError(f"model {uri}: no config.json under it", hint="name the folder that holds config.json")

@@ -82,8 +82,7 @@ class Workspace:
 
 def open_job_store(job: FineTuneJob, storage: str | None, base_folder: Path) -> Store:
     """The store that this job's things are kept in."""
-    place = resolve(storage, job, base_folder=base_folder)
-    return open_store(place.uri, endpoint=place.endpoint, region=place.region)
+    return open_store(resolve(storage, job, base_folder=base_folder))
 
 
 def is_complete(store: Store, layout: RunLayout) -> bool:

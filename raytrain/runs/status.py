@@ -88,8 +88,7 @@ def require_run(store: Store, name: str) -> RunLayout:
 
 def open_run(place: RunPlace) -> tuple[Store, RunLayout]:
     """The store and the layout of a run that exists; UsageError if it does not."""
-    storage = place.storage
-    store = open_store(storage.uri, endpoint=storage.endpoint, region=storage.region)
+    store = open_store(place.storage)
     return store, require_run(store, place.name)
 
 

@@ -3,6 +3,7 @@
 import os
 
 from raytrain_core.storage.local import LocalStore
+from raytrain_core.storage.location import StorageLocation
 from raytrain_core.storage.store import AlreadyExistsError, CorruptError, NotFoundError, Stat, Store, Stored
 from raytrain_core.storage.uri import FolderUri, check_endpoint, parse_uri
 
@@ -12,38 +13,41 @@ __all__ = [
     "LocalStore",
     "NotFoundError",
     "Stat",
+    "StorageLocation",
     "Store",
     "Stored",
-    "open_beside",
+    "open_like",
     "open_store",
 ]
 
 
-def open_store(uri: str, *, endpoint: str | None = None, region: str | None = None) -> Store:
-    """The store that `uri` names: a folder (path or file://) or s3://bucket/prefix; UsageError for anything else.
+def open_store(location: StorageLocation | str) -> Store:
+    """Returns the store at a location; a bare URI stands for a location without endpoint and region.
 
-    `endpoint` is the address of an S3-compatible server; without it AWS_ENDPOINT_URL_S3,
-    AWS_ENDPOINT_URL, or AWS itself is used. Nothing is contacted here
-    (`raytrain_core.storage.probe.probe` does).
+    The URI is a folder (a path or file://...) or s3://bucket/prefix; anything else raises
+    UsageError. Without an endpoint, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or AWS itself is used.
+    Nothing is contacted here (`raytrain_core.storage.probe.probe` does that).
     """
-    place = parse_uri(uri)
-    if isinstance(place, FolderUri):
-        return LocalStore(place.path)
+    if isinstance(location, str):
+        location = StorageLocation(uri=location)
+    parsed = parse_uri(location.uri)
+    if isinstance(parsed, FolderUri):
+        return LocalStore(parsed.path)
     from raytrain_core.storage.s3 import S3Store
 
-    address = endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-    return S3Store(place.bucket, place.prefix, check_endpoint(address) if address else None, region)
+    endpoint = location.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    return S3Store(parsed.bucket, parsed.prefix, check_endpoint(endpoint) if endpoint else None, location.region)
 
 
-def open_beside(uri: str, store: Store | None) -> Store:
-    """The store that `uri` names, where a job with its own `store` names further places, as for its sources.
+def open_like(store: Store | None, uri: str) -> Store:
+    """Returns the store at `uri`, reached like `store`.
 
-    An s3:// URI is looked for where `store` is, at its endpoint and in its region, if that is in S3
-    too.
+    If both are in S3, endpoint and region are those of `store`: a job's sources and models are read
+    where its storage is.
     """
     if uri.startswith("s3://"):
         from raytrain_core.storage.s3 import S3Store
 
         if isinstance(store, S3Store):
-            return open_store(uri, endpoint=store.endpoint, region=store.region)
+            return open_store(StorageLocation(uri=uri, endpoint=store.endpoint, region=store.region))
     return open_store(uri)

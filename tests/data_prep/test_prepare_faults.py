@@ -20,7 +20,7 @@ from data_prep.shards import task_builder as task_work
 from data_prep.shards.manifest import PreparedTask, ShardSet
 from data_prep.shards.reader import all_there, open_split, read_rows
 from raytrain_core.errors import StorageError
-from raytrain_core.storage import CorruptError, open_store, s3_client
+from raytrain_core.storage import CorruptError, StorageLocation, open_store, s3_client
 from raytrain_core.storage.cache import Cache
 from tests.support.data_prep_bench import LIMITS, make_task, numbered
 from tests.support.preparing import ROWS_OF_A_PART, TASK, prepare_at
@@ -58,13 +58,13 @@ def expected(bench, task):
 
 @pytest.fixture
 def store(s3_uri, s3_proxy):
-    return open_store(s3_uri, endpoint=s3_proxy.endpoint)
+    return open_store(StorageLocation(uri=s3_uri, endpoint=s3_proxy.endpoint))
 
 
 @pytest.fixture
 def direct(s3, s3_uri):
     """The same place, past the proxy."""
-    return open_store(s3_uri, endpoint=s3.endpoint)
+    return open_store(StorageLocation(uri=s3_uri, endpoint=s3.endpoint))
 
 
 def contents(store):
@@ -106,7 +106,7 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
         process = context.Process(target=prepare_at, args=(environment, bench.folder, uri, base_folder, FEW))
         process.start()
         process.join()
-        direct = open_store(uri, endpoint=s3.endpoint)
+        direct = open_store(StorageLocation(uri=uri, endpoint=s3.endpoint))
         check_visible(direct)
         if process.exitcode == 0:
             break

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE
-from raytrain.config.storage import VARIABLE as STORAGE_VARIABLE
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.groups import CPU_GROUP, Group, quantity
+from raytrain_core.storage.location import VARIABLE as STORAGE_VARIABLE
 
 CONTAINER = "ray"
 DOCUMENT_FOLDER = "/etc/raytrain"

@@ -15,7 +15,7 @@ from raytrain.cli import main
 from raytrain.config.load import load_job
 from raytrain.datasets import preview
 from raytrain.training.data.loader import Feed
-from raytrain_core.storage import open_store
+from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.cache import Cache
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_job import prepared_data, write_job
@@ -238,7 +238,9 @@ def test_data_show_reads_sources_at_the_endpoint_of_the_storage(
 ) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
     document = write_job(tmp_path)
-    open_store(f"s3://{s3_bucket}", endpoint=s3.endpoint).upload("rows/echo.jsonl", tmp_path / "echo.jsonl")
+    open_store(StorageLocation(uri=f"s3://{s3_bucket}", endpoint=s3.endpoint)).upload(
+        "rows/echo.jsonl", tmp_path / "echo.jsonl"
+    )
     storage = f"  storage: {{uri: 's3://{s3_bucket}/work', endpoint: '{s3.endpoint}'}}\n  tasks:\n"
     text = document.read_text().replace("echo.jsonl", f"'s3://{s3_bucket}/rows'").replace("  tasks:\n", storage)
     document.write_text(text)

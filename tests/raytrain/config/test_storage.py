@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.config import Storage
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import job_from
 from raytrain.config.storage import cache_folder, locate, resolve
 from raytrain_core.errors import UsageError
+from raytrain_core.storage import StorageLocation
 
 
 def job(storage: dict[str, str] | None) -> FineTuneJob:
@@ -26,11 +26,11 @@ def job(storage: dict[str, str] | None) -> FineTuneJob:
 def test_flag_then_document_then_environment_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
     document = job({"uri": "s3://bucket/document", "endpoint": "http://localhost:1"})
     monkeypatch.setenv("RAYTRAIN_STORAGE", "s3://bucket/environment")
-    assert resolve("flag", document) == Storage(uri="flag")
-    assert resolve(None, document) == Storage(uri="s3://bucket/document", endpoint="http://localhost:1")
-    assert resolve(None, job(None)) == Storage(uri="s3://bucket/environment")
+    assert resolve("flag", document) == StorageLocation(uri="flag")
+    assert resolve(None, document) == StorageLocation(uri="s3://bucket/document", endpoint="http://localhost:1")
+    assert resolve(None, job(None)) == StorageLocation(uri="s3://bucket/environment")
     monkeypatch.delenv("RAYTRAIN_STORAGE")
-    assert resolve(None, job(None)) == resolve(None) == Storage(uri="./raytrain-storage")
+    assert resolve(None, job(None)) == resolve(None) == StorageLocation(uri="./raytrain-storage")
 
 
 def test_what_is_fetched_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from raytrain.config.run_layout import RunLayout
 from raytrain.model import digest, resolve
 from raytrain_core.errors import TrainingError, UsageError
-from raytrain_core.storage import open_store
+from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_t5 import save_tiny
 
@@ -102,8 +102,8 @@ def test_a_folder_in_a_bucket(model, tmp_path, s3_uri):
 @pytest.mark.s3
 def test_a_model_in_a_bucket_is_read_at_the_endpoint_of_the_storage(model, tmp_path, s3, s3_uri, monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
-    store = open_store(f"{s3_uri}/storage", endpoint=s3.endpoint, region=s3.region)
-    bucket = open_store(f"{s3_uri}/models/base", endpoint=s3.endpoint)
+    store = open_store(StorageLocation(uri=f"{s3_uri}/storage", endpoint=s3.endpoint, region=s3.region))
+    bucket = open_store(StorageLocation(uri=f"{s3_uri}/models/base", endpoint=s3.endpoint))
     for path in model.iterdir():
         bucket.upload(path.name, path)
     found = resolve(f"{s3_uri}/models/base", store=store, base_folder=tmp_path, cache=tmp_path / "cache")

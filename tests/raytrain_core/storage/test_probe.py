@@ -1,7 +1,7 @@
 import pytest
 
 from raytrain_core.errors import StorageError
-from raytrain_core.storage import LocalStore, open_store
+from raytrain_core.storage import LocalStore, StorageLocation, open_store
 from raytrain_core.storage.probe import probe
 
 
@@ -49,5 +49,5 @@ def test_a_bucket_that_may_only_be_read_is_refused(s3_uri, monkeypatch):
 def test_it_is_less_patient_than_the_store(s3_uri, s3_proxy):
     s3_proxy.break_("reset", "PUT")
     with pytest.raises(StorageError, match="cannot be reached"):
-        probe(open_store(s3_uri, endpoint=s3_proxy.endpoint))
+        probe(open_store(StorageLocation(uri=s3_uri, endpoint=s3_proxy.endpoint)))
     assert len(s3_proxy.requests("PUT")) == 3

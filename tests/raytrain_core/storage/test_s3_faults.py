@@ -8,7 +8,14 @@ import botocore.retries.standard
 import pytest
 
 from raytrain_core.errors import StorageError
-from raytrain_core.storage import AlreadyExistsError, CorruptError, NotFoundError, open_store, s3_client
+from raytrain_core.storage import (
+    AlreadyExistsError,
+    CorruptError,
+    NotFoundError,
+    StorageLocation,
+    open_store,
+    s3_client,
+)
 from raytrain_core.storage.commit import commit, read_manifest
 
 pytestmark = pytest.mark.s3
@@ -26,13 +33,13 @@ def no_waiting(monkeypatch):
 
 @pytest.fixture
 def store(s3_uri, s3_proxy):
-    return open_store(s3_uri, endpoint=s3_proxy.endpoint)
+    return open_store(StorageLocation(uri=s3_uri, endpoint=s3_proxy.endpoint))
 
 
 @pytest.fixture
 def direct(s3, s3_uri):
     """The same place, past the proxy."""
-    return open_store(s3_uri, endpoint=s3.endpoint)
+    return open_store(StorageLocation(uri=s3_uri, endpoint=s3.endpoint))
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +197,7 @@ def test_rotated_credentials_are_picked_up(s3, s3_uri, s3_proxy, monkeypatch, tm
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     write("canary-wrong-secret")
-    store = open_store(s3_uri, endpoint=s3_proxy.endpoint)
+    store = open_store(StorageLocation(uri=s3_uri, endpoint=s3_proxy.endpoint))
     with pytest.raises(StorageError, match=r"credentials are wrong.*shared credentials file") as error:
         store.put("k", b"x")
     assert "canary" not in str(error.value)
@@ -208,7 +215,7 @@ def test_surroundings_are_named(s3, s3_uri, s3_bucket, monkeypatch):
     with pytest.raises(StorageError, match="no such bucket"):
         open_store("s3://there-is-no-such-bucket/x").put("k", b"")
     with pytest.raises(StorageError, match="cannot be reached"):
-        open_store(s3_uri, endpoint="http://127.0.0.1:9").get("k")
+        open_store(StorageLocation(uri=s3_uri, endpoint="http://127.0.0.1:9")).get("k")
     store = open_store(s3_uri)
     store.put("k", b"x")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")

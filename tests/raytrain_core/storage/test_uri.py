@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raytrain_core.errors import UsageError
-from raytrain_core.storage import LocalStore, open_store
+from raytrain_core.storage import LocalStore, StorageLocation, open_store
 from raytrain_core.storage.uri import check_endpoint, check_key, parse_uri
 
 
@@ -24,7 +24,7 @@ def test_a_relative_path_becomes_an_absolute_file_uri(tmp_path, monkeypatch):
 )
 def test_s3_uris_have_one_form(given_uri, normal):
     assert str(parse_uri(given_uri)) == normal
-    assert open_store(given_uri, endpoint="http://127.0.0.1:1/").uri == normal
+    assert open_store(StorageLocation(uri=given_uri, endpoint="http://127.0.0.1:1/")).uri == normal
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_name_that_leads_to_a_metadata_service_is_refused(monkeypatch):
         return [(2, 1, 6, "", ("10.0.0.1", 0)), (2, 1, 6, "", ("169.254.169.254", 0))]
 
     monkeypatch.setattr("raytrain_core.storage.s3_client.socket.getaddrinfo", resolved)
-    store = open_store("s3://bucket/x", endpoint="http://harmless.example:80")
+    store = open_store(StorageLocation(uri="s3://bucket/x", endpoint="http://harmless.example:80"))
     with pytest.raises(UsageError, match="metadata or link-local"):
         store.get("k")
     assert asked == ["harmless.example"]
@@ -104,7 +104,10 @@ def test_a_name_that_leads_to_a_metadata_service_is_refused(monkeypatch):
 def test_an_endpoint_comes_from_the_argument_before_the_environment(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:2")
     assert open_store("s3://bucket/x").endpoint == "http://127.0.0.1:2"
-    assert open_store("s3://bucket/x", endpoint="http://127.0.0.1:3/").endpoint == "http://127.0.0.1:3"
+    assert (
+        open_store(StorageLocation(uri="s3://bucket/x", endpoint="http://127.0.0.1:3/")).endpoint
+        == "http://127.0.0.1:3"
+    )
 
 
 @pytest.mark.parametrize(
