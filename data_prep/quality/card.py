@@ -11,7 +11,7 @@ _SETTINGS = {
     "where": "only rows where `{}`",
     "transform": "every row goes through the function `{}`",
     "limit": "at most {:,} rows of each split, chosen by a keyed hash",
-    "targetFormat": "an answer is written `{}`",
+    "target_format": "an answer is written `{}`",
 }
 """Fields of a task that say what was done to its rows, in words."""
 

@@ -16,7 +16,7 @@ from data_prep.shards import progress as meter
 from data_prep.shards import task_builder as task_work
 from data_prep.shards import writer as writing
 from data_prep.shards.manifest import PreparedTask, ShardSet
-from data_prep.shards.reader import load_keys, load_tokenizer
+from data_prep.shards.reader import load_keys, load_tokenizer, read_rows
 from data_prep.sources import files as sources
 from data_prep.text.tokenizer import EOS
 from raytrain_core.errors import DataError, StorageError, UsageError
@@ -226,10 +226,10 @@ def test_it_goes_on_where_it_stopped(bench, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from data_prep.document import Mixture, Task
+from data_prep.config import Mixture, Task
 from data_prep.prepare import Limits, prepare
-from data_prep.storage.local import LocalStore
-from data_prep.tokenizer import Tokenizer
+from raytrain_core.storage.local import LocalStore
+from data_prep.text.tokenizer import Tokenizer
 
 folder, tokenizer, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 writes = 0
@@ -389,7 +389,7 @@ def test_a_limit_takes_rows_from_everywhere_and_the_same_ones(bench, small_parts
 
     def kept(limit, split):
         shard_set = bench.prepare(task.model_copy(update={"limit": limit}))
-        rows = shards.read_rows(shard_set, "notes", split, bench.store, bench.cache)
+        rows = read_rows(shard_set, "notes", split, bench.store, bench.cache)
         return [int(row.meta["input"].rpartition(" ")[2]) for row in rows]
 
     thirty = kept(30, "train")
@@ -403,7 +403,7 @@ def test_identifiers(bench):
     bench.write("rows.jsonl", [{"n": i, **row} for i, row in enumerate([*numbered(50), *numbered(50)])])
     fractions = {"validation": 0.2, "test": 0.2}
     rows = [
-        shards.read_rows(bench.prepare(task), "notes", "train", bench.store, bench.cache)
+        read_rows(bench.prepare(task), "notes", "train", bench.store, bench.cache)
         for task in (make_task(split=fractions), make_task(split=fractions, columns={"id": "n"}))
     ]
     assert len({row.id for row in rows[0]}) == len(rows[0])

@@ -283,7 +283,7 @@ class TestDataShow:
         assert "train" in SPLITS
         assert main(["data", "show", "job.yaml", "--task", "quiz", "-o", "json"]) == 0
         (quiz,) = json.loads(capsys.readouterr().out)
-        numbers = [template_order(17, f"What follows {i}?", quiz["templates"])[0] for i in range(3)]
+        numbers = [template_order(17, f"What follows {i}?", quiz["variants"])[0] for i in range(3)]
         assert [row["template"] for row in quiz["rows"]] == numbers
 
     def test_bad_rows_on_the_way_are_shown(self, project: Path, capsys: Captured) -> None:

@@ -141,8 +141,8 @@ def test_manifests_survive_encoding(sizes, body):
 _KILLED_EVERYWHERE = """
 import os, signal, sys
 from pathlib import Path
-from data_prep.storage import LocalStore
-from data_prep.storage.commit import commit
+from raytrain_core.storage import LocalStore
+from raytrain_core.storage.commit import commit
 
 WATCHED = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir"}
 root, again = Path(sys.argv[1]), sys.argv[2] == "again"

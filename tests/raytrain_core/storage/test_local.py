@@ -64,7 +64,7 @@ def test_a_missing_source_is_named(tmp_path):
 def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path):
     script = """
 import os, signal, sys
-from data_prep.storage import LocalStore
+from raytrain_core.storage import LocalStore
 store = LocalStore(__import__("pathlib").Path(sys.argv[1]))
 with store._unfinished() as (part, file):
     file.write(b"half"); file.flush()
@@ -84,9 +84,9 @@ with store._unfinished() as (part, file):
 _ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
-from data_prep.errors import StorageError
-from data_prep.storage import LocalStore
-from data_prep.storage.commit import commit, read_manifest
+from raytrain_core.errors import StorageError
+from raytrain_core.storage import LocalStore
+from raytrain_core.storage.commit import commit, read_manifest
 
 small, big = Path(sys.argv[1]), Path(sys.argv[2])
 store = LocalStore(small / "store")

@@ -18,7 +18,7 @@ from raytrain_core.storage.scratch import full_disk, scratch, sweep
 _HOLDER = """
 import sys
 from pathlib import Path
-from data_prep.storage.scratch import scratch
+from raytrain_core.storage.scratch import scratch
 with scratch("test", folder=Path(sys.argv[1])) as folder:
     (folder / "sub").mkdir()
     (folder / "sub" / "file").write_text("half")
