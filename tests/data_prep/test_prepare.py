@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.config import Mixture
-from data_prep.shards import manifest as shards
 from data_prep.shards import progress as meter
 from data_prep.shards import task_builder as task_work
 from data_prep.shards import writer as writing
