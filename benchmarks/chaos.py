@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks import workload
 from benchmarks.output import emit
 from raytrain.telemetry.progress import read_progress
-from raytrain.telemetry.segments import read
+from raytrain.telemetry.segments import read_segments
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import StorageLocation, Store, open_store
 from tests.support.fault_proxy import FaultProxy, fault_proxy
@@ -132,7 +132,7 @@ def lines_of(store: Store) -> list[dict[str, Any]]:
 
 def outcome(story: Story, disturbed: Store, undisturbed: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     found = result(disturbed)
-    made, kept = len(lines_of(disturbed)), len(read(disturbed, LAYOUT, "metrics"))
+    made, kept = len(lines_of(disturbed)), len(read_segments(disturbed, LAYOUT, "metrics"))
     times = {
         what: {"median": statistics.median(all_of), "max": max(all_of), "times": len(all_of)}
         for what, all_of in story.recovery_seconds.items()

@@ -42,17 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
 def draw(storage: Path, names: list[str]) -> list[Path]:
     """Write contrast.html, contrast.svg and contrast.md of these finished runs into the storage's folder."""
     from raytrain.config.run_layout import RunLayout
-    from raytrain.report.contrast import Arm, render_contrast
     from raytrain.report.gather import gather
+    from raytrain.report.side_by_side import ComparedRun, render_side_by_side
     from raytrain_core.storage import open_store
 
     store = open_store(str(storage))
-    arms = [Arm(arm.label, gather(store, RunLayout(arm.name))) for arm in ARMS if arm.name in names]
-    contrast = render_contrast(arms)
+    runs = [ComparedRun(arm.label, gather(store, RunLayout(arm.name))) for arm in ARMS if arm.name in names]
+    rendered = render_side_by_side(runs)
     written = []
     for kind in ("html", "svg", "markdown"):
         path = storage / f"contrast.{'md' if kind == 'markdown' else kind}"
-        path.write_text(getattr(contrast, kind), encoding="utf-8")
+        path.write_text(getattr(rendered, kind), encoding="utf-8")
         written.append(path)
     return written
 

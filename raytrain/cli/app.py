@@ -114,9 +114,9 @@ def run(
     from raytrain.config.load import load_job
     from raytrain.pipeline import run as pipeline
     from raytrain.telemetry.console import Console
-    from raytrain.telemetry.kubernetes_status import told_result
+    from raytrain.telemetry.kubernetes_status import report_result
 
-    with told_result() as ending:
+    with report_result() as ending:
         loaded = load_job(document)
         with Console() as console:
             outcome = pipeline.run(

@@ -17,7 +17,7 @@ from typing import Any
 from raytrain.cluster import doctor, jobs
 from raytrain.kubernetes.client import RAY_JOBS, KubernetesApi
 from raytrain.operator.render.names import JOB_LABEL
-from raytrain.telemetry.redaction import masked
+from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.errors import UserError
 
 STRUCK = "(struck out)"
@@ -87,7 +87,7 @@ def struck(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [struck(item) for item in value]
-    return _USER_INFO.sub(f"{STRUCK}@", masked(value)) if isinstance(value, str) else value
+    return _USER_INFO.sub(f"{STRUCK}@", mask_secrets(value)) if isinstance(value, str) else value
 
 
 def _is_secret(key: str, item: Any, owner: Mapping[str, Any]) -> bool:

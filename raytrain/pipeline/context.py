@@ -18,7 +18,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.config.storage import cache_folder, resolve
 from raytrain.pipeline.interrupts import Interrupts
 from raytrain.runs.record import RunRecord, read_record, write_record
-from raytrain.telemetry.attempts import Attempt, Superseded
+from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.telemetry.console import Console
 from raytrain.telemetry.kubernetes_status import OwnObject, StatusMirror
 from raytrain.telemetry.logs import RunLog
@@ -150,7 +150,7 @@ def enter(
             work.tell("Interrupted", _RESUMABLE)
             progress.update(phase="Interrupted", message=_RESUMABLE)
             raise
-        except Superseded as error:  # progress.json is the newer attempt's now
+        except SupersededError as error:  # progress.json is the newer attempt's now
             work.tell("Superseded", error.message)
             raise
         except BaseException as error:

@@ -16,12 +16,12 @@ from raytrain.evaluation.metrics import find
 from raytrain.evaluation.results import Prediction, read_predictions
 from raytrain.report import charts
 from raytrain.report import phrases as words
-from raytrain.report.contrast import COLOURS, Arm, picture_of
 from raytrain.report.gather import gather
-from raytrain.report.html import page
+from raytrain.report.html import render_page
 from raytrain.report.markdown import escape, fence, table
 from raytrain.report.model import CurvePoint, Difference, Interval, Part, ReportData, Task, Verdict
 from raytrain.report.safe_text import Piece, agreement, readable
+from raytrain.report.side_by_side import COLOURS, ComparedRun, picture_of
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store
 
@@ -289,7 +289,7 @@ def render_markdown(comparison: Comparison) -> str:
 
 def render_html(comparison: Comparison, sides: Sequence[Side]) -> str:
     """As one self-contained page."""
-    arms = [Arm(side.label, side.data) for side in sides]
+    runs = [ComparedRun(side.label, side.data) for side in sides]
     steps = max([1, *(c.steps for c in comparison.contestants)])
     curves = [
         (
@@ -308,11 +308,11 @@ def render_html(comparison: Comparison, sides: Sequence[Side]) -> str:
         for task in comparison.tasks
         if any(s and len(s.validation) > 1 for s in task.standings)
     ]
-    return page(
+    return render_page(
         "comparison.html.j2",
         scripts=("theme.js",),
         comparison=comparison,
-        picture=picture_of(arms, "Scores before and after each run"),
+        picture=picture_of(runs, "Scores before and after each run"),
         curves=curves,
         says=_says,
         pieces=_pieces,

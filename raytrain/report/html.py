@@ -26,7 +26,7 @@ _EXACT = {"code-translation"}  # where upper and lower case differ in meaning
 
 def render_html(data: ReportData) -> str:
     """The report page."""
-    return page(
+    return render_page(
         "report.html.j2",
         scripts=("theme.js", "samples.js"),
         data=data,
@@ -35,7 +35,7 @@ def render_html(data: ReportData) -> str:
     )
 
 
-def page(template: str, *, scripts: Sequence[str], connect: str = "'none'", **values: Any) -> str:
+def render_page(template: str, *, scripts: Sequence[str], connect: str = "'none'", **values: Any) -> str:
     """A template rendered with the style and script that its security policy names by their hashes.
 
     `connect` is whom its script may ask over the network.

@@ -12,7 +12,7 @@ from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.runs.record import read_record
 from raytrain.telemetry.bottleneck import Bounds, bounds
 from raytrain.telemetry.progress import FINAL, Progress, TaskScore, read_progress
-from raytrain.telemetry.segments import read
+from raytrain.telemetry.segments import read_segments
 from raytrain_core.errors import StorageError, UsageError
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.commit import MANIFEST
@@ -131,7 +131,7 @@ def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus
 
 def why(store: Store, layout: RunLayout) -> Bounds:
     """Where the latest steps of a run spent their time; UsageError if it has made none."""
-    found = bounds(read(store, layout, "metrics"))
+    found = bounds(read_segments(store, layout, "metrics"))
     if found is None:
         raise UsageError(
             f"run {layout.name} has made no step yet", hint="metrics are stored every ten seconds of training"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from raytrain.report.html import page
+from raytrain.report.html import render_page
 from raytrain.serving.playground import Asking
 from raytrain_core.errors import ClusterError, UserError
 
@@ -94,7 +94,7 @@ def serve(asking: Asking, *, run: str, host: str, port: int, on_ready: Callable[
 
 def _page(run: str) -> tuple[str, str]:
     """The page and its security policy, which a header says too: framing can only be forbidden there."""
-    text = page("serve.html.j2", scripts=("theme.js", "serve.js"), connect="'self'", run=run)
+    text = render_page("serve.html.j2", scripts=("theme.js", "serve.js"), connect="'self'", run=run)
     policy = text.partition('http-equiv="Content-Security-Policy" content="')[2].partition('"')[0]
     return text, f"{policy.replace('&#39;', chr(39))}; frame-ancestors 'none'"
 

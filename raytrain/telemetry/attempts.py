@@ -17,7 +17,7 @@ from raytrain_core.storage import AlreadyExistsError, CorruptError, NotFoundErro
 _RECORD = re.compile(r"/a(\d+)\.json$")
 
 
-class Superseded(TrainingError):
+class SupersededError(TrainingError):
     """A newer attempt has taken the run over: this one must not write any more."""
 
 
@@ -70,18 +70,18 @@ class Attempt:
         """Whether `check` would raise."""
         try:
             self.check()
-        except Superseded:
+        except SupersededError:
             return True
         return False
 
-    def _superseded(self, what: str, newest: int) -> Superseded:
+    def _superseded(self, what: str, newest: int) -> SupersededError:
         record = (_read(self.store, self.layout, newest) if newest else None) or {}
         where = (
             f" on {record['host']} (pid {record.get('pid')}, started {record.get('started')})"
             if "host" in record
             else ""
         )
-        return Superseded(
+        return SupersededError(
             f"run {self.layout.name}: {what}{where} took over from attempt {self.number}, which stops here",
             hint="Only one driver may write a run; nothing is lost, the newer one goes on.",
         )

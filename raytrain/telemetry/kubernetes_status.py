@@ -24,7 +24,7 @@ from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunPro
 from raytrain.kubernetes.client import JOBS, KubernetesApi
 from raytrain.telemetry.background import Background
 from raytrain.telemetry.progress import Progress
-from raytrain.telemetry.redaction import masked
+from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.errors import ClusterError, ExitCode, UserError
 from raytrain_core.storage.scratch import full_disk
 
@@ -115,7 +115,7 @@ def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict
         eta_seconds=_rounded(progress.eta_seconds, 0),
         loss=_rounded(progress.loss, 4),
         rouge_l=_rouge_l(progress, probes),
-        message=masked(progress.message)[:_LONGEST],
+        message=mask_secrets(progress.message)[:_LONGEST],
         updated=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
     tasks = [
@@ -140,7 +140,7 @@ class Ending:
 
 
 @contextlib.contextmanager
-def told_result(own: OwnObject | None = None, patch: Patch | None = None) -> Iterator[Ending]:
+def report_result(own: OwnObject | None = None, patch: Patch | None = None) -> Iterator[Ending]:
     """Whatever ends this context is written to `status.result` before it goes on: the operator decides by it.
 
     Exit codes are those of the command line. A run that cannot say how it ended counts as cut off.
@@ -167,12 +167,12 @@ def result_of(error: BaseException, attempt: int) -> RunResult:
             attempt=attempt,
             exit_code=int(error.exit_code),
             reason=type(error).__name__,
-            message=masked(str(error))[:_LONGEST],
+            message=mask_secrets(str(error))[:_LONGEST],
         )
     if isinstance(error, KeyboardInterrupt):
         message = "stopped on request; the next attempt resumes"
         return RunResult(attempt=attempt, exit_code=int(ExitCode.INTERRUPTED), reason="Interrupted", message=message)
-    message = masked(f"{type(error).__name__}: {error}")[:_LONGEST]
+    message = mask_secrets(f"{type(error).__name__}: {error}")[:_LONGEST]
     return RunResult(attempt=attempt, exit_code=int(ExitCode.BUG), reason=type(error).__name__, message=message)
 
 

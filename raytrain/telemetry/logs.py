@@ -9,7 +9,7 @@ from typing import Self
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.background import Background
-from raytrain.telemetry.redaction import masked
+from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import Store
 from raytrain_core.storage.scratch import scratch
@@ -119,4 +119,4 @@ class _Masking(logging.Formatter):
     """Masks what the environment holds of secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return masked(super().format(record))
+        return mask_secrets(super().format(record))

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
 from raytrain.telemetry.background import Background
-from raytrain.telemetry.redaction import masked
+from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.storage import CorruptError, NotFoundError, Store
 
 Phase = Literal[
@@ -169,7 +169,7 @@ class ProgressWriter:
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         progress = self.progress
-        progress = replace(progress, message=masked(progress.message), updated=now)
+        progress = replace(progress, message=mask_secrets(progress.message), updated=now)
         text = json.dumps(progress.to_json(), indent=1, ensure_ascii=False) + "\n"
         self._attempt.store.put(self._attempt.layout.progress, text.encode())
         self._on_stored(progress)

@@ -7,7 +7,7 @@ _SECRET_NAME = re.compile(r"(SECRET|PASSWORD|TOKEN|ACCESS_KEY|API_KEY)$")
 _SHORTEST = 8  # characters; shorter values occur in ordinary text
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """`text` with the values of environment variables that hold secrets replaced by ***."""
     secrets = [value for name, value in os.environ.items() if len(value) >= _SHORTEST and _SECRET_NAME.search(name)]
     for secret in sorted(secrets, key=len, reverse=True):  # one may be the beginning of another

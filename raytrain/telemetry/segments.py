@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.background import Background
-from raytrain.telemetry.redaction import masked
+from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.storage import AlreadyExistsError, CorruptError, Store
 
 Kind = Literal["events", "metrics"]
@@ -90,7 +90,7 @@ class SegmentWriter:
             self._number += 1
 
 
-def read(store: Store, layout: RunLayout, kind: Kind) -> list[dict[str, Any]]:
+def read_segments(store: Store, layout: RunLayout, kind: Kind) -> list[dict[str, Any]]:
     """All lines of a run in order of attempt and segment; CorruptError names a segment that is no JSONL.
 
     Of metrics, lines of steps that were done again later (by the next attempt, or after a worker
@@ -139,4 +139,4 @@ def _clean(value: Any) -> Any:
         return {str(key): _clean(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_clean(item) for item in value]
-    return masked(str(value))
+    return mask_secrets(str(value))

@@ -22,7 +22,7 @@ from raytrain_core.errors import UsageError
 _log = logging.getLogger(__name__)
 
 NAMES = ("tensorboard", "mlflow", "wandb")
-MOST_WAITING = 1000
+MAX_QUEUED_STEPS = 1000
 """Steps that wait for a tracker at most."""
 LAST_SECONDS = 10.0
 """So long the end of training waits for a tracker to take the rest."""
@@ -41,8 +41,8 @@ class Tracker(Protocol):
 class Trackers:
     """All trackers of a run, each in a thread of its own. Use as a context manager."""
 
-    def __init__(self, makers: Mapping[str, Callable[[], Tracker]], *, last_seconds: float = LAST_SECONDS) -> None:
-        self._lines = [_Line(name, make) for name, make in makers.items()]
+    def __init__(self, factories: Mapping[str, Callable[[], Tracker]], *, last_seconds: float = LAST_SECONDS) -> None:
+        self._lines = [_Line(name, make) for name, make in factories.items()]
         self._last_seconds = last_seconds
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -68,7 +68,7 @@ class _Line:
 
     def __init__(self, name: str, make: Callable[[], Tracker]) -> None:
         self._name, self._make = name, make
-        self._waiting: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=MAX_QUEUED_STEPS)
         self._changed = threading.Condition()
         self._ended = self._failing = False
         self._thread = threading.Thread(target=self._run, name=f"tracker-{name}", daemon=True)
@@ -112,7 +112,7 @@ class _Line:
                 _log.warning("%s could not be closed: %s", self._name, error)
 
 
-def makers(names: Sequence[str], *, run: str, folder: Path) -> dict[str, Callable[[], Tracker]]:
+def tracker_factories(names: Sequence[str], *, run: str, folder: Path) -> dict[str, Callable[[], Tracker]]:
     """Each tracker by name; `folder` is where TensorBoard's files go.
 
     UsageError if its package is not installed.

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.telemetry.segments import read
+from raytrain.telemetry.segments import read_segments
 from raytrain_core.storage import open_store
 from raytrain_core.storage.commit import read_manifest
 from tests.cluster import tiny_quickstart
@@ -35,7 +35,7 @@ def started(target, operator, namespace, bucket, tiny_world):
 def _steps(store, name):
     """Steps of the run, by the attempt that did each for the last time."""
     found: dict[int, list[int]] = {}
-    for line in read(store, RunLayout(name), "metrics"):
+    for line in read_segments(store, RunLayout(name), "metrics"):
         found.setdefault(line["attempt"], []).append(line["step"])
     return found
 

@@ -9,7 +9,7 @@ import pytest
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.checkpoints import committed_checkpoints
-from raytrain.telemetry.segments import read
+from raytrain.telemetry.segments import read_segments
 from raytrain_core.storage import open_store
 from tests.cluster import tiny_quickstart
 from tests.cluster.harness import cluster as harness
@@ -93,11 +93,13 @@ class Run:
     def ended(self):
         """The status of the whole run; every step is there once."""
         status = self.target.wait_for("Complete", self.name, self.namespace)["status"]
-        assert [line["step"] for line in read(self.store, self.layout, "metrics")] == list(range(1, self.steps + 1))
+        assert [line["step"] for line in read_segments(self.store, self.layout, "metrics")] == list(
+            range(1, self.steps + 1)
+        )
         return status
 
     def events(self, kind):
-        return [line for line in read(self.store, self.layout, "events") if line["kind"] == kind]
+        return [line for line in read_segments(self.store, self.layout, "events") if line["kind"] == kind]
 
 
 def test_the_gpu_group_grows_when_training_asks_and_goes_back_to_zero(target, namespace, nodes, run):

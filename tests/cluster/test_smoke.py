@@ -12,7 +12,7 @@ import pytest
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.record import read_record
-from raytrain.telemetry.segments import read
+from raytrain.telemetry.segments import read_segments
 from raytrain_core.storage import open_store
 from raytrain_core.storage.commit import read_manifest
 from tests.cluster import tiny_quickstart
@@ -60,7 +60,7 @@ def _run_here(content, storage, folder):
 
 
 def _steps(store):
-    return sorted(read(store, LAYOUT, "metrics"), key=lambda line: line["step"])
+    return sorted(read_segments(store, LAYOUT, "metrics"), key=lambda line: line["step"])
 
 
 def _plan(store):

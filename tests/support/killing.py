@@ -73,11 +73,11 @@ def named(process: subprocess.Popen, name: str) -> list[psutil.Process]:
 
 def result(store: Store) -> dict:
     """What the end of a run is compared by: the weights, every score and every step's loss."""
-    from raytrain.telemetry.segments import read
+    from raytrain.telemetry.segments import read_segments
 
     model = json.loads(store.get(f"{LAYOUT.model}/manifest.json"))
     weights = next(f["sha256"] for f in model["files"] if f["name"] == "model.safetensors")
     report = json.loads(store.get(f"{LAYOUT.report}/report.json"))
     scores = {t["name"]: (t["primary_metric"], t["validation"], t["samples"]) for t in report["tasks"]}
-    losses = {line["step"]: line["loss"] for line in read(store, LAYOUT, "metrics")}
+    losses = {line["step"]: line["loss"] for line in read_segments(store, LAYOUT, "metrics")}
     return {"weights": weights, "scores": scores, "losses": losses}

@@ -27,7 +27,7 @@ import ray
 from raytrain.config.identity import digest, identity
 from raytrain.config.job import FineTuneJob, Training
 from raytrain.config.run_layout import RunLayout
-from raytrain.telemetry.attempts import Attempt, Superseded
+from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.training import checkpoint
 from raytrain.training.checkpoint import CheckpointRef
 from raytrain_core.errors import ClusterError, StorageError, TrainingError, UsageError, UserError
@@ -257,7 +257,7 @@ class _Listener:
         try:
             self.settings.attempt.check()
             checkpoint.prune(self.settings.store, self.settings.layout, last=last, keep=self.keep())
-        except Superseded:  # what stays is the newer attempt's business
+        except SupersededError:  # what stays is the newer attempt's business
             return
         except StorageError as error:
             self.on_event("CheckpointsNotRemoved", f"old checkpoints could not be removed: {error.message}")
@@ -613,7 +613,7 @@ def _storing(board: Any) -> Iterator[None]:
 
 
 def _trackers(settings: _Settings) -> Trackers:
-    from raytrain.telemetry.trackers import Trackers, makers
+    from raytrain.telemetry.trackers import Trackers, tracker_factories
     from raytrain_core.storage.local import LocalStore
 
     store, names = settings.store, settings.job.spec.training.trackers
@@ -623,7 +623,7 @@ def _trackers(settings: _Settings) -> Trackers:
             f"training.trackers: tensorboard's files need a local storage, not {store.uri}",
             hint="take mlflow or wandb, or leave it out: the report draws the run's own metrics",
         )
-    return Trackers(makers(names, run=settings.layout.name, folder=local or Path()))
+    return Trackers(tracker_factories(names, run=settings.layout.name, folder=local or Path()))
 
 
 def _run_id() -> str:

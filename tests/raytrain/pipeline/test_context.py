@@ -8,7 +8,7 @@ from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
 from raytrain.pipeline.context import enter, refuse_another_identity
 from raytrain.runs.record import read_record
-from raytrain.telemetry.attempts import Superseded
+from raytrain.telemetry.attempts import SupersededError
 from raytrain.telemetry.console import Console
 from raytrain.telemetry.progress import read_progress
 from raytrain_core.errors import DataError, UsageError
@@ -67,7 +67,7 @@ def test_rows_that_changed_underneath_a_run_are_noticed(place) -> None:
 
 def test_a_fresh_start_stops_the_older_driver_before_it_removes_anything(place) -> None:
     document, store = place
-    with pytest.raises(Superseded), entering(document, store) as older:
+    with pytest.raises(SupersededError), entering(document, store) as older:
         store.put(f"{LAYOUT.checkpoints}/step-000004-a01/manifest.json", b"{}")
         with entering(document, store, fresh=True):
             assert not list(store.list(f"{LAYOUT.checkpoints}/"))

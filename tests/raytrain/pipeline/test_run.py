@@ -48,10 +48,10 @@ def test_everything_a_run_promises_lies_in_storage(finished) -> None:
 
 
 def test_every_step_left_its_metrics_once(finished) -> None:
-    from raytrain.telemetry.segments import read
+    from raytrain.telemetry.segments import read_segments
 
     _, store, _ = finished
-    lines = read(store, RunLayout("tiny"), "metrics")
+    lines = read_segments(store, RunLayout("tiny"), "metrics")
     assert [line["step"] for line in lines] == list(range(1, 13))
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert set(lines[0]["loss_by_task"]) <= {"echo", "stars"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.telemetry.attempts import Attempt, Superseded, read_attempts
+from raytrain.telemetry.attempts import Attempt, SupersededError, read_attempts
 from raytrain_core.errors import ExitCode
 from raytrain_core.storage import CorruptError, LocalStore
 from raytrain_core.storage.commit import commit, read_manifest
@@ -72,7 +72,7 @@ def test_a_superseded_attempt_says_who_took_over(any_store):
     older = Attempt.begin(any_store, LAYOUT)
     older.check()
     newer = Attempt.begin(any_store, LAYOUT)
-    with pytest.raises(Superseded) as error:
+    with pytest.raises(SupersededError) as error:
         older.check()
     record = read_attempts(any_store, LAYOUT)[1]
     assert "run demo: attempt 2 on" in error.value.message
@@ -87,7 +87,7 @@ def test_a_superseded_attempt_commits_nothing(tmp_path):
     store = LocalStore(tmp_path)
     older = Attempt.begin(store, LAYOUT)
     Attempt.begin(store, LAYOUT)
-    with pytest.raises(Superseded):
+    with pytest.raises(SupersededError):
         commit(store, LAYOUT.checkpoint(5, older.number), {"model": b"m"}, {}, guard=older.check)
     assert read_manifest(store, LAYOUT.checkpoint(5, older.number)) is None
 
@@ -96,11 +96,11 @@ def test_a_fresh_start_supersedes_even_with_the_same_number(tmp_path):
     store = LocalStore(tmp_path)
     older = Attempt.begin(store, LAYOUT)
     store.delete([stat.key for stat in store.list(f"{LAYOUT.root}/")])
-    with pytest.raises(Superseded, match="a fresh start took over"):
+    with pytest.raises(SupersededError, match="a fresh start took over"):
         older.check()
     newer = Attempt.begin(store, LAYOUT)
     assert newer.number == older.number == 1
-    with pytest.raises(Superseded, match="a fresh start on"):
+    with pytest.raises(SupersededError, match="a fresh start on"):
         older.check()
     newer.check()
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunResult, Status
-from raytrain.telemetry.kubernetes_status import OwnObject, StatusMirror, as_status, result_of, told_result
+from raytrain.telemetry.kubernetes_status import OwnObject, StatusMirror, as_status, report_result, result_of
 from raytrain.telemetry.progress import Progress, TaskScore
 from raytrain_core.errors import ClusterError, DataError
 
@@ -36,7 +36,7 @@ def test_outside_a_pod_there_is_no_object(monkeypatch):
     assert OwnObject.of_environment() is None
     with StatusMirror(None, []) as mirror:
         mirror.show(PROGRESS)
-    with told_result():
+    with report_result():
         pass
 
 
@@ -120,7 +120,7 @@ def test_trouble_with_the_api_is_tried_again_and_never_raised():
 )
 def test_what_ends_a_run_is_told_and_goes_on(error, code, reason):
     told = []
-    with pytest.raises(type(error)), told_result(OWN, told.append):
+    with pytest.raises(type(error)), report_result(OWN, told.append):
         raise error
     (status,) = told
     result = RunResult.model_validate(status["result"])
@@ -129,7 +129,7 @@ def test_what_ends_a_run_is_told_and_goes_on(error, code, reason):
 
 def test_a_good_end_says_where_the_report_is():
     told = []
-    with told_result(OWN, told.append) as ending:
+    with report_result(OWN, told.append) as ending:
         ending.report = "s3://bucket/report/index.html"
     assert told[0]["result"]["exitCode"] == 0
     assert told[0]["result"]["report"] == "s3://bucket/report/index.html"
@@ -139,7 +139,7 @@ def test_a_result_that_cannot_be_told_does_not_replace_the_error():
     def patch(status):
         raise ClusterError("gone")
 
-    with pytest.raises(DataError, match="no field"), told_result(OWN, patch):
+    with pytest.raises(DataError, match="no field"), report_result(OWN, patch):
         raise DataError("no field text")
 
 

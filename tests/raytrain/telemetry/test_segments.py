@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.telemetry.segments import SegmentWriter, _without_redone, read
+from raytrain.telemetry.segments import SegmentWriter, _without_redone, read_segments
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import CorruptError, LocalStore
 
@@ -40,7 +40,7 @@ def test_lines_come_back_in_order(any_store):
             writer.append({"kind": "Tried", "message": "é\n", "number": number})
             if number == 2:
                 assert writer.flush()
-    lines = read(any_store, LAYOUT, "events")
+    lines = read_segments(any_store, LAYOUT, "events")
     assert [line["number"] for line in lines] == list(range(5))
     assert all(line["attempt"] == 1 and line["time"].endswith("+00:00") and line["message"] == "é\n" for line in lines)
     keys = [stat.key for stat in any_store.list(f"{LAYOUT.root}/events/")]
@@ -51,7 +51,7 @@ def test_lines_come_back_in_order(any_store):
 def test_nothing_appended_stores_nothing(tmp_path):
     with SegmentWriter(LocalStore(tmp_path), LAYOUT, "events", 1):
         pass
-    assert read(LocalStore(tmp_path), LAYOUT, "events") == []
+    assert read_segments(LocalStore(tmp_path), LAYOUT, "events") == []
     assert list(LocalStore(tmp_path).list("")) == []
 
 
@@ -72,14 +72,14 @@ def test_a_full_segment_is_written_without_waiting(tmp_path):
         assert stored.wait(60)
     finally:
         writer.close()
-    assert [line["step"] for line in read(store, LAYOUT, "metrics")] == [0, 1, 2]
+    assert [line["step"] for line in read_segments(store, LAYOUT, "metrics")] == [0, 1, 2]
 
 
 def test_a_reopened_writer_goes_on_with_the_numbering(any_store):
     for number in range(3):
         with SegmentWriter(any_store, LAYOUT, "events", 2) as writer:
             writer.append({"number": number})
-    assert [line["number"] for line in read(any_store, LAYOUT, "events")] == [0, 1, 2]
+    assert [line["number"] for line in read_segments(any_store, LAYOUT, "events")] == [0, 1, 2]
     assert len(list(any_store.list(f"{LAYOUT.root}/events/a02-"))) == 3
 
 
@@ -91,7 +91,7 @@ def test_two_writers_of_one_attempt_overwrite_nothing(tmp_path):
         assert writers[number % 2].flush()
     for writer in writers:
         assert writer.close()
-    assert [line["number"] for line in read(store, LAYOUT, "events")] == list(range(6))
+    assert [line["number"] for line in read_segments(store, LAYOUT, "events")] == list(range(6))
 
 
 def test_storage_trouble_is_logged_once_and_nothing_is_lost_or_raised(tmp_path, caplog):
@@ -104,7 +104,7 @@ def test_storage_trouble_is_logged_once_and_nothing_is_lost_or_raised(tmp_path, 
         store.refuse = 0
         writer.append({"step": 3})
         assert writer.close()
-    assert [line["step"] for line in read(store, LAYOUT, "metrics")] == [0, 1, 2, 3]
+    assert [line["step"] for line in read_segments(store, LAYOUT, "metrics")] == [0, 1, 2, 3]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "metrics could not be stored and will be tried again: no room" in caplog.text
 
@@ -118,7 +118,7 @@ def test_a_segment_whose_answer_was_lost_is_not_doubled(tmp_path):
     assert not writer.flush()
     writer.append({"n": 3})
     assert writer.close()
-    assert [line["n"] for line in read(store, LAYOUT, "events")] == [1, 2, 3]
+    assert [line["n"] for line in read_segments(store, LAYOUT, "events")] == [1, 2, 3]
 
 
 def test_a_store_that_stays_broken_ends_nothing(tmp_path):
@@ -139,7 +139,7 @@ def test_many_threads_may_append(tmp_path):
     for thread in threads:
         thread.join()
     assert writer.close()
-    found = [line["n"] for line in read(store, LAYOUT, "events")]
+    found = [line["n"] for line in read_segments(store, LAYOUT, "events")]
     assert sorted(found) == [base + n for base in range(0, 400, 100) for n in range(50)]
 
 
@@ -147,7 +147,7 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path):
     store = LocalStore(tmp_path)
     with SegmentWriter(store, LAYOUT, "metrics", 1) as writer:
         writer.append({"step": 1, "loss": float("nan"), "by": {"a": [float("inf"), 1.5]}, "path": tmp_path})
-    (line,) = read(store, LAYOUT, "metrics")
+    (line,) = read_segments(store, LAYOUT, "metrics")
     assert (line["loss"], line["by"], line["path"]) == (None, {"a": [None, 1.5]}, str(tmp_path))
 
 
@@ -157,7 +157,7 @@ def test_steps_that_a_later_attempt_did_again_are_dropped(tmp_path):
         with SegmentWriter(store, LAYOUT, "metrics", attempt, seconds=NEVER, lines=4) as writer:
             for step in steps:
                 writer.append({"step": step})
-    lines = read(store, LAYOUT, "metrics")
+    lines = read_segments(store, LAYOUT, "metrics")
     assert [(line["attempt"], line["step"]) for line in lines] == [
         *((1, step) for step in range(1, 6)),
         *((2, step) for step in (6, 7)),
@@ -190,7 +190,7 @@ def test_a_damaged_segment_is_named(tmp_path, body):
     store = LocalStore(tmp_path)
     store.put(LAYOUT.segment("metrics", 1, 3), body)
     with pytest.raises(CorruptError, match=r"metrics/a01-000003\.jsonl:\d"):
-        read(store, LAYOUT, "metrics")
+        read_segments(store, LAYOUT, "metrics")
 
 
 def test_only_a_line_feed_ends_a_line(tmp_path):
@@ -198,7 +198,7 @@ def test_only_a_line_feed_ends_a_line(tmp_path):
     message = "one\u2028two\u0085three\x0bfour"
     with SegmentWriter(store, layout, "events", 1) as writer:
         writer.append({"kind": "Odd", "message": message})
-    assert [line["message"] for line in read(store, layout, "events")] == [message]
+    assert [line["message"] for line in read_segments(store, layout, "events")] == [message]
 
 
 def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
@@ -208,6 +208,6 @@ def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
         writer.append(
             {"kind": "RunFailed", "message": 'no canary"secret+1', "more": [{"path": tmp_path / 'canary"secret+1'}]}
         )
-    (line,) = read(store, LAYOUT, "events")
+    (line,) = read_segments(store, LAYOUT, "events")
     assert line["message"] == "no ***"
     assert line["more"] == [{"path": f"{tmp_path}/***"}]

@@ -7,7 +7,7 @@ import types
 
 import pytest
 
-from raytrain.telemetry.trackers import MOST_WAITING, Trackers, makers
+from raytrain.telemetry.trackers import MAX_QUEUED_STEPS, Trackers, tracker_factories
 from raytrain_core.errors import UsageError
 
 
@@ -41,7 +41,7 @@ def test_one_that_blocks_costs_no_step_and_not_the_end():
     kept = Kept()
     began = time.monotonic()
     with Trackers({"stuck": Stuck, "kept": lambda: kept}, last_seconds=0.3) as trackers:
-        for step in range(3 * MOST_WAITING):
+        for step in range(3 * MAX_QUEUED_STEPS):
             trackers.log(step, {"loss": 1.0})
         told = time.monotonic() - began
         while len(kept.lines) == 0:
@@ -49,7 +49,7 @@ def test_one_that_blocks_costs_no_step_and_not_the_end():
     stuck.set()
     assert told < 1.0
     assert time.monotonic() - began < 10
-    assert kept.lines[-1][0] == 3 * MOST_WAITING - 1
+    assert kept.lines[-1][0] == 3 * MAX_QUEUED_STEPS - 1
 
 
 def test_one_that_is_down_is_tried_again_and_told_once(caplog):
@@ -70,7 +70,7 @@ def test_one_that_is_down_is_tried_again_and_told_once(caplog):
 
 def test_tensorboard_s_files_can_be_read(tmp_path):
     pytest.importorskip("tensorboardX")
-    with Trackers(makers(["tensorboard"], run="a", folder=tmp_path)) as trackers:
+    with Trackers(tracker_factories(["tensorboard"], run="a", folder=tmp_path)) as trackers:
         trackers.log(1, {"loss": 0.5})
     (path,) = tmp_path.iterdir()
     assert b"loss" in path.read_bytes()
@@ -99,7 +99,7 @@ def test_mlflow_and_wandb_are_called_as_they_want_it(monkeypatch, tmp_path):
         module.__spec__ = types.SimpleNamespace(name=module.__name__)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     for name in ("mlflow", "wandb"):
-        with Trackers(makers([name], run="notes", folder=tmp_path)) as trackers:
+        with Trackers(tracker_factories([name], run="notes", folder=tmp_path)) as trackers:
             trackers.log(4, {"loss": 0.5})
     assert told == [
         ("mlflow", "raytrain-7/notes", [("loss", 0.5, 4)]),
@@ -113,4 +113,4 @@ def test_mlflow_and_wandb_are_called_as_they_want_it(monkeypatch, tmp_path):
 def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="wandb needs the package wandb, which is not installed"):
-        makers(["wandb"], run="a", folder=tmp_path)
+        tracker_factories(["wandb"], run="a", folder=tmp_path)

@@ -8,7 +8,7 @@ import torch
 from raytrain.config.run_layout import RunLayout
 from raytrain.model import load, loading
 from raytrain.model.export import write_config
-from raytrain.telemetry.attempts import Attempt, Superseded
+from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.training.checkpoint import (
     MOST_MISSES,
     OPTIMIZER,
@@ -302,9 +302,9 @@ def test_an_attempt_that_was_taken_over_writes_nothing_more(store, origin, model
     writer.wait()
     Attempt.begin(store, LAYOUT)
     writer.save(snapshot(model, 4))
-    with pytest.raises(Superseded, match="attempt 2"):
+    with pytest.raises(SupersededError, match="attempt 2"):
         writer.wait()
-    with pytest.raises(Superseded):
+    with pytest.raises(SupersededError):
         writer.check()
     assert [r.step for r in committed(store, LAYOUT)] == [2]
 

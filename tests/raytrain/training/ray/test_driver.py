@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from raytrain.config.job import Lora
 from raytrain.config.run_layout import RunLayout
 from raytrain.model import load
-from raytrain.telemetry.attempts import Superseded
-from raytrain.telemetry.segments import read
+from raytrain.telemetry.attempts import SupersededError
+from raytrain.telemetry.segments import read_segments
 from raytrain.training import trainer as loop
 from raytrain.training.checkpoint import WEIGHTS, Position, committed, load_model
 from raytrain.training.data.loader import Feed
@@ -98,7 +98,7 @@ def test_two_workers_train_to_the_end(undisturbed, tmp_path):
     assert heard.events[0][2] == {"step": 0, "workers": 2}
     last = heard.progress[-1]
     assert (last.step, last.steps, last.eta_seconds) == (6, 6, 0)
-    lines = read(run.store, run.layout, "metrics")
+    lines = read_segments(run.store, run.layout, "metrics")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert last.loss == lines[-1]["loss"]
     manifest = read_manifest(run.store, result.checkpoints[0].prefix)
@@ -126,7 +126,7 @@ def test_two_workers_on_ray_are_one_worker_without_it(undisturbed):
             checkpoint_every=100,
             hooks=loop.Hooks(on_step=lambda record, at: records.append(record)),
         )
-    lines = read(run.store, run.layout, "metrics")
+    lines = read_segments(run.store, run.layout, "metrics")
     assert [r.loss for r in records] == pytest.approx([line["loss"] for line in lines], rel=1e-5)
     assert [r.target_tokens_by_task for r in records] == [line["target_tokens_by_task"] for line in lines]
     alone = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -155,7 +155,7 @@ def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
     for step in (2, 4, 6):
         one, other = weights(run, step), weights(calm, step)
         assert all(torch.equal(one[name], other[name]) for name in one)
-    ours, theirs = (read(r.store, r.layout, "metrics") for r in (run, calm))
+    ours, theirs = (read_segments(r.store, r.layout, "metrics") for r in (run, calm))
     assert [line["loss"] for line in ours] == [line["loss"] for line in theirs]
 
 
@@ -244,7 +244,7 @@ def test_stopped_damaged_and_resumed_with_another_number_of_workers(undisturbed)
     assert heard.events[1][1] == "training starts with 1 worker from the checkpoint of step 1"
     assert resumed.checkpoints[0].attempt == 2
     assert close(weights(run, 6), weights(calm, 6), 1e-4)
-    ours, theirs = (read(r.store, r.layout, "metrics") for r in (run, calm))
+    ours, theirs = (read_segments(r.store, r.layout, "metrics") for r in (run, calm))
     assert [line["step"] for line in ours] == [1, 2, 3, 4, 5, 6]
     assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=1e-5)
 
@@ -262,7 +262,7 @@ def test_a_newer_attempt_ends_this_one_before_it_writes(cluster, run):
     run, heard = run.named("overtaken"), Heard()
     attempt = run.attempt()
     run.attempt()
-    with pytest.raises(Superseded, match="run overtaken: attempt 2"):
+    with pytest.raises(SupersededError, match="run overtaken: attempt 2"):
         go(run, heard, attempt=attempt)
     assert committed(run.store, RunLayout("overtaken")) == []
     assert "WorkerRestarted" not in heard.kinds()

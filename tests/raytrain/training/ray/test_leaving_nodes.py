@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from raytrain.telemetry.segments import read
+from raytrain.telemetry.segments import read_segments
 from raytrain.training.checkpoint import committed
 from raytrain.training.ray.driver import train
 from tests.support.tiny_run import tiny_run
@@ -82,7 +82,7 @@ def test_a_reclaimed_node_costs_the_steps_since_its_notice(cluster, tmp_path):
     assert 50 <= saved < STEPS
     again = [fields["step"] for kind, _, fields in events if kind == "WorkerRestarted"]
     assert again == [saved]
-    lines = read(run.store, run.layout, "metrics")
+    lines = read_segments(run.store, run.layout, "metrics")
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert {ref.step for ref in committed(run.store, run.layout)} == {saved, STEPS}
 
@@ -109,10 +109,10 @@ def test_a_node_that_is_lost_without_a_word_leaves_the_others_training(cluster, 
     assert not failed
     (again,) = [fields for kind, _, fields in events if kind == "WorkerRestarted"]
     assert again["workers"] == 1 and again["step"] in (100, 200, 300)
-    ours = read(lossy.store, lossy.layout, "metrics")
+    ours = read_segments(lossy.store, lossy.layout, "metrics")
     assert [line["step"] for line in ours] == list(range(1, 401))
     trained(calm, [], [])
-    theirs = read(calm.store, calm.layout, "metrics")
+    theirs = read_segments(calm.store, calm.layout, "metrics")
     assert [(line["source_tokens"], line["target_tokens"]) for line in ours] == [
         (line["source_tokens"], line["target_tokens"]) for line in theirs
     ]

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from raytrain.report import charts
 from raytrain.report import phrases as words
-from raytrain.report.html import page
+from raytrain.report.html import render_page
 from raytrain.report.markdown import escape, table
 from raytrain.report.model import Interval, ReportData, Task
 
@@ -19,7 +19,7 @@ _WIDTH, _PAD, _LEFT, _RIGHT, _ROW, _GAP = 900, 20, 210, 100, 22, 18
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class ComparedRun:
     """One run in the picture, under the name that the reader sees."""
 
     label: str
@@ -27,7 +27,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
+class SideBySide:
     """The picture rendered three ways; `svg` stands alone (for a README), in colours of its own."""
 
     html: str
@@ -46,62 +46,64 @@ class _Line:
     after: list[Task | None]
 
 
-def render_contrast(arms: Sequence[Arm], *, title: str = "What each way of training gained and forgot") -> Contrast:
+def render_side_by_side(
+    runs: Sequence[ComparedRun], *, title: str = "What each way of training gained and forgot"
+) -> SideBySide:
     """The runs side by side, task by task; tasks that are trained in no run are probes.
 
     A task counts as trained if any run trained on it: for the others it is a probe there, and
     marked so. ValueError without runs, or where runs started from different models: their scores
     before differ for another reason then.
     """
-    if not arms:
+    if not runs:
         raise ValueError("there are no runs to compare")
-    if len({arm.data.model_digest for arm in arms}) > 1:
+    if len({run.data.model_digest for run in runs}) > 1:
         raise ValueError(
-            "the runs started from different models: " + ", ".join(f"{a.label}: {a.data.model}" for a in arms)
+            "the runs started from different models: " + ", ".join(f"{a.label}: {a.data.model}" for a in runs)
         )
-    lines = _lines(arms)
-    picture = _svg(arms, lines, title)
-    notes = list(dict.fromkeys(arm.data.data.note for arm in arms if arm.data.data.note))
-    html = page(
-        "contrast.html.j2",
+    lines = _lines(runs)
+    picture = _svg(runs, lines, title)
+    notes = list(dict.fromkeys(run.data.data.note for run in runs if run.data.data.note))
+    html = render_page(
+        "side_by_side.html.j2",
         scripts=("theme.js",),
         title=title,
-        arms=arms,
+        runs=runs,
         lines=lines,
         notes=notes,
-        sentences=_sentences(arms, lines),
+        sentences=_sentences(runs, lines),
         picture=picture,
     )
-    return Contrast(html, str(picture), _markdown(arms, lines, title, notes))
+    return SideBySide(html, str(picture), _markdown(runs, lines, title, notes))
 
 
-def picture_of(arms: Sequence[Arm], title: str) -> Markup:
+def picture_of(runs: Sequence[ComparedRun], title: str) -> Markup:
     """The picture alone, whatever models the runs started from: each run has its own ring."""
-    return _svg(arms, _lines(arms), title)
+    return _svg(runs, _lines(runs), title)
 
 
-def _lines(arms: Sequence[Arm]) -> list[_Line]:
-    names = list(dict.fromkeys(task.name for arm in arms for task in arm.data.tasks))
+def _lines(runs: Sequence[ComparedRun]) -> list[_Line]:
+    names = list(dict.fromkeys(task.name for run in runs for task in run.data.tasks))
     found = []
     for name in names:
-        tasks = [next((t for t in arm.data.tasks if t.name == name), None) for arm in arms]
+        tasks = [next((t for t in run.data.tasks if t.name == name), None) for run in runs]
         known = [t for t in tasks if t is not None]
         before = next((t.primary_metric.before for t in known if t.primary_metric.before), None)
         found.append(_Line(name, known[0].primary_metric.label, all(t.probe for t in known), before, tasks))
     return sorted(found, key=lambda line: line.probe)
 
 
-def _sentences(arms: Sequence[Arm], lines: Sequence[_Line]) -> list[tuple[str, str]]:
+def _sentences(runs: Sequence[ComparedRun], lines: Sequence[_Line]) -> list[tuple[str, str]]:
     """(Run, what it gained and what became of the probes), from its own paired differences."""
     out = []
-    for number, arm in enumerate(arms):
+    for number, run in enumerate(runs):
         trained = [t for t in (line.after[number] for line in lines) if t is not None and not t.probe]
         probes = [t for line in lines if line.probe and (t := line.after[number]) is not None]
         better = sum(t.difference is not None and t.difference.verdict == "better" for t in trained)
         fates = "; ".join(f"{t.name}: {words.verdict_label(t)}, {_from_to(t)}" for t in probes)
         names = words.listing([t.name for t in trained])
         gained = f"Trained on {names}; better at {better} of {len(trained)}."
-        out.append((arm.label, f"{gained} Probes: {fates}." if fates else gained))
+        out.append((run.label, f"{gained} Probes: {fates}." if fates else gained))
     return out
 
 
@@ -111,7 +113,7 @@ def _from_to(task: Task) -> str:
     return f"{before} → {after}"
 
 
-def _markdown(arms: Sequence[Arm], lines: Sequence[_Line], title: str, notes: Sequence[str]) -> str:
+def _markdown(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, notes: Sequence[str]) -> str:
     rows = []
     for line in lines:
         scale = next(t.primary_metric.scale for t in line.after if t is not None)
@@ -123,21 +125,21 @@ def _markdown(arms: Sequence[Arm], lines: Sequence[_Line], title: str, notes: Se
             cells.append(f"{words.number(after.value if after else None, scale)} {span}".strip() + seen)
         name = f"**{escape(line.task)}**" + (" (probe)" if line.probe else "")
         rows.append([name, line.metric, words.number(line.before.value if line.before else None, scale), *cells])
-    head = ["Task", "Metric", "Before", *(escape(arm.label) for arm in arms)]
+    head = ["Task", "Metric", "Before", *(escape(run.label) for run in runs)]
     parts = [f"# {escape(title)}", *(f"> {escape(note)}" for note in notes)]
     parts += [table(head, rows, numbers_from=2), "Test rows, 95 % intervals; · marks a task that this run trained on."]
     return (
         "\n\n".join(
-            [*parts, "\n".join(f"- **{escape(label)}**: {escape(text)}" for label, text in _sentences(arms, lines))]
+            [*parts, "\n".join(f"- **{escape(label)}**: {escape(text)}" for label, text in _sentences(runs, lines))]
         )
         + "\n"
     )
 
 
-def _svg(arms: Sequence[Arm], lines: Sequence[_Line], title: str) -> Markup:
+def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str) -> Markup:
     """Rows of dots with intervals, grouped by task: the base model as a ring, a line from it to each run's score."""
     parts = [Markup('<rect class="sheet" width="100%" height="100%" fill="#ffffff"/>')]
-    legend, y = _legend(arms)
+    legend, y = _legend(runs)
     parts += legend
     section = None
     for line in lines:
@@ -151,23 +153,23 @@ def _svg(arms: Sequence[Arm], lines: Sequence[_Line], title: str) -> Markup:
             ]
             y += 46
         parts += _group(line, y)
-        y += _ROW * len(arms) + _GAP
+        y += _ROW * len(runs) + _GAP
     return Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" class="contrast" viewBox="0 0 {w} {h}" role="img" aria-label="{title}"'
+        '<svg xmlns="http://www.w3.org/2000/svg" class="side-by-side" viewBox="0 0 {w} {h}" role="img" aria-label="{title}"'
         ' font-family="Inter, system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif" font-size="13">'
         "<title>{title}</title>{body}</svg>"
     ).format(w=_WIDTH, h=round(y), title=title, body=Markup("").join(parts))
 
 
-def _legend(arms: Sequence[Arm]) -> tuple[list[Markup], float]:
+def _legend(runs: Sequence[ComparedRun]) -> tuple[list[Markup], float]:
     """What the marks mean, in as many lines as it takes; and where it ends."""
     parts: list[Markup] = []
     x_at, y = float(_PAD), 26.0
-    for number, label in enumerate([*(arm.label for arm in arms), "before"]):
+    for number, label in enumerate([*(run.label for run in runs), "before"]):
         width = 42 + 7.4 * len(label)
         if x_at + width > _WIDTH - _PAD:
             x_at, y = float(_PAD), y + _ROW
-        mark = _mark(number, x_at + 6, y, trained=True) if number < len(arms) else _ring(x_at + 6, y)
+        mark = _mark(number, x_at + 6, y, trained=True) if number < len(runs) else _ring(x_at + 6, y)
         parts += [mark, _text(x_at + 18, y + 4.5, label)]
         x_at += width
     note = "disc: trained on · diamond: only tested"
@@ -199,7 +201,7 @@ def _group(line: _Line, top: float) -> list[Markup]:
         if task is None or after is None:
             continue
         y, colour = top + _ROW * (number + 0.5), COLOURS[number % len(COLOURS)]
-        kind = f"arm{number % len(COLOURS)}"
+        kind = f"run{number % len(COLOURS)}"
         if after.low is not None and after.high is not None:
             parts.append(_line(x(after.low), x(after.high), y, y, kind, stroke=colour, width=10, opacity=0.22))
         if task.primary_metric.before:
@@ -241,7 +243,7 @@ def _ring(x: float, y: float) -> Markup:
 
 def _mark(number: int, x: float, y: float, *, trained: bool) -> Markup:
     """A disc where this run trained on the task, else a diamond."""
-    kind, colour = f"arm{number % len(COLOURS)}", COLOURS[number % len(COLOURS)]
+    kind, colour = f"run{number % len(COLOURS)}", COLOURS[number % len(COLOURS)]
     if trained:
         return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5.5" fill="{}"/>').format(kind, x, y, colour)
     points = f"{x:.1f},{y - 6.5:.1f} {x + 6.5:.1f},{y:.1f} {x:.1f},{y + 6.5:.1f} {x - 6.5:.1f},{y:.1f}"
