@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast experiment test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
+.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,11 +42,15 @@ experiment: $(READY) ## one task or a mixture, with and without replay and ancho
 	if [ -n "$${RAYTRAIN_REAL_DATA:-}" ]; then $(BIN)/python -m examples.forgetting.grid --world real; fi
 	$(BIN)/python -m examples.forgetting.page
 
-lint: $(READY) ## ruff, mypy, import rules
+docs: $(READY) ## the documentation site, in build/site; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet
+
+lint: $(READY) ## ruff, mypy, import rules, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
@@ -101,13 +105,13 @@ bench-data: $(READY) ## preparation and reading beside what they are made of, an
 chaos: $(READY) ## kills at random against an undisturbed run: workers, driver, actors, the store (about 15 minutes)
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json
 
-lock: $(READY) ## resolve the dependencies anew
+lock: $(READY) ## resolve the dependencies again
 	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
 	$(LOCK) --extra operator pyproject.toml -o requirements/run.txt
 	$(LOCK) requirements/operator.in -o requirements/operator.txt
 	$(LOCK) requirements/image.in -o requirements/image.txt
 
-generate: $(READY) ## write the schema and the reference pages anew
+generate: $(READY) ## write the schemas and the reference pages again
 	$(BIN)/python -m raytrain.config.schema --write
 	$(BIN)/python -m raytrain.report.schema
 	$(BIN)/python -m raytrain.operator.install.manifests
