@@ -1,4 +1,4 @@
-"""What mkdocs does not do by itself: pages from outside of docs/, and plain text for language models.
+"""Adds to mkdocs: pages from outside of docs/, and plain text for language models.
 
 README, CONTRIBUTING and the examples' READMEs become pages of the site. Links are written for
 people who read the repository; here each is rewritten to where its target lies in the site, and
@@ -45,12 +45,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Points every relative link to where its target lies in the site."""
     here = _repository_path(page.file.src_uri)
     text = _LINK.sub(lambda link: link[1] + _site_link(link[2], here) + link[3], markdown)
+    if page.file.src_uri.startswith("reference/") and page.file.src_uri != "reference/python-api.md":
+        text = text.replace("][", "]\\[")  # generated text, `name[:config][@revision]`, is no reference to a heading
     _texts[page.file.src_uri] = text
     return text
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Writes llms.txt (every page with its first sentence) and llms-full.txt (all of their text)."""
+    """Writes llms.txt (each page with its first sentence) and llms-full.txt (all text)."""
     site = Path(config.site_dir)
     index = [f"# {config.site_name}", "", f"> {config.site_description}", ""]
     for uri, text in _texts.items():
@@ -75,7 +77,10 @@ def _site_path(path: str) -> str:
 
 
 def _target(link: str, here: str) -> str | None:
-    """The repository path of a relative link's target, a folder's being its README; None for other links."""
+    """Returns a relative link's target in the repository; a folder means its README.
+
+    None for any other link.
+    """
     parts = urlsplit(link)
     if parts.scheme or parts.netloc or not parts.path:
         return None

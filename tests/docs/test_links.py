@@ -1,0 +1,49 @@
+"""Every relative link of every Markdown file leads to a file or folder, and every anchor to a heading."""
+
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
+_LINK = re.compile(r"\]\(\s*([^)\s]+)[^)]*\)")
+_HEADING = re.compile(r"^#{1,6} +(.+?)\s*$", re.MULTILINE)
+
+
+def markdown_files():
+    """All Markdown files of the repository; of a source archive without git, those outside of build folders."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    names = listed.stdout.splitlines() or [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("docs", "examples", "helm")
+        for path in (ROOT / folder).rglob("*.md")
+    ]
+    return sorted(name for name in names if (ROOT / name).is_file())
+
+
+def anchors(path):
+    """What GitHub makes of the headings of a page."""
+    headings = _HEADING.findall(_FENCE.sub("", path.read_text(encoding="utf-8")))
+    words = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in words}
+
+
+@pytest.mark.parametrize("name", markdown_files())
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    text = _CODE.sub("", _FENCE.sub("", page.read_text(encoding="utf-8")))
+    broken = []
+    for link in _LINK.findall(text):
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        target = page.parent / unquote(parts.path) if parts.path else page
+        if not target.exists() or (parts.fragment and parts.fragment not in anchors(target)):
+            broken.append(link)
+    assert not broken
