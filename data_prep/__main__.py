@@ -1,4 +1,4 @@
-"""`python -m data_prep prepare job.yaml`: the preparation part of a document, without anything of training."""
+"""`python -m data_prep prepare job.yaml`: the preparation part of a job, without anything of training."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from data_prep.shards.progress_line import ProgressLine
 from data_prep.shards.workers import local_workers
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.config.base import Model
-from raytrain_core.config.loader import load_document
+from raytrain_core.config.loader import load_config
 from raytrain_core.errors import ExitCode, UsageError, UserError
 from raytrain_core.storage import open_store
 from raytrain_core.storage.location import StorageLocation, choose_location
@@ -22,7 +22,7 @@ from raytrain_core.storage.scratch import sweep
 
 
 class _Part(Model):
-    """A part of the document of which preparation reads some fields."""
+    """A part of the job of which preparation reads some fields."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -49,7 +49,7 @@ class _Spec(_Part):
     resources: _Resources = Field(default_factory=_Resources)
 
 
-class _Document(_Part):
+class _JobFile(_Part):
     spec: _Spec
 
 
@@ -139,8 +139,8 @@ def _remarks(shard_set: ShardSet) -> list[str]:
 
 
 def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
-    path = Path(options.document)
-    spec = load_document(path, _Document).spec
+    path = Path(options.job_file)
+    spec = load_config(path, _JobFile).spec
     base_folder = path.resolve().parent
     folder = Path(options.tokenizer) if options.tokenizer else base_folder / Path(spec.model).expanduser()
     if not folder.is_dir():
@@ -166,9 +166,9 @@ def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("prepare", help="prepare the shards of a document")
-    command.add_argument("document", help="the FineTuneJob document, e.g. job.yaml")
-    command.add_argument("--storage", metavar="URI", help="where the shards go, instead of what the document says")
+    command = commands.add_parser("prepare", help="prepare the shards of a job")
+    command.add_argument("job_file", help="the job file, e.g. job.yaml")
+    command.add_argument("--storage", metavar="URI", help="where the shards go, instead of what the job says")
     command.add_argument("--tokenizer", metavar="FOLDER", help="folder with tokenizer.json, instead of the model's")
     command.add_argument("--cpus", type=float, help="processes at most, instead of resources.preparation.cpus")
     command.add_argument("--verify", action="store_true", help="read sources and parts again instead of trusting them")

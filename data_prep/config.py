@@ -1,6 +1,6 @@
 """Pydantic models of sources, tasks and mixture: the one definition of their fields.
 
-Field names are camelCase in the document and snake_case in Python. Every field carries a
+Field names are camelCase in the job and snake_case in Python. Every field carries a
 description: `raytrain explain`, the JSON Schema and the reference documentation are generated from
 them.
 """
@@ -50,7 +50,7 @@ class Source(Model):
             "File, folder or glob of JSONL, CSV, TSV (each also .gz or .zst) or Parquet; s3://... (at "
             "storage.endpoint, if the storage is in s3:// too); or hf://name[:config][@revision]. In a folder (and on "
             "the hub) files are told apart by the words train, validation (or dev, valid) and test in their names. "
-            "Relative paths are relative to the document."
+            "Relative paths are relative to the job file."
         ),
     )
     splits: dict[Split, str] | None = Field(
@@ -150,7 +150,7 @@ class Mask(Model):
         default_factory=dict,
         description=(
             "Own kinds: a name, which the placeholder shows in capitals, and a regular expression (Python's). "
-            "They come before `kinds`, in the order of the document."
+            "They come before `kinds`, in the order of the job."
         ),
         examples=["{order: 'ORD-[0-9]{6}'}"],
     )
@@ -186,7 +186,7 @@ class FewShot(Model):
 class Task(Model):
     """A named source of rows with its type, its wordings and its answer format."""
 
-    name: Name = Field(description="Name of the task, unique in the document; scores and reports use it.")
+    name: Name = Field(description="Name of the task, unique in the job; scores and reports use it.")
     type: TaskType = Field(description="What kind of task it is: brings wordings, answer format and metrics.")
     source: Source = Field(description="Where the rows come from.")
     columns: Columns = Field(default_factory=Columns, description="Which columns of a row are what.")

@@ -1,6 +1,6 @@
 """Tasks to a shard set in the store: deterministic, content-addressed, and nothing is done twice.
 
-A task's digest is that of everything that determines its shards: its part of the document, the
+A task's digest is that of everything that determines its shards: its part of the job, the
 contents of its sources, tokenizer, limits, seed, format. This process reads the rows and cuts them
 into items (`task_work`); whoever `workers` are make the parts of an item (`writing`). Parts are put
 under their own sha256 first, then what each item became, then the manifest of their task, last that

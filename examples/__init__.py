@@ -1,4 +1,4 @@
-"""Worlds, documents and scripts to try raytrain with.
+"""Worlds, jobs and scripts to try raytrain with.
 
 No product code imports anything from here.
 """

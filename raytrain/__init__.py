@@ -1,6 +1,6 @@
 """Kubernetes-native multitask fine-tuning of FLAN-T5 on Ray Train.
 
-From Python, the same document as typed objects:
+From Python, the same job as typed objects:
 
     import raytrain
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path) -> FineTuneJob:
-    """The document at `path`; raises DocumentError, which names every problem by line and column."""
+    """The job file at `path`; raises ConfigError, which names every problem by line and column."""
     from raytrain.config.load import load_job
 
     return load_job(path).job
@@ -31,11 +31,11 @@ def load(path: str | Path) -> FineTuneJob:
 def run(
     job: FineTuneJob | str | Path, *, storage: str | None = None, base_folder: Path | None = None, fresh: bool = False
 ) -> RunOutcome:
-    """Run a document here, or resume it, or find it done: what `raytrain run` does.
+    """Run a job here, or resume it, or find it done: what `raytrain run` does.
 
-    `job` is a document or the path of one. Relative paths in it start at `base_folder`: by default
-    the document's own folder, or the working folder for a document made in Python. Raises a
-    `raytrain_core.errors.UserError` for a mistake in the document, the data or the surroundings.
+    `job` is a job or the path of one. Relative paths in it start at `base_folder`: by default
+    the job file's own folder, or the working folder for a job made in Python. Raises a
+    `raytrain_core.errors.UserError` for a mistake in the job, the data or the surroundings.
     """
     from raytrain.config.load import load_job
     from raytrain.pipeline.run import run as run_job

@@ -48,7 +48,7 @@ def _rebuild(kind: type[UserError], message: str, hint: str | None) -> UserError
 
 
 class UsageError(UserError):
-    """The document or the command line is wrong."""
+    """The job or the command line is wrong."""
 
     exit_code = ExitCode.USAGE
 

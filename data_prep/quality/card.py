@@ -1,4 +1,4 @@
-"""The data card of a shard set: Markdown from its manifests, with what the document says of the sources."""
+"""The data card of a shard set: Markdown from its manifests, with what the job says of the sources."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def card(
 ) -> str:
     """The card.
 
-    `tasks` (of the document, by name) add source and licence; `findings` what `find` found, if
+    `tasks` (of the job, by name) add source and licence; `findings` what `find` found, if
     asked.
     """
     blocks = [
@@ -113,10 +113,10 @@ def _within(finding: Finding) -> str:
     return f" (with {finding.within})" if finding.within else ""
 
 
-def _task(task: PreparedTask, document: Task | None) -> list[str]:
+def _task(task: PreparedTask, job_task: Task | None) -> list[str]:
     identity: Mapping[str, Any] = task.provenance["identity"]["task"]
     return [
-        _sources(task, document),
+        _sources(task, job_task),
         "\n".join(_list(_filters(task, identity))),
         _splits(task),
         "Wordings of the instruction:",
@@ -124,11 +124,11 @@ def _task(task: PreparedTask, document: Task | None) -> list[str]:
     ]
 
 
-def _sources(task: PreparedTask, document: Task | None) -> str:
+def _sources(task: PreparedTask, job_task: Task | None) -> str:
     lines = []
-    if document is not None:
-        uris = [document.source.uri] if document.source.uri else list((document.source.splits or {}).values())
-        lines.append(f"Source: {', '.join(f'`{uri}`' for uri in uris)}. Licence: {_licence(document)}.")
+    if job_task is not None:
+        uris = [job_task.source.uri] if job_task.source.uri else list((job_task.source.splits or {}).values())
+        lines.append(f"Source: {', '.join(f'`{uri}`' for uri in uris)}. Licence: {_licence(job_task)}.")
     files = [("file", "split", "sha256")]
     files += [(f"`{f['name']}`", f["split"] or "-", f"`{f['sha256'][:16]}`") for f in task.provenance["sources"]]
     return "\n\n".join([*lines, _table(files)])

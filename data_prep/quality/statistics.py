@@ -55,7 +55,7 @@ class SplitSummary:
 
 
 def summarize(shard_set: ShardSet, store: Store, cache: PartCache, *, task: str | None = None) -> list[SplitSummary]:
-    """Every split of every task (or of one), in the document's order; DataError for a task that is not there."""
+    """Every split of every task (or of one), in the job's order; DataError for a task that is not there."""
     tasks = shard_set.tasks if task is None else (shard_set.task(task),)
     return [
         _summary(found, split, prepared, *_answers(found, prepared, store, cache))

@@ -42,7 +42,7 @@ class SourceFile(Protocol):
 
     @property
     def split(self) -> Split | None:
-        """The split that its name or the document gives it, None where neither does."""
+        """The split that its name or the job gives it, None where neither does."""
 
     @property
     def fingerprint(self) -> str | None:
@@ -215,7 +215,7 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
         meant = suggest(path.name, near)
         raise DataError(
             f"{where}: there is no {uri}" + (f", did you mean {meant!r}?" if meant else ""),
-            hint=f"Looked for {path}; relative paths are relative to the document.",
+            hint=f"Looked for {path}; relative paths are relative to the job file.",
         )
     wanted = [p for p in found if format is not None or format_of(p.name)]
     if not wanted:

@@ -1,9 +1,9 @@
-"""Functions of installed packages that a document names: readers of odd sources, and changes to rows.
+"""Functions of installed packages that a job names: readers of odd sources, and changes to rows.
 
 A package offers them as entry points. In group `raytrain.readers` a function takes a URI (for files
 here an absolute path) and gives the rows it holds, one mapping each; in group `raytrain.rows` it
 takes a row and gives the row to use, or None to leave it out. Only what is installed can be named;
-a document cannot bring code of its own.
+a job cannot bring code of its own.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Rows that become no example: those that cannot are named, counted, and borne up to the document's limit."""
+"""Rows that become no example: those that cannot are named, counted, and borne up to the job's limit."""
 
 from typing import Any
 

@@ -11,7 +11,7 @@ _LEAST = 1e-15  # of the largest task's share: an extreme temperature must not l
 
 
 class _Part(NamedTuple):
-    """Tasks that divide a share of all examples in one way; `where` is its place in the document."""
+    """Tasks that divide a share of all examples in one way; `where` is its place in the job."""
 
     where: str
     share: float

@@ -1,4 +1,4 @@
-"""The documents of the comparison, all made from the quickstart's.
+"""The jobs of the comparison, all made from the quickstart's.
 
     python -m examples.forgetting.arms        # writes jobs/*.yaml anew
 
@@ -23,38 +23,38 @@ QUICKSTART = HERE.parent / "quickstart" / "job.yaml"
 _SHARE_OF_SUMMARIES = 0.36
 _REHEARSAL_SHARE = 0.2
 
-Document = dict[str, Any]
+Job = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One run: its name, how the picture calls it, what it is, and how its document differs from the mixture's."""
+    """One run: its name, how the picture calls it, what it is, and how its job differs from the mixture's."""
 
     name: str
     label: str
     sentence: str
-    change: Callable[[Document], None]
+    change: Callable[[Job], None]
 
 
-def alone(document: Document) -> None:
+def alone(job: Job) -> None:
     """One task is trained, the others are probes; as many of its tokens as the mixture holds."""
-    for task in document["spec"]["tasks"]:
+    for task in job["spec"]["tasks"]:
         if task["name"] != "summaries":
             task["probe"] = True
-    training = document["spec"]["training"]
+    training = job["spec"]["training"]
     training["steps"] = round(training["steps"] * _SHARE_OF_SUMMARIES)
     training["warmupSteps"] = round(training["warmupSteps"] * _SHARE_OF_SUMMARIES)
 
 
-def mixture(document: Document) -> None:
+def mixture(job: Job) -> None:
     """Leave it as it is."""
 
 
-def replay(file: str, task: str) -> Callable[[Document], None]:
+def replay(file: str, task: str) -> Callable[[Job], None]:
     """A fifth of the rows rehearse what the base model was taught."""
 
-    def change(document: Document) -> None:
-        spec = document["spec"]
+    def change(job: Job) -> None:
+        spec = job["spec"]
         trained = [t["name"] for t in spec["tasks"] if not t.get("probe")]
         spec["tasks"].append(
             {
@@ -91,18 +91,18 @@ ARMS = (
 )
 
 
-def document(arm: Arm) -> str:
-    """The document of one run, as YAML."""
+def job_yaml(arm: Arm) -> str:
+    """The job of one run, as YAML."""
     head = f"# {arm.sentence}\n# Made from ../../quickstart/job.yaml by `python -m examples.forgetting.arms`.\n"
     return head + as_yaml(made(arm.name, arm.change, "../../quickstart"))
 
 
-def made(name: str, change: Callable[[Document], None], root: str) -> Document:
-    """The quickstart's document under another name, changed; its paths begin with `root` instead of `.`."""
-    document: Document = deepcopy(YAML(typ="safe").load(QUICKSTART))
-    document["metadata"]["name"] = name
-    change(document)
-    spec = document["spec"]
+def made(name: str, change: Callable[[Job], None], root: str) -> Job:
+    """The quickstart's job under another name, changed; its paths begin with `root` instead of `.`."""
+    job: Job = deepcopy(YAML(typ="safe").load(QUICKSTART))
+    job["metadata"]["name"] = name
+    change(job)
+    spec = job["spec"]
     spec["model"] = _moved(spec["model"], root)
     for task in spec["tasks"]:
         source = task["source"]
@@ -114,15 +114,15 @@ def made(name: str, change: Callable[[Document], None], root: str) -> Document:
     # The last checkpoint of each, not its best: the best would be chosen by the trained tasks,
     # which differ.
     spec["evaluation"] |= {"every": spec["training"]["steps"], "select": "last"}
-    return document
+    return job
 
 
-def as_yaml(document: Document) -> str:
+def as_yaml(job: Job) -> str:
     """In the order in which it was made."""
     text = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = False, 4096, False  # type: ignore[assignment]
-    yaml.dump(document, text)
+    yaml.dump(job, text)
     return text.getvalue()
 
 
@@ -133,4 +133,4 @@ def _moved(uri: str, root: str) -> str:
 if __name__ == "__main__":
     JOBS.mkdir(exist_ok=True)
     for one in ARMS:
-        (JOBS / f"{one.name}.yaml").write_text(document(one))
+        (JOBS / f"{one.name}.yaml").write_text(job_yaml(one))

@@ -1,4 +1,4 @@
-"""Run the documents of the comparison one after the other and draw one picture of what they gained and forgot.
+"""Run the jobs of the comparison one after the other and draw one picture of what they gained and forgot.
 
     python -m examples.forgetting.compare [--out FOLDER] [RUN ...]
 

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from examples.forgetting.arms import HERE, QUICKSTART, Document, alone, as_yaml, made, mixture, replay
+from examples.forgetting.arms import HERE, QUICKSTART, Job, alone, as_yaml, made, mixture, replay
 from examples.quickstart.world import MANIFEST
 
 RESULTS = HERE / "results"
@@ -33,11 +33,11 @@ REAL_DATA = "RAYTRAIN_REAL_DATA"
 ANCHOR = 10.0
 REAL_STEPS = 625
 
-Change = Callable[[Document], None]
+Change = Callable[[Job], None]
 
 
-def _held(document: Document) -> None:
-    document["spec"]["training"]["anchor"] = ANCHOR
+def _held(job: Job) -> None:
+    job["spec"]["training"]["anchor"] = ANCHOR
 
 
 _REHEARSED = replay("without-probes.jsonl", "other-skills")
@@ -49,7 +49,7 @@ CELLS: dict[str, tuple[Change, ...]] = {
     "mixture-replay": (mixture, _REHEARSED),
     "mixture-anchor": (mixture, _held),
 }
-"""What each cell changes of the quickstart's document, in this order."""
+"""What each cell changes of the quickstart's job, in this order."""
 
 _REAL_SOURCES: dict[str, tuple[str, dict[str, str]]] = {
     "summaries": ("samsum", {"input": "dialogue", "target": "summary"}),
@@ -62,8 +62,8 @@ _REAL_SOURCES: dict[str, tuple[str, dict[str, str]]] = {
 def real(folder: Path) -> Change:
     """The quickstart's four tasks with rows of public sets; real rows are longer."""
 
-    def change(document: Document) -> None:
-        spec = document["spec"]
+    def change(job: Job) -> None:
+        spec = job["spec"]
         for task in spec["tasks"]:
             if task["name"] not in _REAL_SOURCES:
                 continue
@@ -74,22 +74,22 @@ def real(folder: Path) -> Change:
                 task["templates"] = [text.replace("Python", "C#") for text in task["templates"]]
         spec["training"] |= {"packing": {"source": 400, "target": 112}, "maxInputTokens": 384, "steps": REAL_STEPS}
         spec["evaluation"] |= {"examplesPerTask": 100, "maxNewTokens": 48}
-        document["metadata"]["annotations"] = {}
+        job["metadata"]["annotations"] = {}
 
     return change
 
 
-def cell(world: str, name: str, seed: int, folder: Path | None = None) -> Document:
-    """The document of one run; `folder` holds the public sets of the world `real`."""
+def cell(world: str, name: str, seed: int, folder: Path | None = None) -> Job:
+    """The job of one run; `folder` holds the public sets of the world `real`."""
 
-    def change(document: Document) -> None:
+    def change(job: Job) -> None:
         if world == "real":
             assert folder is not None
-            real(folder)(document)
+            real(folder)(job)
         for step in CELLS[name]:
-            step(document)
-        document["spec"]["mixture"]["seed"] = document["spec"]["training"]["seed"] = seed
-        document["spec"]["resources"]["training"]["workers"] = 1  # two make the same steps; so two runs fit two cores
+            step(job)
+        job["spec"]["mixture"]["seed"] = job["spec"]["training"]["seed"] = seed
+        job["spec"]["resources"]["training"]["workers"] = 1  # two make the same steps; so two runs fit two cores
 
     return made(f"{world}-{name}-{seed}", change, str(QUICKSTART.parent))
 
@@ -141,27 +141,27 @@ def main(arguments: list[str] | None = None) -> int:
     out = given.out.resolve()
     for seed in given.seeds:  # one seed of everything first: a grid that is cut off can be read already
         for name in given.cells or CELLS:
-            document = cell(given.world, name, seed, folder)
-            print(f"== {document['metadata']['name']}", flush=True)
-            if code := _run(document, out, given.results / f"{given.world}.json", {"cell": name, "seed": seed}):
+            job = cell(given.world, name, seed, folder)
+            print(f"== {job['metadata']['name']}", flush=True)
+            if code := _run(job, out, given.results / f"{given.world}.json", {"cell": name, "seed": seed}):
                 return code
     return 0
 
 
-def _run(document: Document, out: Path, results: Path, key: dict[str, Any]) -> int:
+def _run(job: Job, out: Path, results: Path, key: dict[str, Any]) -> int:
     kept: list[dict[str, Any]] = json.loads(results.read_text())["runs"] if results.exists() else []
     if any({name: run[name] for name in key} == key for run in kept):
         return 0
-    run = document["metadata"]["name"]
+    run = job["metadata"]["name"]
     path = out / "grid" / f"{run}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_yaml(document))
+    path.write_text(as_yaml(job))
     began = time.monotonic()
     command = [sys.executable, "-m", "raytrain", "run", str(path), "--storage", str(out)]
     if code := subprocess.run(command, check=False).returncode:
         return code
     entry = key | {
-        "steps": document["spec"]["training"]["steps"],
+        "steps": job["spec"]["training"]["steps"],
         "seconds": round(time.monotonic() - began),
         "tasks": scores(out, run),
     }

@@ -1,4 +1,4 @@
-"""Putting together what a document would do."""
+"""Putting together what a job would do."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class _Lengths:
 
 
 def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = Path()) -> CheckReport:
-    """What the document would do. Every problem with model and data is raised at once, as one UserError.
+    """What the job would do. Every problem with model and data is raised at once, as one UserError.
 
     Reads sources that are files here, asks the hub how many rows a data set has, and looks whether
     an earlier attempt of the run left its speed. Writes nothing.
@@ -222,7 +222,7 @@ def _scored(job: FineTuneJob) -> int:
 
 
 def _steps(job: FineTuneJob, rows: dict[str, TaskRows], means: tuple[float, float] | None, per_step: int) -> int | None:
-    """About how many steps the document's epochs or tokens come to, in full rows; None where rows are not known."""
+    """About how many steps the job's epochs or tokens come to, in full rows; None where rows are not known."""
     training = job.spec.training
     if training.tokens is not None:
         return -(-training.tokens // per_step)
@@ -243,7 +243,7 @@ def _measured_speed(store: Store, name: str) -> tuple[float | None, list[str]]:
 
 
 def _ignored(job: FineTuneJob) -> list[str]:
-    """What the document says and a run on this machine does not heed."""
+    """What the job says and a run on this machine does not heed."""
     ignored, defaults = [], Resources()
     for part in ("training", "evaluation"):
         asked, default = getattr(job.spec.resources, part), getattr(defaults, part)

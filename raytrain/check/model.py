@@ -30,7 +30,7 @@ class ModelSize:
 
 
 def size_of(uri: str, base_folder: Path) -> ModelSize:
-    """Look at the model that a document names; TrainingError if it is a path and no T5 is there."""
+    """Look at the model that a job names; TrainingError if it is a path and no T5 is there."""
     if uri.startswith(("run://", "s3://")):
         return ModelSize(None, None, "unknown: it is fetched when the run starts")
     folder = local_path(uri, base_folder)

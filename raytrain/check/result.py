@@ -28,7 +28,7 @@ class TaskReport:
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What the document would do."""
+    """What the job would do."""
 
     run: str
     storage: str

@@ -12,12 +12,12 @@ from raytrain import __version__
 from raytrain.cli import cluster_commands as in_cluster
 from raytrain.cli import completion, render
 from raytrain.cli.data_commands import data
-from raytrain.cli.options import Document, Output, Run, StorageFlag, open_run
+from raytrain.cli.options import JobFile, Output, Run, StorageFlag, open_run
 from raytrain.cli.output import Format, emit, say, tell
 
 app = typer.Typer(
     name="raytrain",
-    help="Multitask fine-tuning of FLAN-T5 from one document: prepare, score before, train, score after, report.",
+    help="Multitask fine-tuning of FLAN-T5 from one job: prepare, score before, train, score after, report.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -50,7 +50,7 @@ def init(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Where to write it.")] = Path("job.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Write a commented starter document."""
+    """Write a commented starter job."""
     from raytrain.config.starter import write_starter
 
     write_starter(path, force=force)
@@ -58,15 +58,15 @@ def init(
 
 
 @app.command()
-def check(document: Document, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
-    """Is a document right, and what would it do?
+def check(job_file: JobFile, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+    """Is a job right, and what would it do?
 
     Nothing is written or started. What cannot be known without the network is called unknown.
     """
     from raytrain import check as checking
     from raytrain.config.load import load_job
 
-    loaded = load_job(document)
+    loaded = load_job(job_file)
     report = checking.check(loaded.job, storage=storage, base_folder=loaded.base_folder)
     emit(report, render.check(report), output)
 
@@ -82,10 +82,10 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the document.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the job.")] = False,
     output: Output = Format.TEXT,
 ) -> None:
-    """What a field of the document means, takes and defaults to."""
+    """What a field of the job means, takes and defaults to."""
     from raytrain.config import explain as explaining
 
     if schema:
@@ -101,7 +101,7 @@ def explain(
 
 @app.command()
 def run(
-    document: Document,
+    job_file: JobFile,
     storage: StorageFlag = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over, whatever an earlier attempt left.")] = False,
     output: Output = Format.TEXT,
@@ -117,7 +117,7 @@ def run(
     from raytrain.telemetry.kubernetes_status import report_result
 
     with report_result() as ending:
-        loaded = load_job(document)
+        loaded = load_job(job_file)
         with Console() as console:
             outcome = pipeline.run(
                 loaded.job, storage=storage, base_folder=loaded.base_folder, fresh=fresh, console=console
@@ -128,16 +128,16 @@ def run(
 
 @app.command("render")
 def render_ray_job(
-    document: Document,
+    job_file: JobFile,
     image: Annotated[
         str | None,
-        typer.Option("--image", metavar="NAME", help="Image of the pods; else the document's.", show_default=False),
+        typer.Option("--image", metavar="NAME", help="Image of the pods; else the job's.", show_default=False),
     ] = None,
     namespace: Annotated[
         str | None, typer.Option("-n", "--namespace", metavar="NAME", help="Namespace.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the RayJob of a document, for clusters without our operator.
+    """Print the RayJob of a job, for clusters without our operator.
 
     `raytrain render job.yaml | kubectl apply -f -` starts it; retries and status are the operator's
     and left out.
@@ -145,7 +145,7 @@ def render_ray_job(
     from raytrain.config.load import load_job
     from raytrain.operator.standalone import rendered
 
-    say(rendered(load_job(document).job, image=image, namespace=namespace).rstrip())
+    say(rendered(load_job(job_file).job, image=image, namespace=namespace).rstrip())
 
 
 @app.command()
@@ -196,9 +196,7 @@ def evaluate(
         ),
     ],
     *,
-    document: Annotated[
-        Path, typer.Option("--document", metavar="FILE", help="Whose tasks and rows.", show_default=False)
-    ],
+    job_file: Annotated[Path, typer.Option("--job", metavar="FILE", help="Whose tasks and rows.", show_default=False)],
     task: Annotated[
         list[str] | None,
         typer.Option("--task", metavar="NAME", help="This task only; may be given again.", show_default=False),
@@ -209,7 +207,7 @@ def evaluate(
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Score any model on the tasks of a document.
+    """Score any model on the tasks of a job.
 
     Base models and other people's fine-tunes too. Scores are kept in the storage: the same command
     again reads them.
@@ -218,7 +216,7 @@ def evaluate(
     from raytrain.evaluation.evaluate_model import score_model
     from raytrain.telemetry.console import Console
 
-    loaded = load_job(document)
+    loaded = load_job(job_file)
     with Console() as console:
         console.phase("scoring")
         found = score_model(

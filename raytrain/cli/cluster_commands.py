@@ -1,4 +1,4 @@
-"""The verbs for a cluster: send a document there, wait for it, end it; and the logs of any run."""
+"""The verbs for a cluster: send a job there, wait for it, end it; and the logs of any run."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from raytrain.cli import options, render
-from raytrain.cli.options import Document, Output, Run, StorageFlag
+from raytrain.cli.options import JobFile, Output, Run, StorageFlag
 from raytrain.cli.output import Format, emit, say, tell
 
 verbs = typer.Typer()
@@ -31,12 +31,12 @@ class Until(StrEnum):
 
 @verbs.command()
 def submit(
-    document: Document,
+    job_file: JobFile,
     namespace: InNamespace = "default",
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Send a document to the cluster.
+    """Send a job to the cluster.
 
     Sources and a model that lie on this machine are uploaded to its storage first, by content: the
     second time nothing.
@@ -45,7 +45,7 @@ def submit(
     from raytrain.config.load import load_job
     from raytrain.kubernetes.client import KubernetesApi
 
-    loaded = load_job(document)
+    loaded = load_job(job_file)
     sent = jobs.submit(
         loaded.job,
         api=KubernetesApi.connect(),

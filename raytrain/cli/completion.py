@@ -25,7 +25,7 @@ def tasks(incomplete: str) -> list[str]:
 
 
 def fields(incomplete: str) -> list[str]:
-    """Paths of the document's fields."""
+    """Paths of the job's fields."""
     from raytrain.config.explain import all_fields
 
     paths = [f.path.replace("[]", "") for f in all_fields()]

@@ -6,18 +6,18 @@ from typing import Annotated
 import typer
 
 from raytrain.cli import completion, render_data
-from raytrain.cli.options import Document, Output, StorageFlag
+from raytrain.cli.options import JobFile, Output, StorageFlag
 from raytrain.cli.output import Format, emit, say, tell
 
 data = typer.Typer(
-    name="data", help="Look at the data of a document or of a run.", no_args_is_help=True, rich_markup_mode=None
+    name="data", help="Look at the data of a job or of a run.", no_args_is_help=True, rich_markup_mode=None
 )
 
 Prepared = Annotated[
     str,
     typer.Argument(
         metavar="WHAT",
-        help="A document, a run (its name or URI), or the digest of a shard set.",
+        help="A job, a run (its name or URI), or the digest of a shard set.",
         autocompletion=completion.runs,
         show_default=False,
     ),
@@ -27,7 +27,7 @@ TaskFlag = Annotated[str | None, typer.Option("--task", metavar="NAME", help="Th
 
 @data.command("show")
 def show(
-    document: Document,
+    job_file: JobFile,
     task: TaskFlag = None,
     rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="Rows of each task.")] = 3,
     tokens: Annotated[bool, typer.Option("--tokens", help="Show the pieces that the model reads, too.")] = False,
@@ -40,13 +40,13 @@ def show(
     from raytrain.config.load import load_job
     from raytrain.datasets import preview
 
-    loaded = load_job(document)
+    loaded = load_job(job_file)
     shown = preview.show(loaded.job, base_folder=loaded.base_folder, task=task, rows=rows, tokens=tokens)
     emit(shown, render_data.preview(shown), output)
 
 
 @data.command("plan")
-def plan(document: Document, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+def plan(job_file: JobFile, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
     """How often will each task's rows be seen?
 
     Shares, epochs, repeats, tokens and steps: exact once the data is prepared, before that
@@ -55,7 +55,7 @@ def plan(document: Document, storage: StorageFlag = None, output: Output = Forma
     from raytrain.config.load import load_job
     from raytrain.datasets import mixture_plan as planning
 
-    loaded = load_job(document)
+    loaded = load_job(job_file)
     found = planning.plan(loaded.job, storage=storage, base_folder=loaded.base_folder)
     emit(found, render_data.plan(found), output)
 
@@ -149,7 +149,7 @@ def diff(
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Show what differs between two documents, runs or shard sets.
+    """Show what differs between two jobs, runs or shard sets.
 
     Settings, tasks, and the rows themselves.
     """

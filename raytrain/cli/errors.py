@@ -55,11 +55,11 @@ def call(app: typer.Typer, arguments: list[str]) -> int:
 
 
 def describe(error: UserError) -> str:
-    """A user's error as it is printed: the problems of a document as compilers print theirs, else one sentence."""
-    from raytrain_core.config.loader import DocumentError
+    """A user's error as it is printed: the problems of a job as compilers print theirs, else one sentence."""
+    from raytrain_core.config.loader import ConfigError
 
-    if isinstance(error, DocumentError) and len(error.lines) > 1:
-        text = "\n".join([*error.lines, f"error: {len(error.lines)} problems in the document; nothing was done"])
+    if isinstance(error, ConfigError) and len(error.lines) > 1:
+        text = "\n".join([*error.lines, f"error: {len(error.lines)} problems in the job; nothing was done"])
     else:
         text = f"error: {error.message}"
     return text if error.hint is None else f"{text}\n  {error.hint}"

@@ -8,12 +8,12 @@ import typer
 from raytrain.cli import completion
 from raytrain.cli.output import Format
 
-Document = Annotated[Path, typer.Argument(metavar="DOCUMENT", help="The document, e.g. job.yaml.", show_default=False)]
+JobFile = Annotated[Path, typer.Argument(metavar="JOB_FILE", help="The job, e.g. job.yaml.", show_default=False)]
 Run = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
-        help="A run: its name, its URI (.../runs/NAME), or its document.",
+        help="A run: its name, its URI (.../runs/NAME), or its job.",
         autocompletion=completion.runs,
         show_default=False,
     ),
@@ -23,7 +23,7 @@ StorageFlag = Annotated[
     typer.Option(
         "--storage",
         metavar="URI",
-        help="Folder or s3://bucket/prefix; else the document's, RAYTRAIN_STORAGE, ./raytrain-storage.",
+        help="Folder or s3://bucket/prefix; else the job's, RAYTRAIN_STORAGE, ./raytrain-storage.",
         show_default=False,
     ),
 ]

@@ -208,7 +208,7 @@ def signed(value: float) -> str:
 
 
 def check(found: "CheckReport") -> str:
-    """What a document would do."""
+    """What a job would do."""
     rows: list[tuple[str, ...]] = [("task", "type", "train", "validation", "test", "share", "epochs", "tokens in/out")]
     for task in found.tasks:
         counts = task.rows or {}
@@ -237,7 +237,7 @@ def check(found: "CheckReport") -> str:
     lines = [columns(facts), "", columns(rows, right=(2, 3, 4, 5, 6, 7)), ""]
     lines += [f"{task.name}: {task.note}" for task in found.tasks if task.note]
     lines += [f"warning: {warning}" for warning in found.warnings]
-    return "\n".join([*lines, "", "The document is right."])
+    return "\n".join([*lines, "", "The job is right."])
 
 
 def garbage(storage: str, found: "Collection", *, deleted: bool) -> str:

@@ -25,7 +25,7 @@ _RAY_CLUSTERS = ("ray.io/v1", "RayCluster")
 _KINDS = {"rayjobs": RAY_JOBS, "rayclusters": _RAY_CLUSTERS, "pods": ("v1", "Pod")}
 _EVENTS = ("v1", "Event")
 _PACKAGES = ("raytrain", "ray", "torch", "transformers", "kubernetes")
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the document once more, in one string
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the job once more, in one string
 _SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|access_?key", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 

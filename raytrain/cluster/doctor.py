@@ -42,7 +42,7 @@ def of_storage(storage: StorageLocation) -> Finding:
 
 
 def of_cluster(api: KubernetesApi, namespace: str) -> Iterator[Finding]:
-    """The API server, KubeRay, the operator, the right to send documents, GPUs.
+    """The API server, KubeRay, the operator, the right to send jobs, GPUs.
 
     ClusterError if nobody answers.
     """

@@ -18,7 +18,7 @@ _MODEL_FILES = ("*.json", "*.safetensors", "*.model")
 
 
 def uploaded(job: FineTuneJob, base_folder: Path, store: Store, say: Callable[[str], None]) -> FineTuneJob:
-    """The document with every local source and model replaced by its copy in `store`; already there: nothing is sent.
+    """The job with every local source and model replaced by its copy in `store`; already there: nothing is sent.
 
     Raises DataError or UsageError for sources that are not there, StorageError if the store
     refuses.

@@ -1,4 +1,4 @@
-"""The FineTuneJob document: models, loading, identity, schema, explanation."""
+"""The FineTuneJob: models, loading, identity, schema, explanation."""
 
 from raytrain.config.job import API_VERSION, KIND, FineTuneJob, Metadata, Spec
 

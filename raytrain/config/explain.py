@@ -1,19 +1,19 @@
-"""What a field of the document means: one field, or the tree of all."""
+"""What a field of the job means: one field, or the tree of all."""
 
 from typing import Any
 
 from raytrain.config.job import FineTuneJob
-from raytrain_core.config.fields import DocumentField, walk
+from raytrain_core.config.fields import ConfigField, walk
 from raytrain_core.config.loader import suggest
 from raytrain_core.errors import UsageError
 
 
-def all_fields() -> list[DocumentField]:
-    """Every field of a FineTuneJob in the order of the document."""
+def all_fields() -> list[ConfigField]:
+    """Every field of a FineTuneJob in the order of the job."""
     return list(walk(FineTuneJob))
 
 
-def find(path: str) -> DocumentField:
+def find(path: str) -> ConfigField:
     """The field at a dotted path, with or without `spec.` and list marks; UsageError with the nearest one."""
     known = {_plain(f.path): f for f in all_fields()}
     wanted = _plain(path)
@@ -24,11 +24,11 @@ def find(path: str) -> DocumentField:
     meant = suggest(wanted, list(known)) or suggest(f"spec.{wanted}", [k for k in known if k.startswith("spec.")])
     if ends or meant:
         best = " or ".join(ends[:3]) if ends else known[str(meant)].path
-        raise UsageError(f"the document has no field {path}, did you mean {best}?")
-    raise UsageError(f"the document has no field {path}", hint="`raytrain explain` lists all fields")
+        raise UsageError(f"the job has no field {path}, did you mean {best}?")
+    raise UsageError(f"the job has no field {path}", hint="`raytrain explain` lists all fields")
 
 
-def describe(field: DocumentField) -> dict[str, Any]:
+def describe(field: ConfigField) -> dict[str, Any]:
     """A field as plain data, for `-o json`."""
     return {
         "path": field.path,
@@ -48,7 +48,7 @@ def explain(path: str | None = None) -> str:
     return tree() if path is None else in_words(find(path))
 
 
-def in_words(field: DocumentField) -> str:
+def in_words(field: ConfigField) -> str:
     """Meaning, type, default, limits and allowed values of one field, and the fields directly below it."""
     lines = [field.path, f"  {field.description}", "", f"  type     {field.type_words}"]
     lines.append(f"  default  {field.default_text}")
@@ -67,7 +67,7 @@ def in_words(field: DocumentField) -> str:
 
 
 def tree() -> str:
-    """All fields, indented as in the document, with what they are and what they default to."""
+    """All fields, indented as in the job, with what they are and what they default to."""
     lines = []
     for field in all_fields():
         indent = "  " * field.path.count(".")
@@ -81,7 +81,7 @@ def tree() -> str:
     return "\n".join(lines)
 
 
-def below(field: DocumentField) -> list[DocumentField]:
+def below(field: ConfigField) -> list[ConfigField]:
     """The fields directly below one."""
     if field.model is None:
         return []

@@ -25,7 +25,7 @@ _MISSING = object()
 
 
 def identity(job: FineTuneJob) -> dict[str, Any]:
-    """The identity as plain data, defaults written out, under the document's own names (`spec` at the top)."""
+    """The identity as plain data, defaults written out, under the job's own names (`spec` at the top)."""
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT)
     if job.spec.training.epochs is not None or job.spec.training.tokens is not None:
         spec["training"]["steps"] = None  # what they come to is found out, not said

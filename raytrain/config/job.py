@@ -1,6 +1,6 @@
-"""The FineTuneJob: one document that says which tasks, in which mixture, on which model, trained and scored how.
+"""The FineTuneJob: one job that says which tasks, in which mixture, on which model, trained and scored how.
 
-These models are the one definition of the document. The JSON Schema, `raytrain explain` and the
+These models are the one definition of the job. The JSON Schema, `raytrain explain` and the
 reference documentation are generated from them; data_prep's part (tasks, mixture, storage) is
 composed in.
 """
@@ -388,7 +388,7 @@ class Cluster(Model):
     )
     head: HeadResources = Field(default_factory=HeadResources, description="What the head of the Ray cluster takes.")
     retries: int = Field(
-        default=3, ge=0, le=50, description="Further attempts after a failure that is not the document's or the data's."
+        default=3, ge=0, le=50, description="Further attempts after a failure that is not the job's or the data's."
     )
     ttl: str | None = Field(
         default=None,
@@ -417,7 +417,7 @@ class Spec(Model):
     )
     storage: StorageLocation | None = Field(
         default=None,
-        description="Where shards and runs live: flag, then document, then RAYTRAIN_STORAGE, then ./raytrain-storage.",
+        description="Where shards and runs live: flag, then job, then RAYTRAIN_STORAGE, then ./raytrain-storage.",
     )
     tasks: list[Task] = Field(min_length=1, max_length=2000, description="The tasks, probes among them.")
     mixture: Mixture = Field(default_factory=Mixture, description="In which shares the tasks are mixed.")
@@ -456,9 +456,9 @@ class Spec(Model):
 
 
 class FineTuneJob(Model):
-    """One document: a multitask fine-tuning of a T5 from raw rows to a before/after report."""
+    """One job: a multitask fine-tuning of a T5 from raw rows to a before/after report."""
 
-    api_version: Literal["raytrain.dev/v1alpha1"] = Field(description="Version of the document's format.")
+    api_version: Literal["raytrain.dev/v1alpha1"] = Field(description="Version of the job's format.")
     kind: Literal["FineTuneJob"] = Field(description="Always FineTuneJob.")
     metadata: Metadata = Field(description="Name of the run.")
     spec: Spec = Field(description="What is to be done.")

@@ -83,7 +83,7 @@ class Condition(StatusModel):
 
     type: str = Field(max_length=316, description="Accepted, DataReady, Running, Evaluated, Complete, Failed, ...")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    observed_generation: int | None = Field(default=None, description="Generation of the document it was judged by.")
+    observed_generation: int | None = Field(default=None, description="Generation of the job it was judged by.")
     last_transition_time: str = Field(max_length=40, description="When it began to hold, or ceased to.")
     reason: str = Field(max_length=1024, description="Why, in one word.")
     message: str = Field(max_length=4096, description="Why, in words.")
@@ -108,7 +108,7 @@ class AttemptStatus(StatusModel):
 class Status(StatusModel):
     """How the job is doing."""
 
-    observed_generation: int | None = Field(default=None, description="Generation of the document that this is about.")
+    observed_generation: int | None = Field(default=None, description="Generation of the job that this is about.")
     phase: str = Field(
         default="Pending",
         max_length=40,

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from raytrain.config.job import FineTuneJob
-from raytrain_core.config.loader import from_mapping, load_document
+from raytrain_core.config.loader import from_mapping, load_config
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A document, the file it came from, and the folder that its relative paths start at."""
+    """A job, the file it came from, and the folder that its relative paths start at."""
 
     job: FineTuneJob
     path: Path
@@ -19,11 +19,11 @@ class LoadedJob:
 
 
 def load_job(path: str | Path) -> LoadedJob:
-    """Read and check the document at `path`; DocumentError names every problem by line and column."""
-    job = load_document(path, FineTuneJob)
+    """Read and check the job file at `path`; ConfigError names every problem by line and column."""
+    job = load_config(path, FineTuneJob)
     return LoadedJob(job, Path(path), Path(path).resolve().parent)
 
 
 def job_from(mapping: Mapping[str, Any]) -> FineTuneJob:
-    """The document as Python data, checked like a file; names in camelCase or snake_case."""
+    """The job as Python data, checked like a file; names in camelCase or snake_case."""
     return from_mapping(mapping, FineTuneJob, name="job")

@@ -18,8 +18,8 @@ class RunLayout:
         return f"runs/{self.name}"
 
     @property
-    def document(self) -> str:
-        """The resolved document and its identity."""
+    def job(self) -> str:
+        """The resolved job and its identity."""
         return f"{self.root}/job.yaml"
 
     @property

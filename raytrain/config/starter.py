@@ -1,11 +1,11 @@
-"""The commented document that `raytrain init` writes."""
+"""The commented job that `raytrain init` writes."""
 
 from pathlib import Path
 
 from raytrain_core.errors import UsageError
 
 STARTER = """\
-# A FineTuneJob: one document from raw rows to a before/after report.
+# A FineTuneJob: one job from raw rows to a before/after report.
 #   raytrain check job.yaml              is it right, and what would it do? nothing is changed
 #   raytrain data show job.yaml          rows as the model will see them
 #   raytrain run job.yaml                do it; the same command again resumes
@@ -20,7 +20,7 @@ spec:
 
   tasks:
     # Rows are JSONL, CSV, TSV or Parquet (.gz too): a file, a glob, a folder, s3://..., or hf://name of a data set.
-    # Relative paths are relative to this document. `columns` says which column is the text and which the answer.
+    # Relative paths are relative to this job. `columns` says which column is the text and which the answer.
     - name: tickets
       type: summarization           # brings wordings of the instruction, answer format and metrics
       source: {uri: tickets.jsonl}  # one file: rows are divided into train, validation and test by `split`
@@ -69,7 +69,7 @@ spec:
 
 
 def write_starter(path: Path, *, force: bool = False) -> None:
-    """Write the starter document; UsageError if something is there (unless `force`) or it cannot be written."""
+    """Write the starter job; UsageError if something is there (unless `force`) or it cannot be written."""
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(STARTER)

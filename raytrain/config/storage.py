@@ -29,7 +29,7 @@ def resolve(flag: str | None, job: FineTuneJob | None = None, *, base_folder: Pa
 
 
 def locate(run: str, flag: str | None) -> RunPlace:
-    """The run that a person named: by name under the storage, by URI (.../runs/NAME), or by its document.
+    """The run that a person named: by name under the storage, by URI (.../runs/NAME), or by its job.
 
     Raises UsageError when the text names no run; whether the run exists is not looked at.
     """
@@ -44,7 +44,7 @@ def locate(run: str, flag: str | None) -> RunPlace:
     if not found or not name or "/" in name:
         raise UsageError(
             f"{run} names no run",
-            hint="give its name (with --storage), its document, or its URI, e.g. s3://bucket/prefix/runs/NAME",
+            hint="give its name (with --storage), its job, or its URI, e.g. s3://bucket/prefix/runs/NAME",
         )
     if flag is not None:
         raise UsageError(f"{run} says where the run is and so does --storage", hint="leave one of them out")

@@ -56,7 +56,7 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether both are the same shard set, made for the same document."""
+        """Whether both are the same shard set, made for the same job."""
         return self.first[1] == self.second[1] and not self.settings
 
 
@@ -70,7 +70,7 @@ def compare(first: Prepared, second: Prepared, *, examples: int = 2) -> Comparis
 
 
 def _settings(first: Prepared, second: Prepared) -> list[str]:
-    """Of the documents where both are known, else of what the shard sets remember."""
+    """Of the jobs where both are known, else of what the shard sets remember."""
     if first.job is not None and second.job is not None:
         return diff(identity(first.job), identity(second.job))
     was, now = ({f: getattr(side.shard_set, f) for f in ("mixture", "limits")} for side in (first, second))

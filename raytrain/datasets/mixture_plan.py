@@ -60,8 +60,8 @@ class PlanReport:
 
 
 def plan(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = Path()) -> PlanReport:
-    """Exact if the document's data is prepared; else estimated from the sources, as far as these can be read here."""
-    found = prepared.of_document(job, storage=storage, base_folder=base_folder)
+    """Exact if the job's data is prepared; else estimated from the sources, as far as these can be read here."""
+    found = prepared.of_job(job, storage=storage, base_folder=base_folder)
     if found is None:
         return _estimated(job, storage, base_folder)
     feed = Feed.open(job, found.shard_set, found.store, found.cache)

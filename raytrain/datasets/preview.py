@@ -1,4 +1,4 @@
-"""Rows of a document's tasks as the model will see them, read from the sources; nothing is written."""
+"""Rows of a job's tasks as the model will see them, read from the sources; nothing is written."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -72,7 +72,7 @@ def show(
     if task is not None and task not in names:
         meant = suggest(task, names)
         raise UsageError(
-            f"the document has no task {task}" + (f", did you mean {meant}?" if meant else ""),
+            f"the job has no task {task}" + (f", did you mean {meant}?" if meant else ""),
             hint=f"its tasks are {', '.join(names)}",
         )
     chosen = [t for t in job.spec.tasks if task in (None, t.name)]

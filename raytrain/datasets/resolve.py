@@ -1,4 +1,4 @@
-"""Which prepared data a person means: that of a document, of a run, or a shard set by its digest."""
+"""Which prepared data a person means: that of a job, of a run, or a shard set by its digest."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from raytrain_core.storage.cache import Cache
 CACHE_LIMIT = 50 << 30  # bytes of shards kept on this machine
 
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
-_DOCUMENT = (".yaml", ".yml")
+_JOB_FILE_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Prepared data, the store that holds it, and the document that it was prepared for, if that is known."""
+    """Prepared data, the store that holds it, and the job that it was prepared for, if that is known."""
 
     name: str
     store: Store
@@ -52,8 +52,8 @@ class Prepared:
 
 
 def look(what: str, storage: str | None = None) -> Place:
-    """Find a document's data, a run by name or URI, or a shard set by (the beginning of) its digest; UsageError."""
-    if what.endswith(_DOCUMENT):
+    """Find a job's data, a run by name or URI, or a shard set by (the beginning of) its digest; UsageError."""
+    if what.endswith(_JOB_FILE_SUFFIXES):
         loaded = load_job(what)
         return place_of(loaded.job, storage=storage, base_folder=loaded.base_folder)
     if _DIGEST.fullmatch(what):
@@ -78,8 +78,8 @@ def find(what: str, storage: str | None = None) -> Prepared:
     return Prepared(place.name, place.store, ShardSet.load(place.store, place.digest), place.job)
 
 
-def of_document(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Prepared | None:
-    """The data of a document, None if it is not prepared."""
+def of_job(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Prepared | None:
+    """The data of a job, None if it is not prepared."""
     place = place_of(job, storage=storage, base_folder=base_folder)
     if place.digest is None:
         return None
@@ -87,7 +87,7 @@ def of_document(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> 
 
 
 def place_of(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Place:
-    """The run of a document, if it is of just this document, and its data; else the data of the document as it is."""
+    """The run of a job, if it is of just this job, and its data; else the data of the job as it is."""
     store = open_store(resolve(storage, job, base_folder=base_folder))
     name = job.metadata.name
     record = read_record(store, RunLayout(name))
@@ -97,7 +97,7 @@ def place_of(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Pla
 
 
 def _prepared_for(job: FineTuneJob, store: Store, base_folder: Path) -> str | None:
-    """The digest of what was prepared for a document without a run; None if the model's tokenizer is not here."""
+    """The digest of what was prepared for a job without a run; None if the model's tokenizer is not here."""
     folder, training = local_path(job.spec.model, base_folder), job.spec.training
     if not (folder / "tokenizer.json").is_file():
         return None

@@ -21,7 +21,7 @@ class Verified:
 
 
 def verify(what: str, storage: str | None, *, on_progress: OnProgress) -> Verified:
-    """Of a document or a run its checkpoints, scores, report, model and data; of a shard set all its parts.
+    """Of a job or a run its checkpoints, scores, report, model and data; of a shard set all its parts.
 
     UsageError if there is no such thing.
     """

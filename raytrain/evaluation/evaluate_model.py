@@ -1,4 +1,4 @@
-"""Scoring any model on the tasks of a document: a base model, somebody else's fine-tune, or what a run left."""
+"""Scoring any model on the tasks of a job: a base model, somebody else's fine-tune, or what a run left."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def score_model(
     split: Split = "test",
     on_progress: OnProgress = lambda done, total, task: None,
 ) -> Evaluated:
-    """Score `target` on `tasks` of the document (by default all), on the rows that a run of it would be scored on.
+    """Score `target` on `tasks` of the job (by default all), on the rows that a run of it would be scored on.
 
     `target` is a run (name or URI: the model that it left), a model folder, s3:// or a hub id. Its
     own tokenizer is used. Scores are kept under `evaluations/` of the storage and not made again.
@@ -120,7 +120,7 @@ def _tasks(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
         if name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.5)
             raise UsageError(
-                f"the document has no task {name!r}" + (f", did you mean {close[0]}?" if close else ""),
+                f"the job has no task {name!r}" + (f", did you mean {close[0]}?" if close else ""),
                 hint=f"It has {', '.join(known)}.",
             )
     return [name for name in known if not wanted or name in wanted]

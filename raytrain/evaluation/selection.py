@@ -36,7 +36,7 @@ def choose(
         raise ValueError("no checkpoint to choose from")
     last = max(steps)
     if select == "last":
-        return Choice(last, "the last one, as the document asks")
+        return Choice(last, "the last one, as the job asks")
     worst = {task: _worst_error(primary_scores, task) for task in tasks}
     complete = {
         step: sum(_share(primary_scores[step][task], worst[task]) for task in tasks) / len(tasks)

@@ -20,7 +20,7 @@ class ModelRef:
     digest: str
     step: int = 0
     named: str = ""
-    """What a base model is called in the document: fetched by that name where `uri` is a folder of another node."""
+    """What a base model is called in the job: fetched by that name where `uri` is a folder of another node."""
 
 
 @dataclass(frozen=True, slots=True)

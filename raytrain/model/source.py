@@ -1,4 +1,4 @@
-"""From the model that a document names to a local folder that transformers can read."""
+"""From the model that a job names to a local folder that transformers can read."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What cannot run in a cluster although the document is right, and what this cluster's owners do not allow."""
+"""What cannot run in a cluster although the job is right, and what this cluster's owners do not allow."""
 
 import contextlib
 import fnmatch
@@ -16,7 +16,7 @@ from raytrain.operator.settings import Policy, Settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _METADATA_HOSTS = ("metadata", "metadata.google.internal", "instance-data")
-MAX_DOCUMENT = 900_000
+MAX_JOB_BYTES = 900_000
 """Bytes: a ConfigMap holds a MiB."""
 
 _FORBIDDEN_POD = ("hostNetwork", "hostPID", "hostIPC", "hostUsers", "serviceAccountName", "serviceAccount", "nodeName")
@@ -28,14 +28,14 @@ _SECURITY = {"privileged": (False,), "allowPrivilegeEscalation": (False,), "runA
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a document is not accepted: one word for programs, a sentence with the way out for people."""
+    """Why a job is not accepted: one word for programs, a sentence with the way out for people."""
 
     reason: str
     message: str
 
 
 def refusal(job: FineTuneJob, settings: Settings) -> Refusal | None:
-    """The first thing that is in the way; None if the document can run."""
+    """The first thing that is in the way; None if the job can run."""
     cluster = job.spec.cluster or Cluster()
     checks = (
         _storage(job, settings, cluster),
@@ -119,7 +119,7 @@ def _quantities(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
             if text is not None:
                 quantity(text)
         except ValueError as error:
-            yield Refusal("InvalidDocument", f"spec.{field}: {error}")
+            yield Refusal("InvalidSpec", f"spec.{field}: {error}")
 
 
 def _allowed(cluster: Cluster, policy: Policy) -> Iterator[Refusal]:
@@ -140,7 +140,7 @@ def _pod_template(template: Mapping[str, Any], policy: Policy) -> Iterator[Refus
         yield Refusal("PodTemplateNotAllowed", "cluster.podTemplate is switched off in the operator's settings")
         return
     for path in _forbidden(template):
-        yield Refusal("PodTemplateNotAllowed", f"cluster.podTemplate.{path} is not for a document to set")
+        yield Refusal("PodTemplateNotAllowed", f"cluster.podTemplate.{path} is not for a job to set")
 
 
 def _forbidden(template: Mapping[str, Any]) -> Iterator[str]:

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Controller:
-    """Brings the cluster to what the documents say.
+    """Brings the cluster to what the jobs say.
 
     All methods run in one event loop; calls to the API in threads.
     """
@@ -193,7 +193,7 @@ class Controller:
 
 
 def _slim(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the record of who wrote what, which is longer than the document."""
+    """Without the record of who wrote what, which is longer than the job."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     return {**body, "metadata": metadata}
 

@@ -16,14 +16,14 @@ from pydantic import ValidationError
 
 from raytrain.config.job import Cluster, FineTuneJob
 from raytrain.config.job_status import CONDITIONS, AttemptStatus, Outcome, Status
-from raytrain.operator.admission import MAX_DOCUMENT, Refusal, refusal
+from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, refusal
 from raytrain.operator.render import names
 from raytrain.operator.render import supporting_objects as companions
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.kuberay import Seen, seen
 from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Settings
-from raytrain_core.config.loader import DocumentError, from_mapping
+from raytrain_core.config.loader import ConfigError, from_mapping
 
 Object = Mapping[str, Any]
 
@@ -166,26 +166,26 @@ def _at_rest(observed: Observed, old: Status, now: datetime) -> Decision:
 
 
 def _view(observed: Observed, settings: Settings, now: datetime, old: Status) -> _View:
-    job, refused = _document(observed, settings)
+    job, refused = _read_job(observed, settings)
     attempts = _adopted(observed, old.attempts, now)
     newest = attempts[-1] if attempts else None
     found = observed.ray_jobs.get(newest.ray_job) if newest else None
     return _View(observed, settings, now, old, job, refused, attempts, seen(found) if found is not None else None)
 
 
-def _document(observed: Observed, settings: Settings) -> tuple[FineTuneJob | None, Refusal | None]:
+def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | None, Refusal | None]:
     body = observed.body
     metadata = {key: body["metadata"][key] for key in ("name", "namespace") if key in body["metadata"]}
     content = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
     try:
-        job = from_mapping(content, FineTuneJob, name="document")
-    except DocumentError as error:
-        lines = [line.removeprefix("document: ") for line in error.lines]
-        return None, Refusal("InvalidDocument", "; ".join(lines)[:4000])
+        job = from_mapping(content, FineTuneJob, name="job")
+    except ConfigError as error:
+        lines = [line.removeprefix("job: ") for line in error.lines]
+        return None, Refusal("InvalidSpec", "; ".join(lines)[:4000])
     if refused := refusal(job, settings):
         return job, refused
-    if len(job.model_dump_json(by_alias=True, exclude_unset=True)) > MAX_DOCUMENT:
-        return job, Refusal("DocumentTooLarge", f"the document is larger than {MAX_DOCUMENT:,} bytes")
+    if len(job.model_dump_json(by_alias=True, exclude_unset=True)) > MAX_JOB_BYTES:
+        return job, Refusal("SpecTooLarge", f"the job is larger than {MAX_JOB_BYTES:,} bytes")
     if not observed.kuberay:
         return job, Refusal(
             "KubeRayMissing",
@@ -306,7 +306,7 @@ def _fatal(view: _View, attempt: AttemptStatus) -> str | None:
 
 def _next_attempt(view: _View, attempts: tuple[AttemptStatus, ...]) -> _Verdict:
     if view.refused is not None or view.job is None:
-        refused = view.refused or Refusal("InvalidDocument", "the document cannot be read")
+        refused = view.refused or Refusal("InvalidSpec", "the job cannot be read")
         waits = refused.reason == "KubeRayMissing"
         phase = "Pending" if waits else "Rejected"
         return _Verdict(phase, refused.reason, refused.message, attempts, wake_after=KUBERAY_SECONDS if waits else None)
@@ -339,7 +339,7 @@ def _parts(view: _View, job: FineTuneJob, number: int) -> tuple[Object, ...]:
     body = view.observed.body
     attempt = Attempt(job, view.settings.runs, number, str(body["metadata"]["namespace"]), names.owner_of(body))
     policy = [companions.network_policy(attempt)] if attempt.runs.network_policy else []
-    return (*companions.accounts(attempt), *policy, companions.document(attempt), ray_job(attempt))
+    return (*companions.accounts(attempt), *policy, companions.job_config_map(attempt), ray_job(attempt))
 
 
 def _wait(view: _View, attempts: Sequence[AttemptStatus]) -> float:
@@ -417,7 +417,7 @@ def _judgements(view: _View, verdict: _Verdict) -> dict[str, tuple[bool, str, st
     elif trouble is not None and verdict.reason == trouble.reason:
         accepted = (False, trouble.reason, trouble.message)
     else:
-        accepted = (True, "Valid", "the document can run here")
+        accepted = (True, "Valid", "the job can run here")
     found = {
         "Accepted": accepted,
         "DataReady": (True, "Prepared", "shards are in storage") if prepared else (False, "NotPrepared", not_yet),
@@ -463,7 +463,7 @@ def _events(old: Status, status: Mapping[str, Any]) -> Iterable[Event]:
 
 
 def _trouble(status: Mapping[str, Any]) -> str:
-    """Why the document is not accepted; empty if it is."""
+    """Why the job is not accepted; empty if it is."""
     holds = any(c["type"] == "Accepted" and c["status"] == "True" for c in status["conditions"])
     return "" if holds else _reason(status, "Accepted")
 

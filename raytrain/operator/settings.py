@@ -8,7 +8,7 @@ from pydantic import Field
 
 from raytrain import __version__
 from raytrain_core.config.base import Model
-from raytrain_core.config.loader import load_document
+from raytrain_core.config.loader import load_config
 
 VARIABLE = "RAYTRAIN_OPERATOR_SETTINGS"
 RAY_VERSION = "2.60.0"
@@ -16,14 +16,14 @@ RAY_VERSION = "2.60.0"
 
 
 class ContainerSize(Model):
-    """CPU and memory of a container of ours that no document speaks of."""
+    """CPU and memory of a container of ours that no job speaks of."""
 
     cpu: str = Field(default="200m", description="CPU that it asks for.")
     memory: str = Field(default="512Mi", description="Memory that it asks for and may use.")
 
 
 class Runs(Model):
-    """What every run gets unless its document says otherwise."""
+    """What every run gets unless its job says otherwise."""
 
     image: str = Field(default=f"raytrain:{__version__}", description="Image of the pods of a run.")
     image_pull_policy: str = Field(
@@ -33,7 +33,7 @@ class Runs(Model):
         default_factory=list, description="Secrets of the job's namespace with which the image is pulled."
     )
     storage: str | None = Field(
-        default=None, description="Storage URI of documents that name none, e.g. s3://bucket/raytrain."
+        default=None, description="Storage URI of jobs that name none, e.g. s3://bucket/raytrain."
     )
     secrets: list[str] = Field(
         default_factory=list, description="Secrets of the job's namespace whose keys become environment variables."
@@ -64,15 +64,15 @@ class Runs(Model):
 
 
 class Policy(Model):
-    """What documents may ask for. Pod Security admission on the namespace is the second line."""
+    """What jobs may ask for. Pod Security admission on the namespace is the second line."""
 
     allowed_images: list[str] = Field(
-        default_factory=list, description="Beginnings of image names that a document may name; empty: any."
+        default_factory=list, description="Beginnings of image names that a job may name; empty: any."
     )
     allowed_secrets: list[str] = Field(
-        default_factory=list, description="Patterns of secrets that a document may name, e.g. raytrain-*; empty: any."
+        default_factory=list, description="Patterns of secrets that a job may name, e.g. raytrain-*; empty: any."
     )
-    pod_template: bool = Field(default=True, description="Whether a document may patch pods (cluster.podTemplate).")
+    pod_template: bool = Field(default=True, description="Whether a job may patch pods (cluster.podTemplate).")
 
 
 class Retry(Model):
@@ -85,18 +85,18 @@ class Retry(Model):
 class Settings(Model):
     """The operator's settings."""
 
-    runs: Runs = Field(default_factory=Runs, description="What every run gets unless its document says otherwise.")
-    policy: Policy = Field(default_factory=Policy, description="What documents may ask for.")
+    runs: Runs = Field(default_factory=Runs, description="What every run gets unless its job says otherwise.")
+    policy: Policy = Field(default_factory=Policy, description="What jobs may ask for.")
     retry: Retry = Field(default_factory=Retry, description="How attempts follow each other.")
 
 
 def read_settings() -> Settings:
     """The settings of this process; defaults where the variable is not set.
 
-    DocumentError names what is wrong.
+    ConfigError names what is wrong.
     """
     path = os.environ.get(VARIABLE)
-    return load_document(Path(path), Settings) if path else Settings()
+    return load_config(Path(path), Settings) if path else Settings()
 
 
 def json_schema() -> dict[str, Any]:

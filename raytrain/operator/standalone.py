@@ -1,17 +1,17 @@
-"""A document as plain KubeRay objects, for people who run no operator of ours."""
+"""A job as plain KubeRay objects, for people who run no operator of ours."""
 
 from raytrain.config.job import Cluster, FineTuneJob
 from raytrain.operator.admission import refusal
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
-from raytrain.operator.render.supporting_objects import document
+from raytrain.operator.render.supporting_objects import job_config_map
 from raytrain.operator.render.yaml_text import yaml_text
 from raytrain.operator.settings import Settings
 from raytrain_core.errors import UsageError
 
 
 def rendered(job: FineTuneJob, *, image: str | None = None, namespace: str | None = None) -> str:
-    """The ConfigMap with the document and the RayJob, as YAML.
+    """The ConfigMap with the job and the RayJob, as YAML.
 
     UsageError if it cannot run in a cluster.
     """
@@ -22,4 +22,4 @@ def rendered(job: FineTuneJob, *, image: str | None = None, namespace: str | Non
     if refused := refusal(job, settings):
         raise UsageError(f"{refused.reason}: {refused.message}")
     attempt = Attempt(job, settings.runs, namespace=namespace or job.metadata.namespace)
-    return yaml_text(document(attempt), ray_job(attempt))
+    return yaml_text(job_config_map(attempt), ray_job(attempt))

@@ -1,4 +1,4 @@
-"""What every step of a run works with: its document, its place in storage, its records, and the wish to stop."""
+"""What every step of a run works with: its job, its place in storage, its records, and the wish to stop."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Workspace:
 
     @property
     def job(self) -> FineTuneJob:
-        """The document."""
+        """The job."""
         return self.record.job
 
     def phase(self, name: str, text: str) -> None:
@@ -99,7 +99,7 @@ def refuse_another_identity(store: Store, layout: RunLayout, job: FineTuneJob) -
     if changes := diff(identity(existing.job), identity(job)):
         raise UsageError(
             f"{store.uri}/{layout.root} is a run with another identity:\n" + "\n".join(f"    {c}" for c in changes),
-            hint="give the document another metadata.name, or start this run over with --fresh",
+            hint="give the job another metadata.name, or start this run over with --fresh",
         )
 
 

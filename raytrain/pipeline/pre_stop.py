@@ -29,7 +29,7 @@ def leave(seconds: float, proc: Path = Path("/proc")) -> bool:
 
 
 def drivers(proc: Path) -> list[int]:
-    """Processes that run a document."""
+    """Processes that run a job."""
     found = []
     for path in proc.glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it ends meanwhile; what has ended has no command any more

@@ -1,4 +1,4 @@
-"""One document, one sentence: prepare → score before → train, scoring checkpoints meanwhile → score after → report.
+"""One job, one sentence: prepare → score before → train, scoring checkpoints meanwhile → score after → report.
 
 Every step first looks in storage for what an earlier attempt left there, so the same call resumes a
 run, or finds it done. The steps themselves are in `raytrain.pipeline.stages`.
@@ -28,11 +28,11 @@ def run(
     fresh: bool = False,
     console: Console | None = None,
 ) -> RunOutcome:
-    """Run the document here, from wherever an earlier attempt stood.
+    """Run the job here, from wherever an earlier attempt stood.
 
-    `base_folder` is where relative paths in the document start. `fresh` forgets what an earlier run
+    `base_folder` is where relative paths in the job start. `fresh` forgets what an earlier run
     of this name left (prepared shards stay: they are named by their content). Raises a `UserError`
-    for a mistake in the document, the data or the surroundings, and KeyboardInterrupt once the run
+    for a mistake in the job, the data or the surroundings, and KeyboardInterrupt once the run
     has been left resumable.
     """
     store, layout = open_job_store(job, storage, base_folder), RunLayout(job.metadata.name)

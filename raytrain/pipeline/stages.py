@@ -50,7 +50,7 @@ _WARNINGS = {
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """The model that the run starts from: as the document names it, where its files are, which one it is."""
+    """The model that the run starts from: as the job names it, where its files are, which one it is."""
 
     uri: str
     folder: Path
@@ -146,7 +146,7 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
 
 
 def settle(work: Workspace, shards: ShardSet) -> None:
-    """Find out how many steps the document's epochs or tokens come to, once for all attempts."""
+    """Find out how many steps the job's epochs or tokens come to, once for all attempts."""
     from raytrain.training.data.loader import Feed
 
     if work.job.spec.training.steps is not None:
@@ -230,7 +230,7 @@ class Evaluation:
                     work.console.warning(f"step {step}: task {card.task} was not scored: {card.error}")
 
     def is_enough(self) -> bool:
-        """Whether validation scores have not got better for as long as the document has patience."""
+        """Whether validation scores have not got better for as long as the job has patience."""
         from raytrain.evaluation.selection import stale
 
         spec = self._work.job.spec

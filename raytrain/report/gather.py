@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from data_prep.config import Task as DocumentTask
+from data_prep.config import Task as JobTask
 from data_prep.text.templates import templates_of
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.baselines import REFERENCES
@@ -75,7 +75,7 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         training=training,
         data=data,
         versions=_versions(run),
-        document=readable(run.document, 200_000),
+        job_yaml=readable(run.job_yaml, 200_000),
         identity=run.record.identity,
         attempts=_attempts(run),
         events=[_event(e) for e in run.events[-_EVENTS:]],
@@ -84,7 +84,7 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
 
 
 def _names(run: StoredRun) -> list[str]:
-    """Tasks in the order of the document, then any others that have scores."""
+    """Tasks in the order of the job, then any others that have scores."""
     declared = [task.name for task in run.record.job.spec.tasks]
     return declared + sorted({task for tasks in run.stages.values() for task in tasks} - set(declared))
 
@@ -248,7 +248,7 @@ def _one_answer(lengths: Mapping[str, float]) -> bool:
     return lengths.get("same_answer", 0.0) >= lengths.get("same_reference", 1.0) + ONE_ANSWER
 
 
-def _templates(before: Stage | None, after: Stage | None, task: DocumentTask | None) -> list[TemplateScore]:
+def _templates(before: Stage | None, after: Stage | None, task: JobTask | None) -> list[TemplateScore]:
     old, new = (s.card.by_template if s else {} for s in (before, after))
     texts = [t.render("{input}") for t in templates_of(task)] if task else []
     out = []

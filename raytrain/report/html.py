@@ -1,6 +1,6 @@
 """ReportData as one self-contained HTML page.
 
-Whatever a model, a row or a document says is escaped by jinja2; the page's content security policy
+Whatever a model, a row or a job says is escaped by jinja2; the page's content security policy
 allows its own style and script by their hashes and nothing else: no network, no inline handlers, no
 style attributes.
 """

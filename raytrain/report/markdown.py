@@ -44,8 +44,8 @@ def render_markdown(data: ReportData) -> str:
     parts += [
         "## Run",
         _run(data),
-        "<details><summary>The document</summary>",
-        fence(data.document, "yaml"),
+        "<details><summary>The job</summary>",
+        fence(data.job_yaml, "yaml"),
         "</details>",
     ]
     return "\n\n".join(parts) + "\n"

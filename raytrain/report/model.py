@@ -82,7 +82,7 @@ class TemplateScore(Part):
     """The headline for one wording of the instruction."""
 
     template: int
-    text: str | None = Field(default=None, description="The wording, where the document holds it.")
+    text: str | None = Field(default=None, description="The wording, where the job holds it.")
     rows: int
     before: float | None = None
     after: float | None = None
@@ -189,7 +189,7 @@ class Data(Part):
     tokenizer: str | None = Field(default=None, description="Digest of the tokenizer.")
     mixture: dict[str, Any] = {}
     limits: dict[str, int] = Field(default={}, description="Longest input and target in tokens; the rest is cut.")
-    note: str | None = Field(default=None, description="The annotation raytrain.dev/data-note of the document.")
+    note: str | None = Field(default=None, description="The annotation raytrain.dev/data-note of the job.")
     tasks: list[DataCard] = []
     leakage: list[str] = Field(default=[], description="Held-out rows that training saw too, one sentence each.")
 
@@ -260,7 +260,7 @@ class ReportData(Part):
     training: Training
     data: Data
     versions: dict[str, str] = {}
-    document: str = Field(description="The resolved document, as YAML.")
+    job_yaml: str = Field(description="The resolved job, as YAML.")
     identity: str | None = None
     attempts: list[Attempt] = []
     events: list[Event] = []

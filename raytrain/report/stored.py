@@ -36,7 +36,7 @@ class StoredRun:
     """A run's files, parsed. `stages` maps stage, then task."""
 
     record: RunRecord
-    document: str
+    job_yaml: str
     progress: Progress | None
     stages: dict[str, dict[str, Stage]]
     metrics: list[dict[str, Any]]
@@ -77,7 +77,7 @@ def read_run(store: Store, layout: RunLayout) -> StoredRun:
     step = model.body.get("step") if model else None
     return StoredRun(
         record=record,
-        document=store.get(layout.document).decode(errors="replace"),
+        job_yaml=store.get(layout.job).decode(errors="replace"),
         progress=read(lambda: read_progress(store, layout), None),
         stages=stages,
         metrics=read(lambda: segments.read_segments(store, layout, "metrics"), []),

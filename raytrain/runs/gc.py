@@ -1,6 +1,6 @@
 """What lies in a storage and serves nobody: found by listing, named with its reason, deleted only when told to.
 
-Whatever a manifest, a record or a document mentions is kept, whichever version wrote it: keys of
+Whatever a manifest, a record or a job mentions is kept, whichever version wrote it: keys of
 parts and digests are looked for in their text. A preparation puts its parts first, then what it has
 made of them (`shards/items/`), then the manifests of its tasks, last that of the set; and it counts
 on tasks, items and parts that earlier ones left. So as long as anything below shards/ that nothing
@@ -92,7 +92,7 @@ class _Clock:
 
 def _of_shards(store: Store, clock: _Clock, unused_sets: bool) -> tuple[list[Garbage], str | None]:
     """From the top down: a set keeps its tasks, a task its parts, what goes keeps nothing."""
-    in_runs = {digest for name in run_names(store) for digest in _mentioned(store, RunLayout(name).document)}
+    in_runs = {digest for name in run_names(store) for digest in _mentioned(store, RunLayout(name).job)}
     unnamed: list[tuple[Stat, str]] = []
     kept: set[str] = set()
     for stat in store.list(_SETS):
@@ -132,7 +132,7 @@ def _of_runs(store: Store, clock: _Clock) -> Iterator[Garbage]:
 
 
 def _needless_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
-    """Of a finished run all checkpoints but the newest ones that its document keeps, and the one that it chose."""
+    """Of a finished run all checkpoints but the newest ones that its job keeps, and the one that it chose."""
     progress, record = read_progress(store, layout), read_record(store, layout)
     if progress is None or progress.phase != "Complete" or record is None:
         return []
@@ -153,7 +153,7 @@ def _mentioned(store: Store, key: str) -> set[str]:
     """
     try:
         data = store.get(key)
-    except NotFoundError:  # gone since it was listed, or a run without a document
+    except NotFoundError:  # gone since it was listed, or a run without a job
         return set()
     except CorruptError as error:
         raise StorageError(f"{error.message}; what it needs is not known, so nothing is collected") from None

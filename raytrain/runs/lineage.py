@@ -35,7 +35,7 @@ class Earlier:
 def earlier_tasks(store: Store, job: FineTuneJob) -> tuple[list[Earlier], list[str]]:
     """The tasks and probes of the run that `spec.model` names, and of those that one came from; nearest run first.
 
-    A name that the document itself has, or a nearer run, is left out: its own rows say more. The
+    A name that the job itself has, or a nearer run, is left out: its own rows say more. The
     second value says of each earlier run whose rows are not to be had why, in a sentence.
     """
     from data_prep.shards.manifest import ShardSet

@@ -1,8 +1,8 @@
-"""The document as a run keeps it (`runs/<name>/job.yaml`): as written, with what only the run knows as annotations.
+"""The job as a run keeps it (`runs/<name>/job.yaml`): as written, with what only the run knows as annotations.
 
 It stays a FineTuneJob that can be run again. The annotations hold the identity's digest, the folder
 that relative paths start at, and, once they are known, the shard set, the digest of the model that
-the run started from, and how many steps the document's epochs or tokens come to.
+the run started from, and how many steps the job's epochs or tokens come to.
 """
 
 import io
@@ -23,10 +23,10 @@ _IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What a run is: its document, and what was found out when it was prepared."""
+    """What a run is: its job, and what was found out when it was prepared."""
 
     written: FineTuneJob
-    """The document as it was given."""
+    """The job as it was given."""
     base_folder: Path
     shard_set: str | None = None
     model_digest: str | None = None
@@ -35,7 +35,7 @@ class RunRecord:
 
     @property
     def job(self) -> FineTuneJob:
-        """The document, its number of steps filled in if it is known."""
+        """The job, its number of steps filled in if it is known."""
         spec = self.written.spec
         if self.steps is None or spec.training.steps is not None:
             return self.written
@@ -44,11 +44,11 @@ class RunRecord:
 
     @property
     def identity(self) -> str:
-        """Digest of the document's identity."""
+        """Digest of the job's identity."""
         return digest(identity(self.job))
 
     def to_yaml(self) -> str:
-        """The record as a document in YAML."""
+        """The record as a job in YAML."""
         from ruamel.yaml import YAML
 
         found = {
@@ -58,20 +58,20 @@ class RunRecord:
             _MODEL: self.model_digest,
             _STEPS: None if self.steps is None else str(self.steps),
         }
-        document = self.written.model_dump(mode="json", by_alias=True)
-        document["metadata"]["annotations"] |= {key: value for key, value in found.items() if value is not None}
+        written = self.written.model_dump(mode="json", by_alias=True)
+        written["metadata"]["annotations"] |= {key: value for key, value in found.items() if value is not None}
         text = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.width = 120
         yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(document, text)
+        yaml.dump(written, text)
         return text.getvalue()
 
 
 def write_record(store: Store, layout: RunLayout, record: RunRecord) -> None:
     """Keep the record of a run, replacing the one there is."""
-    store.put(layout.document, record.to_yaml().encode())
+    store.put(layout.job, record.to_yaml().encode())
 
 
 def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
@@ -81,14 +81,14 @@ def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
     from ruamel.yaml.error import YAMLError
 
     try:
-        text = store.get(layout.document).decode(errors="replace")
+        text = store.get(layout.job).decode(errors="replace")
     except NotFoundError:
         return None
     try:
         job = FineTuneJob.model_validate(YAML(typ="safe", pure=True).load(text))
     except (ValidationError, YAMLError) as error:
         raise StorageError(
-            f"{store.uri}/{layout.document}: not a document that this version reads ({str(error).splitlines()[0]})",
+            f"{store.uri}/{layout.job}: not a job that this version reads ({str(error).splitlines()[0]})",
             hint="it was written by another version, or by hand; `--fresh` starts the run over",
         ) from None
     notes = job.metadata.annotations

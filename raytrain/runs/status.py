@@ -29,7 +29,7 @@ class EvaluationStatus:
     waiting: list[int]
     """Steps of committed checkpoints that are still to be scored."""
     actors: str
-    """What scoring may take, as the document says."""
+    """What scoring may take, as the job says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def require_run(store: Store, name: str) -> RunLayout:
     from raytrain_core.config.loader import suggest
 
     layout = RunLayout(name)
-    if store.stat(layout.document) is not None or store.stat(layout.progress) is not None:
+    if store.stat(layout.job) is not None or store.stat(layout.progress) is not None:
         return layout
     names = run_names(store)
     meant = suggest(name, names)
@@ -140,10 +140,10 @@ def why(store: Store, layout: RunLayout) -> Bounds:
 
 
 def _evaluation(store: Store, layout: RunLayout, checkpoints: list[int], *, done: bool) -> EvaluationStatus | None:
-    """Read from the names in storage alone; None where the run has no document yet."""
+    """Read from the names in storage alone; None where the run has no job yet."""
     try:
         record = read_record(store, layout)
-    except StorageError:  # another version's document: everything else can still be said
+    except StorageError:  # another version's job: everything else can still be said
         return None
     if record is None:
         return None
@@ -169,9 +169,9 @@ def next_action(phase: str, name: str, checkpoint: int | None, silent: float | N
             f"look at the report (`raytrain report {name}`), ask the model (`raytrain predict {name} --task TASK TEXT`)"
         )
     if phase in ("Failed", "Interrupted"):
-        return f"`raytrain run` with the same document {resumes}"
+        return f"`raytrain run` with the same job {resumes}"
     if silent is not None and silent > SILENT_AFTER:
-        return f"it has said nothing for a while; if it runs no more, `raytrain run` with the same document {resumes}"
+        return f"it has said nothing for a while; if it runs no more, `raytrain run` with the same job {resumes}"
     return "wait; it is going on"
 
 

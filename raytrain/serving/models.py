@@ -36,7 +36,7 @@ class RunModels:
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks of the run's document."""
+        """The tasks of the run's job."""
         return self._record.job.spec.tasks
 
     def tuned(self) -> bool:

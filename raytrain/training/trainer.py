@@ -171,7 +171,7 @@ class Stepper:
 
     @property
     def micro_batch_tokens(self) -> int | None:
-        """Tokens in one forward pass at most: as the document says, or as was found to fit; None for whole rows."""
+        """Tokens in one forward pass at most: as the job says, or as was found to fit; None for whole rows."""
         return self._micro
 
     def step(

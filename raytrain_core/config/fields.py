@@ -1,4 +1,4 @@
-"""What the models of a document say about their fields: names as written, types in words, defaults, allowed values.
+"""What the models of a job say about their fields: names as written, types in words, defaults, allowed values.
 
 Error messages, `raytrain explain` and the generated reference are made from this.
 """
@@ -21,8 +21,8 @@ PATTERNS_IN_WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentField:
-    """One field of a document."""
+class ConfigField:
+    """One field of a job."""
 
     path: str
     """Dotted, as written; `[]` marks the items of a list, `<name>` the entries of a mapping."""
@@ -40,7 +40,7 @@ class DocumentField:
 
     @property
     def default_text(self) -> str:
-        """The default as one would write it in the document."""
+        """The default as one would write it in the job."""
         if self.required:
             return "none, it is required"
         if self.model is not None and self.default is not None:
@@ -49,17 +49,17 @@ class DocumentField:
 
 
 def written_name(name: str, info: FieldInfo) -> str:
-    """A field's name as it stands in the document."""
+    """A field's name as it stands in the job."""
     return info.alias or name
 
 
-def fields_of(model: type[BaseModel], prefix: str = "") -> list[DocumentField]:
+def fields_of(model: type[BaseModel], prefix: str = "") -> list[ConfigField]:
     """The fields of one model, not of those below it."""
     return [_field(prefix, name, info) for name, info in model.model_fields.items()]
 
 
-def walk(model: type[BaseModel], prefix: str = "") -> Iterator[DocumentField]:
-    """Every field of a document, each model's fields right after the field that holds it."""
+def walk(model: type[BaseModel], prefix: str = "") -> Iterator[ConfigField]:
+    """Every field of a job, each model's fields right after the field that holds it."""
     for field in fields_of(model, prefix):
         yield field
         if field.model is not None:
@@ -154,7 +154,7 @@ def _below(annotation: Any) -> tuple[type[BaseModel] | None, str]:
     return None, ""
 
 
-def _field(prefix: str, name: str, info: FieldInfo) -> DocumentField:
+def _field(prefix: str, name: str, info: FieldInfo) -> ConfigField:
     written = written_name(name, info)
     model, mark = _below(info.annotation)
     default: Any = None
@@ -164,7 +164,7 @@ def _field(prefix: str, name: str, info: FieldInfo) -> DocumentField:
             default = default.model_dump(mode="json", by_alias=True)
     if isinstance(default, tuple):
         default = list(default)
-    return DocumentField(
+    return ConfigField(
         path=(f"{prefix}.{written}" if prefix else written) + (mark if model else ""),
         name=written,
         type_words=type_in_words(info.annotation),

@@ -1,6 +1,6 @@
-"""A document from YAML (or from Python data) to its model, with every problem at once, each by line and column.
+"""A job from YAML (or from Python data) to its model, with every problem at once, each by line and column.
 
-Generic over any pydantic model: `data_prep` and `raytrain` load their documents with it.
+Generic over any pydantic model: `data_prep` and `raytrain` load their jobs with it.
 """
 
 import difflib
@@ -31,13 +31,13 @@ Location = tuple[str | int, ...]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-class DocumentError(UsageError):
-    """A document is wrong; the message has one line per problem."""
+class ConfigError(UsageError):
+    """A job is wrong; the message has one line per problem."""
 
     exit_code = ExitCode.USAGE
 
     @classmethod
-    def of(cls, name: str, problems: Sequence[Problem]) -> "DocumentError":
+    def of(cls, name: str, problems: Sequence[Problem]) -> "ConfigError":
         """Lines `name:line:column: path: what`, in the order of the text, each once."""
         ordered = sorted(problems, key=lambda p: p.position or Position(0, 0))
         return cls("\n".join(dict.fromkeys(_line(name, p) for p in ordered)))
@@ -48,62 +48,62 @@ class DocumentError(UsageError):
         return self.message.splitlines()
 
 
-def load_document(path: str | Path, model: type[ModelT]) -> ModelT:
-    """Read the YAML document at `path` as `model`; DocumentError with all problems."""
-    return parse_document(read_text(path), model, name=str(path))
+def load_config(path: str | Path, model: type[ModelT]) -> ModelT:
+    """Read the YAML document at `path` as `model`; ConfigError with all problems."""
+    return parse_config(read_text(path), model, name=str(path))
 
 
-def parse_document(text: str, model: type[ModelT], *, name: str = "document") -> ModelT:
-    """Read YAML text as `model`; `name` stands at the beginning of each line of the DocumentError."""
+def parse_config(text: str, model: type[ModelT], *, name: str = "job") -> ModelT:
+    """Read YAML text as `model`; `name` stands at the beginning of each line of the ConfigError."""
     data = parse_yaml(text)
     if data.value is None and data.problems:
-        raise DocumentError.of(name, data.problems)
+        raise ConfigError.of(name, data.problems)
     if not isinstance(data.value, dict):
         fields = ", ".join(f.name for f in fields_of(model))
         what = f"must be a mapping with the fields {fields}; got {_show(data.value)}"
-        raise DocumentError.of(name, [*data.problems, Problem(Position(1, 1), (), what)])
+        raise ConfigError.of(name, [*data.problems, Problem(Position(1, 1), (), what)])
     found, problems = _validate(data, model, by_name=False)
     if found is None or data.problems:
-        raise DocumentError.of(name, [*data.problems, *problems])
+        raise ConfigError.of(name, [*data.problems, *problems])
     return found
 
 
-def from_mapping(mapping: Mapping[str, Any], model: type[ModelT], *, name: str = "document") -> ModelT:
-    """The same checks for a document given as Python data; names may be camelCase or snake_case."""
+def from_mapping(mapping: Mapping[str, Any], model: type[ModelT], *, name: str = "job") -> ModelT:
+    """The same checks for a job given as Python data; names may be camelCase or snake_case."""
     try:
         plain = json.loads(json.dumps(dict(mapping), ensure_ascii=False, default=_plain))
     except (TypeError, ValueError, RecursionError) as error:
-        raise DocumentError(f"{name}: holds something that a document cannot hold: {error}") from None
+        raise ConfigError(f"{name}: holds a value that a job file cannot hold: {error}") from None
     found, problems = _validate(YamlData(value=plain), model, by_name=True)
     if found is None:
-        raise DocumentError.of(name, problems)
+        raise ConfigError.of(name, problems)
     return found
 
 
 def read_text(path: str | Path) -> str:
-    """Text of a document; DocumentError says what is in the way."""
+    """Text of a job; ConfigError says what is in the way."""
     file = Path(path)
     try:
         if file.is_dir():
-            raise DocumentError(f"{path}: is a folder; give the document in it, e.g. {file / 'job.yaml'}")
+            raise ConfigError(f"{path}: is a folder; name the job file in it, e.g. {file / 'job.yaml'}")
         if not file.exists():
             near = difflib.get_close_matches(file.name, _neighbours(file), n=1)
-            raise DocumentError(
+            raise ConfigError(
                 f"{path}: there is no such file" + (f", did you mean {file.with_name(near[0])}?" if near else "")
             )
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(raw) > MAX_BYTES:
-        raise DocumentError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, that is no document")
+        raise ConfigError(f"{path}: is larger than {MAX_BYTES >> 20} MiB, too large for a job file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         byte = raw[error.start]
-        raise DocumentError(f"{path}:{line}:{column}: not UTF-8 (byte 0x{byte:02X}); save the file as UTF-8") from None
+        raise ConfigError(f"{path}:{line}:{column}: not UTF-8 (byte 0x{byte:02X}); save the file as UTF-8") from None
 
 
 def format_path(location: Sequence[str | int]) -> str:
@@ -157,7 +157,7 @@ def _problem(detail: ErrorDetails, data: YamlData, model: type[BaseModel]) -> Pr
 
 
 def _key(data: YamlData, location: Location) -> Position | None:
-    """Position of the key of a place: of the item for items of lists, of the document for the root."""
+    """Position of the key of a place: of the item for items of lists, of the job for the root."""
     if not data.values:
         return None
     return data.keys.get(location) or data.values.get(location) or Position(1, 1)
@@ -280,7 +280,7 @@ def _neighbours(file: Path) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """What `json` does not know by itself and a document can hold."""
+    """What `json` does not know by itself and a job can hold."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Path):

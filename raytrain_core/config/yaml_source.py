@@ -70,7 +70,7 @@ def parse_yaml(text: str) -> YamlData:
         )
         return result
     except RecursionError:
-        result.problems.append(Problem(None, (), "nested too deep to be a document"))
+        result.problems.append(Problem(None, (), "nested too deeply for a job file"))
         return result
     except YAMLError as error:
         result.problems.append(Problem(None, (), f"not valid YAML: {error}"))
@@ -80,7 +80,7 @@ def parse_yaml(text: str) -> YamlData:
         result.problems.append(Problem(None, (), "the file is empty"))
     elif len(nodes) > 1:
         result.problems.append(
-            Problem(_start(nodes[1]), (), "a second document begins here; one file holds one document")
+            Problem(_start(nodes[1]), (), "a second YAML document begins here; a file may hold only one")
         )
     else:
         try:

@@ -22,7 +22,7 @@ def started(target, operator, namespace, bucket, tiny_world):
 
     def start(name: str, **cluster):
         storage = f"s3://{bucket}/raytrain"
-        content = tiny_quickstart.document(name, world, storage=storage, steps=STEPS, **cluster)
+        content = tiny_quickstart.job(name, world, storage=storage, steps=STEPS, **cluster)
         content["spec"]["training"]["checkpointEvery"] = EVERY
         target.apply(content, namespace)
         store, layout = open_store(storage), RunLayout(name)
@@ -107,7 +107,7 @@ def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespac
     canary = "canary-5f1e0b7c"
     wrong = json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": canary}})
     target.kubectl("patch", "secret", "bucket", "-n", namespace, "-p", wrong)
-    content = tiny_quickstart.document("locked", f"s3://{bucket}/world", storage=f"s3://{bucket}/raytrain", retries=0)
+    content = tiny_quickstart.job("locked", f"s3://{bucket}/world", storage=f"s3://{bucket}/raytrain", retries=0)
     target.apply(content, namespace)
     status = target.wait_for("Failed", "locked", namespace)["status"]
     assert status["result"]["reason"] == "StorageError"

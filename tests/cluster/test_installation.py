@@ -29,7 +29,7 @@ def test_tried_upgraded_in_mid_run_and_uninstalled(target, operator, namespace, 
     storage = f"s3://{bucket}/raytrain"
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
     job = tmp_path / "job.yaml"
-    job.write_text(yaml.safe_dump(tiny_quickstart.document("long", world, storage=storage, steps=60)))
+    job.write_text(yaml.safe_dump(tiny_quickstart.job("long", world, storage=storage, steps=60)))
     target.helm("install", "my-run", JOB_CHART, "-n", namespace, "-f", str(job))
     store, layout = open_store(storage), RunLayout("long")
     target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", "long", namespace)

@@ -37,7 +37,7 @@ def test_jobs_of_a_queue_run_one_after_the_other(target, operator, namespace, qu
 
     def apply(name):
         storage = f"s3://{bucket}/raytrain"
-        target.apply(tiny_quickstart.document(name, world, storage=storage, queue=queue), namespace)
+        target.apply(tiny_quickstart.job(name, world, storage=storage, queue=queue), namespace)
 
     def phase(name):
         return target.get("ftj", name, namespace).get("status", {}).get("phase")

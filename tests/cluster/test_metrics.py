@@ -91,7 +91,7 @@ def prometheus(folder):
 
 def test_every_panel_has_something_to_show(target, operator, namespace, bucket, tiny_world, tmp_path):
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
-    content = tiny_quickstart.document(NAME, world, storage=f"s3://{bucket}/raytrain", steps=400)
+    content = tiny_quickstart.job(NAME, world, storage=f"s3://{bucket}/raytrain", steps=400)
     panels = {p["title"]: p["targets"][0]["expr"] for p in json.loads((FILES / "dashboard.json").read_text())["panels"]}
     empty, shown = dict(panels), {}
     with prometheus(tmp_path) as query:

@@ -43,7 +43,7 @@ def run(target, operator, namespace, nodes, bucket, tiny_world):
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
 
     def start(name, *, steps=STEPS, **training):
-        content = tiny_quickstart.document(name, world, storage=f"s3://{bucket}/raytrain", steps=steps, retries=0)
+        content = tiny_quickstart.job(name, world, storage=f"s3://{bucket}/raytrain", steps=steps, retries=0)
         content["spec"]["training"] |= {"checkpointEvery": EVERY, "warmupSteps": 10}
         content["spec"]["evaluation"]["every"] = steps
         content["spec"]["resources"]["training"] = {"workers": 2, "gpus": 1, "cpus": 1} | training

@@ -71,7 +71,7 @@ def test_a_run_lets_nobody_in_and_tells_no_secret(target, operator, namespace, b
     storage = f"s3://{bucket}/raytrain"
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
     target.kubectl("create", "secret", "generic", "extra", "-n", namespace, f"--from-literal=TRACKER_TOKEN={CANARY}")
-    content = tiny_quickstart.document(NAME, world, storage=storage, steps=40, secrets=["bucket", "extra"])
+    content = tiny_quickstart.job(NAME, world, storage=storage, steps=40, secrets=["bucket", "extra"])
     target.apply(content, namespace)
     store, layout = open_store(storage), RunLayout(NAME)
     target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", NAME, namespace)
@@ -85,7 +85,7 @@ def test_a_run_lets_nobody_in_and_tells_no_secret(target, operator, namespace, b
     assert rights(target, namespace, f"{namespace}:{NAME}-raytrain") == RUN
     assert rights(target, namespace, f"{operator}:raytrain-operator") == OPERATOR
     assert rights(target, namespace, f"{namespace}:{NAME}-rayhead") == HEAD
-    other = tiny_quickstart.document("other", world, storage=storage, suspend=True)
+    other = tiny_quickstart.job("other", world, storage=storage, suspend=True)
     target.apply(other, namespace)
     for name, may in ((NAME, True), ("other", False)):
         arguments = ("patch", "ftj", name, "-n", namespace, "--subresource=status", "--type=merge", "-p", "{}")

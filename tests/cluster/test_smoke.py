@@ -1,6 +1,6 @@
-"""From nothing to a report: Helm installs the operator, `kubectl apply` sends the document, pods do the work.
+"""From nothing to a report: Helm installs the operator, `kubectl apply` sends the job, pods do the work.
 
-The same document is run on this machine afterwards, as on a laptop: the same data, the same steps,
+The same job is run on this machine afterwards, as on a laptop: the same data, the same steps,
 the same scores.
 """
 
@@ -21,10 +21,10 @@ NAME = "smoke"
 LAYOUT = RunLayout(NAME)
 
 
-def test_a_document_becomes_a_report(target, operator, namespace, bucket, tiny_world, tmp_path):
+def test_a_job_becomes_a_report(target, operator, namespace, bucket, tiny_world, tmp_path):
     storage = f"s3://{bucket}/raytrain"
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
-    content = tiny_quickstart.document(NAME, world, storage=storage)
+    content = tiny_quickstart.job(NAME, world, storage=storage)
     target.apply(content, namespace)
     status = target.wait_for("Complete", NAME, namespace)["status"]
 
@@ -50,7 +50,7 @@ def test_a_document_becomes_a_report(target, operator, namespace, bucket, tiny_w
 
 
 def _run_here(content, storage, folder):
-    """The document as `raytrain run` runs it on this machine; its storage."""
+    """The job as `raytrain run` runs it on this machine; its storage."""
     content = content | {"spec": {k: v for k, v in content["spec"].items() if k not in ("storage", "cluster")}}
     (folder / "job.yaml").write_text(json.dumps(content))
     command = [sys.executable, "-m", "raytrain", "run", "job.yaml", "--storage", storage]

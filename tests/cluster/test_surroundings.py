@@ -28,12 +28,12 @@ def bucket_server(target, tmp_path):
 
 @pytest.fixture
 def apply(target, operator, namespace, bucket, tiny_world):
-    """Sends a tiny document; the storage of its run."""
+    """Sends a tiny job; the storage of its run."""
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
 
     def send(name, *, training=None, **cluster):
         storage = f"s3://{bucket}/raytrain"
-        content = tiny_quickstart.document(name, world, storage=storage, steps=STEPS, **cluster)
+        content = tiny_quickstart.job(name, world, storage=storage, steps=STEPS, **cluster)
         content["spec"]["training"]["checkpointEvery"] = EVERY
         content["spec"]["resources"]["training"] |= training or {}
         target.apply(content, namespace)

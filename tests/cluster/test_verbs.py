@@ -21,7 +21,7 @@ def raytrain(target, bucket):
     return call
 
 
-def test_a_document_is_sent_looked_at_and_ended(target, definition, namespace, bucket, raytrain, tmp_path):
+def test_a_job_is_sent_looked_at_and_ended(target, definition, namespace, bucket, raytrain, tmp_path):
     rows = [json.dumps({"input": f"say {i}", "target": str(i)}) for i in range(20)]
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
     (tmp_path / "job.yaml").write_text(

@@ -1,4 +1,4 @@
-"""The quickstart in miniature: its world with a few rows, its document with a few steps."""
+"""The quickstart in miniature: its world with a few rows, its job with a few steps."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from examples.quickstart import world
 from raytrain.config.job import FineTuneJob
 from raytrain_core.storage import open_store
 
-_DOCUMENT = Path(world.__file__).with_name("job.yaml")
+_JOB_FILE = Path(world.__file__).with_name("job.yaml")
 
 
 def make_world(folder: Path) -> Path:
@@ -29,13 +29,13 @@ def upload(folder: Path, uri: str) -> str:
     return uri
 
 
-def document(name: str, world_uri: str, *, storage: str, steps: int = 6, **cluster: Any) -> dict[str, Any]:
-    """The quickstart's document over a world that lies elsewhere, in `steps` steps with a checkpoint halfway.
+def job(name: str, world_uri: str, *, storage: str, steps: int = 6, **cluster: Any) -> dict[str, Any]:
+    """The quickstart's job over a world that lies elsewhere, in `steps` steps with a checkpoint halfway.
 
     The driver has a pod of its own, others come as preparation, worker and actor ask for CPUs; what
     pods ask of the node is cut, as it may have two. `cluster` adds to spec.cluster.
     """
-    found = _replaced(yaml.safe_load(_DOCUMENT.read_text()), "./world", world_uri)
+    found = _replaced(yaml.safe_load(_JOB_FILE.read_text()), "./world", world_uri)
     found["metadata"] = {"name": name}
     spec = found["spec"]
     spec["training"] |= {"steps": steps, "checkpointEvery": max(1, steps // 2), "warmupSteps": 1}
@@ -52,7 +52,7 @@ def document(name: str, world_uri: str, *, storage: str, steps: int = 6, **clust
 
 
 def shard_set_digest(content: dict[str, Any], world_folder: Path, store_folder: Path) -> str:
-    """What preparation on this machine makes of the document."""
+    """What preparation on this machine makes of the job."""
     job = FineTuneJob.model_validate(content)
     training = job.spec.training
     return prepare(

@@ -12,7 +12,7 @@ from data_prep.shards.progress import PrepareProgress
 from data_prep.shards.progress_line import ProgressLine
 from tests.support.data_prep_bench import numbered, write_jsonl
 
-DOCUMENT = """\
+JOB_YAML = """\
 apiVersion: raytrain.dev/v1alpha1
 kind: FineTuneJob
 metadata: {name: notes}
@@ -31,16 +31,16 @@ spec:
 
 
 @pytest.fixture
-def document(tmp_path, tokenizer):
+def job_file(tmp_path, tokenizer):
     tokenizer.save(tmp_path / "model")
     write_jsonl(tmp_path / "rows.jsonl", [*numbered(100), {"input": "x", "target": None}])
     path = tmp_path / "job.yaml"
-    path.write_text(DOCUMENT)
+    path.write_text(JOB_YAML)
     return path
 
 
-def test_it_prepares_and_says_what(document, capsys):
-    assert main(["prepare", str(document)]) == 0
+def test_it_prepares_and_says_what(job_file, capsys):
+    assert main(["prepare", str(job_file)]) == 0
     out = capsys.readouterr().out
     assert [line.split()[:2] for line in out.splitlines()[:4]] == [
         ["task", "split"], ["notes", "train"], ["notes", "validation"], ["notes", "test"],
@@ -48,20 +48,20 @@ def test_it_prepares_and_says_what(document, capsys):
     assert "bad rows left out: 1, e.g. rows.jsonl:101: 'target' is null" in out
     assert "mixture: notes 100.0%" in out
     digest = out.split()[-1]
-    assert (document.parent / "store/shards/sets" / f"{digest}.json").is_file()
+    assert (job_file.parent / "store/shards/sets" / f"{digest}.json").is_file()
     began = time.process_time()
-    assert main(["prepare", str(document)]) == 0
+    assert main(["prepare", str(job_file)]) == 0
     assert time.process_time() - began < 2
     again = capsys.readouterr()
     assert again.out == out
     assert again.err == "nothing to do: everything is prepared already\n"
 
 
-def test_another_storage_and_another_tokenizer(document, tmp_path, capsys, base_folder):
-    document.write_text(DOCUMENT.replace("./model", "google/flan-t5-base"))
-    assert main(["prepare", str(document)]) == 2
+def test_another_storage_and_another_tokenizer(job_file, tmp_path, capsys, base_folder):
+    job_file.write_text(JOB_YAML.replace("./model", "google/flan-t5-base"))
+    assert main(["prepare", str(job_file)]) == 2
     assert "--tokenizer" in capsys.readouterr().err
-    command = ["prepare", str(document), "--storage", str(tmp_path / "b"), "--tokenizer", str(base_folder)]
+    command = ["prepare", str(job_file), "--storage", str(tmp_path / "b"), "--tokenizer", str(base_folder)]
     assert main(command) == 0
     assert list((tmp_path / "b/shards/sets").iterdir())
     assert not (tmp_path / "store").exists()
@@ -78,28 +78,28 @@ def test_another_storage_and_another_tokenizer(document, tmp_path, capsys, base_
         ("uri: store", "uri: 'ftp://x'", 2, "ftp"),
     ],
 )
-def test_mistakes_get_a_sentence_and_an_exit_code(document, capsys, old, new, code, message):
-    document.write_text(DOCUMENT.replace(old, new))
-    assert main(["prepare", str(document)]) == code
+def test_mistakes_get_a_sentence_and_an_exit_code(job_file, capsys, old, new, code, message):
+    job_file.write_text(JOB_YAML.replace(old, new))
+    assert main(["prepare", str(job_file)]) == code
     assert message in capsys.readouterr().err
 
 
-def test_as_a_module_it_needs_neither_torch_nor_transformers_nor_ray(document):
+def test_as_a_module_it_needs_neither_torch_nor_transformers_nor_ray(job_file):
     script = (
         "import sys; from data_prep.__main__ import main; code = main(sys.argv[1:]); "
         "print('heavy:', sorted({'torch', 'transformers', 'ray', 'raytrain', 'datasets'} & set(sys.modules))); "
         "sys.exit(code)"
     )
-    command = [sys.executable, "-c", script, "prepare", str(document)]
+    command = [sys.executable, "-c", script, "prepare", str(job_file)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "heavy: []"), done.stderr
 
 
-def test_what_a_killed_preparation_left_among_temporary_files_goes(document, tmp_path, monkeypatch):
+def test_what_a_killed_preparation_left_among_temporary_files_goes(job_file, tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     (temporary / f"raytrain-preparation-{'0' * 32}.scratch" / "notes").mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    assert main(["prepare", str(document)]) == 0
+    assert main(["prepare", str(job_file)]) == 0
     assert list(temporary.iterdir()) == []
 
 
@@ -138,12 +138,12 @@ def test_in_a_log_progress_is_a_line_now_and_then(monkeypatch):
     assert stream.getvalue().splitlines() == [f"notes: {n} examples" for n in (10, 20, 30)]
 
 
-def test_it_says_what_was_left_out_and_masked(document, tmp_path, capsys):
+def test_it_says_what_was_left_out_and_masked(job_file, tmp_path, capsys):
     rows = [row | {"target": f"mail{i}@example.org"} for i, row in enumerate(numbered(100))]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     wishes = "onBadRow: skip\n      where: input != 'the text number 7'\n      mask: {kinds: [email, phone]}"
-    document.write_text(DOCUMENT.replace("onBadRow: skip", wishes))
-    assert main(["prepare", str(document)]) == 0
+    job_file.write_text(JOB_YAML.replace("onBadRow: skip", wishes))
+    assert main(["prepare", str(job_file)]) == 0
     out = capsys.readouterr().out
     assert "notes: rows left out by where or transform: 1" in out
     assert "notes: masked 99 email\n" in out

@@ -87,7 +87,7 @@ def test_a_bucket_that_cannot_be_read_is_a_storage_error(s3_bucket, tmp_path, mo
 
 
 def test_sources_are_read_at_the_endpoint_of_the_storage(bucket, bench, s3, tmp_path, monkeypatch):
-    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the job knows where the bucket is
     store = open_store(StorageLocation(uri=f"s3://{bucket}/shards-of-mine", endpoint=s3.endpoint, region=s3.region))
     for uri in (f"s3://{bucket}/data", f"s3://{bucket}/data/train-0.jsonl.gz", f"s3://{bucket}/data/*.jsonl*"):
         assert source_files(make_task(source={"uri": uri}), bench.folder, store)

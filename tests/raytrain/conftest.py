@@ -1,11 +1,11 @@
-"""A folder to work in, with a small document and its data."""
+"""A folder to work in, with a small job and its data."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-DOCUMENT = """\
+JOB_YAML = """\
 apiVersion: raytrain.dev/v1alpha1
 kind: FineTuneJob
 metadata: {name: small}
@@ -30,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAYTRAIN_STORAGE", raising=False)
     monkeypatch.delenv("RAYTRAIN_DEBUG", raising=False)
-    (tmp_path / "job.yaml").write_text(DOCUMENT)
+    (tmp_path / "job.yaml").write_text(JOB_YAML)
     talk = "Ann: Shall we meet at {0}? Bob: Yes, in town."
     rows = [{"input": talk.format(i), "target": f"They meet at {i}."} for i in range(200)]
     (tmp_path / "notes.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")

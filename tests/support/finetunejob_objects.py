@@ -15,8 +15,8 @@ def task(name="chats", **fields):
 
 
 def finetunejob(*, name="assistant", status=None, annotations=None, generation=1, cluster=None, **spec):
-    """An object whose document can run; `spec` replaces parts of it."""
-    document = {
+    """An object whose job can run; `spec` replaces parts of it."""
+    contents = {
         "model": "google/flan-t5-small",
         "storage": {"uri": "s3://bucket/raytrain"},
         "tasks": [task(), task("reviews", type="rating"), task("puzzles", type="text", probe=True)],
@@ -28,11 +28,11 @@ def finetunejob(*, name="assistant", status=None, annotations=None, generation=1
         },
     } | spec
     if cluster is not None:
-        document["cluster"] = cluster
+        contents["cluster"] = cluster
     metadata = {"name": name, "namespace": "team", "uid": UID, "generation": generation, "resourceVersion": "1"}
     if annotations:
         metadata["annotations"] = annotations
-    body = {"apiVersion": "raytrain.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": document}
+    body = {"apiVersion": "raytrain.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": contents}
     return body if status is None else body | {"status": status}
 
 

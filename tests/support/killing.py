@@ -18,7 +18,7 @@ LAYOUT = RunLayout("tiny")
 
 @contextmanager
 def driver(folder: Path, storage: str, log: Path, environment=None):
-    """`raytrain run` of the document in `folder`; whatever it started is gone afterwards."""
+    """`raytrain run` of the job in `folder`; whatever it started is gone afterwards."""
     command = [sys.executable, "-m", "raytrain", "run", str(folder / "job.yaml"), "--storage", storage]
     own = {"RAYTRAIN_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     with log.open("ab") as file:

@@ -15,7 +15,7 @@ from tests.support.tiny_t5 import save_tiny
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
-DOCUMENT = """\
+JOB_YAML = """\
 apiVersion: raytrain.dev/v1alpha1
 kind: FineTuneJob
 metadata: {{name: tiny}}
@@ -58,7 +58,7 @@ spec:
 def write_job(
     folder: Path, *, steps: int = 12, checkpoint_every: int = 4, every: int = 4, workers: int = 2, rows: int = 60
 ) -> Path:
-    """The path of the document; its rows and its model lie beside it."""
+    """The path of the job; its rows and its model lie beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     save_tiny(folder / "model")
 
@@ -75,14 +75,14 @@ def write_job(
     with (folder / "first.jsonl").open("w") as file:
         for i in range(rows):
             file.write(json.dumps({"input": f"{word(i)} or {word(i + 9)}", "target": word(i)}) + "\n")
-    document = folder / "job.yaml"
-    document.write_text(DOCUMENT.format(steps=steps, checkpoint_every=checkpoint_every, every=every, workers=workers))
-    return document
+    job_file = folder / "job.yaml"
+    job_file.write_text(JOB_YAML.format(steps=steps, checkpoint_every=checkpoint_every, every=every, workers=workers))
+    return job_file
 
 
-def prepared_data(document: Path | str = "job.yaml", *, record=True, **options) -> ShardSet:
-    """Prepare the data of a document in this folder into ./raytrain-storage, with `record` as a run of it would."""
-    loaded = load_job(document)
+def prepared_data(job_file: Path | str = "job.yaml", *, record=True, **options) -> ShardSet:
+    """Prepare the data of a job in this folder into ./raytrain-storage, with `record` as a run of it would."""
+    loaded = load_job(job_file)
     training, store = loaded.job.spec.training, open_store("raytrain-storage")
     shards = prepare(
         loaded.job.spec.tasks,

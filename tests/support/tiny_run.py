@@ -1,4 +1,4 @@
-"""A small fine-tuning from start to end: rows, a tiny base model, a prepared shard set, a document."""
+"""A small fine-tuning from start to end: rows, a tiny base model, a prepared shard set, a job."""
 
 import json
 import random

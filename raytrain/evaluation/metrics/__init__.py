@@ -94,7 +94,7 @@ def metrics_for(task: Task) -> tuple[Metric, ...]:
 
 
 def default_metrics(task: Task) -> tuple[str, ...]:
-    """The metrics that a task gets where the document names none."""
+    """The metrics that a task gets where the job names none."""
     names = _BY_TYPE[task.type]
     if task.type == "multiple-choice" and task.columns.choices is not None:
         names = ("choice_accuracy", *names)

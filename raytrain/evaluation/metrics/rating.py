@@ -107,7 +107,7 @@ class MeanAbsoluteError(MeanMetric):
             return distance
         positions = _positions(labels)
         wanted = parse_rating(target, labels)
-        if wanted is None:  # the document was not checked; the whole scale is the most that can be said
+        if wanted is None:  # the job was not checked; the whole scale is the most that can be said
             return max(positions) - min(positions)
         return max(abs(position - positions[wanted]) for position in positions)
 

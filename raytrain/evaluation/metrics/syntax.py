@@ -19,7 +19,7 @@ _OTHER_NAMES = {"csharp": "c#", "cs": "c#", "c-sharp": "c#", "py": "python", "py
 
 
 def language_of(name: str | None) -> str | None:
-    """The language that a document's `fields.to` names, None where there is no grammar for it."""
+    """The language that a job's `fields.to` names, None where there is no grammar for it."""
     key = (name or "").strip().casefold()
     key = _OTHER_NAMES.get(key, key)
     return key if key in _GRAMMARS else None

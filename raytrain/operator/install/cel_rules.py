@@ -1,6 +1,6 @@
 """What the API server checks beyond types and bounds, as CEL rules at their places in the CRD's schema.
 
-They say what the models' validators say, so that a wrong document is refused when it is applied, by
+They say what the models' validators say, so that a wrong job is refused when it is applied, by
 name of the field. What no rule can say (names in templates, quantities, local paths) the operator
 says in the condition `Accepted`.
 """
@@ -65,13 +65,13 @@ def rules() -> Iterator[tuple[Path, str, str]]:
     )
     yield (
         training,
-        f"!{_given('self', 'row')} || "
-        "(self.row.source >= self.maxInputTokens && self.row.target >= self.maxTargetTokens)",
+        f"!{_given('self', 'packing')} || "
+        "(self.packing.source >= self.maxInputTokens && self.packing.target >= self.maxTargetTokens)",
         "row must hold an example: at least maxInputTokens and maxTargetTokens",
     )
     yield (
         training,
-        f"!{_given('self', 'row')} || self.row.source + self.row.target <= self.batchTokens",
+        f"!{_given('self', 'packing')} || self.packing.source + self.packing.target <= self.batchTokens",
         "batchTokens must hold at least one row",
     )
     yield (

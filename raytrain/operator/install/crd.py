@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition of FineTuneJob, generated from the models of the document and of the status.
+"""The CustomResourceDefinition of FineTuneJob, generated from the models of the job and of the status.
 
 `python -m raytrain.operator.install.crd` prints it; `raytrain.operator.install.manifests` writes it
 where it is needed.

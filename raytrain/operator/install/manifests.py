@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raytrain.config.schema import DIALECT
-from raytrain.config.schema import json_schema as document_schema
+from raytrain.config.schema import json_schema as job_schema
 from raytrain.operator.install import deployment
 from raytrain.operator.install import rbac as rights
 from raytrain.operator.install.crd import crd
@@ -67,8 +67,8 @@ def _json(schema: Mapping[str, Any]) -> str:
 
 
 def _job_schema() -> dict[str, Any]:
-    """The document's schema as that of values: apiVersion, kind and metadata have defaults there."""
-    schema = document_schema()
+    """The job's schema as that of values: apiVersion, kind and metadata have defaults there."""
+    schema = job_schema()
     schema = {key: value for key, value in schema.items() if key not in ("$id", "required")}
     metadata = schema["$defs"]["Metadata"]
     name = metadata["properties"]["name"]
@@ -133,7 +133,7 @@ def _crd_page(definition: Mapping[str, Any]) -> str:
         "# FineTuneJob in a cluster: columns, status, rules",
         "",
         "Written by `make generate` from `raytrain/operator`. The fields of `spec` are those of",
-        "[the document](document.md); `kubectl explain ftj.spec --recursive` says the same.",
+        "[the job](job.md); `kubectl explain ftj.spec --recursive` says the same.",
         "",
         "## Columns of `kubectl get ftj`",
         "",
@@ -186,7 +186,7 @@ def _helm_page() -> str:
         "# Values of the chart raytrain-operator",
         "",
         "Written by `make generate` from `helm/raytrain-operator/values.yaml`; `values.schema.json` checks them.",
-        "The values of the chart `finetune-job` are [the document](document.md) itself.",
+        "The values of the chart `finetune-job` are [the job](job.md) itself.",
         "",
         "| value | default | meaning |",
         "| --- | --- | --- |",

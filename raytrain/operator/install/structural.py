@@ -19,7 +19,7 @@ _KEPT = ("description", "type", "enum", "pattern", "format", "minLength", "maxLe
 
 
 def structural(schema: Mapping[str, Any]) -> Schema:
-    """The structural schema of a JSON Schema document with `$defs`.
+    """The structural schema of a JSON Schema job with `$defs`.
 
     ValueError for what has no counterpart.
     """

@@ -25,12 +25,12 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """Name of the RayJob and of the ConfigMap with the document."""
+        """Name of the RayJob and of the ConfigMap with the job."""
         return names.ray_job_name(self.job.metadata.name, self.number)
 
     @property
     def cluster(self) -> Cluster:
-        """What the document says about the cluster."""
+        """What the job says about the cluster."""
         return self.job.spec.cluster or Cluster()
 
     @property

@@ -1,4 +1,4 @@
-"""From what a document asks for to groups of equal pods: the CPU group, and a GPU group that starts at zero."""
+"""From what a job asks for to groups of equal pods: the CPU group, and a GPU group that starts at zero."""
 
 import math
 import re

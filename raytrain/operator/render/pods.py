@@ -1,4 +1,4 @@
-"""Pod templates of the head and the groups: restricted by Pod Security, read-only root, patched by the document."""
+"""Pod templates of the head and the groups: restricted by Pod Security, read-only root, patched by the job."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ from raytrain.operator.render.groups import CPU_GROUP, Group, quantity
 from raytrain_core.storage.location import VARIABLE as STORAGE_VARIABLE
 
 CONTAINER = "ray"
-DOCUMENT_FOLDER = "/etc/raytrain"
-DOCUMENT_KEY = "job.yaml"
+JOB_FOLDER = "/etc/raytrain"
+JOB_KEY = "job.yaml"
 USER = 1000
 
 CONTAINER_SECURITY: Mapping[str, Any] = {
@@ -72,8 +72,8 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     if drives:
         leaving = ["python", "-m", "raytrain.pipeline.pre_stop", str(_LEAVING_SECONDS)]
         container["lifecycle"] = {"preStop": {"exec": {"command": leaving}}}
-        container["volumeMounts"].append({"name": "document", "mountPath": DOCUMENT_FOLDER, "readOnly": True})
-        spec["volumes"].append({"name": "document", "configMap": {"name": attempt.name}})
+        container["volumeMounts"].append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
+        spec["volumes"].append({"name": "job", "configMap": {"name": attempt.name}})
         if attempt.managed:
             own = f"{attempt.namespace}/{attempt.job.metadata.name}"
             container["env"] += _variables({OBJECT_VARIABLE: own, ATTEMPT_VARIABLE: str(attempt.number)})

@@ -12,8 +12,8 @@ from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.groups import Group, groups
 from raytrain.operator.render.pods import (
     CONTAINER_SECURITY,
-    DOCUMENT_FOLDER,
-    DOCUMENT_KEY,
+    JOB_FOLDER,
+    JOB_KEY,
     SCRATCH_MOUNT,
     group_pod,
     head_pod,
@@ -22,7 +22,7 @@ from raytrain.operator.settings import Runs
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-ENTRYPOINT = f"python -m raytrain run {DOCUMENT_FOLDER}/{DOCUMENT_KEY}"
+ENTRYPOINT = f"python -m raytrain run {JOB_FOLDER}/{JOB_KEY}"
 _IDLE_SECONDS = 60
 
 

@@ -1,4 +1,4 @@
-"""What stands beside an attempt's RayJob: its document, the run's accounts and rights, the network policy."""
+"""What stands beside an attempt's RayJob: its job, the run's accounts and rights, the network policy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.names import GROUP, PLURAL
-from raytrain.operator.render.pods import DOCUMENT_KEY
+from raytrain.operator.render.pods import JOB_KEY
 from raytrain.operator.render.yaml_text import yaml_text
 
 _DASHBOARD, _METRICS = 8265, 8080
 _RBAC = "rbac.authorization.k8s.io"
 
 
-def document(attempt: Attempt) -> dict[str, Any]:
-    """The ConfigMap with the document that this attempt runs: later edits are for the next one.
+def job_config_map(attempt: Attempt) -> dict[str, Any]:
+    """The ConfigMap with the job that this attempt runs: later edits are for the next one.
 
     What equals its default is left out: the API server fills in the defaults of a newer definition,
     and an image older than the operator refuses fields that it does not know. So it refuses only
@@ -22,7 +22,7 @@ def document(attempt: Attempt) -> dict[str, Any]:
     """
     content = attempt.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     content["metadata"] = {"name": attempt.job.metadata.name}
-    return attempt.object("v1", "ConfigMap", attempt.name) | {"data": {DOCUMENT_KEY: yaml_text(content)}}
+    return attempt.object("v1", "ConfigMap", attempt.name) | {"data": {JOB_KEY: yaml_text(content)}}
 
 
 def accounts(attempt: Attempt) -> list[dict[str, Any]]:

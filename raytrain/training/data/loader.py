@@ -1,4 +1,4 @@
-"""From a document and its prepared shards to the rows that its steps take."""
+"""From a job and its prepared shards to the rows that its steps take."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Feed:
         return cls(names, plan, token_reader(readers), rows_per_step(training.batch_tokens, shape))
 
     def last_step(self, training: Training) -> int:
-        """How many steps the document wants; what its epochs or tokens come to is rounded up."""
+        """How many steps the job wants; what its epochs or tokens come to is rounded up."""
         if training.steps is not None:
             return training.steps
         streams = self.plan.plan.streams

@@ -359,7 +359,7 @@ def rows_per_step(batch_tokens: int, shape: PackingShape) -> int:
 def packing_shape(
     batch_tokens: int, max_input: int, max_target: int, mean_input: float, mean_target: float
 ) -> PackingShape:
-    """A good row where the document names none.
+    """A good row where the job names none.
 
     It holds the longest example, takes an eighth of the step if that is enough (so that workers can
     share a step by rows), at most `LARGEST_DEFAULT` tokens, and source and target in proportion to

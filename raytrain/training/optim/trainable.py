@@ -32,7 +32,7 @@ class Trainable:
 
 
 def choose(model: T5ForConditionalGeneration, training: Training, new_rows: range = range(0)) -> Trainable:
-    """Put adapters in their place, if the document wants them, and mark what learns.
+    """Put adapters in their place, if the job wants them, and mark what learns.
 
     `new_rows` are the ids of the pieces that preparation added. TrainingError if nothing is left to
     learn, or if a part is to be frozen that the model has not got.

@@ -25,7 +25,7 @@ _VALUE, _AVERAGE = "value", "average"  # entries of a checkpoint's state
 
 
 class Weights:
-    """What is trained of `model`, which computes with it in the document's precision."""
+    """What is trained of `model`, which computes with it in the job's precision."""
 
     def __init__(
         self,

@@ -321,8 +321,8 @@ def _trainer(settings: _Settings, notes: Path, *, local: bool) -> Any:
 def _gpus_of_worker(job: FineTuneJob, *, local: bool) -> tuple[float, str]:
     """GPUs that a worker reserves, 0 to train on CPUs, and what a person should hear of that.
 
-    In a cluster a worker takes the pod that the document speaks of even if `device` leaves its GPU
-    alone. ClusterError if the document wants GPUs that are not there, or leaves GPUs idle without
+    In a cluster a worker takes the pod that the job speaks of even if `device` leaves its GPU
+    alone. ClusterError if the job wants GPUs that are not there, or leaves GPUs idle without
     saying so.
     """
     wanted, device = job.spec.resources.training, job.spec.training.device
@@ -474,7 +474,7 @@ def _load(settings: _Settings, tokenizer_size: int) -> tuple[Any, range]:
 
 
 def _device(training: Training) -> Any:
-    """Where this worker computes: what Ray gave it, unless the document says otherwise."""
+    """Where this worker computes: what Ray gave it, unless the job says otherwise."""
     import ray.train.torch
     import torch
 

@@ -138,7 +138,7 @@ def test_a_uri_is_no_way_to_other_places(tmp_path, uri, reason):
     assert "SECRETKEY" not in str(caught.value)
 
 
-def test_a_folder_above_the_document_may_be_named(tmp_path):
+def test_a_folder_above_the_job_may_be_named(tmp_path):
     write(tmp_path, "data/a.jsonl", "data/b.jsonl")
     (tmp_path / "jobs").mkdir()
     assert found(tmp_path / "jobs", "../data/*.jsonl")[0][0].endswith("data/a.jsonl")

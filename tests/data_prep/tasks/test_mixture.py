@@ -1,4 +1,4 @@
-"""Shares of the trained tasks: the strategies, nested mixtures, replay, and what no document may say."""
+"""Shares of the trained tasks: the strategies, nested mixtures, replay, and what no job may say."""
 
 import math
 
@@ -173,18 +173,18 @@ def mixtures(draw):
     sizes = {name: draw(st.integers(1, 10**7)) for name in names}
     replayed = names[: draw(st.integers(0, len(names) - 1))]
     others = names[len(replayed) :]
-    document = {}
+    mixture = {}
     if replayed:
-        document["replay"] = {"share": draw(st.floats(0.01, 0.99)), "tasks": replayed} | draw(hows(replayed))
+        mixture["replay"] = {"share": draw(st.floats(0.01, 0.99)), "tasks": replayed} | draw(hows(replayed))
     if draw(st.booleans()):
-        return Mixture.model_validate(document | draw(hows(others))), sizes
+        return Mixture.model_validate(mixture | draw(hows(others))), sizes
     cut = draw(st.integers(0, len(others)))
     groups = [part for part in (others[:cut], others[cut:]) if part]
-    document["groups"] = [
+    mixture["groups"] = [
         {"name": f"g{i}", "rate": draw(st.floats(0.1, 10)), "tasks": part} | draw(hows(part))
         for i, part in enumerate(groups)
     ]
-    return Mixture.model_validate(document), sizes
+    return Mixture.model_validate(mixture), sizes
 
 
 @given(drawn=mixtures())

@@ -1,4 +1,4 @@
-"""The documents of the comparison: made from the quickstart's, and different in what they should be."""
+"""The jobs of the comparison: made from the quickstart's, and different in what they should be."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ def jobs():
 
 
 @pytest.mark.parametrize("arm", arms.ARMS, ids=lambda arm: arm.name)
-def test_the_documents_are_those_made_from_the_quickstarts(arm):
-    assert (arms.JOBS / f"{arm.name}.yaml").read_text() == arms.document(arm)
+def test_the_jobs_are_those_made_from_the_quickstarts(arm):
+    assert (arms.JOBS / f"{arm.name}.yaml").read_text() == arms.job_yaml(arm)
 
 
-def test_no_document_lies_beside_them():
+def test_no_job_lies_beside_them():
     assert {path.stem for path in arms.JOBS.iterdir()} == {arm.name for arm in arms.ARMS}
 
 
@@ -35,7 +35,7 @@ def test_the_model_and_the_sources_are_the_quickstarts(jobs):
                 assert (arms.QUICKSTART.parent / one).resolve() == (arms.JOBS / two).resolve()
 
 
-def test_each_document_trains_on_what_it_says(jobs):
+def test_each_job_trains_on_what_it_says(jobs):
     trained = {name: [task.name for task in job.spec.trained_tasks] for name, job in jobs.items()}
     assert trained == {
         "alone": ["summaries"],

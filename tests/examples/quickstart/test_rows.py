@@ -1,4 +1,4 @@
-"""The generated rows: the same ones each time, test combinations unseen in training, in the form the document says."""
+"""The generated rows: the same ones each time, test combinations unseen in training, in the form the job says."""
 
 import csv
 import hashlib
@@ -177,7 +177,7 @@ def test_stars_are_evenly_spread(rows):
         assert max(counts.values()) / counts.total() < 0.32
 
 
-def test_the_document_words_its_tasks_as_the_base_model_was_taught(tasks):
+def test_the_job_words_its_tasks_as_the_base_model_was_taught(tasks):
     assert set(tasks) == set(WORDINGS) == {*TASKS, *PROBES}
     for name, task in tasks.items():
         assert tuple(task.templates) == WORDINGS[name]
@@ -187,7 +187,7 @@ def test_the_document_words_its_tasks_as_the_base_model_was_taught(tasks):
 
 
 @pytest.mark.parametrize("task", [*TASKS, *PROBES])
-def test_rows_are_what_the_document_says_they_are(rows, tasks, task):
+def test_rows_are_what_the_job_says_they_are(rows, tasks, task):
     make = example_maker(tasks[task])
     for split, found in rows[task].items():
         for row in found:

@@ -83,7 +83,7 @@ def test_text_and_json(project: Path, capsys: Captured) -> None:
     assert main(["check", "job.yaml"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[-1] == "The document is right."
+    assert out.splitlines()[-1] == "The job is right."
     stars = next(line for line in out.splitlines() if line.startswith("stars"))
     assert stars.split()[:5] == ["stars", "rating", "30", "10", "12"]
     assert main(["check", "job.yaml", "-o", "json"]) == 0
@@ -107,7 +107,7 @@ def test_all_problems_with_model_and_data_at_once(project: Path, capsys: Capture
         f"model ./model: there is no folder {project}/model",
         "  give a folder with config.json, or a hub id",
         "task notes: there is no note.jsonl, did you mean 'notes.jsonl'?",
-        f"  Looked for {project}/note.jsonl; relative paths are relative to the document.",
+        f"  Looked for {project}/note.jsonl; relative paths are relative to the job file.",
         "task stars: dev.csv:3: label '9' is none of 1, 2, 3, 4, 5",
         "task stars: dev.csv:4: 'text' is empty",
         "  correct them, or leave bad rows out with onBadRow: skip",
@@ -151,12 +151,10 @@ def test_so_little_data_that_an_epoch_is_a_step(project: Path) -> None:
 
 class TestHub:
     @pytest.fixture
-    def hub_document(self, project: Path) -> None:
+    def hub_job(self, project: Path) -> None:
         rewrite("uri: notes.jsonl", "uri: hf://someone/talks@main")
 
-    def test_unreachable_is_unknown(
-        self, hub_document: None, monkeypatch: pytest.MonkeyPatch, capsys: Captured
-    ) -> None:
+    def test_unreachable_is_unknown(self, hub_job: None, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
         asked = []
 
         def refuse(self: Any, name: str, **_: Any) -> None:
@@ -214,7 +212,7 @@ class TestHub:
         assert Hub().rows(uri) == rows
         assert seen == {"a/b": uri.partition("@")[2] or None}
 
-    def test_known_rows_are_used(self, hub_document: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_known_rows_are_used(self, hub_job: None, monkeypatch: pytest.MonkeyPatch) -> None:
         splits = [{"name": n, "num_examples": c} for n, c in (("train", 70), ("validation", 5), ("test", 6))]
         card = {"dataset_info": {"splits": splits}}
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
@@ -231,7 +229,7 @@ def test_the_example_for_the_hub_can_be_checked_offline(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     example = Path(__file__).parents[3] / "examples" / "flan-t5-base" / "job.yaml"
     assert main(["check", str(example), "--storage", "store"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "The document is right."
+    assert capsys.readouterr().out.splitlines()[-1] == "The job is right."
     assert not Path("store").exists()
 
 

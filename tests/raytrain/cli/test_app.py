@@ -62,15 +62,15 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["check"], "error: Missing argument 'DOCUMENT'\n  `raytrain check --help` shows what it takes\n"),
+            (["check"], "error: Missing argument 'JOB_FILE'\n  `raytrain check --help` shows what it takes\n"),
             (["check", "x", "--stroage", "y"], "error: No such option: --stroage"),
             (["cheque"], "error: No such command 'cheque'"),
             (["check", "job.yaml", "-o", "xml"], "error: Invalid value for '-o' / '--output'"),
             (["check", "nope.yaml"], "error: nope.yaml: there is no such file, did you mean job.yaml?\n"),
             (["init"], "error: job.yaml is there already\n  give another path, or --force to replace it\n"),
             (["status", "s3://bucket/x"], "error: s3://bucket/x names no run"),
-            (["explain", "trainng.steps"], "error: the document has no field trainng.steps, did you mean"),
-            (["data", "show", "job.yaml", "--task", "star"], "error: the document has no task star, did you mean"),
+            (["explain", "trainng.steps"], "error: the job has no field trainng.steps, did you mean"),
+            (["data", "show", "job.yaml", "--task", "star"], "error: the job has no task star, did you mean"),
         ],
     )  # fmt: skip
     def test_usage(self, project: Path, capsys: Captured, arguments: list[str], message: str) -> None:
@@ -80,13 +80,13 @@ class TestMistakes:
         assert out == ""
         assert "Traceback" not in err
 
-    def test_a_document_with_one_problem(self, project: Path, capsys: Captured) -> None:
+    def test_a_job_with_one_problem(self, project: Path, capsys: Captured) -> None:
         Path("job.yaml").write_text(Path("job.yaml").read_text().replace("batchTokens", "batchTokes"))
         assert main(["check", "job.yaml"]) == ExitCode.USAGE
         expected = "error: job.yaml:15:26: spec.training.batchTokes: unknown field, did you mean batchTokens?\n"
         assert capsys.readouterr().err == expected
 
-    def test_a_document_with_several(self, project: Path, capsys: Captured) -> None:
+    def test_a_job_with_several(self, project: Path, capsys: Captured) -> None:
         text = Path("job.yaml").read_text().replace("batchTokens", "batchTokes").replace("rating", "ratings")
         Path("job.yaml").write_text(text)
         assert main(["run", "job.yaml"]) == ExitCode.USAGE
@@ -94,7 +94,7 @@ class TestMistakes:
             "job.yaml:11:13: spec.tasks[1].type: must be one of summarization, rating, sentiment, ner, translation, "
             'code-translation, multiple-choice, question-answering, text; got "ratings", did you mean rating?',
             "job.yaml:15:26: spec.training.batchTokes: unknown field, did you mean batchTokens?",
-            "error: 2 problems in the document; nothing was done",
+            "error: 2 problems in the job; nothing was done",
         ]
 
     @pytest.mark.parametrize("kind", [UsageError, DataError, StorageError, ClusterError, TrainingError])
@@ -220,7 +220,7 @@ class TestRunsThatExist:
     @pytest.fixture
     def layout(self, project: Path) -> RunLayout:
         store, layout = open_store("raytrain-storage"), RunLayout("small")
-        store.put(layout.document, b"{}")
+        store.put(layout.job, b"{}")
         store.put(layout.attempt(1), b"{}")
         store.put(layout.attempt(2), b"{}")
         progress = {
@@ -255,7 +255,7 @@ class TestRunsThatExist:
         assert facts["checkpoint"] == "step 30"
         assert facts["attempts"] == "2; 2 WorkerRestarted"
         assert facts["next"] == (
-            "it has said nothing for a while; if it runs no more, `raytrain run` with the same document "
+            "it has said nothing for a while; if it runs no more, `raytrain run` with the same job "
             "resumes it from step 30"
         )
         assert lines[-1] == "notes  rougeL   0.200  0.310      -"
@@ -302,7 +302,7 @@ class TestRunsThatExist:
 
     def test_data_check_before_preparation(self, layout: RunLayout, capsys: Captured) -> None:
         text = Path("job.yaml").read_text()
-        open_store("raytrain-storage").put(layout.document, text.encode())
+        open_store("raytrain-storage").put(layout.job, text.encode())
         assert main(["data", "check", "small"]) == ExitCode.DATA
         assert capsys.readouterr().err.startswith("error: the data of small is not prepared yet")
 
@@ -321,7 +321,7 @@ class TestRunsThatExist:
 class TestPredict:
     @pytest.fixture(autouse=True)
     def a_run(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-        open_store("raytrain-storage").put(RunLayout("small").document, b"{}")
+        open_store("raytrain-storage").put(RunLayout("small").job, b"{}")
         asked: list[dict[str, Any]] = []
 
         def predict(texts: list[str], *, which: str, **options: Any) -> list[str]:

@@ -23,19 +23,19 @@ from tests.support.tiny_job import prepared_data, write_job
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardSet:
-    """A tiny document whose data is prepared; one row of a task is repeated."""
+    """A tiny job whose data is prepared; one row of a task is repeated."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAYTRAIN_STORAGE", raising=False)
     monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "cache"))
-    document = write_job(tmp_path)
+    job_file = write_job(tmp_path)
     echo = Path("echo.jsonl").read_text().splitlines()
     Path("echo.jsonl").write_text("\n".join([*echo, echo[0]]) + "\n")
-    return prepared_data(document)
+    return prepared_data(job_file)
 
 
 def test_check_foretells_preparation(prepared: ShardSet) -> None:
-    (document,) = Path().glob("*.yaml")
-    loaded = load_job(document)
+    (job_file,) = Path().glob("*.yaml")
+    loaded = load_job(job_file)
     found = check(loaded.job, base_folder=loaded.base_folder)
     for task in found.tasks:
         splits = prepared.task(task.name).splits
@@ -56,8 +56,8 @@ def test_check_foretells_preparation(prepared: ShardSet) -> None:
 def test_data_show_has_the_first_wording_of_preparation(prepared: ShardSet) -> None:
     from data_prep.shards.reader import read_rows
 
-    (document,) = Path().glob("*.yaml")
-    loaded, store = load_job(document), open_store("raytrain-storage")
+    (job_file,) = Path().glob("*.yaml")
+    loaded, store = load_job(job_file), open_store("raytrain-storage")
     cache = Cache(Path("cache"), 1 << 30)
     stored = {row.input for split in SPLITS for row in read_rows(prepared, "echo", split, store, cache, None)}
     (echo,) = preview.show(loaded.job, base_folder=loaded.base_folder, task="echo", rows=20)
@@ -236,15 +236,15 @@ def test_data_diff(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> No
 def test_data_show_reads_sources_at_the_endpoint_of_the_storage(
     tmp_path: Path, s3: Any, s3_bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
-    document = write_job(tmp_path)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the job knows where the bucket is
+    job_file = write_job(tmp_path)
     open_store(StorageLocation(uri=f"s3://{s3_bucket}", endpoint=s3.endpoint)).upload(
         "rows/echo.jsonl", tmp_path / "echo.jsonl"
     )
     storage = f"  storage: {{uri: 's3://{s3_bucket}/work', endpoint: '{s3.endpoint}'}}\n  tasks:\n"
-    text = document.read_text().replace("echo.jsonl", f"'s3://{s3_bucket}/rows'").replace("  tasks:\n", storage)
-    document.write_text(text)
-    loaded = load_job(document)
+    text = job_file.read_text().replace("echo.jsonl", f"'s3://{s3_bucket}/rows'").replace("  tasks:\n", storage)
+    job_file.write_text(text)
+    loaded = load_job(job_file)
     (echo,) = preview.show(loaded.job, base_folder=loaded.base_folder, task="echo", rows=2)
     assert [row.where for row in echo.rows] == [f"s3://{s3_bucket}/rows/echo.jsonl:{n}" for n in (1, 2)]
     (found, *_) = check(loaded.job, base_folder=loaded.base_folder).tasks

@@ -1,4 +1,4 @@
-"""What `raytrain submit` sends to the bucket, and the document that comes of it."""
+"""What `raytrain submit` sends to the bucket, and the job that comes of it."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Golden texts: what a person reads when a document is wrong."""
+"""Golden texts: what a person reads when a job is wrong."""
 
 import textwrap
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytrain.config.job import FineTuneJob
-from raytrain_core.config.loader import DocumentError, from_mapping, load_document, parse_document
+from raytrain_core.config.loader import ConfigError, from_mapping, load_config, parse_config
 from raytrain_core.config.yaml_source import MAX_NODES
 
 GOOD = """\
@@ -27,8 +27,8 @@ spec:
 
 
 def problems(text: str) -> list[str]:
-    with pytest.raises(DocumentError) as caught:
-        parse_document(text, FineTuneJob, name="job.yaml")
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, FineTuneJob, name="job.yaml")
     return caught.value.lines
 
 
@@ -42,8 +42,8 @@ def with_line(after: str, *lines: str) -> str:
     return "\n".join(out) + "\n"
 
 
-def test_a_good_document_loads() -> None:
-    job = parse_document(GOOD, FineTuneJob)
+def test_a_good_job_loads() -> None:
+    job = parse_config(GOOD, FineTuneJob)
     assert job.metadata.name == "a-run"
     assert job.spec.tasks[0].source.uri == "dialogs.jsonl"
     assert job.spec.training.steps == 10
@@ -149,7 +149,7 @@ def test_rules_between_fields() -> None:
             "job.yaml:1:1: must be a mapping with the fields apiVersion, kind, metadata, spec;",
         ),
         ("- a\n", "job.yaml:1:1: must be a mapping with the fields apiVersion, kind, metadata, spec; got a list"),
-        ("a: 1\n---\nb: 2\n", "job.yaml:3:1: a second document begins here; one file holds one document"),
+        ("a: 1\n---\nb: 2\n", "job.yaml:3:1: a second YAML document begins here; a file may hold only one"),
         ("a:\n\tb: 1\n", "job.yaml:2:1: a tab stands here; YAML is indented with spaces"),
         (
             "a: b: c\n",
@@ -167,11 +167,11 @@ def test_rules_between_fields() -> None:
         ("? [a]\n: 1\n", "job.yaml:1:3: a list or a mapping cannot be the name of a field"),
         ("b: {<<: {a: 1}}\n", "job.yaml:1:5: b: merge keys (<<) are not part of YAML 1.2; write the fields out"),
         ("a: !!python/object:os.system x\n", "job.yaml:1:4: a: the tag !!python/object:os.system is not allowed"),
-        ("[" * 3000, "job.yaml: nested too deep to be a document"),
+        ("[" * 3000, "job.yaml: nested too deeply for a job file"),
         ("a: &x [*x]\n", f"job.yaml: unfolds to more than {MAX_NODES:,} values or 60 levels"),
     ],
 )
-def test_text_that_is_no_document(text: str, expected: str) -> None:
+def test_text_that_is_no_job(text: str, expected: str) -> None:
     assert [line for line in problems(text) if line.startswith(expected)]
 
 
@@ -186,14 +186,14 @@ def test_a_small_text_cannot_unfold_into_a_large_one() -> None:
 def test_anchors_of_a_reasonable_size_are_fine() -> None:
     text = with_line("source", "      columns: &c {input: a, target: b}", "    - name: more", "      type: text")
     text = text.replace("  training:", "      source: {uri: y}\n      columns: *c\n  training:")
-    job = parse_document(text, FineTuneJob)
+    job = parse_config(text, FineTuneJob)
     assert job.spec.tasks[1].columns.input == "a"
 
 
 def test_yaml_1_2_scalars() -> None:
     text = with_line("steps", "    learningRate: 1e-3", "    batchTokens: 65_536", "    gradientClip: ~")
     text = text.replace("dialogs.jsonl", "2024-01-01").replace("google/flan-t5-base", "yes")
-    job = parse_document(text, FineTuneJob)
+    job = parse_config(text, FineTuneJob)
     assert (job.spec.training.learning_rate, job.spec.training.batch_tokens) == (1e-3, 65536)
     assert job.spec.training.gradient_clip is None
     assert (job.spec.tasks[0].source.uri, job.spec.model) == ("2024-01-01", "yes")
@@ -201,8 +201,8 @@ def test_yaml_1_2_scalars() -> None:
 
 class TestFiles:
     def error(self, path: Path) -> str:
-        with pytest.raises(DocumentError) as caught:
-            load_document(path, FineTuneJob)
+        with pytest.raises(ConfigError) as caught:
+            load_config(path, FineTuneJob)
         return caught.value.message
 
     def test_missing_with_a_neighbour(self, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ class TestFiles:
         assert self.error(tmp_path / "no" / "x") == f"{tmp_path}/no/x: there is no such file"
 
     def test_folder(self, tmp_path: Path) -> None:
-        expected = f"{tmp_path}: is a folder; give the document in it, e.g. {tmp_path}/job.yaml"
+        expected = f"{tmp_path}: is a folder; name the job file in it, e.g. {tmp_path}/job.yaml"
         assert self.error(tmp_path) == expected
 
     def test_not_utf8(self, tmp_path: Path) -> None:
@@ -225,12 +225,12 @@ class TestFiles:
     def test_too_large(self, tmp_path: Path) -> None:
         path = tmp_path / "job.yaml"
         path.write_bytes(b"#" * (5 << 20))
-        assert self.error(path) == f"{path}: is larger than 4 MiB, that is no document"
+        assert self.error(path) == f"{path}: is larger than 4 MiB, too large for a job file"
 
     def test_byte_order_mark_is_fine(self, tmp_path: Path) -> None:
         path = tmp_path / "job.yaml"
         path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
-        assert load_document(path, FineTuneJob).metadata.name == "a-run"
+        assert load_config(path, FineTuneJob).metadata.name == "a-run"
 
     def test_the_message_begins_with_the_path_as_given(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
@@ -260,7 +260,7 @@ class TestMapping:
         assert job.spec.model == "models/tiny"
 
     def test_problems_without_positions(self) -> None:
-        with pytest.raises(DocumentError) as caught:
+        with pytest.raises(ConfigError) as caught:
             from_mapping({**DATA, "spec": {"training": {"steps": -1}}, "extra": 1}, FineTuneJob, name="job")
         assert caught.value.lines == [
             "job: spec.model: is required but missing",
@@ -269,16 +269,16 @@ class TestMapping:
             "job: extra: unknown field; the fields here are apiVersion, kind, metadata, spec",
         ]
 
-    def test_what_no_document_can_hold(self) -> None:
-        with pytest.raises(DocumentError, match="holds something that a document cannot hold"):
+    def test_what_no_job_can_hold(self) -> None:
+        with pytest.raises(ConfigError, match="holds a value that a job file cannot hold"):
             from_mapping({"spec": {1, 2}}, FineTuneJob)
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab:{}[]&*!|>-#'\"%@`,?\n\t \\01.e~<\x00é"), max_size=60))
-def test_any_text_is_a_document_error_or_a_document(text: str) -> None:
-    with pytest.raises(DocumentError) as caught:
-        parse_document(text, FineTuneJob, name="job.yaml")
+def test_any_text_is_an_error_or_a_job(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, FineTuneJob, name="job.yaml")
     assert all(line.startswith("job.yaml:") for line in caught.value.lines)
 
 

@@ -11,14 +11,14 @@ from raytrain.config import explain, schema
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.config.starter import STARTER, write_starter
-from raytrain_core.config.loader import parse_document
+from raytrain_core.config.loader import parse_config
 from raytrain_core.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("finetunejob.schema.json", schema.schema_text()), ("document.md", schema.reference_page())]
+    ("name", "text"), [("finetunejob.schema.json", schema.schema_text()), ("job.md", schema.reference_page())]
 )
 def test_the_files_are_up_to_date(name: str, text: str) -> None:
     written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
@@ -45,11 +45,11 @@ def test_write_puts_both_files_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(schema, "FOLDER", tmp_path / "reference")
     assert schema.main(["--write"]) == 0
     assert json.loads((tmp_path / "reference" / "finetunejob.schema.json").read_text())["title"] == "FineTuneJob"
-    assert (tmp_path / "reference" / "document.md").read_text().startswith("# The document")
+    assert (tmp_path / "reference" / "job.md").read_text().startswith("# The job")
 
 
 def test_the_starter_loads() -> None:
-    job = parse_document(STARTER, FineTuneJob)
+    job = parse_config(STARTER, FineTuneJob)
     assert [t.name for t in job.spec.tasks] == ["tickets", "reviews", "reasoning"]
     assert [t.name for t in job.spec.trained_tasks] == ["tickets", "reviews"]
 
@@ -101,10 +101,10 @@ def test_explain_what_holds_fields() -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("trainng.optimizer", "the document has no field trainng.optimizer, did you mean spec.training.optimizer?"),
-        ("learningRate", "the document has no field learningRate, did you mean spec.training.learningRate?"),
-        ("batch_tokens", "the document has no field batch_tokens, did you mean spec.training.batchTokens?"),
-        ("zzzz", "the document has no field zzzz"),
+        ("trainng.optimizer", "the job has no field trainng.optimizer, did you mean spec.training.optimizer?"),
+        ("learningRate", "the job has no field learningRate, did you mean spec.training.learningRate?"),
+        ("batch_tokens", "the job has no field batch_tokens, did you mean spec.training.batchTokens?"),
+        ("zzzz", "the job has no field zzzz"),
     ],
 )
 def test_explain_a_field_that_is_none(path: str, message: str) -> None:

@@ -23,11 +23,11 @@ def job(storage: dict[str, str] | None) -> FineTuneJob:
     )
 
 
-def test_flag_then_document_then_environment_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    document = job({"uri": "s3://bucket/document", "endpoint": "http://localhost:1"})
+def test_flag_then_job_then_environment_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    configured = job({"uri": "s3://bucket/document", "endpoint": "http://localhost:1"})
     monkeypatch.setenv("RAYTRAIN_STORAGE", "s3://bucket/environment")
-    assert resolve("flag", document) == StorageLocation(uri="flag")
-    assert resolve(None, document) == StorageLocation(uri="s3://bucket/document", endpoint="http://localhost:1")
+    assert resolve("flag", configured) == StorageLocation(uri="flag")
+    assert resolve(None, configured) == StorageLocation(uri="s3://bucket/document", endpoint="http://localhost:1")
     assert resolve(None, job(None)) == StorageLocation(uri="s3://bucket/environment")
     monkeypatch.delenv("RAYTRAIN_STORAGE")
     assert resolve(None, job(None)) == resolve(None) == StorageLocation(uri="./raytrain-storage")
@@ -50,7 +50,7 @@ def test_an_empty_flag_is_a_mistake() -> None:
     ("uri", "expected"),
     [("runs-here", "/base/runs-here"), ("/abs", "/abs"), ("s3://b/p", "s3://b/p"), ("file:///x", "file:///x")],
 )
-def test_a_path_in_the_document_is_relative_to_it(uri: str, expected: str) -> None:
+def test_a_path_in_the_job_is_relative_to_it(uri: str, expected: str) -> None:
     assert resolve(None, job({"uri": uri}), base_folder=Path("/base")).uri == expected
 
 
@@ -76,7 +76,7 @@ def test_a_run_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert locate("demo", "flag").storage.uri == "flag"
 
 
-def test_a_run_by_document(tmp_path: Path) -> None:
+def test_a_run_by_job(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text(
         "apiVersion: raytrain.dev/v1alpha1\nkind: FineTuneJob\nmetadata: {name: mine}\nspec:\n  model: m\n"
         "  storage: {uri: here}\n  tasks: [{name: a, type: text, source: {uri: a.csv}}]\n  training: {steps: 1}\n"

@@ -1,4 +1,4 @@
-"""`raytrain evaluate`: any model on a document's tasks, in this process."""
+"""`raytrain evaluate`: any model on a job's tasks, in this process."""
 
 from dataclasses import replace
 

@@ -17,7 +17,7 @@ def model(tmp_path):
     return save_tiny(tmp_path / "models" / "base")
 
 
-def test_a_folder_is_found_from_the_document(model, tmp_path):
+def test_a_folder_is_found_from_the_job(model, tmp_path):
     for uri in ("models/base", "./models/base", str(model), f"file://{model}"):
         assert resolve(uri, store=None, base_folder=tmp_path, cache=tmp_path / "cache") == model
 
@@ -101,7 +101,7 @@ def test_a_folder_in_a_bucket(model, tmp_path, s3_uri):
 
 @pytest.mark.s3
 def test_a_model_in_a_bucket_is_read_at_the_endpoint_of_the_storage(model, tmp_path, s3, s3_uri, monkeypatch):
-    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the document knows where the bucket is
+    monkeypatch.delenv("AWS_ENDPOINT_URL")  # only the job knows where the bucket is
     store = open_store(StorageLocation(uri=f"{s3_uri}/storage", endpoint=s3.endpoint, region=s3.region))
     bucket = open_store(StorageLocation(uri=f"{s3_uri}/models/base", endpoint=s3.endpoint))
     for path in model.iterdir():

@@ -40,7 +40,7 @@ def reason(settings=None, **job):
         ({"model": "/models/t5"}, "LocalModel"),
         ({"model": "run://samsum"}, None),
         ({"model": "s3://models/t5"}, None),
-        ({"resources": {"training": {"memory": "24GB"}}}, "InvalidDocument"),
+        ({"resources": {"training": {"memory": "24GB"}}}, "InvalidSpec"),
     ],
 )
 def test_what_pods_cannot_see(job, expected):

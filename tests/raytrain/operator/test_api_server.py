@@ -119,7 +119,7 @@ def test_what_the_run_is_cannot_change_once_it_has_started(kubernetes, namespace
         kubernetes.apply(changed(changed(body, "training.steps", 200), path, value))
 
 
-def test_kubectl_explains_the_document(kubernetes):
+def test_kubectl_explains_the_job(kubernetes):
     text = kubernetes.kubectl("explain", "ftj.spec.training.optimizer").stdout
     assert "FLAN's own recipe" in text
     assert "adafactor" in text

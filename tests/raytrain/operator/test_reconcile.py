@@ -294,7 +294,7 @@ def test_without_kuberay_it_waits_and_then_starts():
     assert "Accepted" in world.true()
 
 
-def test_a_local_source_is_refused_with_the_way_out_and_a_mended_document_starts():
+def test_a_local_source_is_refused_with_the_way_out_and_a_mended_job_starts():
     world = World(tasks=[task(source={"uri": "rows/chats.jsonl"})])
     assert world.step().apply == ()
     assert (world.phase, world.condition("Accepted")["reason"]) == ("Rejected", "LocalSource")
@@ -306,10 +306,10 @@ def test_a_local_source_is_refused_with_the_way_out_and_a_mended_document_starts
     assert (world.phase, world.body["status"]["observedGeneration"]) == ("Pending", 2)
 
 
-def test_a_document_that_is_wrong_says_every_problem():
+def test_a_job_that_is_wrong_says_every_problem():
     world = World(training={"steps": -1, "optimiser": "adamw"})
     world.step()
-    assert world.condition("Accepted")["reason"] == "InvalidDocument"
+    assert world.condition("Accepted")["reason"] == "InvalidSpec"
     assert "spec.training.steps" in world.body["status"]["message"]
     assert "optimiser" in world.body["status"]["message"]
 

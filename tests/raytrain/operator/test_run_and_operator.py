@@ -51,15 +51,15 @@ def test_progress_and_scores_arrive_and_leave_the_operators_part_alone(started):
 
 
 def test_a_mistake_that_the_command_line_finds_is_not_tried_again(started, tmp_path):
-    document = tmp_path / "job.yaml"
-    document.write_text("apiVersion: raytrain.dev/v1alpha1\nkind: FineTuneJob\nspec: {}\n")
+    job_file = tmp_path / "job.yaml"
+    job_file.write_text("apiVersion: raytrain.dev/v1alpha1\nkind: FineTuneJob\nspec: {}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "raytrain", "run", str(document)],
+        [sys.executable, "-m", "raytrain", "run", str(job_file)],
         env=dict(os.environ), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     result = started.status()["result"]
-    assert (result["attempt"], result["exitCode"], result["reason"]) == (1, 2, "DocumentError")
+    assert (result["attempt"], result["exitCode"], result["reason"]) == (1, 2, "ConfigError")
     started.kuberay("assistant-a01", "Failed", "FAILED", reason="AppFailed", message="exit status 2")
     started.until("Failed")
     status = started.status()

@@ -21,12 +21,12 @@ from tests.support.finetunejob_objects import finetunejob, task
 SAMPLES = sorted((Path(__file__).parents[3] / "k8s" / "samples").glob("*.yaml"))
 
 
-def document(**job):
-    return FineTuneJob.model_validate({**finetunejob(**job), "metadata": {"name": "assistant"}})
+def job(**spec):
+    return FineTuneJob.model_validate({**finetunejob(**spec), "metadata": {"name": "assistant"}})
 
 
-def test_without_an_operator_there_is_a_document_and_a_rayjob():
-    config, ray_job = YAML(typ="safe").load_all(rendered(document(), image="mine:1", namespace="team"))
+def test_without_an_operator_there_is_a_job_and_a_rayjob():
+    config, ray_job = YAML(typ="safe").load_all(rendered(job(), image="mine:1", namespace="team"))
     assert (config["kind"], ray_job["kind"]) == ("ConfigMap", "RayJob")
     assert config["metadata"]["namespace"] == ray_job["metadata"]["namespace"] == "team"
     cluster = ray_job["spec"]["rayClusterSpec"]
@@ -40,7 +40,7 @@ def test_without_an_operator_there_is_a_document_and_a_rayjob():
 
 def test_what_cannot_run_in_a_cluster_is_not_rendered():
     with pytest.raises(UsageError, match="LocalSource"):
-        rendered(document(tasks=[task(source={"uri": "rows.jsonl"})]))
+        rendered(job(tasks=[task(source={"uri": "rows.jsonl"})]))
 
 
 def test_the_command_prints_it(tmp_path):
@@ -51,7 +51,7 @@ def test_the_command_prints_it(tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip("\n") == rendered(document(), namespace="team").rstrip("\n")
+    assert done.stdout.rstrip("\n") == rendered(job(), namespace="team").rstrip("\n")
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)

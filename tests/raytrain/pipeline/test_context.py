@@ -24,60 +24,60 @@ def place(tmp_path, monkeypatch):
     return write_job(tmp_path), open_store(str(tmp_path / "storage"))
 
 
-def entering(document: Path, store, *, fresh: bool = False):
-    loaded = load_job(document)
+def entering(job_file: Path, store, *, fresh: bool = False):
+    loaded = load_job(job_file)
     return enter(loaded.job, store, LAYOUT, loaded.base_folder, Console(interactive=False), fresh=fresh)
 
 
-def changed(document: Path, old: str, new: str) -> Path:
-    text = document.read_text()
+def changed(job_file: Path, old: str, new: str) -> Path:
+    text = job_file.read_text()
     assert old in text
-    document.write_text(text.replace(old, new))
-    return document
+    job_file.write_text(text.replace(old, new))
+    return job_file
 
 
 def test_a_mistake_found_while_preparing_may_be_corrected_under_the_same_name(place) -> None:
     from raytrain.pipeline import stages as steps
 
-    document, store = place
-    changed(document, "input: words", "input: wrods")
-    with pytest.raises(DataError, match="wrods"), entering(document, store) as work:
+    job_file, store = place
+    changed(job_file, "input: words", "input: wrods")
+    with pytest.raises(DataError, match="wrods"), entering(job_file, store) as work:
         steps.prepare(work, steps.fetch_model(work))
     assert read_progress(store, LAYOUT).phase == "Failed"
-    loaded = load_job(changed(document, "input: wrods", "input: words"))
+    loaded = load_job(changed(job_file, "input: wrods", "input: words"))
     refuse_another_identity(store, LAYOUT, loaded.job)
-    with entering(document, store) as work:
+    with entering(job_file, store) as work:
         steps.prepare(work, steps.fetch_model(work))
     assert read_record(store, LAYOUT).shard_set is not None
     with pytest.raises(UsageError, match="another identity"):
-        refuse_another_identity(store, LAYOUT, load_job(changed(document, "seed: 5", "seed: 6")).job)
+        refuse_another_identity(store, LAYOUT, load_job(changed(job_file, "seed: 5", "seed: 6")).job)
 
 
 def test_rows_that_changed_underneath_a_run_are_noticed(place) -> None:
     from raytrain.pipeline import stages as steps
 
-    document, store = place
-    with entering(document, store) as work:
+    job_file, store = place
+    with entering(job_file, store) as work:
         steps.prepare(work, steps.fetch_model(work))
-    with (document.parent / "echo.jsonl").open("a") as file:
+    with (job_file.parent / "echo.jsonl").open("a") as file:
         file.write('{"words": "new row", "answer": "new"}\n')
-    with pytest.raises(DataError, match="not those that it started with"), entering(document, store) as work:
+    with pytest.raises(DataError, match="not those that it started with"), entering(job_file, store) as work:
         steps.prepare(work, steps.fetch_model(work))
 
 
 def test_a_fresh_start_stops_the_older_driver_before_it_removes_anything(place) -> None:
-    document, store = place
-    with pytest.raises(SupersededError), entering(document, store) as older:
+    job_file, store = place
+    with pytest.raises(SupersededError), entering(job_file, store) as older:
         store.put(f"{LAYOUT.checkpoints}/step-000004-a01/manifest.json", b"{}")
-        with entering(document, store, fresh=True):
+        with entering(job_file, store, fresh=True):
             assert not list(store.list(f"{LAYOUT.checkpoints}/"))
             older.attempt.check()
     assert read_progress(store, LAYOUT).attempt == 2
 
 
 def test_an_interrupted_run_says_so(place) -> None:
-    document, store = place
-    with pytest.raises(KeyboardInterrupt), entering(document, store):
+    job_file, store = place
+    with pytest.raises(KeyboardInterrupt), entering(job_file, store):
         raise KeyboardInterrupt
     progress = read_progress(store, LAYOUT)
     assert progress.phase == "Interrupted"
@@ -85,9 +85,9 @@ def test_an_interrupted_run_says_so(place) -> None:
 
 
 def test_a_resumed_run_keeps_what_the_one_before_had_reached(place) -> None:
-    document, store = place
-    with pytest.raises(KeyboardInterrupt), entering(document, store) as work:
+    job_file, store = place
+    with pytest.raises(KeyboardInterrupt), entering(job_file, store) as work:
         work.progress.update(step=7, tokens=700)
         raise KeyboardInterrupt
-    with entering(document, store) as work:
+    with entering(job_file, store) as work:
         assert (work.progress.progress.step, work.progress.progress.tokens) == (7, 700)

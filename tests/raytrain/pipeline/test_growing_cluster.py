@@ -20,9 +20,9 @@ def test_training_waits_for_its_nodes_and_takes_their_gpus_though_it_trains_on_c
 
     import raytrain
 
-    document = write_job(tmp_path, workers=2)
-    text = document.read_text().replace("training: {workers: 2}", "training: {workers: 2, gpus: 1, cpus: 1}")
-    document.write_text(text)
+    job_file = write_job(tmp_path, workers=2)
+    text = job_file.read_text().replace("training: {workers: 2}", "training: {workers: 2, gpus: 1, cpus: 1}")
+    job_file.write_text(text)
     # Nodes come in a thread, where Ray cannot set the signal handlers that would shut them down.
     cluster = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args={"num_cpus": 0})
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
@@ -47,7 +47,7 @@ def test_training_waits_for_its_nodes_and_takes_their_gpus_though_it_trains_on_c
         cluster.add_node(num_cpus=2)  # the CPU group: evaluation
         growing = threading.Thread(target=grow, daemon=True)
         growing.start()
-        outcome = raytrain.run(document, storage=storage)
+        outcome = raytrain.run(job_file, storage=storage)
         growing.join(10)
         assert not outcome.done_before
         assert phase_at_arrival == ["Training"]

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, request):
-    """A run that went through undisturbed: (folder of the document, storage)."""
+    """A run that went through undisturbed: (folder of the job file, storage)."""
     import raytrain
 
     folder = tmp_path_factory.mktemp("tiny")

@@ -20,7 +20,7 @@ def by_name(data):
     return {task.name: task for task in data.tasks}
 
 
-def test_tasks_come_in_the_order_of_the_document_and_probes_apart(data):
+def test_tasks_come_in_the_order_of_the_job_and_probes_apart(data):
     assert [t.name for t in data.trained] == ["dialogues", "reviews", "entities", "code"]
     assert [t.name for t in data.probes] == ["questions", "spanish"]
     assert data.missing == []

@@ -19,7 +19,7 @@ def store(tmp_path):
     store.put(f"{LAYOUT.checkpoint(2_000_000, 10)}/model.safetensors", b"half")
     store.put(f"{LAYOUT.checkpoints}/notes/manifest.json", b"{}")
     store.put(f"{RunLayout('demo-two').checkpoint(3_000_000, 1)}/manifest.json", b"{}")
-    store.put(LAYOUT.document, b"{}")
+    store.put(LAYOUT.job, b"{}")
     return store
 
 
@@ -33,7 +33,7 @@ def test_committed_are_those_with_a_manifest_newest_first(store):
 
 def test_the_newest_is_where_a_status_says_that_the_run_resumes(store):
     assert gather(store, "demo").checkpoint_step == 1_000_000
-    store.put(RunLayout("new").document, b"{}")
+    store.put(RunLayout("new").job, b"{}")
     assert gather(store, "new").checkpoint_step is None
 
 

@@ -205,8 +205,8 @@ def test_of_a_run_only_what_no_manifest_names(project: Path) -> None:
 
 
 def test_a_finished_run_keeps_its_newest_checkpoints_and_the_chosen_one(project: Path) -> None:
-    document = Path("job.yaml")
-    document.write_text(document.read_text().replace("keepCheckpoints: 20", "keepCheckpoints: 2"))
+    job_file = Path("job.yaml")
+    job_file.write_text(job_file.read_text().replace("keepCheckpoints: 20", "keepCheckpoints: 2"))
     prepared_data()
     store = open_store("raytrain-storage")
     prefixes = {step: checkpoint(step) for step in (4, 8, 12, 16)}

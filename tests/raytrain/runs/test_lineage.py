@@ -22,7 +22,7 @@ def store(tmp_path, monkeypatch):
 
 
 def job_from(model, *names):
-    """A document with one task of each name that starts from `model`."""
+    """A job with one task of each name that starts from `model`."""
     text = Path("job.yaml").read_text().replace("model: ./model", f"model: {model}").replace("name: tiny", "name: next")
     job = load_job_text(text)
     tasks = [job.spec.tasks[0].model_copy(update={"name": name}) for name in names]
@@ -46,7 +46,7 @@ def test_its_tasks_and_probes_are_probes_now(store):
     assert all(e.prepared.splits["test"].examples for e in found)
 
 
-def test_a_task_that_the_document_has_itself_is_its_own(store):
+def test_a_task_that_the_job_has_itself_is_its_own(store):
     found, _ = earlier_tasks(store, job_from("run://tiny", "stars"))
     assert [e.task.name for e in found] == ["echo", "first"]
 

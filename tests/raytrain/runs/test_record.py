@@ -39,7 +39,7 @@ def test_a_record_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert read.identity == record.identity
 
 
-def test_steps_that_were_found_are_kept_beside_the_document(tmp_path: Path) -> None:
+def test_steps_that_were_found_are_kept_beside_the_job(tmp_path: Path) -> None:
     store, layout = open_store(str(tmp_path)), RunLayout("tickets")
     record = RunRecord(job(steps=None, epochs=2.5), tmp_path)
     with pytest.raises(ValueError, match="once the data is prepared"):
@@ -65,6 +65,6 @@ def test_no_record_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["a: [", "kind: FineTuneJob", "apiVersion: raytrain.dev/v9\nkind: FineTuneJob"])
 def test_a_record_of_another_version_is_one_sentence(tmp_path: Path, text: str) -> None:
     store, layout = open_store(str(tmp_path)), RunLayout("tickets")
-    store.put(layout.document, text.encode())
-    with pytest.raises(StorageError, match=r"job\.yaml: not a document that this version reads"):
+    store.put(layout.job, text.encode())
+    with pytest.raises(StorageError, match=r"job\.yaml: not a job that this version reads"):
         read_record(store, layout)

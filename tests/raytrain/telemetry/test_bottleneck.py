@@ -49,7 +49,7 @@ def test_without_steps_there_is_nothing_to_say():
 
 def test_status_why_reads_a_run_s_metrics(tmp_path, capsys):
     store, layout = open_store(str(tmp_path)), RunLayout("notes")
-    store.put(layout.document, b"{}")
+    store.put(layout.job, b"{}")
     assert main(["status", "notes", "--storage", str(tmp_path), "--why"]) == 2
     assert "run notes has made no step yet" in capsys.readouterr().err
     with SegmentWriter(store, layout, "metrics", 1) as writer:

@@ -311,7 +311,7 @@ def test_norms_and_biases_do_not_decay():
             assert decay[id(parameter)] == (0.0 if spared else 0.5), key
 
 
-def test_the_document_s_dropout_replaces_the_model_s(feed):
+def test_the_job_s_dropout_replaces_the_model_s(feed):
     assert stepper_of(settings(dropout=None), dropout=0.3).model.config.dropout_rate == 0.3
     stepper = stepper_of(settings(dropout=0.2), dropout=0.3)
     assert {m.p for m in stepper.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.2}

@@ -143,7 +143,7 @@ def test_every_type_has_metrics_and_a_headline():
         assert metrics_for(task)[0].name == primary_metric
 
 
-def test_the_document_chooses_metrics():
+def test_the_job_chooses_metrics():
     task = Task(name="t", type="summarization", source=Source(uri="x.jsonl"), metrics=["rouge2", "chrf", "rouge2"])
     assert [metric.name for metric in metrics_for(task)] == ["rouge2", "chrf"]
 

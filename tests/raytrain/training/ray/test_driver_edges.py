@@ -34,7 +34,7 @@ def job(*, device="auto", workers=2, gpus=0):
         (0, "auto", 2, 1, False, 1),  # an autoscaler brings it
         (0, "auto", 2, 0, False, 0),
         (0, "cuda", 2, 0, False, 1),
-        (0, "cpu", 2, 1, False, 1),  # the pod that the document speaks of, though its GPU is left alone
+        (0, "cpu", 2, 1, False, 1),  # the pod that the job speaks of, though its GPU is left alone
     ],
 )
 def test_gpus_of_a_worker(monkeypatch, there, device, workers, gpus, local, expected):
