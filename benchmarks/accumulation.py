@@ -56,15 +56,15 @@ def ours(parts: int) -> tuple[float, float]:
     from torch import distributed as dist
 
     from raytrain.config.job import PackingShape, Training
-    from raytrain.training.data.batch import assemble
-    from raytrain.training.data.packing import Placed
-    from raytrain.training.trainer import Clock, Stepper
+    from raytrain.training.data.batch import collate
+    from raytrain.training.data.packing import SampleRef
+    from raytrain.training.trainer import Clock, Trainer
 
     examples, shape = chosen(), PackingShape(source=1 << 15, target=1 << 13)
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     rows = [
-        assemble(
-            [Placed(0, i, 0) for i in part.tolist()],
+        collate(
+            [SampleRef(0, i, 0) for i in part.tolist()],
             lambda placed: (examples[placed.example].source, examples[placed.example].target),
             shape,
             index=index,
@@ -73,7 +73,7 @@ def ours(parts: int) -> tuple[float, float]:
         if index % processes == rank
     ]
     training = Training(steps=1, optimizer="adamw", learning_rate=1e-9, dropout=0.0)
-    sums, norm = Stepper(workload.model("tiny"), training, ["all"]).step(0, rows, Clock())
+    sums, norm = Trainer(workload.model("tiny"), training, ["all"]).step(0, rows, Clock())
     return float(sums.losses.sum() / sums.tokens.sum()), norm
 
 

@@ -225,7 +225,7 @@ def opened(work: Path, name: str, batch_tokens: int) -> Any:
     """The feed of a prepared set, as a training worker opens it."""
     from data_prep.shards.manifest import ShardSet
     from raytrain.config.load import job_from
-    from raytrain.training.data.loader import Feed
+    from raytrain.training.data.loader import DataLoader
     from raytrain_core.storage import open_store
     from raytrain_core.storage.cache import Cache
 
@@ -241,7 +241,7 @@ def opened(work: Path, name: str, batch_tokens: int) -> Any:
             "spec": {"model": "./none", "tasks": tasks, "training": training},
         }
     )
-    return job, Feed.open(job, ShardSet.load(store, digest), store, Cache(work / "cache", 1 << 30))
+    return job, DataLoader.open(job, ShardSet.load(store, digest), store, Cache(work / "cache", 1 << 30))
 
 
 def make_set(work: Path, name: str) -> None:
@@ -256,17 +256,17 @@ def read(work: Path) -> dict[str, float]:
     make_set(work, "rows")
 
     def epoch() -> tuple[float, int]:
-        _, feed = opened(work, "rows", 10_000)
+        _, loader = opened(work, "rows", 10_000)
         examples = steps = real = 0
-        wanted = feed.plan.plan.streams[0].examples
-        with feed.steps(0, 1 << 30, worker=0, workers=1) as rows:
+        wanted = loader.packed_order.order.streams[0].examples
+        with loader.batches(0, 1 << 30, worker=0, workers=1) as rows:
             for _, flat in rows:
                 examples += sum(row.examples for row in flat)
                 real += sum(row.source_tokens + row.target_tokens for row in flat)
                 steps += len(flat)
                 if examples >= wanted:
                     break
-        return real / (steps * (feed.plan.shape.source + feed.plan.shape.target)), examples
+        return real / (steps * (loader.packed_order.shape.source + loader.packed_order.shape.target)), examples
 
     (fill, examples), cpu, wall = timed(epoch)
     return {"read_cpu": cpu, "read_wall": wall, "fill": fill, "examples": examples, "peak_mib": peak_mib()}
@@ -278,8 +278,8 @@ def start(work: Path) -> dict[str, float]:
     import raytrain.training.data.loader  # noqa: F401
 
     def first() -> Any:
-        _, feed = opened(work, "many", 10_000)
-        with feed.steps(0, 2, worker=0, workers=1) as rows:
+        _, loader = opened(work, "many", 10_000)
+        with loader.batches(0, 2, worker=0, workers=1) as rows:
             return next(iter(rows))
 
     _, cpu, wall = timed(first)
@@ -292,14 +292,14 @@ def step(work: Path) -> dict[str, float]:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from raytrain.training.trainer import Clock, Stepper
+    from raytrain.training.trainer import Clock, Trainer
 
     torch.set_num_threads(1)
-    job, feed = opened(work, "rows", 8_000)
+    job, loader = opened(work, "rows", 8_000)
     shape = {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6}
     config = T5Config(vocab_size=32_128, feed_forward_proj="gated-gelu", tie_word_embeddings=False, **shape)
-    stepper = Stepper(T5ForConditionalGeneration(config), job.spec.training, feed.tasks)
-    reader = feed.steps(0, 10, worker=0, workers=1)
+    stepper = Trainer(T5ForConditionalGeneration(config), job.spec.training, loader.tasks)
+    reader = loader.batches(0, 10, worker=0, workers=1)
     reader.step(0)  # the first look at the plan
     reads, steps = [], []
     for number in range(1, 4):
@@ -335,8 +335,8 @@ def resume(work: Path) -> dict[str, float]:
     theirs = {"hf_lost": count - len(set(seen)), "hf_repeated": len(seen) - len(set(seen))}
 
     def placed(worker: int, workers: int, start: int, stop: int) -> list[Any]:
-        _, feed = opened(work, "rows", 60_000)
-        with feed.steps(start, stop, worker=worker, workers=workers) as rows:
+        _, loader = opened(work, "rows", 60_000)
+        with loader.batches(start, stop, worker=worker, workers=workers) as rows:
             return [place for _, flat in rows for row in flat for place in row.placements]
 
     whole = placed(0, 1, 0, 12)

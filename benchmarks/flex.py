@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from raytrain.training.model.attention import Layout, Side
-from raytrain.training.model.packed_t5 import FlatBatch, FlatT5
+from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,10 @@ class Masks:
         return cls(s, t, mask(s, s), mask(t, t, causal=True), mask(t, s))
 
 
-class FlexT5(FlatT5):
+class FlexT5(PackedT5):
     """`FlatT5` whose attention is flex attention."""
 
-    def _encode(self, batch: FlatBatch) -> Tensor:
+    def _encode(self, batch: DeviceBatch) -> Tensor:
         stack, masks = self.model.encoder, Masks.of(batch.layout)
         bias = distances(stack, int(masks.source.position.max()) + 1)
         x = stack.dropout(stack.embed_tokens(batch.source))
@@ -80,7 +80,7 @@ class FlexT5(FlatT5):
             x = layer(x, masks, bias)
         return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
 
-    def _decode(self, batch: FlatBatch, memory: Tensor) -> Tensor:
+    def _decode(self, batch: DeviceBatch, memory: Tensor) -> Tensor:
         stack, masks = self.model.decoder, Masks.of(batch.layout)
         bias = distances(stack, int(masks.target.position.max()) + 1)
         x = stack.dropout(stack.embed_tokens(batch.decoder_input))

@@ -111,7 +111,7 @@ def ours(
 
     from benchmarks.training import placed_examples, rows_of
     from raytrain.config.job import Training
-    from raytrain.training.trainer import Clock, Stepper
+    from raytrain.training.trainer import Clock, Trainer
 
     shape = DRY_ROW if options.dry else ROW
     chosen = workload.examples(MIXTURE)
@@ -126,7 +126,7 @@ def ours(
             **settings,
         }
     )
-    stepper = Stepper(workload.model(options.shape), training, list(workload.FOUR), device=options.device)
+    stepper = Trainer(workload.model(options.shape), training, list(workload.FOUR), device=options.device)
     if flex:
         from benchmarks.flex import FlexT5
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks.output import emit
 from raytrain.config.job import PackingShape
-from raytrain.training.data.packing import Lengths, RowPlan
-from raytrain.training.data.sampling_order import Plan, TaskStream
+from raytrain.training.data.packing import ExampleLengths, PackedOrder
+from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
 
 # examples, source mean and sigma, target mean and sigma of: summarization, rating, named entities,
 # code translation
@@ -40,7 +40,7 @@ def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, least
     return np.clip(np.rint(lengths), least, most).astype(np.uint16)
 
 
-def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: PackingShape, seed: int = 17) -> RowPlan:
+def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: PackingShape, seed: int = 17) -> PackedOrder:
     rng = np.random.default_rng(1234)
     tasks = [
         ([drawn(rng, n, s, s_sigma, 4, 512)], [drawn(rng, n, t, t_sigma, 2, 128)])
@@ -48,7 +48,7 @@ def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: Packing
     ]
     total = sum(kind[0] for kind in kinds)
     streams = [TaskStream(f"task-{i}", kind[0], 1, kind[0] / total) for i, kind in enumerate(kinds)]
-    return RowPlan(Plan(streams, seed), Lengths.of(tasks), shape)
+    return PackedOrder(SamplingOrder(streams, seed), ExampleLengths.of(tasks), shape)
 
 
 def tasks_of(examples: int, tasks: int) -> list[tuple[int, float, float, float, float]]:
@@ -64,7 +64,7 @@ def tasks_of(examples: int, tasks: int) -> list[tuple[int, float, float, float, 
     return [(int(n), *kind[1:]) for n, kind in zip(counts, kinds, strict=True)]
 
 
-def milliseconds(action: object, places: list[int], plan: RowPlan) -> list[float]:
+def milliseconds(action: object, places: list[int], plan: PackedOrder) -> list[float]:
     out = []
     for k in places:
         plan.forget()
@@ -78,7 +78,7 @@ def fill(shape: PackingShape, examples: int = 60_000) -> float:
     plan = row_plan(FOUR, shape)
     blocks = max(1, examples // plan.block)
     rows = plan.first_row(blocks)
-    source, target = plan.lengths.at(plan.plan.examples(0, blocks * plan.block))
+    source, target = plan.lengths.at(plan.order.examples(0, blocks * plan.block))
     return float((source.sum() + target.sum()) / (rows * (shape.source + shape.target)))
 
 
@@ -94,7 +94,7 @@ def measure(examples: int = 15_000_000, tasks: int = 1_800, workers: int = 1_024
     total = sum(kind[0] for kind in kinds)
     shares = [kind[0] / total for kind in kinds]
     began = time.perf_counter()
-    Plan(
+    SamplingOrder(
         [TaskStream(f"task-{i}", kind[0], 1, share) for i, (kind, share) in enumerate(zip(kinds, shares, strict=True))],
         17,
     )

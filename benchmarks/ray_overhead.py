@@ -21,7 +21,7 @@ def steps_of(count: int, hooks: Any = None) -> list[float]:
     from raytrain.config.job import Training
     from raytrain.training.checkpoint import Position
     from raytrain.training.threads import cores
-    from raytrain.training.trainer import Hooks, Stepper, run
+    from raytrain.training.trainer import Callbacks, Trainer, run
 
     torch.set_num_threads(cores())
     _, row = rows_of(workload.examples(400), ROW)
@@ -35,12 +35,12 @@ def steps_of(count: int, hooks: Any = None) -> list[float]:
             more["on_step"](record, position)
 
     run(
-        Stepper(workload.model("tiny"), training, list(workload.FOUR)),
+        Trainer(workload.model("tiny"), training, list(workload.FOUR)),
         ((step, [row(step)]) for step in range(count)),
         position=Position(),
         rows_per_step=1,
         checkpoint_every=count + 1,
-        hooks=Hooks(on_step=on_step, **{name: hook for name, hook in more.items() if name != "on_step"}),
+        hooks=Callbacks(on_step=on_step, **{name: hook for name, hook in more.items() if name != "on_step"}),
     )
     return seconds[count // 10 :]
 

@@ -143,23 +143,23 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
 def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
     """Our plan over the examples, and the flat row of a number."""
     from raytrain.config.job import PackingShape
-    from raytrain.training.data.batch import assemble
-    from raytrain.training.data.packing import Lengths, RowPlan
-    from raytrain.training.data.sampling_order import Plan, TaskStream
+    from raytrain.training.data.batch import collate
+    from raytrain.training.data.packing import ExampleLengths, PackedOrder
+    from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
 
     tasks = [[e for e in chosen if e.task == number] for number in range(len(workload.FOUR))]
-    lengths = Lengths.of(
+    lengths = ExampleLengths.of(
         [([np.array([len(e.source) for e in t])], [np.array([len(e.target) for e in t])]) for t in tasks]
     )
     streams = [TaskStream(name, len(t), 1, len(t) / len(chosen)) for name, t in zip(workload.FOUR, tasks, strict=True)]
-    plan = RowPlan(Plan(streams, 17), lengths, PackingShape(source=shape[0], target=shape[1]))
+    plan = PackedOrder(SamplingOrder(streams, 17), lengths, PackingShape(source=shape[0], target=shape[1]))
 
     def read(placed: Any) -> tuple[Any, Any]:
         example = tasks[placed.task][placed.example]
         return example.source, example.target
 
     def row(index: int) -> Any:
-        return assemble(plan.rows(index, 1)[0], read, plan.shape, index=index)
+        return collate(plan.rows(index, 1)[0], read, plan.shape, index=index)
 
     return plan, row
 
@@ -167,7 +167,7 @@ def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Cal
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     """Our step, as the product runs it, and the machine's own matrix products before and after."""
     from raytrain.config.job import Training
-    from raytrain.training.trainer import Clock, Stepper
+    from raytrain.training.trainer import Clock, Trainer
 
     chosen = workload.examples(options.examples, longest=LONGEST)
     plan, row = rows_of(chosen, ROW)
@@ -179,7 +179,7 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
         dropout=0.0,
         precision=OURS[mode],  # type: ignore[arg-type]
     )
-    stepper = Stepper(workload.model(options.shape), training, list(workload.FOUR))
+    stepper = Trainer(workload.model(options.shape), training, list(workload.FOUR))
     count = ROWS if not options.dry else 1
     stepper.step(0, [row(0)], Clock())  # warm
     base = peak_mib()
@@ -203,7 +203,7 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
 
 def placed_examples(chosen: Sequence[Example], plan: Any, row: Any) -> list[Example]:
     """The examples that a flat row holds."""
-    tasks = [[e for e in chosen if e.task == number] for number in range(len(plan.plan.streams))]
+    tasks = [[e for e in chosen if e.task == number] for number in range(len(plan.order.streams))]
     return [tasks[p.task][p.example] for p in row.placements]
 
 
@@ -234,13 +234,14 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
 
     from raytrain.config.job import Training
     from raytrain.config.run_layout import RunLayout
+    from raytrain.model.source import WEIGHTS_FILE
     from raytrain.training import checkpoint
-    from raytrain.training.trainer import Clock, Stepper
+    from raytrain.training.trainer import Clock, Trainer
     from raytrain_core.storage import open_store
 
     _, row = rows_of(workload.examples(options.examples, longest=LONGEST), ROW)
     training = Training(steps=100, batch_tokens=sum(ROW), optimizer="adafactor")
-    stepper = Stepper(workload.model(options.shape), training, list(workload.FOUR))
+    stepper = Trainer(workload.model(options.shape), training, list(workload.FOUR))
     blocked, stored, steps, restored = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         store, layout = open_store(folder), RunLayout("bench")
@@ -265,9 +266,7 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
         found = checkpoint.fetch_newest(store, layout, Path(folder) / "fetched")
         assert found is not None
         began = time.perf_counter()
-        stepper.restore(
-            load_file(found[1] / checkpoint.WEIGHTS), *checkpoint.read_optimizer(found[1] / checkpoint.OPTIMIZER)
-        )
+        stepper.restore(load_file(found[1] / WEIGHTS_FILE), *checkpoint.read_optimizer(found[1] / checkpoint.OPTIMIZER))
         restored.append(time.perf_counter() - began)
     return {
         "checkpoint_blocks_seconds": statistics.median(blocked),

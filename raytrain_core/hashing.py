@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MASK = (1 << 64) - 1
+_GAMMA = 0x9E3779B97F4A7C15
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def content_key(kind: str, *parts: str | int) -> int:
@@ -20,21 +22,32 @@ def content_key(kind: str, *parts: str | int) -> int:
 
 
 @overload
-def mix(value: int) -> int: ...
+def splitmix64(value: int) -> int: ...
 @overload
-def mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
-def mix(value: int | NDArray[np.uint64]) -> int | NDArray[np.uint64]:
-    """splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit numbers that scatters neighbours."""
+def splitmix64(value: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
+def splitmix64(value: int | NDArray[np.uint64]) -> int | NDArray[np.uint64]:
+    """The generator's output for state `value`: one step of the state, then `splitmix64_finalize`.
+
+    A bijection of 64-bit numbers that scatters neighbours (Steele, Lea, Flood 2014).
+    """
     if isinstance(value, int):
-        value = (value + 0x9E3779B97F4A7C15) & _MASK
-        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+        value = (value + _GAMMA) & _MASK
+        value = ((value ^ (value >> 30)) * _MULTIPLIERS[0]) & _MASK
+        value = ((value ^ (value >> 27)) * _MULTIPLIERS[1]) & _MASK
         return value ^ (value >> 31)
-    shifts = np.uint64(30), np.uint64(27), np.uint64(31)
-    mixed = value + np.uint64(0x9E3779B97F4A7C15)  # unsigned arrays wrap around
-    mixed = (mixed ^ (mixed >> shifts[0])) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> shifts[1])) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> shifts[2])
+    return splitmix64_finalize(value + np.uint64(_GAMMA))  # unsigned arrays wrap around
+
+
+def splitmix64_finalize(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The mixing function of splitmix64 alone, without the step of its state; 0 maps to 0.
+
+    `splitmix64(x)` is `splitmix64_finalize(x + 0x9E3779B97F4A7C15)`. `words` is left unchanged.
+    """
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(_MULTIPLIERS[0])
+    words ^= words >> np.uint64(27)
+    words *= np.uint64(_MULTIPLIERS[1])
+    words ^= words >> np.uint64(31)
+    return words
 
 
 def unit(key: int) -> float:
@@ -44,7 +57,7 @@ def unit(key: int) -> float:
 
 def order(key: int, n: int) -> list[int]:
     """A permutation of 0 .. n-1 that depends on `key` alone."""
-    return sorted(range(n), key=lambda i: mix(key ^ mix(i)))
+    return sorted(range(n), key=lambda i: splitmix64(key ^ splitmix64(i)))
 
 
 def sample(n: int, limit: int | None, key: int) -> NDArray[np.int64]:
@@ -54,5 +67,5 @@ def sample(n: int, limit: int | None, key: int) -> NDArray[np.int64]:
     """
     if limit is None or limit >= n:
         return np.arange(n, dtype=np.int64)
-    keys = mix(np.arange(n, dtype=np.uint64) ^ np.uint64(mix(key)))
+    keys = splitmix64(np.arange(n, dtype=np.uint64) ^ np.uint64(splitmix64(key)))
     return np.sort(np.argsort(keys, kind="stable")[:limit]).astype(np.int64)

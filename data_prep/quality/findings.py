@@ -21,7 +21,7 @@ from data_prep.shards.split_statistics import Keys
 from data_prep.shards.text_reader import Texts, rows_at, texts_of
 from data_prep.text.tokenizer import UNK, Tokenizer
 from raytrain_core.errors import UsageError
-from raytrain_core.hashing import content_key, mix, sample
+from raytrain_core.hashing import content_key, sample, splitmix64
 from raytrain_core.storage import Store
 
 Kind = Literal["leak", "overlap", "duplicate", "other-answer", "empty-target", "constant-target", "lost-text"]
@@ -304,7 +304,7 @@ def _leaks(shard_set: ShardSet, seen: Mapping[Name, _Seen]) -> Iterator[_Found]:
 
 def _inside(name: Name, split: _Seen) -> Iterator[_Found]:
     """What is found in a split alone."""
-    pairs = mix(split.keys) ^ split.answers
+    pairs = splitmix64(split.keys) ^ split.answers
     first, first_pair = _first(split.keys), _first(pairs)
     rows = np.arange(len(pairs))
     again = np.flatnonzero(first_pair != rows)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from raytrain_core.hashing import mix
+from raytrain_core.hashing import splitmix64
 
 WORDS = 8
 """Words of a run; shorter texts have none."""
@@ -89,10 +89,10 @@ class HeldOut:
         owner = np.repeat(np.arange(len(words)), [len(text) for text in words])
         unknown = np.concatenate([[0], np.cumsum(ids == _UNKNOWN)])
         whole = (owner[:count] == owner[WORDS - 1 :]) & (unknown[WORDS:] == unknown[:count])
-        scattered, runs = mix(ids), np.zeros(count, np.uint64)
+        scattered, runs = splitmix64(ids), np.zeros(count, np.uint64)
         for place in range(WORDS):
             runs = runs * _FACTOR + scattered[place : place + count]
-        return mix(runs[whole]), owner[:count][whole]
+        return splitmix64(runs[whole]), owner[:count][whole]
 
 
 def _distinct(runs: Hashes, rows: Numbers) -> tuple[Hashes, Numbers]:

@@ -28,7 +28,7 @@ from data_prep.text.few_shot import ShotPool, Shots
 from data_prep.text.templates import BUILT_IN, templates_of
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.errors import DataError, RowError
-from raytrain_core.hashing import content_key, mix
+from raytrain_core.hashing import content_key, splitmix64
 from raytrain_core.storage import NotFoundError, Store
 from raytrain_core.storage.store import sha256_of
 
@@ -381,4 +381,4 @@ class _Gathered:
 
 
 def _limit_key(example: Example, ordinal: int) -> int:
-    return mix(content_key("limit", example.meta["input"]) ^ mix(ordinal))
+    return splitmix64(content_key("limit", example.meta["input"]) ^ splitmix64(ordinal))

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep.text.templates import Template
 from data_prep.text.tokenizer import Tokenizer
-from raytrain_core.hashing import content_key, mix, unit
+from raytrain_core.hashing import content_key, splitmix64, unit
 
 POOL = 1000  # training rows that shots are taken from: they travel with every piece of work
 
@@ -67,7 +67,7 @@ class Shots:
             return []
         if not self.pool:
             return []
-        keys = mix(np.arange(len(self.pool), dtype=np.uint64) ^ np.uint64(mix(key)))
+        keys = splitmix64(np.arange(len(self.pool), dtype=np.uint64) ^ np.uint64(splitmix64(key)))
         nearest = np.argsort(keys, kind="stable")[: 2 * self.examples + 8]
         return [shot for shot in (self.pool[i] for i in nearest) if shot.input != text][: self.examples]
 

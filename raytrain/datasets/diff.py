@@ -14,7 +14,7 @@ from data_prep.shards.split_statistics import Keys
 from data_prep.shards.text_reader import rows_at, texts_of
 from raytrain.config.identity import diff, identity
 from raytrain.datasets.resolve import Prepared
-from raytrain_core.hashing import content_key, mix, sample
+from raytrain_core.hashing import content_key, sample, splitmix64
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _keys(side: Prepared, task: str, split: Split) -> tuple[Keys, Keys]:
     inputs, answers = load_keys(prepared, side.store), [np.empty(0, np.uint64)]
     for texts in texts_of(prepared, side.store, side.cache):
         answers.append(np.array([content_key("answer", text) for text in texts.targets], np.uint64))
-    return inputs, mix(inputs) ^ np.concatenate(answers)
+    return inputs, splitmix64(inputs) ^ np.concatenate(answers)
 
 
 def _only(rows: Keys, others: Keys) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -145,7 +145,7 @@ def _counted(keys: Keys) -> Keys:
     new[1:] = ordered[1:] != ordered[:-1]
     before = np.empty(len(keys), np.uint64)
     before[order] = (place - np.maximum.accumulate(np.where(new, place, 0))).astype(np.uint64)
-    return mix(keys + mix(before))
+    return splitmix64(keys + splitmix64(before))
 
 
 def _rows(side: Prepared, task: str, split: Split, places: "np.ndarray[Any, np.dtype[np.int64]]") -> Iterator[FoundRow]:

@@ -11,7 +11,7 @@ from data_prep.text.templates import templates_of
 from raytrain.check import check
 from raytrain.config.job import FineTuneJob
 from raytrain.datasets import resolve as prepared
-from raytrain.training.data.loader import Feed
+from raytrain.training.data.loader import DataLoader
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +64,38 @@ def plan(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = Pa
     found = prepared.of_job(job, storage=storage, base_folder=base_folder)
     if found is None:
         return _estimated(job, storage, base_folder)
-    feed = Feed.open(job, found.shard_set, found.store, found.cache)
-    return of_feed(job, feed, basis=f"shard set {found.shard_set.digest[:12]}, counted in the plan")
+    loader = DataLoader.open(job, found.shard_set, found.store, found.cache)
+    return of_loader(job, loader, basis=f"shard set {found.shard_set.digest[:12]}, counted in the plan")
 
 
-def of_feed(job: FineTuneJob, feed: Feed, *, basis: str) -> PlanReport:
+def of_loader(job: FineTuneJob, loader: DataLoader, *, basis: str) -> PlanReport:
     """Count every example of every row that training will take; a second for some millions of examples."""
-    steps = feed.last_step(job.spec.training)
-    lengths, rows = feed.plan.lengths, steps * feed.rows_per_step
+    steps = loader.last_step(job.spec.training)
+    lengths, rows = loader.packed_order.lengths, steps * loader.rows_per_step
     first = np.cumsum(lengths.examples) - lengths.examples
     times = np.zeros(int(lengths.examples.sum()), np.int64)
-    tokens = np.zeros((2, len(feed.tasks)))
-    for placed in feed.plan.before(rows):
+    tokens = np.zeros((2, len(loader.tasks)))
+    for placed in loader.packed_order.before(rows):
         np.add.at(times, first[placed["task"]] + placed["example"], 1)
         sides = lengths.at(placed)
-        tokens += [np.bincount(placed["task"], weights=side, minlength=len(feed.tasks)) for side in sides]
+        tokens += [np.bincount(placed["task"], weights=side, minlength=len(loader.tasks)) for side in sides]
     seen = np.add.reduceat(times, first)
     least, most = np.minimum.reduceat(times, first), np.maximum.reduceat(times, first)
-    shape, parts = feed.plan.shape, _parts(job)
+    shape, parts = loader.packed_order.shape, _parts(job)
     tasks = [
         TaskPlan(
             task=name,
             part=parts.get(name, ""),
             rows=int(lengths.examples[i]),
             variants=int(lengths.variants[i]),
-            share=feed.plan.plan.streams[i].rate,
+            share=loader.packed_order.order.streams[i].rate,
             seen=int(seen[i]),
             epochs=float(seen[i] / lengths.examples[i]),
             times=(int(least[i]), int(most[i])),
             source_tokens=int(tokens[0, i]),
             target_tokens=int(tokens[1, i]),
         )
-        for i, name in enumerate(feed.tasks)
+        for i, name in enumerate(loader.tasks)
     ]
     total = int(tokens.sum())
     return PlanReport(
@@ -104,7 +104,7 @@ def of_feed(job: FineTuneJob, feed: Feed, *, basis: str) -> PlanReport:
         basis=basis,
         steps=steps,
         batch_tokens=job.spec.training.batch_tokens,
-        rows_per_step=feed.rows_per_step,
+        rows_per_step=loader.rows_per_step,
         row=(shape.source, shape.target),
         examples=int(seen.sum()),
         tokens=total,

@@ -19,8 +19,6 @@ from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.cache import Cache
 
-CACHE_LIMIT = 50 << 30  # bytes of shards kept on this machine
-
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
 _JOB_FILE_SUFFIXES = (".yaml", ".yml")
 
@@ -48,7 +46,7 @@ class Prepared:
     @property
     def cache(self) -> Cache:
         """Where parts are fetched to."""
-        return Cache(cache_folder() / "shards", CACHE_LIMIT)
+        return Cache(cache_folder() / "shards")
 
 
 def look(what: str, storage: str | None = None) -> Place:

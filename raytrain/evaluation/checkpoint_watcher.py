@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from raytrain.config.run_layout import RunLayout, parse_checkpoint, stage_of_step
-from raytrain.generation.requests import WEIGHTS, ModelRef
+from raytrain.generation.requests import ModelRef
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain_core.errors import UserError
 from raytrain_core.storage import Store
@@ -113,7 +114,7 @@ class CheckpointWatcher:
         manifest = read_manifest(self._store, checkpoint.prefix)
         if manifest is None:
             return False
-        digest = manifest.file(WEIGHTS).sha256
+        digest = manifest.file(WEIGHTS_FILE).sha256
         self._submit(checkpoint.stage, ModelRef("checkpoint", checkpoint.prefix, digest, checkpoint.step))
         self._submitted.add(checkpoint.step)
         return True

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from raytrain.evaluation.results import ScoreCard
 
 Split = Literal["validation", "test"]
-_CACHE_LIMIT = 50 << 30  # bytes of shards kept on this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def score_model(
         layout=EvaluationLayout(name),
         shard_set=shards,
         tasks={task.name: task for task in spec.tasks if task.name in wanted},
-        cache=Cache(cache_folder() / "shards", _CACHE_LIMIT),
+        cache=Cache(cache_folder() / "shards"),
         limits=limits,
         examples_per_task=spec.evaluation.examples_per_task,
     )

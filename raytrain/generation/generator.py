@@ -17,8 +17,9 @@ import torch
 
 from data_prep.text.tokenizer import EOS, PAD, Ids, Tokenizer
 from raytrain.generation.continuous_batching import Wave, greedy, padded, waves
-from raytrain.generation.requests import WEIGHTS, Answer, Limits, ModelRef, Question
+from raytrain.generation.requests import Answer, Limits, ModelRef, Question
 from raytrain.generation.t5_engine import Inference
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import Store
 from raytrain_core.storage.commit import fetch, read_manifest
@@ -186,7 +187,7 @@ def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Pat
             return load(fetch(store, manifest, folder), tokenizer_size=tokenizer_size)
         from safetensors.torch import load_file
 
-        fetch(store, manifest, folder, [WEIGHTS])
+        fetch(store, manifest, folder, [WEIGHTS_FILE])
         model = load(local(base), tokenizer_size=tokenizer_size)
-        load_state(model, load_file(folder / WEIGHTS))
+        load_state(model, load_file(folder / WEIGHTS_FILE))
         return model

@@ -78,6 +78,3 @@ class Limits:
     def decoding(self) -> str:
         """For the protocol."""
         return "greedy" if self.beams == 1 else f"beam search, {self.beams} beams"
-
-
-WEIGHTS = "model.safetensors"

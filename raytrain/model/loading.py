@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytrain.model import vocabulary
-from raytrain.model.source import WEIGHTS, read_config
+from raytrain.model.source import WEIGHTS_FILE, read_config
 from raytrain_core.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _stored_names(folder: Path) -> set[str]:
 
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise TrainingError(f"model {folder}: no {WEIGHTS[0]} in it")
+        raise TrainingError(f"model {folder}: no {WEIGHTS_FILE} in it")
     names: set[str] = set()
     for path in files:
         try:

@@ -13,13 +13,15 @@ from raytrain_core.storage import Store, open_like
 from raytrain_core.storage.commit import fetch, read_manifest
 from raytrain_core.storage.store import sha256_of_file
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS_FILE = "model.safetensors"
+"""Weights in a model folder, a checkpoint and an exported model."""
+_SHARDED_WEIGHTS = "model.safetensors.index.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = (
     "config.json",
     "generation_config.json",
     "*.safetensors",
-    "model.safetensors.index.json",
+    _SHARDED_WEIGHTS,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -71,11 +73,11 @@ def check_folder(folder: Path, name: str) -> Path:
             f"model {name}: model_type is {config.get('model_type')!r} in {folder / 'config.json'}, not t5",
             hint="T5, T5 v1.1 and FLAN-T5 can be tuned",
         )
-    if not any((folder / weights).is_file() for weights in WEIGHTS):
+    if not any((folder / weights).is_file() for weights in (WEIGHTS_FILE, _SHARDED_WEIGHTS)):
         pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
         hint = "convert it with save_pretrained" if pickled else "save the model into it with save_pretrained"
         also = f" ({', '.join(pickled)} is a pickle, which is not read)" if pickled else ""
-        raise TrainingError(f"model {name}: no {WEIGHTS[0]} in {folder}{also}", hint=hint)
+        raise TrainingError(f"model {name}: no {WEIGHTS_FILE} in {folder}{also}", hint=hint)
     if not (folder / "tokenizer.json").is_file():
         raise TrainingError(
             f"model {name}: no tokenizer.json in {folder}",

@@ -31,8 +31,6 @@ from raytrain_core.storage.commit import read_manifest
 from raytrain_core.storage.probe import probe
 from raytrain_core.storage.scratch import sweep
 
-CACHE_LIMIT = 50 << 30  # bytes of shards kept on a node
-
 _log = logging.getLogger(__name__)
 _RESUMABLE = "stopped on request; the same command resumes"
 _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers", "tokenizers", "evaluate", "rouge-score-rs", "sacrebleu")
@@ -119,7 +117,7 @@ def enter(
 ) -> Iterator[Workspace]:
     """Begin an attempt (with `fresh` over what the ones before left), and write down how it ended whatever happens."""
     probe(store)
-    cache = Cache(cache_folder() / "shards", CACHE_LIMIT)
+    cache = Cache(cache_folder() / "shards")
     sweep(cache.folder)
     attempt = Attempt.begin(store, layout, _surroundings())
     if fresh:  # not before the attempt has begun: an older driver must stop writing first

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from raytrain.config.run_layout import RunLayout, stage_of_step
 from raytrain.config.storage import cache_folder
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain.pipeline.context import Workspace
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain_core.errors import ClusterError, DataError, StorageError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _LOG_SECONDS = 30.0
 """Between two lines on training's progress in the driver's log."""
-EXPORTED_WEIGHTS = "model.safetensors"
 _WARNINGS = {
     *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
     *("WorkerHangs", "TrainingOnCpu", "NodeLeaving"),
@@ -147,11 +147,11 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
 
 def settle(work: Workspace, shards: ShardSet) -> None:
     """Find out how many steps the job's epochs or tokens come to, once for all attempts."""
-    from raytrain.training.data.loader import Feed
+    from raytrain.training.data.loader import DataLoader
 
     if work.job.spec.training.steps is not None:
         return
-    steps = Feed.open(work.job, shards, work.store, work.cache).last_step(work.job.spec.training)
+    steps = DataLoader.open(work.job, shards, work.store, work.cache).last_step(work.job.spec.training)
     work.keep(dataclasses.replace(work.record, steps=steps))
     work.progress.update(steps=steps)
     work.console.line(f"training takes {steps:,} steps")
@@ -260,7 +260,7 @@ class Evaluation:
         work.phase("ScoringAfter", "scoring the tuned model")
         manifest = read_manifest(work.store, work.layout.model)
         assert manifest is not None, "export came before"
-        digest = manifest.file(EXPORTED_WEIGHTS).sha256
+        digest = manifest.file(WEIGHTS_FILE).sha256
         model = ModelRef("export", work.layout.model, digest, int(manifest.body["step"]))
         self._demand("after", self._score("after", model, "test"))
 
@@ -443,7 +443,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
     from data_prep.shards.reader import load_tokenizer
     from raytrain.evaluation.results import read_primary_scores
     from raytrain.generation.generator import load_model
-    from raytrain.generation.requests import WEIGHTS, ModelRef
+    from raytrain.generation.requests import ModelRef
     from raytrain.model.export import export as export_model
 
     work.phase("ScoringAfter", "exporting the model")
@@ -467,7 +467,7 @@ def export(work: Workspace, shards: ShardSet, model: BaseModel) -> None:
                 if manifest is None:
                     raise CorruptError(f"{work.store.uri}/{prefix}: its manifest is gone")
                 tuned = load_model(
-                    ModelRef("checkpoint", prefix, manifest.file(WEIGHTS).sha256, choice.step),
+                    ModelRef("checkpoint", prefix, manifest.file(WEIGHTS_FILE).sha256, choice.step),
                     base,
                     store=work.store,
                     cache_folder=folder / "checkpoint",

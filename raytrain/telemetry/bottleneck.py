@@ -13,18 +13,18 @@ _OTHER = "other"
 
 # A part is named as the bound where its share is at least this; computing is the bound where none
 # of these is.
-_NOTABLE = {"rows": 0.15, "checkpoint": 0.10, "exchange": 0.25, "optimizer": 0.25}
+_NOTABLE = {"data": 0.15, "checkpoint": 0.10, "grad_sync": 0.25, "optimizer": 0.25}
 _WORDS = {
-    "rows": (
-        "waiting for rows",
+    "data": (
+        "waiting for training data",
         "storage or disk is too slow for the shards: use a local cache, or give the workers more CPUs",
     ),
     "checkpoint": (
         "handing over checkpoints",
         "raise training.checkpointEvery, or find out why the storage takes so long to store one",
     ),
-    "exchange": (
-        "adding up gradients over the workers",
+    "grad_sync": (
+        "gradient synchronization across workers",
         "raise training.batchTokens, take fewer workers, or find the worker that is slower than the others",
     ),
     "optimizer": ("the optimizer", "raise training.batchTokens: fewer updates for the same tokens"),

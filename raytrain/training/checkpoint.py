@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytrain.config.run_layout import RunLayout
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import CommittedCheckpoint as CheckpointRef
 from raytrain.runs.checkpoints import committed_checkpoints as committed
 from raytrain_core.errors import DataError, StorageError, TrainingError
@@ -43,7 +44,6 @@ __all__ = [
     "write",
 ]
 
-WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 CONFIG = "config.json"
 MOST_MISSES = 3
@@ -260,12 +260,12 @@ def write(
     with scratch("checkpoint") as folder:
         files: dict[str, Path | bytes] = dict(origin.config)
         try:
-            save_file(snapshot.weights, folder / WEIGHTS, {"format": "pt"})
+            save_file(snapshot.weights, folder / WEIGHTS_FILE, {"format": "pt"})
             numbers = json.dumps(snapshot.optimizer_numbers, allow_nan=False)
             save_file(snapshot.optimizer, folder / OPTIMIZER, {_NUMBERS: numbers})
         except Exception as error:  # safetensors raises kinds of its own for a full disk
             raise StorageError(f"{folder}: the checkpoint of step {position.step} cannot be written: {error}") from None
-        files |= {WEIGHTS: folder / WEIGHTS, OPTIMIZER: folder / OPTIMIZER}
+        files |= {WEIGHTS_FILE: folder / WEIGHTS_FILE, OPTIMIZER: folder / OPTIMIZER}
         whole = {
             "kind": "checkpoint",
             "step": position.step,

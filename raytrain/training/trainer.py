@@ -23,10 +23,10 @@ from torch import distributed as dist
 
 from raytrain.config.job import Training
 from raytrain.training.checkpoint import Position, Snapshot
-from raytrain.training.data.batch import EMPTY, FlatRow, cut
+from raytrain.training.data.batch import EMPTY, PackedBatch, cut
 from raytrain.training.flops import peak, step_flops
 from raytrain.training.model.loss import Objective
-from raytrain.training.model.packed_t5 import FlatBatch, FlatT5, seed_row, set_dropout
+from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_row, set_dropout
 from raytrain.training.optim import optimizer as optim
 from raytrain.training.optim.fsdp import Shards, shard
 from raytrain.training.optim.lr_schedule import learning_rate
@@ -121,7 +121,7 @@ class Clock:
             self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
 
 
-class Stepper:
+class Trainer:
     """Model, optimizer and gradients of one worker: applies one step after the other."""
 
     def __init__(
@@ -147,7 +147,7 @@ class Stepper:
         self.training, self.tasks = training, tuple(tasks)
         self._counts = torch.tensor([training.task_weights.get(task, 1.0) for task in tasks], dtype=torch.float64)
         pure = training.precision == "bf16-pure"
-        self._forward = FlatT5(
+        self._forward = PackedT5(
             self.model,
             objective=Objective(training.label_smoothing, training.z_loss),
             task_weights=self._counts.float().to(self.device) if training.task_weights else None,
@@ -175,7 +175,7 @@ class Stepper:
         return self._micro
 
     def step(
-        self, step: int, rows: Sequence[FlatRow], clock: Clock, *, stop: bool = False, keep: bool = False
+        self, step: int, rows: Sequence[PackedBatch], clock: Clock, *, stop: bool = False, keep: bool = False
     ) -> tuple[Sums, float]:
         """Apply step number `step` (from 0) of which `rows` are this worker's; the step's sums and gradient norm.
 
@@ -184,7 +184,7 @@ class Stepper:
         """
         own = self._accumulate(rows, clock)
         own.stop, own.keep = float(stop), float(keep)
-        with clock.time("exchange"):
+        with clock.time("grad_sync"):
             if not self.shards.split:  # else the backward pass has added them up
                 add_up(self.gradients.buffer)
             sums = own.over_workers()
@@ -234,7 +234,7 @@ class Stepper:
         tensors = self.weights.restore(weights, optimizer)
         optim.load_state(self.optimizer, self.weights.values, tensors, optimizer_numbers, self.shards)
 
-    def _accumulate(self, rows: Sequence[FlatRow], clock: Clock) -> Sums:
+    def _accumulate(self, rows: Sequence[PackedBatch], clock: Clock) -> Sums:
         """Gradients and sums of this worker's rows.
 
         What does not fit the GPU's memory is tried in halves.
@@ -261,10 +261,10 @@ class Stepper:
             _log.warning("the GPU's memory is too small: at most %d tokens at once from now on", self._micro)
             torch.cuda.empty_cache()
 
-    def _parts(self, row: FlatRow) -> list[FlatRow]:
+    def _parts(self, row: PackedBatch) -> list[PackedBatch]:
         return [row] if self._micro is None else cut(row, self._micro)
 
-    def _passes(self, parts: Sequence[FlatRow], clock: Clock) -> Sums:
+    def _passes(self, parts: Sequence[PackedBatch], clock: Clock) -> Sums:
         tasks = len(self.tasks)
         losses = torch.zeros(tasks, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(tasks, dtype=torch.float64)
@@ -275,7 +275,7 @@ class Stepper:
         seeded = -1
         for row in parts:
             with clock.time("forward"):
-                batch = FlatBatch.of(row, dtype=self._forward.dtype, device=self.device)
+                batch = DeviceBatch.of(row, dtype=self._forward.dtype, device=self.device)
                 if row.index != seeded:
                     seed_row(self.training.seed, row.index)
                     seeded = row.index
@@ -290,7 +290,7 @@ class Stepper:
             sums.flops += step_flops(self.model.config, row.source_lengths, row.target_lengths)
             self._beat()
         for _ in range(passes - len(parts)):
-            loss, _ = self._forward.loss(FlatBatch.of(EMPTY, dtype=self._forward.dtype, device=self.device), tasks)
+            loss, _ = self._forward.loss(DeviceBatch.of(EMPTY, dtype=self._forward.dtype, device=self.device), tasks)
             (0 * loss).backward()  # type: ignore[no-untyped-call]
         sums.tokens = tokens.to(self.device)
         return sums
@@ -310,7 +310,7 @@ class Stepper:
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class Callbacks:
     """What the loop tells, and asks, while it runs.
 
     `check` is every worker's, the others the first's.
@@ -327,13 +327,13 @@ class Hooks:
 
 
 def run(
-    stepper: Stepper,
-    steps: Iterable[tuple[int, Sequence[FlatRow]]],
+    stepper: Trainer,
+    steps: Iterable[tuple[int, Sequence[PackedBatch]]],
     *,
     position: Position,
     rows_per_step: int,
     checkpoint_every: int,
-    hooks: Hooks,
+    hooks: Callbacks,
     first: bool = True,
 ) -> tuple[Position, bool]:
     """Train through `steps`, which begin at `position.step`; where it ended, and whether it was asked to stop there.
@@ -346,7 +346,7 @@ def run(
     stopped = False
     clock = Clock()
     while position.step < last and not stopped:
-        with clock.time("rows"):
+        with clock.time("data"):
             step, rows = next(rows_of)
         hooks.check()
         sums, norm = stepper.step(step, rows, clock, stop=first and hooks.stop(), keep=first and hooks.keep())
@@ -367,7 +367,7 @@ def run(
     return position, stopped and position.step < last
 
 
-def _record(stepper: Stepper, step: int, sums: Sums, *, norm: float, clock: Clock) -> StepRecord:
+def _record(stepper: Trainer, step: int, sums: Sums, *, norm: float, clock: Clock) -> StepRecord:
     counts = {t: int(n) for t, n in zip(stepper.tasks, sums.tokens.tolist(), strict=True) if n}
     losses = dict(zip(stepper.tasks, sums.losses.tolist(), strict=True))
     target, seconds = sum(counts.values()), clock.seconds()

@@ -11,6 +11,7 @@ from raytrain_core.errors import UsageError
 from raytrain_core.storage.local import LocalStore
 from raytrain_core.storage.store import CorruptError, NotFoundError, Store, sha256_of_file
 
+DEFAULT_LIMIT_BYTES = 50 << 30
 _IN_USE_SECONDS = 600.0  # a file handed out later than this ago may not have been opened yet: it stays
 
 
@@ -21,7 +22,7 @@ class Cache:
     last ten minutes; so it can be exceeded while a working set larger than the limit is being read.
     """
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self.folder, self.limit_bytes = folder, limit_bytes
         self._verified: dict[str, tuple[int, int]] = {}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.flex import FlexT5
-from raytrain.training.model.packed_t5 import FlatBatch, FlatT5
+from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 from tests.support.flat_rows import KINDS, examples, gradients, row_of
 from tests.support.tiny_t5 import tiny_model
 
@@ -13,9 +13,9 @@ from tests.support.tiny_t5 import tiny_model
 @pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 def test_the_loss_is_that_of_the_groups(tied, feed_forward, dtype, off):
     model = tiny_model(tied=tied, feed_forward=feed_forward, layers=3).to(dtype)
-    batch = FlatBatch.of(row_of(examples()), dtype=dtype)
+    batch = DeviceBatch.of(row_of(examples()), dtype=dtype)
     with torch.no_grad():
-        (one, by_task), (other, theirs) = FlexT5(model).loss(batch, tasks=3), FlatT5(model).loss(batch, tasks=3)
+        (one, by_task), (other, theirs) = FlexT5(model).loss(batch, tasks=3), PackedT5(model).loss(batch, tasks=3)
     assert abs(one.item() - other.item()) <= off * other.item()
     assert torch.allclose(by_task, theirs, rtol=off)
 
@@ -30,9 +30,9 @@ def test_the_gradients_are_those_of_the_groups(tied, feed_forward):
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     model = tiny_model(tied=tied, feed_forward=feed_forward, layers=3, head=16).cuda()
-    batch = FlatBatch.of(row_of(examples()), device="cuda")
+    batch = DeviceBatch.of(row_of(examples()), device="cuda")
     found = []
-    for forward in (FlexT5(model), FlatT5(model)):
+    for forward in (FlexT5(model), PackedT5(model)):
         model.zero_grad()
         loss, _ = forward.loss(batch, tasks=3)
         loss.backward()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from raytrain.config.job import PackingShape
-from raytrain.training.data.batch import assemble
-from raytrain.training.data.packing import Placed
+from raytrain.training.data.batch import collate
+from raytrain.training.data.packing import SampleRef
 from tests.support.tiny_t5 import VOCABULARY
 
 KINDS = pytest.mark.parametrize(("tied", "feed_forward"), [(True, "relu"), (False, "gated-gelu")])
@@ -23,8 +23,8 @@ def examples(n=17, seed=3, longest=150):
 
 
 def row_of(ids, *, tasks=3, index=0, **options):
-    placed = [Placed(i % tasks, i, 0) for i in range(len(ids))]
-    return assemble(placed, lambda p: ids[p.example], SHAPE, index=index, **options)
+    placed = [SampleRef(i % tasks, i, 0) for i in range(len(ids))]
+    return collate(placed, lambda p: ids[p.example], SHAPE, index=index, **options)
 
 
 def gradients(model):

@@ -9,9 +9,9 @@ from raytrain.config.job import PackingShape, Training
 from raytrain.model import loading
 from raytrain.training import trainer as loop
 from raytrain.training.checkpoint import Position
-from raytrain.training.data.loader import Feed
-from raytrain.training.data.packing import Lengths, RowPlan
-from raytrain.training.data.sampling_order import Plan, TaskStream
+from raytrain.training.data.loader import DataLoader
+from raytrain.training.data.packing import ExampleLengths, PackedOrder
+from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
 from tests.support.tiny_t5 import tiny_model
 
 TASKS = ("long", "short")
@@ -38,9 +38,9 @@ class Memory:
 def tiny_feed(*, row=(64, 32), rows_per_step=4):
     readers = [Memory(80, 30, 1), Memory(40, 8, 2)]
     streams = [TaskStream(name, r.examples, 1, 0.5) for name, r in zip(TASKS, readers, strict=True)]
-    lengths = Lengths.of([(r.source_lengths, r.target_lengths) for r in readers])
-    plan = RowPlan(Plan(streams, 3), lengths, PackingShape(source=row[0], target=row[1]))
-    return Feed(TASKS, plan, lambda p: readers[p.task].tokens(p.example, p.variant), rows_per_step=rows_per_step)
+    lengths = ExampleLengths.of([(r.source_lengths, r.target_lengths) for r in readers])
+    plan = PackedOrder(SamplingOrder(streams, 3), lengths, PackingShape(source=row[0], target=row[1]))
+    return DataLoader(TASKS, plan, lambda p: readers[p.task].tokens(p.example, p.variant), rows_per_step=rows_per_step)
 
 
 def settings(**changes):
@@ -49,23 +49,23 @@ def settings(**changes):
 
 
 def stepper_of(training, *, new_rows=range(0), sharded=False, **model):
-    return loop.Stepper(tiny_model(seed=1, **model), training, TASKS, new_rows=new_rows, sharded=sharded)
+    return loop.Trainer(tiny_model(seed=1, **model), training, TASKS, new_rows=new_rows, sharded=sharded)
 
 
-def train(feed, stepper, *, start=None, stop=None, worker=0, workers=1, every=100, hooks=None):
+def train(loader, stepper, *, start=None, stop=None, worker=0, workers=1, every=100, hooks=None):
     """Run the loop; the records, the snapshots, and what `loop.run` returned."""
     records, snapshots = [], []
     position = start or Position()
     end = stepper.training.steps if stop is None else stop
     made = {"on_step": lambda record, at: records.append(record), "on_checkpoint": snapshots.append, **(hooks or {})}
-    with feed.steps(position.step, end, worker=worker, workers=workers) as rows:
+    with loader.batches(position.step, end, worker=worker, workers=workers) as rows:
         out = loop.run(
             stepper,
             rows,
             position=position,
-            rows_per_step=feed.rows_per_step,
+            rows_per_step=loader.rows_per_step,
             checkpoint_every=every,
-            hooks=loop.Hooks(**made),
+            hooks=loop.Callbacks(**made),
             first=worker == 0,
         )
     return records, snapshots, out

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from raytrain.config.job import PackingShape
-from raytrain.training.data.packing import Lengths, Placed, RowPlan
+from raytrain.training.data.packing import ExampleLengths, PackedOrder, SampleRef
 
 START = 0
 """T5's decoder start token, which is its padding token too."""
@@ -29,7 +29,7 @@ LENGTH_STEP = 16
 
 Ids = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
-TokenReader = Callable[[Placed], tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]]
+TokenReader = Callable[[SampleRef], tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]]
 """A placed example's (source, target) ids, both ending in EOS; `token_reader` makes one of the tasks' splits."""
 
 
@@ -57,7 +57,7 @@ class Split(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FlatRow:
+class PackedBatch:
     """One row: n segments in S source and T target positions. Padding, if any, is at the end and belongs to no segment.
 
     `index` is the global row number k. `source`, `decoder_input`, `labels` are ids (`labels` is
@@ -78,7 +78,7 @@ class FlatRow:
     source_offsets: Ints
     target_offsets: Ints
     task: Ints
-    placements: tuple[Placed, ...]
+    placements: tuple[SampleRef, ...]
 
     @property
     def examples(self) -> int:
@@ -96,14 +96,14 @@ class FlatRow:
         return int(self.target_lengths.sum())
 
 
-def assemble(
-    placements: Sequence[Placed],
+def collate(
+    placements: Sequence[SampleRef],
     read_tokens: TokenReader,
     shape: PackingShape,
     *,
     index: int = 0,
     pad_to: PackingShape | None = None,
-) -> FlatRow:
+) -> PackedBatch:
     """The flat row of these examples; `pad_to` gives its arrays a fixed size.
 
     Decoder inputs are shifted inside each segment and begin with the start token. Raises ValueError
@@ -135,7 +135,7 @@ def assemble(
     numbers = np.arange(1, len(read) + 1, dtype=np.int32)
     source_segment[:n_source] = np.repeat(numbers, source_lengths)
     target_segment[:n_target] = np.repeat(numbers, target_lengths)
-    return FlatRow(
+    return PackedBatch(
         index=index,
         source=source,
         decoder_input=decoder_input,
@@ -151,7 +151,7 @@ def assemble(
     )
 
 
-def cut(row: FlatRow, tokens: int) -> list[FlatRow]:
+def cut(row: PackedBatch, tokens: int) -> list[PackedBatch]:
     """The row as parts of at most `tokens` source and target tokens, in its order, none padded; a longer segment is a
     part of its own."""
     both = (row.source_lengths + row.target_lengths).tolist()
@@ -164,13 +164,13 @@ def cut(row: FlatRow, tokens: int) -> list[FlatRow]:
     return [_part(row, first, last) for first, last in pairwise([*bounds, row.examples])]
 
 
-def _part(row: FlatRow, first: int, last: int) -> FlatRow:
+def _part(row: PackedBatch, first: int, last: int) -> PackedBatch:
     """Its segments `first` .. `last`-1."""
     segments = slice(first, last)
     source_at, target_at = int(row.source_offsets[first]), int(row.target_offsets[first])
     source = slice(source_at, source_at + int(row.source_lengths[segments].sum()))
     target = slice(target_at, target_at + int(row.target_lengths[segments].sum()))
-    return FlatRow(
+    return PackedBatch(
         index=row.index,
         source=row.source[source],
         decoder_input=row.decoder_input[target],
@@ -190,27 +190,27 @@ def _starts(lengths: Ints) -> Ints:
     return (np.cumsum(lengths, dtype=np.int32) - lengths).astype(np.int32)
 
 
-EMPTY = assemble(
-    [Placed(0, 0, 0)], lambda placed: (np.ones(1, np.uint16),) * 2, PackingShape(source=8, target=4), index=-1
+EMPTY = collate(
+    [SampleRef(0, 0, 0)], lambda placed: (np.ones(1, np.uint16),) * 2, PackingShape(source=8, target=4), index=-1
 )
 """A row of one example that says nothing, for a pass whose result does not count."""
 
 
-def lengths(readers: Sequence[Split]) -> Lengths:
+def lengths(readers: Sequence[Split]) -> ExampleLengths:
     """Lengths of all examples in all wordings, by task in the order of the plan's streams."""
-    return Lengths.of([(r.source_lengths, r.target_lengths) for r in readers])
+    return ExampleLengths.of([(r.source_lengths, r.target_lengths) for r in readers])
 
 
 def token_reader(readers: Sequence[Split]) -> TokenReader:
     """Reads a placed example from its task's split; readers in the order of the plan's streams."""
 
-    def read(placed: Placed) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    def read(placed: SampleRef) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
         return readers[placed.task].tokens(placed.example, placed.variant)
 
     return read
 
 
-class StepRows:
+class BatchPrefetcher:
     """Steps `start` .. `stop`-1 of one worker, as (step, its flat rows), with one thread that reads ahead.
 
     Step s takes the global rows s*R .. (s+1)*R-1; worker w of N takes those whose number is w
@@ -224,7 +224,7 @@ class StepRows:
 
     def __init__(
         self,
-        plan: RowPlan,
+        plan: PackedOrder,
         read_tokens: TokenReader,
         *,
         rows_per_step: int,
@@ -240,17 +240,17 @@ class StepRows:
         self._plan, self._read = plan, read_tokens
         self._rows_per_step, self._worker, self._workers = rows_per_step, worker, workers
         self._start, self._stop, self._pad = start, stop, pad
-        self._ready: queue.Queue[tuple[int, list[FlatRow]] | BaseException | None] = queue.Queue(ahead)
+        self._ready: queue.Queue[tuple[int, list[PackedBatch]] | BaseException | None] = queue.Queue(ahead)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._fill, name=f"rows-{worker}", daemon=True)
 
-    def step(self, step: int) -> list[FlatRow]:
+    def step(self, step: int) -> list[PackedBatch]:
         """This worker's flat rows of one step, read now."""
         first = step * self._rows_per_step
         mine = [k for k in range(first, first + self._rows_per_step) if k % self._workers == self._worker]
         shape = self._plan.shape
         return [
-            assemble(self._plan.rows(k, 1)[0], self._read, shape, index=k, pad_to=shape if self._pad else None)
+            collate(self._plan.rows(k, 1)[0], self._read, shape, index=k, pad_to=shape if self._pad else None)
             for k in mine
         ]
 
@@ -263,7 +263,7 @@ class StepRows:
         except BaseException as error:  # raised again in the thread that asks for rows
             self._put(error)
 
-    def _put(self, item: tuple[int, list[FlatRow]] | BaseException | None) -> bool:
+    def _put(self, item: tuple[int, list[PackedBatch]] | BaseException | None) -> bool:
         while not self._ended.is_set():
             try:
                 self._ready.put(item, timeout=0.1)
@@ -272,7 +272,7 @@ class StepRows:
                 continue
         return False
 
-    def __iter__(self) -> Iterator[tuple[int, list[FlatRow]]]:
+    def __iter__(self) -> Iterator[tuple[int, list[PackedBatch]]]:
         if not self._thread.is_alive() and not self._ended.is_set():
             self._thread.start()
         while (item := self._ready.get()) is not None:

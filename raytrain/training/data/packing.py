@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from raytrain.config.job import PackingShape
-from raytrain.training.data.sampling_order import Plan, mix
+from raytrain.training.data.sampling_order import SamplingOrder
 from raytrain_core.errors import UsageError
+from raytrain_core.hashing import splitmix64_finalize
 
 MANY = 16
 """From this many examples a row on, the plan's order is kept."""
@@ -45,10 +46,10 @@ _KEPT = 64  # packed blocks that are remembered
 
 Wide = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint32] | npt.NDArray[np.uint64]
-LengthsByWording = Sequence[npt.NDArray[np.integer]]
+LengthsByVariant = Sequence[npt.NDArray[np.integer]]
 
 
-class Placed(NamedTuple):
+class SampleRef(NamedTuple):
     """One example of the plan: index of its task's stream, of the example in the task, of its wording."""
 
     task: int
@@ -57,7 +58,7 @@ class Placed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
+class ExampleLengths:
     """Source and target tokens of every example in every wording: task by task, wording by wording, one flat array.
 
     `first` is where a task begins, `examples` how many it has, `wordings` in how many wordings:
@@ -71,7 +72,7 @@ class Lengths:
     variants: Wide
 
     @classmethod
-    def of(cls, tasks: Sequence[tuple[LengthsByWording, LengthsByWording]]) -> Self:
+    def of(cls, tasks: Sequence[tuple[LengthsByVariant, LengthsByVariant]]) -> Self:
         """From (source lengths by wording, target lengths by wording) of each task, arrays of shape (examples,)."""
         sizes = [{len(a) for side in task for a in side} for task in tasks]
         if any(len(s) != 1 or len(task[0]) != len(task[1]) for s, task in zip(sizes, tasks, strict=True)):
@@ -111,32 +112,32 @@ def _small(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
     return np.asarray(lengths, np.uint16)
 
 
-class RowPlan:
+class PackedOrder:
     """Global rows of a plan: (plan, lengths, shape) and nothing else determine row k.
 
     Looking up a row packs its block, and counts the blocks before it that were not counted yet
     (once; half a microsecond an example in rows of many). One thread at a time.
     """
 
-    def __init__(self, plan: Plan, lengths: Lengths, shape: PackingShape) -> None:
-        _check(plan, lengths, shape)
-        self.plan, self.lengths, self.shape = plan, lengths, shape
-        examples = _examples_per_row(plan, lengths, shape)
+    def __init__(self, order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> None:
+        _check(order, lengths, shape)
+        self.order, self.lengths, self.shape = order, lengths, shape
+        examples = _examples_per_row(order, lengths, shape)
         self._many = examples >= MANY
         self.block = MANY_ROWS * examples if self._many else FEW_BLOCK
         self._window = 3 * examples // 2 + 32 if self._many else self.block
         self._starts = [0]  # first row of every block counted so far, and of the one after them
         self._packed: OrderedDict[int, tuple[npt.NDArray[np.void], Wide]] = OrderedDict()
 
-    def rows(self, k: int, n: int) -> list[list[Placed]]:
+    def rows(self, k: int, n: int) -> list[list[SampleRef]]:
         """The global rows k .. k+n-1."""
         if k < 0 or n < 0:
             raise ValueError(f"rows {k} .. {k + n - 1}")
-        out: list[list[Placed]] = []
+        out: list[list[SampleRef]] = []
         while len(out) < n:
             block, first = self._block_of(k + len(out))
             rows = self._rows_of(block)
-            out += [[Placed(*e) for e in row.tolist()] for row in rows[first : first + n - len(out)]]
+            out += [[SampleRef(*e) for e in row.tolist()] for row in rows[first : first + n - len(out)]]
         return out
 
     def before(self, k: int) -> Iterator[npt.NDArray[np.void]]:
@@ -144,7 +145,7 @@ class RowPlan:
         last, rows = self._block_of(k)
         many = max(1, _GROUP // self.block)
         for block in range(0, last, many):
-            yield self.plan.examples(block * self.block, min(block + many, last) * self.block)
+            yield self.order.examples(block * self.block, min(block + many, last) * self.block)
         if rows:
             yield np.concatenate(self._rows_of(last)[:rows])
 
@@ -176,11 +177,11 @@ class RowPlan:
         placed, row = self._packed[block]
         order = np.argsort(row, kind="stable")
         rows = np.split(placed[order], np.flatnonzero(np.diff(row[order])) + 1)
-        return rows if self._many else [rows[i] for i in _shuffled(len(rows), self.plan.seed, block)]
+        return rows if self._many else [rows[i] for i in _shuffled(len(rows), self.order.seed, block)]
 
     def _pack(self, blocks: range) -> list[int]:
         """Number of rows of each block; how they were packed is remembered for the latest `_KEPT`."""
-        placed = self.plan.examples(blocks.start * self.block, blocks.stop * self.block)
+        placed = self.order.examples(blocks.start * self.block, blocks.stop * self.block)
         source, target = (side.reshape(len(blocks), self.block) for side in self.lengths.at(placed))
         row = pack(source, target, self.shape, window=self._window, keep_order=self._many)
         placed = placed.reshape(row.shape)
@@ -314,26 +315,26 @@ def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.
 
 def _shuffled(n: int, seed: int, block: int) -> Wide:
     words = np.arange(n, dtype=np.uint64) + np.array([block << 20], np.uint64)
-    keys = mix(mix(words) + np.array([seed], np.uint64))
+    keys = splitmix64_finalize(splitmix64_finalize(words) + np.array([seed], np.uint64))
     return np.argsort(keys, kind="stable")
 
 
-def _examples_per_row(plan: Plan, lengths: Lengths, shape: PackingShape) -> int:
+def _examples_per_row(order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> int:
     """How many examples of mean length a row holds, at least 1."""
     source, target = 0, 0
-    parts = zip(*lengths.totals(), plan.quotas.tolist(), (lengths.examples * lengths.variants).tolist(), strict=True)
+    parts = zip(*lengths.totals(), order.quotas.tolist(), (lengths.examples * lengths.variants).tolist(), strict=True)
     for s, t, quota, count in parts:
         source += s * quota // count
         target += t * quota // count
-    return max(1, min(shape.source * plan.period // source, shape.target * plan.period // target))
+    return max(1, min(shape.source * order.period // source, shape.target * order.period // target))
 
 
-def _check(plan: Plan, lengths: Lengths, shape: PackingShape) -> None:
-    given = [(s.examples, s.variants) for s in plan.streams]
+def _check(order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> None:
+    given = [(s.examples, s.variants) for s in order.streams]
     if given != list(zip(lengths.examples.tolist(), lengths.variants.tolist(), strict=True)):
         raise ValueError("the lengths are not those of the plan's streams")
     bounds = [*lengths.first.tolist(), len(lengths.source)]
-    for stream, (a, b) in zip(plan.streams, pairwise(bounds), strict=True):
+    for stream, (a, b) in zip(order.streams, pairwise(bounds), strict=True):
         source, target = int(lengths.source[a:b].max()), int(lengths.target[a:b].max())
         if source > shape.source or target > shape.target:
             raise UsageError(

@@ -23,6 +23,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from raytrain_core.hashing import splitmix64_finalize
+
 LARGEST_PERIOD = 1 << 20
 """Longest block of the task order; shares that need a longer one are rounded to multiples of 1 / LARGEST_PERIOD."""
 EXAMPLE = np.dtype([("task", np.int16), ("example", np.int64), ("variant", np.int16)])
@@ -48,7 +50,7 @@ class TaskStream:
     rate: float
 
 
-class Plan:
+class SamplingOrder:
     """Endless order of examples over all tasks: see the module's text.
 
     In every prefix of n places each task's count differs by less than 1 from n * quota / period.
@@ -89,10 +91,10 @@ class Plan:
         seen = block * self.quotas[task] + self._rank[slot]
         count = self._examples[task]
         repeat, index = np.divmod(seen, count)
-        key = mix(self._order_key[task] + repeat.astype(np.uint64) * _C1)
+        key = splitmix64_finalize(self._order_key[task] + repeat.astype(np.uint64) * _C1)
         example = permuted(index.astype(np.uint64), count.astype(np.uint64), self._bits[task], key).astype(np.int64)
         variants = self._variants[task]
-        first = mix(self._variant_key[task] + example.astype(np.uint64)) % variants.astype(np.uint64)
+        first = splitmix64_finalize(self._variant_key[task] + example.astype(np.uint64)) % variants.astype(np.uint64)
         out["task"] = task
         out["example"] = example
         out["variant"] = (first.astype(np.int64) + repeat) % variants
@@ -140,15 +142,6 @@ def _pattern(quota: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.N
     ranks = np.empty(period, np.int32)
     ranks[np.argsort(by_place, kind="stable")] = rank
     return by_place.astype(np.int16), ranks
-
-
-def mix(words: Words) -> Words:
-    """Finaliser of splitmix64: a bijection of 64-bit words (Steele et al. 2014)."""
-    words = (words ^ (words >> np.uint64(30))) * _C2
-    words ^= words >> np.uint64(27)
-    words *= _C3
-    words ^= words >> np.uint64(31)
-    return words
 
 
 def permuted(index: Words, count: Words, bits: Words, key: Words) -> Words:

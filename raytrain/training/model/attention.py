@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raytrain.training.data.batch import FlatRow
+from raytrain.training.data.batch import PackedBatch
 
 # What one more group costs on a CPU (some thirty operations a layer), in attended pairs.
 GROUP_COST = 4096
@@ -88,7 +88,7 @@ def group(source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.
     return groups
 
 
-def layout(row: FlatRow, *, dtype: torch.dtype, device: torch.device) -> Layout:
+def layout(row: PackedBatch, *, dtype: torch.dtype, device: torch.device) -> Layout:
     """The padded layout of a row; masks are of `dtype`."""
     groups = group(row.source_lengths, row.target_lengths)
     source = _side(groups, [g.source for g in groups], row.source_offsets, row.source_lengths)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from raytrain.training.data.batch import FlatRow
+from raytrain.training.data.batch import PackedBatch
 from raytrain.training.model.attention import Layout, Side, attend, collect, layout, lowest, spread
 from raytrain.training.model.loss import CROSS_ENTROPY, Objective, sum_by_task, token_losses
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class FlatBatch:
+class DeviceBatch:
     """A row on a device: `source` (S,), `decoder_input`, `labels` and `task_of_token` (T,), all int64."""
 
     source: Tensor
@@ -38,7 +38,9 @@ class FlatBatch:
     layout: Layout
 
     @classmethod
-    def of(cls, row: FlatRow, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> FlatBatch:
+    def of(
+        cls, row: PackedBatch, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> DeviceBatch:
         """Bring a row there; its padding, if it has any, is left behind."""
         place = torch.device(device)
         tasks = torch.from_numpy(row.task.astype("int64")).repeat_interleave(
@@ -80,7 +82,7 @@ class Root(nn.Module):
         return self._through(*inputs)
 
 
-class FlatT5:
+class PackedT5:
     """The flat forward over the parameters of `model`."""
 
     def __init__(
@@ -105,12 +107,12 @@ class FlatT5:
         ends = [getattr(stack, name) for stack in (encoder, decoder) for name in ("embed_tokens", "final_layer_norm")]
         self.root = Root([model.shared, *ends, model.lm_head], [*self._encoder, *self._decoder], self._loss)
 
-    def loss(self, batch: FlatBatch, tasks: int) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: DeviceBatch, tasks: int) -> tuple[Tensor, Tensor]:
         """What is minimised, summed over the target tokens, and the sums of their cross entropies by task (tasks,),
         float64, without gradient."""
         return self.root(batch, tasks)  # type: ignore[no-any-return]
 
-    def _loss(self, batch: FlatBatch, tasks: int) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: DeviceBatch, tasks: int) -> tuple[Tensor, Tensor]:
         weights = None if self._task_weights is None else self._task_weights[batch.task_of_token]
         total, each = token_losses(
             self._cast(self.hidden(batch)),
@@ -121,14 +123,14 @@ class FlatT5:
         )
         return total, sum_by_task(each, batch.task_of_token, tasks)
 
-    def hidden(self, batch: FlatBatch) -> Tensor:
+    def hidden(self, batch: DeviceBatch) -> Tensor:
         """What the output layer takes, (T, d)."""
         memory = self._encode(batch)
         out = self._decode(batch, memory)
         scaled = getattr(self.model.config, "scale_decoder_outputs", False)
         return out * self.model.model_dim**-0.5 if scaled else out
 
-    def _encode(self, batch: FlatBatch) -> Tensor:
+    def _encode(self, batch: DeviceBatch) -> Tensor:
         stack, where = self.model.encoder, batch.layout
         longest = max((g.source for g in where.groups), default=0)
         bias = _position_bias(stack, longest)
@@ -143,7 +145,7 @@ class FlatT5:
         x = x + own.dropout(self._self_attention(own, x, where, biases, encoder=True))
         return block.layer[-1](x)  # type: ignore[no-any-return]
 
-    def _decode(self, batch: FlatBatch, memory: Tensor) -> Tensor:
+    def _decode(self, batch: DeviceBatch, memory: Tensor) -> Tensor:
         stack, where = self.model.decoder, batch.layout
         longest = max((g.target for g in where.groups), default=0)
         # The padding of a target stands behind it, so that the causal mask hides it as well.

@@ -28,6 +28,7 @@ from raytrain.config.identity import digest, identity
 from raytrain.config.job import FineTuneJob, Training
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt, SupersededError
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain.training import checkpoint
 from raytrain.training.checkpoint import CheckpointRef
 from raytrain_core.errors import ClusterError, StorageError, TrainingError, UsageError, UserError
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from raytrain.telemetry.logs import RunLog
     from raytrain.telemetry.trackers import Trackers
     from raytrain.training.checkpoint import Position, Snapshot
-    from raytrain.training.trainer import Stepper, StepRecord
+    from raytrain.training.trainer import StepRecord, Trainer
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def train(
         attempt=attempt,
         shard_set=shard_set.digest,
         model_folder=model_folder,
-        cache=cache or Cache(Path(tempfile.gettempdir()) / "raytrain-cache", 50 << 30),
+        cache=cache or Cache(Path(tempfile.gettempdir()) / "raytrain-cache"),
         board=board,
     )
     listener = _Listener(settings, on_progress, on_event, keep)
@@ -424,19 +425,19 @@ def _hangs(settings: _Settings, log: RunLog, rank: int, seconds: float, stacks: 
 def _train(settings: _Settings, context: Any, start: int, log: RunLog) -> tuple[int, bool]:
     from data_prep.shards.manifest import ShardSet
     from raytrain.training import trainer as loop
-    from raytrain.training.data.loader import Feed
+    from raytrain.training.data.loader import DataLoader
     from raytrain.training.watchdog import Watchdog
 
     rank, workers = context.get_world_rank(), context.get_world_size()
     training = settings.job.spec.training
     shard_set = ShardSet.load(settings.store, settings.shard_set)
-    feed = Feed.open(settings.job, shard_set, settings.store, settings.cache)
+    loader = DataLoader.open(settings.job, shard_set, settings.store, settings.cache)
     model, new_rows = _load(settings, shard_set.tokenizer.size)
     watchdog = Watchdog(training.hang_timeout_seconds, functools.partial(_hangs, settings, log, rank))
-    stepper = loop.Stepper(
+    stepper = loop.Trainer(
         model,
         training,
-        feed.tasks,
+        loader.tasks,
         device=_device(training),
         new_rows=new_rows,
         sharded=settings.job.spec.resources.training.sharding == "fsdp",
@@ -448,12 +449,12 @@ def _train(settings: _Settings, context: Any, start: int, log: RunLog) -> tuple[
             _tell_start(settings.board, start, ref, position.step, workers)
         if ref is None and position.step >= training.last_step and (rank == 0 or stepper.shards.split):
             reporter.hooks.on_checkpoint(stepper.snapshot(position, 0))  # zero steps: the base is the outcome
-        with feed.steps(position.step, training.last_step, worker=rank, workers=workers) as rows:
+        with loader.batches(position.step, training.last_step, worker=rank, workers=workers) as rows:
             position, interrupted = loop.run(
                 stepper,
                 rows,
                 position=position,
-                rows_per_step=feed.rows_per_step,
+                rows_per_step=loader.rows_per_step,
                 checkpoint_every=training.checkpoint_every,
                 hooks=reporter.hooks,
                 first=rank == 0,
@@ -481,7 +482,7 @@ def _device(training: Training) -> Any:
     return torch.device("cpu") if training.device == "cpu" else ray.train.torch.get_device()
 
 
-def _restore(settings: _Settings, context: Any, stepper: Stepper) -> tuple[CheckpointRef | None, Position]:
+def _restore(settings: _Settings, context: Any, stepper: Trainer) -> tuple[CheckpointRef | None, Position]:
     """Put the newest whole checkpoint in place; the first worker chooses it for all."""
     from safetensors.torch import load_file
 
@@ -499,11 +500,9 @@ def _restore(settings: _Settings, context: Any, stepper: Stepper) -> tuple[Check
             ref = found[0] if found else None
         ref = _shared(ref)
         if ref is not None:
-            place = checkpoint.fetch_files(store, ref, folder, (checkpoint.WEIGHTS, checkpoint.OPTIMIZER))
+            place = checkpoint.fetch_files(store, ref, folder, (WEIGHTS_FILE, checkpoint.OPTIMIZER))
             position = checkpoint.position_of(checkpoint.manifest_of(store, ref))
-            stepper.restore(
-                load_file(place / checkpoint.WEIGHTS), *checkpoint.read_optimizer(place / checkpoint.OPTIMIZER)
-            )
+            stepper.restore(load_file(place / WEIGHTS_FILE), *checkpoint.read_optimizer(place / checkpoint.OPTIMIZER))
         _shared(None)  # all have read
     return ref, position
 
@@ -532,15 +531,15 @@ class _Reporter:
 
 
 @contextlib.contextmanager
-def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Reporter]:
+def _reporter(settings: _Settings, stepper: Trainer, rank: int) -> Iterator[_Reporter]:
     """The first worker's hooks: metrics and checkpoints into the store, progress and events to the board."""
     from raytrain.telemetry.segments import SegmentWriter
     from raytrain.training.checkpoint import CheckpointWriter
     from raytrain.training.ray.metrics import Gauges, values
-    from raytrain.training.trainer import Hooks
+    from raytrain.training.trainer import Callbacks
 
     if rank != 0:
-        yield _Reporter(Hooks())
+        yield _Reporter(Callbacks())
         return
     store, layout, attempt, board = settings.store, settings.layout, settings.attempt, settings.board
     progress = _Progress(settings)
@@ -579,7 +578,7 @@ def _reporter(settings: _Settings, stepper: Stepper, rank: int) -> Iterator[_Rep
                 writer.save(snapshot)
 
         yield _Reporter(
-            Hooks(
+            Callbacks(
                 on_step=on_step,
                 on_skipped=on_skipped,
                 on_checkpoint=on_checkpoint,
@@ -636,7 +635,7 @@ def _run_id() -> str:
         return ""
 
 
-def _origin(settings: _Settings, stepper: Stepper) -> checkpoint.Origin:
+def _origin(settings: _Settings, stepper: Trainer) -> checkpoint.Origin:
     from raytrain.model.export import write_config
 
     body = {

@@ -11,7 +11,7 @@ from data_prep.sources import compression as streams
 from data_prep.sources import readers
 from data_prep.sources.readers import count_rows, format_of, read_rows
 from raytrain_core.errors import DataError
-from raytrain_core.hashing import mix
+from raytrain_core.hashing import splitmix64
 
 
 def packed(data: bytes, ending: str) -> bytes:
@@ -210,7 +210,7 @@ def test_text_that_packs_well_is_no_bomb(tmp_path):
     path = tmp_path / "rows.jsonl.zst"
     boilerplate = "the same notice at the end of every mail, " * 60
     lines = "".join(
-        json.dumps({"a": " ".join(f"{mix(10 * i + k):x}" for k in range(5)) + boilerplate}) + "\n"
+        json.dumps({"a": " ".join(f"{splitmix64(10 * i + k):x}" for k in range(5)) + boilerplate}) + "\n"
         for i in range(28_000)
     )
     path.write_bytes(packed(lines.encode(), "zst"))

@@ -14,8 +14,8 @@ from raytrain.check import check
 from raytrain.cli import main
 from raytrain.config.load import load_job
 from raytrain.datasets import preview
-from raytrain.training.data.loader import Feed
 from raytrain_core.storage import StorageLocation, open_store
+from raytrain.training.data.loader import DataLoader
 from raytrain_core.storage.cache import Cache
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_job import prepared_data, write_job
@@ -130,10 +130,10 @@ def test_data_plan_is_what_training_sees(prepared: ShardSet, capsys: pytest.Capt
     assert main(["data", "plan", "job.yaml", "-o", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["exact"]
-    feed = Feed.open(loaded.job, prepared, open_store("raytrain-storage"), Cache(Path("cache"), 1 << 30))
-    rows = feed.plan.rows(0, 12 * feed.rows_per_step)
+    loader = DataLoader.open(loaded.job, prepared, open_store("raytrain-storage"), Cache(Path("cache"), 1 << 30))
+    rows = loader.packed_order.rows(0, 12 * loader.rows_per_step)
     seen = [p for row in rows for p in row]
-    tokens = [feed.read(p) for p in seen]
+    tokens = [loader.read_tokens(p) for p in seen]
     assert found["examples"] == len(seen)
     assert found["tokens"] == sum(len(source) + len(target) for source, target in tokens)
     for number, task in enumerate(found["tasks"]):

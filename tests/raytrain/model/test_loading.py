@@ -106,10 +106,10 @@ def test_no_step_and_an_export_change_no_logit(folder, tmp_path, tied):
     """from_pretrained, the training engine without a step, its checkpoint, the export, plain transformers."""
     from raytrain.config.job import Training
     from raytrain.training.checkpoint import Position
-    from raytrain.training.trainer import Stepper
+    from raytrain.training.trainer import Trainer
 
     save_tiny(folder, tied=tied)
-    stepper = Stepper(load(folder, tokenizer_size=VOCABULARY), Training(steps=0), ["only"])
+    stepper = Trainer(load(folder, tokenizer_size=VOCABULARY), Training(steps=0), ["only"])
     snapshot = stepper.snapshot(Position(), 0)
     model = load(folder, tokenizer_size=VOCABULARY)
     load_state(model, snapshot.weights)

@@ -7,7 +7,7 @@ import pytest
 
 from raytrain.pipeline import stages as steps
 from raytrain.runs.record import RunRecord
-from raytrain.training.data.loader import Feed
+from raytrain.training.data.loader import DataLoader
 from tests.support.tiny_run import tiny_run
 
 
@@ -38,9 +38,9 @@ def test_epochs_are_settled_once_and_see_every_example(tmp_path):
     (record,) = work.kept
     assert record.written.spec.training.steps is None
     assert work.said[0] == {"steps": record.steps}
-    feed = Feed.open(work.job, run.shard_set, run.store, run.cache)
-    wanted = 2 * sum(stream.examples for stream in feed.plan.plan.streams)
-    seen = sum(len(row) for row in feed.plan.rows(0, record.steps * feed.rows_per_step))
+    loader = DataLoader.open(work.job, run.shard_set, run.store, run.cache)
+    wanted = 2 * sum(stream.examples for stream in loader.packed_order.order.streams)
+    seen = sum(len(row) for row in loader.packed_order.rows(0, record.steps * loader.rows_per_step))
     in_a_step = seen / record.steps
     assert wanted - 2 * in_a_step <= seen <= wanted + 2 * in_a_step
     steps.settle(work, run.shard_set)  # a later attempt knows

@@ -10,7 +10,7 @@ from raytrain.telemetry.bottleneck import LATEST, bounds
 from raytrain.telemetry.segments import SegmentWriter
 from raytrain_core.storage import open_store
 
-COMPUTING = {"rows": 0.001, "forward": 0.3, "backward": 0.6, "exchange": 0.01, "optimizer": 0.05}
+COMPUTING = {"data": 0.001, "forward": 0.3, "backward": 0.6, "grad_sync": 0.01, "optimizer": 0.05}
 
 
 def lines(n=10, seconds=1.0, **parts):
@@ -21,11 +21,11 @@ def lines(n=10, seconds=1.0, **parts):
     ("parts", "bound"),
     [
         ({}, "compute"),
-        ({"rows": 0.5, "forward": 0.1, "backward": 0.2}, "rows"),
-        ({"exchange": 0.4, "backward": 0.2}, "exchange"),
+        ({"data": 0.5, "forward": 0.1, "backward": 0.2}, "data"),
+        ({"grad_sync": 0.4, "backward": 0.2}, "grad_sync"),
         ({"optimizer": 0.3, "backward": 0.3}, "optimizer"),
         ({"checkpoint": 0.2, "backward": 0.4}, "checkpoint"),
-        ({"rows": 0.16, "exchange": 0.6, "forward": 0.1, "backward": 0.05}, "exchange"),
+        ({"data": 0.16, "grad_sync": 0.6, "forward": 0.1, "backward": 0.05}, "grad_sync"),
     ],
 )
 def test_the_part_that_bounds_is_named(parts, bound):
@@ -37,7 +37,7 @@ def test_the_part_that_bounds_is_named(parts, bound):
 
 
 def test_only_the_latest_steps_count():
-    found = bounds([*lines(100, rows=0.9, forward=0.0, backward=0.0), *lines(LATEST)])
+    found = bounds([*lines(100, data=0.9, forward=0.0, backward=0.0), *lines(LATEST)])
     assert (found.bound, found.steps, found.seconds) == ("compute", LATEST, 1.0)
     assert found.shares["other"] == pytest.approx(1.0 - sum(COMPUTING.values()))
 
@@ -53,11 +53,11 @@ def test_status_why_reads_a_run_s_metrics(tmp_path, capsys):
     assert main(["status", "notes", "--storage", str(tmp_path), "--why"]) == 2
     assert "run notes has made no step yet" in capsys.readouterr().err
     with SegmentWriter(store, layout, "metrics", 1) as writer:
-        for line in lines(exchange=0.4, backward=0.2):
+        for line in lines(grad_sync=0.4, backward=0.2):
             writer.append(line)
     assert main(["status", "notes", "--storage", str(tmp_path), "--why"]) == 0
     text = capsys.readouterr().out
-    assert "a step takes 1 s (mean of the latest 10); it is bound by adding up gradients over the workers" in text
-    assert "exchange      40%" in text and "raise training.batchTokens" in text
+    assert "a step takes 1 s (mean of the latest 10); it is bound by gradient synchronization across workers" in text
+    assert "grad_sync     40%" in text and "raise training.batchTokens" in text
     assert main(["status", "notes", "--storage", str(tmp_path), "--why", "-o", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["bound"] == "exchange"
+    assert json.loads(capsys.readouterr().out)["bound"] == "grad_sync"

@@ -9,10 +9,10 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.model import load, loading
 from raytrain.model.export import write_config
 from raytrain.telemetry.attempts import Attempt, SupersededError
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain.training.checkpoint import (
     MOST_MISSES,
     OPTIMIZER,
-    WEIGHTS,
     CheckpointRef,
     CheckpointWriter,
     Origin,
@@ -124,7 +124,7 @@ def test_without_a_manifest_there_is_nothing(store, origin, model):
         manifest_of(store, ref)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, OPTIMIZER])
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, OPTIMIZER])
 @pytest.mark.parametrize("how", ["missing", "truncated", "flipped"])
 def test_the_one_before_takes_the_place_of_a_broken_one(store, origin, model, tmp_path, name, how):
     before, after = commit_steps(store, origin, model, 4, 6)
@@ -133,7 +133,7 @@ def test_the_one_before_takes_the_place_of_a_broken_one(store, origin, model, tm
     ref, folder = fetch_newest(store, LAYOUT, tmp_path / "fetched", lambda ref, why: told.append((ref, why)))
     assert ref == before
     assert position_of(manifest_of(store, ref)).step == 4
-    assert (folder / WEIGHTS).is_file()
+    assert (folder / WEIGHTS_FILE).is_file()
     assert [ref for ref, _ in told] == [after]
     assert name in told[0][1]
     if how != "flipped":  # that takes reading it
@@ -148,18 +148,18 @@ def test_a_broken_manifest_is_passed_over(store, origin, model):
 
 def test_none_of_several_is_whole(store, origin, model, tmp_path):
     for ref in commit_steps(store, origin, model, 4, 6):
-        spoil(store, ref, WEIGHTS, "flipped")
+        spoil(store, ref, WEIGHTS_FILE, "flipped")
     with pytest.raises(DataError, match="run tiny: none of its 2 checkpoints"):
         fetch_newest(store, LAYOUT, tmp_path / "fetched")
     for ref in committed(store, LAYOUT):
-        spoil(store, ref, WEIGHTS, "truncated")
+        spoil(store, ref, WEIGHTS_FILE, "truncated")
     with pytest.raises(DataError, match="none of its 2 checkpoints"):
         newest(store, LAYOUT)
 
 
 def test_the_only_one_is_broken_training_begins_anew(store, origin, model, tmp_path):
     (ref,) = commit_steps(store, origin, model, 4)
-    spoil(store, ref, WEIGHTS, "flipped")
+    spoil(store, ref, WEIGHTS_FILE, "flipped")
     told = []
     assert fetch_newest(store, LAYOUT, tmp_path, lambda ref, why: told.append(ref)) is None
     assert told == [ref]
@@ -167,7 +167,7 @@ def test_the_only_one_is_broken_training_begins_anew(store, origin, model, tmp_p
 
 def test_the_same_step_can_be_committed_again(store, origin, model, tmp_path):
     (ref,) = commit_steps(store, origin, model, 4)
-    spoil(store, ref, WEIGHTS, "flipped")
+    spoil(store, ref, WEIGHTS_FILE, "flipped")
     assert commit_steps(store, origin, model, 4) == [ref]
     assert fetch_newest(store, LAYOUT, tmp_path)[0] == ref
 
@@ -183,7 +183,7 @@ def test_many_may_fetch_at_once(store, origin, model, tmp_path):
     for thread in fetchers:
         thread.join()
     assert found == [tmp_path / "shared" / "step-000004-a02"] * 6
-    assert (found[0] / WEIGHTS).read_bytes() == store.path(f"{ref.prefix}/{WEIGHTS}").read_bytes()
+    assert (found[0] / WEIGHTS_FILE).read_bytes() == store.path(f"{ref.prefix}/{WEIGHTS_FILE}").read_bytes()
 
 
 def test_weights_that_are_not_finite_are_not_kept(store, origin, model):

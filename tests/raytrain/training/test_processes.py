@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from raytrain.training.data.batch import assemble
+from raytrain.training.data.batch import collate
 from raytrain.training.trainer import Clock
 from tests.support import gloo_worker
 from tests.support.gloo_worker import STEPS
@@ -39,11 +39,11 @@ def test_accumulation_comes_to_what_one_pass_comes_to(micro):
 def test_one_large_row_comes_to_what_many_small_ones_come_to():
     """16 examples at once, or the same ones in four rows: the gradient of a step does not know rows."""
     small, large = tiny_feed(row=(64, 32), rows_per_step=4), tiny_feed(row=(256, 128), rows_per_step=1)
-    placed = sorted(p for row in small.plan.rows(0, 4) for p in row)
+    placed = sorted(p for row in small.packed_order.rows(0, 4) for p in row)
     one, other = (stepper_of(settings(steps=1, dropout=0.0)) for _ in range(2))
     (first,), _, _ = train(small, one)
 
-    whole = assemble(placed, small.read, large.plan.shape)
+    whole = collate(placed, small.read_tokens, large.packed_order.shape)
     sums, norm = other.step(0, [whole], Clock())
     assert float(sums.losses.sum()) / float(sums.tokens.sum()) == pytest.approx(first.loss, rel=1e-6)
     assert norm == pytest.approx(first.gradient_norm, rel=1e-5)

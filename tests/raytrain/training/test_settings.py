@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM
 from raytrain.model import export as exporting
 from raytrain.model import loading
 from raytrain.training.data.batch import cut
-from raytrain.training.model.packed_t5 import FlatBatch, FlatT5
+from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 from raytrain.training.optim.lr_schedule import learning_rate
 from raytrain_core.errors import TrainingError
 from tests.support.tiny_feed import TASKS, same, settings, stepper_of, tiny_feed, train, weights
@@ -20,7 +20,7 @@ LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8, "targets": ["q", "v", 
 
 
 @pytest.fixture(scope="module")
-def feed():
+def loader():
     return tiny_feed()
 
 
@@ -28,19 +28,19 @@ def distance(one, other):
     return math.sqrt(sum(((one[name] - other[name]) ** 2).sum().item() for name in one))
 
 
-def trained(feed, **changes):
+def trained(loader, **changes):
     stepper = stepper_of(settings(**changes))
-    records, snapshots, _ = train(feed, stepper)
+    records, snapshots, _ = train(loader, stepper)
     return stepper, records, snapshots[-1]
 
 
 # ---- which weights learn
 
 
-def test_lora_learns_and_leaves_the_base_alone(feed):
+def test_lora_learns_and_leaves_the_base_alone(loader):
     pytest.importorskip("peft")
     base = dict(tiny_model(seed=1).named_parameters())
-    stepper, records, _ = trained(feed, **LORA, steps=25)
+    stepper, records, _ = trained(loader, **LORA, steps=25)
     assert records[-1].loss < 0.8 * records[0].loss
     adapters = [name for name in stepper.weights.values if "lora_" in name]
     assert len(adapters) == len(stepper.weights.values) == 2 * (3 * 2 * 2 + 2 * 4)
@@ -50,11 +50,11 @@ def test_lora_learns_and_leaves_the_base_alone(feed):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_a_merged_adapter_gives_the_adapter_s_logits_by_plain_transformers(feed, tmp_path, tied):
+def test_a_merged_adapter_gives_the_adapter_s_logits_by_plain_transformers(loader, tmp_path, tied):
     pytest.importorskip("peft")
     training = settings(**{**LORA, "lora": {"rank": 4, "targets": ["q", "k", "v", "o"]}})
     stepper = stepper_of(training, tied=tied)
-    _, snapshots, _ = train(feed, stepper)
+    _, snapshots, _ = train(loader, stepper)
     model = tiny_model(seed=1, tied=tied)
     before = logits(model)
     loading.load_state(model, snapshots[-1].weights)
@@ -65,14 +65,14 @@ def test_a_merged_adapter_gives_the_adapter_s_logits_by_plain_transformers(feed,
     assert (found - before).abs().max() > 1e-2
 
 
-def test_pieces_that_were_added_learn_under_lora_and_when_frozen(feed):
+def test_pieces_that_were_added_learn_under_lora_and_when_frozen(loader):
     """Ids 30..39 stand for added pieces: their rows of both tables move, all other rows stay bit for bit."""
     pytest.importorskip("peft")
     for changes in (LORA, {"freeze": ["embeddings", "head"]}):
         for optimizer in ("adamw", "adafactor"):
             training = settings(**changes, optimizer=optimizer, weight_decay=0.1)
             stepper = stepper_of(training, new_rows=range(30, 40))
-            _, snapshots, _ = train(feed, stepper)
+            _, snapshots, _ = train(loader, stepper)
             start = dict(tiny_model(seed=1).named_parameters())
             for table in ("shared.weight", "lm_head.weight"):
                 moved = (snapshots[-1].weights[table] != start[table]).any(1)
@@ -96,9 +96,9 @@ def test_lora_wants_layers_that_are_there():
     ],
 )
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
-def test_frozen_parts_stay_bit_for_bit(feed, parts, prefixes, optimizer):
+def test_frozen_parts_stay_bit_for_bit(loader, parts, prefixes, optimizer):
     start = dict(tiny_model(seed=1).named_parameters())
-    stepper, _, snapshot = trained(feed, freeze=parts, optimizer=optimizer, weight_decay=0.1)
+    stepper, _, snapshot = trained(loader, freeze=parts, optimizer=optimizer, weight_decay=0.1)
     assert snapshot.weights.keys() == start.keys()
     for name, value in snapshot.weights.items():
         assert torch.equal(value, start[name]) is name.startswith(prefixes), name
@@ -114,11 +114,11 @@ def test_a_tied_head_is_frozen_with_its_table_only():
 # ---- what is kept beside the weights
 
 
-def test_the_moving_average_is_its_closed_form(feed):
+def test_the_moving_average_is_its_closed_form(loader):
     decay, seen = 0.7, []
     stepper = stepper_of(settings(ema=decay, optimizer="adamw"))
     start = weights(stepper)
-    _, snapshots, _ = train(feed, stepper, hooks={"on_step": lambda record, at: seen.append(weights(stepper))})
+    _, snapshots, _ = train(loader, stepper, hooks={"on_step": lambda record, at: seen.append(weights(stepper))})
     n = len(seen)
     for name, value in snapshots[-1].weights.items():
         expected = decay**n * start[name].double()
@@ -128,15 +128,15 @@ def test_the_moving_average_is_its_closed_form(feed):
     assert distance(snapshots[-1].weights, seen[-1]) > 1e-3
 
 
-def test_anchoring_lowers_the_distance_to_the_start(feed):
+def test_anchoring_lowers_the_distance_to_the_start(loader):
     start = weights(stepper_of(settings()))
     far, near, nearest = (
-        distance(trained(feed, optimizer="adamw", anchor=a, steps=12)[2].weights, start) for a in (0.0, 30.0, 200.0)
+        distance(trained(loader, optimizer="adamw", anchor=a, steps=12)[2].weights, start) for a in (0.0, 30.0, 200.0)
     )
     assert nearest < 0.7 * near < 0.7 * 0.95 * far
 
 
-def test_anchoring_without_a_gradient_is_a_geometric_way_back(feed):
+def test_anchoring_without_a_gradient_is_a_geometric_way_back(loader):
     """With every task's weight 0 there is nothing but the pull."""
     stepper = stepper_of(settings(anchor=10.0, learning_rate=0.01, task_weights=dict.fromkeys(TASKS, 0.0)))
     start = weights(stepper)
@@ -144,25 +144,25 @@ def test_anchoring_without_a_gradient_is_a_geometric_way_back(feed):
         for parameter in stepper.model.parameters():
             parameter.add_(1.0)
     moved = weights(stepper)
-    train(feed, stepper)
+    train(loader, stepper)
     for name, value in weights(stepper).items():
         expected = start[name] + (moved[name] - start[name]) * (1 - 0.01 * 10.0) ** 6
         assert torch.allclose(value, expected, rtol=1e-4, atol=1e-5), name
 
 
-def test_interpolation_lies_between_the_first_weights_and_the_tuned(feed):
+def test_interpolation_lies_between_the_first_weights_and_the_tuned(loader):
     start = weights(stepper_of(settings()))
-    _, _, whole = trained(feed, dropout=0.0)
-    stepper, _, part = trained(feed, dropout=0.0, interpolation=0.25)
+    _, _, whole = trained(loader, dropout=0.0)
+    stepper, _, part = trained(loader, dropout=0.0, interpolation=0.25)
     assert same(weights(stepper), whole.weights)  # training itself is not changed
     for name, value in part.weights.items():
         assert torch.allclose(value, start[name] + 0.25 * (whole.weights[name] - start[name]), atol=1e-7), name
 
 
-def test_interpolated_adapters_are_a_share_of_their_difference(feed):
+def test_interpolated_adapters_are_a_share_of_their_difference(loader):
     pytest.importorskip("peft")
     start = weights(stepper_of(settings()))
-    whole, part = (trained(feed, **LORA, interpolation=share)[2].weights for share in (1.0, 0.5))
+    whole, part = (trained(loader, **LORA, interpolation=share)[2].weights for share in (1.0, 0.5))
     for name, value in part.items():
         assert torch.allclose(value, start[name] + 0.5 * (whole[name] - start[name]), atol=1e-6), name
 
@@ -178,25 +178,25 @@ def test_interpolated_adapters_are_a_share_of_their_difference(feed):
         {"precision": "bf16-pure"},
     ],
 )
-def test_resuming_is_exact_with_all_that_is_kept(feed, changes):
+def test_resuming_is_exact_with_all_that_is_kept(loader, changes):
     if changes.get("method") == "lora":
         pytest.importorskip("peft")
     training = settings(**changes)
     rows = range(30, 40)
-    _, (half, end), _ = train(feed, stepper_of(training, new_rows=rows), every=3)
+    _, (half, end), _ = train(loader, stepper_of(training, new_rows=rows), every=3)
     resumed = stepper_of(training, new_rows=rows)
     with torch.no_grad():
         for parameter in resumed.weights.values.values():
             parameter.fill_(0.5)
     resumed.restore(half.weights, half.optimizer, half.optimizer_numbers)
-    _, (again,), _ = train(feed, resumed, start=half.position)
+    _, (again,), _ = train(loader, resumed, start=half.position)
     assert same(again.weights, end.weights)
     assert same(again.optimizer, end.optimizer)
     assert not same(half.weights, end.weights)
 
 
-def test_the_state_of_another_method_is_refused(feed):
-    _, _, snapshot = trained(feed, steps=1)
+def test_the_state_of_another_method_is_refused(loader):
+    _, _, snapshot = trained(loader, steps=1)
     with pytest.raises(TrainingError, match="another model"):
         stepper_of(settings(ema=0.9)).restore(snapshot.weights, snapshot.optimizer, snapshot.optimizer_numbers)
 
@@ -204,17 +204,17 @@ def test_the_state_of_another_method_is_refused(feed):
 # ---- what is minimised
 
 
-def test_a_task_that_does_not_count_teaches_nothing(feed):
+def test_a_task_that_does_not_count_teaches_nothing(loader):
     """Only the other task's tokens make the gradient, and only they are counted in its mean."""
     stepper = stepper_of(settings(steps=1, dropout=0.0, task_weights={"short": 0.0}, gradient_clip=None))
-    (one,), _, _ = train(feed, stepper)
+    (one,), _, _ = train(loader, stepper)
     assert one.loss_by_task.keys() == set(TASKS)
     reference = tiny_model(seed=1)
     total, tokens = 0.0, 0
-    for row in feed.plan.rows(0, feed.rows_per_step):
+    for row in loader.packed_order.rows(0, loader.rows_per_step):
         for placed in row:
             if TASKS[placed.task] == "long":
-                source, target = feed.read(placed)
+                source, target = loader.read_tokens(placed)
                 out = reference(
                     input_ids=torch.tensor(source.astype(int))[None], labels=torch.tensor(target.astype(int))[None]
                 )
@@ -224,16 +224,16 @@ def test_a_task_that_does_not_count_teaches_nothing(feed):
     assert one.gradient_norm == pytest.approx(norm, rel=1e-4)
 
 
-def test_equal_weights_change_nothing(feed):
-    _, plain, one = trained(feed)
-    _, weighted, other = trained(feed, task_weights=dict.fromkeys(TASKS, 3.0))
+def test_equal_weights_change_nothing(loader):
+    _, plain, one = trained(loader)
+    _, weighted, other = trained(loader, task_weights=dict.fromkeys(TASKS, 3.0))
     assert [r.loss for r in weighted] == pytest.approx([r.loss for r in plain], rel=1e-5)
     assert distance(one.weights, other.weights) < 1e-3 * distance(one.weights, weights(stepper_of(settings())))
 
 
-def test_the_loss_that_is_told_is_the_cross_entropy(feed):
-    plain = trained(feed, steps=1, dropout=0.0)[1]
-    smoothed = trained(feed, steps=1, dropout=0.0, label_smoothing=0.2, z_loss=0.1)[1]
+def test_the_loss_that_is_told_is_the_cross_entropy(loader):
+    plain = trained(loader, steps=1, dropout=0.0)[1]
+    smoothed = trained(loader, steps=1, dropout=0.0, label_smoothing=0.2, z_loss=0.1)[1]
     assert smoothed[0].loss == pytest.approx(plain[0].loss, rel=1e-6)
     assert smoothed[0].gradient_norm != pytest.approx(plain[0].gradient_norm, rel=0.05)
 
@@ -250,14 +250,14 @@ def test_inverse_square_root():
 # ---- memory and precision
 
 
-def test_checkpointed_activations_give_the_same_gradients_and_hold_less(feed):
-    row = next(iter(feed.steps(0, 1, worker=0, workers=1)))[1][0]
+def test_checkpointed_activations_give_the_same_gradients_and_hold_less(loader):
+    row = next(iter(loader.batches(0, 1, worker=0, workers=1)))[1][0]
 
     def gradients(checkpointing):
         model, held = tiny_model(seed=1, dropout=0.2, layers=4).train(), []
         torch.manual_seed(5)
         with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
-            loss, _ = FlatT5(model, checkpointing=checkpointing).loss(FlatBatch.of(row), 2)
+            loss, _ = PackedT5(model, checkpointing=checkpointing).loss(DeviceBatch.of(row), 2)
         loss.backward()
         return loss.item(), [p.grad.clone() for p in model.parameters()], sum(held)
 
@@ -267,8 +267,8 @@ def test_checkpointed_activations_give_the_same_gradients_and_hold_less(feed):
     assert little < much / 3
 
 
-def test_parts_of_a_row_are_the_row(feed):
-    row = next(iter(feed.steps(0, 1, worker=0, workers=1)))[1][0]
+def test_parts_of_a_row_are_the_row(loader):
+    row = next(iter(loader.batches(0, 1, worker=0, workers=1)))[1][0]
     parts = cut(row, 40)
     assert len(parts) > 1
     assert sum((part.placements for part in parts), ()) == row.placements
@@ -278,13 +278,15 @@ def test_parts_of_a_row_are_the_row(feed):
             i + 1 for i, n in enumerate(part.source_lengths.tolist()) for _ in range(n)
         ]
     model = tiny_model(seed=1)
-    whole = FlatT5(model).loss(FlatBatch.of(row), 2)[0]
-    assert sum(FlatT5(model).loss(FlatBatch.of(p), 2)[0] for p in parts).item() == pytest.approx(whole.item(), rel=1e-6)
+    whole = PackedT5(model).loss(DeviceBatch.of(row), 2)[0]
+    assert sum(PackedT5(model).loss(DeviceBatch.of(p), 2)[0] for p in parts).item() == pytest.approx(
+        whole.item(), rel=1e-6
+    )
 
 
-def test_small_micro_batches_come_to_the_same(feed):
-    _, whole, one = trained(feed, dropout=0.0)
-    _, parts, other = trained(feed, dropout=0.0, micro_batch_tokens=40)
+def test_small_micro_batches_come_to_the_same(loader):
+    _, whole, one = trained(loader, dropout=0.0)
+    _, parts, other = trained(loader, dropout=0.0, micro_batch_tokens=40)
     assert [r.loss for r in parts] == pytest.approx([r.loss for r in whole], rel=1e-5)
     assert [r.examples for r in parts] == [r.examples for r in whole]
     assert distance(one.weights, other.weights) < 1e-3
@@ -292,7 +294,7 @@ def test_small_micro_batches_come_to_the_same(feed):
 
 def with_memory_for(monkeypatch, tokens):
     """The GPU that is not there holds so many tokens: more run out of it, in the middle of the backward pass."""
-    loss = FlatT5.loss
+    loss = PackedT5.loss
 
     def limited(self, batch, tasks):
         total, by_task = loss(self, batch, tasks)
@@ -303,40 +305,40 @@ def with_memory_for(monkeypatch, tokens):
     def run_out(_):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(FlatT5, "loss", limited)
+    monkeypatch.setattr(PackedT5, "loss", limited)
 
 
-def test_the_micro_batch_is_found_that_fits(feed, monkeypatch):
-    _, expected, one = trained(feed, dropout=0.0)
+def test_the_micro_batch_is_found_that_fits(loader, monkeypatch):
+    _, expected, one = trained(loader, dropout=0.0)
     with_memory_for(monkeypatch, 45)
-    stepper, found, other = trained(feed, dropout=0.0)
+    stepper, found, other = trained(loader, dropout=0.0)
     assert 20 < stepper.micro_batch_tokens < 64
     assert [r.loss for r in found] == pytest.approx([r.loss for r in expected], rel=1e-5)
     assert [r.examples for r in found] == [r.examples for r in expected]
     assert distance(one.weights, other.weights) < 1e-3
 
 
-def test_an_example_that_does_not_fit_is_an_error(feed, monkeypatch):
+def test_an_example_that_does_not_fit_is_an_error(loader, monkeypatch):
     with_memory_for(monkeypatch, 3)
     with pytest.raises(TrainingError, match="does not hold one example") as raised:
-        trained(feed)
+        trained(loader)
     assert "activationCheckpointing" in raised.value.hint
 
 
-def test_pure_bf16_computes_in_bf16_and_moves_fp32(feed):
-    stepper, records, snapshot = trained(feed, precision="bf16-pure", steps=25, learning_rate=5e-3)
+def test_pure_bf16_computes_in_bf16_and_moves_fp32(loader):
+    stepper, records, snapshot = trained(loader, precision="bf16-pure", steps=25, learning_rate=5e-3)
     assert {p.dtype for p in stepper.model.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in stepper.weights.values.values()} == {torch.float32}
     assert {t.dtype for t in snapshot.weights.values()} == {torch.float32}
-    exact = trained(feed, steps=25, learning_rate=5e-3)[1]
+    exact = trained(loader, steps=25, learning_rate=5e-3)[1]
     assert records[0].loss == pytest.approx(exact[0].loss, rel=0.03)
     assert records[-1].loss == pytest.approx(exact[-1].loss, rel=0.15)
     assert records[0].gradient_norm == pytest.approx(exact[0].gradient_norm, rel=0.05)
 
 
-def test_steps_too_small_for_bf16_are_not_lost(feed):
+def test_steps_too_small_for_bf16_are_not_lost(loader):
     """A learning rate below bf16's resolution: nearly nothing moves in bf16 alone, but the fp32 values do."""
-    _, _, snapshot = trained(feed, precision="bf16-pure", optimizer="adamw", learning_rate=1e-6, steps=20)
+    _, _, snapshot = trained(loader, precision="bf16-pure", optimizer="adamw", learning_rate=1e-6, steps=20)
     start = dict(tiny_model(seed=1).named_parameters())
     moved = {name: (value - start[name]).abs().max().item() for name, value in snapshot.weights.items()}
     assert all(5e-6 < value < 3e-5 for value in moved.values()), moved
@@ -361,16 +363,16 @@ def test_settings_that_do_not_go_together(changes, words):
         settings(**changes)
 
 
-def test_a_step_of_tokens_that_do_not_count_changes_nothing(feed):
+def test_a_step_of_tokens_that_do_not_count_changes_nothing(loader):
     stepper = stepper_of(settings(task_weights=dict.fromkeys(TASKS, 0.0), optimizer="adamw", weight_decay=0.0))
     before = weights(stepper)
-    records, _, _ = train(feed, stepper)
+    records, _, _ = train(loader, stepper)
     assert same(weights(stepper), before)
     assert all(r.gradient_norm == 0 and math.isfinite(r.loss) for r in records)
 
 
-def test_a_state_is_checked_before_anything_is_put_in_place(feed):
-    _, _, snapshot = trained(feed, steps=1)
+def test_a_state_is_checked_before_anything_is_put_in_place(loader):
+    _, _, snapshot = trained(loader, steps=1)
     stepper = stepper_of(settings())
     before = weights(stepper)
     with pytest.raises(TrainingError, match="another model"):

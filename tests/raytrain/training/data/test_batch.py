@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytrain.config.job import PackingShape
-from raytrain.training.data.batch import StepRows, assemble, lengths, token_reader
-from raytrain.training.data.packing import Placed, RowPlan
-from raytrain.training.data.sampling_order import Plan, TaskStream
+from raytrain.training.data.batch import BatchPrefetcher, collate, lengths, token_reader
+from raytrain.training.data.packing import PackedOrder, SampleRef
+from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
 
 SHAPE = PackingShape(source=64, target=24)
 
@@ -42,7 +42,7 @@ def splits_plan(shape=SHAPE):
     streams = [
         TaskStream(f"t{i}", s.examples, s.variants, r) for i, (s, r) in enumerate(zip(SPLITS, rates, strict=True))
     ]
-    return RowPlan(Plan(streams, 3), lengths(SPLITS), shape)
+    return PackedOrder(SamplingOrder(streams, 3), lengths(SPLITS), shape)
 
 
 def unpack(row):
@@ -58,7 +58,7 @@ def unpack(row):
 placements = st.lists(
     st.integers(0, 2).flatmap(
         lambda t: st.builds(
-            Placed, st.just(t), st.integers(0, SPLITS[t].examples - 1), st.integers(0, SPLITS[t].variants - 1)
+            SampleRef, st.just(t), st.integers(0, SPLITS[t].examples - 1), st.integers(0, SPLITS[t].variants - 1)
         )
     ),
     max_size=9,
@@ -71,7 +71,7 @@ placements = st.lists(
 def test_a_flat_row_holds_exactly_its_examples(placed, pad):
     read = token_reader(SPLITS)
     large = PackingShape(source=400, target=120)
-    row = assemble(placed, read, large, index=7, pad_to=large if pad else None)
+    row = collate(placed, read, large, index=7, pad_to=large if pad else None)
     assert sorted(row.placements) == sorted(placed)
     for p, source, decoder_input, labels in unpack(row):
         expected_source, expected_target = read(p)
@@ -94,7 +94,7 @@ def test_a_flat_row_holds_exactly_its_examples(placed, pad):
 def test_the_arrays_do_not_depend_on_the_order_of_placements():
     read = token_reader(SPLITS)
     placed = splits_plan(PackingShape(source=300, target=90)).rows(2, 1)[0]
-    one, other = (assemble(p, read, PackingShape(source=300, target=90)) for p in (placed, placed[::-1]))
+    one, other = (collate(p, read, PackingShape(source=300, target=90)) for p in (placed, placed[::-1]))
     for name in ("source", "decoder_input", "labels", "source_segment", "target_segment", "task"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
 
@@ -102,17 +102,17 @@ def test_the_arrays_do_not_depend_on_the_order_of_placements():
 def test_what_does_not_fit_is_refused():
     read = token_reader(SPLITS)
     with pytest.raises(ValueError, match="do not fit a row of 8/4"):
-        assemble([Placed(0, i, 0) for i in range(9)], read, PackingShape(source=8, target=4))
+        collate([SampleRef(0, i, 0) for i in range(9)], read, PackingShape(source=8, target=4))
     with pytest.raises(ValueError, match="cannot be padded"):
-        assemble([Placed(0, i, 0) for i in range(9)], read, PackingShape(source=4000, target=400), pad_to=SHAPE)
+        collate([SampleRef(0, i, 0) for i in range(9)], read, PackingShape(source=4000, target=400), pad_to=SHAPE)
     empty = np.zeros(0, np.uint16)
     with pytest.raises(ValueError, match="without source or target"):
-        assemble([Placed(0, 0, 0)], lambda p: (empty, empty), SHAPE)
+        collate([SampleRef(0, 0, 0)], lambda p: (empty, empty), SHAPE)
 
 
 def steps_of(worker, workers, start, stop, rows_per_step=6):
     options = {"rows_per_step": rows_per_step, "worker": worker, "workers": workers, "start": start, "stop": stop}
-    with StepRows(splits_plan(), token_reader(SPLITS), **options) as steps:
+    with BatchPrefetcher(splits_plan(), token_reader(SPLITS), **options) as steps:
         return list(steps)
 
 
@@ -148,7 +148,7 @@ def test_an_error_of_the_reader_reaches_the_one_who_asks():
         raise OSError("part is gone")
 
     with (
-        StepRows(splits_plan(), broken, rows_per_step=2, worker=0, workers=1, start=0, stop=5) as steps,
+        BatchPrefetcher(splits_plan(), broken, rows_per_step=2, worker=0, workers=1, start=0, stop=5) as steps,
         pytest.raises(OSError, match="part is gone"),
     ):
         next(iter(steps))
@@ -156,7 +156,7 @@ def test_an_error_of_the_reader_reaches_the_one_who_asks():
 
 def test_the_thread_ends_with_the_context():
     read = token_reader(SPLITS)
-    with StepRows(splits_plan(), read, rows_per_step=2, worker=0, workers=1, start=0, stop=10**9) as steps:
+    with BatchPrefetcher(splits_plan(), read, rows_per_step=2, worker=0, workers=1, start=0, stop=10**9) as steps:
         step, rows = next(iter(steps))
         assert (step, len(rows)) == (0, 2)
         thread = steps._thread
@@ -173,14 +173,14 @@ def test_reading_ahead_is_bounded():
         return token_reader(SPLITS)(placed)
 
     options = {"rows_per_step": 1, "worker": 0, "workers": 1, "start": 0, "stop": 1000, "ahead": 2}
-    with StepRows(splits_plan(), counting, **options) as steps:
+    with BatchPrefetcher(splits_plan(), counting, **options) as steps:
         next(iter(steps))
     # one handed out, two waiting, one in the thread's hands
     assert len(read) <= sum(len(row) for row in splits_plan().rows(0, 4))
 
 
 def test_a_step_can_be_read_by_itself():
-    steps = StepRows(
+    steps = BatchPrefetcher(
         splits_plan(), token_reader(SPLITS), rows_per_step=6, worker=0, workers=1, start=0, stop=0, pad=True
     )
     assert [r.placements for r in steps.step(4)] == [r.placements for r in steps_of(0, 1, 4, 5)[0][1]]
@@ -191,4 +191,4 @@ def test_a_step_can_be_read_by_itself():
 def test_impossible_workers_are_refused(wrong):
     options = {"rows_per_step": 1, "worker": 0, "workers": 2, "start": 0, "stop": 1} | wrong
     with pytest.raises(ValueError, match="worker"):
-        StepRows(splits_plan(), token_reader(SPLITS), **options)
+        BatchPrefetcher(splits_plan(), token_reader(SPLITS), **options)

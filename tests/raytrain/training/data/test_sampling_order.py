@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytrain.training.data.sampling_order import LARGEST_PERIOD, Plan, TaskStream, permuted, quotas
+from raytrain.training.data.sampling_order import LARGEST_PERIOD, SamplingOrder, TaskStream, permuted, quotas
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
@@ -16,7 +16,7 @@ SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 def plan(sizes, variants=3, seed=17, weights=None):
     rates = [w / sum(weights or sizes) for w in weights or sizes]
     sized = zip(sizes, rates, strict=True)
-    return Plan([TaskStream(f"t{i}", n, variants, rate) for i, (n, rate) in enumerate(sized)], seed)
+    return SamplingOrder([TaskStream(f"t{i}", n, variants, rate) for i, (n, rate) in enumerate(sized)], seed)
 
 
 def worst_difference(tasks, rates):
@@ -38,7 +38,7 @@ def test_every_prefix_holds_every_share_within_one(weights):
 def test_shares_without_a_small_common_denominator_hold_too():
     rates = np.random.default_rng(3).random(30)
     rates /= rates.sum()
-    p = Plan([TaskStream(f"t{i}", 10, 1, float(r)) for i, r in enumerate(rates)], 1)
+    p = SamplingOrder([TaskStream(f"t{i}", 10, 1, float(r)) for i, r in enumerate(rates)], 1)
     assert p.period == LARGEST_PERIOD
     assert np.abs(p.quotas / p.period - rates).max() < 1 / LARGEST_PERIOD
     tasks = p.examples(0, 200_000)["task"]
@@ -131,10 +131,10 @@ def test_a_task_keeps_its_order_whatever_tasks_join():
     def order(p, name):
         index = [s.name for s in p.streams].index(name)
         places = p.examples(0, 600)
-        return places[places["task"] == index][["example", "wording"]].tolist()
+        return places[places["task"] == index][["example", "variant"]].tolist()
 
-    alone = Plan([TaskStream("b", 40, 3, 1.0)], 5)
-    joined = Plan([TaskStream("a", 9, 2, 0.5), TaskStream("b", 40, 3, 0.5)], 5)
+    alone = SamplingOrder([TaskStream("b", 40, 3, 1.0)], 5)
+    joined = SamplingOrder([TaskStream("a", 9, 2, 0.5), TaskStream("b", 40, 3, 0.5)], 5)
     assert order(joined, "b") == order(alone, "b")[: len(order(joined, "b"))]
 
 
@@ -142,7 +142,7 @@ def test_the_order_never_changes():
     """A digest of the order: a change breaks the resuming of every run that was begun before it."""
     p = plan([27_192, 20_000, 14_041, 10_300], variants=8, seed=17)
     parts = [p.examples(0, 20_000), p.examples(10**9, 10**9 + 20_000)]
-    columns = [part[name].astype("<i8").tobytes() for part in parts for name in ("task", "example", "wording")]
+    columns = [part[name].astype("<i8").tobytes() for part in parts for name in ("task", "example", "variant")]
     assert (
         hashlib.sha256(b"".join(columns)).hexdigest()
         == "c42fd4dc24500831a17abe1bb3f88c5ce766439a9e2d5d28735096301d502943"
@@ -163,4 +163,4 @@ def test_the_order_never_changes():
 )
 def test_what_is_no_mixture_is_refused(streams, message):
     with pytest.raises(ValueError, match=message):
-        Plan(streams, 1)
+        SamplingOrder(streams, 1)

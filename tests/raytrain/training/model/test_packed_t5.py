@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from raytrain.training.data.batch import LENGTH_STEP, assemble
-from raytrain.training.data.packing import Placed
+from raytrain.training.data.batch import LENGTH_STEP, collate
+from raytrain.training.data.packing import SampleRef
 from raytrain.training.model.attention import GROUP_COST, LARGEST_GROUP, group
-from raytrain.training.model.packed_t5 import FlatBatch, FlatT5, seed_row, set_dropout
+from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_row, set_dropout
 from tests.support.flat_rows import KINDS, SHAPE, examples, gradients, row_of
 from tests.support.tiny_t5 import tiny_model
 
@@ -52,7 +52,7 @@ def test_loss_and_gradients_are_those_of_transformers(
     ids = examples()
     expected, each, wanted = one_by_one(model, ids)
     model.zero_grad()
-    loss, by_task = FlatT5(model).loss(FlatBatch.of(row_of(ids), dtype=dtype), tasks=3)
+    loss, by_task = PackedT5(model).loss(DeviceBatch.of(row_of(ids), dtype=dtype), tasks=3)
     loss.backward()
     assert abs(loss.item() - expected) <= loss_off * expected
     found = gradients(model)
@@ -69,8 +69,8 @@ def test_loss_and_gradients_are_those_of_transformers(
 
 def test_a_padded_row_is_the_same_row():
     model, ids = tiny_model(), examples()
-    plain, _ = FlatT5(model).loss(FlatBatch.of(row_of(ids)), 3)
-    padded, _ = FlatT5(model).loss(FlatBatch.of(row_of(ids, pad_to=SHAPE)), 3)
+    plain, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids)), 3)
+    padded, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids, pad_to=SHAPE)), 3)
     assert torch.equal(plain, padded)
 
 
@@ -78,27 +78,27 @@ def test_one_example_alone_and_one_token_targets():
     model = tiny_model()
     ids = [(source, target[-1:]) for source, target in examples(1)]
     expected, _, _ = one_by_one(model, ids)
-    loss, _ = FlatT5(model).loss(FlatBatch.of(row_of(ids)), 1)
+    loss, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids)), 1)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_other_segments_do_not_matter():
     """What stands beside an example in a row changes nothing of its loss."""
     model, ids = tiny_model().double(), examples(6)
-    alone, _ = FlatT5(model).loss(FlatBatch.of(row_of(ids[:1]), dtype=torch.float64), 1)
-    placed = [Placed(int(i > 0), i, 0) for i in range(6)]
-    row = assemble(placed, lambda p: ids[p.example], SHAPE)
-    _, by_task = FlatT5(model).loss(FlatBatch.of(row, dtype=torch.float64), 2)
+    alone, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids[:1]), dtype=torch.float64), 1)
+    placed = [SampleRef(int(i > 0), i, 0) for i in range(6)]
+    row = collate(placed, lambda p: ids[p.example], SHAPE)
+    _, by_task = PackedT5(model).loss(DeviceBatch.of(row, dtype=torch.float64), 2)
     assert by_task[0].item() == pytest.approx(alone.item(), rel=1e-12)
 
 
 def test_dropout_is_keyed_by_the_row():
     model = tiny_model(dropout=0.1).train()
-    batch = FlatBatch.of(row_of(examples()))
+    batch = DeviceBatch.of(row_of(examples()))
 
     def loss(index):
         seed_row(17, index)
-        return FlatT5(model).loss(batch, 3)[0].item()
+        return PackedT5(model).loss(batch, 3)[0].item()
 
     first = loss(4)
     torch.rand(100)
@@ -116,9 +116,9 @@ def test_dropout_in_the_mean_is_no_dropout(tied, feed_forward):
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = 0.0  # transformers' dropout of attention weights
     ids = examples(4, longest=40)
-    batch, row = FlatBatch.of(row_of(ids)), 60
+    batch, row = DeviceBatch.of(row_of(ids)), 60
     with torch.no_grad():
-        ours = torch.tensor([FlatT5(model).loss(batch, 3)[0].item() for _ in range(row)])
+        ours = torch.tensor([PackedT5(model).loss(batch, 3)[0].item() for _ in range(row)])
         theirs = torch.tensor([_stock_sum(model, ids) for _ in range(row)])
     model.eval()
     still = _stock_sum(model, ids)
@@ -138,10 +138,10 @@ def _stock_sum(model, ids):
 
 def test_bf16_autocast_is_near_and_its_gradients_are_fp32():
     model = tiny_model(layers=3).train()
-    batch = FlatBatch.of(row_of(examples()))
-    exact, _ = FlatT5(model).loss(batch, 3)
+    batch = DeviceBatch.of(row_of(examples()))
+    exact, _ = PackedT5(model).loss(batch, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = FlatT5(model).loss(batch, 3)
+        loss, _ = PackedT5(model).loss(batch, 3)
     loss.backward()
     assert loss.item() == pytest.approx(exact.item(), rel=0.02)
     assert loss.item() != exact.item()
@@ -167,7 +167,7 @@ def test_adapters_in_the_place_of_linear_layers_are_called():
     ids = examples(5)
     expected, _, wanted = one_by_one(model, ids)
     model.zero_grad()
-    loss, _ = FlatT5(model).loss(FlatBatch.of(row_of(ids)), 3)
+    loss, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids)), 3)
     loss.backward()
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     for name, gradient in gradients(model).items():

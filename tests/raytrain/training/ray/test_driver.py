@@ -15,9 +15,10 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.model import load
 from raytrain.telemetry.attempts import SupersededError
 from raytrain.telemetry.segments import read_segments
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain.training import trainer as loop
-from raytrain.training.checkpoint import WEIGHTS, Position, committed, load_model
-from raytrain.training.data.loader import Feed
+from raytrain.training.checkpoint import Position, committed, load_model
+from raytrain.training.data.loader import DataLoader
 from raytrain.training.ray.driver import train
 from raytrain_core.storage.commit import read_manifest
 from tests.support import gated_store
@@ -76,7 +77,7 @@ def go(run, heard, **options):
 
 def weights(run, step):
     (ref,) = [r for r in committed(run.store, run.layout) if r.step == step]
-    return load_file(run.store.path(f"{ref.prefix}/{WEIGHTS}"))
+    return load_file(run.store.path(f"{ref.prefix}/{WEIGHTS_FILE}"))
 
 
 def close(one, other, tolerance):
@@ -113,9 +114,9 @@ def test_two_workers_train_to_the_end(undisturbed, tmp_path):
 
 def test_two_workers_on_ray_are_one_worker_without_it(undisturbed):
     run, _, _ = undisturbed
-    feed = Feed.open(run.job, run.shard_set, run.store, run.cache)
+    feed = DataLoader.open(run.job, run.shard_set, run.store, run.cache)
     model = load(run.model_folder, tokenizer_size=run.shard_set.tokenizer.size)
-    stepper = loop.Stepper(model, run.job.spec.training, feed.tasks)
+    stepper = loop.Trainer(model, run.job.spec.training, feed.tasks)
     records = []
     with feed.steps(0, 6, worker=0, workers=1) as rows:
         loop.run(
@@ -124,7 +125,7 @@ def test_two_workers_on_ray_are_one_worker_without_it(undisturbed):
             position=Position(),
             rows_per_step=feed.rows_per_step,
             checkpoint_every=100,
-            hooks=loop.Hooks(on_step=lambda record, at: records.append(record)),
+            hooks=loop.Callbacks(on_step=lambda record, at: records.append(record)),
         )
     lines = read_segments(run.store, run.layout, "metrics")
     assert [r.loss for r in records] == pytest.approx([line["loss"] for line in lines], rel=1e-5)
@@ -231,7 +232,7 @@ def test_stopped_damaged_and_resumed_with_another_number_of_workers(undisturbed)
     (whole,) = result.checkpoints
     damaged = RunLayout("stopped").checkpoint(3, 1)
     shutil.copytree(run.store.path(whole.prefix), run.store.path(damaged))
-    path = run.store.path(f"{damaged}/{WEIGHTS}")
+    path = run.store.path(f"{damaged}/{WEIGHTS_FILE}")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
@@ -240,7 +241,7 @@ def test_stopped_damaged_and_resumed_with_another_number_of_workers(undisturbed)
     resumed = go(alone, heard)
     assert (resumed.step, resumed.interrupted) == (6, False)
     assert heard.kinds()[:2] == ["CheckpointUnusable", "TrainingStarted"]
-    assert (heard.events[0][2]["step"], WEIGHTS in heard.events[0][1]) == (3, True)
+    assert (heard.events[0][2]["step"], WEIGHTS_FILE in heard.events[0][1]) == (3, True)
     assert heard.events[1][1] == "training starts with 1 worker from the checkpoint of step 1"
     assert resumed.checkpoints[0].attempt == 2
     assert close(weights(run, 6), weights(calm, 6), 1e-4)
