@@ -27,8 +27,8 @@ import ray
 from raytrain.config.identity import digest, identity
 from raytrain.config.job import FineTuneJob, Training
 from raytrain.config.run_layout import RunLayout
-from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.model.source import WEIGHTS_FILE
+from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.training import checkpoint
 from raytrain.training.checkpoint import CheckpointRef
 from raytrain_core.errors import ClusterError, StorageError, TrainingError, UsageError, UserError

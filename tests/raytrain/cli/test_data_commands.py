@@ -14,8 +14,8 @@ from raytrain.check import check
 from raytrain.cli import main
 from raytrain.config.load import load_job
 from raytrain.datasets import preview
-from raytrain_core.storage import StorageLocation, open_store
 from raytrain.training.data.loader import DataLoader
+from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.cache import Cache
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_job import prepared_data, write_job

@@ -8,8 +8,8 @@ import torch
 from raytrain.config.run_layout import RunLayout
 from raytrain.model import load, loading
 from raytrain.model.export import write_config
-from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.model.source import WEIGHTS_FILE
+from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.training.checkpoint import (
     MOST_MISSES,
     OPTIMIZER,

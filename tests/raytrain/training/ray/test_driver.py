@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from raytrain.config.job import Lora
 from raytrain.config.run_layout import RunLayout
 from raytrain.model import load
+from raytrain.model.source import WEIGHTS_FILE
 from raytrain.telemetry.attempts import SupersededError
 from raytrain.telemetry.segments import read_segments
-from raytrain.model.source import WEIGHTS_FILE
 from raytrain.training import trainer as loop
 from raytrain.training.checkpoint import Position, committed, load_model
 from raytrain.training.data.loader import DataLoader
