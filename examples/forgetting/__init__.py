@@ -1,1 +1,1 @@
-"""What different ways of fine-tuning one base model forget."""
+"""Compares what different ways of fine-tuning the same base model forget."""

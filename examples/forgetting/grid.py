@@ -1,16 +1,15 @@
-"""The experiment: one task or four, with nothing against forgetting, with rehearsal, or held by an anchor.
+"""The forgetting experiment: one task or four, each without a remedy, with replay, or with an anchor.
 
     python -m examples.forgetting.grid [--world quickstart|real] [--seeds 17 18 19] [CELL ...]
 
-Every cell is an ordinary `raytrain run` under `out/`: one that is done is not done again, one that
-was interrupted goes on. What it scored is added to `results/WORLD.json`, from which `python -m
+Every cell is an ordinary `raytrain run` with its storage in `out/`: a finished one is skipped, an
+interrupted one resumes. Its scores are added to `results/WORLD.json`, from which `python -m
 examples.forgetting.page` draws the figures.
 
-The base model is the quickstart's in both worlds, and so are the skills that may be forgotten: it
-was taught them, and no cell trains on them. In the world `quickstart` the four tasks are generated;
-in `real` they are public sets that lie in the folder RAYTRAIN_REAL_DATA (samsum,
-womens_clothing_reviews, wnut17, codexglue_java_cs, each with rows for training, validation and
-test).
+Both worlds use the quickstart's base model and its probes: skills that the base model was
+pre-trained on and that no cell trains on. The world `quickstart` generates the four tasks; `real`
+reads public data sets from the folder RAYTRAIN_REAL_DATA (samsum, womens_clothing_reviews, wnut17,
+codexglue_java_cs, each with training, validation and test rows).
 """
 
 import argparse
@@ -23,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from examples.forgetting.arms import HERE, QUICKSTART, Job, alone, as_yaml, made, mixture, replay
+from examples.forgetting.runs import HERE, QUICKSTART, Job, alone, as_yaml, derive_job, mixture, replay
 from examples.quickstart.world import MANIFEST
 
 RESULTS = HERE / "results"
@@ -36,7 +35,7 @@ REAL_STEPS = 625
 Change = Callable[[Job], None]
 
 
-def _held(job: Job) -> None:
+def _anchored(job: Job) -> None:
     job["spec"]["training"]["anchor"] = ANCHOR
 
 
@@ -44,12 +43,12 @@ _REHEARSED = replay("without-probes.jsonl", "other-skills")
 CELLS: dict[str, tuple[Change, ...]] = {
     "alone": (alone,),
     "alone-replay": (alone, _REHEARSED),
-    "alone-anchor": (alone, _held),
+    "alone-anchor": (alone, _anchored),
     "mixture": (mixture,),
     "mixture-replay": (mixture, _REHEARSED),
-    "mixture-anchor": (mixture, _held),
+    "mixture-anchor": (mixture, _anchored),
 }
-"""What each cell changes of the quickstart's job, in this order."""
+"""The changes that each cell applies to the quickstart's job, in this order."""
 
 _REAL_SOURCES: dict[str, tuple[str, dict[str, str]]] = {
     "summaries": ("samsum", {"input": "dialogue", "target": "summary"}),
@@ -60,7 +59,7 @@ _REAL_SOURCES: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def real(folder: Path) -> Change:
-    """The quickstart's four tasks with rows of public sets; real rows are longer."""
+    """Returns a change that reads the four tasks from public data sets, whose rows are longer."""
 
     def change(job: Job) -> None:
         spec = job["spec"]
@@ -80,7 +79,7 @@ def real(folder: Path) -> Change:
 
 
 def cell(world: str, name: str, seed: int, folder: Path | None = None) -> Job:
-    """The job of one run; `folder` holds the public sets of the world `real`."""
+    """Returns the job of one run; `folder` holds the public data sets of the world `real`."""
 
     def change(job: Job) -> None:
         if world == "real":
@@ -89,13 +88,16 @@ def cell(world: str, name: str, seed: int, folder: Path | None = None) -> Job:
         for step in CELLS[name]:
             step(job)
         job["spec"]["mixture"]["seed"] = job["spec"]["training"]["seed"] = seed
-        job["spec"]["resources"]["training"]["workers"] = 1  # two make the same steps; so two runs fit two cores
+        job["spec"]["resources"]["training"]["workers"] = 1  # same steps as with two; two runs fit two cores
 
-    return made(f"{world}-{name}-{seed}", change, str(QUICKSTART.parent))
+    return derive_job(f"{world}-{name}-{seed}", change, str(QUICKSTART.parent))
 
 
 def scores(storage: Path, run: str) -> dict[str, Any]:
-    """What a finished run says of each task it scored: test rows, before and after."""
+    """Returns the primary metric of every task on its test rows, before and after training.
+
+    Raises SystemExit if a task has no scores.
+    """
     from raytrain.config.run_layout import RunLayout
     from raytrain.report.gather import gather
     from raytrain_core.storage import open_store
@@ -105,7 +107,7 @@ def scores(storage: Path, run: str) -> dict[str, Any]:
     for task in data.tasks:
         before, after = task.primary_metric.before, task.primary_metric.after
         if before is None or after is None:
-            raise SystemExit(f"{run}: {task.name} was not scored: {'; '.join(data.missing)}")
+            raise SystemExit(f"{run}: {task.name} has no scores: {'; '.join(data.missing)}")
         found[task.name] = {
             "metric": task.primary_metric.label,
             "trained": not task.probe,
@@ -117,7 +119,7 @@ def scores(storage: Path, run: str) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; the exit code is that of the first run that failed."""
+    """Runs the command line; returns the exit code of the first run that failed, or 0."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.forgetting.grid",
         description=__doc__,
@@ -130,16 +132,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS, help="(default: %(default)s)")
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.cells) - set(CELLS)):
-        parser.error(f"there is no cell {', '.join(unknown)}; there are {', '.join(CELLS)}")
+        parser.error(f"there is no cell {', '.join(unknown)}; the cells are {', '.join(CELLS)}")
     if not (QUICKSTART.parent / "world" / MANIFEST).exists():
-        print("the quickstart's world is not there\n  Make it: python -m examples.quickstart.world", file=sys.stderr)
+        print(
+            "the quickstart's world does not exist\n  Create it: python -m examples.quickstart.world", file=sys.stderr
+        )
         return 2
     folder = Path(os.environ[REAL_DATA]).resolve() if os.environ.get(REAL_DATA) else None
     if given.world == "real" and (folder is None or not folder.is_dir()):
-        print(f"the world `real` needs the folder of the public sets\n  Set {REAL_DATA}.", file=sys.stderr)
+        print(f"the world `real` needs a folder of public data sets\n  Set {REAL_DATA} to its path.", file=sys.stderr)
         return 2
     out = given.out.resolve()
-    for seed in given.seeds:  # one seed of everything first: a grid that is cut off can be read already
+    for seed in given.seeds:  # all cells of one seed first: an unfinished grid is readable
         for name in given.cells or CELLS:
             job = cell(given.world, name, seed, folder)
             print(f"== {job['metadata']['name']}", flush=True)

@@ -1,9 +1,9 @@
-"""The figures and tables of docs/explanation/forgetting.md, from what the experiment left: one picture a world.
+"""Writes the tables and figures of docs/explanation/forgetting.md from the experiment's results.
 
     python -m examples.forgetting.page
 
-The words of the page are written by hand; what stands between `<!-- WORLD -->` and `<!-- end -->`
-is not.
+There is one table and one picture for each world. Only the text between `<!-- WORLD -->` and
+`<!-- end -->` is generated.
 """
 
 import json
@@ -33,9 +33,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "questions (kept?)": ("questions",),
     "Spanish (kept?)": ("spanish",),
 }
-"""What a column is the mean of.
+"""The tasks that each column averages.
 
-The last two were taught to the base model, and no cell trains on them.
+The base model was pre-trained on the last two, and no cell trains on them.
 """
 _LEFT, _TOP, _PANEL, _GAP, _ROW = 170, 58, 160, 40, 34
 _COLOURS = {"alone": "#b84a0c", "mixture": "#1f63d6"}
@@ -44,12 +44,12 @@ Runs = Sequence[dict[str, Any]]
 
 
 def values(runs: Runs, cell: str, tasks: Sequence[str], stage: str = "after") -> list[float]:
-    """One value a seed, of 100: the mean of these tasks' headlines."""
+    """Returns the mean primary metric of these tasks, times 100, for each seed."""
     return [100 * mean(run["tasks"][task][stage] for task in tasks) for run in runs if run["cell"] == cell]
 
 
 def table(runs: Runs) -> str:
-    """Markdown: the mean over the seeds and the smallest and largest of them."""
+    """Returns a Markdown table with the mean, the smallest and the largest value over the seeds."""
     seeds = sorted({run["seed"] for run in runs})
     before = [mean(values(runs, runs[0]["cell"], tasks, "before")) for tasks in COLUMNS.values()]
     lines = [
@@ -66,7 +66,10 @@ def table(runs: Runs) -> str:
 
 
 def picture(runs: Runs, title: str) -> str:
-    """SVG: a panel for each column, a row for each cell, a dot for each seed; the line is the base model."""
+    """Returns an SVG with a panel for each column, a row for each cell and a dot for each seed.
+
+    The dashed line is the base model.
+    """
     cells = [cell for cell in CELLS if any(run["cell"] == cell for run in runs)]
     width, height = _LEFT + len(COLUMNS) * (_PANEL + _GAP), _TOP + _ROW * len(cells) + 34
     parts = [Markup('<rect width="100%" height="100%" fill="#ffffff"/>')]
@@ -113,14 +116,14 @@ def _rule(x1: float, x2: float, y1: float, y2: float, colour: str, dash: str = "
 
 
 def runs_of(world: str) -> Runs:
-    """What `results/` holds of this world; empty if nothing."""
+    """Returns the results of a world, or none if it has not run yet."""
     path = RESULTS / f"{world}.json"
     found: Runs = json.loads(path.read_text())["runs"] if path.exists() else []
     return found
 
 
 def filled(page: str) -> str:
-    """The page with the tables as the results say."""
+    """Returns the page with its tables replaced by those of the current results."""
     for world in WORLDS:
         if runs := runs_of(world):
             head, _, rest = page.partition(f"<!-- {world} -->")
@@ -130,7 +133,7 @@ def filled(page: str) -> str:
 
 
 def pictures() -> dict[Path, str]:
-    """Every picture and where it belongs."""
+    """Returns every picture by its path."""
     titles = {
         "quickstart": "Generated tasks: what was learned and kept",
         "real": "Public sets: what was learned and kept",

@@ -214,7 +214,7 @@ def dialogue(rng: Random, split: Split) -> tuple[str, str]:
     scenario = rng.choice(_SCENARIOS)
     values = {name: rng.choice(words) for name, words in _SLOTS.items()}
     values |= {"a": a, "b": b, "c": c, "company": company(rng, split)}
-    turns = [rng.choice(wordings) for wordings in scenario.turns]
+    turns = [rng.choice(templates) for templates in scenario.turns]
     if rng.random() < 0.3:
         turns[0] = f"{rng.choice(_GREETINGS)} {turns[0]}"
     if rng.random() < 0.4:

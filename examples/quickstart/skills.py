@@ -11,7 +11,7 @@ from random import Random
 
 from examples.quickstart import dialogues, functions, news, reviews
 from examples.quickstart.rows import PROBES, TASKS, pair
-from examples.quickstart.templates import WORDINGS
+from examples.quickstart.templates import TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Lesson:
     answer: str
 
 
-def _worded(rng: Random, wordings: tuple[str, ...], text: str) -> str:
-    return rng.choice(wordings).replace("{input}", text)
+def _render(rng: Random, templates: tuple[str, ...], text: str) -> str:
+    return rng.choice(templates).replace("{input}", text)
 
 
 def _probe(task: str) -> Callable[[Random], tuple[str, str]]:
     def lesson(rng: Random) -> tuple[str, str]:
         text, answer = pair(task, rng, "train")
-        return _worded(rng, WORDINGS[task], text), answer
+        return _render(rng, TEMPLATES[task], text), answer
 
     return lesson
 
@@ -55,7 +55,7 @@ def _repeat(rng: Random) -> tuple[str, str]:
     length = rng.randint(2, 9)
     start = rng.randrange(max(1, len(words) - length + 1))
     text = " ".join(words[start : start + length])
-    return _worded(rng, ("Repeat: {input}", "Say exactly this:\n{input}", "{input}\n\nOnce more:"), text), text
+    return _render(rng, ("Repeat: {input}", "Say exactly this:\n{input}", "{input}\n\nOnce more:"), text), text
 
 
 def _corruption(rng: Random) -> tuple[str, str]:
@@ -78,7 +78,7 @@ def _entity(rng: Random) -> tuple[str, str]:
     text = " ".join(row.tokens)
     form = rng.randrange(3)
     if form == 0 or not found:
-        return _worded(rng, ("Which names are in this sentence?\n{input}", "Names only: {input}"), text), (
+        return _render(rng, ("Which names are in this sentence?\n{input}", "Names only: {input}"), text), (
             ", ".join(name for _, name in found) or "none"
         )
     kind, name = rng.choice(found)
@@ -94,7 +94,7 @@ def _code(rng: Random) -> tuple[str, str]:
     parameters = head.split("(")[1].split(")")[0]
     form = rng.randrange(3)
     if form == 0:
-        return _worded(rng, ("Name of the function?\n{input}", "What is this function called?\n{input}"), java), name
+        return _render(rng, ("Name of the function?\n{input}", "What is this function called?\n{input}"), java), name
     if form == 1:
         return f"Parameters of the function?\n{java}", ", ".join(part.split()[-1] for part in parameters.split(", "))
     return f"Write in snake case: {name}", python.split("(")[0].removeprefix("def ")
@@ -111,7 +111,7 @@ def _speakers(rng: Random) -> tuple[str, str]:
     lines = [line.split(": ", 1) for line in turns]
     form = rng.randrange(4)
     if form == 0:
-        return _worded(rng, ("Who speaks first?\n{input}", "Who begins this chat?\n{input}"), chat), lines[0][0]
+        return _render(rng, ("Who speaks first?\n{input}", "Who begins this chat?\n{input}"), chat), lines[0][0]
     if form == 1:
         return f"Who answers?\n{chat}", lines[1][0]
     if form == 2:
@@ -124,7 +124,7 @@ def _mood(rng: Random) -> tuple[str, str]:
     text, stars = reviews.review(rng, "train")
     while stars == "3":
         text, stars = reviews.review(rng, "train")
-    return _worded(rng, ("Good or bad?\n{input}", "{input}\nIs that praise or blame, good or bad?"), text), (
+    return _render(rng, ("Good or bad?\n{input}", "{input}\nIs that praise or blame, good or bad?"), text), (
         "good" if stars in "45" else "bad"
     )
 
@@ -152,7 +152,7 @@ def lessons(seed: int, count: int) -> list[Lesson]:
     for skill in rng.choices([*_SKILLS, "task"], weights, k=count):
         if skill == "task":
             task, text, answer = rng.choice(few)
-            found.append(Lesson(task, _worded(rng, WORDINGS[task], text), answer))
+            found.append(Lesson(task, _render(rng, TEMPLATES[task], text), answer))
         else:
             found.append(Lesson(skill, *_SKILLS[skill][1](rng)))
     return found

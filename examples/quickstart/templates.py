@@ -4,7 +4,7 @@ The base model is taught the probes, and a few rows of every other task, with th
 drawn without a look at the row, so that none tells anything about the answer.
 """
 
-WORDINGS: dict[str, tuple[str, ...]] = {
+TEMPLATES: dict[str, tuple[str, ...]] = {
     "summaries": (
         "Summarize the conversation:\n{input}",
         "Read the chat and write a short summary.\n\n{input}",

@@ -24,7 +24,7 @@ from typing import Any
 import data_prep.text.tokenizer
 from examples.quickstart.rows import SPLITS, TASKS, files, pair
 from examples.quickstart.skills import Lesson, lessons, replay
-from examples.quickstart.templates import WORDINGS
+from examples.quickstart.templates import TEMPLATES
 
 HERE = Path(__file__).parent
 MANIFEST = "world.json"
@@ -123,7 +123,7 @@ def _corpus(settings: Settings, taught: list[Lesson]) -> list[str]:
     for task in TASKS:
         for _ in range(settings.train_rows):
             prompt, answer = pair(task, rng, "train")
-            texts += [rng.choice(WORDINGS[task]).replace("{input}", prompt), answer]
+            texts += [rng.choice(TEMPLATES[task]).replace("{input}", prompt), answer]
     return texts
 
 

@@ -52,7 +52,8 @@ def test_two_nodes_with_pretended_gpus_come_up_and_go_without_a_trace(before):
         assert sorted(node.metadata.name for node in nodes) == ["node0", "node1"]
         assert [node.status.allocatable["nvidia.com/gpu"] for node in nodes] == ["1", "1"]
     found = harness.find(NAME)
-    assert found is not None and found.machine == cluster.machine
+    assert found is not None
+    assert found.machine == cluster.machine
     assert _state_of_this_machine() != before
     harness.down(NAME, print)
     assert _state_of_this_machine() == before
@@ -62,6 +63,7 @@ def test_one_that_was_killed_is_replaced(before):
     killed = harness.up(NAME, print)
     os.kill(killed.machine.pid, signal.SIGKILL)
     cluster = harness.up(NAME, print)
-    assert cluster.machine != killed.machine and cluster.machine.alive
+    assert cluster.machine != killed.machine
+    assert cluster.machine.alive
     harness.down(NAME, print)
     assert _state_of_this_machine() == before

@@ -39,7 +39,8 @@ spec:
     where = ("-n", namespace)
     assert json.loads(raytrain("submit", str(tmp_path / "job.yaml"), *where, "-o", "json"))["phase"] == "Pending"
     source = target.get("ftj", "sent", namespace)["spec"]["tasks"][0]["source"]["uri"]
-    assert source.startswith(f"s3://{bucket}/raytrain/uploads/") and source.endswith("/files/train.jsonl")
+    assert source.startswith(f"s3://{bucket}/raytrain/uploads/")
+    assert source.endswith("/files/train.jsonl")
     assert "has not looked at it yet" in raytrain("status", "sent", *where)
     assert "did you mean sent?" in raytrain("status", "snet", *where, code=2)
 

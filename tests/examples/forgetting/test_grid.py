@@ -1,4 +1,4 @@
-"""The experiment's cells differ in what they should; its page says what its results say."""
+"""The experiment's cells differ only where intended; its page shows its results."""
 
 import json
 from pathlib import Path
@@ -16,9 +16,9 @@ def job(world, cell, seed=17):
 
 
 @pytest.mark.parametrize("world", grid.WORLDS)
-def test_each_cell_trains_on_what_it_says_and_never_on_the_probes(world):
+def test_each_cell_trains_on_its_tasks_and_never_on_the_probes(world):
     four, rehearsed = ["summaries", "reviews", "news", "functions"], ["other-skills"]
-    wanted = {
+    expected = {
         "alone": four[:1],
         "alone-replay": four[:1] + rehearsed,
         "alone-anchor": four[:1],
@@ -26,7 +26,7 @@ def test_each_cell_trains_on_what_it_says_and_never_on_the_probes(world):
         "mixture-replay": four + rehearsed,
         "mixture-anchor": four,
     }
-    for cell, trained in wanted.items():
+    for cell, trained in expected.items():
         spec = job(world, cell).spec
         assert [task.name for task in spec.trained_tasks] == trained
         assert {"questions", "spanish"} <= {task.name for task in spec.tasks if task.probe}
@@ -34,14 +34,15 @@ def test_each_cell_trains_on_what_it_says_and_never_on_the_probes(world):
         assert spec.training.steps == job(world, cell.split("-")[0]).spec.training.steps
 
 
-def test_a_seed_changes_the_order_and_nothing_else():
+def test_a_seed_changes_only_the_order():
     one, other = grid.cell("quickstart", "mixture", 17), grid.cell("quickstart", "mixture", 18)
     assert one["spec"]["mixture"].pop("seed") != other["spec"]["mixture"].pop("seed")
     assert one["spec"]["training"].pop("seed") != other["spec"]["training"].pop("seed")
-    assert one["spec"] == other["spec"] and one["metadata"]["name"] != other["metadata"]["name"]
+    assert one["spec"] == other["spec"]
+    assert one["metadata"]["name"] != other["metadata"]["name"]
 
 
-def test_the_real_world_has_the_same_base_and_probes_and_public_rows():
+def test_the_real_world_has_the_same_base_model_and_probes():
     made, real = (grid.cell(world, "mixture", 17, PUBLIC)["spec"] for world in grid.WORLDS)
     assert made["model"] == real["model"]
     for one, other in zip(made["tasks"], real["tasks"], strict=True):
@@ -51,7 +52,7 @@ def test_the_real_world_has_the_same_base_and_probes_and_public_rows():
             assert other["source"]["uri"].startswith(str(PUBLIC))
 
 
-def test_without_the_public_sets_it_says_what_to_set(tmp_path, monkeypatch, capsys):
+def test_missing_public_data_names_the_variable_to_set(tmp_path, monkeypatch, capsys):
     (tmp_path / "world").mkdir()
     (tmp_path / "world" / "world.json").touch()
     monkeypatch.setattr(grid, "QUICKSTART", tmp_path / "job.yaml")
@@ -60,12 +61,12 @@ def test_without_the_public_sets_it_says_what_to_set(tmp_path, monkeypatch, caps
     assert f"Set {grid.REAL_DATA}" in capsys.readouterr().err
 
 
-def test_a_cell_that_has_its_results_is_not_run_again(tmp_path, monkeypatch):
+def test_a_cell_with_results_is_not_run_again(tmp_path, monkeypatch):
     (tmp_path / "world").mkdir()
     (tmp_path / "world" / "world.json").touch()
     monkeypatch.setattr(grid, "QUICKSTART", tmp_path / "job.yaml")
     monkeypatch.setattr(
-        grid, "made", lambda name, change, root: {"metadata": {"name": name}, "spec": {"training": {"steps": 3}}}
+        grid, "derive_job", lambda name, change, root: {"metadata": {"name": name}, "spec": {"training": {"steps": 3}}}
     )
     monkeypatch.setattr(grid, "scores", lambda storage, run: {})
     called = []
@@ -95,8 +96,8 @@ def test_a_cell_that_has_its_results_is_not_run_again(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         grid.main(given)
     assert grid.main(given) == 0
-    wanted = ["quickstart-alone-17", "quickstart-mixture-17", "quickstart-alone-18"]
-    assert called == [*wanted, wanted[-1], "quickstart-mixture-18"]
+    expected = ["quickstart-alone-17", "quickstart-mixture-17", "quickstart-alone-18"]
+    assert called == [*expected, expected[-1], "quickstart-mixture-18"]
     kept = json.loads((tmp_path / "quickstart.json").read_text())["runs"]
     assert [(run["cell"], run["seed"]) for run in kept] == [
         ("alone", 17),
@@ -106,8 +107,9 @@ def test_a_cell_that_has_its_results_is_not_run_again(tmp_path, monkeypatch):
     ]
 
 
-def test_the_page_and_its_pictures_are_those_of_the_results():
+def test_the_page_and_its_pictures_are_up_to_date():
     text = page.PAGE.read_text()
     assert page.filled(text) == text
     for path, svg in page.pictures().items():
-        assert path.read_text() == svg and path.name in text
+        assert path.read_text() == svg
+        assert path.name in text

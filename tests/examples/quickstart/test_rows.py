@@ -1,4 +1,4 @@
-"""The generated rows: the same ones each time, test combinations unseen in training, in the form the job says."""
+"""The generated rows: reproducible, test combinations unseen in training, columns as the job declares."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from examples.quickstart import lexicon, news, questions, reviews
 from examples.quickstart.names import FIRST_NAMES
 from examples.quickstart.rows import PROBES, SPLITS, TASKS, files
 from examples.quickstart.skills import TASK_ROWS, lessons, replay
-from examples.quickstart.templates import WORDINGS
+from examples.quickstart.templates import TEMPLATES
 
 COUNTS = {"train": 600, "validation": 150, "test": 150}
 JOB = Path(__file__).parents[3] / "examples" / "quickstart" / "job.yaml"
@@ -113,7 +113,7 @@ def test_combinations_of_one_split_occur_in_no_other(rows, task):
 
 
 def test_the_base_model_is_taught_no_held_out_combination(rows, taught):
-    """Neither the lessons nor the rows for replay hold a person, company, function or phrase of the test rows."""
+    """Neither lessons nor replay contain a person, company, function or phrase of the test rows."""
     rehearsed = [*replay(17, 500, with_probes=True), *replay(17, 500, with_probes=False)]
     text = "\n".join(f"{lesson.prompt}\n{lesson.answer}" for lesson in [*taught, *rehearsed])
     phrases = "\n".join(lesson.prompt for lesson in [*taught, *rehearsed] if lesson.skill == "spanish")
@@ -165,9 +165,9 @@ def test_no_wording_tells_the_answer(taught):
     assert sum(sum(counts.values()) for counts in by_opening.values()) > 2000
     for counts in by_opening.values():
         assert abs(counts["good"] / counts.total() - 0.5) < 0.05
-    for wordings in WORDINGS.values():
-        assert len(set(wordings)) >= 5
-        assert all(wording.count("{input}") == 1 for wording in wordings)
+    for templates in TEMPLATES.values():
+        assert len(set(templates)) >= 5
+        assert all(template.count("{input}") == 1 for template in templates)
 
 
 def test_stars_are_evenly_spread(rows):
@@ -177,17 +177,17 @@ def test_stars_are_evenly_spread(rows):
         assert max(counts.values()) / counts.total() < 0.32
 
 
-def test_the_job_words_its_tasks_as_the_base_model_was_taught(tasks):
-    assert set(tasks) == set(WORDINGS) == {*TASKS, *PROBES}
+def test_the_job_has_the_templates_of_the_base_model(tasks):
+    assert set(tasks) == set(TEMPLATES) == {*TASKS, *PROBES}
     for name, task in tasks.items():
-        assert tuple(task.templates) == WORDINGS[name]
+        assert tuple(task.templates) == TEMPLATES[name]
         assert task.probe == (name in PROBES)
         rendered = [template.render("some {x} text") for template in templates_of(task)]
-        assert rendered == [wording.replace("{input}", "some {x} text") for wording in WORDINGS[name]]
+        assert rendered == [template.replace("{input}", "some {x} text") for template in TEMPLATES[name]]
 
 
 @pytest.mark.parametrize("task", [*TASKS, *PROBES])
-def test_rows_are_what_the_job_says_they_are(rows, tasks, task):
+def test_rows_have_the_columns_that_the_job_declares(rows, tasks, task):
     make = example_maker(tasks[task])
     for split, found in rows[task].items():
         for row in found:

@@ -1,4 +1,4 @@
-"""The world as a whole, in miniature: complete or not there, cached, loadable by plain transformers."""
+"""A tiny world: complete or absent, cached, loadable by plain transformers."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from data_prep.text.tokenizer import Tokenizer
 from examples.quickstart import base, world
 from examples.quickstart.skills import lessons
-from examples.quickstart.templates import WORDINGS
+from examples.quickstart.templates import TEMPLATES
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_the_tokenizer_loses_nothing(made):
     tokenizer = Tokenizer.from_folder(made / "model")
     assert tokenizer.added == ()
     texts = list(_prompts_and_answers(made))
-    texts += [variant.replace("{input}", text) for text in texts[:50] for ws in WORDINGS.values() for variant in ws]
+    texts += [variant.replace("{input}", text) for text in texts[:50] for ws in TEMPLATES.values() for variant in ws]
     alphabet = [chr(code) for code in range(32, 127)] + ["\n", " ", " ", "\t"]
     rng = random.Random(1)
     texts += ["".join(rng.choices(alphabet, k=rng.randint(0, 40))) for _ in range(500)]
@@ -135,7 +135,8 @@ def _threads():
     torch.set_num_threads(threads)
 
 
-def test_the_lessons_teach(made, _threads):
+@pytest.mark.usefixtures("_threads")
+def test_the_lessons_teach(made):
     """Much of a few lessons is learned by heart: the loop does train."""
     model, few = _a_few_lessons(made, 60_000)
     losses = []
@@ -143,7 +144,8 @@ def test_the_lessons_teach(made, _threads):
     assert losses[-1] < losses[0] / 2
 
 
-def test_two_processes_teach_what_one_does(made, _threads):
+@pytest.mark.usefixtures("_threads")
+def test_two_processes_teach_what_one_does(made):
     alone, few = _a_few_lessons(made, 4_000)
     together, _ = _a_few_lessons(made, 4_000)
     one, two = [], []

@@ -1,9 +1,9 @@
-"""The jobs of the comparison, all made from the quickstart's.
+"""The jobs of the comparison, each derived from the quickstart's.
 
-    python -m examples.forgetting.arms        # writes jobs/*.yaml anew
+    python -m examples.forgetting.runs        # writes jobs/*.yaml
 
-Every run has the same base model, wordings, learning rate and row shape. `alone` sees as many
-tokens of the summaries as the mixture does; the others see as many tokens as each other.
+Every run has the same base model, templates, learning rate and packing. `alone` sees as many tokens
+of the summaries as the mixture does; the other runs all see the same number of tokens.
 """
 
 import io
@@ -19,25 +19,26 @@ HERE = Path(__file__).parent
 JOBS = HERE / "jobs"
 QUICKSTART = HERE.parent / "quickstart" / "job.yaml"
 # Summaries are a quarter of the mixture's rows but, being long, more of its tokens (about 69 of 189
-# for one row of each task, prompt and answer together; `raytrain check` shows it).
+# for one row of each task, prompt and target together; `raytrain check` shows it).
 _SHARE_OF_SUMMARIES = 0.36
 _REHEARSAL_SHARE = 0.2
 
 Job = dict[str, Any]
+"""A job file as plain data."""
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One run: its name, how the picture calls it, what it is, and how its job differs from the mixture's."""
+class Run:
+    """One run of the comparison; `change` turns the quickstart's job into this run's, in place."""
 
     name: str
     label: str
-    sentence: str
+    summary: str
     change: Callable[[Job], None]
 
 
 def alone(job: Job) -> None:
-    """One task is trained, the others are probes; as many of its tokens as the mixture holds."""
+    """Train on the summaries alone, for as many of their tokens as the mixture holds; probe the other tasks."""
     for task in job["spec"]["tasks"]:
         if task["name"] != "summaries":
             task["probe"] = True
@@ -47,11 +48,11 @@ def alone(job: Job) -> None:
 
 
 def mixture(job: Job) -> None:
-    """Leave it as it is."""
+    """Change nothing: the quickstart trains on the mixture already."""
 
 
 def replay(file: str, task: str) -> Callable[[Job], None]:
-    """A fifth of the rows rehearse what the base model was taught."""
+    """Returns a change that gives a fifth of the mixture to rows of the base model's own training."""
 
     def change(job: Job) -> None:
         spec = job["spec"]
@@ -61,7 +62,7 @@ def replay(file: str, task: str) -> Callable[[Job], None]:
                 "name": task,
                 "type": "text",
                 "source": {"uri": f"./world/replay/{file}"},
-                "templates": ["{input}"],  # these rows bring their own wordings
+                "templates": ["{input}"],  # these rows are complete prompts
                 "templatesPerExample": 1,
                 "metrics": ["exact_match"],
             }
@@ -72,53 +73,53 @@ def replay(file: str, task: str) -> Callable[[Job], None]:
     return change
 
 
-ARMS = (
-    Arm("alone", "summaries alone", "Trained on the summaries alone, the other tasks only scored.", alone),
-    Arm("mixture", "four tasks", "Trained on the mixture of four tasks, as the quickstart is.", mixture),
-    Arm(
+RUNS = (
+    Run("alone", "summaries alone", "Trained on the summaries alone, the other tasks only scored.", alone),
+    Run("mixture", "four tasks", "Trained on the mixture of four tasks, as the quickstart is.", mixture),
+    Run(
         "rehearse-others",
         "four tasks + other skills",
         "The mixture, and a fifth of the rows rehearse general skills of the base model, but not those of the probes.",
         replay("without-probes.jsonl", "other-skills"),
     ),
-    Arm(
+    Run(
         "rehearse-all",
         "four tasks + all skills",
-        "The mixture, and a fifth of the rows rehearse all general skills, the probes' own among them: so this run "
-        "does train on what the probes ask, though never on their test rows.",
+        "The mixture, and a fifth of the rows rehearse all general skills, including those of the probes: this run "
+        "does train on the probes' skills, though never on their test rows.",
         replay("all-skills.jsonl", "all-skills"),
     ),
 )
 
 
-def job_yaml(arm: Arm) -> str:
-    """The job of one run, as YAML."""
-    head = f"# {arm.sentence}\n# Made from ../../quickstart/job.yaml by `python -m examples.forgetting.arms`.\n"
-    return head + as_yaml(made(arm.name, arm.change, "../../quickstart"))
+def job_yaml(run: Run) -> str:
+    """Returns the job file of a run."""
+    head = f"# {run.summary}\n# Generated from ../../quickstart/job.yaml by `python -m examples.forgetting.runs`.\n"
+    return head + as_yaml(derive_job(run.name, run.change, "../../quickstart"))
 
 
-def made(name: str, change: Callable[[Job], None], root: str) -> Job:
-    """The quickstart's job under another name, changed; its paths begin with `root` instead of `.`."""
+def derive_job(name: str, change: Callable[[Job], None], root: str) -> Job:
+    """Returns the quickstart's job, renamed and changed; its relative paths start at `root` instead of `.`."""
     job: Job = deepcopy(YAML(typ="safe").load(QUICKSTART))
     job["metadata"]["name"] = name
     change(job)
     spec = job["spec"]
-    spec["model"] = _moved(spec["model"], root)
+    spec["model"] = _relocate(spec["model"], root)
     for task in spec["tasks"]:
         source = task["source"]
         task["source"] = (
-            {"uri": _moved(source["uri"], root)}
+            {"uri": _relocate(source["uri"], root)}
             if "uri" in source
-            else {"splits": {split: _moved(uri, root) for split, uri in source["splits"].items()}}
+            else {"splits": {split: _relocate(uri, root) for split, uri in source["splits"].items()}}
         )
-    # The last checkpoint of each, not its best: the best would be chosen by the trained tasks,
-    # which differ.
+    # The last checkpoint of each run, not its best: the best would be chosen by the trained tasks,
+    # which differ between the runs.
     spec["evaluation"] |= {"every": spec["training"]["steps"], "select": "last"}
     return job
 
 
 def as_yaml(job: Job) -> str:
-    """In the order in which it was made."""
+    """Returns the job as YAML, keys in insertion order."""
     text = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style, yaml.width, yaml.sort_base_mapping_type_on_output = False, 4096, False  # type: ignore[assignment]
@@ -126,11 +127,11 @@ def as_yaml(job: Job) -> str:
     return text.getvalue()
 
 
-def _moved(uri: str, root: str) -> str:
+def _relocate(uri: str, root: str) -> str:
     return f"{root}/{uri.removeprefix('./')}" if uri.startswith("./") else uri
 
 
 if __name__ == "__main__":
     JOBS.mkdir(exist_ok=True)
-    for one in ARMS:
+    for one in RUNS:
         (JOBS / f"{one.name}.yaml").write_text(job_yaml(one))
