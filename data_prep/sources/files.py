@@ -13,11 +13,11 @@ from data_prep.config import SPLITS, Source, Split, Task
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
 from data_prep.sources.readers import Format, SourceRow, count_rows, format_of, known_extensions, read_rows
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
-from raytrain_core.config.loader import suggest
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Stat, Store, open_like
 from raytrain_core.storage.store import sha256_of_file
 from raytrain_core.storage.uri import parse_uri
+from raytrain_core.text import did_you_mean
 
 _SPLIT_WORDS: dict[str, Split] = {
     "train": "train",
@@ -212,9 +212,8 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
             raise DataError(f"{where}: no file matches {uri} (looked from {base_folder})")
     else:
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        meant = suggest(path.name, near)
         raise DataError(
-            f"{where}: there is no {uri}" + (f", did you mean {meant!r}?" if meant else ""),
+            f"{where}: there is no {uri}{did_you_mean(path.name, near)}",
             hint=f"Looked for {path}; relative paths are relative to the job file.",
         )
     wanted = [p for p in found if format is not None or format_of(p.name)]

@@ -7,8 +7,8 @@ from typing import Any
 from data_prep.config import Task
 from data_prep.filters import Condition, compile_condition
 from data_prep.sources.readers import SourceRow
-from raytrain_core.config.loader import suggest
 from raytrain_core.errors import DataError, RowError, UsageError
+from raytrain_core.text import did_you_mean
 
 _LOOKED_AT = 1000  # first rows of a file in which a column must be that some rows may leave out
 
@@ -96,10 +96,9 @@ def _check(task: Task, file: str, wished: Sequence[str], columns: Sequence[str] 
     for column in wished:
         names = alternatives(column)
         if not any(name in columns for name in names):
-            meant = suggest(names[0], columns)
             raise DataError(
                 f"task {task.name}: {file} has no column {' or '.join(map(repr, names))}"
-                + (f", did you mean {meant!r}?" if meant else ""),
+                f"{did_you_mean(names[0], columns)}",
                 hint=f"Its columns are {', '.join(map(repr, columns))}. Map them with `columns`; "
                 "`a|b` takes whichever of the two a file has.",
             )

@@ -14,9 +14,9 @@ from raytrain.config.job_status import Status
 from raytrain.config.storage import RunPlace, resolve
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.render.names import CANCEL_ANNOTATION
-from raytrain_core.config.loader import suggest
 from raytrain_core.errors import ClusterError, UsageError
 from raytrain_core.storage import open_store
+from raytrain_core.text import did_you_mean
 
 MANAGER = "raytrain"
 ENDS = ("Complete", "Failed", "Cancelled")
@@ -84,9 +84,8 @@ def get(api: KubernetesApi, namespace: str, name: str) -> dict[str, Any]:
     if found is not None:
         return found
     names = sorted(item["metadata"]["name"] for item in api.list(JOBS, namespace))
-    meant = suggest(name, names)
     raise UsageError(
-        f"there is no FineTuneJob {name} in namespace {namespace}" + (f", did you mean {meant}?" if meant else ""),
+        f"there is no FineTuneJob {name} in namespace {namespace}{did_you_mean(name, names)}",
         hint=f"there are {', '.join(names[:20])}" if names else "there are none; `raytrain submit` sends one",
     )
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from raytrain.config.job import FineTuneJob
 from raytrain_core.config.fields import ConfigField, walk
-from raytrain_core.config.loader import suggest
 from raytrain_core.errors import UsageError
+from raytrain_core.text import closest
 
 
 def all_fields() -> list[ConfigField]:
@@ -21,7 +21,7 @@ def find(path: str) -> ConfigField:
         if candidate in known:
             return known[candidate]
     ends = [f.path for plain, f in known.items() if plain.rpartition(".")[2].lower() == wanted.lower()]
-    meant = suggest(wanted, list(known)) or suggest(f"spec.{wanted}", [k for k in known if k.startswith("spec.")])
+    meant = closest(wanted, list(known)) or closest(f"spec.{wanted}", [k for k in known if k.startswith("spec.")])
     if ends or meant:
         best = " or ".join(ends[:3]) if ends else known[str(meant)].path
         raise UsageError(f"the job has no field {path}, did you mean {best}?")

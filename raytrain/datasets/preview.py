@@ -14,10 +14,10 @@ from data_prep.text.templates import templates_of
 from raytrain.config.job import FineTuneJob
 from raytrain.config.storage import resolve
 from raytrain.model.source import local_path
-from raytrain_core.config.loader import suggest
 from raytrain_core.errors import RowError, UsageError
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.scratch import scratch
+from raytrain_core.text import did_you_mean
 
 BAD_AT_MOST = 20  # bad rows of a task that are shown before giving up on it
 
@@ -70,9 +70,8 @@ def show(
     """
     names = [t.name for t in job.spec.tasks]
     if task is not None and task not in names:
-        meant = suggest(task, names)
         raise UsageError(
-            f"the job has no task {task}" + (f", did you mean {meant}?" if meant else ""),
+            f"the job has no task {task}{did_you_mean(task, names)}",
             hint=f"its tasks are {', '.join(names)}",
         )
     chosen = [t for t in job.spec.tasks if task in (None, t.name)]

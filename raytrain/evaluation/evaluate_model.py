@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +14,7 @@ from raytrain.config.storage import cache_folder, locate, resolve
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.commit import read_manifest
+from raytrain_core.text import did_you_mean
 
 if TYPE_CHECKING:
     from raytrain.evaluation.local import OnProgress
@@ -117,9 +117,8 @@ def evaluation_name(target: str, digest: str) -> str:
 def _tasks(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
     for name in wanted:
         if name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=0.5)
             raise UsageError(
-                f"the job has no task {name!r}" + (f", did you mean {close[0]}?" if close else ""),
+                f"the job has no task {name!r}{did_you_mean(name, known)}",
                 hint=f"It has {', '.join(known)}.",
             )
     return [name for name in known if not wanted or name in wanted]

@@ -11,8 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from raytrain.config.job import Cluster, FineTuneJob
-from raytrain.operator.render.groups import quantity
 from raytrain.operator.settings import Policy, Settings
+from raytrain_core.errors import UsageError
+from raytrain_core.quantities import parse_bytes
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _METADATA_HOSTS = ("metadata", "metadata.google.internal", "instance-data")
@@ -117,9 +118,9 @@ def _quantities(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
     for field, text in asked.items():
         try:
             if text is not None:
-                quantity(text)
-        except ValueError as error:
-            yield Refusal("InvalidSpec", f"spec.{field}: {error}")
+                parse_bytes(text)
+        except UsageError as error:
+            yield Refusal("InvalidSpec", f"spec.{field}: {error.message}")
 
 
 def _allowed(cluster: Cluster, policy: Policy) -> Iterator[Refusal]:

@@ -19,7 +19,7 @@ from raytrain.model.source import WEIGHTS_FILE
 from raytrain.pipeline.context import Workspace
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain_core.errors import ClusterError, DataError, StorageError
-from raytrain_core.quantities import bytes_of
+from raytrain_core.quantities import parse_bytes
 from raytrain_core.storage import CorruptError, Store
 from raytrain_core.storage.commit import commit, read_manifest
 from raytrain_core.storage.scratch import scratch
@@ -361,7 +361,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         actors=wanted.actors,
         cpus=wanted.cpus,
         gpus=0 if ray.own else wanted.gpus,
-        memory=None if ray.own or wanted.memory is None else bytes_of(wanted.memory),
+        memory=None if ray.own or wanted.memory is None else parse_bytes(wanted.memory),
         environment={} if wanted.gpus and not ray.own else worker_environment(),
         on_event=functools.partial(_tell, work),
         on_progress=awaited.show,

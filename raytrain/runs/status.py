@@ -16,6 +16,7 @@ from raytrain.telemetry.segments import read_segments
 from raytrain_core.errors import StorageError, UsageError
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.commit import MANIFEST
+from raytrain_core.text import did_you_mean
 
 SILENT_AFTER = 120.0  # seconds without a word from a run that should be speaking every few
 
@@ -72,16 +73,13 @@ def run_names(store: Store) -> list[str]:
 
 def require_run(store: Store, name: str) -> RunLayout:
     """The layout of a run that exists; UsageError naming the nearest one if it does not."""
-    from raytrain_core.config.loader import suggest
-
     layout = RunLayout(name)
     if store.stat(layout.job) is not None or store.stat(layout.progress) is not None:
         return layout
     names = run_names(store)
-    meant = suggest(name, names)
     known = f"the runs there are {', '.join(names[:20])}" if names else "there are no runs there"
     raise UsageError(
-        f"there is no run {name} under {store.uri}" + (f", did you mean {meant}?" if meant else ""),
+        f"there is no run {name} under {store.uri}{did_you_mean(name, names)}",
         hint=f"{known}; another storage is named by --storage or RAYTRAIN_STORAGE",
     )
 

@@ -1,7 +1,6 @@
 """Asking a run's model: the task's own wording around a text, an answer."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from data_prep.config import Task
@@ -9,6 +8,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.serving.models import RunModels, Which
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store
+from raytrain_core.text import did_you_mean
 
 
 def predict(
@@ -39,9 +39,8 @@ def named(tasks: Sequence[Task], name: str) -> Task:
         if task.name == name:
             return task
     names = [task.name for task in tasks]
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
     raise UsageError(
-        f"the run has no task {name!r}" + (f", did you mean {close[0]}?" if close else ""),
+        f"the run has no task {name!r}{did_you_mean(name, names)}",
         hint=f"It has {', '.join(names)}.",
     )
 

@@ -3,7 +3,6 @@
 Generic over any pydantic model: `data_prep` and `raytrain` load their jobs with it.
 """
 
-import difflib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from raytrain_core.config.fields import (
 )
 from raytrain_core.config.yaml_source import Position, Problem, YamlData, parse_yaml
 from raytrain_core.errors import ExitCode, UsageError
+from raytrain_core.text import closest, did_you_mean, normalized
 
 MAX_BYTES = 4 << 20
 Location = tuple[str | int, ...]
@@ -87,9 +87,9 @@ def read_text(path: str | Path) -> str:
         if file.is_dir():
             raise ConfigError(f"{path}: is a folder; name the job file in it, e.g. {file / 'job.yaml'}")
         if not file.exists():
-            near = difflib.get_close_matches(file.name, _neighbours(file), n=1)
+            near = closest(file.name, _yaml_files(file.parent))
             raise ConfigError(
-                f"{path}: there is no such file" + (f", did you mean {file.with_name(near[0])}?" if near else "")
+                f"{path}: there is no such file" + (f", did you mean {file.with_name(near)}?" if near else "")
             )
         with file.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -112,19 +112,6 @@ def format_path(location: Sequence[str | int]) -> str:
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def suggest(word: str, known: Sequence[str]) -> str | None:
-    """The known word that was probably meant: other case, underscores, or a slip of the keys."""
-    flat = {_flat(k): k for k in reversed(known)}
-    if _flat(word) in flat:
-        return flat[_flat(word)]
-    near = difflib.get_close_matches(_flat(word), list(flat), n=1, cutoff=0.7)
-    return flat[near[0]] if near else None
-
-
-def _flat(word: str) -> str:
-    return word.replace("_", "").replace("-", "").lower()
 
 
 def _validate(data: YamlData, model: type[ModelT], *, by_name: bool) -> tuple[ModelT | None, list[Problem]]:
@@ -168,9 +155,9 @@ def _unknown(location: Location, model: type[BaseModel]) -> str:
     if parent is None:
         return "unknown field"
     known = [f.name for f in fields_of(parent)]
-    if meant := suggest(name, known):
-        return f"unknown field, did you mean {meant}?"
-    if elsewhere := [f.path for f in walk(model) if _flat(f.name) == _flat(name)][:3]:
+    if meant := did_you_mean(name, known):
+        return f"unknown field{meant}"
+    if elsewhere := [f.path for f in walk(model) if normalized(f.name) == normalized(name)][:3]:
         return f"unknown field here, did you mean {' or '.join(elsewhere)}?"
     return f"unknown field; the fields here are {', '.join(known)}"
 
@@ -182,8 +169,7 @@ def _bad_key(location: Location, model: type[BaseModel]) -> str:
 
 
 def _not_one_of(value: Any, allowed: Sequence[str]) -> str:
-    meant = suggest(value, allowed) if isinstance(value, str) else None
-    tail = f", did you mean {meant}?" if meant else ""
+    tail = did_you_mean(value, allowed) if isinstance(value, str) else ""
     one_of = f"must be {allowed[0]}" if len(allowed) == 1 else f"must be one of {', '.join(allowed)}"
     return f"{one_of}; got {_show(value)}{tail}"
 
@@ -272,9 +258,9 @@ def _line(name: str, problem: Problem) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
-def _neighbours(file: Path) -> list[str]:
+def _yaml_files(folder: Path) -> list[str]:
     try:
-        return [p.name for p in file.parent.iterdir() if p.suffix in (".yaml", ".yml")]
+        return [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml")]
     except OSError:
         return []
 

@@ -70,7 +70,7 @@ def test_another_storage_and_another_tokenizer(job_file, tmp_path, capsys, base_
 @pytest.mark.parametrize(
     ("old", "new", "code", "message"),
     [
-        ("rows.jsonl", "row.jsonl", 3, "there is no row.jsonl, did you mean 'rows.jsonl'"),
+        ("rows.jsonl", "row.jsonl", 3, "there is no row.jsonl, did you mean rows.jsonl?"),
         ("onBadRow", "onBadrow", 2, "job.yaml:12:7: spec.tasks[0].onBadrow: unknown field, did you mean onBadRow"),
         ("onBadRow: skip", "templates: [Hi]", 2, "has no {input}"),
         ("onBadRow: skip", "onBadRow: fail", 3, "rows.jsonl:101: 'target' is null"),

@@ -356,7 +356,7 @@ def test_bad_rows_can_be_left_out_up_to_a_limit(bench):
 
 def test_a_missing_column_is_named_with_those_there_are(bench):
     bench.write("rows.jsonl", [{"dialogue": "x", "summaries": "y"}] * 5)
-    with pytest.raises(DataError, match=r"rows\.jsonl has no column 'summary', did you mean 'summaries'") as caught:
+    with pytest.raises(DataError, match=r"rows\.jsonl has no column 'summary', did you mean summaries\?") as caught:
         bench.prepare(make_task(columns={"input": "dialogue", "target": "summary"}))
     assert "'dialogue', 'summaries'" in caught.value.hint
     with pytest.raises(DataError, match="has no column 'input'"):

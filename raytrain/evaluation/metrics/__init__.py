@@ -7,7 +7,6 @@ metrics of its own by entry points of the group `raytrain.metrics`: each names a
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -24,6 +23,7 @@ from raytrain.evaluation.metrics.rouge import HUGGING_FACE, KINDS, OURS, T5, Rou
 from raytrain.evaluation.metrics.squad import SquadExact, SquadF1
 from raytrain.evaluation.metrics.syntax import Parses, language_of
 from raytrain_core.errors import UsageError
+from raytrain_core.text import did_you_mean
 
 ENTRY_POINTS = "raytrain.metrics"
 
@@ -133,9 +133,8 @@ def _wanted(task: str, name: str) -> Metric:
         return metric
     own = [point.name for point in entry_points(group=ENTRY_POINTS)]
     known = [*METRICS, *PRESETS, *own]
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
     raise UsageError(
-        f"task {task}: metrics: unknown metric {name!r}" + (f", did you mean {close[0]}?" if close else ""),
+        f"task {task}: metrics: unknown metric {name!r}{did_you_mean(name, known)}",
         hint=f"There are {', '.join(known)}.",
     )
 

@@ -1,22 +1,14 @@
 """From what a job asks for to groups of equal pods: the CPU group, and a GPU group that starts at zero."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from raytrain.config.job import Resources
+from raytrain_core.quantities import parse_bytes
 
 CPU_GROUP, GPU_GROUP = "cpu", "gpu"
 DEFAULT_MEMORY = "8Gi"
-
-_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
-_UNITS = {"": Decimal(1), "m": Decimal("0.001")} | {
-    unit: Decimal(base**power)
-    for base, units in ((1000, ("k", "M", "G", "T", "P", "E")), (1024, ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")))
-    for power, unit in enumerate(units, 1)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +36,6 @@ class _Demand:
     trains: bool = False
 
 
-def quantity(text: str) -> Decimal:
-    """The number that a Kubernetes quantity stands for, e.g. 24Gi. ValueError if it is none."""
-    match = _NUMBER.fullmatch(text)
-    if match is None or match[2] not in _UNITS:
-        raise ValueError(f"{text!r} is not a quantity such as 24Gi or 500m")
-    return Decimal(match[1]) * _UNITS[match[2]]
-
-
 def groups(resources: Resources) -> list[Group]:
     """The groups of a run: what needs no GPU shares the CPU group, the driver (which prepares) among it."""
     training, evaluation, preparation = resources.training, resources.evaluation, resources.preparation
@@ -70,10 +54,10 @@ def _group(name: str, demands: Sequence[_Demand], *, least: int) -> Group:
     """Pods that each hold the largest demand, and as many as all demands fill."""
     cpus, gpus = (math.ceil(max(values)) for values in zip(*((d.cpus, d.gpus) for d in demands), strict=True))
     most = _pods(demands, cpus, gpus)
-    asked = [(quantity(d.memory) * _in_a_pod(d, cpus, gpus), d) for d in demands if d.memory]
-    amount, largest = max(asked, key=lambda pair: pair[0], default=(quantity(DEFAULT_MEMORY), None))
-    exact = largest is not None and quantity(largest.memory or "0") == amount
-    memory = (largest.memory if exact and largest else None) or (str(int(amount)) if asked else DEFAULT_MEMORY)
+    asked = [(parse_bytes(d.memory) * _in_a_pod(d, cpus, gpus), d) for d in demands if d.memory]
+    amount, largest = max(asked, key=lambda pair: pair[0], default=(parse_bytes(DEFAULT_MEMORY), None))
+    exact = largest is not None and parse_bytes(largest.memory or DEFAULT_MEMORY) == amount
+    memory = (largest.memory if exact and largest else None) or (str(amount) if asked else DEFAULT_MEMORY)
     return Group(name, cpus, gpus, memory, least, most, trains=any(d.trains for d in demands))
 
 

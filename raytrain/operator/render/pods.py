@@ -6,7 +6,8 @@ from typing import Any
 from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
-from raytrain.operator.render.groups import CPU_GROUP, Group, quantity
+from raytrain.operator.render.groups import CPU_GROUP, Group
+from raytrain_core.quantities import parse_bytes
 from raytrain_core.storage.location import VARIABLE as STORAGE_VARIABLE
 
 CONTAINER = "ray"
@@ -83,7 +84,7 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
 def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mapping[str, str]) -> dict[str, Any]:
     """What all pods of a run have."""
     runs, cluster = attempt.runs, attempt.cluster
-    shared = int(quantity(size["memory"])) * _SHARED_MEMORY_SHARE // 100
+    shared = parse_bytes(size["memory"]) * _SHARED_MEMORY_SHARE // 100
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": cluster.image or runs.image,

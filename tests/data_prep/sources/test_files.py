@@ -65,7 +65,7 @@ def test_the_split_that_a_name_tells(name, split):
 
 def test_what_is_not_there_is_named_with_what_may_be_meant(tmp_path):
     write(tmp_path, "data/reviews.jsonl")
-    with pytest.raises(DataError, match=r"task notes: there is no data/review\.jsonl, did you mean 'reviews\.jsonl'"):
+    with pytest.raises(DataError, match=r"task notes: there is no data/review\.jsonl, did you mean reviews\.jsonl\?"):
         found(tmp_path, "data/review.jsonl")
     with pytest.raises(DataError, match="there is no nowhere/at/all"):
         found(tmp_path, "nowhere/at/all")

@@ -106,7 +106,7 @@ def test_all_problems_with_model_and_data_at_once(project: Path, capsys: Capture
         "error: 3 problems with the model and the data:",
         f"model ./model: there is no folder {project}/model",
         "  give a folder with config.json, or a hub id",
-        "task notes: there is no note.jsonl, did you mean 'notes.jsonl'?",
+        "task notes: there is no note.jsonl, did you mean notes.jsonl?",
         f"  Looked for {project}/note.jsonl; relative paths are relative to the job file.",
         "task stars: dev.csv:3: label '9' is none of 1, 2, 3, 4, 5",
         "task stars: dev.csv:4: 'text' is empty",

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from raytrain.config.job import FineTuneJob, Resources
 from raytrain.operator.reconcile import Observed, reconcile
-from raytrain.operator.render.groups import groups, quantity
+from raytrain.operator.render.groups import groups
 from raytrain.operator.render.pods import merged
 from raytrain.operator.render.yaml_text import yaml_text
 from raytrain.operator.settings import Settings
@@ -237,19 +237,6 @@ def test_groups_hold_what_is_asked_for():
     shared = {"actors": 4, "gpus": 0.5, "cpus": 1, "memory": "10Gi"}
     assert sizes(evaluation=shared)[1] == ("gpu", 1, 1, "10Gi", 0, 4)  # one CPU: one actor
     assert sizes(evaluation=shared | {"cpus": 0.5})[1] == ("gpu", 1, 1, str(20 << 30), 0, 2)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("24Gi", 24 << 30), ("1.5Gi", 3 << 29), ("500M", 500_000_000), ("1024", 1024), ("2k", 2000)]
-)
-def test_quantities(text, number):
-    assert quantity(text) == number
-
-
-@pytest.mark.parametrize("text", ["", "Gi", "24gb", "24 Gi", "1Gi2"])
-def test_what_is_no_quantity(text):
-    with pytest.raises(ValueError, match="not a quantity"):
-        quantity(text)
 
 
 def test_merging_patches_by_name_and_removes_by_null():
