@@ -21,7 +21,7 @@ PYTHON = "3.11"
 """That of the image's base."""
 
 _HOME = Path("opt/raytrain")  # the virtual environment in the image, below /
-_CODE = ("data_prep", "raytrain", "pyproject.toml", "README.md", "LICENSE")
+_CODE = ("raytrain_core", "data_prep", "raytrain", "pyproject.toml", "README.md", "LICENSE")
 _NEVER = ("python", "activate", "deactivate", "pydoc.bat")  # the image's own environment has these
 
 
