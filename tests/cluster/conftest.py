@@ -18,10 +18,10 @@ import pytest
 
 from tests.cluster import tiny_quickstart
 from tests.cluster.harness import cluster as harness
+from tests.cluster.harness.console import HarnessError, timed_echo
 from tests.cluster.harness.image import chart_value
-from tests.cluster.harness.places import REPOSITORY
+from tests.cluster.harness.paths import REPOSITORY
 from tests.cluster.harness.processes import run, wait_for
-from tests.cluster.harness.saying import HarnessError, speaker
 from tests.support.kubernetes_tools import kubernetes_tools
 from tests.support.s3_server import s3_server
 
@@ -74,17 +74,17 @@ class Target:
             conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
             for other in {"Complete", "Failed"} - {condition}:
                 if conditions.get(other) == "True":
-                    raise AssertionError(f"{name} is {other}\n{self.story(name, namespace)}")
+                    raise AssertionError(f"{name} is {other}\n{self.describe(name, namespace)}")
             return conditions.get(condition) == "True"
 
-        wait_for(holds, seconds, f"{name} to be {condition}", every=1, why=lambda: self.story(name, namespace))
+        wait_for(holds, seconds, f"{name} to be {condition}", every=1, why=lambda: self.describe(name, namespace))
         return self.get("ftj", name, namespace)
 
     def until(self, done: Callable[[], object], what: str, name: str, namespace: str) -> None:
         """Wait for something about a FineTuneJob; a failure shows what the cluster says of it."""
-        wait_for(done, PATIENCE, what, every=1, why=lambda: self.story(name, namespace))
+        wait_for(done, PATIENCE, what, every=1, why=lambda: self.describe(name, namespace))
 
-    def story(self, name: str, namespace: str) -> str:
+    def describe(self, name: str, namespace: str) -> str:
         """What a person would look at when a job does not get on."""
         looks = [
             ["describe", "ftj", name],
@@ -102,19 +102,19 @@ def target(request):
         images = (os.environ[f"RAYTRAIN_TEST_{kind}_IMAGE"] for kind in ("RUN", "OPERATOR"))
         yield Target(Path(existing), *images, host=os.environ["RAYTRAIN_TEST_HOST"])
         return
-    say = speaker()
+    echo = timed_echo()
     running = harness.find("default")
     try:
         two = any(item.get_closest_marker("two_nodes") for item in request.session.items)
         install = bool(os.environ.get("RAYTRAIN_TEST_INSTALL"))
-        ours = running or harness.up("default", say, nodes=2 if two else 1, gpus=int(two), install=install)
+        ours = running or harness.up("default", echo, nodes=2 if two else 1, gpus=int(two), install=install)
     except HarnessError as error:
         (pytest.fail if os.environ.get("RAYTRAIN_TEST_CLUSTER") == "required" else pytest.skip)(str(error))
     try:
-        yield Target(ours.kubeconfig, ours.publish("run", say), ours.publish("operator", say), ours.host_address)
+        yield Target(ours.kubeconfig, ours.publish("run", echo), ours.publish("operator", echo), ours.host_address)
     finally:
         if running is None:
-            harness.down("default", say)
+            harness.down("default", echo)
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from tests.cluster.harness import binaries
+from tests.cluster.harness.console import timed_echo
 from tests.cluster.harness.pki import Authority
 from tests.cluster.harness.processes import wait_for
-from tests.cluster.harness.saying import speaker
 
 _GROUPS = {"ray.io", "kueue.x-k8s.io"}
 """Whose objects its webhooks see: the others' are not installed."""
@@ -26,7 +26,7 @@ _GROUPS = {"ray.io", "kueue.x-k8s.io"}
 @contextmanager
 def kueue(target: Any, folder: Path) -> Iterator[None]:
     """Installed and ready; nothing of it stays."""
-    program = binaries.built(binaries.KUEUE, speaker())["kueue"]
+    program = binaries.ensure_built(binaries.KUEUE, timed_echo())["kueue"]
     manifests = binaries.KUEUE.folder / binaries.MANIFESTS
     authority = Authority(folder / "pki")
     port, health = _free_port(target.host), _free_port("127.0.0.1")

@@ -114,7 +114,7 @@ def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespac
     assert "credentials" in status["message"].lower() or "denied" in status["message"].lower()
     shown = target.kubectl("get", "ftj,rayjobs,rayclusters,pods,configmaps,events", "-n", namespace, "-o", "yaml")
     logs = target.kubectl("logs", "-n", operator, "deploy/raytrain-operator")
-    assert canary not in shown + logs + target.story("locked", namespace)
+    assert canary not in shown + logs + target.describe("locked", namespace)
 
 
 def test_a_suspended_run_gives_everything_back_and_goes_on_later(target, namespace, started):

@@ -9,7 +9,7 @@ import pytest
 from kubernetes import client
 
 from tests.cluster.harness import cluster as harness
-from tests.cluster.harness.places import Places, cache_folder
+from tests.cluster.harness.paths import ClusterPaths, cache_folder
 from tests.cluster.harness.processes import run
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ NAME = "probe"
 
 def _state_of_this_machine() -> dict[str, object]:
     """All that a cluster could leave behind."""
-    root = str(Places(NAME).root)
+    root = str(ClusterPaths(NAME).root)
     commands = {
         path.parent.name: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()
     }
@@ -30,7 +30,7 @@ def _state_of_this_machine() -> dict[str, object]:
         "routes": sorted(run("ip", "route").splitlines()),
         "filters": run("nft", "list", "ruleset"),
         "groups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob(f"**/raytrain-{NAME}")),
-        "folder": Places(NAME).root.exists(),
+        "folder": ClusterPaths(NAME).root.exists(),
         "sockets": sorted(str(path) for path in Path("/run").glob("containerd*")),
     }
 

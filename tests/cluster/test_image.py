@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.cluster.harness import image, layers
-from tests.cluster.harness.saying import speaker
+from tests.cluster.harness.console import timed_echo
 
 pytestmark = pytest.mark.slow
 
@@ -36,13 +36,13 @@ def _assembled(*trees):
     ],
 )
 def test_the_dockerfile_makes_what_pods_run(target, command, said):
-    say = speaker()
-    reference = image.build(target, say)
+    echo = timed_echo()
+    reference = image.build(target, echo)
     assert said in image.output(reference, *command).lower()
     assert image.output(reference, "id", "-u").strip() == "1000"
-    built = json.loads(image.output(reference, "python", "-c", PACKAGES))
-    assert built == _assembled(layers.environment(target, say), layers.code())
-    listed = json.loads(image.read(image.build(f"{target}-sbom", say), f"{target}.cdx.json"))
+    installed = json.loads(image.output(reference, "python", "-c", PACKAGES))
+    assert installed == _assembled(layers.environment(target, echo), layers.code())
+    listed = json.loads(image.read(image.build(f"{target}-sbom", echo), f"{target}.cdx.json"))
     components = {f"{part['name'].lower()}=={part['version']}": part for part in listed["components"]}
-    assert sorted(components) == built
+    assert sorted(components) == installed
     assert all(part["purl"].startswith("pkg:pypi/") for name, part in components.items() if "raytrain" not in name)

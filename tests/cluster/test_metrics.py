@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.cluster import tiny_quickstart
-from tests.cluster.harness.places import REPOSITORY
+from tests.cluster.harness.paths import REPOSITORY
 from tests.cluster.harness.processes import wait_for
 
 pytestmark = pytest.mark.slow

@@ -101,7 +101,7 @@ def test_a_run_lets_nobody_in_and_tells_no_secret(target, operator, namespace, b
     logs = target.kubectl("logs", "-n", namespace, "-l", f"raytrain.dev/job={NAME}", "--all-containers", "--tail=-1")
     target.wait_for("Complete", NAME, namespace)
     kinds = "ftj,rayjobs,rayclusters,pods,configmaps,events,services,serviceaccounts,roles,rolebindings,networkpolicies"
-    shown = target.kubectl("get", kinds, "-n", namespace, "-o", "yaml") + logs + target.story(NAME, namespace)
+    shown = target.kubectl("get", kinds, "-n", namespace, "-o", "yaml") + logs + target.describe(NAME, namespace)
     shown += target.kubectl("logs", "-n", operator, "deploy/raytrain-operator")
     encoded = base64.b64encode(CANARY.encode()).decode()
     assert CANARY not in shown

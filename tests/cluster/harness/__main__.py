@@ -7,8 +7,8 @@ import shutil
 import sys
 
 from tests.cluster.harness.cluster import down, up
+from tests.cluster.harness.console import HarnessError, timed_echo
 from tests.cluster.harness.image import chart_value
-from tests.cluster.harness.saying import HarnessError, speaker
 from tests.support.kubernetes_tools import kubernetes_tools
 
 
@@ -24,22 +24,22 @@ def main() -> int:
     for command in (start, stop):
         command.add_argument("--name", default="default")
     given = parser.parse_args()
-    say = speaker()
+    echo = timed_echo()
     try:
         if given.command == "down":
-            down(given.name, say)
+            down(given.name, echo)
             return 0
         if existing := os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
-            say(f"RAYTRAIN_TEST_KUBECONFIG is set: {existing} is used, nothing is started")
+            echo(f"RAYTRAIN_TEST_KUBECONFIG is set: {existing} is used, nothing is started")
             return 0
-        cluster = up(given.name, say, nodes=given.nodes, gpus=given.gpus, install=given.install)
-        images = {target: cluster.publish(target, say) for target in given.image}
+        cluster = up(given.name, echo, nodes=given.nodes, gpus=given.gpus, install=given.install)
+        images = {target: cluster.publish(target, echo) for target in given.image}
         for target, reference in images.items():
-            say(f"image {target}: {reference}")
+            echo(f"image {target}: {reference}")
         if {"run", "operator"} <= images.keys():
             values = {"runImage": chart_value(images["run"]), "image": chart_value(images["operator"])}
-            cluster.places.images.write_text(json.dumps(values, indent=1) + "\n")
-            print(f"\n# helm install raytrain helm/raytrain-operator ... -f {cluster.places.images}")
+            cluster.paths.images.write_text(json.dumps(values, indent=1) + "\n")
+            print(f"\n# helm install raytrain helm/raytrain-operator ... -f {cluster.paths.images}")
         print(f"export KUBECONFIG={cluster.kubeconfig}")
         if not (shutil.which("kubectl") and shutil.which("helm")):
             print(f'export PATH="$PATH:{kubernetes_tools().kubectl.parent}"  # kubectl and helm')

@@ -4,8 +4,8 @@ import ipaddress
 import json
 from dataclasses import dataclass
 
+from tests.cluster.harness.console import HarnessError
 from tests.cluster.harness.processes import run
-from tests.cluster.harness.saying import HarnessError
 
 _CANDIDATES = range(200, 250)
 

@@ -8,8 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.harness.places import TOOLS, cache_folder
-from tests.cluster.harness.saying import HarnessError, Say
+from tests.cluster.harness.console import Echo, HarnessError
+from tests.cluster.harness.paths import TOOLS, cache_folder
 
 KUBERNETES = "1.36.3"
 KUBERAY = "1.6.2"
@@ -85,18 +85,18 @@ class Programs:
         return self.paths[name]
 
 
-def build(say: Say) -> Programs:
+def build(echo: Echo) -> Programs:
     """Build what is not there yet: five minutes on two cores the first time, nothing later."""
     paths: dict[str, Path] = {}
     for module in MODULES:
-        paths |= built(module, say)
+        paths |= ensure_built(module, echo)
     return Programs(paths, KUBERAY_OPERATOR.folder / MANIFESTS)
 
 
-def built(module: Module, say: Say) -> dict[str, Path]:
+def ensure_built(module: Module, echo: Echo) -> dict[str, Path]:
     """Paths of a module's programs by name; they are built if they are not there yet."""
     if not module.folder.exists():
-        say(f"building {', '.join(module.programs)}")
+        echo(f"building {', '.join(module.programs)}")
         _build(module)
     return {name: module.folder / name for name in module.programs}
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.cluster.harness import binaries, control_plane, image, kuberay, network, node, preflight
 from tests.cluster.harness.addresses import Addresses, free_addresses
+from tests.cluster.harness.console import Echo
+from tests.cluster.harness.context import ClusterContext
 from tests.cluster.harness.machine import Daemon, Machine
+from tests.cluster.harness.paths import ClusterPaths
 from tests.cluster.harness.pki import Authority
-from tests.cluster.harness.places import Places
 from tests.cluster.harness.processes import run, wait_for
-from tests.cluster.harness.saying import Say
-from tests.cluster.harness.site import Site
 
 GPU = "nvidia.com/gpu"
 
@@ -22,7 +22,7 @@ GPU = "nvidia.com/gpu"
 class Cluster:
     """A running cluster."""
 
-    places: Places
+    paths: ClusterPaths
     machine: Machine
     addresses: Addresses
     nodes: int
@@ -30,7 +30,7 @@ class Cluster:
 
     @property
     def kubeconfig(self) -> Path:
-        return self.places.kubeconfig
+        return self.paths.kubeconfig
 
     @property
     def host_address(self) -> str:
@@ -45,79 +45,79 @@ class Cluster:
 
     def socket(self, index: int = 0) -> Path:
         """containerd's socket of a node."""
-        return node.NodeFiles(self.places, index).socket
+        return node.NodeFiles(self.paths, index).socket
 
     def processes_of_pods(self, index: int) -> set[int]:
         """Everything that runs in the pods of a node."""
-        return node.processes(node.NodeFiles(self.places, index))
+        return node.processes(node.NodeFiles(self.paths, index))
 
-    def publish(self, target: str, say: Say) -> str:
+    def publish(self, target: str, echo: Echo) -> str:
         """Put one target of the project's Dockerfile on every node; its reference."""
-        return image.publish([image.Store(self.machine, self.socket(i)) for i in range(self.nodes)], target, say)
+        return image.publish([image.Store(self.machine, self.socket(i)) for i in range(self.nodes)], target, echo)
 
 
-def up(name: str, say: Say, *, nodes: int = 1, gpus: int = 0, install: bool = False) -> Cluster:
+def up(name: str, echo: Echo, *, nodes: int = 1, gpus: int = 0, install: bool = False) -> Cluster:
     """Start a cluster; `gpus` is how many each node pretends to have.
 
     An unfinished start is removed again.
     """
     if (running := find(name)) is not None:
-        say(f"cluster {name} is running: export KUBECONFIG={running.kubeconfig}")
+        echo(f"cluster {name} is running: export KUBECONFIG={running.kubeconfig}")
         return running
-    preflight.check(nodes, say, install=install)
+    preflight.check(nodes, echo, install=install)
     down(name, lambda _: None)  # what a killed one left
-    programs = binaries.build(say)
-    places = Places(name)
-    places.logs.mkdir(parents=True)
+    programs = binaries.build(echo)
+    paths = ClusterPaths(name)
+    paths.logs.mkdir(parents=True)
     try:
-        return _start(places, programs, say, nodes=nodes, gpus=gpus)
+        return _start(paths, programs, echo, nodes=nodes, gpus=gpus)
     except BaseException:
-        failed = places.root.with_name(f"{name}-failed")
+        failed = paths.root.with_name(f"{name}-failed")
         shutil.rmtree(failed, ignore_errors=True)
-        shutil.copytree(places.logs, failed, ignore_dangling_symlinks=True)
-        say(f"the cluster did not start; its logs are in {failed}")
+        shutil.copytree(paths.logs, failed, ignore_dangling_symlinks=True)
+        echo(f"the cluster did not start; its logs are in {failed}")
         down(name, lambda _: None)
         raise
 
 
-def _start(places: Places, programs: binaries.Programs, say: Say, *, nodes: int, gpus: int) -> Cluster:
-    machine = Machine.begin(places, programs["pause"])
+def _start(paths: ClusterPaths, programs: binaries.Programs, echo: Echo, *, nodes: int, gpus: int) -> Cluster:
+    machine = Machine.begin(paths, programs["pause"])
     addresses = free_addresses()
-    _write_record(places, machine, addresses, nodes, {})
-    site = Site(machine, programs, places, addresses)
+    _write_record(paths, machine, addresses, nodes, {})
+    context = ClusterContext(machine, programs, paths, addresses)
     network.connect(machine, addresses, nodes)
-    say("control plane: etcd, API server, controller manager, scheduler")
-    authority = Authority(places.pki)
-    plane = control_plane.start(site, authority)
+    echo("control plane: etcd, API server, controller manager, scheduler")
+    authority = Authority(paths.pki)
+    plane = control_plane.start(context, authority)
     daemons = {daemon.name: daemon for daemon in plane.daemons}
-    cni = network.write_cni(places, addresses)
+    cni = network.write_cni(paths, addresses)
     for index in range(nodes):
-        files = node.NodeFiles(places, index)
-        say(f"{files.name}: containerd, kubelet")
-        daemons[f"{files.name}-containerd"] = node.start_containerd(site, files, cni)
+        files = node.NodeFiles(paths, index)
+        echo(f"{files.name}: containerd, kubelet")
+        daemons[f"{files.name}-containerd"] = node.start_containerd(context, files, cni)
         image.put_pause([image.Store(machine, files.socket)], programs["pause"])
-        daemons[f"{files.name}-kubelet"] = node.start_kubelet(site, files, authority, plane.server, index)
-    daemons["kube-proxy"] = network.start_proxy(site)
-    daemons["dns"] = network.start_dns(site)
-    cluster = Cluster(places, machine, addresses, nodes, daemons)
+        daemons[f"{files.name}-kubelet"] = node.start_kubelet(context, files, authority, plane.server, index)
+    daemons["kube-proxy"] = network.start_proxy(context)
+    daemons["dns"] = network.start_dns(context)
+    cluster = Cluster(paths, machine, addresses, nodes, daemons)
     with cluster.api() as api:
         kuberay.install_crds(api, programs.crds)
-        daemons["kuberay-operator"] = kuberay.start_operator(site)
+        daemons["kuberay-operator"] = kuberay.start_operator(context)
         _wait_for_nodes(api, nodes, daemons)
         for index in range(nodes if gpus else 0):
-            pretend_gpus(api, f"node{index}", gpus)
+            fake_gpus(api, f"node{index}", gpus)
     for daemon in daemons.values():
-        daemon.must_live()
-    _write_record(places, machine, addresses, nodes, daemons)
-    say(f"ready: {nodes} node{'s' if nodes > 1 else ''}, Kubernetes {binaries.KUBERNETES}, KubeRay {binaries.KUBERAY}")
+        daemon.check_alive()
+    _write_record(paths, machine, addresses, nodes, daemons)
+    echo(f"ready: {nodes} node{'s' if nodes > 1 else ''}, Kubernetes {binaries.KUBERNETES}, KubeRay {binaries.KUBERAY}")
     return cluster
 
 
 def find(name: str) -> Cluster | None:
     """The running cluster of this name."""
-    places = Places(name)
+    paths = ClusterPaths(name)
     try:
-        record = json.loads(places.record.read_text())
+        record = json.loads(paths.record.read_text())
     except OSError:
         return None
     machine = Machine(**record["machine"])
@@ -125,31 +125,31 @@ def find(name: str) -> Cluster | None:
     if not machine.alive or "kuberay-operator" not in daemons:
         return None
     addresses = Addresses(record["number"])
-    return Cluster(places, machine, addresses, record["nodes"], daemons)
+    return Cluster(paths, machine, addresses, record["nodes"], daemons)
 
 
-def down(name: str, say: Say) -> None:
+def down(name: str, echo: Echo) -> None:
     """End everything of a cluster and remove its folder; caches stay."""
-    places = Places(name)
-    if not places.root.exists():
-        say(f"there is no cluster {name}")
+    paths = ClusterPaths(name)
+    if not paths.root.exists():
+        echo(f"there is no cluster {name}")
         return
     try:
-        record = json.loads(places.record.read_text())
+        record = json.loads(paths.record.read_text())
         Machine(**record["machine"]).end()
         link = Addresses(record["number"]).link
         # gone with the namespace, a moment later
         wait_for(lambda: link not in run("ip", "-brief", "link"), 60, f"the interface {link} to vanish")
     except FileNotFoundError:
         pass
-    wait_for(lambda: _cgroups_removed(places), 30, "the control groups to be empty")
-    shutil.rmtree(places.root)
-    if not any(places.root.parent.iterdir()):
-        places.root.parent.rmdir()
-    say(f"cluster {name} is gone; built programs and image layers stay cached")
+    wait_for(lambda: _cgroups_removed(paths), 30, "the control groups to be empty")
+    shutil.rmtree(paths.root)
+    if not any(paths.root.parent.iterdir()):
+        paths.root.parent.rmdir()
+    echo(f"cluster {name} is gone; built programs and image layers stay cached")
 
 
-def pretend_gpus(api: Any, name: str, count: int) -> None:
+def fake_gpus(api: Any, name: str, count: int) -> None:
     """Let a node offer GPUs that it has not: the scheduler and Ray's autoscaler act on them all the same."""
     from kubernetes import client
 
@@ -157,9 +157,9 @@ def pretend_gpus(api: Any, name: str, count: int) -> None:
     client.CoreV1Api(api).patch_node_status(name, {"status": amounts})
 
 
-def _cgroups_removed(places: Places) -> bool:
+def _cgroups_removed(paths: ClusterPaths) -> bool:
     try:
-        node.remove_cgroups(places)
+        node.remove_cgroups(paths)
     except OSError:  # a process in it is still ending
         return False
     return True
@@ -172,7 +172,7 @@ def _wait_for_nodes(api: Any, count: int, daemons: dict[str, Daemon]) -> None:
 
     def ready() -> bool:
         for daemon in daemons.values():
-            daemon.must_live()
+            daemon.check_alive()
         conditions = [c for found in core.list_node().items for c in found.status.conditions or []]
         return sum(c.type == "Ready" and c.status == "True" for c in conditions) == count
 
@@ -180,7 +180,7 @@ def _wait_for_nodes(api: Any, count: int, daemons: dict[str, Daemon]) -> None:
 
 
 def _write_record(
-    places: Places, machine: Machine, addresses: Addresses, nodes: int, daemons: dict[str, Daemon]
+    paths: ClusterPaths, machine: Machine, addresses: Addresses, nodes: int, daemons: dict[str, Daemon]
 ) -> None:
     record = {
         "machine": asdict(machine),
@@ -188,6 +188,6 @@ def _write_record(
         "nodes": nodes,
         "daemons": {key: {**asdict(daemon), "log": str(daemon.log)} for key, daemon in daemons.items()},
     }
-    scratch = places.record.with_suffix(".new")
+    scratch = paths.record.with_suffix(".new")
     scratch.write_text(json.dumps(record, indent=1))
-    scratch.replace(places.record)
+    scratch.replace(paths.record)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.harness.addresses import Addresses
+from tests.cluster.harness.context import ClusterContext
 from tests.cluster.harness.machine import Daemon
 from tests.cluster.harness.pki import Authority, Pair
 from tests.cluster.harness.processes import tail, wait_for
-from tests.cluster.harness.site import Site
 
 _ETCD = "http://127.0.0.1:2379"
 _PORT = 6443
@@ -23,9 +23,9 @@ class ControlPlane:
     daemons: tuple[Daemon, ...]
 
 
-def start(site: Site, authority: Authority) -> ControlPlane:
+def start(context: ClusterContext, authority: Authority) -> ControlPlane:
     """Start all four and wait until the API server is ready (4 s); writes the administrator's kubeconfig."""
-    places, addresses = site.places, site.addresses
+    paths, addresses = context.paths, context.addresses
     api_address = addresses.node(0)
     server = f"https://{api_address}:{_PORT}"
     names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
@@ -34,23 +34,23 @@ def start(site: Site, authority: Authority) -> ControlPlane:
     )
     admin = authority.issue("admin", "admin", group="system:masters")
     tokens = authority.service_account_keys()
-    authority.kubeconfig(places.kubeconfig, server, admin, "admin")
+    authority.kubeconfig(paths.kubeconfig, server, admin, "admin")
 
-    etcd = site.start(
+    etcd = context.start(
         "etcd",
-        f"--data-dir={places.root / 'etcd'}",
+        f"--data-dir={paths.root / 'etcd'}",
         f"--listen-client-urls={_ETCD}",
         f"--advertise-client-urls={_ETCD}",
         "--listen-peer-urls=http://127.0.0.1:2380",
         "--unsafe-no-fsync",  # nothing in it has to survive this machine
     )
-    api = site.start("kube-apiserver", *_api_server_flags(addresses, authority, serving, admin, tokens))
+    api = context.start("kube-apiserver", *_api_server_flags(addresses, authority, serving, admin, tokens))
     wait_for(lambda: _ready(server, authority.pair.certificate, admin) or not api.alive, 60, "the API server",
              why=lambda: tail(api.log) + tail(etcd.log))  # fmt: skip
-    api.must_live()
-    managers = site.start(
+    api.check_alive()
+    managers = context.start(
         "kube-controller-manager",
-        f"--kubeconfig={places.kubeconfig}",
+        f"--kubeconfig={paths.kubeconfig}",
         f"--service-account-private-key-file={tokens.key}",
         f"--root-ca-file={authority.pair.certificate}",
         f"--cluster-signing-cert-file={authority.pair.certificate}",
@@ -60,7 +60,7 @@ def start(site: Site, authority: Authority) -> ControlPlane:
         # a node that is gone counts as gone after 20 s, not 50: faults are tested
         "--node-monitor-grace-period=20s",
     )
-    scheduler = site.start("kube-scheduler", f"--kubeconfig={places.kubeconfig}", "--leader-elect=false")
+    scheduler = context.start("kube-scheduler", f"--kubeconfig={paths.kubeconfig}", "--leader-elect=false")
     return ControlPlane(server, (etcd, api, managers, scheduler))
 
 

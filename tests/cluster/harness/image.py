@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.harness import layers
+from tests.cluster.harness.console import Echo, HarnessError
 from tests.cluster.harness.machine import Machine
-from tests.cluster.harness.places import REPOSITORY, cache_folder
+from tests.cluster.harness.paths import REPOSITORY, cache_folder
 from tests.cluster.harness.processes import run
-from tests.cluster.harness.saying import HarnessError, Say
 
 NAME = "raytrain.test"  # no host name: no node ever pulls
 PAUSE = f"{NAME}/pause:1"
@@ -78,15 +78,15 @@ def put_pause(stores: Sequence[Store], pause: Path) -> None:
                 store.ctr("images", "import", archive)
 
 
-def publish(stores: Sequence[Store], target: str, say: Say) -> str:
+def publish(stores: Sequence[Store], target: str, echo: Echo) -> str:
     """Put one target of the project's Dockerfile on every node; the reference that pods use."""
-    ground = build("ground", say)
-    added = [layers.environment(target, say), layers.code()]
+    ground = build("ground", echo)
+    added = [layers.environment(target, echo), layers.code()]
     stage = _stage(DOCKERFILE.read_text(), target)
     reference = ""
     for store in stores:
         if not store.has(ground):
-            say(f"image {target}: importing what it stands on")
+            echo(f"image {target}: importing what it stands on")
             with _exported(ground) as archive:
                 store.ctr("images", "import", archive)
         reference = _assemble(store, ground, target, stage, added)
@@ -231,10 +231,10 @@ def read(reference: str, path: str) -> bytes:
         _buildah("rm", container)
 
 
-def build(target: str, say: Say) -> str:
+def build(target: str, echo: Echo) -> str:
     """Build a target (or stage) of the Dockerfile as people do; its reference in buildah's storage, by content."""
-    base = os.environ.get(BASE_VARIABLE) or _base(say)
-    say(f"image: building {target}")
+    base = os.environ.get(BASE_VARIABLE) or _base(echo)
+    echo(f"image: building {target}")
     with tempfile.NamedTemporaryFile(prefix="image-id-") as identity:
         _buildah(
             "build", "--isolation", "chroot", "--network", "host", "--layers", "--format", "oci",
@@ -255,11 +255,11 @@ def _trust() -> list[str]:
     return ["--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro", "--build-arg", f"SSL_CERT_FILE={bundle}"]
 
 
-def _base(say: Say) -> str:
+def _base(echo: Echo) -> str:
     """A small Debian with Python, made by debootstrap: no public registry is needed."""
     if _buildah("images", "--quiet", "--filter", f"reference={_BASE_TAG}").strip():
         return _BASE_TAG
-    say("image: debootstrap of its base (under a minute)")
+    echo("image: debootstrap of its base (under a minute)")
     folder = Path(tempfile.mkdtemp(prefix="raytrain-base-", dir="/var/tmp"))
     try:
         run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, folder)

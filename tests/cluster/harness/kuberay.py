@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.harness.context import ClusterContext
 from tests.cluster.harness.machine import Daemon
 from tests.cluster.harness.processes import wait_for
-from tests.cluster.harness.site import Site
 
 
 def install_crds(api: Any, folder: Path) -> None:
@@ -28,11 +28,11 @@ def install_crds(api: Any, folder: Path) -> None:
     wait_for(lambda: all(served(name) for name in names), 30, "KubeRay's CRDs")
 
 
-def start_operator(site: Site) -> Daemon:
+def start_operator(context: ClusterContext) -> Daemon:
     """The operator as a process beside the kubelets; it reaches Ray's dashboards through the API server."""
-    return site.start(
+    return context.start(
         "kuberay-operator",
-        f"--kubeconfig={site.places.kubeconfig}",
+        f"--kubeconfig={context.paths.kubeconfig}",
         "--enable-leader-election=false",
         "--use-kubernetes-proxy",
         "--metrics-addr=127.0.0.1:18080",

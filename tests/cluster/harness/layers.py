@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.harness.places import REPOSITORY, cache_folder
+from tests.cluster.harness.console import Echo
+from tests.cluster.harness.paths import REPOSITORY, cache_folder
 from tests.cluster.harness.processes import run
-from tests.cluster.harness.saying import Say
 
 PYTHON = "3.11"
 """That of the image's base."""
@@ -34,12 +34,12 @@ class Layer:
     what: str
 
 
-def environment(target: str, say: Say) -> Layer:
+def environment(target: str, echo: Echo) -> Layer:
     """The locked dependencies of a target of the Dockerfile, compiled."""
     lock = REPOSITORY / "requirements" / f"{target}.txt"
     layer = _layer(f"{target}-dependencies", lock.read_bytes())
     if not layer.folder.exists():
-        say(f"image {target}: laying out its dependencies (a minute, once)")
+        echo(f"image {target}: laying out its dependencies (a minute, once)")
         with _filled(layer) as python:
             _uv("pip", "sync", "--quiet", "--link-mode", "hardlink", "--require-hashes", "--python", python, lock)
     return layer

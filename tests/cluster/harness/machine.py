@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.harness.places import Places
+from tests.cluster.harness.console import HarnessError
+from tests.cluster.harness.paths import ClusterPaths
 from tests.cluster.harness.processes import child_of, end, run, spawn, started_at, tail, wait_for
-from tests.cluster.harness.saying import HarnessError
 
 # What the programs write there although they are told other folders; inside it lands in the
 # cluster's own folder.
@@ -27,11 +27,11 @@ class Machine:
     started: int
 
     @classmethod
-    def begin(cls, places: Places, pause: Path) -> "Machine":
+    def begin(cls, paths: ClusterPaths, pause: Path) -> "Machine":
         """New namespaces, held by `pause`; /run is empty in them, and writes below /etc and /var stay in them."""
         namespaces = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
         command = ["unshare", *namespaces, pause]
-        log = places.logs / "machine.log"
+        log = paths.logs / "machine.log"
         holder = spawn(command, log)
         wait_for(lambda: _named(child_of(holder.pid), pause.name), 10, "the namespaces", why=lambda: tail(log))
         pid = child_of(holder.pid)
@@ -40,7 +40,7 @@ class Machine:
         machine.run("mount", "-t", "tmpfs", "tmpfs", "/run")
         for folder in _PRIVATE_FOLDERS:
             upper, work = (
-                places.root / "overlay" / folder.strip("/").replace("/", "-") / part for part in ("upper", "work")
+                paths.root / "overlay" / folder.strip("/").replace("/", "-") / part for part in ("upper", "work")
             )
             upper.mkdir(parents=True)
             work.mkdir()
@@ -95,7 +95,7 @@ class Daemon:
     def alive(self) -> bool:
         return started_at(self.pid) == self.started
 
-    def must_live(self) -> None:
+    def check_alive(self) -> None:
         """HarnessError with the end of its log if it has ended."""
         if not self.alive:
             raise HarnessError(f"{self.name} has ended\n{tail(self.log)}")

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from tests.cluster.harness.addresses import Addresses
+from tests.cluster.harness.context import ClusterContext
 from tests.cluster.harness.machine import Daemon, Machine
-from tests.cluster.harness.places import Places
+from tests.cluster.harness.paths import ClusterPaths
 from tests.cluster.harness.processes import run
-from tests.cluster.harness.site import Site
 
 BRIDGE = "pods"
 _CNI_PLUGINS = "/usr/lib/cni"
@@ -30,12 +30,12 @@ def connect(machine: Machine, addresses: Addresses, nodes: int) -> None:
         run("ip", "route", "add", network, "via", addresses.node(0), "dev", addresses.link)
 
 
-def write_cni(places: Places, addresses: Addresses) -> tuple[Path, str]:
+def write_cni(paths: ClusterPaths, addresses: Addresses) -> tuple[Path, str]:
     """The pods' network for containerd: (folder of its configuration, folder of the plugins).
 
     All nodes share it.
     """
-    folder = places.root / "cni"
+    folder = paths.root / "cni"
     folder.mkdir(exist_ok=True)
     ranges = [[{"subnet": addresses.pods, "gateway": addresses.bridge}]]
     bridge = {
@@ -51,9 +51,9 @@ def write_cni(places: Places, addresses: Addresses) -> tuple[Path, str]:
     return folder, _CNI_PLUGINS
 
 
-def start_proxy(site: Site) -> Daemon:
+def start_proxy(context: ClusterContext) -> Daemon:
     """kube-proxy: one serves all nodes, as they share the network namespace."""
-    config = site.places.root / "kube-proxy.json"
+    config = context.paths.root / "kube-proxy.json"
     config.write_text(
         json.dumps(
             {
@@ -63,22 +63,22 @@ def start_proxy(site: Site) -> Daemon:
                 # pods of one bridge answer each other directly, past the translation, unless the
                 # sender is masked
                 "nftables": {"masqueradeAll": True},
-                "clusterCIDR": site.addresses.pods,
-                "clientConnection": {"kubeconfig": str(site.places.kubeconfig)},
+                "clusterCIDR": context.addresses.pods,
+                "clientConnection": {"kubeconfig": str(context.paths.kubeconfig)},
                 "hostnameOverride": "node0",
                 "conntrack": {"maxPerCore": 0},
             }
         )
     )
-    return site.start("kube-proxy", f"--config={config}")
+    return context.start("kube-proxy", f"--config={config}")
 
 
-def start_dns(site: Site) -> Daemon:
+def start_dns(context: ClusterContext) -> Daemon:
     """CoreDNS on the bridge: names of services and pods, nothing else (there is no way out of the cluster)."""
-    corefile = site.places.root / "Corefile"
+    corefile = context.paths.root / "Corefile"
     corefile.write_text(
-        f".:53 {{\n  bind {site.addresses.bridge}\n  errors\n"
+        f".:53 {{\n  bind {context.addresses.bridge}\n  errors\n"
         f"  kubernetes cluster.local in-addr.arpa {{\n"
-        f"    kubeconfig {site.places.kubeconfig}\n    pods insecure\n  }}\n}}\n"
+        f"    kubeconfig {context.paths.kubeconfig}\n    pods insecure\n  }}\n}}\n"
     )
-    return site.start("dns", "-conf", corefile)
+    return context.start("dns", "-conf", corefile)

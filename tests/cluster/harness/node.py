@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cluster.harness.context import ClusterContext
 from tests.cluster.harness.image import PAUSE
 from tests.cluster.harness.machine import Daemon, Machine
+from tests.cluster.harness.paths import ClusterPaths, cache_folder
 from tests.cluster.harness.pki import Authority
-from tests.cluster.harness.places import Places, cache_folder
 from tests.cluster.harness.processes import tail, wait_for
-from tests.cluster.harness.site import Site
 
 _CONTROLLERS = Path("/sys/fs/cgroup")
 
@@ -35,25 +35,25 @@ class NodeFiles:
     Image layers are kept between clusters, everything else goes with the cluster.
     """
 
-    def __init__(self, places: Places, index: int) -> None:
+    def __init__(self, paths: ClusterPaths, index: int) -> None:
         self.name = f"node{index}"
-        self.folder = places.root / self.name
+        self.folder = paths.root / self.name
         self.socket = self.folder / "containerd.sock"
-        self.layers = cache_folder() / "containerd" / f"{places.name}-{self.name}"
-        self.containerd_log = places.logs / f"{self.name}-containerd.log"
-        self.kubelet_log = places.logs / f"{self.name}-kubelet.log"
-        self.cgroup = f"/raytrain-{places.name}/{self.name}"
+        self.layers = cache_folder() / "containerd" / f"{paths.name}-{self.name}"
+        self.containerd_log = paths.logs / f"{self.name}-containerd.log"
+        self.kubelet_log = paths.logs / f"{self.name}-kubelet.log"
+        self.cgroup = f"/raytrain-{paths.name}/{self.name}"
 
 
-def start_containerd(site: Site, files: NodeFiles, cni: tuple[Path, str]) -> Daemon:
+def start_containerd(context: ClusterContext, files: NodeFiles, cni: tuple[Path, str]) -> Daemon:
     """containerd with its CRI plugin."""
     files.folder.mkdir()
     files.layers.mkdir(parents=True, exist_ok=True)
-    _sweep(site.machine, files)
+    _sweep(context.machine, files)
     config = files.folder / "containerd.toml"
     config.write_text(_containerd_config(files, cni))
-    daemon = site.machine.start(["containerd", "--config", config], files.containerd_log)
-    _wait_until_it_answers(site.machine, files, daemon)
+    daemon = context.machine.start(["containerd", "--config", config], files.containerd_log)
+    _wait_until_it_answers(context.machine, files, daemon)
     return daemon
 
 
@@ -71,7 +71,7 @@ def _sweep(machine: Machine, files: NodeFiles) -> None:
 
 def _wait_until_it_answers(machine: Machine, files: NodeFiles, daemon: Daemon) -> None:
     def answers() -> bool:
-        daemon.must_live()
+        daemon.check_alive()
         return bool(machine.run(*ctr(files.socket, "version"), check=False).count("Version") >= 2)
 
     wait_for(answers, 60, f"containerd of {files.name}", why=lambda: tail(daemon.log))
@@ -104,9 +104,9 @@ state = "{files.folder / "containerd"}"
     )
 
 
-def start_kubelet(site: Site, files: NodeFiles, authority: Authority, server: str, index: int) -> Daemon:
+def start_kubelet(context: ClusterContext, files: NodeFiles, authority: Authority, server: str, index: int) -> Daemon:
     """The kubelet; it registers its node by itself."""
-    address = site.addresses.node(index)
+    address = context.addresses.node(index)
     pair = authority.issue(files.name, f"system:node:{files.name}", group="system:nodes", hosts=(files.name, address))
     kubeconfig = authority.kubeconfig(files.folder / "kubeconfig", server, pair, files.name)
     _make_cgroup(files.cgroup)
@@ -132,7 +132,7 @@ def start_kubelet(site: Site, files: NodeFiles, authority: Authority, server: st
                 "failSwapOn": False,
                 "failCgroupV1": False,
                 "containerRuntimeEndpoint": f"unix://{files.socket}",
-                "clusterDNS": [site.addresses.bridge],
+                "clusterDNS": [context.addresses.bridge],
                 "clusterDomain": "cluster.local",
                 "resolvConf": "/etc/resolv.conf",
                 "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
@@ -143,9 +143,9 @@ def start_kubelet(site: Site, files: NodeFiles, authority: Authority, server: st
             }
         )
     )
-    return site.machine.start(
+    return context.machine.start(
         [
-            site.programs["kubelet"],
+            context.programs["kubelet"],
             f"--config={config}",
             f"--kubeconfig={kubeconfig}",
             f"--root-dir={root}",
@@ -175,10 +175,10 @@ def processes(files: NodeFiles) -> set[int]:
     return {int(pid) for path in top.rglob("cgroup.procs") for pid in path.read_text().split()}
 
 
-def remove_cgroups(places: Places) -> None:
+def remove_cgroups(paths: ClusterPaths) -> None:
     """Remove all groups of a cluster; its processes have ended."""
     for controller in {*_controllers(), _CONTROLLERS / "unified"}:  # runc makes groups in the unified one unasked
-        top = controller / f"raytrain-{places.name}"
+        top = controller / f"raytrain-{paths.name}"
         for folder in sorted(top.rglob("*"), key=lambda p: len(p.parts), reverse=True):
             if folder.is_dir():
                 folder.rmdir()

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from tests.cluster.harness import binaries
-from tests.cluster.harness.places import cache_folder
+from tests.cluster.harness.console import Echo, HarnessError
+from tests.cluster.harness.paths import cache_folder
 from tests.cluster.harness.processes import run
-from tests.cluster.harness.saying import HarnessError, Say
 
 # program (or folder) -> Debian package
 _NEEDED = {
@@ -28,13 +28,13 @@ _RUN_GIB = 2
 _MEMORY_GIB = 6
 
 
-def check(nodes: int, say: Say, *, install: bool) -> None:
+def check(nodes: int, echo: Echo, *, install: bool) -> None:
     """HarnessError that names all that is missing; with `install` Debian packages are installed first."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise HarnessError("a cluster needs Linux and root: it makes namespaces, mounts and interfaces")
     missing = missing_packages()
     if missing and install:
-        say(f"installing {', '.join(missing)}")
+        echo(f"installing {', '.join(missing)}")
         os.environ["DEBIAN_FRONTEND"] = "noninteractive"
         run("apt-get", "update")
         run("apt-get", "install", "-y", "--no-install-recommends", *missing)
@@ -58,7 +58,7 @@ def check(nodes: int, say: Say, *, install: bool) -> None:
         faults.append(f"this machine has {memory:.0f} GiB of memory, {_MEMORY_GIB} GiB are needed")
     if faults:
         raise HarnessError("the cluster cannot start:\n  - " + "\n  - ".join(faults))
-    say(f"disk: {free:.0f} GiB free, {needed} GiB needed in {cache_folder()}; memory: {memory:.0f} GiB")
+    echo(f"disk: {free:.0f} GiB free, {needed} GiB needed in {cache_folder()}; memory: {memory:.0f} GiB")
 
 
 def missing_packages() -> list[str]:

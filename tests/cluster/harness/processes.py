@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.cluster.harness.saying import HarnessError
+from tests.cluster.harness.console import HarnessError
 
 _TAIL = 3000
 

@@ -6,18 +6,18 @@ from pathlib import Path
 from tests.cluster.harness.addresses import Addresses
 from tests.cluster.harness.binaries import Programs
 from tests.cluster.harness.machine import Daemon, Machine
-from tests.cluster.harness.places import Places
+from tests.cluster.harness.paths import ClusterPaths
 
 
 @dataclass(frozen=True)
-class Site:
+class ClusterContext:
     """One cluster's namespaces, programs, folders and addresses."""
 
     machine: Machine
     programs: Programs
-    places: Places
+    paths: ClusterPaths
     addresses: Addresses
 
     def start(self, name: str, *flags: str | Path, environment: dict[str, str] | None = None) -> Daemon:
         """Start one of the built programs inside; it logs under its name."""
-        return self.machine.start([self.programs[name], *flags], self.places.logs / f"{name}.log", environment)
+        return self.machine.start([self.programs[name], *flags], self.paths.logs / f"{name}.log", environment)

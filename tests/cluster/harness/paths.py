@@ -15,7 +15,7 @@ def cache_folder() -> Path:
 
 
 @dataclass(frozen=True)
-class Places:
+class ClusterPaths:
     """The folders and files of one running cluster."""
 
     name: str
