@@ -124,12 +124,12 @@ def task(name: str, uri: str, **fields: Any) -> Any:
 def preparation(work: Path, store: Path, of_task: Any, **options: Any) -> Callable[[], Any]:
     """The call that prepares a task; modules and tokenizer are loaded already."""
     from data_prep.config import Mixture
-    from data_prep.prepare import Limits, prepare
+    from data_prep.prepare import PrepLimits, prepare
     from data_prep.text.tokenizer import Tokenizer
     from raytrain_core.storage import open_store
 
     options |= {"store": open_store(str(store)), "tokenizer": Tokenizer.from_folder(work / "tokenizer")}
-    return lambda: prepare([of_task], Mixture(), limits=Limits(*LIMITS), base_folder=work, **options)
+    return lambda: prepare([of_task], Mixture(), limits=PrepLimits(*LIMITS), base_folder=work, **options)
 
 
 # The cells: each gives figures

@@ -5,8 +5,7 @@ import random
 from pathlib import Path
 
 from data_prep.config import Mixture, Task
-from data_prep.prepare import Limits as PrepareLimits
-from data_prep.prepare import prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.evaluator import Scorer
@@ -48,7 +47,7 @@ class World:
             Mixture(),
             store=self.store,
             tokenizer=Tokenizer.from_folder(folder / "model"),
-            limits=PrepareLimits(LIMITS.max_input_tokens, LIMITS.max_new_tokens),
+            limits=PrepLimits(LIMITS.max_input_tokens, LIMITS.max_new_tokens),
             base_folder=folder,
         )
         self.cache = Cache(folder / "cache", 1 << 30)

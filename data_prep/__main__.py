@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field
 
 from data_prep.config import Mixture, Task
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
 from data_prep.shards.progress_line import ProgressLine
 from data_prep.shards.workers import local_workers
@@ -21,26 +21,26 @@ from raytrain_core.storage.location import StorageLocation, choose_location
 from raytrain_core.storage.scratch import sweep
 
 
-class _Part(Model):
+class _Lenient(Model):
     """A part of the job of which preparation reads some fields."""
 
     model_config = ConfigDict(extra="ignore")
 
 
-class _Training(_Part):
+class _Training(_Lenient):
     max_input_tokens: int = Field(default=512, ge=8)
     max_target_tokens: int = Field(default=128, ge=2)
 
 
-class _Preparation(_Part):
+class _Preparation(_Lenient):
     cpus: float = Field(default=2, gt=0)
 
 
-class _Resources(_Part):
+class _Resources(_Lenient):
     preparation: _Preparation = Field(default_factory=_Preparation)
 
 
-class _Spec(_Part):
+class _Spec(_Lenient):
     model: str = Field(min_length=1)
     storage: StorageLocation | None = None
     tasks: list[Task] = Field(min_length=1)
@@ -49,7 +49,7 @@ class _Spec(_Part):
     resources: _Resources = Field(default_factory=_Resources)
 
 
-class _JobFile(_Part):
+class _JobFile(_Lenient):
     spec: _Spec
 
 
@@ -155,7 +155,7 @@ def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
             spec.mixture,
             store=open_store(storage),
             tokenizer=Tokenizer.from_folder(folder),
-            limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+            limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
             base_folder=base_folder,
             on_progress=progress.show,
             verify=options.verify,

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from data_prep.config import Mixture, Split, Task
 from data_prep.shards.manifest import PreparedTask, ShardSet, TokenizerRef
-from data_prep.shards.progress import Meter, OnProgress, PrepareProgress
-from data_prep.shards.reader import all_there, load_keys
+from data_prep.shards.progress import OnProgress, PrepareProgress, ProgressMeter
+from data_prep.shards.reader import are_stored, load_keys
 from data_prep.shards.split_statistics import leakage_across
-from data_prep.shards.task_builder import FORMAT, Settings, TaskSources, TaskWork
+from data_prep.shards.task_builder import FORMAT, PrepSettings, TaskSources, TaskWork
 from data_prep.shards.workers import ThisProcess, Workers
-from data_prep.shards.writer import Limits, Made, PartStore, digest_of
+from data_prep.shards.writer import PartStore, PrepLimits, ShardParts, digest_of
 from data_prep.sources.files import source_files
 from data_prep.tasks.columns import needed_columns
 from data_prep.tasks.mixture import rates
@@ -32,7 +32,7 @@ from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.storage import CorruptError, NotFoundError, Store
 from raytrain_core.storage.scratch import scratch
 
-__all__ = ["Limits", "PrepareProgress", "TokenizerSource", "find", "prepare"]
+__all__ = ["PrepLimits", "PrepareProgress", "TokenizerSource", "find", "prepare"]
 
 _LOOKS = 8  # tasks that are looked for at the same time
 _TICK = 0.2  # seconds between two looks at what the workers have done
@@ -46,7 +46,7 @@ def prepare(
     *,
     store: Store,
     tokenizer: TokenizerSource,
-    limits: Limits,
+    limits: PrepLimits,
     base_folder: Path,
     on_progress: OnProgress = lambda progress: None,
     verify: bool = False,
@@ -62,7 +62,7 @@ def prepare(
     possible.
     """
     sources = _sources(tasks, base_folder, store)
-    settings = Settings(store, tokenizer, limits, mixture.seed, verify)
+    settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify)
     with scratch("preparation") as folder:
         works = [TaskWork(of_task, settings, folder / of_task.task.name) for of_task in sources]
         with ThreadPoolExecutor(_LOOKS) as pool:
@@ -97,7 +97,7 @@ def find(
     *,
     store: Store,
     tokenizer: TokenizerSource,
-    limits: Limits,
+    limits: PrepLimits,
     base_folder: Path,
 ) -> ShardSet | None:
     """What `prepare` would return at once, because everything is prepared; else None. Errors as in `prepare`.
@@ -105,7 +105,7 @@ def find(
     Makes nothing; source files whose contents are not known yet are read for their sha256, which is
     kept.
     """
-    settings = Settings(store, tokenizer, limits, mixture.seed, verify=False)
+    settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify=False)
     with scratch("preparation") as folder:
         sources = _sources(tasks, base_folder, store)
         digests = [TaskWork(source, settings, folder / source.task.name).digest for source in sources]
@@ -122,7 +122,7 @@ def _sources(tasks: Sequence[Task], base_folder: Path, store: Store) -> list[Tas
     ]
 
 
-def _set_digest(tasks: Sequence[str], mixture: Mixture, tokenizer: Tokenizer, limits: Limits) -> str:
+def _set_digest(tasks: Sequence[str], mixture: Mixture, tokenizer: Tokenizer, limits: PrepLimits) -> str:
     return digest_of(
         {
             "format": FORMAT,
@@ -136,10 +136,10 @@ def _set_digest(tasks: Sequence[str], mixture: Mixture, tokenizer: Tokenizer, li
 
 def _made(works: Sequence[TaskWork], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:
     """Each task as it is ready. Rows are read ahead by one item more than there are workers."""
-    meter = Meter(on_progress)
+    meter = ProgressMeter(on_progress)
     for work in works:
         meter.expect(work.task.name, work.count())
-    pending: dict[Future[Made], tuple[TaskWork, Split, int]] = {}
+    pending: dict[Future[ShardParts], tuple[TaskWork, Split, int]] = {}
 
     def taken(most: int) -> Iterator[PreparedTask]:
         """Wait until at most so many items are pending; the tasks that are complete with that."""
@@ -173,7 +173,7 @@ def _existing_task(store: Store, digest: str, *, read: bool) -> PreparedTask | N
         task = PreparedTask.load(store, digest)
     except (NotFoundError, CorruptError):
         return None
-    return task if all_there(store, task.all_parts(), read=read) else None
+    return task if are_stored(store, task.all_parts(), read=read) else None
 
 
 def _existing_set(store: Store, digest: str) -> ShardSet | None:
@@ -181,7 +181,7 @@ def _existing_set(store: Store, digest: str) -> ShardSet | None:
         shard_set = ShardSet.load(store, digest)
     except (NotFoundError, CorruptError):
         return None
-    return shard_set if all_there(store, list(shard_set.tokenizer.files.values())) else None
+    return shard_set if are_stored(store, list(shard_set.tokenizer.files.values())) else None
 
 
 def _store_tokenizer(tokenizer: Tokenizer, store: Store, *, overwrite: bool) -> TokenizerRef:

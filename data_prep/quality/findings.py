@@ -62,7 +62,7 @@ class FoundRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class FindingExample:
     """One case: the row, the row that it is held against (if any), and what is to be said of them."""
 
     row: FoundRow
@@ -81,7 +81,7 @@ class Finding:
     rows: int
     of: int
     note: str
-    examples: list[Example]
+    examples: list[FindingExample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ class _Rooms:
             row = rows[f.name][int(f.rows[at])]
             other = None if f.within is None or f.others is None else rows[f.within][int(f.others[at])]
             note = self._note(f, at, row, other)
-            cases.append(Example(_row(f.name, row), _row(f.within, other) if f.within and other else None, note))
+            cases.append(FindingExample(_row(f.name, row), _row(f.within, other) if f.within and other else None, note))
         of = self._rows(f.name) if f.of is None else f.of
         within = None if f.within is None or f.within == f.name else f"{f.within[0]} {f.within[1]}"
         note = "" if f.same_answer is None else f"{f.same_answer:,} with the same answer"

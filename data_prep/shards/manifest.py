@@ -13,7 +13,7 @@ _FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PartRef:
     """A content-addressed object."""
 
     key: str
@@ -26,8 +26,8 @@ class PartPair:
     """Some rows of one wording: row i of `tokens` is row i of `text`."""
 
     rows: int
-    text: Part
-    tokens: Part
+    text: PartRef
+    tokens: PartRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,12 @@ class PreparedSplit:
     examples: int
     variants: int
     parts: tuple[tuple[PartPair, ...], ...]
-    keys: tuple[Part, ...]
+    keys: tuple[PartRef, ...]
     """uint64 hashes of the raw inputs, in row order (.npy), cut like the parts: for duplicates and leakage."""
     statistics: Mapping[str, Any]
     """`data_prep.shards.split_statistics.SplitStatistics.summary`."""
 
-    def all_parts(self) -> list[Part]:
+    def all_parts(self) -> list[PartRef]:
         """Every object of the split."""
         pairs = [pair for variant in self.parts for pair in variant]
         return [*self.keys, *(pair.text for pair in pairs), *(pair.tokens for pair in pairs)]
@@ -84,7 +84,7 @@ class PreparedTask:
         """The manifest."""
         return _to_json({"format": _FORMAT, "kind": "task", **asdict(self)})
 
-    def all_parts(self) -> list[Part]:
+    def all_parts(self) -> list[PartRef]:
         """Every object of the task."""
         return [part for split in self.splits.values() for part in split.all_parts()]
 
@@ -95,7 +95,7 @@ class TokenizerRef:
 
     digest: str
     size: int
-    files: Mapping[str, Part]
+    files: Mapping[str, PartRef]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class ShardSet:
         try:
             tasks = tuple(PreparedTask.load(store, task["digest"]) for task in document["tasks"])
             ref = document["tokenizer"]
-            files = {name: Part(**part) for name, part in ref["files"].items()}
+            files = {name: PartRef(**part) for name, part in ref["files"].items()}
             fields = ("digest", "mixture", "rates", "limits", "leakage")
             tokenizer = TokenizerRef(ref["digest"], ref["size"], files)
             return cls(tasks=tasks, tokenizer=tokenizer, **{field: document[field] for field in fields})
@@ -158,10 +158,10 @@ class ShardSet:
 
 def _split(document: Mapping[str, Any]) -> PreparedSplit:
     parts = tuple(
-        tuple(PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in variant)
+        tuple(PartPair(pair["rows"], PartRef(**pair["text"]), PartRef(**pair["tokens"])) for pair in variant)
         for variant in document["parts"]
     )
-    keys = tuple(Part(**part) for part in document["keys"])
+    keys = tuple(PartRef(**part) for part in document["keys"])
     return PreparedSplit(document["examples"], document["variants"], parts, keys, document["statistics"])
 
 

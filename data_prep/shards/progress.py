@@ -22,7 +22,7 @@ class PrepareProgress:
 OnProgress = Callable[[PrepareProgress], None]
 
 
-class Meter:
+class ProgressMeter:
     """Counts the examples that are done; also tells while rows are only read, so that one can stop there."""
 
     def __init__(self, on_progress: OnProgress) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.config import Split
-from data_prep.shards.manifest import Part, PartPair, PreparedSplit, ShardSet
+from data_prep.shards.manifest import PartPair, PartRef, PreparedSplit, ShardSet
 from data_prep.shards.split_statistics import Keys
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.errors import DataError
@@ -170,10 +170,10 @@ def load_keys(split: PreparedSplit, store: Store) -> Keys:
     return np.concatenate(found)
 
 
-def all_there(store: Store, parts: Sequence[Part], *, read: bool = False) -> bool:
+def are_stored(store: Store, parts: Sequence[PartRef], *, read: bool = False) -> bool:
     """Whether every part is in the store: with its size, with `read` with its contents."""
 
-    def there(part: Part) -> bool:
+    def there(part: PartRef) -> bool:
         if read:
             try:
                 return sha256_of(store.get(part.key)) == part.sha256
@@ -186,7 +186,7 @@ def all_there(store: Store, parts: Sequence[Part], *, read: bool = False) -> boo
         return all(pool.map(there, parts))
 
 
-def _fetch(part: Part, store: Store, cache: PartCache) -> Path:
+def _fetch(part: PartRef, store: Store, cache: PartCache) -> Path:
     try:
         return cache.fetch(store, part.key, part.sha256)
     except NotFoundError:

@@ -14,10 +14,10 @@ import numpy as np
 
 from data_prep.config import SPLITS, Split, Task
 from data_prep.shards.manifest import PreparedSplit, PreparedTask
-from data_prep.shards.progress import Meter
+from data_prep.shards.progress import ProgressMeter
 from data_prep.shards.reader import load_keys
 from data_prep.shards.split_statistics import SplitStatistics, leakage
-from data_prep.shards.writer import Limits, Made, Recipe, WorkItem, digest_of, work_prefix
+from data_prep.shards.writer import PrepLimits, PrepSpec, ShardParts, WorkUnit, digest_of, units_prefix
 from data_prep.sources.files import SourceFile
 from data_prep.sources.plugins import versions
 from data_prep.tasks.bad_rows import BadRows
@@ -61,12 +61,12 @@ class TaskSources:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class PrepSettings:
     """What is the same for all tasks; with `verify` sources are read and parts are made again."""
 
     store: Store
     tokenizer: Tokenizer
-    limits: Limits
+    limits: PrepLimits
     seed: int
     verify: bool
 
@@ -74,7 +74,7 @@ class Settings:
 class TaskWork:
     """One task that is being prepared: gives items, takes what they became, and in the end is the prepared task."""
 
-    def __init__(self, sources: TaskSources, settings: Settings, scratch: Path) -> None:
+    def __init__(self, sources: TaskSources, settings: PrepSettings, scratch: Path) -> None:
         """Reads the files whose contents are not known yet, for their sha256; `scratch` is made, for downloads."""
         scratch.mkdir()
         self.task, self._sources, self._settings, self._scratch = sources.task, sources, settings, scratch
@@ -96,7 +96,7 @@ class TaskWork:
         """As `TaskSources.check_columns`."""
         self._sources.check_columns(self._scratch)
 
-    def items(self, meter: Meter) -> Iterator[WorkItem]:
+    def items(self, meter: ProgressMeter) -> Iterator[WorkUnit]:
         """Read the rows once and give every item of the task; DataError for rows that end the preparation."""
         meter.working_on(self.task.name)
         limit = self._limit(meter) if self.task.limit is not None else None
@@ -114,7 +114,7 @@ class TaskWork:
             yield from self._given(cutter.rest())
         self._all_given = True
 
-    def take(self, split: Split, number: int, made: Made) -> None:
+    def take(self, split: Split, number: int, made: ShardParts) -> None:
         """What item `number` of a split has become."""
         self._gathered[split].made[number] = made
 
@@ -146,7 +146,7 @@ class TaskWork:
             },
         )
         store.put(PreparedTask.key(self.digest), prepared.to_json())
-        store.delete([stat.key for stat in store.list(work_prefix(self.digest))])
+        store.delete([stat.key for stat in store.list(units_prefix(self.digest))])
         shutil.rmtree(self._scratch)
         return prepared
 
@@ -157,9 +157,9 @@ class TaskWork:
         counts = [file.count(self._scratch) for file in self._sources.used]
         return None if None in counts else sum(count for count in counts if count is not None)
 
-    def _recipe(self, shots: Shots | None = None) -> Recipe:
+    def _recipe(self, shots: Shots | None = None) -> PrepSpec:
         settings = self._settings
-        return Recipe(
+        return PrepSpec(
             self.task.name,
             self.digest,
             templates_of(self.task),
@@ -170,7 +170,7 @@ class TaskWork:
             shots,
         )
 
-    def _given(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
+    def _given(self, items: Iterable[WorkUnit]) -> Iterator[WorkUnit]:
         for item in items:
             self._gathered[item.split].given += 1
             yield item
@@ -215,7 +215,7 @@ class TaskWork:
             store.put(key, json.dumps({"source": file.name, "sha256": found}).encode())
         return found
 
-    def _examples(self, bad: BadRows, meter: Meter) -> Iterator[tuple[Split, Example]]:
+    def _examples(self, bad: BadRows, meter: ProgressMeter) -> Iterator[tuple[Split, Example]]:
         make = example_maker(self.task)
         for file, fingerprint in zip(self._sources.used, self._fingerprints, strict=True):
             for row in file.rows(self._scratch):
@@ -238,7 +238,7 @@ class TaskWork:
                     hint="Run the same command again when nobody writes to it.",
                 )
 
-    def _limit(self, meter: Meter) -> "_Limit":
+    def _limit(self, meter: ProgressMeter) -> "_Limit":
         """Reads the sources once more beforehand."""
         keys = {split: array("Q") for split in SPLITS}
         bad = BadRows(self.task)
@@ -249,7 +249,7 @@ class TaskWork:
         meter.expect(self.task.name, sum(min(len(found), limit) for found in keys.values()))
         return _Limit.of(keys, limit)
 
-    def _shots(self, limit: "_Limit | None", meter: Meter) -> Shots | None:
+    def _shots(self, limit: "_Limit | None", meter: ProgressMeter) -> Shots | None:
         """Reads the sources once more beforehand."""
         wished = self.task.few_shot
         if wished is None:
@@ -312,13 +312,13 @@ class _Limit:
 class _Cutter:
     """Cuts the examples of one split into items, always at the same places."""
 
-    def __init__(self, split: Split, recipe: Recipe, settings: Settings) -> None:
+    def __init__(self, split: Split, recipe: PrepSpec, settings: PrepSettings) -> None:
         self._split, self._recipe, self._settings = split, recipe, settings
         self._buffer: list[Example] = []
         self._text = self._number = self.rows = 0
         self._seen: dict[str, int] = {}
 
-    def add(self, example: Example) -> Iterator[WorkItem]:
+    def add(self, example: Example) -> Iterator[WorkUnit]:
         """The next example; gives the item that is full then, if one is."""
         if example.id is not None:
             example = Example(example.input, example.targets, example.meta, self._unique(example.id))
@@ -328,14 +328,14 @@ class _Cutter:
         if len(self._buffer) == ROWS_OF_A_PART or self._text >= TEXT_OF_A_PART:
             yield from self.rest()
 
-    def rest(self) -> Iterator[WorkItem]:
+    def rest(self) -> Iterator[WorkUnit]:
         """The item of the examples that were not given yet, if there are any."""
         if self._buffer:
             examples, self._buffer, self._text = self._buffer, [], 0
             start, number = self.rows - len(examples), self._number
             self._number += 1
             settings = self._settings
-            yield WorkItem(self._recipe, self._split, number, start, examples, settings.store, settings.verify)
+            yield WorkUnit(self._recipe, self._split, number, start, examples, settings.store, settings.verify)
 
     def _unique(self, identifier: str) -> str:
         """The row's own id; where the split had it before, with the number of the occurrence (`q7`, `q7-2`, ...).
@@ -357,7 +357,7 @@ class _Gathered:
 
     def __init__(self) -> None:
         self.given = 0
-        self.made: dict[int, Made] = {}
+        self.made: dict[int, ShardParts] = {}
 
     @property
     def missing(self) -> int:

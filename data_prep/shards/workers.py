@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from data_prep.shards.writer import Advance, Made, WorkItem, make
+from data_prep.shards.writer import OnAdvance, ShardParts, WorkUnit, make
 from raytrain_core.errors import DataError
 from raytrain_core.storage.scratch import scratch
 
@@ -31,7 +31,7 @@ class Workers(Protocol):
     def count(self) -> int:
         """How many items are made at the same time."""
 
-    def submit(self, item: WorkItem, advance: Advance) -> Future[Made]:
+    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
         """Have it made.
 
         `advance` is told of its examples in this thread, by `submit` or by `tick`.
@@ -46,7 +46,7 @@ class ThisProcess:
 
     count = 0
 
-    def submit(self, item: WorkItem, advance: Advance) -> Future[Made]:
+    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
         """Make it now."""
         return _done_now(item, advance)
 
@@ -65,7 +65,7 @@ class LocalProcesses:
         self.count = max(1, count)
         self._alone = 0
         self._closed = False
-        self._told: list[tuple[Advance, int]] = []
+        self._told: list[tuple[OnAdvance, int]] = []
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._own = threading.local()
@@ -89,7 +89,7 @@ class LocalProcesses:
             process.wait()
         self._stack.close()  # with what the processes left among temporary files
 
-    def submit(self, item: WorkItem, advance: Advance) -> Future[Made]:
+    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
         """The first few examples are made here, all others by a process that is free."""
         self._alone += len(item.examples)
         if self._alone <= _ALONE:
@@ -104,7 +104,7 @@ class LocalProcesses:
         for advance, examples in told:
             advance(examples)
 
-    def _have_made(self, item: bytes, advance: Advance) -> Made:
+    def _have_made(self, item: bytes, advance: OnAdvance) -> ShardParts:
         told = 0
         for _ in range(_TRIES):
             process = self._process()
@@ -121,7 +121,7 @@ class LocalProcesses:
                         told = made
                 if isinstance(answer, BaseException):
                     raise answer
-                assert isinstance(answer, Made)
+                assert isinstance(answer, ShardParts)
                 return answer
             except (EOFError, BrokenPipeError, pickle.UnpicklingError):
                 self._drop(process)
@@ -131,7 +131,7 @@ class LocalProcesses:
             "processes. What is prepared stays; the same command goes on.",
         )
 
-    def _tell(self, advance: Advance, examples: int) -> None:
+    def _tell(self, advance: OnAdvance, examples: int) -> None:
         with self._lock:
             self._told.append((advance, examples))
 
@@ -152,7 +152,7 @@ class LocalProcesses:
             if self._closed:
                 raise CancelledError
             process = subprocess.Popen(
-                [sys.executable, "-m", "data_prep.shards.worker_process"],
+                [sys.executable, "-m", "data_prep.shards.worker_main"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
@@ -180,7 +180,7 @@ def local_workers(cpus: float) -> Iterator[Workers]:
         yield processes
 
 
-def _done_now(item: WorkItem, advance: Advance) -> Future[Made]:
-    future: Future[Made] = Future()
+def _done_now(item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
+    future: Future[ShardParts] = Future()
     future.set_result(make(item, advance))
     return future

@@ -1,7 +1,7 @@
 """The parts of one item: up to 20,000 examples of a split, worded, tokenised and put into the store.
 
 An item says all that determines its parts, so any process anywhere can make them and would make the
-same bytes. What was made is written down in the store under the item's own key (`shards/items/`),
+same bytes. What was made is written down in the store under the item's own key (`shards/units/`),
 after the parts are there: an item that was made before, by whomever, is not made again.
 """
 
@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_prep.config import Split
-from data_prep.shards.manifest import Part, PartPair
-from data_prep.shards.reader import Ids, all_there
+from data_prep.shards.manifest import PartPair, PartRef
+from data_prep.shards.reader import Ids, are_stored
 from data_prep.shards.split_statistics import SplitStatistics
 from data_prep.tasks.examples import Example
 from data_prep.text.few_shot import Shots
@@ -46,12 +46,12 @@ _TOKENS = pa.schema([("source", pa.list_(pa.uint16())), ("target", pa.list_(pa.u
 _ROW_GROUP = 2000
 _CHUNK = 1000  # examples between two reports of progress
 
-Advance = Callable[[int], None]
+OnAdvance = Callable[[int], None]
 """Told how many examples more are done."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PrepLimits:
     """Longest source and target in tokens, EOS included; what is longer is cut and counted."""
 
     max_input_tokens: int
@@ -59,7 +59,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PrepSpec:
     """What is done with the examples of a task: `digest` is the task's, that of everything that determines it."""
 
     task: str
@@ -68,7 +68,7 @@ class Recipe:
     variants: int
     seed: int
     tokenizer: Tokenizer
-    limits: Limits
+    limits: PrepLimits
     shots: Shots | None = None
     """For training prompts."""
 
@@ -78,7 +78,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkItem:
+class WorkUnit:
     """Consecutive examples of a split, of which one part a wording is made; pickles.
 
     `start` is the number of the first one in its split, `number` that of the item. Ids that come
@@ -86,7 +86,7 @@ class WorkItem:
     again: that repairs an object whose bytes went bad.
     """
 
-    recipe: Recipe
+    recipe: PrepSpec
     split: Split
     number: int
     start: int
@@ -97,18 +97,18 @@ class WorkItem:
     @property
     def key(self) -> str:
         """Where it is written down what was made."""
-        return f"{work_prefix(self.recipe.digest)}{self.split}-{self.number:06d}.json"
+        return f"{units_prefix(self.recipe.digest)}{self.split}-{self.number:06d}.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ShardParts:
     """What an item became: a part pair for every wording, the keys of its inputs, and what was counted."""
 
     pairs: tuple[PartPair, ...]
-    keys: Part
+    keys: PartRef
     statistics: SplitStatistics
 
-    def all_parts(self) -> list[Part]:
+    def all_parts(self) -> list[PartRef]:
         """Every object of the item."""
         return [self.keys, *(part for pair in self.pairs for part in (pair.text, pair.tokens))]
 
@@ -122,9 +122,9 @@ class Made:
         """What `to_json` gave; ValueError, KeyError or TypeError for anything else."""
         document = json.loads(data)
         pairs = tuple(
-            PartPair(pair["rows"], Part(**pair["text"]), Part(**pair["tokens"])) for pair in document["pairs"]
+            PartPair(pair["rows"], PartRef(**pair["text"]), PartRef(**pair["tokens"])) for pair in document["pairs"]
         )
-        return cls(pairs, Part(**document["keys"]), SplitStatistics.from_json(document["statistics"]))
+        return cls(pairs, PartRef(**document["keys"]), SplitStatistics.from_json(document["statistics"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class PartStore:
     overwrite: bool = False
     """Put also what is there already."""
 
-    def put(self, extension: str, write: Callable[[Path], None]) -> Part:
+    def put(self, extension: str, write: Callable[[Path], None]) -> PartRef:
         """Have `write` make a file, and store it as shards/parts/<sha256>.<extension>."""
         path = self.scratch / f"part.{extension}"
         try:
@@ -149,17 +149,17 @@ class PartStore:
                 stat = self.store.stat(key)
                 if stat is None or stat.bytes != size:
                     self.store.upload(key, path)
-            return Part(key, size, sha256)
+            return PartRef(key, size, sha256)
         finally:
             path.unlink(missing_ok=True)
 
 
-def work_prefix(digest: str) -> str:
+def units_prefix(digest: str) -> str:
     """Where it is written down which items of a task were made, until the task's own manifest is there."""
-    return f"shards/items/{digest}/"
+    return f"shards/units/{digest}/"
 
 
-def make(item: WorkItem, advance: Advance = lambda examples: None) -> Made:
+def make(item: WorkUnit, advance: OnAdvance = lambda examples: None) -> ShardParts:
     """Make the parts of `item`, or find them made; StorageError."""
     if not item.overwrite and (found := _made_before(item)) is not None:
         advance(len(item.examples))
@@ -187,17 +187,19 @@ def make(item: WorkItem, advance: Advance = lambda examples: None) -> Made:
             batch = _token_batch(rows.ids, targets, rows.templates)
             stored = parts.put("parquet", partial(_write_text, text))
             pairs.append(PartPair(len(ids), stored, parts.put("arrow", partial(_write_tokens, batch))))
-        made = Made(tuple(pairs), parts.put("npy", lambda path: np.save(path, keys, allow_pickle=False)), statistics)
+        made = ShardParts(
+            tuple(pairs), parts.put("npy", lambda path: np.save(path, keys, allow_pickle=False)), statistics
+        )
     item.store.put(item.key, made.to_json())
     return made
 
 
-def _made_before(item: WorkItem) -> Made | None:
+def _made_before(item: WorkUnit) -> ShardParts | None:
     try:
-        made = Made.from_json(item.store.get(item.key))
+        made = ShardParts.from_json(item.store.get(item.key))
     except (NotFoundError, ValueError, KeyError, TypeError):
         return None
-    return made if all_there(item.store, made.all_parts()) else None
+    return made if are_stored(item.store, made.all_parts()) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ class _Worded:
     ids: list[Ids]
 
 
-def _encode(item: WorkItem, advance: Advance) -> tuple[list[_Worded], list[Ids], SplitStatistics]:
+def _encode(item: WorkUnit, advance: OnAdvance) -> tuple[list[_Worded], list[Ids], SplitStatistics]:
     """The rows of every wording, the ids of the targets, and what was counted, chunk by chunk."""
     statistics = SplitStatistics()
     worded = [_Worded([], [], []) for _ in range(item.recipe.variants_of(item.split))]
@@ -223,7 +225,7 @@ def _encode(item: WorkItem, advance: Advance) -> tuple[list[_Worded], list[Ids],
 
 
 def _encode_sources(
-    recipe: Recipe, split: Split, examples: Sequence[Example], worded: Sequence[_Worded], statistics: SplitStatistics
+    recipe: PrepSpec, split: Split, examples: Sequence[Example], worded: Sequence[_Worded], statistics: SplitStatistics
 ) -> None:
     inputs, limit = [example.input for example in examples], recipe.limits.max_input_tokens
     encoder = PromptEncoder(recipe.tokenizer, recipe.templates, inputs)
@@ -246,7 +248,7 @@ def _encode_sources(
         rows.ids.extend(encoded.ids)
 
 
-def _encode_targets(recipe: Recipe, targets: list[str], statistics: SplitStatistics) -> list[Ids]:
+def _encode_targets(recipe: PrepSpec, targets: list[str], statistics: SplitStatistics) -> list[Ids]:
     limit = recipe.limits.max_target_tokens
     encoded = recipe.tokenizer.encode_counted(targets, limit)
     whole = [(encoded.ids[i], targets[i]) for i, length in enumerate(encoded.lengths) if length <= limit]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from data_prep.conditions import compile_condition
 from data_prep.config import Task
-from data_prep.filters import compile_condition
 from data_prep.sources.plugins import ROWS, load_plugin, short
 from data_prep.tasks.columns import alternatives, needed_columns, used_columns
 from data_prep.tasks.pii import Masker
@@ -61,7 +61,7 @@ def example_maker(task: Task) -> Callable[[Row], Example | None]:
             return None
         row, masked = masker.mask(row, used) if masker is not None else (row, {})
         example = make(task, row)
-        targets = [frame.around(target) for target in example.targets]
+        targets = [frame.wrap(target) for target in example.targets]
         return replace(example, targets=targets, id=_identifier(task, row), masked=masked)
 
     return example_of

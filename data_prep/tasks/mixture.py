@@ -10,7 +10,7 @@ from raytrain_core.errors import UsageError
 _LEAST = 1e-15  # of the largest task's share: an extreme temperature must not leave a task with nothing at all
 
 
-class _Part(NamedTuple):
+class _MixturePart(NamedTuple):
     """Tasks that divide a share of all examples in one way; `where` is its place in the job."""
 
     where: str
@@ -68,18 +68,18 @@ def depends_on_examples(mixture: Mixture) -> bool:
     return any(part.how.strategy in counting and len(part.tasks) != 1 for part in _parts(mixture, ()))
 
 
-def _parts(mixture: Mixture, trained: Collection[str]) -> list[_Part]:
+def _parts(mixture: Mixture, trained: Collection[str]) -> list[_MixturePart]:
     """What shares something, the replayed tasks first; the shares sum to 1."""
-    parts, left, others = list[_Part](), 1.0, list(trained)
+    parts, left, others = list[_MixturePart](), 1.0, list(trained)
     if mixture.replay is not None:
-        parts.append(_Part("mixture.replay", mixture.replay.share, mixture.replay, mixture.replay.tasks))
+        parts.append(_MixturePart("mixture.replay", mixture.replay.share, mixture.replay, mixture.replay.tasks))
         left = 1 - mixture.replay.share
         others = [name for name in trained if name not in mixture.replay.tasks]
     if mixture.groups is None:
-        return [*parts, _Part("mixture", left, mixture, others)]
+        return [*parts, _MixturePart("mixture", left, mixture, others)]
     total = sum(group.rate for group in mixture.groups)
     groups = [
-        _Part(f"mixture.groups[{group.name}]", left * group.rate / total, group, group.tasks)
+        _MixturePart(f"mixture.groups[{group.name}]", left * group.rate / total, group, group.tasks)
         for group in mixture.groups
     ]
     return [*parts, *groups]

@@ -58,11 +58,11 @@ class TargetFormat:
         before, _, after = (task.target_format or "{target}").partition("{target}")
         return cls(before, after)
 
-    def around(self, target: str) -> str:
+    def wrap(self, target: str) -> str:
         """The answer."""
         return f"{self.before}{target}{self.after}"
 
-    def inside(self, answer: str) -> str:
+    def unwrap(self, answer: str) -> str:
         """The target in an answer, of which what stands around it may be missing; white space does not matter."""
         if not self.before and not self.after:
             return answer

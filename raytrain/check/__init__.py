@@ -1,6 +1,6 @@
 """What a job would do, without doing it: read-only, no Ray, no torch, nothing written."""
 
 from raytrain.check.checker import check
-from raytrain.check.result import CheckReport, TaskReport
+from raytrain.check.report import CheckReport, TaskCheck
 
-__all__ = ["CheckReport", "TaskReport", "check"]
+__all__ = ["CheckReport", "TaskCheck", "check"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from data_prep.tasks.mixture import depends_on_examples, rates
 from raytrain.check import estimate
-from raytrain.check.hub import Hub
-from raytrain.check.model import ModelSize, size_of
-from raytrain.check.result import CheckReport, TaskReport
-from raytrain.check.rows import TaskRows, look
+from raytrain.check.hub_rows import Hub
+from raytrain.check.model_size import ModelSize, size_of
+from raytrain.check.report import CheckReport, TaskCheck
+from raytrain.check.source_rows import TaskRows, look
 from raytrain.config.job import FineTuneJob, PackingShape, Resources
 from raytrain.config.run_layout import RunLayout
 from raytrain.config.storage import resolve
@@ -182,7 +182,7 @@ def _tasks(
     lengths: dict[str, _Lengths],
     shares: dict[str, float] | None,
     shape: PackingShape | None,
-) -> list[TaskReport]:
+) -> list[TaskCheck]:
     means = _means(lengths, shares)
     examples = None
     if means is not None and shape is not None:
@@ -196,7 +196,7 @@ def _tasks(
         trained = (found.counts or {}).get("train")
         epochs = examples * share / trained if examples is not None and share is not None and trained else None
         reports.append(
-            TaskReport(
+            TaskCheck(
                 name=task.name,
                 type=task.type,
                 probe=task.probe,

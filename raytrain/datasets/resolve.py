@@ -104,7 +104,7 @@ def _prepared_for(job: FineTuneJob, store: Store, base_folder: Path) -> str | No
         job.spec.mixture,
         store=store,
         tokenizer=Tokenizer.from_folder(folder),
-        limits=prepare.Limits(training.max_input_tokens, training.max_target_tokens),
+        limits=prepare.PrepLimits(training.max_input_tokens, training.max_target_tokens),
         base_folder=base_folder,
     )
     return None if found is None else found.digest

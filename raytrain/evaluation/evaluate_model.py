@@ -55,8 +55,7 @@ def score_model(
     own tokenizer is used. Scores are kept under `evaluations/` of the storage and not made again.
     UsageError for a task that there is not, TrainingError for a model that cannot be had.
     """
-    from data_prep.prepare import Limits as PrepareLimits
-    from data_prep.prepare import prepare
+    from data_prep.prepare import PrepLimits, prepare
     from data_prep.shards.reader import load_tokenizer
     from data_prep.text.tokenizer import Tokenizer
     from raytrain.evaluation.evaluator import Scorer, Stage
@@ -77,7 +76,7 @@ def score_model(
         spec.mixture,
         store=store,
         tokenizer=Tokenizer.from_folder(folder),
-        limits=PrepareLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+        limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
         base_folder=base_folder,
     )
     limits = Limits(

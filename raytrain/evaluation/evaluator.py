@@ -167,7 +167,7 @@ def score_task(
 ) -> tuple[ScoreCard, list[Prediction]]:
     """The score card and the predictions behind it; the first of `metrics` is the headline."""
     frame = TargetFormat.of(task)
-    texts = [frame.inside(answer.text) for answer in answers]
+    texts = [frame.unwrap(answer.text) for answer in answers]
     targets = [example.targets for example in examples]
     metas = [{**e.meta, **a.measured()} for e, a in zip(examples, answers, strict=True)]
     known = set.intersection(*(set(meta) for meta in metas)) if metas else set()

@@ -37,8 +37,8 @@ def question(example: Example, measured: Collection[str]) -> Question:
     Choices are asked by their letters, as the answer's format has them.
     """
     choices = example.meta.get("choices") or () if "choice_losses" in measured else ()
-    target = example.frame.around(example.targets[0]) if example.targets and "loss" in measured else None
-    letters = tuple(example.frame.around(letter(index)) for index in range(len(choices)))
+    target = example.frame.wrap(example.targets[0]) if example.targets and "loss" in measured else None
+    letters = tuple(example.frame.wrap(letter(index)) for index in range(len(choices)))
     return Question(example.input, target, letters)
 
 
@@ -55,7 +55,7 @@ def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
     frame = TargetFormat.of(task)
     examples = []
     for row in rows:
-        targets = tuple(frame.inside(target) for target in row.targets)
+        targets = tuple(frame.unwrap(target) for target in row.targets)
         examples.append(Example(row.id, row.template, row.input, targets, {**row.meta, **known}, frame))
     return examples
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from data_prep.shards.workers import Workers, local_workers
-from data_prep.shards.writer import Advance, Made, WorkItem, make
+from data_prep.shards.writer import OnAdvance, ShardParts, WorkUnit, make
 from raytrain.config.job import Resources
 from raytrain.config.job_status import DRIVER_CPUS
 from raytrain.pipeline.ray_cluster import ray_cluster
@@ -36,13 +36,13 @@ class RayTasks:
 
         self.count, each = share(cpus)
         self._make = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")(_make)
-        self._pending: dict[Future[Made], Any] = {}
-        self._told: queue.SimpleQueue[tuple[Advance, int]] = queue.SimpleQueue()
+        self._pending: dict[Future[ShardParts], Any] = {}
+        self._told: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
 
-    def submit(self, item: WorkItem, advance: Advance) -> Future[Made]:
+    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
         """Hand it to Ray."""
         reference = self._make.remote(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
-        future: Future[Made] = Future()
+        future: Future[ShardParts] = Future()
         self._pending[future] = reference
         examples = len(item.examples)
 

@@ -104,7 +104,7 @@ def fetch_model(work: Workspace) -> BaseModel:
 
 def prepare(work: Workspace, model: BaseModel) -> ShardSet:
     """Every task as verified shards. A run whose data changed underneath it is refused."""
-    from data_prep.prepare import Limits
+    from data_prep.prepare import PrepLimits
     from data_prep.prepare import prepare as prepare_shards
     from data_prep.text.tokenizer import Tokenizer
     from raytrain.pipeline.ray_preparation import preparation_workers
@@ -126,7 +126,7 @@ def prepare(work: Workspace, model: BaseModel) -> ShardSet:
             spec.mixture,
             store=work.store,
             tokenizer=Tokenizer.from_folder(model.folder),
-            limits=Limits(spec.training.max_input_tokens, spec.training.max_target_tokens),
+            limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
             base_folder=work.record.base_folder,
             on_progress=on_progress,
             workers=workers,

@@ -2,7 +2,7 @@
 
 Whatever a manifest, a record or a job mentions is kept, whichever version wrote it: keys of
 parts and digests are looked for in their text. A preparation puts its parts first, then what it has
-made of them (`shards/items/`), then the manifests of its tasks, last that of the set; and it counts
+made of them (`shards/units/`), then the manifests of its tasks, last that of the set; and it counts
 on tasks, items and parts that earlier ones left. So as long as anything below shards/ that nothing
 names is younger than the grace period, all of it is left alone.
 """

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
 from examples.quickstart import world
 from raytrain.config.job import FineTuneJob
@@ -60,7 +60,7 @@ def shard_set_digest(content: dict[str, Any], world_folder: Path, store_folder: 
         job.spec.mixture,
         store=open_store(str(store_folder)),
         tokenizer=Tokenizer.from_folder(world_folder / "model"),
-        limits=Limits(training.max_input_tokens, training.max_target_tokens),
+        limits=PrepLimits(training.max_input_tokens, training.max_target_tokens),
         base_folder=world_folder.parent,
     ).digest
 

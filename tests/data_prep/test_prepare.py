@@ -134,7 +134,7 @@ def test_every_object_is_named_by_a_manifest_and_the_set_comes_last(bench):
     named |= {part.key for part in shard_set.tokenizer.files.values()}
     assert set(keys(bench.store, "shards/parts/")) == named
     manifests = [
-        key for key in store.written if not key.startswith(("shards/parts/", "shards/sources/", "shards/items/"))
+        key for key in store.written if not key.startswith(("shards/parts/", "shards/sources/", "shards/units/"))
     ]
     assert manifests == [PreparedTask.key(shard_set.tasks[0].digest), ShardSet.key(shard_set.digest)]
     assert store.written[-1] == manifests[-1]
@@ -169,7 +169,7 @@ def test_only_what_determines_the_rows_changes_the_digest(bench):
     ]
     other = [
         bench.prepare(task, mixture=Mixture(seed=18)),
-        bench.prepare(task, limits=writing.Limits(63, 16)),
+        bench.prepare(task, limits=writing.PrepLimits(63, 16)),
         bench.prepare(task.model_copy(update={"templates_per_example": 2})),
         bench.prepare(task.model_copy(update={"limit": 4})),
         bench.prepare(task.model_copy(update={"templates": ["{input}"]})),

@@ -18,7 +18,7 @@ from data_prep.config import Mixture, Task
 from data_prep.prepare import prepare
 from data_prep.shards import task_builder as task_work
 from data_prep.shards.manifest import PreparedTask, ShardSet
-from data_prep.shards.reader import all_there, open_split, read_rows
+from data_prep.shards.reader import are_stored, open_split, read_rows
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import CorruptError, StorageLocation, open_store, s3_client
 from raytrain_core.storage.cache import Cache
@@ -77,7 +77,7 @@ def check_visible(store):
         for stat in store.list(f"shards/{folder}/"):
             found = kind.load(store, stat.key.rpartition("/")[2].removesuffix(".json"))
             parts = found.all_parts() if isinstance(found, PreparedTask) else found.tokenizer.files.values()
-            assert all_there(store, list(parts), read=True)
+            assert are_stored(store, list(parts), read=True)
 
 
 @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
@@ -114,7 +114,7 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
         parts = {stat.key: stat.etag for stat in direct.list("shards/parts/")}
         assert bench.prepare(task, store=direct) == expected
         assert {stat.key: stat.etag for stat in direct.list("shards/parts/")}.items() >= parts.items()  # none put again
-        done = {key: data for key, data in contents(direct).items() if not key.startswith("shards/items/")}
+        done = {key: data for key, data in contents(direct).items() if not key.startswith("shards/units/")}
         assert done == contents(bench.store)
     assert n > 20
 

@@ -8,14 +8,14 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from data_prep.config import Mixture, Task
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.storage import open_store
 from raytrain_core.storage.cache import Cache
 
 LOST_BY_T5 = "{}<~\\^`"
 WORDS = ["the", "a", "of", "to", "is", "in", "summary", "review", "text", "this", "input", "return", "if"]
-LIMITS = Limits(64, 16)
+LIMITS = PrepLimits(64, 16)
 
 
 def t5_like(*, extra_ids: int = 4) -> tokenizers.Tokenizer:

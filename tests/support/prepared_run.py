@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from data_prep.prepare import Limits as PrepareLimits
-from data_prep.prepare import prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import FineTuneJob
@@ -112,7 +111,7 @@ def prepared_world(tmp_path_factory):
     store = open_store(str(folder / "store"))
     tokenizer = Tokenizer.from_folder(folder / "model")
     spec = loaded.job.spec
-    limits = PrepareLimits(spec.training.max_input_tokens, spec.training.max_target_tokens)
+    limits = PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens)
     shard_set = prepare(
         spec.tasks, spec.mixture, store=store, tokenizer=tokenizer, limits=limits, base_folder=loaded.base_folder
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.config import Mixture, Task
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards import task_builder as task_work
 from data_prep.shards import workers
 from data_prep.text.tokenizer import Tokenizer
@@ -33,7 +33,7 @@ def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **
             Mixture(),
             store=store,
             tokenizer=Tokenizer.from_folder(tokenizer),
-            limits=Limits(64, 16),
+            limits=PrepLimits(64, 16),
             base_folder=folder,
             workers=processes if count > 1 else None,
         )

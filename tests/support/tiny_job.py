@@ -4,7 +4,7 @@ import csv
 import json
 from pathlib import Path
 
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.load import load_job
@@ -89,7 +89,7 @@ def prepared_data(job_file: Path | str = "job.yaml", *, record=True, **options) 
         loaded.job.spec.mixture,
         store=store,
         tokenizer=Tokenizer.from_folder(loaded.base_folder / "model"),
-        limits=Limits(training.max_input_tokens, training.max_target_tokens),
+        limits=PrepLimits(training.max_input_tokens, training.max_target_tokens),
         base_folder=loaded.base_folder,
         **options,
     )

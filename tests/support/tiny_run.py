@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import FineTuneJob
@@ -93,7 +93,7 @@ def tiny_run(folder: Path, *, workers: int = 1, **training) -> TinyRun:
         job.spec.mixture,
         store=store,
         tokenizer=Tokenizer.from_folder(model),
-        limits=Limits(job.spec.training.max_input_tokens, job.spec.training.max_target_tokens),
+        limits=PrepLimits(job.spec.training.max_input_tokens, job.spec.training.max_target_tokens),
         base_folder=folder,
     )
     return TinyRun(job, store, shard_set, model, Cache(folder / "cache", 1 << 30))

@@ -107,7 +107,7 @@ def test_an_interrupt_leaves_finished_items_and_the_next_run_makes_the_others(be
     store = open_store(str(tmp_path / "parallel"))
 
     def stop(progress):
-        if len(list(store.list("shards/items/"))) >= 2:
+        if len(list(store.list("shards/units/"))) >= 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), LocalProcesses(2) as processes:
@@ -115,7 +115,7 @@ def test_an_interrupt_leaves_finished_items_and_the_next_run_makes_the_others(be
     assert not any(process.poll() is None for process in processes._processes)
     assert not list(store.list("shards/tasks/"))
     times = {stat.key: stat.etag for stat in store.list("shards/parts/")}
-    finished = len(list(store.list("shards/items/")))
+    finished = len(list(store.list("shards/units/")))
     assert finished >= 2
     made = []
     with pytest.MonkeyPatch.context() as patch:
@@ -138,7 +138,7 @@ def spy(calls, module, name):
 
 def test_a_killed_process_is_replaced(bench, task, expected, tmp_path):
     (tmp_path / "deaths").mkdir()
-    store = DeadlyStore(tmp_path / "parallel", "shards/items/", 1, tmp_path / "deaths")
+    store = DeadlyStore(tmp_path / "parallel", "shards/units/", 1, tmp_path / "deaths")
     with LocalProcesses(2) as processes:
         assert bench.prepare(task, store=store, workers=processes) == expected
     assert len(list((tmp_path / "deaths").iterdir())) == 1
@@ -147,7 +147,7 @@ def test_a_killed_process_is_replaced(bench, task, expected, tmp_path):
 
 def test_processes_that_are_killed_again_and_again_end_it_with_a_sentence(bench, task, tmp_path):
     (tmp_path / "deaths").mkdir()
-    store = DeadlyStore(tmp_path / "parallel", "shards/items/", 100, tmp_path / "deaths")
+    store = DeadlyStore(tmp_path / "parallel", "shards/units/", 100, tmp_path / "deaths")
     with LocalProcesses(2) as processes, pytest.raises(DataError, match="killed twice at the same rows") as caught:
         bench.prepare(task, store=store, workers=processes)
     assert "resources.preparation.cpus" in caught.value.hint
@@ -158,7 +158,7 @@ def test_processes_end_with_the_one_that_started_them(bench, task, expected, bas
     gate, temporary = tmp_path / "gate", tmp_path / "temporary"
     gate.mkdir()
     temporary.mkdir()
-    store = GatedStore(tmp_path / "parallel", "shards/items/", gate)
+    store = GatedStore(tmp_path / "parallel", "shards/units/", gate)
     said = tmp_path / "said"
     gated = (store.gated, gate)
     with (
@@ -220,7 +220,7 @@ def test_storage_copied_at_every_write_can_be_gone_on_with(bench, tmp_path, monk
         store = LocalStore(copy)
         assert store.sweep() == 0 or not list(store.list("shards/sets/"))
         assert bench.prepare(task, store=store) == expected
-        done = {key: data for key, data in contents(store).items() if not key.startswith("shards/items/")}
+        done = {key: data for key, data in contents(store).items() if not key.startswith("shards/units/")}
         assert done == contents(bench.store)
 
 

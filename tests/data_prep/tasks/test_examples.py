@@ -173,8 +173,8 @@ def test_an_answer_is_written_as_the_task_wants_it_and_read_back():
     found = example_maker(task)({"input": "x", "target": 4})
     assert (found.targets, found.meta["label"]) == (["Rating: 4 of 5"], "4")
     frame = TargetFormat.of(task)
-    assert [frame.inside(text) for text in ("Rating: 4 of 5", " Rating:4 of 5", "4", "Rating: 4")] == ["4"] * 4
-    assert TargetFormat.of(make_task()).inside(" as it is ") == " as it is "
+    assert [frame.unwrap(text) for text in ("Rating: 4 of 5", " Rating:4 of 5", "4", "Rating: 4")] == ["4"] * 4
+    assert TargetFormat.of(make_task()).unwrap(" as it is ") == " as it is "
 
 
 def test_rows_that_are_not_wanted_are_none():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_prep.shards.reader import read_rows
-from data_prep.shards.writer import Limits
+from data_prep.shards.writer import PrepLimits
 from data_prep.text import few_shot as shots
 from data_prep.text.few_shot import Shot, ShotPool, Shots
 from data_prep.text.templates import Template
@@ -90,7 +90,7 @@ def rows(bench):
 
 def test_only_training_prompts_get_shots_and_only_training_rows_are_shots(bench, rows):
     task = make_task(**rows, few_shot={"share": 0.5, "examples": 2}, target_format="= {target}")
-    shard_set = bench.prepare(task, limits=Limits(400, 40))
+    shard_set = bench.prepare(task, limits=PrepLimits(400, 40))
     train = prompts(bench, shard_set, "train")
     shown = [prompt.split("\n\n") for prompt in train if "\n\n" in prompt]
     assert 15 < len(shown) < 45
@@ -117,18 +117,18 @@ def read_tokens(bench, shard_set):
 
 def test_prompts_do_not_depend_on_the_order_of_the_rows(bench, rows):
     task = make_task(**rows, few_shot={"share": 0.5})
-    first = prompts(bench, bench.prepare(task, limits=Limits(400, 40)), "train")
+    first = prompts(bench, bench.prepare(task, limits=PrepLimits(400, 40)), "train")
     shuffled = numbered(60)
     random.Random(3).shuffle(shuffled)
     bench.write("rows/train.jsonl", shuffled)
-    second = prompts(bench, bench.prepare(task, limits=Limits(400, 40)), "train")
+    second = prompts(bench, bench.prepare(task, limits=PrepLimits(400, 40)), "train")
     assert first != second
     assert sorted(first) == sorted(second)
 
 
 def test_shots_come_from_the_rows_under_the_limit(bench, rows):
     task = make_task(**rows, limit=10, few_shot={"share": 1.0})
-    train = prompts(bench, bench.prepare(task, limits=Limits(400, 40)), "train")
+    train = prompts(bench, bench.prepare(task, limits=PrepLimits(400, 40)), "train")
     own = {prompt.split("\n\n")[-1] for prompt in train}
     used = {example.split("\n")[0] for prompt in train for example in prompt.split("\n\n")[:-1]}
     assert len(own) == 10

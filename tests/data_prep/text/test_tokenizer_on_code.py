@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from data_prep.prepare import Limits
+from data_prep.prepare import PrepLimits
 from data_prep.shards.reader import open_split, read_rows
 from tests.support.data_prep_bench import make_task
 
@@ -90,7 +90,7 @@ def test_prepared_programs_come_back_from_their_shards(bench):
         fields={"from": "Java", "to": "C#"},
         templates=["{from}:\n{input}"],
     )
-    shard_set = bench.prepare(task, limits=Limits(20_000, 20_000))
+    shard_set = bench.prepare(task, limits=PrepLimits(20_000, 20_000))
     reader = open_split(shard_set, "notes", "train", bench.store, bench.cache)
     for row in read_rows(shard_set, "notes", "train", bench.store, bench.cache):
         source, target = reader.tokens(row.index, 0)

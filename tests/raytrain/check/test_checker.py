@@ -11,8 +11,8 @@ import pytest
 
 from data_prep.tasks.mixture import rates
 from raytrain.check import CheckReport, check
-from raytrain.check.hub import Hub
-from raytrain.check.model import count_parameters, size_of
+from raytrain.check.hub_rows import Hub
+from raytrain.check.model_size import count_parameters, size_of
 from raytrain.cli import main
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout

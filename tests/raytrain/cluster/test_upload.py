@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.cluster.upload import uploaded
 from raytrain.config.load import job_from
@@ -87,7 +87,7 @@ def test_preparation_makes_the_same_of_what_was_sent(here, store, tmp_path, sour
             each.spec.mixture,
             store=open_store(str(tmp_path / f"shards-{i}")),
             tokenizer=tokenizer,
-            limits=Limits(64, 32),
+            limits=PrepLimits(64, 32),
             base_folder=here,
         ).digest
         for i, each in enumerate((job, sent))

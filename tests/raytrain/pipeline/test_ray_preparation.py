@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards import task_builder as task_work
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import Resources
@@ -41,7 +41,7 @@ def prepared(job_file, store, workers, **options):
         job.spec.mixture,
         store=store,
         tokenizer=Tokenizer.from_folder(job_file.parent / "model"),
-        limits=Limits(48, 16),
+        limits=PrepLimits(48, 16),
         base_folder=job_file.parent,
         workers=workers,
         **options,
@@ -57,15 +57,15 @@ def test_the_same_shards_as_in_one_process(ray_here, job_file, tmp_path, monkeyp
     for stat in here.list("shards/"):
         if not stat.key.startswith("shards/sources/"):
             assert there.get(stat.key) == here.get(stat.key)
-    assert not list(there.list("shards/items/"))
+    assert not list(there.list("shards/units/"))
 
 
 def test_errors_are_those_of_the_task(ray_here, job_file, tmp_path):
-    full = RefusingStore(tmp_path / "full", "shards/items/", StorageError("the disk is full", hint="Free some space."))
+    full = RefusingStore(tmp_path / "full", "shards/units/", StorageError("the disk is full", hint="Free some space."))
     with pytest.raises(StorageError, match=r"^the disk is full") as caught:
         prepared(job_file, full, RayTasks(1))
     assert caught.value.hint == "Free some space."
-    bug = RefusingStore(tmp_path / "bug", "shards/items/", ZeroDivisionError("by zero"))
+    bug = RefusingStore(tmp_path / "bug", "shards/units/", ZeroDivisionError("by zero"))
     with pytest.raises(ClusterError, match="a Ray task that prepares failed: by zero"):
         prepared(job_file, bug, RayTasks(1))
 

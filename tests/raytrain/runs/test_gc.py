@@ -112,15 +112,15 @@ def test_from_the_set_down_to_the_parts(project: Path) -> None:
 
 def test_what_a_preparation_leaves_behind_goes_after_the_grace_period(project: Path) -> None:
     record = {"keys": {"key": f"shards/parts/{'c' * 64}.npy"}}
-    put(f"shards/items/{'d' * 64}/train-000000.json", json.dumps(record).encode())
+    put(f"shards/units/{'d' * 64}/train-000000.json", json.dumps(record).encode())
     put(f"shards/parts/{'c' * 64}.npy")
     age()
-    put(f"shards/items/{'d' * 64}/train-000001.json", b"{}")  # someone goes on with it
+    put(f"shards/units/{'d' * 64}/train-000001.json", b"{}")  # someone goes on with it
     assert found() == {}
     age()
     assert set(found()) == {
-        f"shards/items/{'d' * 64}/train-000000.json",
-        f"shards/items/{'d' * 64}/train-000001.json",
+        f"shards/units/{'d' * 64}/train-000000.json",
+        f"shards/units/{'d' * 64}/train-000001.json",
         f"shards/parts/{'c' * 64}.npy",
     }
 

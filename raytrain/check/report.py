@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class TaskReport:
+class TaskCheck:
     """One task."""
 
     name: str
@@ -35,7 +35,7 @@ class CheckReport:
     model: str
     parameters: int | None
     model_note: str
-    tasks: list[TaskReport]
+    tasks: list[TaskCheck]
     steps: int
     tokens_per_step: int
     """Source and target tokens, at most."""

@@ -1,4 +1,4 @@
-"""A process that makes items: `python -m data_prep.shards.worker_process`, started by `data_prep.shards.workers`.
+"""A process that makes items: `python -m data_prep.shards.worker_main`, started by `data_prep.shards.workers`.
 
 It reads pickled items from standard input and answers on standard output: numbers of examples as
 they are done, then what the item became, or the error. It ends when its input does, that is with
@@ -11,7 +11,7 @@ import sys
 import traceback
 from contextlib import suppress
 
-from data_prep.shards.writer import WorkItem, make
+from data_prep.shards.writer import WorkUnit, make
 from raytrain_core.errors import UserError
 
 
@@ -37,12 +37,12 @@ def main() -> None:
                 answer(RuntimeError(f"{error!r} in a process that prepares\n{traceback.format_exc()}"))
 
 
-def _next() -> WorkItem | None:
+def _next() -> WorkUnit | None:
     try:
         item = pickle.load(sys.stdin.buffer)
     except (EOFError, pickle.UnpicklingError):  # the latter: killed while it sent one
         return None
-    assert isinstance(item, WorkItem)
+    assert isinstance(item, WorkUnit)
     return item
 
 
