@@ -55,7 +55,7 @@ def ours(parts: int) -> tuple[float, float]:
     """The step of the product, over so many rows; by as many processes as there are."""
     from torch import distributed as dist
 
-    from raytrain.config.job import PackingShape, Training
+    from raytrain.config.job import PackingShape, TrainingSpec
     from raytrain.training.data.batch import collate
     from raytrain.training.data.packing import SampleRef
     from raytrain.training.trainer import Clock, Trainer
@@ -72,7 +72,7 @@ def ours(parts: int) -> tuple[float, float]:
         for index, part in enumerate(np.array_split(np.arange(EXAMPLES), parts))
         if index % processes == rank
     ]
-    training = Training(steps=1, optimizer="adamw", learning_rate=1e-9, dropout=0.0)
+    training = TrainingSpec(steps=1, optimizer="adamw", learning_rate=1e-9, dropout=0.0)
     sums, norm = Trainer(workload.model("tiny"), training, ["all"]).step(0, rows, Clock())
     return float(sums.losses.sum() / sums.tokens.sum()), norm
 

@@ -110,13 +110,13 @@ def ours(
     import torch
 
     from benchmarks.training import placed_examples, rows_of
-    from raytrain.config.job import Training
+    from raytrain.config.job import TrainingSpec
     from raytrain.training.trainer import Clock, Trainer
 
     shape = DRY_ROW if options.dry else ROW
     chosen = workload.examples(MIXTURE)
     plan, row = rows_of(chosen, shape)
-    training = Training.model_validate(
+    training = TrainingSpec.model_validate(
         {
             "steps": 100,
             "batch_tokens": sum(shape),

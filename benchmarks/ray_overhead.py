@@ -18,14 +18,14 @@ def steps_of(count: int, hooks: Any = None) -> list[float]:
     import torch
 
     from benchmarks.training import rows_of
-    from raytrain.config.job import Training
+    from raytrain.config.job import TrainingSpec
     from raytrain.training.checkpoint import Position
     from raytrain.training.threads import cores
     from raytrain.training.trainer import Callbacks, Trainer, run
 
     torch.set_num_threads(cores())
     _, row = rows_of(workload.examples(400), ROW)
-    training = Training(steps=count, batch_tokens=sum(ROW), dropout=0.0)
+    training = TrainingSpec(steps=count, batch_tokens=sum(ROW), dropout=0.0)
     seconds: list[float] = []
     more = hooks or {}
 

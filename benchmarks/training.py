@@ -166,12 +166,12 @@ def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Cal
 
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     """Our step, as the product runs it, and the machine's own matrix products before and after."""
-    from raytrain.config.job import Training
+    from raytrain.config.job import TrainingSpec
     from raytrain.training.trainer import Clock, Trainer
 
     chosen = workload.examples(options.examples, longest=LONGEST)
     plan, row = rows_of(chosen, ROW)
-    training = Training(
+    training = TrainingSpec(
         steps=100,
         batch_tokens=sum(ROW),
         optimizer="adamw",
@@ -232,7 +232,7 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
     """How long a checkpoint holds up the step it follows, how long it takes to be stored, and to be read back."""
     from safetensors.torch import load_file
 
-    from raytrain.config.job import Training
+    from raytrain.config.job import TrainingSpec
     from raytrain.config.run_layout import RunLayout
     from raytrain.model.source import WEIGHTS_FILE
     from raytrain.training import checkpoint
@@ -240,7 +240,7 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
     from raytrain_core.storage import open_store
 
     _, row = rows_of(workload.examples(options.examples, longest=LONGEST), ROW)
-    training = Training(steps=100, batch_tokens=sum(ROW), optimizer="adafactor")
+    training = TrainingSpec(steps=100, batch_tokens=sum(ROW), optimizer="adafactor")
     stepper = Trainer(workload.model(options.shape), training, list(workload.FOUR))
     blocked, stored, steps, restored = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:

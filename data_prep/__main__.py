@@ -13,7 +13,7 @@ from data_prep.shards.manifest import ShardSet
 from data_prep.shards.progress_line import ProgressLine
 from data_prep.shards.workers import local_workers
 from data_prep.text.tokenizer import Tokenizer
-from raytrain_core.config.base import Model
+from raytrain_core.config.base import SpecModel
 from raytrain_core.config.loader import load_config
 from raytrain_core.errors import ExitCode, UsageError, UserError
 from raytrain_core.storage import open_store
@@ -21,7 +21,7 @@ from raytrain_core.storage.location import StorageLocation, choose_location
 from raytrain_core.storage.scratch import sweep
 
 
-class _Lenient(Model):
+class _Lenient(SpecModel):
     """A part of the job of which preparation reads some fields."""
 
     model_config = ConfigDict(extra="ignore")

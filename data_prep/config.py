@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from data_prep.conditions import compile_condition
-from raytrain_core.config.base import Model
+from raytrain_core.config.base import SpecModel
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
 Split = Literal["train", "validation", "test"]
@@ -41,7 +41,7 @@ def _one_target(answer: str) -> str:
     return answer
 
 
-class Source(Model):
+class Source(SpecModel):
     """Where the rows of a task come from: one URI, or one URI per split."""
 
     uri: str | None = Field(
@@ -80,7 +80,7 @@ class Source(Model):
         return self
 
 
-class Columns(Model):
+class Columns(SpecModel):
     """Which columns of a row are what. `input` and `target` unless said otherwise."""
 
     input: str = Field(default="input", description="Column with the text that the task works on.")
@@ -126,7 +126,7 @@ class Columns(Model):
         return self
 
 
-class SplitFractions(Model):
+class SplitFractions(SpecModel):
     """How rows are divided where a source has one split only: by hash of their content."""
 
     validation: float = Field(default=0.05, ge=0, lt=1, description="Share of the rows for validation.")
@@ -139,7 +139,7 @@ class SplitFractions(Model):
         return self
 
 
-class Mask(Model):
+class Mask(SpecModel):
     """Personal data that is replaced by placeholders such as [EMAIL_1] before anything is stored."""
 
     kinds: list[Literal["email", "phone", "card"]] = Field(
@@ -169,7 +169,7 @@ class Mask(Model):
         return self
 
 
-class FewShot(Model):
+class FewShot(SpecModel):
     """Training prompts that show some other training rows, with their answers, before the row that is asked."""
 
     share: float = Field(
@@ -183,7 +183,7 @@ class FewShot(Model):
     )
 
 
-class Task(Model):
+class Task(SpecModel):
     """A named source of rows with its type, its wordings and its answer format."""
 
     name: Name = Field(description="Name of the task, unique in the job; scores and reports use it.")
@@ -281,7 +281,7 @@ class Task(Model):
         return self
 
 
-class Shares(Model):
+class MixtureStrategy(SpecModel):
     """How some tasks share the examples that they have together."""
 
     strategy: Literal["proportional", "temperature", "weights", "equal"] = Field(
@@ -304,7 +304,7 @@ class Shares(Model):
         return self
 
 
-class Group(Shares):
+class MixtureGroup(MixtureStrategy):
     """A mixture inside the mixture: tasks with one rate together, which they share by a strategy of their own."""
 
     name: Name = Field(description="Name of the group, unique in the mixture.")
@@ -312,7 +312,7 @@ class Group(Shares):
     tasks: list[Name] = Field(min_length=1, description="Names of its tasks; a task is in one group.")
 
 
-class Replay(Shares):
+class Replay(MixtureStrategy):
     """Tasks from what the model was taught before, mixed back in against forgetting; they share by a strategy too."""
 
     share: float = Field(gt=0, lt=1, description="Part of all examples that these tasks get together, e.g. 0.2.")
@@ -321,10 +321,10 @@ class Replay(Shares):
     )
 
 
-class Mixture(Shares):
+class Mixture(MixtureStrategy):
     """In which shares the tasks are mixed. Probes have no share."""
 
-    groups: list[Group] | None = Field(
+    groups: list[MixtureGroup] | None = Field(
         default=None,
         min_length=1,
         description=(
@@ -350,6 +350,6 @@ class Mixture(Shares):
         if double := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two groups are named {', '.join(double)}")
         fields = ("strategy", "cap", "temperature", "weights")
-        if any(getattr(self, field) != Shares.model_fields[field].default for field in fields):
+        if any(getattr(self, field) != MixtureStrategy.model_fields[field].default for field in fields):
             raise ValueError("with groups, strategy, cap, temperature and weights stand in each group")
         return self

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_prep.config import Mixture, Shares, Task
+from data_prep.config import Mixture, MixtureStrategy, Task
 from data_prep.quality.findings import MEANING, Finding
 from data_prep.shards.manifest import PreparedTask, ShardSet
 
@@ -71,7 +71,7 @@ def _mixture(mixture: Mixture) -> str:
     return "; ".join([*parts, f"seed {mixture.seed}"])
 
 
-def _how(shares: Shares) -> str:
+def _how(shares: MixtureStrategy) -> str:
     words: list[str] = [shares.strategy]
     words += [f"temperature {shares.temperature:g}"] if shares.strategy == "temperature" else []
     words += [f"at most {shares.cap:,} examples of a task counted"] if shares.cap is not None else []

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from data_prep.config import Mixture, Shares
+from data_prep.config import Mixture, MixtureStrategy
 from raytrain_core.errors import UsageError
 
 _LEAST = 1e-15  # of the largest task's share: an extreme temperature must not leave a task with nothing at all
@@ -15,7 +15,7 @@ class _MixturePart(NamedTuple):
 
     where: str
     share: float
-    how: Shares
+    how: MixtureStrategy
     tasks: Sequence[str]
 
 
@@ -85,7 +85,7 @@ def _parts(mixture: Mixture, trained: Collection[str]) -> list[_MixturePart]:
     return [*parts, *groups]
 
 
-def _shares(inner: Shares, examples: Mapping[str, int]) -> dict[str, float]:
+def _shares(inner: MixtureStrategy, examples: Mapping[str, int]) -> dict[str, float]:
     """Shares of tasks among themselves, summing to 1."""
     capped = {name: float(min(n, inner.cap or n)) for name, n in examples.items()}
     match inner.strategy:

@@ -12,8 +12,8 @@ from raytrain.check.model_size import ModelSize, size_of
 from raytrain.check.report import CheckReport, TaskCheck
 from raytrain.check.source_rows import TaskRows, look
 from raytrain.config.job import FineTuneJob, PackingShape, Resources
+from raytrain.config.locations import storage_location
 from raytrain.config.run_layout import RunLayout
-from raytrain.config.storage import resolve
 from raytrain.runs.record import RunRecord
 from raytrain_core.errors import StorageError, UserError
 from raytrain_core.storage import Store, open_store
@@ -37,7 +37,7 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
     Reads sources that are files here, asks the hub how many rows a data set has, and looks whether
     an earlier attempt of the run left its speed. Writes nothing.
     """
-    store = open_store(resolve(storage, job, base_folder=base_folder))
+    store = open_store(storage_location(storage, job, base_folder=base_folder))
     hub, problems = Hub(), []
     rows: dict[str, TaskRows] = {}
     model = ModelSize(None, None, "")

@@ -3,7 +3,7 @@
 import shutil
 import time
 
-from raytrain.config.job import Training
+from raytrain.config.job import TrainingSpec
 
 # Training FLOPs per parameter and real token without padding (forward and backward; a token passes
 # about half of an encoder-decoder), and the share of a plain matrix product's speed that a whole
@@ -14,7 +14,7 @@ EFFICIENCY = 0.4
 BYTES_PER_PARAMETER = {"adamw": 16, "adafactor": 8}  # fp32 weights and gradients, and adamw's two moments
 
 
-def memory(parameters: int | None, training: Training, *, shards: int = 1) -> tuple[int | None, str]:
+def memory(parameters: int | None, training: TrainingSpec, *, shards: int = 1) -> tuple[int | None, str]:
     """Bytes that each worker needs for weights, gradients and optimizer, and what that leaves out.
 
     `shards` is over how many workers a model is spread.
@@ -36,7 +36,7 @@ def memory(parameters: int | None, training: Training, *, shards: int = 1) -> tu
 
 
 def duration(
-    parameters: int | None, tokens: int, training: Training, *, measured: float | None
+    parameters: int | None, tokens: int, training: TrainingSpec, *, measured: float | None
 ) -> tuple[float | None, str]:
     """Seconds of the training steps alone, and the basis; `measured` are tokens/s of an earlier attempt."""
     if measured:

@@ -262,11 +262,11 @@ def compare(
 @app.command()
 def leaderboard(storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
     """All runs and scored models of a storage, the best first."""
-    from raytrain.config.storage import resolve
+    from raytrain.config.locations import storage_location
     from raytrain.report.leaderboard import leaderboard as board
     from raytrain_core.storage import open_store
 
-    found = board(open_store(resolve(storage)))
+    found = board(open_store(storage_location(storage)))
     emit(found, render.leaderboard(found), output)
 
 
@@ -373,11 +373,11 @@ def gc(
     Parts that no prepared task names, tasks that no shard set names, half-written checkpoints, and
     those that a finished run does not keep.
     """
-    from raytrain.config.storage import resolve
+    from raytrain.config.locations import storage_location
     from raytrain.runs import gc as garbage
     from raytrain_core.storage import open_store
 
-    store = open_store(resolve(storage))
+    store = open_store(storage_location(storage))
     found = garbage.collect(store, grace=grace * 3600, unused_sets=sets)
     if yes:
         found = garbage.delete(store, found, grace=grace * 3600, unused_sets=sets)

@@ -147,11 +147,11 @@ def doctor(
     What lacks is printed with its remedy, and the exit code is 5.
     """
     from raytrain.cluster import doctor as looking
-    from raytrain.config.storage import resolve
+    from raytrain.config.locations import storage_location
     from raytrain.kubernetes.client import KubernetesApi
     from raytrain_core.errors import ExitCode
 
-    found = [*looking.of_this_machine(), looking.of_storage(resolve(storage))]
+    found = [*looking.of_this_machine(), looking.of_storage(storage_location(storage))]
     if namespace is not None:
         found += looking.of_cluster(KubernetesApi.connect(), namespace)
     emit(found, render.checkup(found), output)

@@ -33,9 +33,9 @@ def fields(incomplete: str) -> list[str]:
 
 
 def _folder() -> Path | None:
-    from raytrain.config.storage import resolve
+    from raytrain.config.locations import storage_location
 
-    uri = resolve(None).uri
+    uri = storage_location(None).uri
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file"):
         return None

@@ -32,7 +32,7 @@ Output = Annotated[Format, typer.Option("-o", "--output", help="How to print the
 
 def open_run(run: str, storage: str | None) -> tuple[Any, Any]:
     """The store and the layout of a run that exists."""
-    from raytrain.config.storage import locate
+    from raytrain.config.locations import locate_run
     from raytrain.runs import status
 
-    return status.open_run(locate(run, storage))
+    return status.open_run(locate_run(run, storage))

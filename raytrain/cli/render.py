@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from raytrain.check import CheckReport
     from raytrain.cluster.jobs import ClusterStatus
     from raytrain.evaluation.evaluate_model import Evaluated
-    from raytrain.operator.install.installation import Finding
+    from raytrain.operator.install.verify import Finding
     from raytrain.pipeline.stages import RunOutcome
     from raytrain.report.leaderboard import Leaderboard
     from raytrain.runs.gc import Collection, Garbage

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
-from raytrain.operator.install.installation import Finding, may, served
+from raytrain.operator.install.verify import Finding, may, served
 from raytrain_core.errors import UserError
 from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.probe import probe

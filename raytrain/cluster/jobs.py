@@ -11,7 +11,7 @@ from typing import Any
 from raytrain.cluster.upload import uploaded
 from raytrain.config.job import FineTuneJob
 from raytrain.config.job_status import Status
-from raytrain.config.storage import RunPlace, resolve
+from raytrain.config.locations import RunLocation, storage_location
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.render.names import CANCEL_ANNOTATION
 from raytrain_core.errors import ClusterError, UsageError
@@ -64,7 +64,7 @@ def submit(
 
     UsageError for a storage pods cannot see.
     """
-    location = resolve(storage, job, base_folder=base_folder)
+    location = storage_location(storage, job, base_folder=base_folder)
     if not location.uri.startswith("s3://"):
         raise UsageError(
             f"storage {location.uri} is on this machine; pods cannot see it",
@@ -113,7 +113,7 @@ def of_object(body: Mapping[str, Any]) -> ClusterStatus:
     )
 
 
-def place_of(body: Mapping[str, Any], storage: str | None) -> RunPlace:
+def place_of(body: Mapping[str, Any], storage: str | None) -> RunLocation:
     """Where the run of this object keeps its things."""
     spec = body["spec"]
     name = body["metadata"]["name"]
@@ -124,7 +124,7 @@ def place_of(body: Mapping[str, Any], storage: str | None) -> RunPlace:
     job = FineTuneJob.model_validate(
         {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": name}, "spec": spec}
     )
-    return RunPlace(name, resolve(storage, job))
+    return RunLocation(name, storage_location(storage, job))
 
 
 def watch(

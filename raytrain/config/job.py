@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from data_prep.config import Mixture, Name, Task
 from data_prep.tasks.mixture import misfit
-from raytrain_core.config.base import Model
+from raytrain_core.config.base import SpecModel
 from raytrain_core.storage import StorageLocation
 
 API_VERSION = "raytrain.dev/v1alpha1"
@@ -21,7 +21,7 @@ ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,2
 """Name of another Kubernetes object."""
 
 
-class Metadata(Model):
+class Metadata(SpecModel):
     """Name of the run, and what Kubernetes adds to it."""
 
     name: Name = Field(description="Name of the run: a letter, then letters, digits and dashes, at most 40.")
@@ -30,7 +30,7 @@ class Metadata(Model):
     annotations: dict[str, str] = Field(default_factory=dict, description="Kubernetes annotations; unused elsewhere.")
 
 
-class PackingShape(Model):
+class PackingShape(SpecModel):
     """Size of a row: how many source and target tokens it holds.
 
     Examples are never split across rows.
@@ -40,7 +40,7 @@ class PackingShape(Model):
     target: int = Field(ge=4, le=1 << 20, description="Target tokens of a row.")
 
 
-class Lora(Model):
+class Lora(SpecModel):
     """Low-rank adapters beside chosen linear layers; they are merged into the weights that are scored and exported."""
 
     rank: int = Field(default=16, ge=1, le=1024, description="Rank of an adapter.")
@@ -56,7 +56,7 @@ class Lora(Model):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of what goes into an adapter.")
 
 
-class Training(Model):
+class TrainingSpec(SpecModel):
     """How the model is trained."""
 
     steps: int | None = Field(
@@ -240,7 +240,7 @@ class Training(Model):
         return self
 
 
-class Evaluation(Model):
+class EvaluationSpec(SpecModel):
     """How checkpoints are scored."""
 
     every: int = Field(
@@ -285,7 +285,7 @@ class Evaluation(Model):
     )
 
 
-class TrainingResources(Model):
+class TrainingResources(SpecModel):
     """What training takes."""
 
     workers: int = Field(default=1, ge=1, description="Training workers.")
@@ -312,7 +312,7 @@ class TrainingResources(Model):
         return self
 
 
-class EvaluationResources(Model):
+class EvaluationResources(SpecModel):
     """What evaluation takes."""
 
     actors: int = Field(default=1, ge=1, description="Evaluation actors.")
@@ -321,7 +321,7 @@ class EvaluationResources(Model):
     memory: str | None = Field(default=None, description="Memory of an actor, e.g. 8Gi (in a cluster).")
 
 
-class PreparationResources(Model):
+class PreparationResources(SpecModel):
     """What preparation takes."""
 
     cpus: float = Field(
@@ -337,7 +337,7 @@ class PreparationResources(Model):
     )
 
 
-class Resources(Model):
+class Resources(SpecModel):
     """Workers, actors and what each takes.
 
     May change between attempts: the result does not depend on it.
@@ -348,14 +348,14 @@ class Resources(Model):
     preparation: PreparationResources = Field(default_factory=PreparationResources, description="Preparation.")
 
 
-class HeadResources(Model):
+class HeadResources(SpecModel):
     """What the head of the Ray cluster takes. It computes nothing: Ray's own services run there."""
 
     cpus: float = Field(default=1, gt=0, description="CPUs of the head's pod.")
     memory: str = Field(default="4Gi", description="Memory of the head's pod.")
 
 
-class Cluster(Model):
+class ClusterSpec(SpecModel):
     """How the run is placed in a Kubernetes cluster; ignored (and named so) elsewhere."""
 
     image: str | None = Field(
@@ -407,7 +407,7 @@ class Cluster(Model):
     )
 
 
-class Spec(Model):
+class Spec(SpecModel):
     """What is to be done."""
 
     model: str = Field(
@@ -421,10 +421,10 @@ class Spec(Model):
     )
     tasks: list[Task] = Field(min_length=1, max_length=2000, description="The tasks, probes among them.")
     mixture: Mixture = Field(default_factory=Mixture, description="In which shares the tasks are mixed.")
-    training: Training = Field(description="How the model is trained.")
-    evaluation: Evaluation = Field(default_factory=Evaluation, description="How checkpoints are scored.")
+    training: TrainingSpec = Field(description="How the model is trained.")
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="How checkpoints are scored.")
     resources: Resources = Field(default_factory=Resources, description="Workers, actors and what each takes.")
-    cluster: Cluster | None = Field(default=None, description="Placement in a Kubernetes cluster.")
+    cluster: ClusterSpec | None = Field(default=None, description="Placement in a Kubernetes cluster.")
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> Self:
@@ -455,7 +455,7 @@ class Spec(Model):
         return [t for t in self.tasks if not t.probe]
 
 
-class FineTuneJob(Model):
+class FineTuneJob(SpecModel):
     """One job: a multitask fine-tuning of a T5 from raw rows to a before/after report."""
 
     api_version: Literal["raytrain.dev/v1alpha1"] = Field(description="Version of the job's format.")

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from raytrain_core.config.base import Model
+from raytrain_core.config.base import SpecModel
 
 CONDITIONS = ("Accepted", "DataReady", "Running", "Evaluated", "Complete", "Failed", "Suspended")
 RUN_FIELDS = ("progress", "tasks", "result")
@@ -23,7 +23,7 @@ DRIVER_CPUS = 0.1
 """What a run's driver reserves in the CPU group: enough not to be placed on the head, which has none to give."""
 
 
-class StatusModel(Model):
+class StatusModel(SpecModel):
     """Base of the status: what a newer version added is ignored."""
 
     model_config = ConfigDict(

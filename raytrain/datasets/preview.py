@@ -12,7 +12,7 @@ from data_prep.sources.files import source_files
 from data_prep.tasks.examples import Example, example_maker
 from data_prep.text.templates import templates_of
 from raytrain.config.job import FineTuneJob
-from raytrain.config.storage import resolve
+from raytrain.config.locations import storage_location
 from raytrain.model.source import local_path
 from raytrain_core.errors import RowError, UsageError
 from raytrain_core.storage import Store, open_store
@@ -75,7 +75,7 @@ def show(
             hint=f"its tasks are {', '.join(names)}",
         )
     chosen = [t for t in job.spec.tasks if task in (None, t.name)]
-    store = open_store(resolve(None, job, base_folder=base_folder))  # only tells how sources in S3 are reached
+    store = open_store(storage_location(None, job, base_folder=base_folder))  # only tells how sources in S3 are reached
     tokenizing = _tokenizing(job, base_folder) if tokens else None
     return [_preview(t, job.spec.mixture.seed, base_folder, store, rows, tokenizing=tokenizing) for t in chosen]
 

@@ -10,8 +10,8 @@ from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.identity import diff, identity
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
+from raytrain.config.locations import cache_folder, locate_run, storage_location
 from raytrain.config.run_layout import RunLayout
-from raytrain.config.storage import cache_folder, locate, resolve
 from raytrain.model.source import local_path
 from raytrain.runs.record import read_record
 from raytrain.runs.status import require_run
@@ -55,10 +55,10 @@ def look(what: str, storage: str | None = None) -> Place:
         loaded = load_job(what)
         return place_of(loaded.job, storage=storage, base_folder=loaded.base_folder)
     if _DIGEST.fullmatch(what):
-        store = open_store(resolve(storage))
+        store = open_store(storage_location(storage))
         if digest := _digest_of(store, what):
             return Place(f"shard set {digest[:12]}", store, None, digest, None)
-    where = locate(what, storage)
+    where = locate_run(what, storage)
     store = open_store(where.storage)
     record = read_record(store, require_run(store, where.name))
     if record is None:
@@ -86,7 +86,7 @@ def of_job(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Prepa
 
 def place_of(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Place:
     """The run of a job, if it is of just this job, and its data; else the data of the job as it is."""
-    store = open_store(resolve(storage, job, base_folder=base_folder))
+    store = open_store(storage_location(storage, job, base_folder=base_folder))
     name = job.metadata.name
     record = read_record(store, RunLayout(name))
     if record is not None and not diff(identity(record.written), identity(job)):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from raytrain.config.job import FineTuneJob
+from raytrain.config.locations import cache_folder, locate_run, storage_location
 from raytrain.config.run_layout import EvaluationLayout, RunLayout
-from raytrain.config.storage import cache_folder, locate, resolve
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.commit import read_manifest
@@ -68,7 +68,7 @@ def score_model(
 
     spec = job.spec
     wanted = _tasks([task.name for task in spec.tasks], tasks)
-    store = open_store(resolve(storage, job, base_folder=base_folder))
+    store = open_store(storage_location(storage, job, base_folder=base_folder))
     folder = _model_folder(target, store)
     model = ModelRef("base", str(folder), digest(folder))
     shards = prepare(
@@ -128,7 +128,7 @@ def _model_folder(target: str, store: Store) -> Path:
     from raytrain.model import source
 
     if "/runs/" in target and not Path(target).joinpath("config.json").is_file():
-        run = locate(target, None)
+        run = locate_run(target, None)
         store = open_store(run.storage)
         target = f"run://{run.name}"
     elif "/" not in target and not Path(target).is_dir() and read_manifest(store, RunLayout(target).model) is not None:

@@ -18,7 +18,7 @@ _SECONDS = 30.0
 _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-class Refused(ClusterError):
+class ApiError(ClusterError):
     """The API server's answer was not 2xx; `status` is its code, `reason` its word for it (NotFound, Forbidden)."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
@@ -32,7 +32,7 @@ class Refused(ClusterError):
 class KubernetesApi:
     """Blocking calls, safe to make from any thread.
 
-    Every call raises Refused, or ClusterError if nobody answers.
+    Every call raises ApiError, or ClusterError if nobody answers.
     """
 
     def __init__(self, client: Any) -> None:
@@ -58,7 +58,7 @@ class KubernetesApi:
         """The object, None if there is none."""
         try:
             return self.call("GET", path(kind, namespace, name))
-        except Refused as error:
+        except ApiError as error:
             if error.status == 404:
                 return None
             raise
@@ -74,7 +74,7 @@ class KubernetesApi:
         where = path((body["apiVersion"], body["kind"]), body["metadata"].get("namespace"))
         try:
             return self.call("POST", where, body=body, query={"fieldManager": manager})
-        except Refused as error:
+        except ApiError as error:
             if error.reason == "AlreadyExists":
                 return None
             raise
@@ -105,7 +105,7 @@ class KubernetesApi:
         """Remove the object, what it owns in the background; False if there was none."""
         try:
             self.call("DELETE", path(kind, namespace, name), query={"propagationPolicy": "Background"})
-        except Refused as error:
+        except ApiError as error:
             if error.status == 404:
                 return False
             raise
@@ -138,7 +138,7 @@ class KubernetesApi:
             raise ClusterError(f"the Kubernetes API does not answer: {error}") from error
         text = (response.data or b"").decode(errors="replace")
         if not 200 <= response.status < 300:
-            raise _refused(response.status, text)
+            raise _api_error(response.status, text)
         return dict(json.loads(text or "{}"))
 
 
@@ -150,11 +150,11 @@ def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) 
     return "/".join([root, *(["namespaces", namespace] if namespace else []), plural, *([name] if name else [])])
 
 
-def _refused(status: int, text: str) -> Refused:
+def _api_error(status: int, text: str) -> ApiError:
     try:
         answer = json.loads(text)
     except ValueError:
         answer = {}
     if not isinstance(answer, dict):
         answer = {}
-    return Refused(status, answer.get("reason") or f"HTTP{status}", answer.get("message") or text[:500] or str(status))
+    return ApiError(status, answer.get("reason") or f"HTTP{status}", answer.get("message") or text[:500] or str(status))

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from raytrain.config.job import Cluster, FineTuneJob
+from raytrain.config.job import ClusterSpec, FineTuneJob
 from raytrain.operator.settings import Policy, Settings
 from raytrain_core.errors import UsageError
 from raytrain_core.quantities import parse_bytes
@@ -37,7 +37,7 @@ class Refusal:
 
 def refusal(job: FineTuneJob, settings: Settings) -> Refusal | None:
     """The first thing that is in the way; None if the job can run."""
-    cluster = job.spec.cluster or Cluster()
+    cluster = job.spec.cluster or ClusterSpec()
     checks = (
         _storage(job, settings, cluster),
         _endpoint(job),
@@ -49,7 +49,7 @@ def refusal(job: FineTuneJob, settings: Settings) -> Refusal | None:
     return next((found for check in checks for found in check), None)
 
 
-def _storage(job: FineTuneJob, settings: Settings, cluster: Cluster) -> Iterator[Refusal]:
+def _storage(job: FineTuneJob, settings: Settings, cluster: ClusterSpec) -> Iterator[Refusal]:
     uri = job.spec.storage.uri if job.spec.storage else settings.runs.storage
     if uri is None:
         yield Refusal(
@@ -77,7 +77,7 @@ def _endpoint(job: FineTuneJob) -> Iterator[Refusal]:
         yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint} is the cloud's metadata service")
 
 
-def _local(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
+def _local(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
     way_out = "`raytrain submit` uploads it, or put it into the bucket and name its s3:// URI"
     for task in job.spec.tasks:
         for uri in [task.source.uri] if task.source.uri else (task.source.splits or {}).values():
@@ -91,7 +91,7 @@ def _local(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
         yield Refusal("LocalModel", f"model {model} is a local folder, which pods cannot see: {way_out}")
 
 
-def _is_local(uri: str, cluster: Cluster) -> bool:
+def _is_local(uri: str, cluster: ClusterSpec) -> bool:
     """Whether `uri` is a path that no volume of the pods holds."""
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file"):
@@ -107,7 +107,7 @@ def _mounts(template: Mapping[str, Any]) -> Iterator[PurePosixPath]:
             yield PurePosixPath(str(mount.get("mountPath", "/nowhere")))
 
 
-def _quantities(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
+def _quantities(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
     resources = job.spec.resources
     asked = {
         "resources.training.memory": resources.training.memory,
@@ -123,7 +123,7 @@ def _quantities(job: FineTuneJob, cluster: Cluster) -> Iterator[Refusal]:
             yield Refusal("InvalidSpec", f"spec.{field}: {error.message}")
 
 
-def _allowed(cluster: Cluster, policy: Policy) -> Iterator[Refusal]:
+def _allowed(cluster: ClusterSpec, policy: Policy) -> Iterator[Refusal]:
     image = cluster.image
     if image and policy.allowed_images and not any(image.startswith(prefix) for prefix in policy.allowed_images):
         yield Refusal(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi, Refused
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
 from raytrain.operator.admission import Refusal
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, Decision, Event, Observed, changes, reconcile
 from raytrain.operator.render import names
@@ -83,7 +83,7 @@ class Controller:
         async with self._locks[key]:
             try:
                 await self._reconcile(key, fresh=fresh)
-            except Refused as error:
+            except ApiError as error:
                 if error.status == 404:  # the object is gone; its event is on the way
                     return
                 self._trouble(key, error)
@@ -104,7 +104,7 @@ class Controller:
         decision = reconcile(observed, self._settings, datetime.now(UTC))
         try:
             await self._act(key, body, decision)
-        except Refused as error:
+        except ApiError as error:
             if error.status == 404:
                 raise
             refused = Refusal(error.reason, error.message)
@@ -143,7 +143,7 @@ class Controller:
         there = await self._get(kind, metadata["namespace"], metadata["name"])
         if there is not None and not names.is_owned(there, uid):
             name = f"{kind[1]} {metadata['name']}"
-            raise Refused(409, "NameTaken", f"{name} is there and belongs to someone else: rename the job, or it")
+            raise ApiError(409, "NameTaken", f"{name} is there and belongs to someone else: rename the job, or it")
         await asyncio.to_thread(self._api.apply, wanted, manager=names.MANAGER)
 
     async def _write(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
@@ -162,7 +162,7 @@ class Controller:
             return True
         try:
             answer = await asyncio.to_thread(self._api.call, "GET", f"/apis/{RAY_JOBS[0]}")
-        except Refused as error:
+        except ApiError as error:
             if error.status == 404:
                 return False
             raise

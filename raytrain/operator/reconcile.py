@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raytrain.config.job import Cluster, FineTuneJob
+from raytrain.config.job import ClusterSpec, FineTuneJob
 from raytrain.config.job_status import CONDITIONS, AttemptStatus, Outcome, Status
 from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, refusal
 from raytrain.operator.render import names
@@ -107,8 +107,8 @@ class _View:
         return self.attempts[-1] if self.attempts else None
 
     @property
-    def cluster(self) -> Cluster:
-        return (self.job.spec.cluster if self.job else None) or Cluster()
+    def cluster(self) -> ClusterSpec:
+        return (self.job.spec.cluster if self.job else None) or ClusterSpec()
 
     @property
     def cancelled(self) -> bool:

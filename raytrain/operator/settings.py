@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from raytrain import __version__
-from raytrain_core.config.base import Model
+from raytrain_core.config.base import SpecModel
 from raytrain_core.config.loader import load_config
 
 VARIABLE = "RAYTRAIN_OPERATOR_SETTINGS"
@@ -15,14 +15,14 @@ RAY_VERSION = "2.60.0"
 """Of the image's Ray: KubeRay chooses probes and refuses token authentication by it."""
 
 
-class ContainerSize(Model):
+class ContainerSize(SpecModel):
     """CPU and memory of a container of ours that no job speaks of."""
 
     cpu: str = Field(default="200m", description="CPU that it asks for.")
     memory: str = Field(default="512Mi", description="Memory that it asks for and may use.")
 
 
-class Runs(Model):
+class Runs(SpecModel):
     """What every run gets unless its job says otherwise."""
 
     image: str = Field(default=f"raytrain:{__version__}", description="Image of the pods of a run.")
@@ -63,7 +63,7 @@ class Runs(Model):
     )
 
 
-class Policy(Model):
+class Policy(SpecModel):
     """What jobs may ask for. Pod Security admission on the namespace is the second line."""
 
     allowed_images: list[str] = Field(
@@ -75,14 +75,14 @@ class Policy(Model):
     pod_template: bool = Field(default=True, description="Whether a job may patch pods (cluster.podTemplate).")
 
 
-class Retry(Model):
+class Retry(SpecModel):
     """How attempts follow each other."""
 
     first_seconds: float = Field(default=10, ge=0, description="Wait before the second attempt; doubles each time.")
     longest_seconds: float = Field(default=600, ge=0, description="Longest wait.")
 
 
-class Settings(Model):
+class Settings(SpecModel):
     """The operator's settings."""
 
     runs: Runs = Field(default_factory=Runs, description="What every run gets unless its job says otherwise.")

@@ -1,6 +1,6 @@
 """A job as plain KubeRay objects, for people who run no operator of ours."""
 
-from raytrain.config.job import Cluster, FineTuneJob
+from raytrain.config.job import ClusterSpec, FineTuneJob
 from raytrain.operator.admission import refusal
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
@@ -17,7 +17,7 @@ def rendered(job: FineTuneJob, *, image: str | None = None, namespace: str | Non
     """
     settings = Settings()
     if image:
-        cluster = (job.spec.cluster or Cluster()).model_copy(update={"image": image})
+        cluster = (job.spec.cluster or ClusterSpec()).model_copy(update={"image": image})
         job = job.model_copy(update={"spec": job.spec.model_copy(update={"cluster": cluster})})
     if refused := refusal(job, settings):
         raise UsageError(f"{refused.reason}: {refused.message}")

@@ -14,8 +14,8 @@ from typing import Any
 
 from raytrain.config.identity import diff, identity
 from raytrain.config.job import FineTuneJob
+from raytrain.config.locations import cache_folder, storage_location
 from raytrain.config.run_layout import RunLayout
-from raytrain.config.storage import cache_folder, resolve
 from raytrain.pipeline.interrupts import Interrupts
 from raytrain.runs.record import RunRecord, read_record, write_record
 from raytrain.telemetry.attempts import Attempt, SupersededError
@@ -80,7 +80,7 @@ class Workspace:
 
 def open_job_store(job: FineTuneJob, storage: str | None, base_folder: Path) -> Store:
     """The store that this job's things are kept in."""
-    return open_store(resolve(storage, job, base_folder=base_folder))
+    return open_store(storage_location(storage, job, base_folder=base_folder))
 
 
 def is_complete(store: Store, layout: RunLayout) -> bool:

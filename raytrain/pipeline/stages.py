@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raytrain.config.locations import cache_folder
 from raytrain.config.run_layout import RunLayout, stage_of_step
-from raytrain.config.storage import cache_folder
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.pipeline.context import Workspace
 from raytrain.runs.checkpoints import committed_checkpoints

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from raytrain.config.locations import RunLocation
 from raytrain.config.run_layout import RunLayout
-from raytrain.config.storage import RunPlace
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.runs.record import read_record
 from raytrain.telemetry.bottleneck import Bounds, bounds
@@ -84,7 +84,7 @@ def require_run(store: Store, name: str) -> RunLayout:
     )
 
 
-def open_run(place: RunPlace) -> tuple[Store, RunLayout]:
+def open_run(place: RunLocation) -> tuple[Store, RunLayout]:
     """The store and the layout of a run that exists; UsageError if it does not."""
     store = open_store(place.storage)
     return store, require_run(store, place.name)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from data_prep.config import Task
+from raytrain.config.locations import cache_folder
 from raytrain.config.run_layout import RunLayout
-from raytrain.config.storage import cache_folder
 from raytrain.generation.requests import Limits, ModelRef
 from raytrain.runs.record import read_record
 from raytrain_core.errors import DataError, UsageError

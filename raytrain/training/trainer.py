@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from raytrain.config.job import Training
+from raytrain.config.job import TrainingSpec
 from raytrain.training.checkpoint import Position, Snapshot
 from raytrain.training.data.batch import EMPTY, PackedBatch, cut
 from raytrain.training.flops import peak, step_flops
@@ -127,7 +127,7 @@ class Trainer:
     def __init__(
         self,
         model: T5ForConditionalGeneration,
-        training: Training,
+        training: TrainingSpec,
         tasks: Sequence[str],
         *,
         device: torch.device | str = "cpu",

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
-class Model(BaseModel):
+class SpecModel(BaseModel):
     """Base of every part of the job: camelCase names, unknown fields refused, values frozen."""
 
     model_config = ConfigDict(

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from raytrain_core.config.base import Model
+from raytrain_core.config.base import SpecModel
 from raytrain_core.errors import UsageError
 
 VARIABLE = "RAYTRAIN_STORAGE"
 DEFAULT = "./raytrain-storage"
 
 
-class StorageLocation(Model):
+class StorageLocation(SpecModel):
     """Where everything durable lives.
 
     Credentials never stand here: they come from the environment.

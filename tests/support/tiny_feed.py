@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from raytrain.config.job import PackingShape, Training
+from raytrain.config.job import PackingShape, TrainingSpec
 from raytrain.model import loading
 from raytrain.training import trainer as loop
 from raytrain.training.checkpoint import Position
@@ -45,7 +45,7 @@ def tiny_feed(*, row=(64, 32), rows_per_step=4):
 
 def settings(**changes):
     defaults = {"steps": 6, "batch_tokens": 384, "learning_rate": 3e-3, "optimizer": "adafactor", "dropout": 0.1}
-    return Training.model_validate({**defaults, **changes})
+    return TrainingSpec.model_validate({**defaults, **changes})
 
 
 def stepper_of(training, *, new_rows=range(0), sharded=False, **model):

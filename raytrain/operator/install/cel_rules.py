@@ -10,7 +10,7 @@ from typing import Any
 
 from raytrain.config.identity import LEFT_OUT
 from raytrain.config.job import Spec
-from raytrain_core.config.base import Model
+from raytrain_core.config.base import SpecModel
 
 Path = tuple[str, ...]
 """Names of properties from the root of the object; `[]` stands for the items of a list."""
@@ -98,7 +98,7 @@ def _fixed_once_started() -> Iterator[tuple[Path, str, str]]:
         left, model = LEFT_OUT.get(field), info.annotation
         if left is True:
             continue
-        if isinstance(left, set) and isinstance(model, type) and issubclass(model, Model):
+        if isinstance(left, set) and isinstance(model, type) and issubclass(model, SpecModel):
             for name, part in model.model_fields.items():
                 if name not in left:
                     yield from _fixed(f"spec.{field}.{part.alias or name}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from raytrain.config.job import Cluster, FineTuneJob
+from raytrain.config.job import ClusterSpec, FineTuneJob
 from raytrain.operator.render import names
 from raytrain.operator.settings import Runs
 
@@ -29,9 +29,9 @@ class Attempt:
         return names.ray_job_name(self.job.metadata.name, self.number)
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterSpec:
         """What the job says about the cluster."""
-        return self.job.spec.cluster or Cluster()
+        return self.job.spec.cluster or ClusterSpec()
 
     @property
     def managed(self) -> bool:

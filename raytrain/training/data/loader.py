@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from data_prep.shards.manifest import ShardSet
 from data_prep.shards.reader import PartCache, open_split
-from raytrain.config.job import FineTuneJob, Training
+from raytrain.config.job import FineTuneJob, TrainingSpec
 from raytrain.training.data.batch import BatchPrefetcher, TokenReader, token_reader
 from raytrain.training.data.packing import ExampleLengths, PackedOrder, packing_shape, rows_per_step
 from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
@@ -44,7 +44,7 @@ class DataLoader:
         plan = PackedOrder(SamplingOrder(streams, job.spec.mixture.seed), lengths, shape)
         return cls(names, plan, token_reader(readers), rows_per_step(training.batch_tokens, shape))
 
-    def last_step(self, training: Training) -> int:
+    def last_step(self, training: TrainingSpec) -> int:
         """How many steps the job wants; what its epochs or tokens come to is rounded up."""
         if training.steps is not None:
             return training.steps

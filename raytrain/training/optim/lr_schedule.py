@@ -2,10 +2,10 @@
 
 import math
 
-from raytrain.config.job import Training
+from raytrain.config.job import TrainingSpec
 
 
-def learning_rate(step: int, training: Training) -> float:
+def learning_rate(step: int, training: TrainingSpec) -> float:
     """Learning rate of the step number `step`, counted from 0.
 
     It rises linearly over `warmup_steps` and reaches the peak at the last of them; then it stays

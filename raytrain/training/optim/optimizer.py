@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raytrain.config.job import Training
+from raytrain.config.job import TrainingSpec
 from raytrain.training.optim.adafactor import COLUMNS, Adafactor
 from raytrain.training.optim.fsdp import Shards
 from raytrain_core.errors import TrainingError
@@ -18,7 +18,7 @@ _BIAS = "relative_attention_bias"
 
 def build(
     parameters: Mapping[str, nn.Parameter],
-    training: Training,
+    training: TrainingSpec,
     *,
     spared: Collection[str] = (),
     shards: Shards | None = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from raytrain.config.job import Lora, Training
+from raytrain.config.job import Lora, TrainingSpec
 from raytrain.model import loading
 from raytrain_core.errors import TrainingError
 
@@ -31,7 +31,7 @@ class Trainable:
     rows: dict[str, Tensor]
 
 
-def choose(model: T5ForConditionalGeneration, training: Training, new_rows: range = range(0)) -> Trainable:
+def choose(model: T5ForConditionalGeneration, training: TrainingSpec, new_rows: range = range(0)) -> Trainable:
     """Put adapters in their place, if the job wants them, and mark what learns.
 
     `new_rows` are the ids of the pieces that preparation added. TrainingError if nothing is left to

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from raytrain.config.job import Training
+from raytrain.config.job import TrainingSpec
 from raytrain.model import loading
 from raytrain.training.optim import trainable
 from raytrain.training.optim.fsdp import Shards, own
@@ -30,7 +30,7 @@ class Weights:
     def __init__(
         self,
         model: T5ForConditionalGeneration,
-        training: Training,
+        training: TrainingSpec,
         new_rows: range = range(0),
         shards: Shards | None = None,
     ) -> None:

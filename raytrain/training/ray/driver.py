@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from raytrain.config.identity import digest, identity
-from raytrain.config.job import FineTuneJob, Training
+from raytrain.config.job import FineTuneJob, TrainingSpec
 from raytrain.config.run_layout import RunLayout
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.telemetry.attempts import Attempt, SupersededError
@@ -474,7 +474,7 @@ def _load(settings: _Settings, tokenizer_size: int) -> tuple[Any, range]:
     return load(folder, tokenizer_size=tokenizer_size), pieces.new_rows(folder)
 
 
-def _device(training: Training) -> Any:
+def _device(training: TrainingSpec) -> Any:
     """Where this worker computes: what Ray gave it, unless the job says otherwise."""
     import ray.train.torch
     import torch

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from raytrain.cluster.bug_report import STRUCK, struck, write
-from raytrain.kubernetes.client import Refused
+from raytrain.kubernetes.client import ApiError
 from tests.support.finetunejob_objects import finetunejob, rayjob
 
 CANARY = "canary-71c0"
@@ -26,7 +26,7 @@ class Cluster:
     def list(self, kind, namespace, selector=""):
         self.asked.append(kind[1])
         if kind[1] == "Node":
-            raise Refused(403, "Forbidden", "nodes is forbidden")
+            raise ApiError(403, "Forbidden", "nodes is forbidden")
         return [o for o in self._objects if o["kind"] == kind[1]]
 
     def call(self, method, where, **_):

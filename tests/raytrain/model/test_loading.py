@@ -104,12 +104,12 @@ def test_no_path_of_ours_falls_into_them(folder, tmp_path, tied):
 @BOTH
 def test_no_step_and_an_export_change_no_logit(folder, tmp_path, tied):
     """from_pretrained, the training engine without a step, its checkpoint, the export, plain transformers."""
-    from raytrain.config.job import Training
+    from raytrain.config.job import TrainingSpec
     from raytrain.training.checkpoint import Position
     from raytrain.training.trainer import Trainer
 
     save_tiny(folder, tied=tied)
-    stepper = Trainer(load(folder, tokenizer_size=VOCABULARY), Training(steps=0), ["only"])
+    stepper = Trainer(load(folder, tokenizer_size=VOCABULARY), TrainingSpec(steps=0), ["only"])
     snapshot = stepper.snapshot(Position(), 0)
     model = load(folder, tokenizer_size=VOCABULARY)
     load_state(model, snapshot.weights)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from raytrain.kubernetes.client import JOBS, RAY_JOBS, Refused
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError
 from raytrain.operator.controller import Controller
 from raytrain.operator.render.kuberay import kept, seen
 from raytrain.operator.render.names import is_owned
@@ -41,7 +41,7 @@ class Server:
             raise Killed
         self.calls.append((verb, kind, name))
         if (verb, kind) in self.refuses:
-            raise Refused(403, "Forbidden", self.refuses[verb, kind])
+            raise ApiError(403, "Forbidden", self.refuses[verb, kind])
 
     def call(self, verb, where):
         self._called(verb, "discovery", where)

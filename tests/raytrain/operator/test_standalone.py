@@ -12,7 +12,7 @@ from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.kubernetes.client import KubernetesApi
 from raytrain.operator.admission import refusal
-from raytrain.operator.install.installation import findings
+from raytrain.operator.install.verify import findings
 from raytrain.operator.settings import Settings
 from raytrain.operator.standalone import rendered
 from raytrain_core.errors import UsageError

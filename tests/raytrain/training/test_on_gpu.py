@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from raytrain.config.job import Training
+from raytrain.config.job import TrainingSpec
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 from raytrain.training.trainer import Clock, Trainer
 from tests.support.flat_rows import KINDS, examples, gradients, row_of
@@ -32,7 +32,7 @@ def test_loss_and_gradients_are_those_of_the_cpu(tied, feed_forward):
 
 @pytest.mark.parametrize("settings", [{}, {"precision": "bf16-pure"}, {"activation_checkpointing": True}])
 def test_it_learns_in_bf16(settings):
-    training = Training.model_validate(
+    training = TrainingSpec.model_validate(
         {"steps": 40, "optimizer": "adamw", "learning_rate": 0.01, "dropout": 0.0, "precision": "bf16", **settings}
     )
     stepper = Trainer(tiny_model(), training, ["a", "b", "c"], device="cuda")

@@ -13,14 +13,16 @@ CACHE_VARIABLE = "RAYTRAIN_CACHE"
 
 
 @dataclass(frozen=True, slots=True)
-class RunPlace:
+class RunLocation:
     """A run by name under its storage."""
 
     name: str
     storage: StorageLocation
 
 
-def resolve(flag: str | None, job: FineTuneJob | None = None, *, base_folder: Path | None = None) -> StorageLocation:
+def storage_location(
+    flag: str | None, job: FineTuneJob | None = None, *, base_folder: Path | None = None
+) -> StorageLocation:
     """Returns the storage to use: the flag, else the job's, else RAYTRAIN_STORAGE, else ./raytrain-storage.
 
     See `raytrain_core.storage.location.choose_location`.
@@ -28,16 +30,16 @@ def resolve(flag: str | None, job: FineTuneJob | None = None, *, base_folder: Pa
     return choose_location(flag, job.spec.storage if job else None, base_folder=base_folder)
 
 
-def locate(run: str, flag: str | None) -> RunPlace:
+def locate_run(run: str, flag: str | None) -> RunLocation:
     """The run that a person named: by name under the storage, by URI (.../runs/NAME), or by its job.
 
     Raises UsageError when the text names no run; whether the run exists is not looked at.
     """
     if run.endswith((".yaml", ".yml")):
         loaded = load_job(run)
-        return RunPlace(loaded.job.metadata.name, resolve(flag, loaded.job, base_folder=loaded.base_folder))
+        return RunLocation(loaded.job.metadata.name, storage_location(flag, loaded.job, base_folder=loaded.base_folder))
     if "/" not in run:
-        return RunPlace(run, resolve(flag))
+        return RunLocation(run, storage_location(flag))
     root, found, name = run.rstrip("/").rpartition("/runs/")
     if not found and run.startswith("runs/"):
         root, found, name = ".", "/", run.rstrip("/").removeprefix("runs/")
@@ -48,7 +50,7 @@ def locate(run: str, flag: str | None) -> RunPlace:
         )
     if flag is not None:
         raise UsageError(f"{run} says where the run is and so does --storage", hint="leave one of them out")
-    return RunPlace(name, StorageLocation(uri=root or "/"))
+    return RunLocation(name, StorageLocation(uri=root or "/"))
 
 
 def cache_folder() -> Path:

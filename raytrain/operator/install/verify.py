@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi, Refused
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
 from raytrain.operator.install import rbac as rights
 from raytrain_core.errors import ExitCode, UserError
 
@@ -40,7 +40,7 @@ def served(api: KubernetesApi, kind: tuple[str, str]) -> bool:
     """Whether the API server knows objects of this kind."""
     try:
         answer = api.call("GET", f"/apis/{kind[0]}")
-    except Refused as error:
+    except ApiError as error:
         if error.status == 404:
             return False
         raise
@@ -62,7 +62,7 @@ def may(api: KubernetesApi, verb: str, group: str, resource: str, namespace: str
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the findings; exit code 5 if one is bad."""
-    parser = argparse.ArgumentParser(prog="python -m raytrain.operator.install.installation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m raytrain.operator.install.verify", description=__doc__)
     parser.add_argument("--namespace", action="append", default=[], help="one that the operator watches")
     options = parser.parse_args(arguments)
     try:

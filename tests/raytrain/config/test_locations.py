@@ -6,7 +6,7 @@ import pytest
 
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import job_from
-from raytrain.config.storage import cache_folder, locate, resolve
+from raytrain.config.locations import cache_folder, locate_run, storage_location
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import StorageLocation
 
@@ -26,11 +26,13 @@ def job(storage: dict[str, str] | None) -> FineTuneJob:
 def test_flag_then_job_then_environment_then_default(monkeypatch: pytest.MonkeyPatch) -> None:
     configured = job({"uri": "s3://bucket/document", "endpoint": "http://localhost:1"})
     monkeypatch.setenv("RAYTRAIN_STORAGE", "s3://bucket/environment")
-    assert resolve("flag", configured) == StorageLocation(uri="flag")
-    assert resolve(None, configured) == StorageLocation(uri="s3://bucket/document", endpoint="http://localhost:1")
-    assert resolve(None, job(None)) == StorageLocation(uri="s3://bucket/environment")
+    assert storage_location("flag", configured) == StorageLocation(uri="flag")
+    assert storage_location(None, configured) == StorageLocation(
+        uri="s3://bucket/document", endpoint="http://localhost:1"
+    )
+    assert storage_location(None, job(None)) == StorageLocation(uri="s3://bucket/environment")
     monkeypatch.delenv("RAYTRAIN_STORAGE")
-    assert resolve(None, job(None)) == resolve(None) == StorageLocation(uri="./raytrain-storage")
+    assert storage_location(None, job(None)) == storage_location(None) == StorageLocation(uri="./raytrain-storage")
 
 
 def test_what_is_fetched_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -43,7 +45,7 @@ def test_what_is_fetched_is_kept_where_the_environment_says(monkeypatch: pytest.
 
 def test_an_empty_flag_is_a_mistake() -> None:
     with pytest.raises(UsageError, match="--storage is empty"):
-        resolve(" ")
+        storage_location(" ")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_an_empty_flag_is_a_mistake() -> None:
     [("runs-here", "/base/runs-here"), ("/abs", "/abs"), ("s3://b/p", "s3://b/p"), ("file:///x", "file:///x")],
 )
 def test_a_path_in_the_job_is_relative_to_it(uri: str, expected: str) -> None:
-    assert resolve(None, job({"uri": uri}), base_folder=Path("/base")).uri == expected
+    assert storage_location(None, job({"uri": uri}), base_folder=Path("/base")).uri == expected
 
 
 @pytest.mark.parametrize(
@@ -66,14 +68,14 @@ def test_a_path_in_the_job_is_relative_to_it(uri: str, expected: str) -> None:
     ],
 )
 def test_a_run_by_uri(run: str, storage: str, name: str) -> None:
-    place = locate(run, None)
+    place = locate_run(run, None)
     assert (place.storage.uri, place.name) == (storage, name)
 
 
 def test_a_run_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYTRAIN_STORAGE", "s3://bucket/environment")
-    assert locate("demo", None).storage.uri == "s3://bucket/environment"
-    assert locate("demo", "flag").storage.uri == "flag"
+    assert locate_run("demo", None).storage.uri == "s3://bucket/environment"
+    assert locate_run("demo", "flag").storage.uri == "flag"
 
 
 def test_a_run_by_job(tmp_path: Path) -> None:
@@ -81,16 +83,16 @@ def test_a_run_by_job(tmp_path: Path) -> None:
         "apiVersion: raytrain.dev/v1alpha1\nkind: FineTuneJob\nmetadata: {name: mine}\nspec:\n  model: m\n"
         "  storage: {uri: here}\n  tasks: [{name: a, type: text, source: {uri: a.csv}}]\n  training: {steps: 1}\n"
     )
-    place = locate(str(tmp_path / "job.yaml"), None)
+    place = locate_run(str(tmp_path / "job.yaml"), None)
     assert (place.name, place.storage.uri) == ("mine", str(tmp_path / "here"))
 
 
 @pytest.mark.parametrize("run", ["s3://bucket/prefix/demo", "s3://bucket/runs/a/b", "a/b"])
 def test_what_names_no_run(run: str) -> None:
     with pytest.raises(UsageError, match="names no run"):
-        locate(run, None)
+        locate_run(run, None)
 
 
 def test_two_answers_to_where_are_one_too_many() -> None:
     with pytest.raises(UsageError, match="says where the run is and so does --storage"):
-        locate("s3://bucket/runs/a", "elsewhere")
+        locate_run("s3://bucket/runs/a", "elsewhere")
