@@ -111,20 +111,20 @@ def generation(number: int, *, device: str = "cpu", texts: int = SOURCES, slots:
     """One round: the same sources by all modes, one after the other."""
     import torch
 
-    from raytrain.generation.continuous_batching import greedy
-    from raytrain.generation.t5_engine import Inference
+    from raytrain.generation.continuous_batching import generate_greedy
+    from raytrain.generation.t5_engine import T5Engine
 
     torch.set_num_threads(os.cpu_count() or 1)
     model = random_model().to(device)
     sources, lengths = workload(texts, seed=100 + number)
-    ours = Inference(model, longest_input=512, longest_output=LONGEST)
+    ours = T5Engine(model, longest_input=512, longest_output=LONGEST)
     modes: dict[str, Callable[[], list]] = {
-        "ours": lambda: greedy(ours, sources, slots=slots, max_new_tokens=lengths),
+        "ours": lambda: generate_greedy(ours, sources, slots=slots, max_new_tokens=lengths),
         "hf_bs8": lambda: by_generate(model, sources, lengths, 8, by_length=False),
         "hf_bs32": lambda: by_generate(model, sources, lengths, 32, by_length=False),
         "hf_sorted": lambda: by_generate(model, sources, lengths, 32, by_length=True),
     }
-    greedy(ours, sources[:8], slots=8, max_new_tokens=2)  # warm
+    generate_greedy(ours, sources[:8], slots=8, max_new_tokens=2)  # warm
     by_generate(model, sources[:8], [2] * 8, 8, by_length=False)
     names = list(modes)
     seconds, answers = {}, {}
@@ -171,7 +171,7 @@ def rouge() -> dict[str, Any]:
         return " ".join(rng.choice(words, rng.integers(10, 35))) + "."
 
     predictions, targets = [text() for _ in range(2000)], [[text()] for _ in range(2000)]
-    scorer = RougeScorer(kinds, use_stemmer=True)
+    evaluator = RougeScorer(kinds, use_stemmer=True)
     seconds: dict[str, list[float]] = {"ours": [], "rouge_score": []}
     METRICS["rouge1"].stats_many(predictions[:2], targets[:2], [{}] * 2)  # modules are loaded
     for _ in range(5):
@@ -180,7 +180,7 @@ def rouge() -> dict[str, Any]:
         ours = [METRICS[kind].stats_many(predictions, targets, [{}] * 2000)[:, 0] for kind in kinds]
         seconds["ours"].append(time.perf_counter() - began)
         began = time.perf_counter()
-        theirs = [scorer.score(target, prediction) for prediction, [target] in zip(predictions, targets, strict=True)]
+        theirs = [evaluator.score(target, prediction) for prediction, [target] in zip(predictions, targets, strict=True)]
         seconds["rouge_score"].append(time.perf_counter() - began)
     for column, kind in enumerate(kinds):
         if kind != "rougeLsum":  # there the split of sentences is ours
@@ -202,8 +202,8 @@ def actors(number: int) -> dict[str, Any]:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             for count in (1, 2) if number % 2 else (2, 1):
-                scorer = world.scorer(f"run-{count}")
-                with EvaluationPool(scorer, world.settings(), actors=count, environment=MALLOC) as pool:
+                evaluator = world.evaluator(f"run-{count}")
+                with EvaluationPool(evaluator, world.settings(), actors=count, environment=MALLOC) as pool:
                     for stage, split in (("before", "validation"), ("after", "test")):
                         began = time.perf_counter()
                         cards = pool.score(stage, world.base, split).result(600)
@@ -267,18 +267,18 @@ def answering(core: int | None) -> None:
     """Answer without end, on one thread of that core; say so before."""
     import torch
 
-    from raytrain.generation.continuous_batching import greedy
-    from raytrain.generation.t5_engine import Inference
+    from raytrain.generation.continuous_batching import generate_greedy
+    from raytrain.generation.t5_engine import T5Engine
 
     torch.set_num_threads(1)
     if core is not None:  # not the one that training is bound to, which a child inherits
         os.sched_setaffinity(0, {core})
-    ours = Inference(random_model(), longest_input=512, longest_output=LONGEST)
+    ours = T5Engine(random_model(), longest_input=512, longest_output=LONGEST)
     sources, lengths = workload(64, seed=9)
-    greedy(ours, sources[:4], slots=4, max_new_tokens=2)
+    generate_greedy(ours, sources[:4], slots=4, max_new_tokens=2)
     print("answering", flush=True)
     while True:
-        greedy(ours, sources, slots=32, max_new_tokens=lengths)
+        generate_greedy(ours, sources, slots=32, max_new_tokens=lengths)
 
 
 PIECES: dict[str, Callable[[], Any]] = {

@@ -8,9 +8,9 @@ from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.run_layout import RunLayout
-from raytrain.evaluation.evaluator import Scorer
+from raytrain.evaluation.evaluator import Evaluator
 from raytrain.evaluation.ray_pool import ActorSettings
-from raytrain.generation.requests import Limits, ModelRef
+from raytrain.generation.requests import GenerationLimits, ModelRef
 from raytrain.model.source import digest
 from raytrain_core.storage import open_store
 from raytrain_core.storage.cache import Cache
@@ -18,7 +18,7 @@ from raytrain_core.storage.cache import Cache
 ROWS = 256
 NAMES = "abide acorn adobe agile album amber angle apple arrow aspen atlas audio award bacon badge beach"
 WORDS = NAMES.split()
-LIMITS = Limits(max_input_tokens=256, max_new_tokens=24, batch_size=32)
+LIMITS = GenerationLimits(max_input_tokens=256, max_new_tokens=24, batch_size=32)
 
 
 class World:
@@ -57,6 +57,6 @@ class World:
         """What the actors get."""
         return ActorSettings(self.store, self.shards.digest, self.base, self.cache.folder, LIMITS)
 
-    def scorer(self, run: str) -> Scorer:
+    def evaluator(self, run: str) -> Evaluator:
         """Scores of a run of this name: none of another one are found there."""
-        return Scorer(self.store, RunLayout(run), self.shards, self.tasks, self.cache, LIMITS, examples_per_task=ROWS)
+        return Evaluator(self.store, RunLayout(run), self.shards, self.tasks, self.cache, LIMITS, examples_per_task=ROWS)

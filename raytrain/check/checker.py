@@ -14,6 +14,7 @@ from raytrain.check.source_rows import TaskRows, look
 from raytrain.config.job import FineTuneJob, PackingShape, Resources
 from raytrain.config.locations import storage_location
 from raytrain.config.run_layout import RunLayout
+from raytrain.runs.checkpoints import is_scored
 from raytrain.runs.record import RunRecord
 from raytrain_core.errors import StorageError, UserError
 from raytrain_core.storage import Store, open_store
@@ -215,10 +216,10 @@ def _tasks(
 
 
 def _scored(job: FineTuneJob) -> int:
-    """Checkpoints that are scored: at multiples of both settings, and the last one."""
+    """Returns how many checkpoints of the job will be scored."""
     training, every, last = job.spec.training, job.spec.evaluation.every, job.spec.training.last_step
-    due = {s for s in range(every, last + 1, every) if s % training.checkpoint_every == 0}
-    return len(due | ({last} if last else set()))
+    checkpoints = {*range(training.checkpoint_every, last + 1, training.checkpoint_every), last}
+    return sum(is_scored(step, every=every, last_step=last) for step in checkpoints)
 
 
 def _steps(job: FineTuneJob, rows: dict[str, TaskRows], means: tuple[float, float] | None, per_step: int) -> int | None:

@@ -174,14 +174,19 @@ def predict(
     output: Output = Format.TEXT,
 ) -> None:
     """Ask the tuned model, the one before, or both."""
-    from raytrain.serving import comparison as ask
+    from raytrain.serving.predict import predict_pairs, read_texts
 
     store, layout = open_run(run, storage)
-    asked = ask.texts_of(texts, lines=lines)
-    answers = ask.answers(
-        asked, store=store, layout=layout, task=task, before=before, compare=compare, template=template
+    pairs = predict_pairs(
+        read_texts(texts, lines=lines),
+        store=store,
+        layout=layout,
+        task=task,
+        before=before,
+        compare=compare,
+        template=template,
     )
-    emit(answers, render.answers(answers), output)
+    emit(pairs, render.predictions(pairs), output)
 
 
 @app.command()
@@ -213,13 +218,13 @@ def evaluate(
     again reads them.
     """
     from raytrain.config.load import load_job
-    from raytrain.evaluation.evaluate_model import score_model
+    from raytrain.evaluation.evaluate_model import evaluate_model
     from raytrain.telemetry.console import Console
 
     loaded = load_job(job_file)
     with Console() as console:
         console.phase("scoring")
-        found = score_model(
+        found = evaluate_model(
             target,
             loaded.job,
             base_folder=loaded.base_folder,
@@ -281,17 +286,18 @@ def serve(
 ) -> None:
     """Try a run's models in a browser.
 
-    Every task in every wording, before and after side by side; the same as JSON at /api/answer.
+    Every task in every wording, before and after side by side; the same as JSON at /api/generate.
     Ctrl-C ends it.
     """
-    from raytrain import serving
+    from raytrain.serving import web
     from raytrain.serving.models import RunModels
+    from raytrain.serving.playground import Playground
 
     store, layout = open_run(run, storage)
-    asking = serving.Asking(RunModels(store, layout))
+    playground = Playground(RunModels(store, layout))
     tell("loading the models")
-    asking.load(asking.which())
-    serving.serve(asking, run=layout.name, host=host, port=port, on_ready=lambda at: tell(f"listening on {at}"))
+    playground.load(playground.available_models())
+    web.serve(playground, run=layout.name, host=host, port=port, on_ready=lambda at: tell(f"listening on {at}"))
 
 
 @app.command()

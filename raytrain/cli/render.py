@@ -11,13 +11,13 @@ SPLITS = ("train", "validation", "test")
 if TYPE_CHECKING:
     from raytrain.check import CheckReport
     from raytrain.cluster.jobs import ClusterStatus
-    from raytrain.evaluation.evaluate_model import Evaluated
+    from raytrain.evaluation.evaluate_model import ModelScores
     from raytrain.operator.install.verify import Finding
     from raytrain.pipeline.stages import RunOutcome
     from raytrain.report.leaderboard import Leaderboard
     from raytrain.runs.gc import Collection, Garbage
     from raytrain.runs.status import RunStatus
-    from raytrain.serving.comparison import Answer
+    from raytrain.serving.predict import PredictionPair
     from raytrain.telemetry.bottleneck import Bounds
 
 
@@ -49,7 +49,7 @@ def outcome(found: "RunOutcome") -> str:
     return "\n".join(lines)
 
 
-def evaluated(found: "Evaluated") -> str:
+def evaluated(found: "ModelScores") -> str:
     """Scores of a model, task by task, beside the best that needs none."""
     rows: list[tuple[str, ...]] = [("task", "metric", "score", "95 % interval", "rows", "best baseline")]
     notes = []
@@ -100,7 +100,7 @@ def leaderboard(found: "Leaderboard") -> str:
     return "\n".join([columns(rows, right=(0, 1, *range(3, 3 + len(heads)))), "", *notes])
 
 
-def answers(found: "Sequence[Answer]") -> str:
+def predictions(found: "Sequence[PredictionPair]") -> str:
     """Answers alone, one after the other; with both models, each named."""
     blocks = []
     for answer in found:

@@ -24,7 +24,7 @@ Split = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
+class ModelScores:
     """What a model scored, and under which name its scores lie in the storage."""
 
     model: str
@@ -39,7 +39,7 @@ class Evaluated:
         return {"model": self.model, "name": self.name, "storage": self.storage, "split": self.split, "scores": cards}
 
 
-def score_model(
+def evaluate_model(
     target: str,
     job: FineTuneJob,
     *,
@@ -48,7 +48,7 @@ def score_model(
     tasks: Sequence[str] = (),
     split: Split = "test",
     on_progress: OnProgress = lambda done, total, task: None,
-) -> Evaluated:
+) -> ModelScores:
     """Score `target` on `tasks` of the job (by default all), on the rows that a run of it would be scored on.
 
     `target` is a run (name or URI: the model that it left), a model folder, s3:// or a hub id. Its
@@ -58,10 +58,10 @@ def score_model(
     from data_prep.prepare import PrepLimits, prepare
     from data_prep.shards.reader import load_tokenizer
     from data_prep.text.tokenizer import Tokenizer
-    from raytrain.evaluation.evaluator import Scorer, Stage
-    from raytrain.evaluation.local import score_here
-    from raytrain.generation.generator import Decoder
-    from raytrain.generation.requests import Limits, ModelRef
+    from raytrain.evaluation.evaluator import Evaluator, Stage
+    from raytrain.evaluation.local import score_locally
+    from raytrain.generation.generator import Generator
+    from raytrain.generation.requests import GenerationLimits, ModelRef
     from raytrain.model.loading import load
     from raytrain.model.source import digest
     from raytrain_core.storage.cache import Cache
@@ -79,14 +79,9 @@ def score_model(
         limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
         base_folder=base_folder,
     )
-    limits = Limits(
-        spec.training.max_input_tokens,
-        spec.evaluation.max_new_tokens or spec.training.max_target_tokens,
-        spec.evaluation.batch_size,
-        spec.evaluation.beams,
-    )
+    limits = GenerationLimits.from_job(job)
     name = evaluation_name(target, model.digest)
-    scorer = Scorer(
+    evaluator = Evaluator(
         store=store,
         layout=EvaluationLayout(name),
         shard_set=shards,
@@ -96,14 +91,14 @@ def score_model(
         examples_per_task=spec.evaluation.examples_per_task,
     )
 
-    def decoder() -> Decoder:
+    def decoder() -> Generator:
         tokenizer = load_tokenizer(shards, store)
         loaded = load(folder, tokenizer_size=tokenizer.size)
         most = spec.training.max_target_tokens
-        return Decoder(loaded, tokenizer, limits, device=spec.training.device, max_target_tokens=most)
+        return Generator(loaded, tokenizer, limits, device=spec.training.device, max_target_tokens=most)
 
-    cards = score_here(scorer, Stage(split, model, split), decoder, tasks=wanted, on_progress=on_progress)
-    return Evaluated(target, name, store.uri, split, tuple(cards))
+    cards = score_locally(evaluator, Stage(split, model, split), decoder, tasks=wanted, on_progress=on_progress)
+    return ModelScores(target, name, store.uri, split, tuple(cards))
 
 
 def evaluation_name(target: str, digest: str) -> str:

@@ -20,7 +20,7 @@ from raytrain.evaluation.examples import CHUNK_BATCHES, Example, chunks, from_ro
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, interval, metrics_for
 from raytrain.evaluation.results import MetricScore, Prediction, ScoreCard, card_of, write_scores
 from raytrain.evaluation.row_stats import RowStats, reason_of, row_stats
-from raytrain.generation.requests import Answer, Limits, ModelRef, Question
+from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
 from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, Store
 from raytrain_core.storage.cache import Cache
@@ -43,7 +43,7 @@ class Stage:
 
 
 @dataclass(slots=True)
-class Scorer:
+class Evaluator:
     """Scores of one run: its tasks, on the rows of one shard set."""
 
     store: Store
@@ -51,7 +51,7 @@ class Scorer:
     shard_set: "ShardSet"
     tasks: Mapping[str, Task]
     cache: Cache
-    limits: Limits
+    limits: GenerationLimits
     examples_per_task: int
     guard: Callable[[], None] | None = None
     _examples: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Scorer:
             )
         return self._examples[key]
 
-    def pieces(self, task: str, split: Split) -> list[tuple[tuple[int, ...], tuple[Question, ...]]]:
+    def chunks(self, task: str, split: Split) -> list[tuple[tuple[int, ...], tuple[GenerationRequest, ...]]]:
         """The rows as pieces of work: places in `examples(task, split)`, and what the model is asked for each.
 
         How likely a reference is costs about a quarter of an answer's time, so only what a metric
@@ -107,7 +107,7 @@ class Scorer:
         }
         return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
-    def finish(self, stage: Stage, task: str, answers: Sequence[Answer], seconds: float) -> ScoreCard:
+    def finish(self, stage: Stage, task: str, answers: Sequence[Generation], seconds: float) -> ScoreCard:
         """Score the answers to `examples(task, stage.split)` and commit the card."""
         card, predictions = score_task(
             self.tasks[task],
@@ -158,11 +158,11 @@ def score_task(
     task: Task,
     metrics: Sequence[Metric],
     examples: Sequence[Example],
-    answers: Sequence[Answer],
+    answers: Sequence[Generation],
     *,
     stage: Stage,
     baselines: Mapping[str, float],
-    limits: Limits,
+    limits: GenerationLimits,
     seconds: float,
 ) -> tuple[ScoreCard, list[Prediction]]:
     """The score card and the predictions behind it; the first of `metrics` is the headline."""
@@ -187,7 +187,7 @@ def score_task(
         primary_metric=primary_metric.name,
         metrics={m.name: _scored(m, stats[m.name], m.of_references(targets, metas)) for m in metrics},
         by_template=_by(primary_metric, found, [str(example.template) for example in examples]),
-        by_length=_by(primary_metric, found, length_names([answer.read for answer in answers])),
+        by_length=_by(primary_metric, found, length_names([answer.prompt_tokens for answer in answers])),
         by_label=_by_label(primary_metric, found, texts, targets, metas),
         baselines=dict(baselines),
         protocol={
@@ -200,7 +200,7 @@ def score_task(
             "interval": INTERVAL_PROTOCOL,
         },
         lengths={
-            "prompt_tokens_mean": float(np.mean([answer.read for answer in answers])),
+            "prompt_tokens_mean": float(np.mean([answer.prompt_tokens for answer in answers])),
             "prediction_tokens_mean": float(np.mean([answer.tokens for answer in answers])),
             "cut_off": float(np.mean([answer.cut_off for answer in answers])),
             "empty": float(np.mean([not answer.text.strip() for answer in answers])),

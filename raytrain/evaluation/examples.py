@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.config import Task
 from data_prep.tasks.task_types import TargetFormat, labels_of, letter
-from raytrain.generation.requests import Question
+from raytrain.generation.requests import GenerationRequest
 
 if TYPE_CHECKING:
     from data_prep.shards.reader import TextRow
@@ -31,7 +31,7 @@ class Example:
         return raw if isinstance(raw, str) else self.input
 
 
-def question(example: Example, measured: Collection[str]) -> Question:
+def question(example: Example, measured: Collection[str]) -> GenerationRequest:
     """An example as a question, of which `measured` is to be known beside the answer: `loss`, `choice_losses`.
 
     Choices are asked by their letters, as the answer's format has them.
@@ -39,7 +39,7 @@ def question(example: Example, measured: Collection[str]) -> Question:
     choices = example.meta.get("choices") or () if "choice_losses" in measured else ()
     target = example.frame.wrap(example.targets[0]) if example.targets and "loss" in measured else None
     letters = tuple(example.frame.wrap(letter(index)) for index in range(len(choices)))
-    return Question(example.input, target, letters)
+    return GenerationRequest(example.input, target, letters)
 
 
 def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:

@@ -22,10 +22,10 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from data_prep.config import Split
-from raytrain.evaluation.evaluator import Scorer, Stage
+from raytrain.evaluation.evaluator import Evaluator, Stage
 from raytrain.evaluation.results import ScoreCard
 from raytrain.evaluation.row_stats import reason_of
-from raytrain.generation.requests import Answer, Limits, ModelRef, Question
+from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
 from raytrain_core.errors import StorageError, UserError
 from raytrain_core.storage import Store
 
@@ -49,7 +49,7 @@ class ActorSettings:
     shard_set: str
     base: ModelRef
     cache_folder: Path
-    limits: Limits
+    limits: GenerationLimits
     max_target_tokens: int | None = None
     device: str = "auto"
 
@@ -62,15 +62,15 @@ class EvaluationActor:
         self._tokenizer: Any = None
         self._model: tuple[str, Any] | None = None  # (digest, decoder)
 
-    def answer(self, model: ModelRef, questions: Sequence[Question], batch_size: int) -> list[Answer]:
+    def generate(self, model: ModelRef, questions: Sequence[GenerationRequest], batch_size: int) -> list[Generation]:
         """Answers of `model`, which is loaded if it is not the one of the call before."""
-        answers: list[Answer] = self._decoder(model).answer(questions, batch_size=batch_size)
+        answers: list[Generation] = self._decoder(model).generate(questions, batch_size=batch_size)
         return answers
 
     def _decoder(self, model: ModelRef) -> Any:
         from data_prep.shards.manifest import ShardSet
         from data_prep.shards.reader import load_tokenizer
-        from raytrain.generation.generator import Decoder, load_model
+        from raytrain.generation.generator import Generator, load_model
 
         s = self._settings
         if self._tokenizer is None:
@@ -80,7 +80,9 @@ class EvaluationActor:
             loaded = load_model(
                 model, s.base, store=s.store, cache_folder=s.cache_folder, tokenizer_size=self._tokenizer.size
             )
-            decoder = Decoder(loaded, self._tokenizer, s.limits, device=s.device, max_target_tokens=s.max_target_tokens)
+            decoder = Generator(
+                loaded, self._tokenizer, s.limits, device=s.device, max_target_tokens=s.max_target_tokens
+            )
             self._model = model.digest, decoder
         return self._model[1]
 
@@ -116,7 +118,7 @@ class _Work:
     order: _Order
     task: str
     chunks_left: int
-    answers: dict[int, Answer]
+    answers: dict[int, Generation]
     started: float | None = None
 
 
@@ -124,7 +126,7 @@ class _Work:
 class _Chunk:
     work: _Work
     indices: tuple[int, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[GenerationRequest, ...]
     batch_size: int
     tries: int = 0
 
@@ -143,7 +145,7 @@ class EvaluationPool:
 
     def __init__(
         self,
-        scorer: Scorer,
+        scorer: Evaluator,
         settings: ActorSettings,
         *,
         actors: int = 1,
@@ -267,7 +269,7 @@ class EvaluationPool:
                 order.examples[task] = order.answered[task] = card.rows
                 self._deliver(order, card)
                 return
-            pieces = self._scorer.pieces(task, order.stage.split)
+            pieces = self._scorer.chunks(task, order.stage.split)
         except Exception as error:
             self._give_up(order, task, _reason(error))
             return
@@ -286,7 +288,7 @@ class EvaluationPool:
                 chunk = self._chunks.popleft()
                 if chunk.work.started is None:
                     chunk.work.started = time.monotonic()
-                answers = slot.actor.answer.remote(chunk.work.order.stage.model, chunk.questions, chunk.batch_size)
+                answers = slot.actor.generate.remote(chunk.work.order.stage.model, chunk.questions, chunk.batch_size)
                 slot.busy, slot.asked = (answers, chunk), time.monotonic()
         if self._chunks and all(slot.busy is None for slot in self._slots):
             self._fail_all(f"no evaluation actor is left: {self._last_death}")
@@ -333,7 +335,7 @@ class EvaluationPool:
                 actor=slot.number,
             )
 
-    def _answered(self, chunk: _Chunk, answers: Sequence[Answer]) -> None:
+    def _answered(self, chunk: _Chunk, answers: Sequence[Generation]) -> None:
         work = chunk.work
         if work.task in work.order.cards:  # given up meanwhile
             return

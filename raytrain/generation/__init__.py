@@ -1,1 +1,1 @@
-"""Generating with a T5: requests and results, the inference engine, continuous batching, the generator."""
+"""Generation with a T5: request types, the inference engine, continuous batching, the generator."""

@@ -1,14 +1,15 @@
-"""Answers of a T5 to prompts, in fp32: greedy ones by our own loop, those of a beam search by transformers' `generate`.
+"""Generation with a T5 in fp32: greedy by our own loop, beam search by transformers.
 
-An answer depends on its prompt and the weights alone, with one exception: a batch's shape decides
-the order of float additions, so where the two best logits of a step are within about 1e-4 of each
-other, another batch may take the other token. Batches are therefore a pure function of the prompts
-given in one call (longest first, then by position), and callers make their calls a pure function of
-the rows (`examples.chunks`).
+What is generated depends on prompt and weights alone, with one exception: the shape of a batch
+decides the order of float additions, so where the two best logits of a step are within about 1e-4
+of each other, another batch may take the other token. Batches are therefore a pure function of the
+prompts of one call (longest first, then by position), and callers make their calls a pure function
+of the rows (`raytrain.evaluation.chunks`).
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,119 +17,142 @@ import numpy as np
 import torch
 
 from data_prep.text.tokenizer import EOS, PAD, Ids, Tokenizer
-from raytrain.generation.continuous_batching import Wave, greedy, padded, waves
-from raytrain.generation.requests import Answer, Limits, ModelRef, Question
-from raytrain.generation.t5_engine import Inference
+from raytrain.generation.continuous_batching import PrefillBatch, generate_greedy, pad, prefill_batches
+from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
+from raytrain.generation.t5_engine import T5Engine
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import Store
 from raytrain_core.storage.commit import fetch, read_manifest
 from raytrain_core.storage.scratch import scratch
 
-JUDGED_TOKENS = 2048  # of targets that are judged at once
+SCORED_TOKENS = 2048  # target tokens scored at once
 
 
-class Decoder:
-    """One model that answers prompts. The model given is the decoder's from then on."""
+@dataclass(slots=True)
+class _Scores:
+    """Losses in nats and lengths in tokens of a request's `scored_texts`."""
+
+    losses: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+
+
+class Generator:
+    """Generates with one model. Takes over the model that it is given.
+
+    `device` "cpu" stays on the CPU; any other value uses a GPU where there is one, and else the
+    CPU: results are the same.
+    """
 
     def __init__(
         self,
         model: Any,
         tokenizer: Tokenizer,
-        limits: Limits,
+        limits: GenerationLimits,
         *,
         device: str = "auto",
         max_target_tokens: int | None = None,
     ) -> None:
-        # Where there is no GPU, answers come from the CPU whatever was wished: they are the same,
-        # later.
         device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         model = model.to(device=device, dtype=torch.float32).eval()
         self._tokenizer, self._limits = tokenizer, limits
         self._max_target_tokens = max_target_tokens or limits.max_new_tokens
         longest_output = max(limits.max_new_tokens, self._max_target_tokens)
-        self._inference = Inference(model, longest_input=limits.max_input_tokens, longest_output=longest_output)
-        self._beams = _BeamSearch(model, limits) if limits.beams > 1 else None
+        self._engine = T5Engine(model, longest_input=limits.max_input_tokens, longest_output=longest_output)
+        self._beam_search = _BeamSearch(model, limits) if limits.beams > 1 else None
 
-    def answer(self, questions: Sequence[Question | str], *, batch_size: int | None = None) -> list[Answer]:
-        """One answer for each question, in the same order. Prompts and targets are cut as training cuts them.
+    def generate(
+        self, requests: Sequence[GenerationRequest | str], *, batch_size: int | None = None
+    ) -> list[Generation]:
+        """Returns one generation per request, in the same order; a string is a prompt alone.
 
-        `batch_size` overrides that of the limits; memory that does not suffice is a MemoryError.
+        Prompts and targets are truncated as in training. `batch_size` overrides that of the limits.
+        Raises MemoryError where memory does not suffice.
         """
-        asked = [Question(q) if isinstance(q, str) else q for q in questions]
-        sources = self._tokenizer.encode_batch([q.prompt for q in asked], self._limits.max_input_tokens)
-        size = batch_size or self._limits.batch_size
-        judged: dict[int, tuple[list[float], list[int]]] = {}
-
-        def judge(wave: Wave) -> None:
-            judged.update(self._judge(asked, wave))
-
+        given = [GenerationRequest(r) if isinstance(r, str) else r for r in requests]
+        sources = self._tokenizer.encode_batch([r.prompt for r in given], self._limits.max_input_tokens)
         try:
-            if self._beams is None:
-                written = greedy(
-                    self._inference, sources, slots=size, max_new_tokens=self._limits.max_new_tokens, on_wave=judge
-                )
-            else:
-                with torch.inference_mode():
-                    for wave in waves(self._inference, sources, at_once=size):
-                        judge(wave)
-                written = self._beams.write(sources, size)
+            generated, scores = self._run(given, sources, batch_size or self._limits.batch_size)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise MemoryError(str(error).strip().splitlines()[0]) from None
             raise
         return [
-            self._read(ids, len(source), question, *judged.get(i, ([], [])))
-            for i, (ids, source, question) in enumerate(zip(written, sources, asked, strict=True))
+            self._generation(request, len(source), ids, scores.get(i, _Scores()))
+            for i, (request, source, ids) in enumerate(zip(given, sources, generated, strict=True))
         ]
 
-    def _judge(self, asked: Sequence[Question], wave: Wave) -> dict[int, tuple[list[float], list[int]]]:
-        """For every text of the wave that has something to be judged: losses and lengths, the target's first."""
-        wanted = [(place, text, answer) for place, text in enumerate(wave.texts) for answer in asked[text].judged]
-        if not wanted:
+    def _run(
+        self, requests: Sequence[GenerationRequest], sources: Sequence[Ids], batch_size: int
+    ) -> tuple[list[list[int]], dict[int, _Scores]]:
+        """Returns the generated ids of each request, and the scores of those that have targets."""
+        scores: dict[int, _Scores] = {}
+
+        def score(batch: PrefillBatch) -> None:
+            scores.update(self._score(requests, batch))
+
+        if self._beam_search is None:
+            limit = self._limits.max_new_tokens
+            generated = generate_greedy(self._engine, sources, slots=batch_size, max_new_tokens=limit, on_prefill=score)
+            return generated, scores
+        with torch.inference_mode():
+            for batch in prefill_batches(self._engine, sources, max_prompts=batch_size):
+                score(batch)
+        return self._beam_search.generate(sources, batch_size), scores
+
+    def _score(self, requests: Sequence[GenerationRequest], batch: PrefillBatch) -> dict[int, _Scores]:
+        """Scores the texts of a batch's requests, a bounded number of tokens at once."""
+        texts = [
+            (place, number, text)
+            for place, number in enumerate(batch.prompts)
+            for text in requests[number].scored_texts
+        ]
+        if not texts:
             return {}
-        ids = self._tokenizer.encode_batch([answer for _, _, answer in wanted], self._max_target_tokens)
-        order = sorted(range(len(wanted)), key=lambda i: -len(ids[i]))
-        losses = np.zeros(len(wanted))
+        ids = self._tokenizer.encode_batch([text for _, _, text in texts], self._max_target_tokens)
+        order = sorted(range(len(texts)), key=lambda i: -len(ids[i]))
+        losses = np.zeros(len(texts))
         start = 0
         while start < len(order):
-            some = order[start : start + max(1, JUDGED_TOKENS // len(ids[order[start]]))]
+            some = order[start : start + max(1, SCORED_TOKENS // len(ids[order[start]]))]
             start += len(some)
-            device = self._inference.device
-            texts = torch.tensor([wanted[i][0] for i in some], device=device)
-            lengths = torch.tensor([len(ids[i]) for i in some], device=device)
-            targets = padded([ids[i] for i in some]).to(device)
-            losses[some] = self._inference.judge(wave.memory, texts, targets, lengths).cpu().numpy()
-        found: dict[int, tuple[list[float], list[int]]] = {}
-        for i, (_, text, _) in enumerate(wanted):
-            all_losses, lengths_of = found.setdefault(text, ([], []))
-            all_losses.append(float(losses[i]))
-            lengths_of.append(len(ids[i]))
-        return found
+            device = self._engine.device
+            prompts_C = torch.tensor([texts[i][0] for i in some], device=device)
+            lengths_C = torch.tensor([len(ids[i]) for i in some], device=device)
+            ids_CT = pad([ids[i] for i in some]).to(device)
+            losses_C = self._engine.score_targets(batch.encoded, prompts_C, ids_CT, lengths_C)
+            losses[some] = losses_C.cpu().numpy()
+        scores: dict[int, _Scores] = {}
+        for i, (_, number, _) in enumerate(texts):
+            of_request = scores.setdefault(number, _Scores())
+            of_request.losses.append(float(losses[i]))
+            of_request.lengths.append(len(ids[i]))
+        return scores
 
-    def _read(self, ids: list[int], read: int, question: Question, losses: list[float], lengths: list[int]) -> Answer:
+    def _generation(
+        self, request: GenerationRequest, prompt_tokens: int, ids: list[int], scores: _Scores
+    ) -> Generation:
         cut_off = EOS not in ids
         kept = ids if cut_off else ids[: ids.index(EOS)]
-        # Rows of the embedding that no piece uses can be generated by an untrained model: they have
-        # no text.
+        # An untrained model can generate ids of unused embedding rows, which have no text.
         known = [i for i in kept if i < self._tokenizer.size]
-        of_target = 0 if question.target is None else 1
-        judged = bool(of_target and losses and math.isfinite(losses[0]))
-        return Answer(
+        targets = 0 if request.target is None else 1
+        has_loss = bool(targets and scores.losses and math.isfinite(scores.losses[0]))
+        return Generation(
             self._tokenizer.decode(known),
             len(kept),
             cut_off,
-            read=read,
-            loss=losses[0] if judged else None,
-            loss_tokens=lengths[0] if judged else 0,
-            choice_losses=tuple(losses[of_target:]),
+            prompt_tokens=prompt_tokens,
+            loss=scores.losses[0] if has_loss else None,
+            loss_tokens=scores.lengths[0] if has_loss else 0,
+            choice_losses=tuple(scores.losses[targets:]),
         )
 
 
 class _BeamSearch:
-    """transformers' `generate`, in batches of texts of similar length."""
+    """Beam search by transformers' `generate`, in batches of prompts of similar length."""
 
-    def __init__(self, model: Any, limits: Limits) -> None:
+    def __init__(self, model: Any, limits: GenerationLimits) -> None:
         from transformers import GenerationConfig
 
         configured: Any = GenerationConfig
@@ -138,36 +162,34 @@ class _BeamSearch:
             "pad_token_id": PAD,
             "eos_token_id": EOS,
         }
-        # The model's own generation_config would fill in what is not said here (penalties, length
-        # limits).
+        # The model's own generation_config would fill in whatever is not set here (penalties,
+        # length limits).
         model.generation_config = configured(**ids)
         self._model = model
-        self._generation = configured(
-            do_sample=False, num_beams=limits.beams, max_new_tokens=limits.max_new_tokens, **ids
-        )
+        self._config = configured(do_sample=False, num_beams=limits.beams, max_new_tokens=limits.max_new_tokens, **ids)
 
-    def write(self, sources: Sequence[Ids], size: int) -> list[list[int]]:
-        """For each source the ids that the model writes."""
+    def generate(self, sources: Sequence[Ids], batch_size: int) -> list[list[int]]:
+        """Returns the generated ids for each source."""
         order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
-        written: dict[int, list[int]] = {}
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            ids = padded([sources[i] for i in batch])
-            lengths = torch.tensor([len(sources[i]) for i in batch])
-            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-            device = self._model.device
+        generated: dict[int, list[int]] = {}
+        device = self._model.device
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            ids_BS = pad([sources[i] for i in batch])
+            lengths_B = torch.tensor([len(sources[i]) for i in batch])
+            mask_BS = (torch.arange(ids_BS.shape[1]) < lengths_B[:, None]).long()
             with torch.inference_mode():
-                found = self._model.generate(
-                    input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=self._generation
+                ids_BT = self._model.generate(
+                    input_ids=ids_BS.to(device), attention_mask=mask_BS.to(device), generation_config=self._config
                 )
-            written.update(zip(batch, found[:, 1:].tolist(), strict=True))  # without the start token
-        return [written[i] for i in range(len(sources))]
+            generated.update(zip(batch, ids_BT[:, 1:].tolist(), strict=True))  # without the start token
+        return [generated[i] for i in range(len(sources))]
 
 
 def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Path, tokenizer_size: int) -> Any:
-    """The model that `ref` names, ready to be asked. A checkpoint is its weights in the model `base`.
+    """Loads the model that `ref` refers to; a checkpoint's weights are loaded into `base`.
 
-    StorageError (or CorruptError) where its files are not there or not what was committed,
+    Raises StorageError where files are missing, CorruptError where they are not what was committed,
     TrainingError where they are not those of a T5.
     """
     from raytrain.model.loading import load, load_state
@@ -181,7 +203,7 @@ def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Pat
         return load(local(ref), tokenizer_size=tokenizer_size)
     manifest = read_manifest(store, ref.uri)
     if manifest is None:
-        raise StorageError(f"{store.uri}/{ref.uri}: there is no such {ref.kind} (any more)")
+        raise StorageError(f"{store.uri}/{ref.uri}: no such {ref.kind}; it may have been deleted")
     with scratch("model", folder=cache_folder) as folder:
         if ref.kind == "export":
             return load(fetch(store, manifest, folder), tokenizer_size=tokenizer_size)

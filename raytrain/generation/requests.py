@@ -1,18 +1,21 @@
-"""What a model is asked and what comes back: plain data, without torch."""
+"""Requests to a model and what it generates: plain data, without torch."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from raytrain.config.job import FineTuneJob
 
 ModelKind = Literal["base", "checkpoint", "export"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """A model to be scored.
+    """Refers to a model that can be loaded.
 
-    `uri` is, for a base model, whatever `raytrain.model.resolve` takes; for a checkpoint or an
-    export its storage prefix (the checkpoint's config and tokenizer are the base model's). `digest`
-    tells models apart: scores of the same digest are not made again.
+    `uri` of a base model is anything that `raytrain.model.source.resolve` accepts. For a checkpoint
+    or an export it is the storage prefix; a checkpoint's config and tokenizer are those of the base
+    model. `digest` identifies the weights: scores of the same digest are reused.
     """
 
     kind: ModelKind
@@ -20,61 +23,73 @@ class ModelRef:
     digest: str
     step: int = 0
     named: str = ""
-    """What a base model is called in the job: fetched by that name where `uri` is a folder of another node."""
+    """A base model's name in the job, used where `uri` is a folder of another node."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a model is asked: to answer the prompt, how likely `target` is, and how likely each of `choices`."""
+class GenerationRequest:
+    """A prompt, and texts whose likelihood should be measured: a target and choices."""
 
     prompt: str
     target: str | None = None
     choices: tuple[str, ...] = ()
 
     @property
-    def judged(self) -> tuple[str, ...]:
-        """The answers whose likelihood is asked: the target, if there is one, then the choices."""
+    def scored_texts(self) -> tuple[str, ...]:
+        """The texts whose likelihood is measured: the target, if there is one, then the choices."""
         return self.choices if self.target is None else (self.target, *self.choices)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model wrote: the text, its length in tokens (end mark not counted), whether the limit cut it off.
+class Generation:
+    """What a model generated for one request, and the losses of the texts it should score.
 
-    And what it thinks of answers that it was shown (nats, summed over tokens, end mark included),
-    where it was asked.
+    Losses are in nats, summed over the tokens of a text, end-of-sequence token included.
     """
 
     text: str
     tokens: int
+    """Generated tokens, without the end-of-sequence token."""
     cut_off: bool
-    read: int = 0
-    """Tokens of the prompt, as it was read."""
+    """Whether generation stopped at the token limit."""
+    prompt_tokens: int = 0
+    """Tokens of the prompt after truncation."""
     loss: float | None = None
-    """Of the first reference."""
+    """Loss of the target."""
     loss_tokens: int = 0
     choice_losses: tuple[float, ...] = ()
 
     def measured(self) -> dict[str, Any]:
-        """What metrics find in a row's meta."""
-        found: dict[str, Any] = {}
+        """Returns the losses under the keys that metrics look up in a row's meta."""
+        measured: dict[str, Any] = {}
         if self.loss is not None:
-            found |= {"loss": self.loss, "loss_tokens": self.loss_tokens}
+            measured |= {"loss": self.loss, "loss_tokens": self.loss_tokens}
         if self.choice_losses:
-            found["choice_losses"] = self.choice_losses
-        return found
+            measured["choice_losses"] = self.choice_losses
+        return measured
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How a model is asked: tokens that it reads and writes at most, examples that it answers at once, beams."""
+class GenerationLimits:
+    """Limits of generation: prompt and new tokens, requests per batch, beams."""
 
     max_input_tokens: int
     max_new_tokens: int
     batch_size: int = 32
     beams: int = 1
 
+    @classmethod
+    def from_job(cls, job: "FineTuneJob") -> "GenerationLimits":
+        """Returns a job's limits; by default a generation may be as long as a training target."""
+        spec = job.spec
+        return cls(
+            max_input_tokens=spec.training.max_input_tokens,
+            max_new_tokens=spec.evaluation.max_new_tokens or spec.training.max_target_tokens,
+            batch_size=spec.evaluation.batch_size,
+            beams=spec.evaluation.beams,
+        )
+
     @property
     def decoding(self) -> str:
-        """For the protocol."""
+        """The decoding method in words, for the protocol of a score."""
         return "greedy" if self.beams == 1 else f"beam search, {self.beams} beams"

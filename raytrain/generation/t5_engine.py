@@ -1,9 +1,22 @@
-"""A T5 laid out for answering: every text is read once, then written token by token or judged in one pass.
+"""Inference of a T5: encodes prompts once, then decodes token by token or scores given targets.
 
-The arithmetic is transformers' own in another order: projections that read the same input are one
-product, the keys and values of all cross attentions are computed in one go when a text is read, and
-on a CPU weights lie in oneDNN's blocked layout. So logits equal transformers' up to the rounding of
-float32.
+The arithmetic is that of transformers in another order: projections of the same input are one
+matrix product, the keys and values of all cross attentions are computed in one product when a
+prompt is encoded, and on a CPU weights lie in oneDNN's blocked layout. So logits equal those of
+transformers up to float32 rounding.
+
+Shapes are written as suffixes of tensor names:
+
+    B  requests in a batch, or slots being decoded
+    C  target texts scored in one pass
+    S  source (prompt) length
+    T  target length, or positions decoded so far
+    L  decoder layers
+    H  attention heads
+    K  size of a head
+    D  model width
+    V  vocabulary
+    P  target tokens without padding
 """
 
 from collections.abc import Callable
@@ -14,24 +27,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_HEAD_ROWS = 1024  # positions whose logits exist at once when targets are judged
-NEVER = torch.finfo(torch.float32).min / 2
+_LOGIT_ROWS = 1024  # positions whose logits are held at once while targets are scored
+MASK_VALUE = torch.finfo(torch.float32).min / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """Texts that were read: cross keys and values, and which positions are real.
+class EncoderOutput:
+    """Encoded prompts: keys and values of all cross attentions, and a mask added to scores."""
 
-    `cross` has shape (layers, 2, texts, heads, length, size of a head), `mask` (texts, 1, 1,
-    length) is added to scores.
-    """
-
-    cross: Tensor
-    mask: Tensor
+    cross_L2BHSK: Tensor
+    mask_B11S: Tensor
 
 
 class _Linear:
-    """A product with a weight that never changes, packed where oneDNN can."""
+    """A product with a constant weight, packed where oneDNN supports it."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         weight = weight.detach().contiguous()
@@ -60,7 +69,7 @@ class _Norm:
 
 
 class _FeedForward:
-    """The last layer of a block, with T5 1.0's activation or 1.1's gate."""
+    """The last layer of a block, with the activation of T5 1.0 or the gated one of T5 1.1."""
 
     def __init__(self, layer: Any) -> None:
         dense = layer.DenseReluDense
@@ -81,175 +90,213 @@ class _FeedForward:
 
 
 class _SelfAttention:
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, heads: int, head_size: int) -> None:
         attention = layer.SelfAttention
-        self.norm = _Norm(layer.layer_norm)
-        self.queries_keys_values = _Linear(
-            torch.cat([attention.q.weight, attention.k.weight, attention.v.weight]),
-        )
-        self.out = _Linear(attention.o.weight)
+        self._heads, self._head_size = heads, head_size
+        self._norm = _Norm(layer.layer_norm)
+        self._qkv = _Linear(torch.cat([attention.q.weight, attention.k.weight, attention.v.weight]))
+        self._out = _Linear(attention.o.weight)
+
+    def __call__(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
+        """Attention of every position to every other, shape (B, T, D); the bias may have B = 1."""
+        count, length, _ = x_BTD.shape
+        qkv_BT3HK = self._qkv(self._norm(x_BTD)).view(count, length, 3, self._heads, self._head_size)
+        q_BHTK, k_BHTK, v_BHTK = qkv_BT3HK.permute(2, 0, 3, 1, 4)
+        mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=bias_BHTT, scale=1.0)
+        return x_BTD + self._out(_merge_heads(mixed_BHTK))
+
+    def step(self, x_BD: Tensor, at_B: Tensor, keys_BHTK: Tensor, values_BHTK: Tensor, bias_BH1T: Tensor) -> Tensor:
+        """Attention of one new position per slot to the first T of the cache, shape (B, D).
+
+        Writes its key and value into the cache at position `at_B`.
+        """
+        count, length = len(x_BD), bias_BH1T.shape[-1]
+        q_BHK, k_BHK, v_BHK = self._qkv(self._norm(x_BD)).view(count, 3, self._heads, self._head_size).unbind(1)
+        rows_B = torch.arange(count, device=x_BD.device)
+        keys_BHTK[rows_B, :, at_B], values_BHTK[rows_B, :, at_B] = k_BHK, v_BHK
+        keys_BHTK, values_BHTK = keys_BHTK[:, :, :length], values_BHTK[:, :, :length]
+        return x_BD + self._out(_attend_one(q_BHK, keys_BHTK, values_BHTK, bias_BH1T))
 
 
 class _CrossAttention:
-    def __init__(self, layer: Any) -> None:
-        self.norm = _Norm(layer.layer_norm)
-        self.queries = _Linear(layer.EncDecAttention.q.weight)
-        self.out = _Linear(layer.EncDecAttention.o.weight)
+    def __init__(self, layer: Any, heads: int, head_size: int) -> None:
+        self._heads, self._head_size = heads, head_size
+        self._norm = _Norm(layer.layer_norm)
+        self._queries = _Linear(layer.EncDecAttention.q.weight)
+        self._out = _Linear(layer.EncDecAttention.o.weight)
+
+    def __call__(self, x_CTD: Tensor, k_CHSK: Tensor, v_CHSK: Tensor, mask_C11S: Tensor) -> Tensor:
+        """Attention of every target position to its source, shape (C, T, D)."""
+        count, length, _ = x_CTD.shape
+        q_CTHK = self._queries(self._norm(x_CTD)).view(count, length, self._heads, self._head_size)
+        mixed_CHTK = F.scaled_dot_product_attention(
+            q_CTHK.transpose(1, 2), k_CHSK, v_CHSK, attn_mask=mask_C11S, scale=1.0
+        )
+        return x_CTD + self._out(_merge_heads(mixed_CHTK))
+
+    def step(self, x_BD: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, mask_B11S: Tensor) -> Tensor:
+        """Attention of one position per slot to its source, shape (B, D)."""
+        q_BHK = self._queries(self._norm(x_BD)).view(len(x_BD), self._heads, self._head_size)
+        return x_BD + self._out(_attend_one(q_BHK, k_BHSK, v_BHSK, mask_B11S))
 
 
-class Inference:
-    """A T5ForConditionalGeneration in fp32, for reading, writing and judging texts.
+class T5Engine:
+    """A T5ForConditionalGeneration in fp32 for inference. Holds copies of its weights.
 
-    Holds copies of its weights.
+    `longest_input` and `longest_output` bound the lengths of prompts and of targets.
     """
 
     def __init__(self, model: Any, *, longest_input: int, longest_output: int) -> None:
         config = model.config
-        self.heads, self.size, self.layers = config.num_heads, config.d_kv, config.num_decoder_layers
-        self.start = 0 if config.decoder_start_token_id is None else int(config.decoder_start_token_id)
-        self.vocabulary = int(model.lm_head.weight.shape[0])
+        heads, size = config.num_heads, config.d_kv
+        self.heads, self.head_size, self.layers = heads, size, config.num_decoder_layers
+        self.start_token = 0 if config.decoder_start_token_id is None else int(config.decoder_start_token_id)
         encoder, decoder = model.encoder, model.decoder
         self.device = model.shared.weight.device
-        self._embedding = model.shared.weight.detach()
-        self._encoder = [(_SelfAttention(b.layer[0]), _FeedForward(b.layer[-1])) for b in encoder.block]
+        self._embedding_VD = model.shared.weight.detach()
+        self._encoder = [(_SelfAttention(b.layer[0], heads, size), _FeedForward(b.layer[-1])) for b in encoder.block]
         self._decoder = [
-            (_SelfAttention(b.layer[0]), _CrossAttention(b.layer[1]), _FeedForward(b.layer[-1])) for b in decoder.block
+            (
+                _SelfAttention(b.layer[0], heads, size),
+                _CrossAttention(b.layer[1], heads, size),
+                _FeedForward(b.layer[-1]),
+            )
+            for b in decoder.block
         ]
         cross = [b.layer[1].EncDecAttention for b in decoder.block]
-        self._cross = _Linear(torch.cat([w for a in cross for w in (a.k.weight, a.v.weight)]))
+        self._cross_keys_values = _Linear(torch.cat([w for a in cross for w in (a.k.weight, a.v.weight)]))
         self._encoder_norm, self._decoder_norm = (_Norm(stack.final_layer_norm) for stack in (encoder, decoder))
         self._head = _Linear(model.lm_head.weight, model.lm_head.bias)
         self._scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         with torch.inference_mode():
-            self._encoder_bias = _Bias(encoder, longest_input)
-            self._decoder_bias = _Bias(decoder, longest_output)
+            self._encoder_bias = _PositionBias(encoder, longest_input)
+            self._decoder_bias = _PositionBias(decoder, longest_output)
 
-    def read(self, ids: Tensor, lengths: Tensor) -> Memory:
-        """Texts of shape (texts, length), of `lengths` real tokens each; at most `longest_input` long."""
-        texts, length = ids.shape
-        real = torch.arange(length, device=self.device) < lengths[:, None]
-        mask = torch.zeros(real.shape, device=self.device).masked_fill_(~real, NEVER)[:, None, None, :]
-        bias = self._encoder_bias.square(length)
-        if not bool(real.all()):
-            bias = bias + mask
-        x = F.embedding(ids, self._embedding)
+    def encode(self, ids_BS: Tensor, lengths_B: Tensor) -> EncoderOutput:
+        """Encodes prompts of `lengths_B` tokens each, padded to S."""
+        count, length = ids_BS.shape
+        is_token_BS = torch.arange(length, device=self.device) < lengths_B[:, None]
+        mask_BS = torch.zeros(is_token_BS.shape, device=self.device).masked_fill_(~is_token_BS, MASK_VALUE)
+        mask_B11S = mask_BS[:, None, None, :]
+        bias_BHSS = self._encoder_bias.square(length)
+        if not bool(is_token_BS.all()):
+            bias_BHSS = bias_BHSS + mask_B11S
+        x_BSD = F.embedding(ids_BS, self._embedding_VD)
         for attention, feed_forward in self._encoder:
-            parts = attention.queries_keys_values(attention.norm(x)).view(texts, length, 3, self.heads, self.size)
-            q, k, v = parts.permute(2, 0, 3, 1, 4)
-            x = x + attention.out(self._joined(F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)))
-            x = feed_forward(x)
-        cross = self._cross(self._encoder_norm(x)).view(texts, length, self.layers, 2, self.heads, self.size)
-        return Memory(cross.permute(2, 3, 0, 4, 1, 5), mask)
-
-    def judge(self, memory: Memory, texts: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-        """Loss in nats, summed over its tokens, of each target, shape (targets,).
-
-        Target i, row i of `targets` (padded behind its `lengths[i]`, at least 1, at most
-        `longest_output`), is an answer to text `texts[i]` of the memory.
-        """
-        count, length = targets.shape
-        written = torch.cat([torch.full_like(targets[:, :1], self.start), targets[:, :-1]], dim=1)
-        future = torch.full((length, length), NEVER, device=self.device).triu_(1)
-        bias = self._decoder_bias.square(length) + future  # what is behind a target cannot be seen from it
-        mask = memory.mask[texts]
-        x = F.embedding(written, self._embedding)
-        for layer, (attention, cross, feed_forward) in enumerate(self._decoder):
-            parts = attention.queries_keys_values(attention.norm(x)).view(count, length, 3, self.heads, self.size)
-            q, k, v = parts.permute(2, 0, 3, 1, 4)
-            x = x + attention.out(self._joined(F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)))
-            q = cross.queries(cross.norm(x)).view(count, length, self.heads, self.size).transpose(1, 2)
-            k, v = memory.cross[layer, 0][texts], memory.cross[layer, 1][texts]
-            x = x + cross.out(self._joined(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)))
-            x = feed_forward(x)
-        real = torch.arange(length, device=self.device) < lengths[:, None]
-        losses = torch.zeros(targets.shape, device=self.device)
-        hidden_parts, wanted_parts = (torch.split(part[real], _HEAD_ROWS) for part in (x, targets))
-        losses[real] = torch.cat(
-            [
-                F.cross_entropy(self._logits(hidden), wanted, reduction="none")
-                for hidden, wanted in zip(hidden_parts, wanted_parts, strict=True)
-            ]
+            x_BSD = feed_forward(attention(x_BSD, bias_BHSS))
+        cross_BSL2HK = self._cross_keys_values(self._encoder_norm(x_BSD)).view(
+            count, length, self.layers, 2, self.heads, self.head_size
         )
-        return losses.double().sum(dim=1)
+        return EncoderOutput(cross_BSL2HK.permute(2, 3, 0, 4, 1, 5), mask_B11S)
 
-    def write(self, tokens: Tensor, at: Tensor, cache: "Cache", written: int, length: int) -> Tensor:
-        """Logits of the next token of the first slots, shape (slots, vocabulary); keys and values join the cache.
+    def score_targets(self, encoded: EncoderOutput, prompts_C: Tensor, ids_CT: Tensor, lengths_C: Tensor) -> Tensor:
+        """Returns the loss of each target in nats, summed over its tokens, shape (C,).
 
-        `tokens` are the last ones of these slots, `at` their places (0 is the start), of which none
-        reaches `written`; no slot's text is longer than `length`. What lies beyond in the cache is
-        not looked at.
+        Target i is the first `lengths_C[i]` (at least 1) ids of row i; it belongs to prompt
+        `prompts_C[i]` of `encoded`.
         """
-        slots = len(tokens)
-        rows = torch.arange(slots, device=self.device)
-        past = torch.arange(written, device=self.device)
-        bias = self._decoder_bias.rows(at, written).masked_fill((past > at[:, None])[:, None], NEVER)
-        mask = cache.mask[:slots, ..., :length]
-        x = F.embedding(tokens, self._embedding)
+        length = ids_CT.shape[1]
+        inputs_CT = torch.cat([torch.full_like(ids_CT[:, :1], self.start_token), ids_CT[:, :-1]], dim=1)
+        causal_TT = torch.full((length, length), MASK_VALUE, device=self.device).triu_(1)
+        bias_1HTT = self._decoder_bias.square(length) + causal_TT
+        mask_C11S = encoded.mask_B11S[prompts_C]
+        x_CTD = F.embedding(inputs_CT, self._embedding_VD)
         for layer, (attention, cross, feed_forward) in enumerate(self._decoder):
-            parts = attention.queries_keys_values(attention.norm(x)).view(slots, 3, self.heads, self.size)
-            q, k, v = parts.unbind(1)
-            keys, values = cache.own[layer, :, :slots]
-            keys[rows, :, at], values[rows, :, at] = k, v
-            x = x + attention.out(_look(q, keys[:, :, :written], values[:, :, :written], bias[:, :, None]))
-            q = cross.queries(cross.norm(x)).view(slots, self.heads, self.size)
-            keys, values = cache.cross[layer, :, :slots]
-            x = x + cross.out(_look(q, keys[:, :, :length], values[:, :, :length], mask))
-            x = feed_forward(x)
-        return self._logits(x)
+            x_CTD = attention(x_CTD, bias_1HTT)
+            k_BHSK, v_BHSK = encoded.cross_L2BHSK[layer]
+            x_CTD = cross(x_CTD, k_BHSK[prompts_C], v_BHSK[prompts_C], mask_C11S)
+            x_CTD = feed_forward(x_CTD)
+        is_token_CT = torch.arange(length, device=self.device) < lengths_C[:, None]
+        losses_CT = torch.zeros(ids_CT.shape, device=self.device)
+        losses_CT[is_token_CT] = self._losses(x_CTD[is_token_CT], ids_CT[is_token_CT])
+        return losses_CT.double().sum(dim=1)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        x = self._decoder_norm(hidden)
+    def decode_step(self, tokens_B: Tensor, at_B: Tensor, cache: "KVCache", length: int, source_length: int) -> Tensor:
+        """Returns the next token's logits for the first B slots, shape (B, V); extends the cache.
+
+        `tokens_B` are the slots' last tokens and `at_B` their positions (0 is the start token), all
+        below `length`. No slot's prompt is longer than `source_length`. Whatever the cache holds
+        beyond these lengths is ignored.
+        """
+        slots = len(tokens_B)
+        positions_T = torch.arange(length, device=self.device)
+        is_future_B1T = (positions_T > at_B[:, None])[:, None]
+        bias_BHT = self._decoder_bias.rows(at_B, length).masked_fill(is_future_B1T, MASK_VALUE)
+        mask_B11S = cache.mask_B11S[:slots, ..., :source_length]
+        x_BD = F.embedding(tokens_B, self._embedding_VD)
+        for layer, (attention, cross, feed_forward) in enumerate(self._decoder):
+            keys_BHTK, values_BHTK = cache.self_L2BHTK[layer, :, :slots]
+            x_BD = attention.step(x_BD, at_B, keys_BHTK, values_BHTK, bias_BHT[:, :, None])
+            keys_BHSK, values_BHSK = cache.cross_L2BHSK[layer, :, :slots, :, :source_length]
+            x_BD = feed_forward(cross.step(x_BD, keys_BHSK, values_BHSK, mask_B11S))
+        return self._logits(x_BD)
+
+    def _losses(self, x_PD: Tensor, ids_P: Tensor) -> Tensor:
+        """Cross entropy of each target token, shape (P,); computes few positions at a time."""
+        parts = zip(torch.split(x_PD, _LOGIT_ROWS), torch.split(ids_P, _LOGIT_ROWS), strict=True)
+        return torch.cat([F.cross_entropy(self._logits(x), ids, reduction="none") for x, ids in parts])
+
+    def _logits(self, x: Tensor) -> Tensor:
+        x = self._decoder_norm(x)
         return self._head(x if self._scale == 1.0 else x * self._scale)
 
-    def _joined(self, x: Tensor) -> Tensor:
-        return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], self.heads * self.size)
+
+def _merge_heads(x_BHTK: Tensor) -> Tensor:
+    """Concatenates the heads, shape (B, T, H x K)."""
+    count, heads, length, size = x_BHTK.shape
+    return x_BHTK.transpose(1, 2).reshape(count, length, heads * size)
 
 
-def _look(q: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """Attention of one query a slot, shape (slots, heads x size)."""
-    found = F.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=bias, scale=1.0)
-    return found.reshape(len(q), -1)
+def _attend_one(q_BHK: Tensor, keys_BHTK: Tensor, values_BHTK: Tensor, bias_BH1T: Tensor) -> Tensor:
+    """Attention of one query per slot, shape (B, H x K)."""
+    mixed_BH1K = F.scaled_dot_product_attention(
+        q_BHK[:, :, None], keys_BHTK, values_BHTK, attn_mask=bias_BH1T, scale=1.0
+    )
+    return mixed_BH1K.reshape(len(q_BHK), -1)
 
 
-class _Bias:
-    """A stack's relative position bias, which depends on the distance of key and query alone."""
+class _PositionBias:
+    """Relative position bias of a stack; it depends only on the distance of key and query."""
 
     def __init__(self, stack: Any, length: int) -> None:
         compute = stack.block[0].layer[0].SelfAttention.compute_bias
         behind, ahead = compute(length, 1)[0, :, :, 0], compute(1, length)[0, :, 0, :]
-        self._zero = length - 1
-        self._table = torch.cat([behind.flip(1), ahead[:, 1:]], dim=1).detach()  # (heads, -length < distance < length)
+        self._zero = length - 1  # column of distance 0; columns run from -(length - 1) to length - 1
+        self._table = torch.cat([behind.flip(1), ahead[:, 1:]], dim=1).detach()
 
     def square(self, length: int) -> Tensor:
-        """Every key from every query, shape (1, heads, length, length)."""
-        places = torch.arange(length, device=self._table.device)
-        return self._table[:, self._zero + places[None] - places[:, None]][None]
+        """Returns the bias of every key for every query, shape (1, H, length, length)."""
+        positions = torch.arange(length, device=self._table.device)
+        return self._table[:, self._zero + positions[None] - positions[:, None]][None]
 
-    def rows(self, at: Tensor, length: int) -> Tensor:
-        """The first `length` keys from queries at some places, shape (queries, heads, length)."""
-        places = torch.arange(length, device=self._table.device)
-        return self._table[:, self._zero + places[None] - at[:, None]].transpose(0, 1)
+    def rows(self, at_B: Tensor, length: int) -> Tensor:
+        """Returns the bias of the first `length` keys for queries at `at_B`, as (B, H, length)."""
+        positions = torch.arange(length, device=self._table.device)
+        return self._table[:, self._zero + positions[None] - at_B[:, None]].transpose(0, 1)
 
 
-class Cache:
-    """Keys and values of `slots` answers being written, and of the texts that they answer."""
+class KVCache:
+    """Self- and cross-attention keys and values of `slots` requests that are being decoded.
 
-    def __init__(self, model: Inference, slots: int, *, written: int, length: int) -> None:
+    There is room for `target_length` generated tokens and `source_length` prompt tokens per slot.
+    """
+
+    def __init__(self, engine: T5Engine, slots: int, *, target_length: int, source_length: int) -> None:
         def empty(positions: int) -> Tensor:
-            shape = (model.layers, 2, slots, model.heads, positions, model.size)
-            return torch.zeros(shape, device=model.device)
+            shape = (engine.layers, 2, slots, engine.heads, positions, engine.head_size)
+            return torch.zeros(shape, device=engine.device)
 
-        self.own, self.cross = empty(written), empty(length)
-        self.mask = torch.full((slots, 1, 1, length), NEVER, device=model.device)
+        self.self_L2BHTK, self.cross_L2BHSK = empty(target_length), empty(source_length)
+        self.mask_B11S = torch.full((slots, 1, 1, source_length), MASK_VALUE, device=engine.device)
 
-    def take(self, slot: int, memory: Memory, text: int, length: int) -> None:
-        """Let `slot` answer text number `text` of a memory, `length` tokens long."""
-        self.cross[:, :, slot, :, :length] = memory.cross[:, :, text, :, :length]
-        self.mask[slot] = NEVER
-        self.mask[slot, ..., :length] = 0.0
+    def fill(self, slot: int, encoded: EncoderOutput, prompt: int, source_length: int) -> None:
+        """Puts prompt number `prompt` of `encoded`, `source_length` tokens long, into `slot`."""
+        self.cross_L2BHSK[:, :, slot, :, :source_length] = encoded.cross_L2BHSK[:, :, prompt, :, :source_length]
+        self.mask_B11S[slot] = MASK_VALUE
+        self.mask_B11S[slot, ..., :source_length] = 0.0
 
-    def move(self, source: int, target: int, *, written: int, length: int) -> None:
-        """Let slot `target` go on with what `source` holds: `written` tokens, on a text of `length`."""
-        self.own[:, :, target, :, :written] = self.own[:, :, source, :, :written]
-        self.cross[:, :, target, :, :length] = self.cross[:, :, source, :, :length]
-        self.mask[target] = self.mask[source]
+    def move(self, source: int, target: int, *, target_length: int, source_length: int) -> None:
+        """Copies slot `source`, with `target_length` tokens generated so far, to slot `target`."""
+        self.self_L2BHTK[:, :, target, :, :target_length] = self.self_L2BHTK[:, :, source, :, :target_length]
+        self.cross_L2BHSK[:, :, target, :, :source_length] = self.cross_L2BHSK[:, :, source, :, :source_length]
+        self.mask_B11S[target] = self.mask_B11S[source]

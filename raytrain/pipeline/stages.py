@@ -220,7 +220,7 @@ class Evaluation:
             unfinished=lambda: sum(not scores.done() for scores in list(self._waiting.values())),
             on_skip=skip,
             on_look=waiting_gauge(work.layout.name),
-            on_trouble=work.console.warning,
+            on_error=work.console.warning,
         ):
             yield
         work.phase("Training", "scoring the last checkpoints")
@@ -241,12 +241,12 @@ class Evaluation:
 
     def needed_checkpoints(self) -> set[int]:
         """Steps whose checkpoints must stay: those still to be scored, and the best so far."""
-        from raytrain.evaluation.checkpoint_watcher import due
+        from raytrain.evaluation.checkpoint_watcher import due_checkpoints
 
         spec = self._work.job.spec
         done = {step for step, scores in list(self._waiting.items()) if scores.done()}
         checkpoints = committed_checkpoints(self._work.store, self._work.layout)
-        found = due((c.prefix for c in checkpoints), every=spec.evaluation.every, last_step=spec.training.last_step)
+        found = due_checkpoints(checkpoints, every=spec.evaluation.every, last_step=spec.training.last_step)
         needed = {checkpoint.step for checkpoint in found} - done - self._skipped
         if steps := [step for step in self._primary_scores if step > 0]:
             needed.add(_choose(work=self._work, primary_scores=self._primary_scores, steps=steps).step)
@@ -316,9 +316,9 @@ def _earlier(work: Workspace) -> list[Earlier]:
 @contextlib.contextmanager
 def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHandle) -> Iterator[Evaluation]:
     """A pool of evaluation actors for as long as the context is open."""
-    from raytrain.evaluation.evaluator import Scorer
+    from raytrain.evaluation.evaluator import Evaluator
     from raytrain.evaluation.ray_pool import ActorSettings, EvaluationPool
-    from raytrain.generation.requests import Limits, ModelRef
+    from raytrain.generation.requests import GenerationLimits, ModelRef
     from raytrain.training.threads import worker_environment
 
     spec = work.job.spec
@@ -326,15 +326,10 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
         work.progress.update(dashboard=ray.dashboard)
         token = " (it asks for the token in ~/.ray/auth_token)" if ray.own else ""
         work.console.line(f"Ray dashboard: {ray.dashboard}{token}")
-    limits = Limits(
-        max_input_tokens=spec.training.max_input_tokens,
-        max_new_tokens=spec.evaluation.max_new_tokens or spec.training.max_target_tokens,
-        batch_size=spec.evaluation.batch_size,
-        beams=spec.evaluation.beams,
-    )
+    limits = GenerationLimits.from_job(work.job)
     base = ModelRef("base", str(model.folder), model.digest, named=model.uri)
     earlier = _earlier(work)
-    scorer = Scorer(
+    evaluator = Evaluator(
         store=work.store,
         layout=work.layout,
         shard_set=dataclasses.replace(shards, tasks=(*shards.tasks, *(e.prepared for e in earlier))),
@@ -356,7 +351,7 @@ def evaluation(work: Workspace, shards: ShardSet, model: BaseModel, ray: RayHand
     wanted = spec.resources.evaluation
     awaited = _Awaited(work.console)
     with EvaluationPool(
-        scorer,
+        evaluator,
         settings,
         actors=wanted.actors,
         cpus=wanted.cpus,

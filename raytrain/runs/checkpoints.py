@@ -25,3 +25,8 @@ def committed_checkpoints(store: Store, layout: RunLayout) -> list[CommittedChec
         if place is not None:
             found.append(CommittedCheckpoint(*place, prefix))
     return sorted(found, reverse=True)
+
+
+def is_scored(step: int, *, every: int, last_step: int) -> bool:
+    """Returns whether evaluation scores the checkpoint of `step`: every `every` steps, and the last."""
+    return step > 0 and (step % every == 0 or step == last_step)

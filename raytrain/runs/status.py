@@ -8,7 +8,7 @@ from typing import Any
 
 from raytrain.config.locations import RunLocation
 from raytrain.config.run_layout import RunLayout
-from raytrain.runs.checkpoints import committed_checkpoints
+from raytrain.runs.checkpoints import committed_checkpoints, is_scored
 from raytrain.runs.record import read_record
 from raytrain.telemetry.bottleneck import Bounds, bounds
 from raytrain.telemetry.progress import FINAL, Progress, TaskScore, read_progress
@@ -152,7 +152,8 @@ def _evaluation(store: Store, layout: RunLayout, checkpoints: list[int], *, done
             scored[int(stage)] += 1
     whole = [step for step, tasks in scored.items() if tasks >= len(spec.tasks) and step > 0]
     last = max(whole, default=0)
-    due = {s for s in checkpoints if s > last and (s % spec.evaluation.every == 0 or s == spec.training.last_step)}
+    every, last_step = spec.evaluation.every, spec.training.last_step
+    due = {step for step in checkpoints if step > last and is_scored(step, every=every, last_step=last_step)}
     wanted = spec.resources.evaluation
     actors = f"{wanted.actors} actor{'s' if wanted.actors != 1 else ''} of {wanted.cpus:g} CPU"
     actors += f", {wanted.gpus:g} GPU" if wanted.gpus else ""

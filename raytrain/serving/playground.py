@@ -1,4 +1,4 @@
-"""What can be asked of a run, and asking it; knows nothing of the web."""
+"""The playground of one run: its tasks, templates and models. Knows nothing of HTTP."""
 
 import threading
 import time
@@ -11,12 +11,12 @@ from raytrain_core.errors import UsageError
 if TYPE_CHECKING:
     from raytrain.serving.models import RunModels, Which
 
-LONGEST_TEXT = 100_000  # characters
+MAX_TEXT_CHARS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer of one model."""
+class TimedGeneration:
+    """What one model generated, and how long it took."""
 
     text: str
     tokens: int
@@ -25,20 +25,20 @@ class Reply:
     seconds: float
 
 
-class Asking:
-    """The models of one run, asked one request at a time."""
+class Playground:
+    """The models of one run; serves one request at a time."""
 
     def __init__(self, models: "RunModels") -> None:
         self._models = models
         self._lock = threading.Lock()
 
     def load(self, which: "Sequence[Which]") -> None:
-        """Load models now, so that the first request does not wait for them."""
+        """Loads the models now, so that the first request does not wait for them."""
         for one in which:
-            self._models.decoder(one)
+            self._models.generator(one)
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Every task with its wordings, `{input}` where the text goes."""
+        """Returns every task with its templates; `{input}` marks the place of the text."""
         from data_prep.text.templates import templates_of
 
         return [
@@ -51,24 +51,28 @@ class Asking:
             for task in self._models.tasks
         ]
 
-    def which(self) -> "list[Which]":
-        """The models that there are."""
-        return ["before", "after"] if self._models.tuned() else ["before"]
+    def available_models(self) -> "list[Which]":
+        """Returns the models that the run has now."""
+        return ["before", "after"] if self._models.is_tuned() else ["before"]
 
-    def ask(self, task: str, text: str, *, template: int | None, which: "Sequence[Which]") -> dict[str, Any]:
-        """The prompt as the models read it, and each model's reply; UsageError for what cannot be asked."""
-        from raytrain.serving.predict import named, render
+    def generate(self, task: str, text: str, *, template: int | None, which: "Sequence[Which]") -> dict[str, Any]:
+        """Returns the prompt and what each model generates for it.
+
+        Raises UsageError for an invalid request.
+        """
+        from raytrain.serving.predict import find_task, render_prompts
 
         if not text.strip():
-            raise UsageError("there is no text to answer")
-        if len(text) > LONGEST_TEXT:
-            raise UsageError(f"the text is longer than {LONGEST_TEXT:,} characters")
-        [prompt] = render(named(self._models.tasks, task), [text], template)
-        replies = {}
-        for one in which:
-            with self._lock:
-                began = time.perf_counter()
-                [answer] = self._models.decoder(one).answer([prompt])
-            seconds = round(time.perf_counter() - began, 3)
-            replies[one] = Reply(answer.text, answer.tokens, answer.cut_off, answer.read, seconds)
-        return {"task": task, "prompt": prompt, "replies": replies}
+            raise UsageError("no text given")
+        if len(text) > MAX_TEXT_CHARS:
+            raise UsageError(f"the text is longer than {MAX_TEXT_CHARS:,} characters")
+        [prompt] = render_prompts(find_task(self._models.tasks, task), [text], template)
+        generations = {one: self._generate(one, prompt) for one in which}
+        return {"task": task, "prompt": prompt, "generations": generations}
+
+    def _generate(self, which: "Which", prompt: str) -> TimedGeneration:
+        with self._lock:
+            began = time.perf_counter()
+            [found] = self._models.generator(which).generate([prompt])
+        seconds = round(time.perf_counter() - began, 3)
+        return TimedGeneration(found.text, found.tokens, found.cut_off, found.prompt_tokens, seconds)

@@ -1,7 +1,10 @@
-"""Asking a run's model: the task's own wording around a text, an answer."""
+"""Generating with the models of a run, with the instruction templates of its tasks."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from data_prep.config import Task
 from raytrain.config.run_layout import RunLayout
@@ -9,6 +12,57 @@ from raytrain.serving.models import RunModels, Which
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store
 from raytrain_core.text import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionPair:
+    """A text and what the two models generate for it; None for a model that was not used."""
+
+    text: str
+    before: str | None
+    after: str | None
+
+
+def read_texts(arguments: Sequence[str] | None, *, lines: bool = False, stream: TextIO | None = None) -> list[str]:
+    """Returns `arguments`, or else standard input as one text (with `lines`: one text per line).
+
+    Raises UsageError where no text is left or the input is not UTF-8.
+    """
+    if arguments:
+        return list(arguments)
+    stream = stream if stream is not None else sys.stdin
+    if stream.isatty():
+        print("type the text, then Ctrl-D:", file=sys.stderr)
+    try:
+        content = stream.read()
+    except UnicodeDecodeError:
+        raise UsageError("standard input is not UTF-8") from None
+    texts = [t for t in (content.splitlines() if lines else [content.removesuffix("\n")]) if t.strip()]
+    if not texts:
+        raise UsageError("no text given", hint="Pass it as an argument or on standard input.")
+    return texts
+
+
+def predict_pairs(
+    texts: Sequence[str],
+    *,
+    store: Store,
+    layout: RunLayout,
+    task: str,
+    before: bool = False,
+    compare: bool = False,
+    template: int | None = None,
+) -> list[PredictionPair]:
+    """Generates for `texts` with the tuned model, the base model (`before`) or both (`compare`)."""
+    if before and compare:
+        raise UsageError("--before and --compare exclude each other", hint="--compare uses both models.")
+
+    def generate(which: Which) -> list[str]:
+        return predict(list(texts), store=store, layout=layout, task=task, which=which, template=template)
+
+    base = generate("before") if before or compare else [None] * len(texts)
+    tuned = generate("after") if not before else [None] * len(texts)
+    return [PredictionPair(text, b, a) for text, b, a in zip(texts, base, tuned, strict=True)]
 
 
 def predict(
@@ -21,38 +75,45 @@ def predict(
     template: int | None = None,
     cache: Path | None = None,
 ) -> list[str]:
-    """Answers to `texts` by the model that the run left (`after`) or by the one that it started from (`before`).
+    """Generates for `texts` with the model that the run trained (`after`) or began with (`before`).
 
-    Each text is put into the task's wording number `template` (by default the first one).
-    UsageError for a run, a task or a wording that there is not, DataError where the run has not got
-    that far. What has to be fetched is kept under `cache`, by default the cache folder of this
-    machine (`spec.storage.cache_folder`).
+    Each text is put into the task's instruction template number `template`, by default the first.
+    Downloaded models are kept under `cache`, by default this machine's cache folder
+    (`raytrain.config.storage.cache_folder`).
+
+    Raises UsageError for an unknown run, task or template, DataError where the run has no such
+    model yet.
     """
     models = RunModels(store, layout, cache=cache)
-    prompts = render(named(models.tasks, task), texts, template)
-    return [answer.text for answer in models.decoder(which).answer(prompts)]
+    prompts = render_prompts(find_task(models.tasks, task), texts, template)
+    return [generation.text for generation in models.generator(which).generate(prompts)]
 
 
-def named(tasks: Sequence[Task], name: str) -> Task:
-    """The task of that name; UsageError, with the nearest one, if there is none."""
+def find_task(tasks: Sequence[Task], name: str) -> Task:
+    """Returns the task called `name`; raises UsageError that suggests the closest name."""
+
     for task in tasks:
         if task.name == name:
             return task
     names = [task.name for task in tasks]
     raise UsageError(
         f"the run has no task {name!r}{did_you_mean(name, names)}",
-        hint=f"It has {', '.join(names)}.",
+        hint=f"Its tasks are {', '.join(names)}.",
     )
 
 
-def render(task: Task, texts: Sequence[str], template: int | None) -> list[str]:
-    """The texts in wording `template` of the task; UsageError if it has no such wording."""
+def render_prompts(task: Task, texts: Sequence[str], template: int | None) -> list[str]:
+    """Puts each text into template number `template` of the task, by default the first.
+
+    Raises UsageError where there is no such template.
+    """
     from data_prep.text.templates import templates_of
 
     templates = templates_of(task)
     number = 0 if template is None else template
     if not 0 <= number < len(templates):
         raise UsageError(
-            f"task {task.name} has no template {number}", hint=f"It has {len(templates)}: 0 to {len(templates) - 1}."
+            f"task {task.name} has no template {number}",
+            hint=f"It has {len(templates)}, numbered 0 to {len(templates) - 1}.",
         )
     return [templates[number].render(text) for text in texts]

@@ -1,8 +1,8 @@
-"""The page and the JSON interface over HTTP, for one machine.
+"""The playground's page and JSON interface over HTTP, for one machine.
 
-Nothing here is meant for the open internet: it listens on 127.0.0.1 unless told otherwise, and
-answers only requests for the host that it was started as, so that no page elsewhere can reach it
-through a name of its own.
+It is not meant for the open internet. By default it listens on 127.0.0.1 only, and then accepts
+only requests whose Host header names this machine, so that no other website can reach it through
+a host name of its own (DNS rebinding).
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from raytrain.report.html import render_page
-from raytrain.serving.playground import Asking
+from raytrain.serving.playground import Playground
 from raytrain_core.errors import ClusterError, UserError
 
-LARGEST_REQUEST = 1 << 20  # bytes
-_LOCAL = ("127.0.0.1", "localhost", "::1")
+MAX_REQUEST_BYTES = 1 << 20
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -28,10 +28,10 @@ _HEADERS = {
 }
 
 
-def application(asking: Asking, *, run: str, hosts: tuple[str, ...] | None = _LOCAL) -> web.Application:
-    """GET / is the page, GET /api/tasks what can be asked, POST /api/answer asks.
+def application(playground: Playground, *, run: str, hosts: tuple[str, ...] | None = _LOCAL_HOSTS) -> web.Application:
+    """Builds the web application: GET /, GET /api/tasks, POST /api/generate.
 
-    `hosts` are the names that a request may give in its Host header, None for any.
+    `hosts` are the host names accepted in the Host header; None accepts any.
     """
 
     @web.middleware
@@ -52,28 +52,30 @@ def application(asking: Asking, *, run: str, hosts: tuple[str, ...] | None = _LO
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
 
     async def tasks(request: web.Request) -> web.Response:
-        return _json({"run": run, "tasks": asking.tasks(), "models": asking.which()})
+        return _json({"run": run, "tasks": playground.tasks(), "models": playground.available_models()})
 
-    async def answer(request: web.Request) -> web.Response:
-        if request.content_type != "application/json":  # what a form of another page cannot send
-            raise web.HTTPUnsupportedMediaType(text="send JSON, as application/json")
-        task, text, template, which = _asked(await _body(request), asking)
-        found = await asyncio.to_thread(asking.ask, task, text, template=template, which=which)
-        return _json({**found, "replies": {name: asdict(reply) for name, reply in found["replies"].items()}})
+    async def generate(request: web.Request) -> web.Response:
+        if request.content_type != "application/json":  # a form on another website cannot send this type
+            raise web.HTTPUnsupportedMediaType(text="send JSON with Content-Type: application/json")
+        task, text, template, which = _parse(await _body(request), playground)
+        result = await asyncio.to_thread(playground.generate, task, text, template=template, which=which)
+        generations = {name: asdict(generation) for name, generation in result["generations"].items()}
+        return _json({**result, "generations": generations})
 
-    app = web.Application(middlewares=[guard], client_max_size=LARGEST_REQUEST)
-    app.add_routes([web.get("/", index), web.get("/api/tasks", tasks), web.post("/api/answer", answer)])
+    app = web.Application(middlewares=[guard], client_max_size=MAX_REQUEST_BYTES)
+    app.add_routes([web.get("/", index), web.get("/api/tasks", tasks), web.post("/api/generate", generate)])
     return app
 
 
-def serve(asking: Asking, *, run: str, host: str, port: int, on_ready: Callable[[str], None]) -> None:
-    """Serve until interrupted; `on_ready` gets the address.
+def serve(playground: Playground, *, run: str, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+    """Serves until interrupted; calls `on_ready` with the address.
 
-    ClusterError where the port cannot be had.
+    Raises ClusterError where the port cannot be opened.
     """
 
     async def forever() -> None:
-        runner = web.AppRunner(application(asking, run=run, hosts=_LOCAL if host in _LOCAL else None))
+        hosts = _LOCAL_HOSTS if host in _LOCAL_HOSTS else None
+        runner = web.AppRunner(application(playground, run=run, hosts=hosts))
         await runner.setup()
         try:
             site = web.TCPSite(runner, host, port)
@@ -81,10 +83,10 @@ def serve(asking: Asking, *, run: str, host: str, port: int, on_ready: Callable[
                 await site.start()
             except OSError as error:
                 raise ClusterError(
-                    f"{host}:{port} cannot be listened on: {error.strerror or error}", hint="give another --port"
+                    f"cannot listen on {host}:{port}: {error.strerror or error}", hint="Choose another --port."
                 ) from None
-            at = runner.addresses[0][1]
-            on_ready(f"http://{f'[{host}]' if ':' in host else host}:{at}/")
+            bound_port = runner.addresses[0][1]
+            on_ready(f"http://{f'[{host}]' if ':' in host else host}:{bound_port}/")
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
@@ -93,7 +95,10 @@ def serve(asking: Asking, *, run: str, host: str, port: int, on_ready: Callable[
 
 
 def _page(run: str) -> tuple[str, str]:
-    """The page and its security policy, which a header says too: framing can only be forbidden there."""
+    """Returns the page and its content security policy.
+
+    The policy is sent as a header too, because only a header can forbid framing.
+    """
     text = render_page("serve.html.j2", scripts=("theme.js", "serve.js"), connect="'self'", run=run)
     policy = text.partition('http-equiv="Content-Security-Policy" content="')[2].partition('"')[0]
     return text, f"{policy.replace('&#39;', chr(39))}; frame-ancestors 'none'"
@@ -107,24 +112,24 @@ async def _body(request: web.Request) -> dict[str, Any]:
     try:
         body = await request.json()
     except ValueError:
-        raise web.HTTPBadRequest(text="the body is no JSON") from None
+        raise web.HTTPBadRequest(text="the request body is not JSON") from None
     if not isinstance(body, dict):
-        raise web.HTTPBadRequest(text="the body is no JSON object")
+        raise web.HTTPBadRequest(text="the request body is not a JSON object")
     return body
 
 
-def _asked(body: dict[str, Any], asking: Asking) -> tuple[str, str, int | None, list[Any]]:
-    """Task, text, wording and models of a request; 400 with what is wrong with it."""
-    known = {"task", "text", "template", "models"}
-    if unknown := sorted(set(body) - known):
-        raise web.HTTPBadRequest(text=f"unknown field {unknown[0]!r}; there are {', '.join(sorted(known))}")
+def _parse(body: dict[str, Any], playground: Playground) -> tuple[str, str, int | None, list[Any]]:
+    """Returns task, text, template and models of a request; raises 400 that names what is wrong."""
+    fields = {"task", "text", "template", "models"}
+    if unknown := sorted(set(body) - fields):
+        raise web.HTTPBadRequest(text=f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(fields))}")
     task, text, template = body.get("task"), body.get("text"), body.get("template")
     if not isinstance(task, str) or not isinstance(text, str):
         raise web.HTTPBadRequest(text="task and text must be strings")
     if template is not None and (not isinstance(template, int) or isinstance(template, bool)):
-        raise web.HTTPBadRequest(text="template must be a number, counted from 0")
-    there = asking.which()
-    models = body.get("models", there)
-    if not isinstance(models, list) or not models or any(model not in there for model in models):
-        raise web.HTTPBadRequest(text=f"models must be some of {', '.join(there)}")
+        raise web.HTTPBadRequest(text="template must be an integer, counted from 0")
+    available = playground.available_models()
+    models = body.get("models", available)
+    if not isinstance(models, list) or not models or any(model not in available for model in models):
+        raise web.HTTPBadRequest(text=f"models must be a non-empty list of: {', '.join(available)}")
     return task, text, template, list(dict.fromkeys(models))

@@ -13,8 +13,8 @@ from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
-from raytrain.evaluation.evaluator import Scorer
-from raytrain.generation.requests import Limits, ModelRef
+from raytrain.evaluation.evaluator import Evaluator
+from raytrain.generation.requests import GenerationLimits, ModelRef
 from raytrain.model.export import export
 from raytrain.model.loading import load, state
 from raytrain.model.source import digest
@@ -39,10 +39,10 @@ class World:
     layout: RunLayout
 
     @property
-    def limits(self) -> Limits:
-        return Limits(48, 8, 5)
+    def limits(self) -> GenerationLimits:
+        return GenerationLimits(48, 8, 5)
 
-    def scorer(self, **changes) -> Scorer:
+    def evaluator(self, **changes) -> Evaluator:
         settings = {
             "store": self.store,
             "layout": self.layout,
@@ -52,7 +52,7 @@ class World:
             "limits": self.limits,
             "examples_per_task": 12,
         }
-        return Scorer(**{**settings, **changes})
+        return Evaluator(**{**settings, **changes})
 
     def checkpoint(self, step: int, noise: float = 0.05) -> ModelRef:
         """Commit a checkpoint with weights of its own."""
@@ -83,21 +83,21 @@ class World:
 
 
 @pytest.fixture
-def score_here():
-    """score_here(scorer, answering, stage, tasks=None): a stage in this process, chunk by chunk as the pool does it."""
+def score_locally():
+    """score_locally(evaluator, generate, stage, tasks=None): a stage in this process, chunk by chunk as the pool does it."""
 
-    def score(scorer, answering, stage, task):
-        if (card := scorer.existing(stage, task)) is not None:
+    def score(evaluator, answering, stage, task):
+        if (card := evaluator.existing(stage, task)) is not None:
             return card
-        examples = scorer.examples(task, stage.split)
+        examples = evaluator.examples(task, stage.split)
         answers = {}
-        for indices, questions in scorer.pieces(task, stage.split):
+        for indices, questions in evaluator.chunks(task, stage.split):
             found = answering(stage.model, questions)
             answers.update(zip(indices, found, strict=True))
-        return scorer.finish(stage, task, [answers[i] for i in range(len(examples))], 1.0)
+        return evaluator.finish(stage, task, [answers[i] for i in range(len(examples))], 1.0)
 
-    def score_all(scorer, answering, stage, tasks=None):
-        return tuple(score(scorer, answering, stage, task) for task in tasks or scorer.tasks)
+    def score_all(evaluator, answering, stage, tasks=None):
+        return tuple(score(evaluator, answering, stage, task) for task in tasks or evaluator.tasks)
 
     return score_all
 

@@ -7,55 +7,55 @@
   let tasks = [];
 
   const option = (value, text) => {
-    const made = document.createElement("option");
-    made.value = value;
-    made.textContent = text;
-    return made;
+    const element = document.createElement("option");
+    element.value = value;
+    element.textContent = text;
+    return element;
   };
   const templates = () => {
     const task = tasks.find((t) => t.name === find("task").value);
     find("template").replaceChildren(...(task ? task.templates : []).map((w, i) => option(i, `${i + 1}: ${w.replace(/\s+/g, " ").slice(0, 70)}`)));
   };
-  const answer = async (response) => {
+  const json = async (response) => {
     const body = await response.json();
     if (!response.ok) throw new Error(body.hint ? `${body.error}. ${body.hint}` : body.error);
     return body;
   };
-  const panel = (which, reply) => {
-    const made = document.createElement("article");
-    made.className = "sample";
-    made.dataset.which = which;
+  const panel = (which, generation) => {
+    const element = document.createElement("article");
+    element.className = "sample";
+    element.dataset.which = which;
     const head = document.createElement("header");
     const title = document.createElement("b");
     title.textContent = names[which];
     const facts = document.createElement("span");
     facts.className = "quiet";
-    facts.textContent = `${reply.tokens} ${reply.tokens === 1 ? "token" : "tokens"}${reply.cut_off ? ", cut off at the limit" : ""} · ${reply.seconds.toFixed(2)} s`;
+    facts.textContent = `${generation.tokens} ${generation.tokens === 1 ? "token" : "tokens"}${generation.cut_off ? ", cut off at the limit" : ""} · ${generation.seconds.toFixed(2)} s`;
     head.append(title, facts);
     const text = document.createElement("div");
     text.className = "text code-like";
     text.dir = "auto";
-    text.textContent = reply.text || "(empty answer)";
-    made.append(head, text);
-    return made;
+    text.textContent = generation.text || "(empty)";
+    element.append(head, text);
+    return element;
   };
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     find("send").disabled = true;
-    find("said").textContent = "asking …";
+    find("status").textContent = "generating …";
     try {
-      const found = await answer(await fetch("/api/answer", {
+      const result = await json(await fetch("/api/generate", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ task: find("task").value, template: Number(find("template").value), text: find("text").value }),
       }));
-      find("replies").replaceChildren(...Object.entries(found.replies).map(([which, reply]) => panel(which, reply)));
+      find("generations").replaceChildren(...Object.entries(result.generations).map(([which, generation]) => panel(which, generation)));
       find("prompt").hidden = false;
-      find("prompt").querySelector("pre").textContent = found.prompt;
-      find("said").textContent = "";
+      find("prompt").querySelector("pre").textContent = result.prompt;
+      find("status").textContent = "";
     } catch (error) {
-      find("said").textContent = error.message;
+      find("status").textContent = error.message;
     }
     find("send").disabled = false;
   });
@@ -63,9 +63,9 @@
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
   find("task").addEventListener("change", templates);
-  fetch("/api/tasks").then(answer).then((body) => {
+  fetch("/api/tasks").then(json).then((body) => {
     tasks = body.tasks;
     find("task").replaceChildren(...tasks.map((t) => option(t.name, t.probe ? `${t.name} (probe)` : t.name)));
     templates();
-  }).catch((error) => { find("said").textContent = error.message; });
+  }).catch((error) => { find("status").textContent = error.message; });
 })();

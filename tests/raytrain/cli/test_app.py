@@ -368,7 +368,7 @@ class TestPredict:
     def test_nothing_to_answer(self, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
         monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False, read=lambda: " \n"))
         assert main(["predict", "small", "--task", "notes"]) == ExitCode.USAGE
-        assert capsys.readouterr().err.startswith("error: there is no text to answer")
+        assert capsys.readouterr().err.startswith("error: no text given")
 
     def test_what_stands_after_two_dashes_is_text(self, a_run: list[dict[str, Any]]) -> None:
         assert main(["predict", "small", "--task", "notes", "--", "--debug"]) == 0

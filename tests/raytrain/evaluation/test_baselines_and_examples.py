@@ -13,7 +13,7 @@ from raytrain.evaluation.baselines import (
 )
 from raytrain.evaluation.examples import Example, chunks, from_rows, question
 from raytrain.evaluation.metrics import METRICS
-from raytrain.generation.requests import Question
+from raytrain.generation.requests import GenerationRequest
 
 
 def example(number, raw, target, **meta):
@@ -58,12 +58,12 @@ def test_a_choice_has_baselines_and_a_likelihood_has_none():
 
 def test_an_example_asks_for_its_target_and_its_choices():
     both = {"loss", "choice_losses"}
-    assert question(example(0, "x", "y"), both) == Question("Do it: x", "y", ())
+    assert question(example(0, "x", "y"), both) == GenerationRequest("Do it: x", "y", ())
     choosing = example(0, "x", "(B)", choices=["p", "q"])
-    assert question(choosing, both).judged == ("(B)", "(A)", "(B)")
-    assert question(choosing, {"loss"}).judged == ("(B)",)
-    assert question(choosing, {"choice_losses"}).judged == ("(A)", "(B)")
-    assert question(choosing, ()).judged == ()  # no metric takes a likelihood: nothing is judged
+    assert question(choosing, both).scored_texts == ("(B)", "(A)", "(B)")
+    assert question(choosing, {"loss"}).scored_texts == ("(B)",)
+    assert question(choosing, {"choice_losses"}).scored_texts == ("(A)", "(B)")
+    assert question(choosing, ()).scored_texts == ()  # no metric takes a likelihood: nothing is judged
 
 
 def test_baselines_are_scored_on_the_same_rows():
@@ -96,9 +96,9 @@ def test_rows_become_examples():
 
 def test_chunks_hold_every_example_once_longest_first():
     examples = [example(i, "x" * ((7 * i) % 23), "t") for i in range(50)]
-    pieces = chunks(examples, 8)
-    assert [len(p) for p in pieces] == [8] * 6 + [2]
-    flat = [i for piece in pieces for i in piece]
+    found = chunks(examples, 8)
+    assert [len(p) for p in found] == [8] * 6 + [2]
+    flat = [i for chunk in found for i in chunk]
     assert sorted(flat) == list(range(50))
     lengths = [len(examples[i].input) for i in flat]
     assert lengths == sorted(lengths, reverse=True)
@@ -108,6 +108,6 @@ def test_chunks_hold_the_same_examples_whatever_their_order():
     examples = [example(i, "x" * (i % 5), "t") for i in range(30)]
 
     def named(rows):
-        return [[rows[i].id for i in piece] for piece in chunks(rows, 4)]
+        return [[rows[i].id for i in chunk] for chunk in chunks(rows, 4)]
 
     assert named(examples) == named(examples[::-1])

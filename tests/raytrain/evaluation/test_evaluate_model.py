@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from raytrain.config.run_layout import EvaluationLayout, RunLayout
-from raytrain.evaluation.evaluate_model import evaluation_name, score_model
+from raytrain.evaluation.evaluate_model import evaluate_model, evaluation_name
 from raytrain.evaluation.evaluator import Stage
-from raytrain.evaluation.local import score_here as score_in_process
+from raytrain.evaluation.local import score_locally as score_in_process
 from raytrain.evaluation.results import MetricScore, ScoreCard, read_card, write_scores
-from raytrain.generation.generator import Decoder, load_model
-from raytrain.generation.requests import Answer
+from raytrain.generation.generator import Generator, load_model
+from raytrain.generation.requests import Generation
 from raytrain.report.leaderboard import leaderboard
 from raytrain_core.errors import TrainingError, UsageError
 
@@ -21,22 +21,24 @@ def scored(world, tmp_path, monkeypatch):
 
     def score(target, **options):
         options = {"storage": str(world.folder / "store"), "base_folder": world.folder, **options}
-        return score_model(target, world.job, **options)
+        return evaluate_model(target, world.job, **options)
 
     return score
 
 
-def test_a_folder_is_scored_as_a_run_would_be_and_kept(world, scored, score_here):
+def test_a_folder_is_scored_as_a_run_would_be_and_kept(world, scored, score_locally):
     progress = []
     found = scored(str(world.folder / "model"), on_progress=lambda *call: progress.append(call))
     spec = world.job.spec
     limits = replace(
         world.limits, max_new_tokens=spec.training.max_target_tokens, batch_size=spec.evaluation.batch_size
     )
-    scorer = world.scorer(limits=limits, examples_per_task=spec.evaluation.examples_per_task)
+    evaluator = world.evaluator(limits=limits, examples_per_task=spec.evaluation.examples_per_task)
     options = {"store": world.store, "cache_folder": world.folder / "c", "tokenizer_size": world.tokenizer.size}
-    decoder = Decoder(load_model(world.base, world.base, **options), world.tokenizer, limits, device="cpu")
-    cards = score_here(scorer, lambda m, questions: decoder.answer(questions), Stage("test", world.base, "test"))
+    decoder = Generator(load_model(world.base, world.base, **options), world.tokenizer, limits, device="cpu")
+    cards = score_locally(
+        evaluator, lambda m, questions: decoder.generate(questions), Stage("test", world.base, "test")
+    )
     assert [replace(c, seconds=0) for c in found.cards] == [replace(c, seconds=0) for c in cards]
     assert read_card(world.store, EvaluationLayout(found.name), "test", "echo") == found.cards[0]
     assert progress[-1][0] == progress[-1][1] == sum(card.rows for card in found.cards)
@@ -75,25 +77,25 @@ def test_memory_that_does_not_suffice_halves_what_is_asked_at_once(world):
     asked = []
 
     class Small:
-        def answer(self, questions, *, batch_size):
+        def generate(self, questions, *, batch_size):
             asked.append(batch_size)
             if batch_size > 1:
                 raise MemoryError("too much")
-            return [Answer("x", 1, False)] * len(questions)
+            return [Generation("x", 1, False)] * len(questions)
 
-    [card] = score_in_process(world.scorer(), Stage("test", world.base, "test"), Small, tasks=["echo"])
+    [card] = score_in_process(world.evaluator(), Stage("test", world.base, "test"), Small, tasks=["echo"])
     assert card.scored == card.rows
     assert asked[:3] == [5, 2, 1]
 
     class Full(Small):
-        def answer(self, questions, *, batch_size):
+        def generate(self, questions, *, batch_size):
             raise MemoryError("too much")
 
     with pytest.raises(TrainingError, match="one example at a time"):
-        score_in_process(world.scorer(), Stage("after", world.base, "test"), Full, tasks=["echo"])
+        score_in_process(world.evaluator(), Stage("after", world.base, "test"), Full, tasks=["echo"])
 
 
-def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_here):
+def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_locally):
     storage = str(tmp_path / "board")
     model = scored(str(world.folder / "model"), storage=storage, tasks=["echo", "stars"])
     from raytrain_core.storage import open_store
@@ -105,18 +107,18 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_he
         world.limits, max_new_tokens=spec.training.max_target_tokens, batch_size=spec.evaluation.batch_size
     )
     options = {"limits": limits, "examples_per_task": spec.evaluation.examples_per_task}
-    scorer = world.scorer(layout=RunLayout("perfect"), **options)
-    right = {e.input: e.targets[0] for task in ("echo", "stars") for e in scorer.examples(task, "test")}
+    evaluator = world.evaluator(layout=RunLayout("perfect"), **options)
+    right = {e.input: e.targets[0] for task in ("echo", "stars") for e in evaluator.examples(task, "test")}
     stage = Stage("after", replace(world.base, digest="perfect"), "test")
-    score_here(scorer, lambda m, q: [Answer(right[x.prompt], 1, False) for x in q], stage, ["echo", "stars"])
+    score_locally(evaluator, lambda m, q: [Generation(right[x.prompt], 1, False) for x in q], stage, ["echo", "stars"])
     for stat in list(world.store.list("runs/perfect/")):
         store.put(stat.key, world.store.get(stat.key))
     board = leaderboard(store)
     assert [(e.name, e.kind, e.rank) for e in board.entries] == [("perfect", "run", 1.0), (model.name, "model", 2.0)]
     assert [c.label for c in board.columns] == ["echo rougeL", "stars accuracy"]
     assert board.entries[0].scores[0][0] == 1.0
-    few = world.scorer(layout=RunLayout("few"), limits=limits, examples_per_task=3)
-    score_here(few, lambda m, q: [Answer(right[x.prompt], 1, False) for x in q], stage, ["echo"])
+    few = world.evaluator(layout=RunLayout("few"), limits=limits, examples_per_task=3)
+    score_locally(few, lambda m, q: [Generation(right[x.prompt], 1, False) for x in q], stage, ["echo"])
     for stat in list(world.store.list("runs/few/")):
         store.put(stat.key, world.store.get(stat.key))
     assert len(leaderboard(store).columns) == 3  # other rows are another column

@@ -7,8 +7,8 @@ import pytest
 from data_prep.shards.reader import read_rows
 from raytrain.evaluation.evaluator import Stage
 from raytrain.evaluation.results import read_card, read_predictions
-from raytrain.generation.generator import Decoder, load_model
-from raytrain.generation.requests import Answer
+from raytrain.generation.generator import Generator, load_model
+from raytrain.generation.requests import Generation
 from raytrain_core.errors import DataError, StorageError
 
 BASELINES = {"text": {"most-frequent", "copy"}, "rating": {"most-frequent"}, "question-answering": {"most-frequent"}}
@@ -31,14 +31,14 @@ class Answering:
                 cache_folder=world.folder / "cache",
                 tokenizer_size=world.tokenizer.size,
             )
-            self.loaded[model.digest] = Decoder(loaded, world.tokenizer, world.limits, device="cpu")
-        return self.loaded[model.digest].answer(questions)
+            self.loaded[model.digest] = Generator(loaded, world.tokenizer, world.limits, device="cpu")
+        return self.loaded[model.digest].generate(questions)
 
 
-def test_a_stage_is_scored_and_found_again(world, score_here):
+def test_a_stage_is_scored_and_found_again(world, score_locally):
     answering = Answering(world)
     stage = Stage("before", world.base, "test")
-    cards = score_here(world.scorer(), answering, stage)
+    cards = score_locally(world.evaluator(), answering, stage)
     assert [card.task for card in cards] == ["echo", "stars", "first"]
     assert [card.primary_metric for card in cards] == ["rougeL", "accuracy", "exact_match"]
     assert [card.probe for card in cards] == [False, False, True]
@@ -50,42 +50,44 @@ def test_a_stage_is_scored_and_found_again(world, score_here):
         assert card.metrics["perplexity"].value > 1
         assert all(score.error is None for score in card.metrics.values())
         assert sum(part["rows"] for part in card.by_template.values()) == card.rows
-        rows = {row.id: row for row in read_rows(world.shard_set, card.task, "test", world.store, world.scorer().cache)}
+        rows = {
+            row.id: row for row in read_rows(world.shard_set, card.task, "test", world.store, world.evaluator().cache)
+        }
         for row in read_predictions(world.store, world.layout, "before", card.task):
             assert (row.input, list(row.targets)) == (rows[row.id].input, rows[row.id].targets)
     calls = answering.calls
     assert calls > 0
-    assert score_here(world.scorer(), answering, stage) == cards
+    assert score_locally(world.evaluator(), answering, stage) == cards
     assert answering.calls == calls
 
 
-def test_another_model_or_protocol_is_scored_again(world, score_here):
+def test_another_model_or_protocol_is_scored_again(world, score_locally):
     answering = Answering(world)
-    first = score_here(world.scorer(), answering, Stage("after", world.base, "test"), ["echo"])
-    for scorer, model in (
-        (world.scorer(), replace(world.base, digest="another")),
-        (world.scorer(limits=replace(world.limits, max_new_tokens=3)), world.base),
-        (world.scorer(examples_per_task=5), world.base),
+    first = score_locally(world.evaluator(), answering, Stage("after", world.base, "test"), ["echo"])
+    for evaluator, model in (
+        (world.evaluator(), replace(world.base, digest="another")),
+        (world.evaluator(limits=replace(world.limits, max_new_tokens=3)), world.base),
+        (world.evaluator(examples_per_task=5), world.base),
     ):
         calls = answering.calls
-        again = score_here(scorer, answering, Stage("after", model, "test"), ["echo"])
+        again = score_locally(evaluator, answering, Stage("after", model, "test"), ["echo"])
         assert answering.calls > calls
         assert again != first
     calls = answering.calls
-    batch = world.scorer(limits=replace(world.limits, batch_size=2), examples_per_task=5)  # no part of the protocol
-    score_here(batch, answering, Stage("after", world.base, "test"), ["echo"])
+    batch = world.evaluator(limits=replace(world.limits, batch_size=2), examples_per_task=5)  # no part of the protocol
+    score_locally(batch, answering, Stage("after", world.base, "test"), ["echo"])
     assert answering.calls == calls
 
 
-def test_damaged_scores_are_made_again(world, score_here):
+def test_damaged_scores_are_made_again(world, score_locally):
     answering, stage = Answering(world), Stage("before", world.base, "test")
-    cards = score_here(world.scorer(), answering, stage, ["stars"])
+    cards = score_locally(world.evaluator(), answering, stage, ["stars"])
     world.store.put(f"{world.layout.scores('before', 'stars')}/scores.json", b"{}")
-    again = score_here(world.scorer(), answering, stage, ["stars"])
+    again = score_locally(world.evaluator(), answering, stage, ["stars"])
     assert replace(again[0], seconds=0) == replace(cards[0], seconds=0)
 
 
-def test_a_checkpoint_and_its_export_answer_the_same(world, score_here):
+def test_a_checkpoint_and_its_export_answer_the_same(world, score_locally):
     answering = Answering(world)
     checkpoint = world.checkpoint(7)
     exported = world.export(checkpoint)
@@ -94,7 +96,7 @@ def test_a_checkpoint_and_its_export_answer_the_same(world, score_here):
         Stage("step-000007", checkpoint, "test"),
         Stage("after", exported, "test"),
     ):
-        assert score_here(world.scorer(), answering, stage, ["echo"])[0].error is None
+        assert score_locally(world.evaluator(), answering, stage, ["echo"])[0].error is None
     texts = {
         stage: [p.prediction for p in read_predictions(world.store, world.layout, stage, "echo")]
         for stage in ("before", "step-000007", "after")
@@ -103,42 +105,44 @@ def test_a_checkpoint_and_its_export_answer_the_same(world, score_here):
 
 
 def test_the_same_rows_are_scored_each_time(world):
-    few, many = world.scorer(examples_per_task=4), world.scorer(examples_per_task=12)
-    assert few.examples("echo", "test") == world.scorer(examples_per_task=4).examples("echo", "test")
+    few, many = world.evaluator(examples_per_task=4), world.evaluator(examples_per_task=12)
+    assert few.examples("echo", "test") == world.evaluator(examples_per_task=4).examples("echo", "test")
     assert len(few.examples("echo", "test")) == 4
     assert {e.id for e in few.examples("echo", "test")} <= {e.id for e in many.examples("echo", "test")}
 
 
-def test_right_answers_score_one_and_baselines_stay_what_they_are(world, score_here):
-    scorer, stage = world.scorer(), Stage("after", world.base, "validation")
-    before = score_here(scorer, lambda m, p: [Answer("", 0, False)] * len(p), stage, ["echo"])[0]
+def test_right_answers_score_one_and_baselines_stay_what_they_are(world, score_locally):
+    evaluator, stage = world.evaluator(), Stage("after", world.base, "validation")
+    before = score_locally(evaluator, lambda m, p: [Generation("", 0, False)] * len(p), stage, ["echo"])[0]
     assert before.value == 0
-    right = {e.input: e.targets[0] for e in scorer.examples("echo", "validation")}
+    right = {e.input: e.targets[0] for e in evaluator.examples("echo", "validation")}
     perfect = replace(stage, model=replace(world.base, digest="perfect"))
-    after = score_here(scorer, lambda m, p: [Answer(right[q.prompt], 1, False) for q in p], perfect, ["echo"])[0]
+    after = score_locally(
+        evaluator, lambda m, p: [Generation(right[q.prompt], 1, False) for q in p], perfect, ["echo"]
+    )[0]
     assert after.value == 1
     assert after.baselines == before.baselines
     assert 0 < after.baselines["copy"] <= 1
 
 
 def test_a_failed_scoring_is_a_card_with_the_reason(world):
-    first = world.scorer().failed(Stage("before", world.base, "test"), "first", "out of memory")
+    first = world.evaluator().failed(Stage("before", world.base, "test"), "first", "out of memory")
     assert first.error == "out of memory"
     assert (first.value, first.rows, first.task, first.probe) == (None, 0, "first", True)
 
 
-def test_a_guard_stops_the_commit(world, score_here):
+def test_a_guard_stops_the_commit(world, score_locally):
     def guard():
         raise StorageError("a newer attempt runs")
 
     with pytest.raises(StorageError, match="a newer attempt runs"):
-        score_here(world.scorer(guard=guard), Answering(world), Stage("before", world.base, "test"), ["echo"])
+        score_locally(world.evaluator(guard=guard), Answering(world), Stage("before", world.base, "test"), ["echo"])
     assert read_card(world.store, world.layout, "before", "echo") is None
 
 
 def test_a_split_without_rows_is_said(world):
     task = world.shard_set.task("first")
     without = replace(task, splits={"test": task.splits["test"]})
-    scorer = world.scorer(shard_set=replace(world.shard_set, tasks=(without,)))
+    evaluator = world.evaluator(shard_set=replace(world.shard_set, tasks=(without,)))
     with pytest.raises(DataError, match="no validation rows"):
-        scorer.examples("first", "validation")
+        evaluator.examples("first", "validation")

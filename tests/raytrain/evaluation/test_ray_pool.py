@@ -13,7 +13,7 @@ from raytrain.evaluation.evaluator import Stage
 from raytrain.evaluation.metrics import METRICS
 from raytrain.evaluation.ray_pool import ActorSettings, EvaluationPool
 from raytrain.evaluation.results import read_card, read_predictions
-from raytrain.generation.generator import Decoder, load_model
+from raytrain.generation.generator import Generator, load_model
 from raytrain_core.errors import StorageError
 
 # Many actors on one machine: minutes where it is busy, so `make test-all`. The tiny run in
@@ -41,7 +41,7 @@ def pool_of(world, cluster, events):
     """Pools that are closed at the end of the test."""
     pools = []
 
-    def make(*, scorer=None, events=events, **options):
+    def make(*, evaluator=None, events=events, **options):
         settings = ActorSettings(
             store=world.store,
             shard_set=world.shard_set.digest,
@@ -51,7 +51,7 @@ def pool_of(world, cluster, events):
             device="cpu",
         )
         pool = EvaluationPool(
-            scorer or world.scorer(),
+            evaluator or world.evaluator(),
             settings,
             on_event=lambda kind, message, **fields: events.append((kind, message, fields)),
             **options,
@@ -82,11 +82,11 @@ def fake(folder: Path, behave: str):
         def __init__(self, settings):
             self.folder = folder
 
-        def answer(self, model, questions, batch_size):
+        def generate(self, model, questions, batch_size):
             import os
             import signal
 
-            from raytrain.generation.requests import Answer
+            from raytrain.generation.requests import Generation
             from raytrain_core.errors import DataError
 
             with (self.folder / "calls").open("a") as file:
@@ -108,7 +108,7 @@ def fake(folder: Path, behave: str):
                 if behave == "throw once" and not (self.folder / "thrown").exists():
                     (self.folder / "thrown").touch()
                     raise RuntimeError("a hiccup")
-            return [Answer(question.prompt[-3:], 1, False) for question in questions]
+            return [Generation(question.prompt[-3:], 1, False) for question in questions]
 
     return Actor
 
@@ -118,16 +118,16 @@ def calls(folder):
 
 
 @pytest.fixture
-def scored_here(world, score_here):
+def scored_here(world, score_locally):
     """The same stage without Ray, under another run's name: its cards and its layout."""
 
     def score(stage, **limits):
         options = {"store": world.store, "cache_folder": world.folder / "cache", "tokenizer_size": world.tokenizer.size}
         limits = replace(world.limits, **limits)
-        decoder = Decoder(load_model(stage.model, world.base, **options), world.tokenizer, limits, device="cpu")
+        decoder = Generator(load_model(stage.model, world.base, **options), world.tokenizer, limits, device="cpu")
         layout = replace(world.layout, name=f"{world.layout.name}-here")
-        scorer = world.scorer(layout=layout, limits=limits)
-        return score_here(scorer, lambda model, questions: decoder.answer(questions), stage), layout
+        evaluator = world.evaluator(layout=layout, limits=limits)
+        return score_locally(evaluator, lambda model, questions: decoder.generate(questions), stage), layout
 
     return score
 
@@ -162,8 +162,8 @@ def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tm
     class Mortal(EvaluationActor):
         """Stops in its fourth answer of its first life and waits for the end."""
 
-        def answer(self, model, questions, batch_size):
-            answers = super().answer(model, questions, batch_size)
+        def generate(self, model, questions, batch_size):
+            answers = super().generate(model, questions, batch_size)
             self.answered = getattr(self, "answered", 0) + 1
             if self.answered == 4 and not (marks / "pid").exists():
                 (marks / "pid.part").write_text(str(os.getpid()))
@@ -171,8 +171,8 @@ def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tm
                 time.sleep(3600)
             return answers
 
-    scorer = world.scorer(limits=replace(world.limits, batch_size=2))
-    pool = pool_of(scorer=scorer, actor=Mortal)
+    evaluator = world.evaluator(limits=replace(world.limits, batch_size=2))
+    pool = pool_of(evaluator=evaluator, actor=Mortal)
     future = pool.score("after", checkpoint, "test")
     deadline = time.monotonic() + WAIT
     while not (marks / "pid").exists():
@@ -181,7 +181,7 @@ def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tm
     assert not future.done()
     os.kill(int((marks / "pid").read_text()), signal.SIGKILL)
     assert timeless(future.result(WAIT)) == timeless(wanted)
-    for task in scorer.tasks:
+    for task in evaluator.tasks:
         rows = read_predictions(world.store, world.layout, "after", task)
         assert rows == read_predictions(world.store, undisturbed, "after", task)
     assert kinds(events).count("ActorRestarted") == 1
@@ -193,14 +193,14 @@ def test_the_number_of_actors_does_not_matter(world, pool_of):
     model = world.checkpoint(14, noise=0.3)
     found = []
     for actors in (1, 2, 5):
-        scorer = world.scorer(
+        evaluator = world.evaluator(
             layout=replace(world.layout, name=f"{world.layout.name}-{actors}"),
             limits=replace(world.limits, batch_size=2),
         )
-        pool = pool_of(scorer=scorer, actors=actors)
+        pool = pool_of(evaluator=evaluator, actors=actors)
         cards = timeless(pool.score("after", model, "test").result(WAIT))
-        rows = {task: read_predictions(world.store, scorer.layout, "after", task) for task in scorer.tasks}
-        assert sum(len(scorer.pieces(task, "test")) for task in scorer.tasks) >= 5
+        rows = {task: read_predictions(world.store, evaluator.layout, "after", task) for task in evaluator.tasks}
+        assert sum(len(evaluator.chunks(task, "test")) for task in evaluator.tasks) >= 5
         found.append((cards, rows))
         pool.close()
     assert found[0] == found[1] == found[2]
@@ -221,8 +221,8 @@ def test_an_accident_is_made_good(world, pool_of, events, tmp_path, behave):
     cards = pool_of(actor=fake(tmp_path, behave)).score("before", world.base, "test").result(WAIT)
     assert [card.error for card in cards] == [None] * 3
     assert kinds(events).count("ActorRestarted") == (behave == "die once")
-    elsewhere = world.scorer(layout=replace(world.layout, name=f"{world.layout.name}-2"))
-    undisturbed = pool_of(scorer=elsewhere, actor=fake(tmp_path, ""))
+    elsewhere = world.evaluator(layout=replace(world.layout, name=f"{world.layout.name}-2"))
+    undisturbed = pool_of(evaluator=elsewhere, actor=fake(tmp_path, ""))
     assert timeless(undisturbed.score("before", world.base, "test").result(WAIT)) == timeless(cards)
 
 
@@ -241,7 +241,7 @@ def test_a_task_that_cannot_be_scored_is_given_up_and_the_others_are_not(
     assert first.value is None
     assert read_card(world.store, world.layout, "before", "first") is None
     assert kinds(events).count("EvaluationFailed") == 1
-    others = sum(len(world.scorer().pieces(card.task, "test")) for card in (echo, stars))
+    others = sum(len(world.evaluator().chunks(card.task, "test")) for card in (echo, stars))
     assert len(calls(tmp_path)) == others + tries
     assert pool.score("after", world.base, "test", ["echo"]).result(WAIT)[0].error is None
 
@@ -260,7 +260,7 @@ def test_an_actor_that_cannot_start_is_a_reason_too(world, pool_of, tmp_path):
         def __init__(self, settings):
             raise RuntimeError("no GPU in sight")
 
-        def answer(self, model, questions, batch_size):
+        def generate(self, model, questions, batch_size):
             return []
 
     [card] = pool_of(actor=Stillborn).score("before", world.base, "test", ["echo"]).result(WAIT)
@@ -271,7 +271,7 @@ def test_a_superseded_attempt_stores_nothing(world, pool_of, tmp_path):
     def guard():
         raise StorageError("a newer attempt runs")
 
-    pool = pool_of(scorer=world.scorer(guard=guard), actor=fake(tmp_path, ""))
+    pool = pool_of(evaluator=world.evaluator(guard=guard), actor=fake(tmp_path, ""))
     [card] = pool.score("before", world.base, "test", ["echo"]).result(WAIT)
     assert "a newer attempt runs" in card.error
     assert read_card(world.store, world.layout, "before", "echo") is None
@@ -305,7 +305,7 @@ def test_closing_gives_up_what_is_open_and_calls_it_no_failure(world, pool_of, e
         def __init__(self, settings):
             pass
 
-        def answer(self, model, questions, batch_size):
+        def generate(self, model, questions, batch_size):
             time.sleep(3600)
 
     pool = pool_of(actor=Slow)
@@ -325,11 +325,11 @@ def test_all_actors_killed_at_once_change_nothing(world, pool_of, events, tmp_pa
     class Mortal(fake(tmp_path, "")):
         """The first two wait for their end in their first answer."""
 
-        def answer(self, model, questions, batch_size):
+        def generate(self, model, questions, batch_size):
             if len(list(marks.iterdir())) < 2:
                 (marks / str(os.getpid())).touch()
                 time.sleep(3600)
-            return super().answer(model, questions, batch_size)
+            return super().generate(model, questions, batch_size)
 
     pool = pool_of(actors=2, actor=Mortal)
     future = pool.score("before", world.base, "test")
@@ -342,6 +342,6 @@ def test_all_actors_killed_at_once_change_nothing(world, pool_of, events, tmp_pa
     cards = future.result(WAIT)
     assert [card.error for card in cards] == [None] * 3
     assert kinds(events).count("ActorRestarted") == 2
-    elsewhere = world.scorer(layout=replace(world.layout, name=f"{world.layout.name}-2"))
-    undisturbed = pool_of(scorer=elsewhere, actor=fake(tmp_path, ""))
+    elsewhere = world.evaluator(layout=replace(world.layout, name=f"{world.layout.name}-2"))
+    undisturbed = pool_of(evaluator=elsewhere, actor=fake(tmp_path, ""))
     assert timeless(undisturbed.score("before", world.base, "test").result(WAIT)) == timeless(cards)

@@ -9,7 +9,7 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayTaskError
 
 from raytrain.evaluation import ray_pool as ray_actors
 from raytrain.evaluation.ray_pool import TRIES, ActorSettings, EvaluationPool
-from raytrain.generation.requests import Answer
+from raytrain.generation.requests import Generation
 
 WAIT = 60  # seconds; a test that needs them has failed
 HANG = object()
@@ -30,13 +30,13 @@ class StandIn:
 
     def _start(self, settings):
         self.started += 1
-        return SimpleNamespace(answer=SimpleNamespace(remote=self._answer), number=self.started)
+        return SimpleNamespace(generate=SimpleNamespace(remote=self._answer), number=self.started)
 
     def _answer(self, model, questions, batch_size):
         self.asked.append(questions)
         self.sizes.append(batch_size)
         outcome = self.outcomes.pop(0) if self.outcomes else None
-        answers = [Answer("x", 1, False)] * len(questions)
+        answers = [Generation("x", 1, False)] * len(questions)
         return Reference(answers if outcome is None or callable(outcome) else outcome, outcome)
 
     def wait(self, references, num_returns, timeout):
@@ -81,7 +81,7 @@ def pool_on(world, monkeypatch, events, progress):
         monkeypatch.setattr(ray_actors, "ray", stand_in)
         settings = ActorSettings(world.store, world.shard_set.digest, world.base, world.folder / "cache", world.limits)
         pool = EvaluationPool(
-            world.scorer(),
+            world.evaluator(),
             settings,
             on_event=lambda kind, message, **fields: events.append((kind, message, fields)),
             on_progress=on_progress,

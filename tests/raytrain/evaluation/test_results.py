@@ -11,7 +11,7 @@ from raytrain.evaluation.evaluator import Stage, score_task
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS, metrics_for
 from raytrain.evaluation.results import read_card, read_predictions, read_primary_scores, write_scores
-from raytrain.generation.requests import Answer, Limits, ModelRef
+from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
 from raytrain_core.storage import CorruptError, open_store
 from raytrain_core.storage.commit import read_manifest
 
@@ -22,10 +22,12 @@ EXAMPLES = [
     Example(f"r{i}", i % 2, f"Rate: {i}", (str(1 + i % 5),), {"labels": list("12345"), "label": str(1 + i % 5)})
     for i in range(10)
 ]
-ANSWERS = [Answer(str(1 + (i * i) % 5), 1, False, read=3) for i in range(9)] + [Answer(" ", 4, True, read=3)]
+GENERATIONS = [Generation(str(1 + (i * i) % 5), 1, False, prompt_tokens=3) for i in range(9)] + [
+    Generation(" ", 4, True, prompt_tokens=3)
+]
 
 
-def scored(stage="step-000500", task=TASK, examples=EXAMPLES, answers=ANSWERS):
+def scored(stage="step-000500", task=TASK, examples=EXAMPLES, answers=GENERATIONS):
     return score_task(
         task,
         metrics_for(task),
@@ -33,7 +35,7 @@ def scored(stage="step-000500", task=TASK, examples=EXAMPLES, answers=ANSWERS):
         answers,
         stage=Stage(stage, MODEL, "validation"),
         baselines={"copy": 0.25},
-        limits=Limits(512, 8),
+        limits=GenerationLimits(512, 8),
         seconds=1.23456,
     )
 
@@ -47,7 +49,7 @@ def test_the_card_is_what_the_architecture_says(store):
     card, predictions = scored()
     write_scores(store, LAYOUT, card, predictions, fingerprint="f")
     body = json.loads(store.get("runs/run/scores/step-000500/reviews/scores.json"))
-    right = [int(a.text == e.targets[0]) for a, e in zip(ANSWERS, EXAMPLES, strict=True)]
+    right = [int(a.text == e.targets[0]) for a, e in zip(GENERATIONS, EXAMPLES, strict=True)]
     assert set(body) == {
         "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "primary_metric", "metrics",
         "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds", "rows_digest",
@@ -107,7 +109,7 @@ def test_the_stored_statistics_give_the_score(store, tmp_path):
 def test_odd_texts_survive(store):
     odd = ["", "\n\t", "𝔘nïcode ✓", "a\x00b", '{"x": "</script>"}', "\ufdd0", "é" * 5000, "x", "y", "z"]
     task = TASK.model_copy(update={"type": "text"})
-    card, predictions = scored(task=task, answers=[Answer(text, 3, False) for text in odd])
+    card, predictions = scored(task=task, answers=[Generation(text, 3, False) for text in odd])
     write_scores(store, LAYOUT, card, predictions, fingerprint="f")
     assert [p.prediction for p in read_predictions(store, LAYOUT, "step-000500", "reviews")] == odd
 

@@ -8,7 +8,7 @@ from raytrain.evaluation.examples import Example
 from raytrain.evaluation.forgetting import compare
 from raytrain.evaluation.metrics import METRICS, MeanMetric
 from raytrain.evaluation.row_stats import row_stats
-from raytrain.generation.requests import Answer, Limits, ModelRef
+from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
 
 
 class Delicate(MeanMetric):
@@ -27,8 +27,10 @@ TASK = Task(name="t", type="text", source=Source(uri="x"))
 
 
 def scored(metrics, texts):
-    answers = [Answer(text, 1, False) for text in texts]
-    return score_task(TASK, metrics, EXAMPLES, answers, stage=STAGE, baselines={}, limits=Limits(8, 8), seconds=0.0)
+    answers = [Generation(text, 1, False) for text in texts]
+    return score_task(
+        TASK, metrics, EXAMPLES, answers, stage=STAGE, baselines={}, limits=GenerationLimits(8, 8), seconds=0.0
+    )
 
 
 def test_the_rows_that_it_throws_on_are_left_out_and_counted():

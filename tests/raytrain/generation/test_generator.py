@@ -7,8 +7,8 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from data_prep.text.tokenizer import EOS, Tokenizer
-from raytrain.generation.generator import Decoder, load_model
-from raytrain.generation.requests import Limits, ModelRef, Question
+from raytrain.generation.generator import Generator, load_model
+from raytrain.generation.requests import GenerationLimits, GenerationRequest, ModelRef
 from raytrain.model.export import export
 from raytrain.model.loading import load, state
 from raytrain_core.errors import StorageError, TrainingError
@@ -30,8 +30,10 @@ def tokenizer(folder):
     return Tokenizer.from_folder(folder)
 
 
-def decoder(model, tokenizer, **limits):
-    return Decoder(model, tokenizer, Limits(**{"max_input_tokens": 64, "max_new_tokens": 12, **limits}), device="cpu")
+def generator(model, tokenizer, **limits):
+    return Generator(
+        model, tokenizer, GenerationLimits(**{"max_input_tokens": 64, "max_new_tokens": 12, **limits}), device="cpu"
+    )
 
 
 def lively(model):
@@ -45,7 +47,7 @@ def lively(model):
 
 def test_answers_are_those_of_plain_generate(folder, tokenizer):
     model = lively(load(folder, tokenizer_size=tokenizer.size))
-    answers = decoder(model, tokenizer).answer(PROMPTS)
+    answers = generator(model, tokenizer).generate(PROMPTS)
     stock = lively(load(folder, tokenizer_size=tokenizer.size))
     for prompt, answer in zip(PROMPTS, answers, strict=True):
         ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
@@ -62,9 +64,9 @@ def test_answers_are_those_of_plain_generate(folder, tokenizer):
 @pytest.mark.parametrize("size", [1, 3, 40])
 def test_the_batch_does_not_matter(folder, tokenizer, size):
     model = lively(load(folder, tokenizer_size=tokenizer.size))
-    wanted = decoder(model, tokenizer, batch_size=8).answer(PROMPTS)
-    assert decoder(model, tokenizer, batch_size=size).answer(PROMPTS) == wanted
-    assert decoder(model, tokenizer, batch_size=size).answer(PROMPTS[::-1]) == wanted[::-1]
+    wanted = generator(model, tokenizer, batch_size=8).generate(PROMPTS)
+    assert generator(model, tokenizer, batch_size=size).generate(PROMPTS) == wanted
+    assert generator(model, tokenizer, batch_size=size).generate(PROMPTS[::-1]) == wanted[::-1]
 
 
 @pytest.mark.parametrize("size", [3, 64])
@@ -74,9 +76,11 @@ def test_losses_are_those_of_transformers(folder, tokenizer, size):
     prompts = PROMPTS[:12]
     targets = [PROMPTS[-1 - i][:30] for i in range(12)]
     choices = ("(A)", "abc", "(B)")
-    asked = [Question(p, t, choices if i % 2 else ()) for i, (p, t) in enumerate(zip(prompts, targets, strict=True))]
-    asked[5] = Question(prompts[5])
-    answers = decoder(model, tokenizer).answer(asked, batch_size=size)
+    asked = [
+        GenerationRequest(p, t, choices if i % 2 else ()) for i, (p, t) in enumerate(zip(prompts, targets, strict=True))
+    ]
+    asked[5] = GenerationRequest(prompts[5])
+    answers = generator(model, tokenizer).generate(asked, batch_size=size)
 
     def loss(prompt, target):
         ids, labels = (
@@ -87,7 +91,7 @@ def test_losses_are_those_of_transformers(folder, tokenizer, size):
             return float(stock(input_ids=ids, labels=labels).loss) * labels.shape[1], labels.shape[1]
 
     for question, answer in zip(asked, answers, strict=True):
-        assert answer.read == len(tokenizer.encode_batch([question.prompt], 64)[0])
+        assert answer.prompt_tokens == len(tokenizer.encode_batch([question.prompt], 64)[0])
         assert len(answer.choice_losses) == len(question.choices)
         if question.target is not None:
             wanted, tokens = loss(question.prompt, question.target)
@@ -95,12 +99,14 @@ def test_losses_are_those_of_transformers(folder, tokenizer, size):
         for choice, found in zip(question.choices, answer.choice_losses, strict=True):
             assert found == pytest.approx(loss(question.prompt, choice)[0], rel=1e-5)
     assert (answers[5].loss, answers[5].choice_losses) == (None, ())
-    assert [a.text for a in answers] == [a.text for a in decoder(model, tokenizer).answer(prompts)]
+    assert [a.text for a in answers] == [a.text for a in generator(model, tokenizer).generate(prompts)]
 
 
 def test_a_beam_search_is_transformers_own(folder, tokenizer):
     model = lively(load(folder, tokenizer_size=tokenizer.size))
-    answers = decoder(model, tokenizer, beams=3, batch_size=4).answer([Question(p, "abc") for p in PROMPTS[:12]])
+    answers = generator(model, tokenizer, beams=3, batch_size=4).generate(
+        [GenerationRequest(p, "abc") for p in PROMPTS[:12]]
+    )
     stock = lively(load(folder, tokenizer_size=tokenizer.size))
     for prompt, answer in zip(PROMPTS, answers, strict=False):
         ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
@@ -122,7 +128,7 @@ def test_other_shapes_of_t5(tokenizer, kind):
     config = T5Config(**{**sizes, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, **kind})
     config.decoder_start_token_id = 0
     stock = lively(T5ForConditionalGeneration(config).eval())
-    answers = decoder(stock, tokenizer).answer(PROMPTS)
+    answers = generator(stock, tokenizer).generate(PROMPTS)
     for prompt, answer in zip(PROMPTS, answers, strict=True):
         ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
         written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=1)[0, 1:].tolist()
@@ -134,10 +140,10 @@ def test_memory_that_does_not_suffice_is_a_memory_error(folder, tokenizer, monke
     def full(*arguments, **options):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried")
 
-    full_decoder = decoder(load(folder, tokenizer_size=tokenizer.size), tokenizer)
-    monkeypatch.setattr("raytrain.generation.generator.greedy", full)
+    full_generator = generator(load(folder, tokenizer_size=tokenizer.size), tokenizer)
+    monkeypatch.setattr("raytrain.generation.generator.generate_greedy", full)
     with pytest.raises(MemoryError, match="can't allocate"):
-        full_decoder.answer(["abc"])
+        full_generator.generate(["abc"])
 
 
 def test_an_empty_answer(folder, tokenizer):
@@ -146,33 +152,33 @@ def test_an_empty_answer(folder, tokenizer):
     with torch.no_grad():  # a model that ends at once
         model.lm_head.weight.zero_()
         model.lm_head.bias.copy_(torch.arange(model.config.vocab_size) == EOS)
-    answers = decoder(model, tokenizer).answer(["abc", ""])
+    answers = generator(model, tokenizer).generate(["abc", ""])
     assert [(a.text, a.tokens, a.cut_off) for a in answers] == [("", 0, False)] * 2
-    assert decoder(model, tokenizer).answer([]) == []
+    assert generator(model, tokenizer).generate([]) == []
 
 
 def test_long_prompts_are_cut_as_training_cuts_them(folder, tokenizer):
     model = lively(load(folder, tokenizer_size=tokenizer.size))
-    short = decoder(model, tokenizer, max_input_tokens=8)
+    short = generator(model, tokenizer, max_input_tokens=8)
     cut = tokenizer.decode(tokenizer.encode_batch(["abc defg hi jklmno"], 8)[0])
-    assert short.answer(["abc defg hi jklmno"]) == short.answer([cut])
-    assert short.answer(["abc defg hi jklmno"]) != decoder(model, tokenizer).answer(["abc defg hi jklmno"])
+    assert short.generate(["abc defg hi jklmno"]) == short.generate([cut])
+    assert short.generate(["abc defg hi jklmno"]) != generator(model, tokenizer).generate(["abc defg hi jklmno"])
 
 
 def test_the_models_own_generation_settings_do_not_leak_in(folder, tokenizer, tmp_path):
-    plain = decoder(load(folder, tokenizer_size=tokenizer.size), tokenizer).answer(PROMPTS)
+    plain = generator(load(folder, tokenizer_size=tokenizer.size), tokenizer).generate(PROMPTS)
     model = load(folder, tokenizer_size=tokenizer.size)
     model.generation_config.num_beams = 4
     model.generation_config.repetition_penalty = 3.0
     model.generation_config.no_repeat_ngram_size = 1
-    assert decoder(model, tokenizer).answer(PROMPTS) == plain
+    assert generator(model, tokenizer).generate(PROMPTS) == plain
 
 
 def test_pieces_that_the_tokenizer_does_not_have_leave_no_text(folder, tokenizer):
     model = load(folder, tokenizer_size=tokenizer.size + 50)
     with torch.no_grad():
         model.lm_head.weight[: tokenizer.size].zero_()
-    answer = decoder(model, tokenizer).answer(["abc"])[0]
+    answer = generator(model, tokenizer).generate(["abc"])[0]
     assert answer.text == ""
     assert answer.tokens == 12
     assert answer.cut_off

@@ -2,10 +2,10 @@ import pytest
 
 from data_prep.text.templates import templates_of
 from raytrain.config.run_layout import RunLayout
-from raytrain.generation.generator import Decoder, load_model
-from raytrain.generation.requests import Limits
+from raytrain.generation.generator import Generator, load_model
+from raytrain.generation.requests import GenerationLimits
 from raytrain.runs.record import RunRecord, write_record
-from raytrain.serving.predict import predict, render
+from raytrain.serving.predict import predict, render_prompts
 from raytrain_core.errors import DataError, UsageError
 
 
@@ -22,7 +22,7 @@ def asking(world):
 def direct(world, ref, prompts):
     options = {"store": world.store, "cache_folder": world.folder / "c", "tokenizer_size": world.tokenizer.size}
     model = load_model(ref, world.base, **options)
-    return [a.text for a in Decoder(model, world.tokenizer, Limits(48, 16), device="cpu").answer(prompts)]
+    return [a.text for a in Generator(model, world.tokenizer, GenerationLimits(48, 16), device="cpu").generate(prompts)]
 
 
 def test_before_is_the_base_model_and_after_the_export(world, asking):
@@ -43,7 +43,7 @@ def test_what_is_fetched_goes_where_the_environment_says(world, monkeypatch, tmp
 
 def test_texts_are_put_in_as_they_are(world):
     task = world.job.spec.tasks[0]
-    assert render(task, ["{input} {x} </s>"], None) == ["say {input} {x} </s>"]
+    assert render_prompts(task, ["{input} {x} </s>"], None) == ["say {input} {x} </s>"]
     assert len(templates_of(task)) == 3
 
 

@@ -9,8 +9,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from data_prep.config import Source, Task
-from raytrain.generation.requests import Answer
-from raytrain.serving import Asking, application, serve
+from raytrain.generation.requests import Generation
+from raytrain.serving.playground import Playground
+from raytrain.serving.web import application, serve
 from raytrain_core.errors import ClusterError
 from tests.support.browser import CHROMIUM, chromium, visit
 
@@ -23,8 +24,8 @@ class Model:
     def __init__(self, name):
         self.name = name
 
-    def answer(self, prompts):
-        return [Answer(f"{self.name}: {prompt}", 3, False, read=7) for prompt in prompts]
+    def generate(self, prompts):
+        return [Generation(f"{self.name}: {prompt}", 3, False, prompt_tokens=7) for prompt in prompts]
 
 
 class Models:
@@ -36,10 +37,10 @@ class Models:
         ]
         self._tuned = tuned
 
-    def tuned(self):
+    def is_tuned(self):
         return self._tuned
 
-    def decoder(self, which):
+    def generator(self, which):
         return Model(which)
 
 
@@ -47,7 +48,7 @@ def ask(*requests, models=None, **options):
     """Statuses, bodies and headers of (method, path, options) sent one after the other."""
 
     async def run():
-        app = application(Asking(models or Models()), run="support", **options)
+        app = application(Playground(models or Models()), run="support", **options)
         async with TestClient(TestServer(app)) as client:
             found = []
             for method, path, settings in requests:
@@ -60,31 +61,31 @@ def ask(*requests, models=None, **options):
     return asyncio.run(run())
 
 
-def answer(there=None, **body):
-    [(status, found, _)] = ask(("POST", "/api/answer", {"json": body}), models=there)
+def generate(there=None, **body):
+    [(status, found, _)] = ask(("POST", "/api/generate", {"json": body}), models=there)
     return status, found
 
 
 def test_both_models_answer_in_the_tasks_wording():
-    status, found = answer(task="echo", text="hello")
+    status, found = generate(task="echo", text="hello")
     assert status == 200
     assert found["prompt"] == "say hello"
-    assert {name: reply["text"] for name, reply in found["replies"].items()} == {
+    assert {name: generation["text"] for name, generation in found["generations"].items()} == {
         "before": "before: say hello",
         "after": "after: say hello",
     }
-    assert found["replies"]["after"]["tokens"] == 3
-    assert found["replies"]["after"]["prompt_tokens"] == 7
-    _, other = answer(task="echo", text="hello", template=1, models=["after"])
-    assert list(other["replies"]) == ["after"]
+    assert found["generations"]["after"]["tokens"] == 3
+    assert found["generations"]["after"]["prompt_tokens"] == 7
+    _, other = generate(task="echo", text="hello", template=1, models=["after"])
+    assert list(other["generations"]) == ["after"]
     assert other["prompt"] == f"{HOSTILE} hello"
 
 
 def test_a_run_without_a_model_of_its_own_has_the_one_before():
-    _, found = answer(Models(tuned=False), task="echo", text="x")
-    assert list(found["replies"]) == ["before"]
-    status, found = answer(Models(tuned=False), task="echo", text="x", models=["after"])
-    assert (status, found["error"]) == (400, "models must be some of before")
+    _, found = generate(Models(tuned=False), task="echo", text="x")
+    assert list(found["generations"]) == ["before"]
+    status, found = generate(Models(tuned=False), task="echo", text="x", models=["after"])
+    assert (status, found["error"]) == (400, "models must be a non-empty list of: before")
 
 
 def test_tasks_and_wordings_are_told():
@@ -99,12 +100,12 @@ def test_tasks_and_wordings_are_told():
     ("body", "words"),
     [({"task": "ecko", "text": "x"}, "did you mean echo"), ({"task": "echo", "text": " "}, "no text"),
      ({"task": "echo", "text": "x", "template": 9}, "has no template 9"), ({"task": "echo"}, "must be strings"),
-     ({"task": "echo", "text": "x", "template": True}, "must be a number"),
+     ({"task": "echo", "text": "x", "template": True}, "must be an integer"),
      ({"task": "echo", "text": "x", "a": 1}, "'a'"), ({"task": "echo", "text": "x" * 100_001}, "longer than"),
-     ({"task": "echo", "text": "x", "models": []}, "models must be"), ([], "no JSON object")],
+     ({"task": "echo", "text": "x", "models": []}, "models must be"), ([], "not a JSON object")],
 )  # fmt: skip
 def test_a_request_that_is_wrong_is_told_why(body, words):
-    [(status, found, _)] = ask(("POST", "/api/answer", {"json": body}))
+    [(status, found, _)] = ask(("POST", "/api/generate", {"json": body}))
     assert status == 400
     assert words in found["error"]
 
@@ -115,11 +116,11 @@ def test_what_other_pages_could_send_is_refused():
     large = {"json": {"task": "echo", "text": "x" * (1 << 21)}}
     requests = [
         ("GET", "/", foreign),
-        ("POST", "/api/answer", form),
-        ("POST", "/api/answer", large),
+        ("POST", "/api/generate", form),
+        ("POST", "/api/generate", large),
         ("GET", "/no", {}),
     ]
-    found = ask(*requests, ("POST", "/api/answer", {"data": "{", "headers": {"Content-Type": "application/json"}}))
+    found = ask(*requests, ("POST", "/api/generate", {"data": "{", "headers": {"Content-Type": "application/json"}}))
     assert [status for status, _, _ in found] == [421, 415, 413, 404, 400]
     assert all("error" in body for _, body, _ in found)
     assert ask(("GET", "/api/tasks", foreign), hosts=None)[0][0] == 200
@@ -134,7 +135,7 @@ def test_the_page_allows_itself_and_nothing_else():
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert "Ask the model" in text
+    assert "Try the model" in text
 
 
 @contextlib.contextmanager
@@ -147,7 +148,7 @@ def served():
         ready.set()
 
     options = {"run": "support", "host": "127.0.0.1", "port": 0, "on_ready": on_ready}
-    threading.Thread(target=serve, args=(Asking(Models()),), kwargs=options, daemon=True).start()
+    threading.Thread(target=serve, args=(Playground(Models()),), kwargs=options, daemon=True).start()
     assert ready.wait(60)
     yield address[0]
 
@@ -161,8 +162,8 @@ def test_it_listens_where_it_says_and_a_port_that_is_taken_is_said():
         assert at.startswith("http://127.0.0.1:")
         assert asyncio.run(look(at)) == 200
         port = int(at.rstrip("/").rpartition(":")[2])
-        with pytest.raises(ClusterError, match="cannot be listened on"):
-            serve(Asking(Models()), run="r", host="127.0.0.1", port=port, on_ready=print)
+        with pytest.raises(ClusterError, match="cannot listen on"):
+            serve(Playground(Models()), run="r", host="127.0.0.1", port=port, on_ready=print)
 
 
 async def walk(tab, url):
@@ -172,13 +173,13 @@ async def walk(tab, url):
     await tab.js("document.getElementById('template').value = '1'")
     await tab.js("document.getElementById('text').value = 'a <b>text</b>'")
     await tab.js("document.getElementById('send').click()")
-    texts = "[...document.querySelectorAll('#replies .text')].map((t) => t.textContent)"
+    texts = "[...document.querySelectorAll('#generations .text')].map((t) => t.textContent)"
     while len(await tab.js(texts)) != 2:
         await asyncio.sleep(0.02)
     assert await tab.js(texts) == [f"{who}: {HOSTILE} a <b>text</b>" for who in ("before", "after")]
-    assert await tab.js("document.querySelector('#replies b').textContent") == "Before"
+    assert await tab.js("document.querySelector('#generations b').textContent") == "Before"
     assert await tab.js("typeof window.pwned") == "undefined"
-    assert await tab.js("document.querySelectorAll('#replies img, #replies script').length") == 0
+    assert await tab.js("document.querySelectorAll('#generations img, #generations script').length") == 0
     await tab.js("{const s = document.getElementById('task'); s.value = 'stars'; s.dispatchEvent(new Event('change'))}")
     assert await tab.js("document.getElementById('template').options.length") > 3
     assert tab.complaints() == []
