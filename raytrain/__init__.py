@@ -18,7 +18,7 @@ __all__ = ["FineTuneJob", "load", "run"]
 
 if TYPE_CHECKING:
     from raytrain.config import FineTuneJob
-    from raytrain.pipeline.stages import RunOutcome
+    from raytrain.pipeline.outcome import RunOutcome
 
 
 def load(path: str | Path) -> FineTuneJob:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from raytrain.cluster.jobs import ClusterStatus
     from raytrain.evaluation.evaluate_model import ModelScores
     from raytrain.operator.install.verify import Finding
-    from raytrain.pipeline.stages import RunOutcome
+    from raytrain.pipeline.outcome import RunOutcome
     from raytrain.report.leaderboard import Leaderboard
     from raytrain.runs.gc import Collection, Garbage
     from raytrain.runs.status import RunStatus

@@ -1,4 +1,4 @@
-"""What every step of a run works with: its job, its place in storage, its records, and the wish to stop."""
+"""What all stages of a run share: the job, its storage, the attempt, telemetry and interrupts."""
 
 from __future__ import annotations
 
@@ -32,12 +32,19 @@ from raytrain_core.storage.probe import probe
 from raytrain_core.storage.scratch import sweep
 
 _log = logging.getLogger(__name__)
-_RESUMABLE = "stopped on request; the same command resumes"
+_RESUMABLE = "stopped on request; run the same command again to resume"
+_REPORT_WRITTEN = "the report is written"
+_WARNINGS = {
+    *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
+    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving"),
+    *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped"),
+}
+"""Event kinds that are printed as warnings at once."""
 _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers", "tokenizers", "evaluate", "rouge-score-rs", "sacrebleu")
 
 
 @dataclass(slots=True)
-class Workspace:
+class RunContext:
     """One attempt at a run.
 
     `attempt.check` is the guard of every commit: it raises once a newer attempt exists.
@@ -55,42 +62,47 @@ class Workspace:
 
     @property
     def job(self) -> FineTuneJob:
-        """The job."""
+        """The job that is run."""
         return self.record.job
 
     def phase(self, name: str, text: str) -> None:
-        """Begin a phase: `name` for progress.json, `text` for people."""
+        """Begins a phase: `name` goes into progress.json, `text` to the console and the log.
+
+        Raises KeyboardInterrupt if the run was asked to stop, SupersededError if a newer attempt exists.
+        """
         self.interrupts.check()
         self.attempt.check()
         self.progress.update(phase=name, message=text)
         self.console.phase(text)
         _log.info(text)
 
-    def tell(self, kind: str, message: str, **fields: Any) -> None:
-        """Record an event; may be called from any thread."""
+    def emit(self, kind: str, message: str, **fields: Any) -> None:
+        """Records an event, and prints it if it is a warning; may be called from any thread."""
         self.events.append({"kind": kind, "message": message, **fields})
         _log.info("%s: %s", kind, message)
+        if kind in _WARNINGS:
+            self.console.warning(message)
 
-    def keep(self, record: RunRecord) -> None:
-        """Store the record again: something more about the run is known."""
+    def save(self, record: RunRecord) -> None:
+        """Stores the record, which now says more about the run."""
         self.attempt.check()
         write_record(self.store, self.layout, record)
         self.record = record
 
 
 def open_job_store(job: FineTuneJob, storage: str | None, base_folder: Path) -> Store:
-    """The store that this job's things are kept in."""
+    """Opens the storage of this job; `storage` (from the command line) takes precedence."""
     return open_store(storage_location(storage, job, base_folder=base_folder))
 
 
 def is_complete(store: Store, layout: RunLayout) -> bool:
-    """Whether nothing is left to do."""
+    """Whether the run has finished and its report is committed."""
     progress = read_progress(store, layout)
     return progress is not None and progress.phase == "Complete" and read_manifest(store, layout.report) is not None
 
 
 def refuse_another_identity(store: Store, layout: RunLayout, job: FineTuneJob) -> None:
-    """UsageError with a diff if a run of this name exists and is another one."""
+    """Raises UsageError with a diff if a run of this name exists and has another identity."""
     existing = read_record(store, layout)
     if existing is None or existing.shard_set is None:  # nothing was prepared: a mistake may be corrected
         return
@@ -102,9 +114,9 @@ def refuse_another_identity(store: Store, layout: RunLayout, job: FineTuneJob) -
 
 
 def start_over(store: Store, layout: RunLayout) -> None:
-    """Remove what a run left, except its attempts: an older driver that still lives must notice the newer one.
+    """Removes everything a run left, except its attempts: a driver that still runs must notice the newer one.
 
-    Manifests go first, so that nothing is ever seen that is only half there.
+    Manifests are deleted first, so that readers never see a partial artifact.
     """
     keys = [s.key for s in store.list(f"{layout.root}/") if not s.key.startswith(f"{layout.attempts}/")]
     store.delete([key for key in keys if key.endswith("/manifest.json")])
@@ -112,55 +124,72 @@ def start_over(store: Store, layout: RunLayout) -> None:
 
 
 @contextlib.contextmanager
-def enter(
+def open_run(
     job: FineTuneJob, store: Store, layout: RunLayout, base_folder: Path, console: Console, *, fresh: bool = False
-) -> Iterator[Workspace]:
-    """Begin an attempt (with `fresh` over what the ones before left), and write down how it ended whatever happens."""
+) -> Iterator[RunContext]:
+    """Begins an attempt and records how it ends; `fresh` removes what earlier attempts left."""
     probe(store)
     cache = Cache(cache_folder() / "shards")
     sweep(cache.folder)
-    attempt = Attempt.begin(store, layout, _surroundings())
+    attempt = Attempt.begin(store, layout, _environment_info())
     if fresh:  # not before the attempt has begun: an older driver must stop writing first
         start_over(store, layout)
-    stored, stood = read_record(store, layout), read_progress(store, layout)
-    found = (stored.shard_set, stored.model_digest, stored.steps) if stored else ()
-    record = RunRecord(job, base_folder.resolve(), *found)
-    resumed: dict[str, Any] = {}
-    if stood is not None:
-        resumed = {"step": stood.step, "tokens": stood.tokens, "loss": stood.loss, "scores": stood.scores}
+    record, reached = _record_of(job, base_folder, read_record(store, layout)), _reached(store, layout)
     interrupts = Interrupts(
-        lambda: console.line("stopping at the next safe point; what is done is kept (again: stop at once)")
+        lambda: console.line("stopping at the next safe point; finished work is kept (press again to stop now)")
     )
     with (
         RunLog(store, layout, attempt.number),
         SegmentWriter(store, layout, "events", attempt.number) as events,
         StatusMirror(OwnObject.of_environment(), [t.name for t in job.spec.tasks if t.probe]) as mirror,
-        ProgressWriter(attempt, steps=record.job.spec.training.steps, on_stored=mirror.show, **resumed) as progress,
+        ProgressWriter(attempt, steps=record.job.spec.training.steps, on_stored=mirror.show, **reached) as progress,
         interrupts,
         console,
     ):
-        work = Workspace(record, layout, store, cache, attempt, progress, events, console, interrupts)
-        work.keep(record)
-        work.tell("RunStarted", f"attempt {attempt.number} started on {socket.gethostname()}")
-        try:
-            yield work
-        except KeyboardInterrupt:
-            work.tell("Interrupted", _RESUMABLE)
-            progress.update(phase="Interrupted", message=_RESUMABLE)
-            raise
-        except SupersededError as error:  # progress.json is the newer attempt's now
-            work.tell("Superseded", error.message)
-            raise
-        except BaseException as error:
-            message = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            work.tell("RunFailed", message)
-            progress.update(phase="Failed", message=message)
-            raise
-        work.tell("RunFinished", "the report is written")
-        progress.update(phase="Complete", message="the report is written", eta_seconds=0.0)
+        context = RunContext(record, layout, store, cache, attempt, progress, events, console, interrupts)
+        context.save(record)
+        context.emit("RunStarted", f"attempt {attempt.number} started on {socket.gethostname()}")
+        with _recording_end(context):
+            yield context
 
 
-def _surroundings() -> dict[str, Any]:
+@contextlib.contextmanager
+def _recording_end(context: RunContext) -> Iterator[None]:
+    """Records how the run ends, as an event and in progress.json."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        context.emit("Interrupted", _RESUMABLE)
+        context.progress.update(phase="Interrupted", message=_RESUMABLE)
+        raise
+    except SupersededError as error:  # progress.json now belongs to the newer attempt
+        context.emit("Superseded", error.message)
+        raise
+    except BaseException as error:
+        message = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        context.emit("RunFailed", message)
+        context.progress.update(phase="Failed", message=message)
+        raise
+    context.emit("RunFinished", _REPORT_WRITTEN)
+    context.progress.update(phase="Complete", message=_REPORT_WRITTEN, eta_seconds=0.0)
+
+
+def _record_of(job: FineTuneJob, base_folder: Path, stored: RunRecord | None) -> RunRecord:
+    """Returns the record of this attempt, with what earlier attempts have found out about the run."""
+    known = (stored.shard_set, stored.model_digest, stored.steps) if stored else ()
+    return RunRecord(job, base_folder.resolve(), *known)
+
+
+def _reached(store: Store, layout: RunLayout) -> dict[str, Any]:
+    """Returns how far earlier attempts came, as the fields with which progress.json continues."""
+    progress = read_progress(store, layout)
+    if progress is None:
+        return {}
+    return {"step": progress.step, "tokens": progress.tokens, "loss": progress.loss, "scores": progress.scores}
+
+
+def _environment_info() -> dict[str, Any]:
+    """Returns the platform and the versions of the packages that influence results."""
     versions = {"python": platform.python_version()}
     for package in _VERSIONS_OF:
         with contextlib.suppress(Exception):

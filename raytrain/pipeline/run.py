@@ -1,7 +1,7 @@
-"""One job, one sentence: prepare → score before → train, scoring checkpoints meanwhile → score after → report.
+"""A run in one sentence: prepare, score before, train while scoring checkpoints, score after, report.
 
-Every step first looks in storage for what an earlier attempt left there, so the same call resumes a
-run, or finds it done. The steps themselves are in `raytrain.pipeline.stages`.
+Every stage first looks in storage for what an earlier attempt left there. So the same call starts a
+run, resumes it, or finds that it is complete.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.pipeline import stages as steps
-from raytrain.pipeline.context import enter, is_complete, open_job_store, refuse_another_identity
+from raytrain.pipeline import stages
+from raytrain.pipeline.context import is_complete, open_job_store, open_run, refuse_another_identity
+from raytrain.pipeline.evaluation import open_evaluation
+from raytrain.pipeline.export import export_model
+from raytrain.pipeline.outcome import RunOutcome, read_outcome
 from raytrain.pipeline.ray_cluster import ray_cluster
-from raytrain.pipeline.stages import RunOutcome
 from raytrain.telemetry.console import Console
 
 if TYPE_CHECKING:
@@ -28,28 +30,36 @@ def run(
     fresh: bool = False,
     console: Console | None = None,
 ) -> RunOutcome:
-    """Run the job here, from wherever an earlier attempt stood.
+    """Runs the job here, starting from wherever an earlier attempt stopped.
 
-    `base_folder` is where relative paths in the job start. `fresh` forgets what an earlier run
-    of this name left (prepared shards stay: they are named by their content). Raises a `UserError`
-    for a mistake in the job, the data or the surroundings, and KeyboardInterrupt once the run
-    has been left resumable.
+    Relative paths in the job start at `base_folder`. `fresh` discards what earlier attempts of this
+    name left behind, except for prepared shards, which are named by their content.
+
+    Raises a `UserError` for a mistake in the job, its data or the environment, and
+    KeyboardInterrupt once an interrupted run has been left in a resumable state.
     """
     store, layout = open_job_store(job, storage, base_folder), RunLayout(job.metadata.name)
     if not fresh:
         refuse_another_identity(store, layout, job)
         if is_complete(store, layout):
-            return steps.outcome(store, layout, done_before=True)
+            return read_outcome(store, layout, done_before=True)
 
-    with enter(job, store, layout, base_folder, console or Console(), fresh=fresh) as work:
-        model = steps.fetch_model(work)
-        shards = steps.prepare(work, model)
-        steps.settle(work, shards)
-        with ray_cluster(job.spec.resources) as ray, steps.evaluation(work, shards, model, ray) as evaluation:
-            evaluation.before()
-            with evaluation.of_checkpoints():
-                steps.train(work, shards, model, ray, keep=evaluation.needed_checkpoints, enough=evaluation.is_enough)
-            steps.export(work, shards, model)
-            evaluation.after()
-        steps.report(work)
-    return steps.outcome(store, layout)
+    with open_run(job, store, layout, base_folder, console or Console(), fresh=fresh) as context:
+        model = stages.fetch_model(context)
+        shards = stages.prepare(context, model)
+        stages.resolve_steps(context, shards)
+        with ray_cluster(job.spec.resources) as ray, open_evaluation(context, shards, model, ray) as evaluation:
+            evaluation.score_before()
+            with evaluation.scoring_checkpoints():
+                stages.train(
+                    context,
+                    shards,
+                    model,
+                    ray,
+                    steps_to_keep=evaluation.steps_to_keep,
+                    should_stop=evaluation.has_stopped_improving,
+                )
+            export_model(context, shards, model)
+            evaluation.score_after()
+        stages.write_report(context)
+    return read_outcome(store, layout)

@@ -1,7 +1,7 @@
-"""What a model learned in the runs that it came from: scored again as probes, so that a second run tells what it costs.
+"""Tasks of the runs that a base model came from, scored again as probes to show what a second run forgets.
 
-The rows are those which the earlier run prepared; they lie in the same storage and are not read
-from their sources again.
+Their rows are those that the earlier run prepared in the same storage; the sources are not read
+again.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _RUN = "run://"
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
-    """A task of an earlier run, as a probe of this one, and its rows."""
+class InheritedProbe:
+    """A task of an earlier run that this run scores as a probe, and its prepared rows."""
 
     run: str
     task: Task
     prepared: PreparedTask
 
 
-def earlier_tasks(store: Store, job: FineTuneJob) -> tuple[list[Earlier], list[str]]:
-    """The tasks and probes of the run that `spec.model` names, and of those that one came from; nearest run first.
+def inherited_probes(store: Store, job: FineTuneJob) -> tuple[list[InheritedProbe], list[str]]:
+    """Returns the tasks of the run that `spec.model` names and of the runs before it, nearest run first.
 
-    A name that the job itself has, or a nearer run, is left out: its own rows say more. The
-    second value says of each earlier run whose rows are not to be had why, in a sentence.
+    A task is left out if the job or a nearer run has one of that name: its own rows tell more. The
+    second value is a warning for each earlier run whose rows are missing.
     """
     from data_prep.shards.manifest import ShardSet
 
     taken = {task.name for task in job.spec.tasks}
-    found: list[Earlier] = []
-    troubles: list[str] = []
+    probes: list[InheritedProbe] = []
+    warnings: list[str] = []
     for name, record in _ancestors(store, job):
         try:
             shards = ShardSet.load(store, record.shard_set) if record.shard_set else None
@@ -51,18 +51,19 @@ def earlier_tasks(store: Store, job: FineTuneJob) -> tuple[list[Earlier], list[s
         else:
             why = ""
         if shards is None:
-            troubles.append(f"what run {name} learned is not scored, its rows are not there any more{why}")
+            warnings.append(f"the tasks of run {name} are not scored, because their rows no longer exist{why}")
             continue
         for task in record.job.spec.tasks:
             prepared = next((p for p in shards.tasks if p.name == task.name), None)
             if task.name not in taken and prepared is not None:
                 taken.add(task.name)
-                found.append(Earlier(name, task.model_copy(update={"probe": True}), replace(prepared, probe=True)))
-    return found, troubles
+                as_probe = task.model_copy(update={"probe": True})
+                probes.append(InheritedProbe(name, as_probe, replace(prepared, probe=True)))
+    return probes, warnings
 
 
 def _ancestors(store: Store, job: FineTuneJob) -> Iterator[tuple[str, RunRecord]]:
-    """The runs that a model came from, the nearest first, as far back as their records are there."""
+    """Yields the runs that the base model came from, nearest first, as far back as records exist."""
     seen = {job.metadata.name}
     model = job.spec.model
     while model.startswith(_RUN):

@@ -18,7 +18,7 @@ from raytrain.cli import completion, main
 from raytrain.cli.app import app
 from raytrain.cli.output import columns
 from raytrain.config.run_layout import RunLayout
-from raytrain.pipeline.stages import RunOutcome, TaskOutcome
+from raytrain.pipeline.outcome import RunOutcome, TaskOutcome
 from raytrain_core.errors import ClusterError, DataError, ExitCode, StorageError, TrainingError, UsageError, UserError
 from raytrain_core.storage import open_store
 

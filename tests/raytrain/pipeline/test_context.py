@@ -1,4 +1,4 @@
-"""What a run may become under its name, and who may write it."""
+"""The identity that a run keeps under its name, and which attempt may write it."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import pytest
 
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
-from raytrain.pipeline.context import enter, refuse_another_identity
+from raytrain.pipeline import stages
+from raytrain.pipeline.context import open_run, refuse_another_identity
 from raytrain.runs.record import read_record
 from raytrain.telemetry.attempts import SupersededError
 from raytrain.telemetry.console import Console
@@ -24,9 +25,9 @@ def place(tmp_path, monkeypatch):
     return write_job(tmp_path), open_store(str(tmp_path / "storage"))
 
 
-def entering(job_file: Path, store, *, fresh: bool = False):
+def opened(job_file: Path, store, *, fresh: bool = False):
     loaded = load_job(job_file)
-    return enter(loaded.job, store, LAYOUT, loaded.base_folder, Console(interactive=False), fresh=fresh)
+    return open_run(loaded.job, store, LAYOUT, loaded.base_folder, Console(interactive=False), fresh=fresh)
 
 
 def changed(job_file: Path, old: str, new: str) -> Path:
@@ -37,57 +38,56 @@ def changed(job_file: Path, old: str, new: str) -> Path:
 
 
 def test_a_mistake_found_while_preparing_may_be_corrected_under_the_same_name(place) -> None:
-    from raytrain.pipeline import stages as steps
-
     job_file, store = place
     changed(job_file, "input: words", "input: wrods")
-    with pytest.raises(DataError, match="wrods"), entering(job_file, store) as work:
-        steps.prepare(work, steps.fetch_model(work))
+    with pytest.raises(DataError, match="wrods"), opened(job_file, store) as context:
+        stages.prepare(context, stages.fetch_model(context))
     assert read_progress(store, LAYOUT).phase == "Failed"
     loaded = load_job(changed(job_file, "input: wrods", "input: words"))
     refuse_another_identity(store, LAYOUT, loaded.job)
-    with entering(job_file, store) as work:
-        steps.prepare(work, steps.fetch_model(work))
+    with opened(job_file, store) as context:
+        stages.prepare(context, stages.fetch_model(context))
     assert read_record(store, LAYOUT).shard_set is not None
     with pytest.raises(UsageError, match="another identity"):
         refuse_another_identity(store, LAYOUT, load_job(changed(job_file, "seed: 5", "seed: 6")).job)
 
 
-def test_rows_that_changed_underneath_a_run_are_noticed(place) -> None:
-    from raytrain.pipeline import stages as steps
-
+def test_rows_that_changed_since_the_start_are_refused(place) -> None:
     job_file, store = place
-    with entering(job_file, store) as work:
-        steps.prepare(work, steps.fetch_model(work))
+    with opened(job_file, store) as context:
+        stages.prepare(context, stages.fetch_model(context))
     with (job_file.parent / "echo.jsonl").open("a") as file:
         file.write('{"words": "new row", "answer": "new"}\n')
-    with pytest.raises(DataError, match="not those that it started with"), entering(job_file, store) as work:
-        steps.prepare(work, steps.fetch_model(work))
+    with (
+        pytest.raises(DataError, match="its sources have changed since it started"),
+        opened(job_file, store) as context,
+    ):
+        stages.prepare(context, stages.fetch_model(context))
 
 
 def test_a_fresh_start_stops_the_older_driver_before_it_removes_anything(place) -> None:
     job_file, store = place
-    with pytest.raises(SupersededError), entering(job_file, store) as older:
+    with pytest.raises(SupersededError), opened(job_file, store) as older:
         store.put(f"{LAYOUT.checkpoints}/step-000004-a01/manifest.json", b"{}")
-        with entering(job_file, store, fresh=True):
+        with opened(job_file, store, fresh=True):
             assert not list(store.list(f"{LAYOUT.checkpoints}/"))
             older.attempt.check()
     assert read_progress(store, LAYOUT).attempt == 2
 
 
-def test_an_interrupted_run_says_so(place) -> None:
+def test_an_interrupted_run_is_recorded_as_interrupted(place) -> None:
     job_file, store = place
-    with pytest.raises(KeyboardInterrupt), entering(job_file, store):
+    with pytest.raises(KeyboardInterrupt), opened(job_file, store):
         raise KeyboardInterrupt
     progress = read_progress(store, LAYOUT)
     assert progress.phase == "Interrupted"
-    assert "resumes" in progress.message
+    assert "resume" in progress.message
 
 
-def test_a_resumed_run_keeps_what_the_one_before_had_reached(place) -> None:
+def test_a_resumed_run_continues_the_progress_of_the_previous_attempt(place) -> None:
     job_file, store = place
-    with pytest.raises(KeyboardInterrupt), entering(job_file, store) as work:
-        work.progress.update(step=7, tokens=700)
+    with pytest.raises(KeyboardInterrupt), opened(job_file, store) as context:
+        context.progress.update(step=7, tokens=700)
         raise KeyboardInterrupt
-    with entering(job_file, store) as work:
-        assert (work.progress.progress.step, work.progress.progress.tokens) == (7, 700)
+    with opened(job_file, store) as context:
+        assert (context.progress.progress.step, context.progress.progress.tokens) == (7, 700)

@@ -23,6 +23,7 @@ def start(folder, *arguments):
     """A process that looks like a driver: `python -m raytrain run ...`, of a package of that name."""
     package = folder / "raytrain"
     package.mkdir()
+    (package / "__init__.py").touch()  # a namespace package would lose to an installed raytrain
     (package / "__main__.py").write_text(DRIVER)
     command = [sys.executable, "-m", "raytrain", *arguments]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""A model that came from an earlier run: what it learned there is scored as probes, from the rows prepared then."""
+"""A base model that came from an earlier run: the tasks of that run are scored as probes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
-from raytrain.runs.lineage import earlier_tasks
+from raytrain.runs.lineage import inherited_probes
 from raytrain.runs.record import RunRecord, write_record
 from raytrain_core.storage import open_store
 from tests.support.tiny_job import prepared_data, write_job
@@ -14,7 +14,7 @@ from tests.support.tiny_job import prepared_data, write_job
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """Where the run `tiny` (tasks echo and stars, probe first) has its record and its rows."""
+    """A storage with the record and the rows of the run `tiny` (tasks echo and stars, probe first)."""
     write_job(tmp_path)
     monkeypatch.chdir(tmp_path)
     prepared_data()
@@ -35,40 +35,40 @@ def load_job_text(text):
     return load_job(path).job
 
 
-def test_its_tasks_and_probes_are_probes_now(store):
-    found, troubles = earlier_tasks(store, job_from("run://tiny", "other"))
-    assert troubles == []
-    assert [(e.run, e.task.name, e.task.probe, e.prepared.probe) for e in found] == [
+def test_tasks_and_probes_of_the_earlier_run_become_probes(store):
+    probes, warnings = inherited_probes(store, job_from("run://tiny", "other"))
+    assert warnings == []
+    assert [(p.run, p.task.name, p.task.probe, p.prepared.probe) for p in probes] == [
         ("tiny", "echo", True, True),
         ("tiny", "stars", True, True),
         ("tiny", "first", True, True),
     ]
-    assert all(e.prepared.splits["test"].examples for e in found)
+    assert all(p.prepared.splits["test"].examples for p in probes)
 
 
-def test_a_task_that_the_job_has_itself_is_its_own(store):
-    found, _ = earlier_tasks(store, job_from("run://tiny", "stars"))
-    assert [e.task.name for e in found] == ["echo", "first"]
+def test_a_task_of_the_job_hides_the_earlier_one_of_that_name(store):
+    probes, _ = inherited_probes(store, job_from("run://tiny", "stars"))
+    assert [p.task.name for p in probes] == ["echo", "first"]
 
 
 def test_other_models_have_no_history(store):
-    assert earlier_tasks(store, job_from("./model", "other")) == ([], [])
-    assert earlier_tasks(store, job_from("run://nobody", "other")) == ([], [])
+    assert inherited_probes(store, job_from("./model", "other")) == ([], [])
+    assert inherited_probes(store, job_from("run://nobody", "other")) == ([], [])
 
 
-def test_a_chain_of_runs_is_followed_and_a_ring_ends(store):
+def test_a_chain_of_runs_is_followed_and_a_cycle_ends(store):
     middle = job_from("run://tiny", "middle")
     middle = middle.model_copy(update={"metadata": middle.metadata.model_copy(update={"name": "middle"})})
     write_record(store, RunLayout("middle"), RunRecord(middle, Path(), shard_set=None))
-    found, troubles = earlier_tasks(store, job_from("run://middle", "other"))
-    assert [e.task.name for e in found] == ["echo", "stars", "first"]
-    assert troubles == ["what run middle learned is not scored, its rows are not there any more"]
-    ring = job_from("run://next", "other")
-    assert earlier_tasks(store, ring) == ([], [])
+    probes, warnings = inherited_probes(store, job_from("run://middle", "other"))
+    assert [p.task.name for p in probes] == ["echo", "stars", "first"]
+    assert warnings == ["the tasks of run middle are not scored, because their rows no longer exist"]
+    cycle = job_from("run://next", "other")
+    assert inherited_probes(store, cycle) == ([], [])
 
 
-def test_rows_that_are_gone_are_said_and_no_error(store):
+def test_missing_rows_are_a_warning_and_no_error(store):
     store.delete([stat.key for stat in store.list("shards/sets/")])
-    found, (trouble,) = earlier_tasks(store, job_from("run://tiny", "other"))
-    assert found == []
-    assert trouble.startswith("what run tiny learned is not scored, its rows are not there any more: ")
+    probes, (warning,) = inherited_probes(store, job_from("run://tiny", "other"))
+    assert probes == []
+    assert warning.startswith("the tasks of run tiny are not scored, because their rows no longer exist: ")

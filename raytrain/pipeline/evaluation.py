@@ -1,0 +1,249 @@
+"""The evaluation of one run: which model is scored at which stage, and on which rows.
+
+stage          model                   rows
+before         base model              test
+step-000000    base model              validation (where the curves begin)
+step-NNNNNN    committed checkpoint    validation
+after          exported model          test
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from raytrain.config.run_layout import stage_of_step
+from raytrain.model.source import WEIGHTS_FILE
+from raytrain.pipeline.export import choose_checkpoint
+from raytrain.runs.checkpoints import committed_checkpoints
+from raytrain_core.errors import ClusterError
+from raytrain_core.quantities import parse_bytes
+from raytrain_core.storage.commit import read_manifest
+
+if TYPE_CHECKING:
+    from data_prep.config import Split
+    from data_prep.shards.manifest import ShardSet
+    from raytrain.evaluation.ray_pool import EvaluationPool
+    from raytrain.evaluation.results import ScoreCard
+    from raytrain.generation.requests import ModelRef
+    from raytrain.pipeline.context import RunContext
+    from raytrain.pipeline.ray_cluster import RayHandle
+    from raytrain.pipeline.stages import BaseModelFiles
+    from raytrain.runs.lineage import InheritedProbe
+    from raytrain.telemetry.console import Console
+
+_POLL_SECONDS = 0.2
+
+
+class _StageProgress:
+    """Shows the progress of the stage that the run is waiting for; other stages run silently."""
+
+    def __init__(self, console: Console) -> None:
+        self.awaited_stage: str | None = None
+        self._console = console
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Called by the pool whenever examples have been scored."""
+        if stage == self.awaited_stage:
+            self._console.update(done, total, stage)
+
+
+class Evaluation:
+    """Scores the models of one run on the evaluation actors, while training goes on."""
+
+    def __init__(self, context: RunContext, pool: EvaluationPool, base: ModelRef, progress: _StageProgress) -> None:
+        from raytrain.evaluation.results import read_primary_scores
+
+        self._context, self._pool, self._base, self._progress = context, pool, base, progress
+        self._pending: dict[int, Future[tuple[ScoreCard, ...]]] = {}
+        self._primary_scores = read_primary_scores(context.store, context.layout)  # of earlier attempts
+        self._skipped: set[int] = set()
+
+    def score_before(self) -> None:
+        """Scores the base model on test rows.
+
+        It is scored on validation rows too, but training does not wait for those.
+        """
+        self._context.phase("ScoringBefore", "scoring the model as it is")
+        self._require_scores("before", self._submit("before", self._base, "test"))
+        self._submit(stage_of_step(0), self._base, "validation")
+
+    @contextlib.contextmanager
+    def scoring_checkpoints(self) -> Iterator[None]:
+        """Scores committed checkpoints on validation rows for as long as the context is open.
+
+        Leaving the context waits for the checkpoints that are still being scored.
+        """
+        from raytrain.evaluation.checkpoint_watcher import CheckpointWatcher
+        from raytrain.training.ray.metrics import waiting_gauge
+
+        context, spec = self._context, self._context.job.spec
+        with CheckpointWatcher(
+            context.store,
+            context.layout,
+            self._submit_checkpoint,
+            every=spec.evaluation.every,
+            last_step=spec.training.last_step,
+            max_pending_checkpoints=spec.evaluation.max_pending_checkpoints,
+            known=set(self._primary_scores),
+            unfinished=lambda: sum(not scores.done() for scores in list(self._pending.values())),
+            on_skip=self._skip_checkpoint,
+            on_look=waiting_gauge(context.layout.name),
+            on_error=context.console.warning,
+        ):
+            yield
+        context.phase("Training", "scoring the last checkpoints")
+        for step, scores in self._pending.items():
+            for card in self._wait(stage_of_step(step), scores):
+                if card.error is not None:
+                    context.console.warning(f"step {step}: task {card.task} was not scored: {card.error}")
+
+    def score_after(self) -> None:
+        """Scores the exported model on test rows."""
+        from raytrain.generation.requests import ModelRef
+
+        context = self._context
+        context.phase("ScoringAfter", "scoring the tuned model")
+        manifest = read_manifest(context.store, context.layout.model)
+        assert manifest is not None, "export_model runs before score_after"
+        digest = manifest.file(WEIGHTS_FILE).sha256
+        model = ModelRef("export", context.layout.model, digest, int(manifest.body["step"]))
+        self._require_scores("after", self._submit("after", model, "test"))
+
+    def has_stopped_improving(self) -> bool:
+        """Whether validation scores have not improved for `evaluation.patience` scored checkpoints."""
+        from raytrain.evaluation.selection import stale
+
+        spec = self._context.job.spec
+        patience = spec.evaluation.patience
+        trained = [task.name for task in spec.trained_tasks]
+        return patience is not None and stale(dict(self._primary_scores), trained, patience)
+
+    def steps_to_keep(self) -> set[int]:
+        """Returns the steps whose checkpoints are still needed: those to be scored, and the best so far."""
+        from raytrain.evaluation.checkpoint_watcher import due_checkpoints
+
+        context, spec = self._context, self._context.job.spec
+        done = {step for step, scores in list(self._pending.items()) if scores.done()}
+        checkpoints = committed_checkpoints(context.store, context.layout)
+        to_score = due_checkpoints(checkpoints, every=spec.evaluation.every, last_step=spec.training.last_step)
+        needed = {checkpoint.step for checkpoint in to_score} - done - self._skipped
+        if scored := [step for step in self._primary_scores if step > 0]:
+            needed.add(choose_checkpoint(context, self._primary_scores, scored).step)
+        return needed
+
+    def _submit_checkpoint(self, stage: str, model: ModelRef) -> None:
+        self._pending[model.step] = self._submit(stage, model, "validation")
+
+    def _skip_checkpoint(self, step: int) -> None:
+        self._skipped.add(step)
+        message = f"step {step} is not scored: evaluation is behind, and newer checkpoints are waiting"
+        self._context.emit("CheckpointSkipped", message, step=step)
+
+    def _submit(self, stage: str, model: ModelRef, split: Split) -> Future[tuple[ScoreCard, ...]]:
+        scores = self._pool.score(stage, model, split)
+        scores.add_done_callback(lambda done: self._record_scores(stage, done))
+        return scores
+
+    def _record_scores(self, stage: str, done: Future[tuple[ScoreCard, ...]]) -> None:
+        """Keeps validation scores for selection and shows all scores in progress.json. Runs in the pool's thread."""
+        column = stage if stage in ("before", "after") else "now"
+        for card in done.result():
+            if card.value is None:
+                continue
+            if column == "now":
+                higher = card.metrics[card.primary_metric].better == "higher"
+                self._primary_scores.setdefault(card.step, {})[card.task] = card.value if higher else -card.value
+            if stage != stage_of_step(0):
+                self._context.progress.score(card.task, card.primary_metric, **{column: card.value})
+
+    def _wait(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> tuple[ScoreCard, ...]:
+        self._progress.awaited_stage = stage
+        while not scores.done():
+            self._context.interrupts.check()
+            with contextlib.suppress(TimeoutError):
+                scores.result(_POLL_SECONDS)
+        self._progress.awaited_stage = None
+        return scores.result()
+
+    def _require_scores(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> None:
+        """Waits for scores that the report cannot do without; raises ClusterError if a task could not be scored."""
+        failed = [f"{card.task} ({card.error})" for card in self._wait(stage, scores) if card.error is not None]
+        if failed:
+            raise ClusterError(
+                f"{stage}: {len(failed)} of the tasks could not be scored: {'; '.join(failed)}",
+                hint="finished scores are kept; run the same command again to retry the others",
+            )
+
+
+@contextlib.contextmanager
+def open_evaluation(
+    context: RunContext, shards: ShardSet, model: BaseModelFiles, ray: RayHandle
+) -> Iterator[Evaluation]:
+    """Runs a pool of evaluation actors for as long as the context is open."""
+    from raytrain.evaluation.evaluator import Evaluator
+    from raytrain.evaluation.ray_pool import ActorSettings, EvaluationPool
+    from raytrain.generation.requests import GenerationLimits, ModelRef
+    from raytrain.training.threads import worker_environment
+
+    spec = context.job.spec
+    _show_dashboard(context, ray)
+    limits = GenerationLimits.from_job(context.job)
+    base = ModelRef("base", str(model.folder), model.digest, named=model.uri)
+    inherited = _inherited_probes(context)
+    evaluator = Evaluator(
+        store=context.store,
+        layout=context.layout,
+        shard_set=dataclasses.replace(shards, tasks=(*shards.tasks, *(probe.prepared for probe in inherited))),
+        tasks={task.name: task for task in (*spec.tasks, *(probe.task for probe in inherited))},
+        cache=context.cache,
+        limits=limits,
+        examples_per_task=spec.evaluation.examples_per_task,
+        guard=context.attempt.check,
+    )
+    settings = ActorSettings(
+        store=context.store,
+        shard_set=shards.digest,
+        base=base,
+        cache_folder=context.cache.folder,
+        limits=limits,
+        max_target_tokens=spec.training.max_target_tokens,
+        device=spec.training.device,
+    )
+    requested = spec.resources.evaluation
+    progress = _StageProgress(context.console)
+    with EvaluationPool(
+        evaluator,
+        settings,
+        actors=requested.actors,
+        cpus=requested.cpus,
+        gpus=0 if ray.own else requested.gpus,
+        memory=None if ray.own or requested.memory is None else parse_bytes(requested.memory),
+        environment={} if requested.gpus and not ray.own else worker_environment(),
+        on_event=context.emit,
+        on_progress=progress.show,
+    ) as pool:
+        yield Evaluation(context, pool, base, progress)
+
+
+def _show_dashboard(context: RunContext, ray: RayHandle) -> None:
+    if ray.dashboard:
+        context.progress.update(dashboard=ray.dashboard)
+        token = " (it asks for the token in ~/.ray/auth_token)" if ray.own else ""
+        context.console.line(f"Ray dashboard: {ray.dashboard}{token}")
+
+
+def _inherited_probes(context: RunContext) -> list[InheritedProbe]:
+    """Returns the tasks of the runs that the base model came from; warns about those that cannot be scored."""
+    from raytrain.runs.lineage import inherited_probes
+
+    probes, warnings = inherited_probes(context.store, context.job)
+    for warning in warnings:
+        context.console.warning(warning)
+    for run in dict.fromkeys(probe.run for probe in probes):
+        names = ", ".join(probe.task.name for probe in probes if probe.run == run)
+        context.console.line(f"the base model comes from run {run}, so its tasks are scored as well: {names}")
+    return probes
