@@ -1,9 +1,9 @@
-"""A cluster for the session: one that runs already, else one of our own that goes at the end.
+"""A cluster for the test session: a running one, or else one that is started and removed.
 
-RAYTRAIN_TEST_KUBECONFIG names any other cluster with KubeRay; then RAYTRAIN_TEST_RUN_IMAGE and
-RAYTRAIN_TEST_OPERATOR_IMAGE say what to run there, and RAYTRAIN_TEST_HOST the address at which pods
-reach this machine. RAYTRAIN_TEST_INSTALL=1 installs missing Debian packages; where no cluster can
-be had the tests skip with the reason, unless RAYTRAIN_TEST_CLUSTER=required.
+RAYTRAIN_TEST_KUBECONFIG selects any other cluster with KubeRay; RAYTRAIN_TEST_RUN_IMAGE and
+RAYTRAIN_TEST_OPERATOR_IMAGE then name the images, and RAYTRAIN_TEST_HOST the address at which pods
+reach this machine. RAYTRAIN_TEST_INSTALL=1 installs missing Debian packages. If no cluster can be
+started, the tests are skipped with the reason, or fail if RAYTRAIN_TEST_CLUSTER=required.
 """
 
 import json
@@ -26,7 +26,7 @@ from tests.support.kubernetes_tools import kubernetes_tools
 from tests.support.s3_server import s3_server
 
 PATIENCE = 900.0
-"""Seconds for a tiny run: it takes two minutes on two idle cores."""
+"""Timeout of a tiny run in seconds; it takes two minutes on two idle cores."""
 
 
 def pytest_collection_modifyitems(items):
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items):
 
 @dataclass(frozen=True)
 class Target:
-    """A cluster, its images, and what reaches it."""
+    """A cluster, its images, and clients to reach it."""
 
     kubeconfig: Path
     run_image: str
@@ -45,7 +45,7 @@ class Target:
     host: str
 
     def kubectl(self, *arguments: str, input_text: str | None = None, check: bool = True) -> str:
-        """Output of the real kubectl."""
+        """Runs the real kubectl and returns its output."""
         return run(
             kubernetes_tools().kubectl,
             f"--kubeconfig={self.kubeconfig}",
@@ -55,19 +55,19 @@ class Target:
         )
 
     def helm(self, *arguments: str) -> str:
-        """Output of the real Helm."""
+        """Runs the real Helm and returns its output."""
         return run(kubernetes_tools().helm, f"--kubeconfig={self.kubeconfig}", *arguments)
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
-        """An object as plain data."""
+        """Returns an object as plain data."""
         return json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
 
     def apply(self, content: dict[str, Any], namespace: str) -> None:
-        """`kubectl apply -f -`."""
+        """Applies an object with `kubectl apply`."""
         self.kubectl("apply", "-n", namespace, "-f", "-", input_text=json.dumps(content))
 
     def wait_for(self, condition: str, name: str, namespace: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
-        """The FineTuneJob once the condition holds; a failure shows what the cluster says of it."""
+        """Returns the FineTuneJob once the condition holds; a failure shows the job's state."""
 
         def holds() -> bool:
             status = self.get("ftj", name, namespace).get("status", {})
@@ -81,23 +81,23 @@ class Target:
         return self.get("ftj", name, namespace)
 
     def until(self, done: Callable[[], object], what: str, name: str, namespace: str) -> None:
-        """Wait for something about a FineTuneJob; a failure shows what the cluster says of it."""
+        """Waits until `done()` is true of a FineTuneJob; a failure shows the job's state."""
         wait_for(done, PATIENCE, what, every=1, why=lambda: self.describe(name, namespace))
 
     def describe(self, name: str, namespace: str) -> str:
-        """What a person would look at when a job does not get on."""
-        looks = [
+        """Returns what one would look at if a job makes no progress: objects, events, logs."""
+        commands = [
             ["describe", "ftj", name],
             ["get", "rayjobs,rayclusters,pods", "-o", "wide"],
             ["get", "events", "--sort-by=.lastTimestamp"],
             ["logs", "-l", f"raytrain.dev/job={name}", "--all-containers", "--tail=40", "--prefix"],
         ]
-        return "\n".join(self.kubectl(*look, "-n", namespace, check=False)[-6000:] for look in looks)
+        return "\n".join(self.kubectl(*command, "-n", namespace, check=False)[-6000:] for command in commands)
 
 
 @pytest.fixture(scope="session")
 def target(request):
-    """Where the tests run; two nodes are started only for tests that need them."""
+    """The cluster of the tests; it has two nodes only if a test needs them."""
     if existing := os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
         images = (os.environ[f"RAYTRAIN_TEST_{kind}_IMAGE"] for kind in ("RUN", "OPERATOR"))
         yield Target(Path(existing), *images, host=os.environ["RAYTRAIN_TEST_HOST"])
@@ -119,14 +119,14 @@ def target(request):
 
 @pytest.fixture(scope="session")
 def bucket_server(target, tmp_path_factory):
-    """A real S3 server that pods reach."""
+    """A real S3 server that pods can reach."""
     with s3_server(tmp_path_factory.mktemp("s3"), target.host) as server:
         yield server
 
 
 @pytest.fixture
 def bucket(bucket_server, monkeypatch):
-    """A fresh bucket; this process (and its children) is led to its server too."""
+    """A fresh bucket; the environment of this process points at its server too."""
     for name, value in bucket_server.environment.items():
         monkeypatch.setenv(name, value)
     name = bucket_server.make_bucket(f"cluster-{uuid4().hex[:8]}")
@@ -136,13 +136,13 @@ def bucket(bucket_server, monkeypatch):
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory):
-    """The quickstart's world in miniature, on this machine."""
+    """A tiny quickstart world on this machine."""
     return tiny_quickstart.make_world(tmp_path_factory.mktemp("quickstart") / "world")
 
 
 @pytest.fixture
 def namespace(target, bucket_server):
-    """A fresh namespace under the restricted Pod Security level, with the secret `bucket` that leads to the server."""
+    """A fresh namespace with restricted Pod Security and the secret `bucket` for the S3 server."""
     name = f"team-{uuid4().hex[:6]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     target.kubectl("create", "namespace", name)
@@ -156,9 +156,9 @@ def namespace(target, bucket_server):
 
 @pytest.fixture(scope="module")
 def operator(request, target):
-    """The operator, installed by Helm in a namespace under the restricted level; its namespace.
+    """The namespace of the operator, which Helm installs under restricted Pod Security.
 
-    A module's OPERATOR_VALUES are more arguments for Helm.
+    A module's OPERATOR_VALUES are passed to Helm as additional arguments.
     """
     name = "raytrain-system"
     target.kubectl("create", "namespace", name)
@@ -171,16 +171,16 @@ def operator(request, target):
     )
     yield name
     target.helm("uninstall", "raytrain", "-n", name, "--wait")
-    target.kubectl("delete", "namespace", name, "--timeout=120s")  # the next module makes it again
+    target.kubectl("delete", "namespace", name, "--timeout=120s")  # the next module creates it again
 
 
 def _image(key: str, reference: str) -> list[str]:
-    """Arguments of Helm for an image."""
+    """Returns the Helm arguments that set an image."""
     fields = chart_value(reference).items()
     return [part for field, value in fields for part in ("--set-string", f"{key}.{field}={value}")]
 
 
 @pytest.fixture(scope="session")
 def definition(target):
-    """The CustomResourceDefinition, whether an operator runs or not; it stays, as the chart keeps it."""
+    """The CustomResourceDefinition, without an operator; it stays, as the chart keeps it too."""
     target.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "k8s/crd/finetunejobs.yaml"))

@@ -1,4 +1,4 @@
-"""A real Kueue beside the cluster, for as long as a test needs it: its CRDs, its webhooks, its manager as a process."""
+"""Runs a real Kueue for the time of a test: its CRDs, its webhooks, its manager as a process."""
 
 import base64
 import json
@@ -20,12 +20,12 @@ from tests.cluster.harness.pki import Authority
 from tests.cluster.harness.processes import wait_for
 
 _GROUPS = {"ray.io", "kueue.x-k8s.io"}
-"""Whose objects its webhooks see: the others' are not installed."""
+"""API groups whose objects the webhooks see; the other groups are not installed."""
 
 
 @contextmanager
 def kueue(target: Any, folder: Path) -> Iterator[None]:
-    """Installed and ready; nothing of it stays."""
+    """Installs Kueue, waits until it is ready, and removes it completely at the end."""
     program = binaries.ensure_built(binaries.KUEUE, timed_echo())["kueue"]
     manifests = binaries.KUEUE.folder / binaries.MANIFESTS
     authority = Authority(folder / "pki")
@@ -34,14 +34,14 @@ def kueue(target: Any, folder: Path) -> Iterator[None]:
     etc = _etc(folder, authority, target.host)
     objects = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kueue-system"}},
-        # Nobody asks for older versions than the stored ones: nothing is converted.
+        # Only stored versions are used, so no conversion webhook is needed.
         *(yaml.safe_load(path.read_text()) for path in sorted((manifests / "crd/bases").glob("*.yaml"))),
         *_webhooks(manifests / "webhook/manifests.yaml", f"https://{target.host}:{port}", client),
     ]
     config = folder / "kueue.yaml"
     config.write_text(yaml.safe_dump(_configuration(port, health)))
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-    # Its paths of certificates are fixed: it sees an /etc of its own.
+    # The paths of its certificates are fixed, so it gets its own /etc.
     command = f"mount --bind {etc} /etc && exec {program} --config={config} --feature-gates=VisibilityOnDemand=false"
     with ExitStack() as stack, (folder / "kueue.log").open("wb") as log:
         target.kubectl("apply", "--server-side", "-f", "-", input_text=text)
@@ -80,7 +80,7 @@ def _configuration(port: int, health: int) -> dict[str, Any]:
 
 
 def _etc(folder: Path, authority: Authority, host: str) -> Path:
-    """A copy of /etc with the manager's certificates in it."""
+    """Returns a copy of /etc that contains the manager's certificates."""
     etc = folder / "etc"
     shutil.copytree("/etc", etc, symlinks=True)
     certificates = etc / "kueue/metrics/certs"
@@ -92,11 +92,12 @@ def _etc(folder: Path, authority: Authority, host: str) -> Path:
 
 
 def _webhooks(path: Path, url: str, client: dict[str, str]) -> Iterator[dict[str, Any]]:
-    for found in yaml.safe_load_all(path.read_text()):
-        kept = [hook for hook in found["webhooks"] if _groups(hook) <= _GROUPS]
+    for configuration in yaml.safe_load_all(path.read_text()):
+        kept = [hook for hook in configuration["webhooks"] if _groups(hook) <= _GROUPS]
         for hook in kept:
             hook["clientConfig"] = {"url": url + hook["clientConfig"]["service"]["path"], **client}
-        yield found | {"metadata": {"name": f"kueue-{found['metadata']['name']}"}, "webhooks": kept}
+        name = f"kueue-{configuration['metadata']['name']}"
+        yield configuration | {"metadata": {"name": name}, "webhooks": kept}
 
 
 def _groups(hook: dict[str, Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Things are killed while a run is under way; it ends with the report of an undisturbed one, or says why it cannot."""
+"""Pods, operators and jobs are killed during a run, which must complete or say why it cannot."""
 
 import json
 
@@ -17,7 +17,7 @@ STEPS, EVERY = 500, 50
 
 @pytest.fixture
 def started(target, operator, namespace, bucket, tiny_world):
-    """Starts a run of a name; gives its storage once its first checkpoint is committed."""
+    """Starts a run; returns its storage once its first checkpoint is committed."""
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
 
     def start(name: str, **cluster):
@@ -33,7 +33,7 @@ def started(target, operator, namespace, bucket, tiny_world):
 
 
 def _steps(store, name):
-    """Steps of the run, by the attempt that did each for the last time."""
+    """Returns the steps of the run by the attempt that last trained each."""
     found: dict[int, list[int]] = {}
     for line in read_segments(store, RunLayout(name), "metrics"):
         found.setdefault(line["attempt"], []).append(line["step"])
@@ -42,10 +42,7 @@ def _steps(store, name):
 
 @pytest.mark.parametrize("kind", ["worker", "head"])
 def test_deleted_pods_cost_the_steps_since_the_last_checkpoint(target, namespace, started, kind):
-    """The workers are lost with the driver: a new attempt.
-
-    A head is made anew by KubeRay, which submits once more.
-    """
+    """Losing the workers' pods ends the attempt; KubeRay replaces a lost head and resubmits."""
     store = started(kind)
     target.kubectl("delete", "pod", "-n", namespace, "-l", f"ray.io/node-type={kind}", "--force", "--grace-period=0")
     status = target.wait_for("Complete", kind, namespace)["status"]
@@ -54,12 +51,10 @@ def test_deleted_pods_cost_the_steps_since_the_last_checkpoint(target, namespace
     assert all(attempt["outcome"] == "Failed" and attempt["reason"] and attempt["message"] for attempt in lost)
     assert len(lost) == (1 if kind == "worker" else 0)
     assert read_manifest(store, RunLayout(kind).report) is not None
-    assert min(_steps(store, kind)[2]) > 1, "it began anew"
+    assert min(_steps(store, kind)[2]) > 1, "it started again at step 1"
 
 
-def test_a_killed_operator_disturbs_nothing_and_the_job_goes_when_its_time_has_come(
-    target, namespace, operator, started
-):
+def test_a_killed_operator_disturbs_nothing_and_the_job_is_deleted_after_its_ttl(target, namespace, operator, started):
     store = started("calm", ttl="30s")
     before = target.get("rayjob", "calm-a01", namespace)["metadata"]["uid"]
     target.kubectl("delete", "pod", "-n", operator, "--all", "--force", "--grace-period=0")
@@ -71,7 +66,7 @@ def test_a_killed_operator_disturbs_nothing_and_the_job_goes_when_its_time_has_c
     assert read_manifest(store, RunLayout("calm").report) is not None
 
 
-def test_two_operators_make_one_attempt(target, namespace, operator, started):
+def test_two_operators_create_one_attempt(target, namespace, operator, started):
     scale = ("scale", "deployment/raytrain-operator", "-n", operator)
     target.kubectl(*scale, "--replicas=2")
     target.kubectl("rollout", "status", "deployment/raytrain-operator", "-n", operator, "--timeout=120s")
@@ -85,7 +80,7 @@ def test_two_operators_make_one_attempt(target, namespace, operator, started):
     assert [item["metadata"]["name"] for item in rayjobs] == ["twice-a01"]
 
 
-def test_a_job_deleted_while_no_operator_runs_takes_its_pods_along_and_leaves_its_checkpoints(
+def test_a_job_deleted_without_an_operator_loses_its_pods_and_keeps_its_checkpoints(
     target, namespace, operator, started
 ):
     store = started("gone")
@@ -103,7 +98,7 @@ def test_a_job_deleted_while_no_operator_runs_takes_its_pods_along_and_leaves_it
     assert any(store.list(checkpoints))
 
 
-def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespace, bucket, tiny_world):
+def test_wrong_credentials_are_reported_and_never_leaked(target, operator, namespace, bucket, tiny_world):
     canary = "canary-5f1e0b7c"
     wrong = json.dumps({"stringData": {"AWS_SECRET_ACCESS_KEY": canary}})
     target.kubectl("patch", "secret", "bucket", "-n", namespace, "-p", wrong)
@@ -117,11 +112,11 @@ def test_wrong_credentials_are_named_and_leak_nowhere(target, operator, namespac
     assert canary not in shown + logs + target.describe("locked", namespace)
 
 
-def test_a_suspended_run_gives_everything_back_and_goes_on_later(target, namespace, started):
+def test_a_suspended_run_releases_its_pods_and_resumes(target, namespace, started):
     store = started("paused")
 
-    def suspend(wish):
-        body = json.dumps({"spec": {"cluster": {"suspend": wish}}})
+    def suspend(value):
+        body = json.dumps({"spec": {"cluster": {"suspend": value}}})
         target.kubectl("patch", "ftj", "paused", "-n", namespace, "--type=merge", "-p", body)
 
     suspend(True)
@@ -131,4 +126,4 @@ def test_a_suspended_run_gives_everything_back_and_goes_on_later(target, namespa
     suspend(False)
     status = target.wait_for("Complete", "paused", namespace)["status"]
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Suspended", "Succeeded"]
-    assert min(_steps(store, "paused")[2]) > 1, "it began anew"
+    assert min(_steps(store, "paused")[2]) > 1, "it started again at step 1"

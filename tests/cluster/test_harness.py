@@ -1,4 +1,4 @@
-"""The cluster of the tests itself: it comes up whole, and goes without a trace however it ends."""
+"""The test cluster itself starts completely, and leaves no trace however it ends."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ NAME = "probe"
 
 
 def _state_of_this_machine() -> dict[str, object]:
-    """All that a cluster could leave behind."""
+    """Returns everything that a cluster could leave behind."""
     root = str(ClusterPaths(NAME).root)
     commands = {
         path.parent.name: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.exists()
@@ -45,7 +45,7 @@ def before():
         shutil.rmtree(folder)
 
 
-def test_two_nodes_with_pretended_gpus_come_up_and_go_without_a_trace(before):
+def test_two_nodes_with_fake_gpus_start_and_leave_no_trace(before):
     cluster = harness.up(NAME, print, nodes=2, gpus=1)
     with cluster.api() as api:
         nodes = client.CoreV1Api(api).list_node().items
@@ -59,7 +59,7 @@ def test_two_nodes_with_pretended_gpus_come_up_and_go_without_a_trace(before):
     assert _state_of_this_machine() == before
 
 
-def test_one_that_was_killed_is_replaced(before):
+def test_a_killed_cluster_is_replaced(before):
     killed = harness.up(NAME, print)
     os.kill(killed.machine.pid, signal.SIGKILL)
     cluster = harness.up(NAME, print)

@@ -1,4 +1,4 @@
-"""The images of the Dockerfile, built as people build them, hold what the ones hold that pods of the tests run."""
+"""Images built from the Dockerfile contain the same packages as those assembled for test pods."""
 
 import json
 
@@ -29,20 +29,20 @@ def _assembled(*trees):
 
 
 @pytest.mark.parametrize(
-    ("target", "command", "said"),
+    ("target", "command", "expected"),
     [
         ("operator", ["python", "-m", "raytrain.operator", "--help"], "usage"),
         ("run", ["raytrain", "--version"], "0."),
     ],
 )
-def test_the_dockerfile_makes_what_pods_run(target, command, said):
+def test_the_dockerfile_builds_what_pods_run(target, command, expected):
     echo = timed_echo()
     reference = image.build(target, echo)
-    assert said in image.output(reference, *command).lower()
-    assert image.output(reference, "id", "-u").strip() == "1000"
-    installed = json.loads(image.output(reference, "python", "-c", PACKAGES))
+    assert expected in image.run_command(reference, *command).lower()
+    assert image.run_command(reference, "id", "-u").strip() == "1000"
+    installed = json.loads(image.run_command(reference, "python", "-c", PACKAGES))
     assert installed == _assembled(layers.environment(target, echo), layers.code())
-    listed = json.loads(image.read(image.build(f"{target}-sbom", echo), f"{target}.cdx.json"))
+    listed = json.loads(image.read_file(image.build(f"{target}-sbom", echo), f"{target}.cdx.json"))
     components = {f"{part['name'].lower()}=={part['version']}": part for part in listed["components"]}
     assert sorted(components) == installed
     assert all(part["purl"].startswith("pkg:pypi/") for name, part in components.items() if "raytrain" not in name)

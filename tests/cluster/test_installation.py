@@ -1,4 +1,4 @@
-"""Helm's ways: test, a run as a release, upgrade during it, uninstall, and what is left."""
+"""Helm tests, installs a run, upgrades the operator during it, and uninstalls everything."""
 
 import json
 
@@ -16,14 +16,14 @@ CHART, JOB_CHART = (str(REPOSITORY / "helm" / name) for name in ("raytrain-opera
 
 
 def everything(target, *selector):
-    """Every object of every kind that can be listed: kind, namespace, name."""
+    """Returns every listable object as (kind, namespace, name)."""
     names = ("api-resources", "--verbs=list", "-o", "name")
     kinds = [k for k in target.kubectl(*names).split() if not k.startswith(("events", "componentstatuses"))]
     found = json.loads(target.kubectl("get", ",".join(kinds), "-A", "-o", "json", *selector))["items"]
     return {(i["kind"], i["metadata"].get("namespace", ""), i["metadata"]["name"]) for i in found}
 
 
-def test_tried_upgraded_in_mid_run_and_uninstalled(target, operator, namespace, bucket, tiny_world, tmp_path):
+def test_tested_upgraded_during_a_run_and_uninstalled(target, operator, namespace, bucket, tiny_world, tmp_path):
     target.helm("test", "raytrain", "-n", operator)
 
     storage = f"s3://{bucket}/raytrain"

@@ -14,7 +14,7 @@ QUEUE = "team"
 
 @pytest.fixture
 def queue(target, namespace, tmp_path):
-    """A queue in which one tiny job has room."""
+    """A queue with quota for one tiny job."""
     kind = {"apiVersion": "kueue.x-k8s.io/v1beta2"}
     flavor = kind | {"kind": "ResourceFlavor", "metadata": {"name": "any"}}
     quotas = [{"name": "cpu", "nominalQuota": "600m"}, {"name": "memory", "nominalQuota": "3Gi"}]
@@ -43,7 +43,7 @@ def test_jobs_of_a_queue_run_one_after_the_other(target, operator, namespace, qu
         return target.get("ftj", name, namespace).get("status", {}).get("phase")
 
     apply("first")
-    target.until(lambda: phase("first") in ("ScoringBefore", "Training"), "the first to get on", "first", namespace)
+    target.until(lambda: phase("first") in ("ScoringBefore", "Training"), "the first to start", "first", namespace)
     apply("second")
     target.until(lambda: phase("second") == "Queued", "the second to wait", "second", namespace)
     assert target.get("rayjob", "second-a01", namespace)["spec"]["suspend"] is True, "Kueue's, not the operator's"

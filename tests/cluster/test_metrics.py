@@ -1,4 +1,4 @@
-"""A real Prometheus reads a run in pods: every panel of the dashboard shows something, every rule works."""
+"""A real Prometheus scrapes a run: every dashboard panel shows data and every alert rule works."""
 
 import json
 import shutil
@@ -22,11 +22,11 @@ pytestmark = pytest.mark.slow
 FILES = REPOSITORY / "helm/raytrain-operator/files"
 NAME = "measured"
 NOT_HERE = {"Model FLOPs utilisation"}
-"""Only for GPUs whose peak is known."""
+"""Panels that need a GPU whose peak is known."""
 
 
 def config(folder):
-    """Reads what `targets.json` names: Debian's Prometheus knows nothing of Kubernetes."""
+    """Writes a configuration with targets from a file: Debian's build cannot discover pods."""
     shutil.copyfile(FILES / "alerts.yaml", folder / "alerts.yaml")
     found = {"files": [str(folder / "targets.json")], "refresh_interval": "1s"}
     ours = {"job_name": "raytrain", "file_sd_configs": [found]}
@@ -36,8 +36,8 @@ def config(folder):
     return path
 
 
-def tell_pods(target, namespace, folder):
-    """What the chart's PodMonitor names: the port `metrics` of the pods of runs."""
+def write_targets(target, namespace, folder):
+    """Writes the targets that the chart's PodMonitor selects: port `metrics` of the run's pods."""
     selector = f"raytrain.dev/job={NAME}"
     pods = json.loads(target.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
     there = [pod for pod in pods if pod["status"].get("podIP")]
@@ -48,14 +48,14 @@ def tell_pods(target, namespace, folder):
 
 
 def ports(pod):
-    """Numbers of its ports called `metrics`."""
+    """Returns the numbers of a pod's ports named `metrics`."""
     found = [port for container in pod["spec"]["containers"] for port in container.get("ports", [])]
     return [port["containerPort"] for port in found if port.get("name") == "metrics"]
 
 
 @contextmanager
 def prometheus(folder):
-    """`query(path, **parameters)` of a Prometheus of our own."""
+    """Runs a Prometheus; yields `query(path, **parameters)`."""
     program = shutil.which("prometheus")
     if program is None:
         pytest.skip("prometheus is not installed (Debian: prometheus)")
@@ -89,7 +89,7 @@ def prometheus(folder):
         process.wait(30)
 
 
-def test_every_panel_has_something_to_show(target, operator, namespace, bucket, tiny_world, tmp_path):
+def test_every_panel_shows_data(target, operator, namespace, bucket, tiny_world, tmp_path):
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
     content = tiny_quickstart.job(NAME, world, storage=f"s3://{bucket}/raytrain", steps=400)
     panels = {p["title"]: p["targets"][0]["expr"] for p in json.loads((FILES / "dashboard.json").read_text())["panels"]}
@@ -98,7 +98,7 @@ def test_every_panel_has_something_to_show(target, operator, namespace, bucket, 
         target.apply(content, namespace)
         over = False
         while not over and set(empty) - NOT_HERE:
-            tell_pods(target, namespace, tmp_path)
+            write_targets(target, namespace, tmp_path)
             over = target.get("ftj", NAME, namespace).get("status", {}).get("phase") in ("Complete", "Failed")
             for title, expression in list(empty.items()):
                 found = query("/api/v1/query", query=expression.replace("$run", NAME))["result"]

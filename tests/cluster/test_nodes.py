@@ -1,4 +1,4 @@
-"""Two nodes that each offer a GPU: Ray's autoscaler fills and empties them; one is drained, one is lost."""
+"""Two nodes with a GPU each: Ray's autoscaler uses them; one is drained, one is lost."""
 
 import json
 import os
@@ -17,17 +17,17 @@ from tests.cluster.harness import cluster as harness
 pytestmark = [pytest.mark.slow, pytest.mark.two_nodes]
 
 OPERATOR_VALUES = ["--set", "settings.runs.keepClusterSeconds=200"]
-"""The Ray cluster outlives the run, so that the GPU group is seen to go back to zero."""
+"""Keeps the Ray cluster after the run, to observe the GPU group scaling to zero."""
 EVERY = 50
 STEPS = 600
 LONG = 1500
-"""Steps of an elastic run: it starts with the first pod, and is made larger a minute later (Ray Train's interval)."""
+"""Steps of an elastic run: it starts with one pod and grows a minute later."""
 GONE = "node1"
 
 
 @pytest.fixture
 def nodes(target):
-    """Names of nodes with a GPU; afterwards all take pods again."""
+    """Names of the nodes with a GPU; uncordons them afterwards."""
     found = json.loads(target.kubectl("get", "nodes", "-o", "json"))["items"]
     names = [n["metadata"]["name"] for n in found if int(n["status"]["allocatable"].get(harness.GPU, 0)) >= 1]
     if len(names) < 2:
@@ -39,7 +39,7 @@ def nodes(target):
 
 @pytest.fixture
 def run(target, operator, namespace, nodes, bucket, tiny_world):
-    """Starts a run on two pretended GPUs; head and driver are on the first node: the second takes pods only then."""
+    """Starts a run on two fake GPUs, with head and driver on the first node."""
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
 
     def start(name, *, steps=STEPS, **training):
@@ -57,14 +57,14 @@ def run(target, operator, namespace, nodes, bucket, tiny_world):
 
 
 def pods(target, namespace, group):
-    """Node of every pod of a group that runs."""
+    """Returns the node of every running pod of a group."""
     selector = f"ray.io/group={group}"
     items = json.loads(target.kubectl("get", "pods", "-n", namespace, "-l", selector, "-o", "json"))["items"]
     return [item["spec"].get("nodeName") for item in items if item["status"]["phase"] == "Running"]
 
 
 class Run:
-    """A run in the cluster, and what it left in storage."""
+    """A run in the cluster, and its storage."""
 
     def __init__(self, target, namespace, name, store, steps):
         self.target, self.namespace, self.name, self.store, self.steps = target, namespace, name, store, steps
@@ -74,14 +74,14 @@ class Run:
         self.target.until(done, what, self.name, self.namespace)
 
     def checkpointed(self, after=0):
-        """Once a checkpoint beyond this step is there."""
+        """Waits for a checkpoint after this step."""
         self.until(lambda: any(c.step > after for c in committed_checkpoints(self.store, self.layout)), "a checkpoint")
 
     def training_on(self, nodes):
         self.until(lambda: sorted(pods(self.target, self.namespace, "gpu")) == sorted(nodes), f"pods on {nodes}")
 
     def together(self, workers):
-        """Once so many workers train together, and have stored a checkpoint."""
+        """Waits until this number of workers trains together and has stored a checkpoint."""
         kinds = ("TrainingStarted", "WorkerRestarted")
 
         def group():
@@ -91,7 +91,7 @@ class Run:
         self.checkpointed(after=group()[-1]["step"])
 
     def ended(self):
-        """The status of the whole run; every step is there once."""
+        """Waits for completion and returns the status; every step was trained once."""
         status = self.target.wait_for("Complete", self.name, self.namespace)["status"]
         assert [line["step"] for line in read_segments(self.store, self.layout, "metrics")] == list(
             range(1, self.steps + 1)
@@ -102,14 +102,14 @@ class Run:
         return [line for line in read_segments(self.store, self.layout, "events") if line["kind"] == kind]
 
 
-def test_the_gpu_group_grows_when_training_asks_and_goes_back_to_zero(target, namespace, nodes, run):
+def test_the_gpu_group_scales_up_for_training_and_back_to_zero(target, namespace, nodes, run):
     one = run("scale")
     one.until(lambda: json.loads(target.kubectl("get", "raycluster", "-n", namespace, "-o", "json"))["items"], "Ray")
-    assert pods(target, namespace, "gpu") == [], "nobody has asked for GPUs yet"
+    assert pods(target, namespace, "gpu") == [], "nothing has requested GPUs yet"
     one.training_on(nodes)
     assert one.ended()["phase"] == "Complete"
     one.until(lambda: pods(target, namespace, "gpu") == [], "the GPU group to be empty")
-    assert pods(target, namespace, "cpu"), "the cluster itself is still there"
+    assert pods(target, namespace, "cpu"), "the cluster itself still exists"
 
 
 def test_a_drained_node_costs_no_step_and_no_attempt(target, namespace, nodes, run):
@@ -120,13 +120,13 @@ def test_a_drained_node_costs_no_step_and_no_attempt(target, namespace, nodes, r
     status = one.ended()
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]
     (notice,) = one.events("NodeLeaving")
-    (again,) = [event for event in one.events("WorkerRestarted") if event["time"] > notice["time"]]
-    (answer,) = [event for event in one.events("CheckpointCommitted") if event["step"] % EVERY]
-    assert again["step"] >= answer["step"], "the checkpoint that the notice was answered with"
-    assert again["workers"] == 1, "the one that is left"
+    (restart,) = [event for event in one.events("WorkerRestarted") if event["time"] > notice["time"]]
+    (checkpoint,) = [event for event in one.events("CheckpointCommitted") if event["step"] % EVERY]
+    assert restart["step"] >= checkpoint["step"], "resumed before the checkpoint that followed the notice"
+    assert restart["workers"] == 1, "the remaining one"
 
 
-def test_a_driver_whose_node_is_drained_ends_resumably_and_counts_as_no_failure(target, namespace, nodes, run):
+def test_draining_the_drivers_node_interrupts_the_attempt_and_counts_no_failure(target, namespace, nodes, run):
     one = run("moved", minWorkers=1)
     one.checkpointed()
     target.kubectl("delete", "pod", "-n", namespace, "-l", "ray.io/group=cpu", "--wait=false")

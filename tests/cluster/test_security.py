@@ -1,4 +1,4 @@
-"""A run lets nobody in, its accounts may do no more than they should, and a secret is found nowhere."""
+"""A run refuses unauthenticated access, its accounts have minimal rights, and no secret leaks."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ RUN = {
     "finetunejobs.raytrain.dev": ["get"],
     "finetunejobs.raytrain.dev/status": ["get", "patch"],
 }
-"""What the run's account may do in its namespace, beyond what everyone may; the first is of its own name alone."""
+"""Rights of the run's account beyond everyone's; `get` covers only its own object."""
 OPERATOR = {
     "configmaps": ["create", "get", "patch"],
     "events": ["create"],
@@ -44,7 +44,7 @@ HEAD = {
 
 
 def rights(target, namespace, account):
-    """Verbs by resource, without the reviews of oneself that everyone may ask for."""
+    """Returns an account's verbs by resource, without the self-reviews open to everyone."""
     who = f"--as=system:serviceaccount:{account}"
     text = target.kubectl("auth", "can-i", "--list", "-n", namespace, "--no-headers", who)
     found = {}
@@ -55,8 +55,8 @@ def rights(target, namespace, account):
     return found
 
 
-def answer(address, token=None):
-    """Status of a request to the jobs API, which can run anything."""
+def status_of(address, token=None):
+    """Returns the HTTP status of a request to the jobs API, which can run anything."""
     request = urllib.request.Request(f"http://{address}:8265/api/jobs/")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -67,7 +67,7 @@ def answer(address, token=None):
         return error.code
 
 
-def test_a_run_lets_nobody_in_and_tells_no_secret(target, operator, namespace, bucket, tiny_world):
+def test_a_run_refuses_strangers_and_leaks_no_secret(target, operator, namespace, bucket, tiny_world):
     storage = f"s3://{bucket}/raytrain"
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
     target.kubectl("create", "secret", "generic", "extra", "-n", namespace, f"--from-literal=TRACKER_TOKEN={CANARY}")
@@ -80,7 +80,7 @@ def test_a_run_lets_nobody_in_and_tells_no_secret(target, operator, namespace, b
     secret = target.get("secret", cluster["metadata"]["name"], namespace)
     token = base64.b64decode(secret["data"]["auth_token"]).decode()
     address = cluster["status"]["head"]["podIP"]
-    assert [answer(address), answer(address, "wrong"), answer(address, token)] == [401, 403, 200]
+    assert [status_of(address), status_of(address, "wrong"), status_of(address, token)] == [401, 403, 200]
 
     assert rights(target, namespace, f"{namespace}:{NAME}-raytrain") == RUN
     assert rights(target, namespace, f"{operator}:raytrain-operator") == OPERATOR

@@ -1,4 +1,4 @@
-"""From nothing to a report: Helm installs the operator, `kubectl apply` sends the job, pods do the work.
+"""From nothing to a report: Helm installs the operator, `kubectl apply` sends the job, pods run it.
 
 The same job is run on this machine afterwards, as on a laptop: the same data, the same steps,
 the same scores.

@@ -1,6 +1,6 @@
-"""What a run depends on changes or runs out under it: keys, the bucket, memory, disk.
+"""What a run depends on changes or runs out: keys, the bucket, memory, disk.
 
-It goes on, or says why not.
+The run continues, or reports why it cannot.
 """
 
 import json
@@ -21,7 +21,7 @@ STEPS, EVERY = 500, 50
 
 @pytest.fixture
 def bucket_server(target, tmp_path):
-    """A server of the test's own: its keys change."""
+    """A separate server for each test, as its keys change."""
     with s3_server(tmp_path, target.host) as server:
         yield server
 
@@ -51,7 +51,7 @@ def message(status):
     return status["message"] + " ".join(attempt.get("message") or "" for attempt in status["attempts"])
 
 
-def test_rotated_keys_are_taken_up_by_the_next_attempt(target, namespace, bucket_server, apply, monkeypatch):
+def test_the_next_attempt_uses_rotated_keys(target, namespace, bucket_server, apply, monkeypatch):
     storage = apply("rotated")
     until_checkpoint(target, namespace, "rotated", storage)
     new = bucket_server.rotated("second", "second-secret")
@@ -67,7 +67,7 @@ def test_rotated_keys_are_taken_up_by_the_next_attempt(target, namespace, bucket
     new.rotated(bucket_server.access_key, bucket_server.secret_key)  # for the fixture that removes the bucket
 
 
-def test_a_bucket_that_is_gone_is_named(target, namespace, bucket_server, bucket, apply):
+def test_a_removed_bucket_is_named(target, namespace, bucket_server, bucket, apply):
     storage = apply("homeless", retries=1)
     until_checkpoint(target, namespace, "homeless", storage)
     bucket_server.remove_bucket(bucket)
@@ -79,17 +79,17 @@ def test_a_bucket_that_is_gone_is_named(target, namespace, bucket_server, bucket
     assert bucket in message(status)
 
 
-def test_too_little_memory_is_told_as_such(target, namespace, apply):
+def test_too_little_memory_is_reported(target, namespace, apply):
     apply("hungry", training={"gpus": 1, "memory": "700Mi"}, retries=0)
     status = target.wait_for("Failed", "hungry", namespace)["status"]
     assert "memory" in message(status)
     assert "resources.training.memory" in message(status)
 
 
-def test_a_full_disk_is_told_with_its_path_and_leaves_whole_checkpoints(target, namespace, apply, tmp_path):
-    little = {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}
+def test_a_full_disk_is_reported_with_its_path_and_keeps_complete_checkpoints(target, namespace, apply, tmp_path):
+    volume = {"name": "scratch", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}
     container = {"name": "ray", "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}
-    storage = apply("full", podTemplate={"spec": {"containers": [container], "volumes": [little]}}, retries=0)
+    storage = apply("full", podTemplate={"spec": {"containers": [container], "volumes": [volume]}}, retries=0)
     until_checkpoint(target, namespace, "full", storage)
     names = ("get", "pods", "-n", namespace, "-l", "ray.io/group=cpu", "-o", "name")
     for pod in target.kubectl(*names).split():

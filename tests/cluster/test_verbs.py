@@ -1,4 +1,4 @@
-"""The command line's verbs against a real API server; no operator runs, so the status is what the test writes."""
+"""Cluster commands against a real API server; without an operator the test writes the status."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def raytrain(target, bucket):
     return call
 
 
-def test_a_job_is_sent_looked_at_and_ended(target, definition, namespace, bucket, raytrain, tmp_path):
+def test_submit_status_wait_cancel_and_delete(target, definition, namespace, bucket, raytrain, tmp_path):
     rows = [json.dumps({"input": f"say {i}", "target": str(i)}) for i in range(20)]
     (tmp_path / "train.jsonl").write_text("\n".join(rows))
     (tmp_path / "job.yaml").write_text(

@@ -1,6 +1,6 @@
-"""A real Kubernetes with real KubeRay on this machine, for tests and for people (`make cluster`).
+"""A real Kubernetes with a real KubeRay on this machine, for tests and for `make cluster`.
 
-Everything runs in network, mount and process namespaces of its own that one process holds
-(`machine.py`): ending that process ends all the others and takes mounts, bridges, routes and packet
-filter rules with it.
+Everything runs in its own network, mount and process namespaces, held by one process
+(`machine.py`): when that process ends, the kernel ends all others and removes mounts, bridges,
+routes and packet filter rules.
 """

@@ -1,4 +1,4 @@
-"""Start and stop a cluster by hand: `make cluster`, `make cluster-down`."""
+"""Starts and stops a cluster by hand: `make cluster`, `make cluster-down`."""
 
 import argparse
 import json
@@ -15,12 +15,14 @@ from tests.support.kubernetes_tools import kubernetes_tools
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.cluster.harness")
     commands = parser.add_subparsers(dest="command", required=True)
-    start = commands.add_parser("up", help="start a cluster, or say where it is")
+    start = commands.add_parser("up", help="start a cluster, or show where the running one is")
     start.add_argument("--nodes", type=int, default=1)
-    start.add_argument("--gpus", type=int, default=0, help="how many GPUs each node pretends to have")
+    start.add_argument("--gpus", type=int, default=0, help="number of fake GPUs on each node")
     start.add_argument("--install", action="store_true", help="install missing Debian packages")
-    start.add_argument("--image", action="append", default=[], metavar="TARGET", help="put on the nodes: run, operator")
-    stop = commands.add_parser("down", help="end it and remove everything but caches")
+    start.add_argument(
+        "--image", action="append", default=[], metavar="TARGET", help="image to put on the nodes: run or operator"
+    )
+    stop = commands.add_parser("down", help="stop the cluster and remove everything but the caches")
     for command in (start, stop):
         command.add_argument("--name", default="default")
     given = parser.parse_args()
@@ -30,7 +32,7 @@ def main() -> int:
             down(given.name, echo)
             return 0
         if existing := os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
-            echo(f"RAYTRAIN_TEST_KUBECONFIG is set: {existing} is used, nothing is started")
+            echo(f"RAYTRAIN_TEST_KUBECONFIG is set: using {existing}, starting nothing")
             return 0
         cluster = up(given.name, echo, nodes=given.nodes, gpus=given.gpus, install=given.install)
         images = {target: cluster.publish(target, echo) for target in given.image}

@@ -1,4 +1,4 @@
-"""Addresses of one cluster: a /16 that this machine does not use, cut into pods, services, and the link to the host."""
+"""Addresses of one cluster: an unused /16, split into pods, services and the link to the host."""
 
 import ipaddress
 import json
@@ -12,7 +12,7 @@ _CANDIDATES = range(200, 250)
 
 @dataclass(frozen=True)
 class Addresses:
-    """All addresses follow from the second number of 10.N.0.0/16."""
+    """All addresses of a cluster, derived from N in 10.N.0.0/16."""
 
     number: int
 
@@ -29,7 +29,7 @@ class Addresses:
 
     @property
     def bridge(self) -> str:
-        """Gateway of the pods; CoreDNS listens here."""
+        """Gateway of the pods, where CoreDNS listens."""
         return self._at("0.1")
 
     @property
@@ -38,16 +38,16 @@ class Addresses:
 
     @property
     def api_service(self) -> str:
-        """The API server's address inside the cluster."""
+        """Address of the API server's service inside the cluster."""
         return self._at("128.1")
 
     @property
     def host(self) -> str:
-        """This machine, as pods see it."""
+        """Address of this machine as seen from pods."""
         return self._at("255.1")
 
     def node(self, index: int) -> str:
-        """Address of a node; that of node 0 is also the API server's."""
+        """Address of a node; the API server shares that of node 0."""
         return self._at(f"255.{index + 2}")
 
     @property
@@ -57,13 +57,14 @@ class Addresses:
 
 
 def free_addresses() -> Addresses:
-    """The first /16 that no route and no interface of this machine touches."""
+    """Returns the first candidate /16 that overlaps no route of this machine.
+
+    Raises HarnessError if there is none.
+    """
     routes = [entry.get("dst", "") for entry in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all"))]
     used = [ipaddress.ip_network(dst, strict=False) for dst in routes if dst and dst[0].isdigit()]
     for number in _CANDIDATES:
-        wanted = Addresses(number)
-        if not any(ipaddress.ip_network(wanted.all).overlaps(network) for network in used if network.prefixlen > 8):
-            return wanted
-    raise HarnessError(
-        "no free network among 10.200.0.0/16 ... 10.249.0.0/16",
-    )
+        candidate = Addresses(number)
+        if not any(ipaddress.ip_network(candidate.all).overlaps(network) for network in used if network.prefixlen > 8):
+            return candidate
+    raise HarnessError("all networks from 10.200.0.0/16 to 10.249.0.0/16 are in use")

@@ -1,4 +1,4 @@
-"""The programs of the cluster, built from Go modules with pinned versions and kept by digest."""
+"""Builds the programs of the cluster from pinned Go modules and caches them by digest."""
 
 import hashlib
 import os
@@ -15,11 +15,11 @@ KUBERNETES = "1.36.3"
 KUBERAY = "1.6.2"
 
 MANIFESTS = "manifests"
-"""Folder of a module's manifests beside its programs."""
+"""Folder of a module's manifests, next to its programs."""
 
 _COMPONENT = "k8s.io/component-base/version"
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")
-# Without them the API server calls itself v0.0.0, and clients refuse it.
+# Without these flags the API server reports v0.0.0, and clients reject it.
 _KUBERNETES_VERSION = (
     f"-X {_COMPONENT}.gitVersion=v{KUBERNETES} -X {_COMPONENT}.gitMajor={_MAJOR} -X {_COMPONENT}.gitMinor={_MINOR}"
 )
@@ -27,9 +27,9 @@ _KUBERNETES_VERSION = (
 
 @dataclass(frozen=True)
 class Module:
-    """One folder of `tools/` (go.mod, go.sum) and the programs that are built from it: name -> package.
+    """One folder of `tools/` (go.mod, go.sum) and its programs, as name -> Go package.
 
-    `manifests` is a folder of a module, (module, path): it is kept beside the programs.
+    `manifests` is a folder of a Go module, as (module, path); it is copied next to the programs.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Module:
 
     @property
     def folder(self) -> Path:
-        """Where its programs lie once they are built: named by everything that determines them."""
+        """Folder of the built programs; its name is a digest of everything they depend on."""
         hasher = hashlib.sha256(repr((self.programs, self.link, *(self.manifests or ()))).encode())
         for path in sorted(self.source.iterdir()):
             hasher.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -71,12 +71,12 @@ KUEUE = Module(
     {"kueue": "sigs.k8s.io/kueue/cmd/kueue"},
     manifests=("sigs.k8s.io/kueue", "config/components"),
 )
-"""Not part of every cluster: only its own test builds it."""
+"""Not part of every cluster: only its test builds it."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Paths of the built programs by name, and KubeRay's CRDs."""
+    """Paths of the built programs by name, and the folder of KubeRay's CRDs."""
 
     paths: dict[str, Path]
     crds: Path
@@ -86,7 +86,7 @@ class Programs:
 
 
 def build(echo: Echo) -> Programs:
-    """Build what is not there yet: five minutes on two cores the first time, nothing later."""
+    """Builds all programs that are not cached: five minutes on two cores the first time."""
     paths: dict[str, Path] = {}
     for module in MODULES:
         paths |= ensure_built(module, echo)
@@ -94,15 +94,15 @@ def build(echo: Echo) -> Programs:
 
 
 def ensure_built(module: Module, echo: Echo) -> dict[str, Path]:
-    """Paths of a module's programs by name; they are built if they are not there yet."""
+    """Builds a module unless it is cached; returns the paths of its programs by name."""
     if not module.folder.exists():
         echo(f"building {', '.join(module.programs)}")
         _build(module)
     return {name: module.folder / name for name in module.programs}
 
 
-def missing() -> list[str]:
-    """Modules that are still to be built."""
+def unbuilt_modules() -> list[str]:
+    """Returns the names of modules that are not built yet."""
     return [module.name for module in MODULES if not module.folder.exists()]
 
 

@@ -1,4 +1,4 @@
-"""A cluster from nothing to ready nodes, found again by its record, and removed without a trace."""
+"""Starts a cluster, finds a running one by its record, and removes it without a trace."""
 
 import json
 import shutil
@@ -34,38 +34,38 @@ class Cluster:
 
     @property
     def host_address(self) -> str:
-        """This machine's address as pods see it: servers for tests listen there."""
+        """Address of this machine as seen from pods; servers for tests listen there."""
         return self.addresses.host
 
     def api(self) -> Any:
-        """A client of the kubernetes package, for the administrator."""
+        """Returns an API client of the kubernetes package with the administrator's rights."""
         from kubernetes import config
 
-        return config.new_client_from_config(str(self.kubeconfig))
+        return config.new_client_from_config(str(self.kubeconfig))  # type: ignore[no-untyped-call]
 
     def socket(self, index: int = 0) -> Path:
-        """containerd's socket of a node."""
+        """Returns the containerd socket of a node."""
         return node.NodeFiles(self.paths, index).socket
 
     def processes_of_pods(self, index: int) -> set[int]:
-        """Everything that runs in the pods of a node."""
+        """Returns the ids of all processes in the pods of a node."""
         return node.processes(node.NodeFiles(self.paths, index))
 
     def publish(self, target: str, echo: Echo) -> str:
-        """Put one target of the project's Dockerfile on every node; its reference."""
+        """Puts a target of the project's Dockerfile on every node; returns the image reference."""
         return image.publish([image.Store(self.machine, self.socket(i)) for i in range(self.nodes)], target, echo)
 
 
 def up(name: str, echo: Echo, *, nodes: int = 1, gpus: int = 0, install: bool = False) -> Cluster:
-    """Start a cluster; `gpus` is how many each node pretends to have.
+    """Returns the running cluster of this name, or starts one with `gpus` fake GPUs on each node.
 
-    An unfinished start is removed again.
+    A failed start is removed again; its logs are kept.
     """
     if (running := find(name)) is not None:
         echo(f"cluster {name} is running: export KUBECONFIG={running.kubeconfig}")
         return running
     preflight.check(nodes, echo, install=install)
-    down(name, lambda _: None)  # what a killed one left
+    down(name, lambda _: None)  # leftovers of a killed cluster
     programs = binaries.build(echo)
     paths = ClusterPaths(name)
     paths.logs.mkdir(parents=True)
@@ -114,7 +114,7 @@ def _start(paths: ClusterPaths, programs: binaries.Programs, echo: Echo, *, node
 
 
 def find(name: str) -> Cluster | None:
-    """The running cluster of this name."""
+    """Returns the running cluster of this name, or None."""
     paths = ClusterPaths(name)
     try:
         record = json.loads(paths.record.read_text())
@@ -129,7 +129,7 @@ def find(name: str) -> Cluster | None:
 
 
 def down(name: str, echo: Echo) -> None:
-    """End everything of a cluster and remove its folder; caches stay."""
+    """Stops a cluster and removes its folder; caches stay."""
     paths = ClusterPaths(name)
     if not paths.root.exists():
         echo(f"there is no cluster {name}")
@@ -138,7 +138,7 @@ def down(name: str, echo: Echo) -> None:
         record = json.loads(paths.record.read_text())
         Machine(**record["machine"]).end()
         link = Addresses(record["number"]).link
-        # gone with the namespace, a moment later
+        # the kernel removes it shortly after the namespace
         wait_for(lambda: link not in run("ip", "-brief", "link"), 60, f"the interface {link} to vanish")
     except FileNotFoundError:
         pass
@@ -146,11 +146,11 @@ def down(name: str, echo: Echo) -> None:
     shutil.rmtree(paths.root)
     if not any(paths.root.parent.iterdir()):
         paths.root.parent.rmdir()
-    echo(f"cluster {name} is gone; built programs and image layers stay cached")
+    echo(f"cluster {name} is removed; built programs and image layers stay cached")
 
 
 def fake_gpus(api: Any, name: str, count: int) -> None:
-    """Let a node offer GPUs that it has not: the scheduler and Ray's autoscaler act on them all the same."""
+    """Makes a node offer GPUs that it does not have, for the scheduler and Ray's autoscaler."""
     from kubernetes import client
 
     amounts = {part: {GPU: str(count)} for part in ("capacity", "allocatable")}
@@ -160,7 +160,7 @@ def fake_gpus(api: Any, name: str, count: int) -> None:
 def _cgroups_removed(paths: ClusterPaths) -> bool:
     try:
         node.remove_cgroups(paths)
-    except OSError:  # a process in it is still ending
+    except OSError:  # a process in the group is still ending
         return False
     return True
 
@@ -173,7 +173,8 @@ def _wait_for_nodes(api: Any, count: int, daemons: dict[str, Daemon]) -> None:
     def ready() -> bool:
         for daemon in daemons.values():
             daemon.check_alive()
-        conditions = [c for found in core.list_node().items for c in found.status.conditions or []]
+        statuses = [node.status for node in core.list_node().items]
+        conditions = [c for status in statuses if status for c in status.conditions or []]
         return sum(c.type == "Ready" and c.status == "True" for c in conditions) == count
 
     wait_for(ready, 60, f"{count} nodes to be ready")

@@ -1,4 +1,4 @@
-"""Progress lines, and the one error that needs no traceback."""
+"""Progress lines, and the error that is shown without a traceback."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,10 @@ Echo = Callable[[str], None]
 
 
 class HarnessError(Exception):
-    """Something that a person can mend; its text says what and how."""
+    """A problem that the user can fix; the message says what and how."""
 
 
 def timed_echo() -> Echo:
-    """Prints lines with the seconds since it was made."""
+    """Returns a function that prints lines prefixed with the seconds since this call."""
     start = time.monotonic()
     return lambda text: print(f"[{time.monotonic() - start:4.0f} s] {text}", flush=True)

@@ -1,4 +1,4 @@
-"""What every part of a cluster is started with."""
+"""What the parts of a cluster need to start."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.cluster.harness.paths import ClusterPaths
 
 @dataclass(frozen=True)
 class ClusterContext:
-    """One cluster's namespaces, programs, folders and addresses."""
+    """Namespaces, programs, paths and addresses of one cluster."""
 
     machine: Machine
     programs: Programs
@@ -19,5 +19,5 @@ class ClusterContext:
     addresses: Addresses
 
     def start(self, name: str, *flags: str | Path, environment: dict[str, str] | None = None) -> Daemon:
-        """Start one of the built programs inside; it logs under its name."""
+        """Starts one of the built programs inside the namespaces, with a log named after it."""
         return self.machine.start([self.programs[name], *flags], self.paths.logs / f"{name}.log", environment)

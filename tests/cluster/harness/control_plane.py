@@ -1,4 +1,4 @@
-"""etcd, API server, controller manager and scheduler."""
+"""Starts etcd, the API server, the controller manager and the scheduler."""
 
 import ssl
 import urllib.request
@@ -17,14 +17,14 @@ _PORT = 6443
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """Its daemons, by name."""
+    """The running control plane: the URL of the API server, and the daemons."""
 
     server: str
     daemons: tuple[Daemon, ...]
 
 
 def start(context: ClusterContext, authority: Authority) -> ControlPlane:
-    """Start all four and wait until the API server is ready (4 s); writes the administrator's kubeconfig."""
+    """Starts all four, waits for the API server (4 s) and writes the admin kubeconfig."""
     paths, addresses = context.paths, context.addresses
     api_address = addresses.node(0)
     server = f"https://{api_address}:{_PORT}"
@@ -42,7 +42,7 @@ def start(context: ClusterContext, authority: Authority) -> ControlPlane:
         f"--listen-client-urls={_ETCD}",
         f"--advertise-client-urls={_ETCD}",
         "--listen-peer-urls=http://127.0.0.1:2380",
-        "--unsafe-no-fsync",  # nothing in it has to survive this machine
+        "--unsafe-no-fsync",  # nothing in it has to survive a crash
     )
     api = context.start("kube-apiserver", *_api_server_flags(addresses, authority, serving, admin, tokens))
     wait_for(lambda: _ready(server, authority.pair.certificate, admin) or not api.alive, 60, "the API server",
@@ -57,7 +57,7 @@ def start(context: ClusterContext, authority: Authority) -> ControlPlane:
         f"--cluster-signing-key-file={authority.pair.key}",
         "--use-service-account-credentials",
         "--leader-elect=false",
-        # a node that is gone counts as gone after 20 s, not 50: faults are tested
+        # a lost node is reported after 20 s instead of 50 s, to keep the fault tests short
         "--node-monitor-grace-period=20s",
     )
     scheduler = context.start("kube-scheduler", f"--kubeconfig={paths.kubeconfig}", "--leader-elect=false")

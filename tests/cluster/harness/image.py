@@ -1,10 +1,10 @@
-"""Images for pods, assembled on each node's containerd without a copy of the six gigabytes of libraries.
+"""Assembles images in each node's containerd without copying the six gigabytes of libraries.
 
-The Dockerfile's stage `ground` is built by buildah and imported; it is small. What its later stages
-add (locked dependencies, our code) is laid out once in the cache folder, and put on a node as hard
-links: a snapshot is filled directly instead of packing, pushing, pulling and unpacking a layer. Its
-digest is that of its recipe, as no archive of it ever exists. User, entry point and command are
-read from the Dockerfile.
+buildah builds the Dockerfile's small stage `common`, and each node imports it. What later stages
+add (locked dependencies, our code) is laid out once in the cache folder and hard-linked into a
+snapshot on the node, instead of packing, pushing, pulling and unpacking a layer. The digest of such
+a layer is that of its recipe, as no archive of it exists. User, entry point and command are read
+from the Dockerfile.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from tests.cluster.harness.machine import Machine
 from tests.cluster.harness.paths import REPOSITORY, cache_folder
 from tests.cluster.harness.processes import run
 
-NAME = "raytrain.test"  # no host name: no node ever pulls
+NAME = "raytrain.test"  # not a host name, so that no node pulls
 PAUSE = f"{NAME}/pause:1"
 DOCKERFILE = REPOSITORY / "k8s/image/Dockerfile"
 BASE_VARIABLE = "RAYTRAIN_TEST_BASE_IMAGE"
@@ -45,7 +45,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 @dataclass(frozen=True)
 class Store:
-    """One node's containerd, as seen by a command that runs inside the machine."""
+    """The images and snapshots of one node's containerd."""
 
     machine: Machine
     socket: Path
@@ -63,14 +63,14 @@ class Store:
         return json.loads(self.ctr("content", "get", digest))
 
     def digest(self, reference: str) -> str:
-        """Of an image's manifest."""
+        """Returns the digest of an image's manifest."""
         found = re.search(r"sha256:[0-9a-f]{64}", self.ctr("images", "list", f"name=={reference}"))
         assert found is not None
         return found[0]
 
 
 def put_pause(stores: Sequence[Store], pause: Path) -> None:
-    """The image of every pod's first process."""
+    """Imports the pause image, the first process of every pod."""
     for store in stores:
         if not store.has(PAUSE):
             config = {"User": "65535:65535", "Entrypoint": ["/pause"]}
@@ -79,29 +79,29 @@ def put_pause(stores: Sequence[Store], pause: Path) -> None:
 
 
 def publish(stores: Sequence[Store], target: str, echo: Echo) -> str:
-    """Put one target of the project's Dockerfile on every node; the reference that pods use."""
-    ground = build("ground", echo)
+    """Puts a target of the project's Dockerfile on every node; returns the reference for pods."""
+    common = build("common", echo)
     added = [layers.environment(target, echo), layers.code()]
     stage = _stage(DOCKERFILE.read_text(), target)
     reference = ""
     for store in stores:
-        if not store.has(ground):
-            echo(f"image {target}: importing what it stands on")
-            with _exported(ground) as archive:
+        if not store.has(common):
+            echo(f"image {target}: importing the common stage")
+            with _exported(common) as archive:
                 store.ctr("images", "import", archive)
-        reference = _assemble(store, ground, target, stage, added)
+        reference = _assemble(store, common, target, stage, added)
     return reference
 
 
 def chart_value(reference: str) -> dict[str, str]:
-    """An image as the chart's values name it."""
+    """Returns an image reference as values of the operator's chart."""
     name, tag = reference.rsplit(":", 1)
     registry, repository = name.split("/", 1)
     return {"registry": registry, "repository": repository, "tag": tag}
 
 
-def _assemble(store: Store, ground: str, target: str, stage: dict[str, Any], added: Sequence[layers.Layer]) -> str:
-    manifest = store.content(store.digest(ground))
+def _assemble(store: Store, common: str, target: str, stage: dict[str, Any], added: Sequence[layers.Layer]) -> str:
+    manifest = store.content(store.digest(common))
     config = store.content(manifest["config"]["digest"])
     config["config"] |= stage
     packed = []
@@ -121,11 +121,11 @@ def _assemble(store: Store, ground: str, target: str, stage: dict[str, Any], add
 
 
 def _fill(store: Store, chain: str, parent: str, layer: layers.Layer) -> None:
-    """A snapshot with the layer's files, as hard links where the file system allows it."""
+    """Creates a snapshot of the layer's files, hard-linked where the file system allows it."""
     if chain in store.snapshots():
         return
     scratch = f"filling-{chain[-12:]}"
-    store.ctr("snapshots", "delete", scratch, check=False)  # of one that was killed
+    store.ctr("snapshots", "delete", scratch, check=False)  # left by a killed process
     store.ctr("snapshots", "prepare", scratch, parent)
     found = re.search(r"upperdir=([^,\s]+)", store.ctr("snapshots", "mounts", "/nowhere", scratch))
     assert found is not None
@@ -134,7 +134,7 @@ def _fill(store: Store, chain: str, parent: str, layer: layers.Layer) -> None:
 
 
 def _chain(diffs: Sequence[str]) -> str:
-    """The name that containerd gives the snapshot of these layers."""
+    """Returns containerd's name (chain id) for the snapshot of these layers."""
     name = diffs[0]
     for diff in diffs[1:]:
         name = f"sha256:{hashlib.sha256(f'{name} {diff}'.encode()).hexdigest()}"
@@ -142,7 +142,7 @@ def _chain(diffs: Sequence[str]) -> str:
 
 
 def _stage(dockerfile: str, target: str) -> dict[str, Any]:
-    """Who runs what in a target of our Dockerfile: `{"User": ..., "Entrypoint": [...], "Cmd": [...]}`."""
+    """Returns `User`, `Entrypoint` and `Cmd` of a target of our Dockerfile, as an image config."""
     found: dict[str, Any] = {}
     inside = False
     for line in dockerfile.splitlines():
@@ -159,7 +159,7 @@ def _stage(dockerfile: str, target: str) -> dict[str, Any]:
 
 
 def _packed(program: Path) -> bytes:
-    """A layer with one program at the top."""
+    """Returns a layer, as a tar archive, with one program in its root."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         entry = tarfile.TarInfo(program.name)
@@ -173,7 +173,7 @@ def _packed(program: Path) -> bytes:
 def _archive(
     name: str, config: dict[str, Any], blobs: Sequence[bytes], descriptors: Sequence[dict[str, Any]] = ()
 ) -> Iterator[Path]:
-    """An OCI archive of one image: with `blobs` as its layers, or of layers that lie on the node already."""
+    """Writes an OCI archive with `blobs` as layers, or with `descriptors` of layers on the node."""
     described = [{"mediaType": _LAYER, "digest": _digest(blob), "size": len(blob)} for blob in blobs]
     if blobs:
         config = {
@@ -195,14 +195,14 @@ def _archive(
         "index.json": json.dumps({"schemaVersion": 2, "manifests": [top]}).encode(),
         **{f"blobs/sha256/{_digest(blob).removeprefix('sha256:')}": blob for blob in (manifest, written, *blobs)},
     }
-    with tempfile.NamedTemporaryFile(prefix="image-", suffix=".tar", dir=cache_folder()) as made:
-        with tarfile.open(fileobj=made, mode="w") as archive:
+    with tempfile.NamedTemporaryFile(prefix="image-", suffix=".tar", dir=cache_folder()) as output:
+        with tarfile.open(fileobj=output, mode="w") as archive:
             for path, content in files.items():
                 entry = tarfile.TarInfo(path)
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
-        made.flush()
-        yield Path(made.name)
+        output.flush()
+        yield Path(output.name)
 
 
 def _digest(content: bytes) -> str:
@@ -213,8 +213,8 @@ def _architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
 
 
-def output(reference: str, *command: str) -> str:
-    """What a command prints in a built image."""
+def run_command(reference: str, *command: str) -> str:
+    """Runs a command in a built image; returns its output."""
     container = _buildah("from", reference).strip()
     try:
         return _buildah("run", "--isolation", "chroot", container, "--", *command)
@@ -222,8 +222,8 @@ def output(reference: str, *command: str) -> str:
         _buildah("rm", container)
 
 
-def read(reference: str, path: str) -> bytes:
-    """A file of a built image."""
+def read_file(reference: str, path: str) -> bytes:
+    """Returns the content of a file in a built image."""
     container = _buildah("from", reference).strip()
     try:
         return (Path(_buildah("mount", container).strip()) / path).read_bytes()
@@ -232,7 +232,7 @@ def read(reference: str, path: str) -> bytes:
 
 
 def build(target: str, echo: Echo) -> str:
-    """Build a target (or stage) of the Dockerfile as people do; its reference in buildah's storage, by content."""
+    """Builds a target or stage of the Dockerfile; returns its reference in buildah's storage."""
     base = os.environ.get(BASE_VARIABLE) or _base(echo)
     echo(f"image: building {target}")
     with tempfile.NamedTemporaryFile(prefix="image-id-") as identity:
@@ -248,7 +248,7 @@ def build(target: str, echo: Echo) -> str:
 
 
 def _trust() -> list[str]:
-    """The authorities that this machine trusts: behind a proxy the build needs them, the image does not."""
+    """Returns build flags that mount this machine's CA certificates, needed behind a proxy."""
     bundle = os.environ.get("SSL_CERT_FILE")
     if not bundle:
         return []
@@ -256,10 +256,10 @@ def _trust() -> list[str]:
 
 
 def _base(echo: Echo) -> str:
-    """A small Debian with Python, made by debootstrap: no public registry is needed."""
+    """Returns a small Debian image with Python, built by debootstrap without a public registry."""
     if _buildah("images", "--quiet", "--filter", f"reference={_BASE_TAG}").strip():
         return _BASE_TAG
-    echo("image: debootstrap of its base (under a minute)")
+    echo("image: debootstrap of the base image (under a minute)")
     folder = Path(tempfile.mkdtemp(prefix="raytrain-base-", dir="/var/tmp"))
     try:
         run("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, folder)
@@ -278,7 +278,7 @@ def _base(echo: Echo) -> str:
 
 @contextmanager
 def _exported(reference: str) -> Iterator[Path]:
-    """An archive of an image of buildah's, under its full name."""
+    """Exports an image from buildah's storage to an archive, under its full name."""
     with tempfile.TemporaryDirectory(prefix="image-", dir=cache_folder()) as scratch:
         archive = Path(scratch) / "image.tar"
         _buildah("push", "--quiet", "--disable-compression", reference, f"docker-archive:{archive}:{reference}")

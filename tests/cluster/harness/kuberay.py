@@ -1,4 +1,4 @@
-"""KubeRay's CRDs and its operator."""
+"""Installs KubeRay's CRDs and starts its operator."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from tests.cluster.harness.processes import wait_for
 
 
 def install_crds(api: Any, folder: Path) -> None:
-    """Create the CRDs and wait until they are served."""
+    """Creates the CRDs and waits until they are served."""
     import yaml
     from kubernetes import client
 
@@ -17,19 +17,23 @@ def install_crds(api: Any, folder: Path) -> None:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 1.4 MB each
     names = []
     for path in sorted(folder.glob("*.yaml")):
-        document = yaml.load(path.read_text(), Loader=loader)
-        extensions.create_custom_resource_definition(document)
-        names.append(document["metadata"]["name"])
+        definition = yaml.load(path.read_text(), Loader=loader)
+        extensions.create_custom_resource_definition(definition)
+        names.append(definition["metadata"]["name"])
 
     def served(name: str) -> bool:
         status = extensions.read_custom_resource_definition(name).status
-        return any(c.type == "Established" and c.status == "True" for c in status.conditions or [])
+        conditions = (status and status.conditions) or []
+        return any(c.type == "Established" and c.status == "True" for c in conditions)
 
     wait_for(lambda: all(served(name) for name in names), 30, "KubeRay's CRDs")
 
 
 def start_operator(context: ClusterContext) -> Daemon:
-    """The operator as a process beside the kubelets; it reaches Ray's dashboards through the API server."""
+    """Starts the operator as a process next to the kubelets.
+
+    It reaches Ray's dashboards through the API server.
+    """
     return context.start(
         "kuberay-operator",
         f"--kubeconfig={context.paths.kubeconfig}",

@@ -1,7 +1,6 @@
-"""What images hold beyond their ground, laid out in the cache folder: locked dependencies, and our code.
+"""Layers of the images, laid out in the cache folder: locked dependencies and our code.
 
-uv links installed files to its own cache, so that a layout of the six gigabytes takes seconds and
-no space.
+uv hard-links installed files from its cache: laying out six gigabytes takes seconds and no space.
 """
 
 import hashlib
@@ -18,16 +17,16 @@ from tests.cluster.harness.paths import REPOSITORY, cache_folder
 from tests.cluster.harness.processes import run
 
 PYTHON = "3.11"
-"""That of the image's base."""
+"""Python version of the base image."""
 
 _HOME = Path("opt/raytrain")  # the virtual environment in the image, below /
 _CODE = ("raytrain_core", "data_prep", "raytrain", "pyproject.toml", "README.md", "LICENSE")
-_NEVER = ("python", "activate", "deactivate", "pydoc.bat")  # the image's own environment has these
+_NEVER = ("python", "activate", "deactivate", "pydoc.bat")  # already in the image's own environment
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A tree to be laid over the image's root, and the digest of the recipe that made it."""
+    """A folder tree to overlay on the image's root, and the digest of its recipe."""
 
     folder: Path
     digest: str
@@ -35,18 +34,18 @@ class Layer:
 
 
 def environment(target: str, echo: Echo) -> Layer:
-    """The locked dependencies of a target of the Dockerfile, compiled."""
+    """Returns the layer of a target's locked dependencies, compiled."""
     lock = REPOSITORY / "requirements" / f"{target}.txt"
     layer = _layer(f"{target}-dependencies", lock.read_bytes())
     if not layer.folder.exists():
-        echo(f"image {target}: laying out its dependencies (a minute, once)")
-        with _filled(layer) as python:
+        echo(f"image {target}: installing its dependencies (a minute, once)")
+        with _filling(layer) as python:
             _uv("pip", "sync", "--quiet", "--link-mode", "hardlink", "--require-hashes", "--python", python, lock)
     return layer
 
 
 def code() -> Layer:
-    """Our two packages, installed from a wheel as the Dockerfile does it."""
+    """Returns the layer of our packages, installed from a wheel as in the Dockerfile."""
     files = sorted(path for name in _CODE for path in _files(REPOSITORY / name))
     hasher = hashlib.sha256()
     for path in files:
@@ -54,7 +53,7 @@ def code() -> Layer:
         hasher.update(f"{path.relative_to(REPOSITORY)}\0{len(content)}\0".encode() + content)
     layer = _layer("code", hasher.digest())
     if not layer.folder.exists():
-        with _filled(layer) as python, tempfile.TemporaryDirectory(prefix="raytrain-code-") as scratch:
+        with _filling(layer) as python, tempfile.TemporaryDirectory(prefix="raytrain-code-") as scratch:
             source = Path(scratch) / "source"
             for path in files:
                 copy = source / path.relative_to(REPOSITORY)
@@ -79,26 +78,26 @@ def _layer(name: str, content: bytes) -> Layer:
 
 
 @contextmanager
-def _filled(layer: Layer) -> Iterator[Path]:
-    """A virtual environment to install into (its Python); then what was installed is compiled and becomes the layer."""
+def _filling(layer: Layer) -> Iterator[Path]:
+    """Yields the Python of a new virtual environment; then turns its packages into the layer."""
     layer.folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{layer.what}-", dir=layer.folder.parent))
     try:
-        made = scratch / "environment"
-        _uv("venv", "--quiet", "--relocatable", "--no-python-downloads", "--python", PYTHON, made)
-        python = made / "bin/python"
+        venv = scratch / "environment"
+        _uv("venv", "--quiet", "--relocatable", "--no-python-downloads", "--python", PYTHON, venv)
+        python = venv / "bin/python"
         yield python
-        packages = made / f"lib/python{PYTHON}/site-packages"
-        # its compiled form is trusted unseen: nothing changes in an image
+        packages = venv / f"lib/python{PYTHON}/site-packages"
+        # unchecked: files in an image never change
         run(python, "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", packages, check=False)
         tree = scratch / "tree"
         home = tree / _HOME
         home.mkdir(parents=True)
         for left in packages.glob("_virtualenv.*"):
             left.unlink()
-        (made / "lib").rename(home / "lib")
+        (venv / "lib").rename(home / "lib")
         (home / "bin").mkdir()
-        for program in (made / "bin").iterdir():
+        for program in (venv / "bin").iterdir():
             if not program.name.startswith(_NEVER):
                 program.rename(home / "bin" / program.name)
         tree.rename(layer.folder)

@@ -1,6 +1,6 @@
-"""The namespaces in which a whole cluster lives.
+"""The namespaces that contain a whole cluster.
 
-One process holds them; with it ends everything inside.
+One process holds them; when it ends, everything inside ends.
 """
 
 import os
@@ -14,23 +14,23 @@ from tests.cluster.harness.console import HarnessError
 from tests.cluster.harness.paths import ClusterPaths
 from tests.cluster.harness.processes import child_of, end, run, spawn, started_at, tail, wait_for
 
-# What the programs write there although they are told other folders; inside it lands in the
+# Programs write to these folders whatever their flags say; an overlay redirects that to the
 # cluster's own folder.
 _PRIVATE_FOLDERS = ("/etc", "/var/lib", "/var/log")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Network, mount and process namespaces, known by the process that holds them."""
+    """Network, mount and process namespaces, identified by the process that holds them."""
 
     pid: int
     started: int
 
     @classmethod
     def begin(cls, paths: ClusterPaths, pause: Path) -> "Machine":
-        """New namespaces, held by `pause`; /run is empty in them, and writes below /etc and /var stay in them."""
+        """Creates namespaces held by `pause`, with an empty /run and overlays of /etc and /var."""
         namespaces = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private")
-        command = ["unshare", *namespaces, pause]
+        command: list[str | Path] = ["unshare", *namespaces, pause]
         log = paths.logs / "machine.log"
         holder = spawn(command, log)
         wait_for(lambda: _named(child_of(holder.pid), pause.name), 10, "the namespaces", why=lambda: tail(log))
@@ -55,27 +55,29 @@ class Machine:
         return started_at(self.pid) == self.started
 
     def inside(self, command: Sequence[str | Path]) -> list[str]:
-        """The command, to be run inside."""
+        """Returns the command prefixed so that it runs inside."""
         return ["nsenter", f"--target={self.pid}", "--mount", "--net", "--pid", "--", *(str(c) for c in command)]
 
     def run(self, *command: str | Path, check: bool = True) -> str:
-        """Standard output of a command that runs inside."""
+        """Runs a command inside and returns its standard output."""
         return run(*self.inside(command), check=check)
 
     def start(self, command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None) -> "Daemon":
-        """Start a daemon inside."""
+        """Starts a daemon inside."""
         outer = spawn(self.inside(command), log, environment)
         name = Path(str(command[0])).name
         wait_for(lambda: _named(child_of(outer.pid), name) or outer.poll() is not None, 10, name, every=0.01)
         pid = child_of(outer.pid)
         if pid is None:
-            raise HarnessError(f"{name} ended at once\n{tail(log)}")
+            raise HarnessError(f"{name} ended immediately\n{tail(log)}")
         return Daemon(name, pid, started_at(pid) or 0, log)
 
     def end(self) -> None:
-        """End everything inside; the kernel removes mounts, interfaces and filter rules with it."""
+        """Ends everything inside; the kernel then removes mounts, interfaces and filter rules."""
         for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):  # the namespaces last until each parent outside, even a stopped one, has let go
+            with suppress(
+                OSError
+            ):  # the namespaces stay until every nsenter parent outside has ended, even a stopped one
                 if path.read_bytes().startswith(f"nsenter\0--target={self.pid}\0".encode()):
                     os.kill(int(path.parent.name), signal.SIGKILL)
         if self.alive:
@@ -84,7 +86,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A process inside: its number outside, when it began, where it writes."""
+    """A process inside: its id as seen from outside, its start time and its log."""
 
     name: str
     pid: int
@@ -96,18 +98,18 @@ class Daemon:
         return started_at(self.pid) == self.started
 
     def check_alive(self) -> None:
-        """HarnessError with the end of its log if it has ended."""
+        """Raises HarnessError with the end of its log if it has ended."""
         if not self.alive:
             raise HarnessError(f"{self.name} has ended\n{tail(self.log)}")
 
     def end(self) -> None:
-        """Kill it."""
+        """Kills the daemon."""
         if self.alive:
             end(self.pid)
 
 
 def _named(pid: int | None, name: str) -> bool:
-    """Whether a process has got past its exec."""
+    """Whether a process runs the program `name`, that is, has finished its exec."""
     if pid is None:
         return False
     try:

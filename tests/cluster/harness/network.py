@@ -1,4 +1,4 @@
-"""The link between host and cluster, the pods' bridge, kube-proxy and the name service."""
+"""Sets up the link between host and cluster, the pods' bridge, kube-proxy and DNS."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ _UPLINK = "uplink"
 
 
 def connect(machine: Machine, addresses: Addresses, nodes: int) -> None:
-    """A pair of interfaces between host and cluster, routes to pods and services, and the bridge of the pods."""
+    """Creates a veth pair from host to cluster, routes into the cluster, and the pods' bridge."""
     run("ip", "link", "add", addresses.link, "type", "veth", "peer", "name", _UPLINK, "netns", str(machine.pid))
     run("ip", "address", "add", f"{addresses.host}/24", "dev", addresses.link)
     run("ip", "link", "set", addresses.link, "up")
@@ -31,10 +31,7 @@ def connect(machine: Machine, addresses: Addresses, nodes: int) -> None:
 
 
 def write_cni(paths: ClusterPaths, addresses: Addresses) -> tuple[Path, str]:
-    """The pods' network for containerd: (folder of its configuration, folder of the plugins).
-
-    All nodes share it.
-    """
+    """Writes the CNI configuration of all nodes; returns its folder and that of the plugins."""
     folder = paths.root / "cni"
     folder.mkdir(exist_ok=True)
     ranges = [[{"subnet": addresses.pods, "gateway": addresses.bridge}]]
@@ -52,7 +49,7 @@ def write_cni(paths: ClusterPaths, addresses: Addresses) -> tuple[Path, str]:
 
 
 def start_proxy(context: ClusterContext) -> Daemon:
-    """kube-proxy: one serves all nodes, as they share the network namespace."""
+    """Starts kube-proxy; one serves all nodes, as they share a network namespace."""
     config = context.paths.root / "kube-proxy.json"
     config.write_text(
         json.dumps(
@@ -60,8 +57,8 @@ def start_proxy(context: ClusterContext) -> Daemon:
                 "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
                 "kind": "KubeProxyConfiguration",
                 "mode": "nftables",
-                # pods of one bridge answer each other directly, past the translation, unless the
-                # sender is masked
+                # pods on one bridge would reply to each other directly, bypassing the translation,
+                # if the sender were not masqueraded
                 "nftables": {"masqueradeAll": True},
                 "clusterCIDR": context.addresses.pods,
                 "clientConnection": {"kubeconfig": str(context.paths.kubeconfig)},
@@ -74,7 +71,7 @@ def start_proxy(context: ClusterContext) -> Daemon:
 
 
 def start_dns(context: ClusterContext) -> Daemon:
-    """CoreDNS on the bridge: names of services and pods, nothing else (there is no way out of the cluster)."""
+    """Starts CoreDNS on the bridge; it resolves only services and pods."""
     corefile = context.paths.root / "Corefile"
     corefile.write_text(
         f".:53 {{\n  bind {context.addresses.bridge}\n  errors\n"

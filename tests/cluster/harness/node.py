@@ -1,7 +1,6 @@
-"""One node: a containerd and a kubelet of its own."""
+"""Starts a node: its containerd and its kubelet."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.harness.context import ClusterContext
@@ -14,26 +13,13 @@ from tests.cluster.harness.processes import tail, wait_for
 _CONTROLLERS = Path("/sys/fs/cgroup")
 
 
-@dataclass(frozen=True)
-class Node:
-    """What is running of a node, and how to talk to its containerd."""
-
-    name: str
-    socket: Path
-    containerd: Daemon
-    kubelet: Daemon
-
-
 def ctr(socket: Path, *arguments: str | Path) -> list[str | Path]:
-    """A command for the images and containers of Kubernetes in one containerd."""
+    """Returns a `ctr` command for Kubernetes' namespace in one containerd."""
     return ["ctr", "--address", socket, "--namespace", "k8s.io", *arguments]
 
 
 class NodeFiles:
-    """Where a node's things lie.
-
-    Image layers are kept between clusters, everything else goes with the cluster.
-    """
+    """Files and folders of a node; only its image layers outlive the cluster."""
 
     def __init__(self, paths: ClusterPaths, index: int) -> None:
         self.name = f"node{index}"
@@ -46,30 +32,30 @@ class NodeFiles:
 
 
 def start_containerd(context: ClusterContext, files: NodeFiles, cni: tuple[Path, str]) -> Daemon:
-    """containerd with its CRI plugin."""
+    """Starts containerd with its CRI plugin."""
     files.folder.mkdir()
     files.layers.mkdir(parents=True, exist_ok=True)
     _sweep(context.machine, files)
     config = files.folder / "containerd.toml"
     config.write_text(_containerd_config(files, cni))
     daemon = context.machine.start(["containerd", "--config", config], files.containerd_log)
-    _wait_until_it_answers(context.machine, files, daemon)
+    _wait_until_ready(context.machine, files, daemon)
     return daemon
 
 
 def _sweep(machine: Machine, files: NodeFiles) -> None:
-    """Remove containers of an earlier cluster that was killed; their layers stay."""
+    """Removes containers left by a killed cluster; their layers stay."""
     config = files.folder / "sweep.toml"
     config.write_text(_containerd_config(files, None))
     daemon = machine.start(["containerd", "--config", config], files.containerd_log)
-    _wait_until_it_answers(machine, files, daemon)
+    _wait_until_ready(machine, files, daemon)
     left = machine.run(*ctr(files.socket, "containers", "list", "--quiet")).split()
     if left:
         machine.run(*ctr(files.socket, "containers", "delete", *left))
     daemon.end()
 
 
-def _wait_until_it_answers(machine: Machine, files: NodeFiles, daemon: Daemon) -> None:
+def _wait_until_ready(machine: Machine, files: NodeFiles, daemon: Daemon) -> None:
     def answers() -> bool:
         daemon.check_alive()
         return bool(machine.run(*ctr(files.socket, "version"), check=False).count("Version") >= 2)
@@ -78,7 +64,7 @@ def _wait_until_it_answers(machine: Machine, files: NodeFiles, daemon: Daemon) -
 
 
 def _containerd_config(files: NodeFiles, cni: tuple[Path, str] | None) -> str:
-    """With `cni` None: without the CRI plugin."""
+    """Returns containerd's configuration; without the CRI plugin if `cni` is None."""
     head = f"""\
 version = 2
 root = "{files.layers}"
@@ -88,7 +74,7 @@ state = "{files.folder / "containerd"}"
 """
     if cni is None:
         return f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n{head}'
-    # restrict_oom_score_adj: without CAP_SYS_RESOURCE no sandbox starts otherwise
+    # restrict_oom_score_adj: needed to start sandboxes without CAP_SYS_RESOURCE
     return (
         head
         + f"""\
@@ -105,7 +91,7 @@ state = "{files.folder / "containerd"}"
 
 
 def start_kubelet(context: ClusterContext, files: NodeFiles, authority: Authority, server: str, index: int) -> Daemon:
-    """The kubelet; it registers its node by itself."""
+    """Starts the kubelet, which registers its node."""
     address = context.addresses.node(index)
     pair = authority.issue(files.name, f"system:node:{files.name}", group="system:nodes", hosts=(files.name, address))
     kubeconfig = authority.kubeconfig(files.folder / "kubeconfig", server, pair, files.name)
@@ -136,7 +122,7 @@ def start_kubelet(context: ClusterContext, files: NodeFiles, authority: Authorit
                 "clusterDomain": "cluster.local",
                 "resolvConf": "/etc/resolv.conf",
                 "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-                "imageGCHighThresholdPercent": 100,  # the layers are kept for the next cluster
+                "imageGCHighThresholdPercent": 100,  # keeps the layers for the next cluster
                 "podLogsDir": str(files.folder / "pod-logs"),
                 "serializeImagePulls": True,
                 "shutdownGracePeriod": "0s",
@@ -158,26 +144,26 @@ def start_kubelet(context: ClusterContext, files: NodeFiles, authority: Authorit
 
 
 def _make_cgroup(path: str) -> None:
-    """The group under which a kubelet puts its pods, in every controller (a kubelet makes none above its own)."""
+    """Creates the parent control group of a kubelet's pods, which the kubelet itself does not."""
     for controller in _controllers():
         folder = controller
         for part in path.strip("/").split("/"):
             folder = folder / part
             folder.mkdir(exist_ok=True)
-            for name in ("cpuset.cpus", "cpuset.mems"):  # empty at first, and nothing may run in an empty one
+            for name in ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, in which nothing can run
                 if (folder / name).exists():
                     (folder / name).write_text((folder.parent / name).read_text())
 
 
 def processes(files: NodeFiles) -> set[int]:
-    """Everything that runs in the pods of a node."""
+    """Returns the ids of all processes in the pods of a node."""
     top = _controllers()[0] / files.cgroup.strip("/")
     return {int(pid) for path in top.rglob("cgroup.procs") for pid in path.read_text().split()}
 
 
 def remove_cgroups(paths: ClusterPaths) -> None:
-    """Remove all groups of a cluster; its processes have ended."""
-    for controller in {*_controllers(), _CONTROLLERS / "unified"}:  # runc makes groups in the unified one unasked
+    """Removes all control groups of a cluster whose processes have ended."""
+    for controller in {*_controllers(), _CONTROLLERS / "unified"}:  # runc also creates groups in the unified one
         top = controller / f"raytrain-{paths.name}"
         for folder in sorted(top.rglob("*"), key=lambda p: len(p.parts), reverse=True):
             if folder.is_dir():
@@ -187,7 +173,7 @@ def remove_cgroups(paths: ClusterPaths) -> None:
 
 
 def _controllers() -> list[Path]:
-    """The mounted hierarchies: one on cgroup v2, one per controller on v1."""
+    """Returns the mounted hierarchies: one for cgroup v2, one per controller for v1."""
     if (_CONTROLLERS / "cgroup.controllers").exists():
         return [_CONTROLLERS]
     return sorted({path.resolve() for path in _CONTROLLERS.iterdir() if path.is_dir() and path.name != "unified"})

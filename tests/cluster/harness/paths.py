@@ -1,4 +1,4 @@
-"""Where a cluster keeps its things: what is cached between clusters, and what belongs to one."""
+"""Files and folders: those cached between clusters, and those of one cluster."""
 
 import os
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def cache_folder() -> Path:
-    """Programs, the base image and unpacked image layers, kept between clusters; all of it can be deleted."""
+    """Folder of programs, base image and unpacked image layers; safe to delete."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "raytrain" / "cluster"
 
 
 @dataclass(frozen=True)
 class ClusterPaths:
-    """The folders and files of one running cluster."""
+    """Folders and files of one running cluster."""
 
     name: str
 
     @property
     def root(self) -> Path:
-        """Short on purpose: Unix sockets below it have at most 107 characters."""
+        """Kept short, as paths of Unix sockets have at most 107 characters."""
         return Path("/var/tmp/raytrain-cluster") / self.name
 
     @property
@@ -35,15 +35,15 @@ class ClusterPaths:
 
     @property
     def kubeconfig(self) -> Path:
-        """Of the administrator."""
+        """Kubeconfig of the administrator."""
         return self.root / "kubeconfig"
 
     @property
     def images(self) -> Path:
-        """Values for our chart: the images that lie on the nodes."""
+        """Values for the operator's chart with the images on the nodes."""
         return self.root / "images.yaml"
 
     @property
     def record(self) -> Path:
-        """What is needed to find the cluster again and to remove it."""
+        """Record needed to find the cluster again and to remove it."""
         return self.root / "cluster.json"

@@ -1,4 +1,4 @@
-"""Keys, certificates and kubeconfigs of one cluster."""
+"""Issues keys, certificates and kubeconfigs of one cluster."""
 
 import base64
 import ipaddress
@@ -17,14 +17,14 @@ _VALID = timedelta(days=3650)
 
 @dataclass(frozen=True)
 class Pair:
-    """Files of a certificate and its key, PEM."""
+    """PEM files of a certificate and its key."""
 
     certificate: Path
     key: Path
 
 
 class Authority:
-    """The cluster's certificate authority; it writes what it issues into one folder."""
+    """The cluster's certificate authority; it writes all it issues into one folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, mode=0o700)
@@ -36,7 +36,7 @@ class Authority:
         self.pair = self._write("ca", certificate.sign(self._key, hashes.SHA256()), self._key)
 
     def issue(self, name: str, common_name: str, *, group: str | None = None, hosts: tuple[str, ...] = ()) -> Pair:
-        """A certificate for server and client use; `hosts` are DNS names and addresses."""
+        """Issues a certificate for server and client use; `hosts` are DNS names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
         if group:
@@ -50,7 +50,7 @@ class Authority:
         return self._write(name, builder.sign(self._key, hashes.SHA256()), key)
 
     def service_account_keys(self) -> Pair:
-        """Keys that sign tokens of service accounts: here the "certificate" is the public key."""
+        """Creates the keys for service account tokens; `certificate` is the public key here."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = self._folder / "service-account.pub"
         public.write_bytes(
@@ -59,7 +59,7 @@ class Authority:
         return Pair(public, self._write_key("service-account", key))
 
     def kubeconfig(self, path: Path, server: str, pair: Pair, user: str) -> Path:
-        """Everything embedded, readable by its owner alone."""
+        """Writes a kubeconfig with embedded credentials, readable only by its owner."""
         data = {
             "apiVersion": "v1",
             "kind": "Config",

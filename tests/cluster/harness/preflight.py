@@ -1,4 +1,4 @@
-"""What has to be there before a cluster is started; everything missing is named at once, with the way to mend it."""
+"""Checks the requirements of a cluster and reports everything missing at once, with its remedy."""
 
 import os
 import shutil
@@ -21,17 +21,17 @@ _NEEDED = {
     "debootstrap": "debootstrap",
 }
 _GIB = 1 << 30
-_BUILD_GIB = 8  # caches of Go: modules 1.4, builds 4.4; programs 0.5, buildah 0.5, compiled Python 0.6
-_COPY_GIB = 7  # the libraries, if uv's cache lies on another file system and they cannot be linked
-_NODE_GIB = 1  # the images' ground
+_BUILD_GIB = 8  # Go caches: modules 1.4, builds 4.4; programs 0.5, buildah 0.5, compiled Python 0.6
+_COPY_GIB = 7  # the libraries, if uv's cache is on another file system and cannot be hard-linked
+_NODE_GIB = 1  # the images' common stage
 _RUN_GIB = 2
 _MEMORY_GIB = 6
 
 
 def check(nodes: int, echo: Echo, *, install: bool) -> None:
-    """HarnessError that names all that is missing; with `install` Debian packages are installed first."""
+    """Raises HarnessError listing everything missing; `install` installs Debian packages first."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        raise HarnessError("a cluster needs Linux and root: it makes namespaces, mounts and interfaces")
+        raise HarnessError("a cluster needs Linux and root, to create namespaces, mounts and interfaces")
     missing = missing_packages()
     if missing and install:
         echo(f"installing {', '.join(missing)}")
@@ -39,30 +39,31 @@ def check(nodes: int, echo: Echo, *, install: bool) -> None:
         run("apt-get", "update")
         run("apt-get", "install", "-y", "--no-install-recommends", *missing)
         missing = missing_packages()
-    faults = []
+    problems = []
     if missing:
-        faults.append(
+        problems.append(
             f"Debian packages are missing: {' '.join(missing)}\n"
-            "    apt-get install them, or say `make cluster INSTALL=1`"
+            "    apt-get install them, or run `make cluster INSTALL=1`"
         )
-    if (unbuilt := binaries.missing()) and not shutil.which("go"):
-        faults.append(f"Go is missing; it builds {', '.join(unbuilt)}\n    https://go.dev/doc/install, 1.26 or newer")
+    if (unbuilt := binaries.unbuilt_modules()) and not shutil.which("go"):
+        problems.append(f"Go is missing; it builds {', '.join(unbuilt)}\n    https://go.dev/doc/install, 1.26 or newer")
     folder = _existing(cache_folder())
     needed, free = needed_gib(nodes), shutil.disk_usage(folder).free / _GIB
     if free < needed:
-        faults.append(
-            f"{folder} has {free:.0f} GiB free, {needed} GiB are needed\n    XDG_CACHE_HOME names another place"
+        problems.append(
+            f"{folder} has {free:.0f} GiB free but {needed} GiB are needed\n"
+            "    set XDG_CACHE_HOME to use another folder"
         )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB
     if memory < _MEMORY_GIB:
-        faults.append(f"this machine has {memory:.0f} GiB of memory, {_MEMORY_GIB} GiB are needed")
-    if faults:
-        raise HarnessError("the cluster cannot start:\n  - " + "\n  - ".join(faults))
+        problems.append(f"this machine has {memory:.0f} GiB of memory but {_MEMORY_GIB} GiB are needed")
+    if problems:
+        raise HarnessError("the cluster cannot start:\n  - " + "\n  - ".join(problems))
     echo(f"disk: {free:.0f} GiB free, {needed} GiB needed in {cache_folder()}; memory: {memory:.0f} GiB")
 
 
 def missing_packages() -> list[str]:
-    """Debian packages whose program is not there."""
+    """Returns the Debian packages whose program is missing."""
     return sorted(
         package
         for program, package in _NEEDED.items()
@@ -71,7 +72,7 @@ def missing_packages() -> list[str]:
 
 
 def needed_gib(nodes: int) -> int:
-    """What is still to be written, generously, given what is cached."""
+    """Returns a generous estimate of the GiB still to be written, given the caches."""
     if not (cache_folder() / "layers").exists():
         return _BUILD_GIB + _COPY_GIB + nodes * _NODE_GIB + _RUN_GIB
     fresh = sum(not (cache_folder() / "containerd" / f"default-node{index}").exists() for index in range(nodes))

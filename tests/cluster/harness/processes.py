@@ -1,4 +1,4 @@
-"""Commands and daemons of this machine: every failure says which command it was and shows its output."""
+"""Runs commands and daemons; every failure names the command and shows its output."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ _TAIL = 3000
 
 
 def run(*command: str | Path, input_text: str | None = None, check: bool = True) -> str:
-    """Standard output of a command; HarnessError with its complaints if it fails."""
+    """Runs a command and returns its standard output; raises HarnessError with its errors."""
     done = subprocess.run([str(c) for c in command], input=input_text, capture_output=True, text=True, check=False)
     if check and done.returncode:
         said = (done.stderr or done.stdout)[-_TAIL:].strip()
@@ -25,7 +25,7 @@ def run(*command: str | Path, input_text: str | None = None, check: bool = True)
 def spawn(
     command: Sequence[str | Path], log: Path, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """A daemon that outlives this process; its output goes to `log`."""
+    """Starts a daemon that outlives this process; its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -39,14 +39,17 @@ def spawn(
 
 
 def child_of(pid: int) -> int | None:
-    """The first child of a process."""
+    """Returns the id of the first child of a process, or None."""
     with suppress(OSError, IndexError):
         return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
     return None
 
 
 def started_at(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot: tells it from a later one with the same number. None: gone."""
+    """Returns the start time of a process in clock ticks since boot, or None if it has ended.
+
+    Distinguishes it from a later process with the same id.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
@@ -55,7 +58,7 @@ def started_at(pid: int) -> int | None:
 
 
 def end(pid: int, number: int = signal.SIGKILL, *, seconds: float = 30) -> None:
-    """Signal a process and wait until it is gone."""
+    """Signals a process and waits until it has ended."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
     with suppress(ChildProcessError, InterruptedError):
@@ -66,7 +69,7 @@ def end(pid: int, number: int = signal.SIGKILL, *, seconds: float = 30) -> None:
 def wait_for(
     done: Callable[[], object], seconds: float, what: str, *, every: float = 0.2, why: Callable[[], str] = lambda: ""
 ) -> None:
-    """Wait until `done()` is true; HarnessError naming what was waited for and `why()` after `seconds`."""
+    """Waits until `done()` is true; after `seconds` raises HarnessError with `what` and `why()`."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -75,7 +78,7 @@ def wait_for(
 
 
 def tail(log: Path, characters: int = _TAIL) -> str:
-    """The end of a log."""
+    """Returns the end of a log under its path, or nothing if there is no log."""
     with suppress(OSError):
         return f"--- {log}\n{log.read_text(errors='replace')[-characters:]}"
     return ""
