@@ -8,7 +8,7 @@ started, the tests are skipped with the reason, or fail if RAYTRAIN_TEST_CLUSTER
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from tests.cluster.harness.image import chart_value
 from tests.cluster.harness.paths import REPOSITORY
 from tests.cluster.harness.processes import run, wait_for
 from tests.support.kubernetes_tools import kubernetes_tools
-from tests.support.s3_server import s3_server
+from tests.support.s3_server import S3Server, s3_server
 
 PATIENCE = 900.0
 """Timeout of a tiny run in seconds; it takes two minutes on two idle cores."""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cluster)
@@ -60,7 +60,8 @@ class Target:
 
     def get(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         """Returns an object as plain data."""
-        return json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+        content: dict[str, Any] = json.loads(self.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+        return content
 
     def apply(self, content: dict[str, Any], namespace: str) -> None:
         """Applies an object with `kubectl apply`."""
@@ -96,11 +97,11 @@ class Target:
 
 
 @pytest.fixture(scope="session")
-def target(request):
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     """The cluster of the tests; it has two nodes only if a test needs them."""
     if existing := os.environ.get("RAYTRAIN_TEST_KUBECONFIG"):
-        images = (os.environ[f"RAYTRAIN_TEST_{kind}_IMAGE"] for kind in ("RUN", "OPERATOR"))
-        yield Target(Path(existing), *images, host=os.environ["RAYTRAIN_TEST_HOST"])
+        run_image, operator_image = (os.environ[f"RAYTRAIN_TEST_{kind}_IMAGE"] for kind in ("RUN", "OPERATOR"))
+        yield Target(Path(existing), run_image, operator_image, os.environ["RAYTRAIN_TEST_HOST"])
         return
     echo = timed_echo()
     running = harness.find("default")
@@ -118,14 +119,14 @@ def target(request):
 
 
 @pytest.fixture(scope="session")
-def bucket_server(target, tmp_path_factory):
+def bucket_server(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server that pods can reach."""
     with s3_server(tmp_path_factory.mktemp("s3"), target.host) as server:
         yield server
 
 
 @pytest.fixture
-def bucket(bucket_server, monkeypatch):
+def bucket(bucket_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A fresh bucket; the environment of this process points at its server too."""
     for name, value in bucket_server.environment.items():
         monkeypatch.setenv(name, value)
@@ -135,13 +136,13 @@ def bucket(bucket_server, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def tiny_world(tmp_path_factory):
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny quickstart world on this machine."""
     return tiny_quickstart.make_world(tmp_path_factory.mktemp("quickstart") / "world")
 
 
 @pytest.fixture
-def namespace(target, bucket_server):
+def namespace(target: Target, bucket_server: S3Server) -> Iterator[str]:
     """A fresh namespace with restricted Pod Security and the secret `bucket` for the S3 server."""
     name = f"team-{uuid4().hex[:6]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -155,7 +156,7 @@ def namespace(target, bucket_server):
 
 
 @pytest.fixture(scope="module")
-def operator(request, target):
+def operator(request: pytest.FixtureRequest, target: Target) -> Iterator[str]:
     """The namespace of the operator, which Helm installs under restricted Pod Security.
 
     A module's OPERATOR_VALUES are passed to Helm as additional arguments.
@@ -181,6 +182,6 @@ def _image(key: str, reference: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def definition(target):
+def definition(target: Target) -> None:
     """The CustomResourceDefinition, without an operator; it stays, as the chart keeps it too."""
     target.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(REPOSITORY / "k8s/crd/finetunejobs.yaml"))

@@ -32,7 +32,7 @@ def job(name: str, world_uri: str, *, storage: str, steps: int = 6, **cluster: A
     The driver has its own pod; further pods start as preparation, worker and actor request CPUs.
     Pods request container, as the node may have two CPUs. `cluster` is merged into spec.cluster.
     """
-    content = _replaced(yaml.safe_load(_JOB_FILE.read_text()), "./world", world_uri)
+    content: dict[str, Any] = _replaced(yaml.safe_load(_JOB_FILE.read_text()), "./world", world_uri)
     content["metadata"] = {"name": name}
     spec = content["spec"]
     spec["training"] |= {"steps": steps, "checkpointEvery": max(1, steps // 2), "warmupSteps": 1}
