@@ -1,4 +1,4 @@
-"""Every relative link of every Markdown file leads to a file or folder, and every anchor to a heading."""
+"""Every relative link in Markdown leads to a file or folder, and every anchor to a heading."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ _HEADING = re.compile(r"^#{1,6} +(.+?)\s*$", re.MULTILINE)
 
 
 def markdown_files():
-    """All Markdown files of the repository; of a source archive without git, those outside of build folders."""
+    """All Markdown files of the repository; without git, those that are not built."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False
     )
