@@ -155,7 +155,7 @@ def doctor(
     if namespace is not None:
         found += looking.of_cluster(KubernetesApi.connect(), namespace)
     emit(found, render.checkup(found), output)
-    if not all(finding.good for finding in found):
+    if not all(finding.ok for finding in found):
         raise typer.Exit(ExitCode.CLUSTER)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from raytrain.check import CheckReport
     from raytrain.cluster.jobs import ClusterStatus
     from raytrain.evaluation.evaluate_model import ModelScores
-    from raytrain.operator.install.verify import Finding
+    from raytrain.operator.install.verify import Check
     from raytrain.pipeline.outcome import RunOutcome
     from raytrain.report.leaderboard import Leaderboard
     from raytrain.runs.gc import Collection, Garbage
@@ -181,12 +181,12 @@ def job(found: "ClusterStatus") -> str:
     return text
 
 
-def checkup(found: "Sequence[Finding]") -> str:
+def checkup(found: "Sequence[Check]") -> str:
     """What the doctor found, a line each, and below what lacks its remedy."""
     lines = []
     for finding in found:
-        lines.append(f"{'ok ' if finding.good else 'BAD'}  {finding.what}")
-        if not finding.good and finding.hint:
+        lines.append(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}")
+        if not finding.ok and finding.hint:
             lines.append(f"     {finding.hint}")
     return "\n".join(lines)
 

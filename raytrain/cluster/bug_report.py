@@ -43,7 +43,7 @@ def _parts(api: KubernetesApi, namespace: str, name: str) -> Iterator[tuple[str,
     yield "machine", {"python": platform.python_version(), "system": platform.platform(), "packages": _versions()}
     yield "job", jobs.get(api, namespace, name)
     findings = doctor.of_cluster(api, namespace)
-    yield "doctor", _or_why(lambda: [{"what": found.what, "good": found.good} for found in findings])
+    yield "doctor", _or_why(lambda: [{"what": found.what, "ok": found.ok} for found in findings])
     for part, kind in _KINDS.items():
         yield part, _or_why(partial(api.list, kind, namespace, f"{JOB_LABEL}={name}"))
     # names of everything that belongs to the job begin with the job's

@@ -1,12 +1,12 @@
-"""Is everything there that a run needs? Each thing is looked at by itself, and what lacks comes with its remedy."""
+"""Checks that everything a run needs is there; a check that fails comes with a remedy."""
 
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
-from raytrain.operator.install.verify import Finding, may, served
+from raytrain.kubernetes.client import JOBS, KubernetesApi
+from raytrain.operator.install.verify import Check, check_crd, check_kuberay
 from raytrain_core.errors import UserError
 from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.probe import probe
@@ -18,71 +18,69 @@ _DEPLOYMENTS = ("apps/v1", "Deployment")
 _OPERATOR = "app.kubernetes.io/name=raytrain-operator"
 _NODES = ("v1", "Node")
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu")
+_INSTALL = "helm install raytrain helm/raytrain-operator -n raytrain-system --create-namespace"
 
 
-def of_this_machine() -> Iterator[Finding]:
-    """Packages, and the shared memory of Ray's object store."""
+def of_this_machine() -> Iterator[Check]:
+    """Checks packages, and the shared memory for Ray's object store."""
     for package in _PACKAGES:
         try:
-            yield Finding(f"{package} {version(package)}", True)
+            yield Check(f"{package} {version(package)}", True)
         except PackageNotFoundError:
-            yield Finding(f"{package} is not installed", False, "pip install raytrain")
+            yield Check(f"{package} is not installed", False, "pip install raytrain")
     if _SHARED_MEMORY.exists():
         free = shutil.disk_usage(_SHARED_MEMORY).free / (1 << 30)
         what = f"{_SHARED_MEMORY} has {free:.1f} GiB free"
-        yield Finding(what, free >= _SHARED_MEMORY_GIB, "a container gets more by --shm-size or an emptyDir of Memory")
+        hint = "give the container more: --shm-size, or an emptyDir with medium Memory"
+        yield Check(what, free >= _SHARED_MEMORY_GIB, hint)
 
 
-def of_storage(storage: StorageLocation) -> Finding:
-    """Whether it takes, gives back and deletes an object."""
-    return _tried(
-        f"storage {storage.uri} can be written, read and deleted",
-        lambda: probe(open_store(storage)),
-    )
+def of_storage(storage: StorageLocation) -> Check:
+    """Checks that the storage can be written, read and deleted."""
+    what = f"storage {storage.uri} can be written, read and deleted"
+    return _try(what, lambda: probe(open_store(storage)))
 
 
-def of_cluster(api: KubernetesApi, namespace: str) -> Iterator[Finding]:
-    """The API server, KubeRay, the operator, the right to send jobs, GPUs.
+def of_cluster(api: KubernetesApi, namespace: str) -> Iterator[Check]:
+    """Checks the API server, the CRD, KubeRay, the operator, your permissions, and counts GPUs.
 
-    ClusterError if nobody answers.
+    Raises ClusterError if the API server does not answer.
     """
-    yield Finding(f"Kubernetes {api.call('GET', '/version').get('gitVersion', '?')} answers", True)
-    chart = "helm install raytrain helm/raytrain-operator -n raytrain-system --create-namespace"
-    yield Finding("FineTuneJobs are served", served(api, JOBS), chart)
-    kuberay = "helm install kuberay-operator kuberay/kuberay-operator"
-    yield Finding("RayJobs are served (KubeRay)", served(api, RAY_JOBS), kuberay)
-    yield from _operator(api, chart)
+    yield Check(f"Kubernetes {api.call('GET', '/version').get('gitVersion', '?')} answers", True)
+    yield check_crd(api, _INSTALL)
+    yield check_kuberay(api)
+    yield from _operator(api)
     group, plural = JOBS[0].split("/")[0], "finetunejobs"
     for verb in ("create", "get", "patch", "delete"):
-        hint = f"ask for the role edit in {namespace}"
-        yield Finding(f"you may {verb} FineTuneJobs in {namespace}", may(api, verb, group, plural, namespace), hint)
+        allowed = api.is_allowed(verb, group, plural, namespace)
+        yield Check(f"you may {verb} FineTuneJobs in {namespace}", allowed, f"ask for the role edit in {namespace}")
     yield from _gpus(api)
 
 
-def _operator(api: KubernetesApi, chart: str) -> Iterator[Finding]:
+def _operator(api: KubernetesApi) -> Iterator[Check]:
     try:
         deployments = api.list(_DEPLOYMENTS, None, _OPERATOR)
     except UserError:  # not everyone may look into every namespace
         return
     ready = [d for d in deployments if (d.get("status") or {}).get("availableReplicas")]
     where = ", ".join(d["metadata"]["namespace"] for d in ready or deployments)
-    hint = f"kubectl -n {where} describe deployment raytrain-operator" if deployments else chart
-    yield Finding(f"the operator runs in {where}" if ready else "the operator does not run", bool(ready), hint)
+    hint = f"kubectl -n {where} describe deployment raytrain-operator" if deployments else _INSTALL
+    yield Check(f"the operator runs in {where}" if ready else "the operator is not running", bool(ready), hint)
 
 
-def _gpus(api: KubernetesApi) -> Iterator[Finding]:
+def _gpus(api: KubernetesApi) -> Iterator[Check]:
     try:
         nodes = api.list(_NODES, None)
     except UserError:
         return
-    offered = [(node["status"].get("allocatable") or {}).get(kind) for node in nodes for kind in _GPUS]
-    count = sum(int(amount) for amount in offered if amount)
-    yield Finding(f"{len(nodes)} nodes with {count} GPUs in all", True)
+    allocatable = [(node["status"].get("allocatable") or {}).get(kind) for node in nodes for kind in _GPUS]
+    count = sum(int(amount) for amount in allocatable if amount)
+    yield Check(f"{len(nodes)} nodes with {count} GPUs in total", True)
 
 
-def _tried(what: str, attempt: Callable[[], object]) -> Finding:
+def _try(what: str, action: Callable[[], object]) -> Check:
     try:
-        attempt()
+        action()
     except UserError as error:
-        return Finding(f"{what}: {error.message}", False, error.hint or "")
-    return Finding(what, True)
+        return Check(f"{what}: {error.message}", False, error.hint or "")
+    return Check(what, True)

@@ -1,4 +1,7 @@
-"""The Kubernetes API in seven verbs on plain objects: the only way to it of operator, run and command line."""
+"""The one client of the Kubernetes API, for the operator, the run and the command line.
+
+Its objects are plain dictionaries.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ _TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
 class ApiError(ClusterError):
-    """The API server's answer was not 2xx; `status` is its code, `reason` its word for it (NotFound, Forbidden)."""
+    """The API server's answer was not 2xx.
+
+    `status` is the HTTP code, `reason` Kubernetes' word for it (NotFound, Forbidden).
+    """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(message)
@@ -30,9 +36,9 @@ class ApiError(ClusterError):
 
 
 class KubernetesApi:
-    """Blocking calls, safe to make from any thread.
+    """Blocking calls that any thread may make.
 
-    Every call raises ApiError, or ClusterError if nobody answers.
+    Every call raises ApiError if the server refuses, and ClusterError if it does not answer.
     """
 
     def __init__(self, client: Any) -> None:
@@ -40,7 +46,7 @@ class KubernetesApi:
 
     @classmethod
     def connect(cls, context: str | None = None) -> KubernetesApi:
-        """The cluster of this pod, else of the kubeconfig; ClusterError if there is neither."""
+        """Connects to the cluster of this pod, else of the kubeconfig; ClusterError if there is neither."""
         import kubernetes
 
         config: Any = kubernetes.config  # untyped
@@ -55,7 +61,7 @@ class KubernetesApi:
             ) from None
 
     def get(self, kind: tuple[str, str], namespace: str | None, name: str) -> dict[str, Any] | None:
-        """The object, None if there is none."""
+        """Returns the object, None if it does not exist."""
         try:
             return self.call("GET", path(kind, namespace, name))
         except ApiError as error:
@@ -64,13 +70,13 @@ class KubernetesApi:
             raise
 
     def list(self, kind: tuple[str, str], namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
-        """The objects of a namespace, or of all; without their apiVersion and kind where the server leaves them out."""
+        """Returns the objects of a namespace, or of all namespaces, that match a label selector."""
         query = {"labelSelector": selector} if selector else {}
         answer = self.call("GET", path(kind, namespace), query=query)
         return [{"apiVersion": kind[0], "kind": kind[1], **item} for item in answer.get("items", [])]
 
     def create(self, body: Mapping[str, Any], *, manager: str) -> dict[str, Any] | None:
-        """Make the object; None if there is one of that name."""
+        """Creates the object; returns None if one of that name exists."""
         where = path((body["apiVersion"], body["kind"]), body["metadata"].get("namespace"))
         try:
             return self.call("POST", where, body=body, query={"fieldManager": manager})
@@ -80,7 +86,7 @@ class KubernetesApi:
             raise
 
     def apply(self, body: Mapping[str, Any], *, manager: str, force: bool = True) -> dict[str, Any]:
-        """Server-side apply: make the object or bring the fields named in `body` to what they say."""
+        """Server-side apply: creates the object, or updates the fields that `body` names."""
         where = path((body["apiVersion"], body["kind"]), body["metadata"].get("namespace"), body["metadata"]["name"])
         query = {"fieldManager": manager, "force": str(force).lower()}
         return self.call("PATCH", where, body=body, query=query, content="application/apply-patch+yaml")
@@ -95,14 +101,14 @@ class KubernetesApi:
         manager: str,
         status: bool = False,
     ) -> dict[str, Any]:
-        """Merge patch of the object, or of its status."""
+        """Sends a merge patch of the object, or of its status."""
         where = path(kind, namespace, name) + ("/status" if status else "")
         return self.call(
             "PATCH", where, body=body, query={"fieldManager": manager}, content="application/merge-patch+json"
         )
 
     def delete(self, kind: tuple[str, str], namespace: str, name: str) -> bool:
-        """Remove the object, what it owns in the background; False if there was none."""
+        """Deletes the object, and in the background what it owns; returns False if there was none."""
         try:
             self.call("DELETE", path(kind, namespace, name), query={"propagationPolicy": "Background"})
         except ApiError as error:
@@ -110,6 +116,29 @@ class KubernetesApi:
                 return False
             raise
         return True
+
+    def serves(self, kind: tuple[str, str]) -> bool:
+        """Whether the API server knows objects of this kind."""
+        version, word = kind
+        try:
+            answer = self.call("GET", f"/apis/{version}")
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return any(resource.get("kind") == word for resource in answer.get("resources", []))
+
+    def is_allowed(self, verb: str, group: str, resource: str, namespace: str) -> bool:
+        """Whether this client's account may do something; `resource` may name a subresource (`a/status`)."""
+        name, _, subresource = resource.partition("/")
+        action = {"verb": verb, "group": group, "resource": name, "subresource": subresource, "namespace": namespace}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": action},
+        }
+        answer = self.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
+        return bool(answer.get("status", {}).get("allowed"))
 
     def call(
         self,
@@ -120,7 +149,7 @@ class KubernetesApi:
         query: Mapping[str, str] | None = None,
         content: str = "application/json",
     ) -> dict[str, Any]:
-        """One request, its JSON answer."""
+        """Sends one request and returns its JSON answer."""
         from urllib3.exceptions import HTTPError
 
         request = self._client.param_serialize(
@@ -143,7 +172,7 @@ class KubernetesApi:
 
 
 def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) -> str:
-    """`/apis/ray.io/v1/namespaces/team/rayjobs/a`."""
+    """The URL path of an object or a list: `/apis/ray.io/v1/namespaces/team/rayjobs/a`."""
     version, word = kind
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     plural = _PLURALS.get(word, word.lower() + "s")

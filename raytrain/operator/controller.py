@@ -1,7 +1,7 @@
-"""The effects around `mapping.reconcile`: what was seen last, one object at a time, apply, patch, wake up again.
+"""The effects around `reconcile`: it remembers what was observed, and acts on one object at a time.
 
-What is seen is kept in memory, so that nothing is asked of the API server while nothing changes. It
-is asked where memory may lag: whether a RayJob is really gone, and for the run's result once its
+Objects are kept in memory, so nothing is asked of the API server while nothing changes. It is asked
+where memory may lag behind: whether a RayJob is really gone, and for the run's result once its
 RayJob has ended.
 """
 
@@ -17,26 +17,31 @@ from typing import Any
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
 from raytrain.operator.admission import Refusal
-from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, Decision, Event, Observed, changes, reconcile
+from raytrain.operator.decision import Decision, Event
+from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
-from raytrain.operator.render.kuberay import kept, seen
+from raytrain.operator.render.kuberay import ray_job_status, trim
 from raytrain.operator.settings import Settings
+from raytrain.operator.snapshot import Observed
+from raytrain.operator.status import status_patch
 from raytrain_core.errors import ClusterError
 
 Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""
 Post = Callable[[Mapping[str, Any], Event], None]
+"""Posts an event of an object."""
 
 RESYNC_SECONDS = 600.0
 _KUBERAY_SECONDS = 600.0
+"""How long it is taken for granted that KubeRay is installed."""
 
 _log = logging.getLogger(__name__)
 
 
 class Controller:
-    """Brings the cluster to what the jobs say.
+    """Brings the cluster into the state that the FineTuneJobs describe.
 
-    All methods run in one event loop; calls to the API in threads.
+    All methods run in one event loop, calls to the API in threads.
     """
 
     def __init__(self, api: KubernetesApi, settings: Settings, post: Post) -> None:
@@ -44,59 +49,59 @@ class Controller:
         self._jobs: dict[Key, dict[str, Any]] = {}
         self._ray_jobs: defaultdict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
         self._locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._alarms: dict[Key, asyncio.TimerHandle] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._kuberay_until = 0.0
 
-    async def saw_job(self, body: dict[str, Any], *, deleted: bool) -> None:
-        """A FineTuneJob was listed, made, changed or deleted."""
+    async def on_job_event(self, body: dict[str, Any], *, deleted: bool) -> None:
+        """Handles a FineTuneJob that was listed, created, changed or deleted."""
         key = _key(body)
         if deleted:
             self._forget(key)
             return
         known = self._jobs.get(key)
-        if known is None or known["metadata"].get("uid") != body["metadata"].get("uid") or not _older(body, known):
-            self._jobs[key] = _slim(body)
+        if known is None or known["metadata"].get("uid") != body["metadata"].get("uid") or not _is_older(body, known):
+            self._jobs[key] = _without_managed_fields(body)
         await self.reconcile(key)
 
-    async def saw_ray_job(self, body: dict[str, Any], *, deleted: bool) -> None:
-        """A RayJob of ours was listed, made, changed or deleted."""
+    async def on_ray_job_event(self, body: dict[str, Any], *, deleted: bool) -> None:
+        """Handles a RayJob of a FineTuneJob that was listed, created, changed or deleted."""
         metadata = body["metadata"]
         key = (metadata["namespace"], (metadata.get("labels") or {})[names.JOB_LABEL])
         before = self._ray_jobs[key].get(metadata["name"])
         if deleted:
             self._ray_jobs[key].pop(metadata["name"], None)
         else:
-            self._ray_jobs[key][metadata["name"]] = kept(body)
+            self._ray_jobs[key][metadata["name"]] = trim(body)
         if deleted or before is None or before.get("status") != body.get("status"):
-            await self.reconcile(key, fresh=deleted or seen(body).over)
+            await self.reconcile(key, fresh=deleted or ray_job_status(body).ended)
 
     async def resync(self) -> None:
-        """Look at everything again from time to time, from memory: nothing that was missed stays missed."""
+        """Reconciles everything again from time to time, in case an event was lost."""
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             for key in list(self._jobs):
                 await self.reconcile(key)
 
     async def reconcile(self, key: Key, *, fresh: bool = False) -> None:
-        """Do what `mapping.reconcile` says about one object; what goes wrong is logged and tried again."""
+        """Reconciles one object; errors are logged and it is tried again. `fresh` reads it again first."""
         async with self._locks[key]:
             try:
                 await self._reconcile(key, fresh=fresh)
             except ApiError as error:
                 if error.status == 404:  # the object is gone; its event is on the way
                     return
-                self._trouble(key, error)
+                self._retry_later(key, error)
             except ClusterError as error:
-                self._trouble(key, error)
+                self._retry_later(key, error)
 
-    def _trouble(self, key: Key, error: ClusterError) -> None:
+    def _retry_later(self, key: Key, error: ClusterError) -> None:
         _log.warning("%s/%s: %s; trying again", *key, error.message)
-        self._wake(key, TRY_AGAIN_SECONDS)
+        self._wake_after(key, TRY_AGAIN_SECONDS)
 
     async def _reconcile(self, key: Key, *, fresh: bool) -> None:
         if fresh and (body := await self._get(JOBS, key[0], key[1])) is not None and key in self._jobs:
-            self._jobs[key] = _slim(body)
+            self._jobs[key] = _without_managed_fields(body)
         body = self._jobs.get(key)
         if body is None:
             return
@@ -108,92 +113,89 @@ class Controller:
             if error.status == 404:
                 raise
             refused = Refusal(error.reason, error.message)
-            observed = Observed(body, observed.ray_jobs, observed.kuberay, trouble=refused)
+            observed = Observed(body, observed.ray_jobs, observed.kuberay, apply_error=refused)
             decision = reconcile(observed, self._settings, datetime.now(UTC))
-        await self._write(key, body, decision)
-        self._wake(key, decision.wake_after)
+        await self._record(key, body, decision)
+        self._wake_after(key, decision.wake_after)
 
     async def _observe(self, key: Key, body: Mapping[str, Any]) -> Observed:
         uid = body["metadata"]["uid"]
-        ray_jobs = {name: found for name, found in self._ray_jobs[key].items() if names.is_owned(found, uid)}
+        ray_jobs = {name: ray_job for name, ray_job in self._ray_jobs[key].items() if names.is_owned(ray_job, uid)}
         attempts = (body.get("status") or {}).get("attempts") or []
         for attempt in attempts[-1:]:
             name = attempt["rayJob"]
             if attempt["outcome"] == "Running" and name not in ray_jobs:
-                found = await self._get(RAY_JOBS, key[0], name)
-                if found is not None and names.is_owned(found, uid):
-                    ray_jobs[name] = self._ray_jobs[key][name] = kept(found)
+                ray_job = await self._get(RAY_JOBS, key[0], name)
+                if ray_job is not None and names.is_owned(ray_job, uid):
+                    ray_jobs[name] = self._ray_jobs[key][name] = trim(ray_job)
         return Observed(body, ray_jobs, kuberay=await self._has_kuberay())
 
     async def _act(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
         uid = body["metadata"]["uid"]
-        for wanted in decision.apply:
-            await self._make(wanted, uid)
+        for desired in decision.apply:
+            await self._create_or_update(desired, uid)
         for name in decision.delete:
             await asyncio.to_thread(self._api.delete, RAY_JOBS, key[0], name)
         if decision.delete_self:
             await asyncio.to_thread(self._api.delete, JOBS, *key)
 
-    async def _make(self, wanted: Mapping[str, Any], uid: str) -> None:
-        """Make an object, or bring it up to date if it is ours already."""
-        if await asyncio.to_thread(self._api.create, wanted, manager=names.MANAGER) is not None:
+    async def _create_or_update(self, desired: Mapping[str, Any], uid: str) -> None:
+        """Creates an object, or updates it if it belongs to the FineTuneJob with this uid."""
+        if await asyncio.to_thread(self._api.create, desired, manager=names.MANAGER) is not None:
             return
-        metadata = wanted["metadata"]
-        kind = (wanted["apiVersion"], wanted["kind"])
-        there = await self._get(kind, metadata["namespace"], metadata["name"])
-        if there is not None and not names.is_owned(there, uid):
+        metadata = desired["metadata"]
+        kind = (desired["apiVersion"], desired["kind"])
+        existing = await self._get(kind, metadata["namespace"], metadata["name"])
+        if existing is not None and not names.is_owned(existing, uid):
             name = f"{kind[1]} {metadata['name']}"
-            raise ApiError(409, "NameTaken", f"{name} is there and belongs to someone else: rename the job, or it")
-        await asyncio.to_thread(self._api.apply, wanted, manager=names.MANAGER)
+            raise ApiError(
+                409, "NameTaken", f"{name} exists and belongs to something else: rename the job, or delete it"
+            )
+        await asyncio.to_thread(self._api.apply, desired, manager=names.MANAGER)
 
-    async def _write(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
-        patch = changes(body, decision.status)
+    async def _record(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
+        """Writes the status and posts the events."""
+        patch = status_patch(body, decision.status)
         if patch:
             answer = await asyncio.to_thread(
                 self._api.patch, JOBS, *key, {"status": patch}, manager=names.MANAGER, status=True
             )
-            if key in self._jobs and not _older(answer, self._jobs[key]):
-                self._jobs[key] = _slim(answer)
+            if key in self._jobs and not _is_older(answer, self._jobs[key]):
+                self._jobs[key] = _without_managed_fields(answer)
         for event in decision.events:
             self._post(body, event)
 
     async def _has_kuberay(self) -> bool:
         if time.monotonic() < self._kuberay_until:
             return True
-        try:
-            answer = await asyncio.to_thread(self._api.call, "GET", f"/apis/{RAY_JOBS[0]}")
-        except ApiError as error:
-            if error.status == 404:
-                return False
-            raise
-        there = any(resource.get("kind") == RAY_JOBS[1] for resource in answer.get("resources", []))
-        self._kuberay_until = time.monotonic() + _KUBERAY_SECONDS if there else 0.0
-        return there
+        installed = await asyncio.to_thread(self._api.serves, RAY_JOBS)
+        self._kuberay_until = time.monotonic() + _KUBERAY_SECONDS if installed else 0.0
+        return installed
 
     async def _get(self, kind: tuple[str, str], namespace: str, name: str) -> dict[str, Any] | None:
         return await asyncio.to_thread(self._api.get, kind, namespace, name)
 
-    def _wake(self, key: Key, seconds: float | None) -> None:
-        """Look at the object again after some seconds; an earlier wish is forgotten."""
-        if (alarm := self._alarms.pop(key, None)) is not None:
-            alarm.cancel()
+    def _wake_after(self, key: Key, seconds: float | None) -> None:
+        """Sets the object's one timer, which reconciles it again; None removes it."""
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
         if seconds is not None:
-            self._alarms[key] = asyncio.get_running_loop().call_later(seconds, self._ring, key)
+            self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._on_timer, key)
 
-    def _ring(self, key: Key) -> None:
-        self._alarms.pop(key, None)
+    def _on_timer(self, key: Key) -> None:
+        self._timers.pop(key, None)
         task = asyncio.get_running_loop().create_task(self.reconcile(key))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _forget(self, key: Key) -> None:
-        self._wake(key, None)
+        self._wake_after(key, None)
         for held in (self._jobs, self._ray_jobs, self._locks):
             held.pop(key, None)
 
 
-def _slim(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the record of who wrote what, which is longer than the job."""
+def _without_managed_fields(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the record of who wrote which field, which is longer than the job."""
     metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
     return {**body, "metadata": metadata}
 
@@ -202,8 +204,8 @@ def _key(body: Mapping[str, Any]) -> Key:
     return body["metadata"]["namespace"], body["metadata"]["name"]
 
 
-def _older(body: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
-    """Resource versions are numbers that grow (promised since Kubernetes 1.35, true since ever)."""
+def _is_older(body: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
+    """Resource versions are increasing numbers (promised since Kubernetes 1.35, true long before)."""
     try:
         return int(body["metadata"]["resourceVersion"]) < int(than["metadata"]["resourceVersion"])
     except (KeyError, ValueError):

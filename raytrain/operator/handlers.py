@@ -15,7 +15,7 @@ import kopf
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.controller import Controller
-from raytrain.operator.reconcile import Event
+from raytrain.operator.decision import Event
 from raytrain.operator.render import names
 from raytrain.operator.render.names import PLURAL
 from raytrain.operator.settings import Settings
@@ -53,11 +53,11 @@ def registry(api: KubernetesApi, settings: Settings, *, clusterwide: bool = True
 
     @kopf.on.event(_GROUP, _VERSION, PLURAL, registry=handlers)
     async def job(body: kopf.Body, type: str | None, **_: Any) -> None:
-        await controller.saw_job(dict(body), deleted=type == "DELETED")
+        await controller.on_job_event(dict(body), deleted=type == "DELETED")
 
     @kopf.on.event(_RAY_GROUP, _RAY_VERSION, "rayjobs", labels={names.JOB_LABEL: kopf.PRESENT}, registry=handlers)
     async def ray_job(body: kopf.Body, type: str | None, **_: Any) -> None:
-        await controller.saw_ray_job(dict(body), deleted=type == "DELETED")
+        await controller.on_ray_job_event(dict(body), deleted=type == "DELETED")
 
     return handlers
 

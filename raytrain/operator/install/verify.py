@@ -1,78 +1,69 @@
-"""Is the operator installed as it should be? `helm test` asks this in a pod with the operator's account."""
+"""Verifies an installed operator; `helm test` runs this in a pod with the operator's account."""
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
-from raytrain.operator.install import rbac as rights
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
+from raytrain.operator.install import rbac
 from raytrain_core.errors import ExitCode, UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at: what, whether it is as it should be, and what to do if not."""
+class Check:
+    """One thing that was checked: what, whether it is in order, and what to do if it is not."""
 
     what: str
-    good: bool
+    ok: bool
     hint: str = ""
 
 
-def findings(api: KubernetesApi, namespaces: Sequence[str] = ()) -> Iterator[Finding]:
-    """The definition, KubeRay, and every right that the operator needs (in `namespaces`, or everywhere)."""
-    install = "helm upgrade with crds.enabled=true, or kubectl apply --server-side -f k8s/crd"
-    yield Finding("FineTuneJobs are served", served(api, JOBS), install)
-    kuberay = "helm install kuberay-operator kuberay/kuberay-operator"
-    yield Finding("RayJobs are served (KubeRay)", served(api, RAY_JOBS), kuberay)
-    rules = [(rule, where) for rule in rights.OPERATOR for where in namespaces or [""]]
-    rules += [] if namespaces else [(rule, "") for rule in rights.OPERATOR_CLUSTER]
+def verify(api: KubernetesApi, namespaces: Sequence[str] = ()) -> Iterator[Check]:
+    """Checks the CRD, KubeRay, and every permission the operator needs (in `namespaces`, or everywhere)."""
+    yield check_crd(api, "helm upgrade with crds.enabled=true, or kubectl apply --server-side -f k8s/crd")
+    yield check_kuberay(api)
+    rules = [(rule, namespace) for rule in rbac.OPERATOR for namespace in namespaces or [""]]
+    rules += [] if namespaces else [(rule, "") for rule in rbac.OPERATOR_CLUSTER]
     for rule, namespace in rules:
-        group = rule["apiGroups"][0]
         for resource in rule["resources"]:
-            lacking = [verb for verb in rule["verbs"] if not may(api, verb, group, resource, namespace)]
-            place = f" in {namespace}" if namespace else ""
-            what = f"may {', '.join(lacking or rule['verbs'])} {resource}{place}"
-            yield Finding(what, not lacking, "rbac.create=true, or the rules of k8s/rbac")
+            yield _check_permission(api, rule, resource, namespace)
 
 
-def served(api: KubernetesApi, kind: tuple[str, str]) -> bool:
-    """Whether the API server knows objects of this kind."""
-    try:
-        answer = api.call("GET", f"/apis/{kind[0]}")
-    except ApiError as error:
-        if error.status == 404:
-            return False
-        raise
-    return any(resource.get("kind") == kind[1] for resource in answer.get("resources", []))
+def check_crd(api: KubernetesApi, hint: str) -> Check:
+    """Checks that the API server knows FineTuneJobs."""
+    return Check("FineTuneJobs are served", api.serves(JOBS), hint)
 
 
-def may(api: KubernetesApi, verb: str, group: str, resource: str, namespace: str) -> bool:
-    """Whether the account that asks may do this."""
-    name, _, part = resource.partition("/")
-    wish = {"verb": verb, "group": group, "resource": name, "subresource": part, "namespace": namespace}
-    body = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": wish},
-    }
-    answer = api.call("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body=body)
-    return bool(answer.get("status", {}).get("allowed"))
+def check_kuberay(api: KubernetesApi) -> Check:
+    """Checks that the API server knows RayJobs."""
+    hint = "helm install kuberay-operator kuberay/kuberay-operator"
+    return Check("RayJobs are served (KubeRay)", api.serves(RAY_JOBS), hint)
+
+
+def _check_permission(api: KubernetesApi, rule: rbac.Rule, resource: str, namespace: str) -> Check:
+    group = rule["apiGroups"][0]
+    missing = [verb for verb in rule["verbs"] if not api.is_allowed(verb, group, resource, namespace)]
+    place = f" in {namespace}" if namespace else ""
+    what = f"may {', '.join(missing or rule['verbs'])} {resource}{place}"
+    return Check(what, not missing, "set rbac.create=true, or apply the rules of k8s/rbac")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the findings; exit code 5 if one is bad."""
+    """Prints the checks; exit code 5 if something is not in order."""
     parser = argparse.ArgumentParser(prog="python -m raytrain.operator.install.verify", description=__doc__)
-    parser.add_argument("--namespace", action="append", default=[], help="one that the operator watches")
+    parser.add_argument(
+        "--namespace", action="append", default=[], help="a namespace that the operator watches; may be repeated"
+    )
     options = parser.parse_args(arguments)
     try:
-        found = list(findings(KubernetesApi.connect(), options.namespace))
+        checks = list(verify(KubernetesApi.connect(), options.namespace))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    for finding in found:
-        print(f"{'ok ' if finding.good else 'BAD'} {finding.what}" + ("" if finding.good else f": {finding.hint}"))
-    return ExitCode.OK if all(finding.good for finding in found) else ExitCode.CLUSTER
+    for check in checks:
+        print(f"{'ok ' if check.ok else 'BAD'} {check.what}" + ("" if check.ok else f": {check.hint}"))
+    return ExitCode.OK if all(check.ok for check in checks) else ExitCode.CLUSTER
 
 
 if __name__ == "__main__":

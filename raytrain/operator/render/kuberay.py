@@ -1,4 +1,4 @@
-"""What a RayJob's status says about an attempt (KubeRay 1.6)."""
+"""Reads the status that KubeRay (1.6) writes into a RayJob."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,55 +10,55 @@ _STUCK = (
     *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "InvalidImageName", "ErrImagePull"),
     *("ImagePullBackOff", "CrashLoopBackOff", "OOMKilled", "Error"),
 )
-"""Why a container does not start: reasons that seldom pass by themselves."""
-_NOT_TRIED_AGAIN = ("ValidationFailed", "DeadlineExceeded")
+"""Reasons for a container not to start that seldom go away on their own."""
+_PERMANENT = ("ValidationFailed", "DeadlineExceeded")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A RayJob in the words of an attempt."""
+class RayJobStatus:
+    """The state of a RayJob, reduced to what an attempt needs."""
 
     state: State
     reason: str = ""
     message: str = ""
-    again: bool = True
-    """Whether another attempt could help."""
+    retryable: bool = True
+    """Whether another attempt may help."""
     cluster: str | None = None
     dashboard: str | None = None
     workers: str = ""
-    ended: str | None = None
+    end_time: str | None = None
 
     @property
-    def over(self) -> bool:
-        """Whether this attempt has ended."""
+    def ended(self) -> bool:
+        """Whether the RayJob has ended."""
         return self.state in ("Succeeded", "Stopped", "Failed")
 
 
-def seen(ray_job: Mapping[str, Any]) -> Seen:
-    """The RayJob as far as KubeRay has got with it."""
+def ray_job_status(ray_job: Mapping[str, Any]) -> RayJobStatus:
+    """Reads what KubeRay has written into the RayJob."""
     status = ray_job.get("status") or {}
     deployment, job = status.get("jobDeploymentStatus") or "", status.get("jobStatus") or ""
     cluster = status.get("rayClusterStatus") or {}
     state, reason, message = _state(deployment, job, status)
     if state == "Pending" and ray_job.get("spec", {}).get("suspend"):
-        state, message = "Queued", "waiting to be admitted by the queue"
+        state, message = "Queued", "waiting for the queue to admit the job"
     elif state == "Pending":
-        reason, message = _why_pending(cluster) or (reason, message)
-    wanted = cluster.get("desiredWorkerReplicas")
-    return Seen(
+        reason, message = _obstacle(cluster) or (reason, message)
+    desired = cluster.get("desiredWorkerReplicas")
+    return RayJobStatus(
         state=state,
         reason=reason,
         message=message,
-        again=reason not in _NOT_TRIED_AGAIN,
+        retryable=reason not in _PERMANENT,
         cluster=status.get("rayClusterName") or None,
         dashboard=status.get("dashboardURL") or None,
-        workers="" if wanted is None else f"{cluster.get('readyWorkerReplicas', 0)}/{wanted}",
-        ended=status.get("endTime"),
+        workers="" if desired is None else f"{cluster.get('readyWorkerReplicas', 0)}/{desired}",
+        end_time=status.get("endTime"),
     )
 
 
-def kept(ray_job: Mapping[str, Any]) -> dict[str, Any]:
-    """What `seen` and the operator look at.
+def trim(ray_job: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that the operator looks at.
 
     A RayJob is mostly pod templates: a thousand of them fill 100 MB.
     """
@@ -75,24 +75,24 @@ def _state(deployment: str, job: str, status: Mapping[str, Any]) -> tuple[State,
         case "Complete", "STOPPED":
             found = "Stopped", "Stopped", message or "the Ray job was stopped"
         case (("Complete" | "Failed"), _):
-            found = "Failed", reason or "RayJobFailed", message or f"the Ray job ended as {job or 'nothing'}"
+            found = "Failed", reason or "RayJobFailed", message or f"the Ray job ended with status {job or 'unknown'}"
         case "ValidationFailed", _:
-            found = "Failed", "ValidationFailed", message or "KubeRay refused the RayJob"
+            found = "Failed", "ValidationFailed", message or "KubeRay rejected the RayJob"
         case "Running", _:
             found = "Running", "", message
         case (("Suspended" | "Suspending"), _):
-            found = "Queued", "", "waiting to be admitted by the queue"
+            found = "Queued", "", "waiting for the queue to admit the job"
         case _:
             found = "Pending", "", "the Ray cluster is starting"
     return found
 
 
-def _why_pending(cluster: Mapping[str, Any]) -> tuple[str, str] | None:
-    """A quota, an image or a secret that is not there: KubeRay says it in the conditions of the cluster."""
+def _obstacle(cluster: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(reason, message) if a quota, an image or a secret is in the way, from the conditions."""
     for condition in cluster.get("conditions") or []:
         reason, message = condition.get("reason") or "", condition.get("message") or ""
         if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return reason or "ReplicaFailure", message or "pods could not be made"
+            return reason or "ReplicaFailure", message or "pods could not be created"
         if condition.get("type") == "HeadPodReady" and condition.get("status") == "False" and reason in _STUCK:
-            return reason, f"the head does not start: {message or reason}"
+            return reason, f"the head pod does not start: {message or reason}"
     return None

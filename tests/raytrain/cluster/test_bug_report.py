@@ -29,8 +29,14 @@ class Cluster:
             raise ApiError(403, "Forbidden", "nodes is forbidden")
         return [o for o in self._objects if o["kind"] == kind[1]]
 
-    def call(self, method, where, **_):
-        return {"gitVersion": "v1.36.3"} if where == "/version" else {"status": {"allowed": True}, "resources": []}
+    def serves(self, kind):
+        return False
+
+    def is_allowed(self, *_):
+        return True
+
+    def call(self, method, where):
+        return {"gitVersion": "v1.36.3"}
 
 
 @pytest.fixture

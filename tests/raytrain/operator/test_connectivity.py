@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from raytrain.operator.install import deployment
-from raytrain.operator.reconcile import Observed, reconcile
+from raytrain.operator.reconcile import reconcile
 from raytrain.operator.settings import Settings
+from raytrain.operator.snapshot import Observed
 from tests.support.finetunejob_objects import NOW, finetunejob
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError
 from raytrain.operator.controller import Controller
-from raytrain.operator.render.kuberay import kept, seen
+from raytrain.operator.render.kuberay import ray_job_status, trim
 from raytrain.operator.render.names import is_owned
 from raytrain.operator.settings import Settings
 from raytrain_core.errors import ClusterError
@@ -43,9 +43,9 @@ class Server:
         if (verb, kind) in self.refuses:
             raise ApiError(403, "Forbidden", self.refuses[verb, kind])
 
-    def call(self, verb, where):
-        self._called(verb, "discovery", where)
-        return {"resources": [{"kind": "RayJob"}]}
+    def serves(self, kind):
+        self._called("get", "discovery", kind[1])
+        return kind == RAY_JOBS
 
     def get(self, kind, namespace, name):
         self._called("get", kind[1], name)
@@ -100,7 +100,7 @@ def test_a_new_object_gets_its_parts_the_rayjob_last():
     server = Server(finetunejob())
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
 
     assert run(steps, server) == ["AttemptStarted"]
     assert server.made()[-1] == ("RayJob", "assistant-a01")
@@ -120,8 +120,8 @@ def test_a_new_object_gets_its_parts_the_rayjob_last():
 def test_what_is_remembered_of_a_rayjob_is_little_and_says_the_same(found):
     found["spec"]["rayClusterSpec"] = {"workerGroupSpecs": [{}]}
     found["metadata"]["managedFields"] = [{"manager": "somebody"}]
-    remembered = kept(found)
-    assert seen(remembered) == seen(found)
+    remembered = trim(found)
+    assert ray_job_status(remembered) == ray_job_status(found)
     assert is_owned(remembered, UID)
     assert "rayClusterSpec" not in str(remembered) and "managedFields" not in str(remembered)
 
@@ -130,13 +130,13 @@ def test_nothing_is_asked_while_nothing_changes():
     server = Server(finetunejob())
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
         running = rayjob(deployment="Running", job="RUNNING")
-        await controller.saw_ray_job(running, deleted=False)
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_ray_job_event(running, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
         server.calls.clear()
-        await controller.saw_job(server.job, deleted=False)
-        await controller.saw_ray_job(running, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
+        await controller.on_ray_job_event(running, deleted=False)
         await controller.reconcile(KEY)
 
     run(steps, server)
@@ -148,9 +148,9 @@ def test_an_old_event_does_not_undo_what_was_written():
     old = copy.deepcopy(server.job)
 
     async def steps(controller):
-        await controller.saw_job(old, deleted=False)
+        await controller.on_job_event(old, deleted=False)
         server.calls.clear()
-        await controller.saw_job(old, deleted=False)  # the watch lags behind our own patch
+        await controller.on_job_event(old, deleted=False)  # the watch lags behind our own patch
         assert server.made() == []
 
     run(steps, server)
@@ -160,10 +160,10 @@ def test_the_result_is_read_anew_when_the_rayjob_has_ended():
     server = Server(finetunejob())
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
         told = {"attempt": 1, "exitCode": 2, "reason": "UsageError", "message": "no such column"}
         server.put({**server.job, "status": {**server.job["status"], "result": told}})  # its event is still on the way
-        await controller.saw_ray_job(rayjob(deployment="Failed", job="FAILED", reason="AppFailed"), deleted=False)
+        await controller.on_ray_job_event(rayjob(deployment="Failed", job="FAILED", reason="AppFailed"), deleted=False)
 
     run(steps, server)
     assert (server.job["status"]["phase"], server.job["status"]["message"]) == ("Failed", "no such column")
@@ -173,10 +173,10 @@ def test_after_a_restart_a_rayjob_that_was_not_listed_yet_is_asked_for():
     server = Server(finetunejob())
 
     async def before(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
 
     async def restarted(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
 
     run(before, server)
     server.put(rayjob(deployment="Running", job="RUNNING"))
@@ -188,10 +188,10 @@ def test_a_failed_attempt_is_followed_by_the_next_without_any_event():
     server = Server(finetunejob())
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
         failed = rayjob(deployment="Failed", reason="AppFailed", endTime="2026-11-23T12:00:00Z")
         server.put(failed)
-        await controller.saw_ray_job(failed, deleted=False)
+        await controller.on_ray_job_event(failed, deleted=False)
         for _ in range(100):
             if len(server.job["status"]["attempts"]) == 2:
                 return
@@ -207,7 +207,7 @@ def test_a_quota_is_told_in_the_status():
     server.refuses["create", "RayJob"] = "exceeded quota: rayjobs"
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
 
     assert run(steps, server) == ["Forbidden"]
     assert server.job["status"]["message"] == "exceeded quota: rayjobs"
@@ -219,7 +219,7 @@ def test_objects_of_someone_else_are_left_alone():
     server = Server(finetunejob(), theirs)
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
 
     assert run(steps, server) == ["NameTaken"]
     assert server.made() == [("ServiceAccount", "assistant-raytrain")]  # asked for, and not taken over
@@ -229,17 +229,17 @@ def test_objects_of_someone_else_are_left_alone():
 def test_an_api_server_that_does_not_answer_is_asked_again(monkeypatch):
     monkeypatch.setattr("raytrain.operator.controller.TRY_AGAIN_SECONDS", 0.05)
     server = Server(finetunejob())
-    real, answers = server.call, iter([False])
+    real, answers = server.serves, iter([False])
 
-    def call(verb, where):
+    def serves(kind):
         if next(answers, True):
-            return real(verb, where)
+            return real(kind)
         raise ClusterError("the Kubernetes API does not answer")
 
-    server.call = call
+    server.serves = serves
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)
         for _ in range(100):
             if server.made():
                 await asyncio.sleep(0.1)
@@ -253,10 +253,10 @@ def test_an_api_server_that_does_not_answer_is_asked_again(monkeypatch):
 def test_killed_at_every_call_it_makes_it_ends_the_same():
     def whole(server):
         async def steps(controller):
-            await controller.saw_job(server.job, deleted=False)
+            await controller.on_job_event(server.job, deleted=False)
             running = server.objects.get((*RAY_JOBS, "assistant-a01"))
             if running:
-                await controller.saw_ray_job(running, deleted=False)
+                await controller.on_ray_job_event(running, deleted=False)
 
         return steps
 
@@ -282,7 +282,7 @@ def test_two_operators_make_one_attempt():
     async def steps(controller):
         other = Controller(server, Settings(), lambda body, event: None)
         body = server.job
-        await asyncio.gather(controller.saw_job(body, deleted=False), other.saw_job(body, deleted=False))
+        await asyncio.gather(controller.on_job_event(body, deleted=False), other.on_job_event(body, deleted=False))
 
     run(steps, server)
     assert {name for kind, name in server.made() if kind == "RayJob"} == {"assistant-a01"}
@@ -293,10 +293,10 @@ def test_a_deleted_object_is_forgotten():
     server = Server(finetunejob())
 
     async def steps(controller):
-        await controller.saw_job(server.job, deleted=False)
-        await controller.saw_job(server.job, deleted=True)
+        await controller.on_job_event(server.job, deleted=False)
+        await controller.on_job_event(server.job, deleted=True)
         server.calls.clear()
-        await controller.saw_ray_job(rayjob(deployment="Running", uid=UID), deleted=False)
+        await controller.on_ray_job_event(rayjob(deployment="Running", uid=UID), deleted=False)
 
     run(steps, server)
     assert [call for call in server.calls if call[0] != "get"] == []

@@ -4,8 +4,10 @@ import pytest
 
 from raytrain.config.job_status import CONDITIONS, RUN_FIELDS
 from raytrain.operator.admission import Refusal
-from raytrain.operator.reconcile import Observed, changes, reconcile
+from raytrain.operator.reconcile import reconcile
 from raytrain.operator.settings import Settings
+from raytrain.operator.snapshot import Observed
+from raytrain.operator.status import status_patch
 from tests.support.finetunejob_objects import NOW, UID, after, finetunejob, rayjob, task
 
 SETTINGS = Settings()
@@ -18,13 +20,13 @@ class World:
         self.body = finetunejob(**job)
         self.ray_jobs = {}
         self.kuberay = True
-        self.trouble = None
+        self.apply_error = None
         self.deleted = []
         self.gone = False
         self.events = []
 
     def step(self, seconds=0.0):
-        observed = Observed(self.body, self.ray_jobs, self.kuberay, self.trouble)
+        observed = Observed(self.body, self.ray_jobs, self.kuberay, self.apply_error)
         decision = reconcile(observed, SETTINGS, after(seconds))
         for made in decision.apply:
             if made["kind"] == "RayJob":
@@ -32,7 +34,7 @@ class World:
         for name in decision.delete:
             self.deleted.append(name)
             self.ray_jobs.pop(name)
-        patch = changes(self.body, decision.status)
+        patch = status_patch(self.body, decision.status)
         self.body.setdefault("status", {}).update(patch)
         self.events += [event.reason for event in decision.events]
         self.gone = self.gone or decision.delete_self
@@ -122,7 +124,7 @@ def test_the_same_question_gets_the_same_answer(world):
     for later in (2, 60, 3600):
         decision = world.step(later)
         assert (decision.apply, decision.delete, decision.events) == ((), (), ())
-        assert changes(world.body, decision.status) == {}
+        assert status_patch(world.body, decision.status) == {}
     assert world.body["status"] == before
 
 
@@ -326,11 +328,11 @@ def test_a_refused_edit_does_not_end_what_runs(world):
 
 
 def test_a_quota_is_told_and_waited_for(world):
-    world.trouble = Refusal("Forbidden", "exceeded quota: pods")
+    world.apply_error = Refusal("Forbidden", "exceeded quota: pods")
     decision = world.step()
     assert (world.phase, world.outcomes, decision.wake_after) == ("Pending", [], 15)
     assert world.condition("Accepted")["reason"] == "Forbidden"
-    world.trouble = None
+    world.apply_error = None
     assert world.step(15).apply
 
 

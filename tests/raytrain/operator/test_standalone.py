@@ -12,7 +12,7 @@ from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.kubernetes.client import KubernetesApi
 from raytrain.operator.admission import refusal
-from raytrain.operator.install.verify import findings
+from raytrain.operator.install.verify import verify
 from raytrain.operator.settings import Settings
 from raytrain.operator.standalone import rendered
 from raytrain_core.errors import UsageError
@@ -72,9 +72,9 @@ def test_the_installation_looks_at_itself(kubernetes):
 
     def looked(user):
         configured = client.config.new_client_from_config(str(kubernetes.kubeconfig(user)))
-        return list(findings(KubernetesApi(configured)))
+        return list(verify(KubernetesApi(configured)))
 
-    assert [finding.what for finding in looked("operator") if not finding.good] == []
-    stranger = [finding for finding in looked("stranger") if not finding.good]
+    assert [finding.what for finding in looked("operator") if not finding.ok] == []
+    stranger = [finding for finding in looked("stranger") if not finding.ok]
     assert "may list, watch namespaces" in [finding.what for finding in stranger]
     assert all(finding.hint for finding in stranger)

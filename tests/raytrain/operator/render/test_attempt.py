@@ -7,11 +7,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from raytrain.config.job import FineTuneJob, Resources
-from raytrain.operator.reconcile import Observed, reconcile
+from raytrain.operator.reconcile import reconcile
 from raytrain.operator.render.groups import groups
 from raytrain.operator.render.pods import merged
 from raytrain.operator.render.yaml_text import yaml_text
 from raytrain.operator.settings import Settings
+from raytrain.operator.snapshot import Observed
 from tests.support.finetunejob_objects import NOW, finetunejob, task
 from tests.support.kubernetes_tools import ToolsUnavailable, kuberay_crds
 from tests.support.structural_walk import problems

@@ -1,0 +1,99 @@
+"""The seven conditions of a FineTuneJob, derived from its next state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raytrain.config.job_status import CONDITIONS
+from raytrain.operator.decision import NextState
+from raytrain.operator.snapshot import Snapshot
+
+PREPARED_PHASES = ("ScoringBefore", "Training", "ScoringAfter", "Reporting", "Complete")
+"""Phases of a run that begin once its shards are in storage."""
+WORKING_PHASES = (*PREPARED_PHASES[:-1], "Preparing")
+
+Condition = tuple[bool, str, str]
+"""Whether it holds, the reason, the message."""
+
+
+def conditions(snapshot: Snapshot, state: NextState) -> list[dict[str, Any]]:
+    """The conditions as the status holds them; a transition time changes only together with the status."""
+    old = {condition.type: condition for condition in snapshot.old.conditions}
+    result = []
+    for kind, (holds, reason, message) in decide_conditions(snapshot, state).items():
+        status = "True" if holds else "False"
+        before = old.get(kind)
+        unchanged = before is not None and before.status == status
+        result.append(
+            {
+                "type": kind,
+                "status": status,
+                "observedGeneration": snapshot.observed.generation,
+                "lastTransitionTime": before.last_transition_time if before and unchanged else snapshot.time,
+                "reason": reason,
+                "message": message[:4096],
+            }
+        )
+    return result
+
+
+def decide_conditions(snapshot: Snapshot, state: NextState) -> dict[str, Condition]:
+    """Decides every condition, in the order of `CONDITIONS`."""
+    decided = {
+        "Accepted": _accepted(snapshot, state),
+        "DataReady": _data_ready(snapshot, state),
+        "Running": _running(state),
+        "Evaluated": _evaluated(snapshot, state),
+        "Complete": _complete(state),
+        "Failed": _failed(state),
+        "Suspended": _suspended(state),
+    }
+    return {kind: decided[kind] for kind in CONDITIONS}
+
+
+def _accepted(snapshot: Snapshot, state: NextState) -> Condition:
+    refused, error = snapshot.refused, snapshot.observed.apply_error
+    if refused is not None:
+        return False, refused.reason, refused.message
+    if error is not None and state.reason == error.reason:
+        return False, error.reason, error.message
+    return True, "Valid", "the job can run in this cluster"
+
+
+def _data_ready(snapshot: Snapshot, state: NextState) -> Condition:
+    progress = snapshot.old.progress
+    stays = any(c.type == "DataReady" and c.status == "True" for c in snapshot.old.conditions)
+    if stays or state.phase == "Complete" or (progress is not None and progress.phase in PREPARED_PHASES):
+        return True, "Prepared", "the shards are in storage"
+    return False, "NotPrepared", "the data has not been prepared yet"
+
+
+def _running(state: NextState) -> Condition:
+    if state.phase in WORKING_PHASES:
+        return True, state.phase, state.message or state.phase
+    return False, state.reason, state.message
+
+
+def _evaluated(snapshot: Snapshot, state: NextState) -> Condition:
+    tasks = snapshot.old.tasks
+    if state.phase == "Complete" or (tasks and all(task.after is not None for task in tasks)):
+        return True, "Scored", "all tasks have been scored before and after training"
+    return False, "NotScored", "not all tasks have been scored yet"
+
+
+def _complete(state: NextState) -> Condition:
+    if state.phase == "Complete":
+        return True, "Complete", state.message
+    return False, state.reason, "the job is not complete"
+
+
+def _failed(state: NextState) -> Condition:
+    if state.phase in ("Failed", "Cancelled"):
+        return True, state.reason, state.message
+    return False, "NotFailed", "the job has not failed"
+
+
+def _suspended(state: NextState) -> Condition:
+    if state.phase in ("Suspended", "Queued"):
+        return True, state.reason, state.message
+    return False, "NotSuspended", "the job is not suspended"

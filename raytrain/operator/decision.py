@@ -1,0 +1,50 @@
+"""What `reconcile` answers: the next state of a job, and what the controller has to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raytrain.config.job_status import AttemptStatus
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NextState:
+    """The state machine's answer: the phase with its reason and message, and the actions that lead to it."""
+
+    phase: str
+    reason: str
+    message: str
+    attempts: tuple[AttemptStatus, ...]
+    apply: tuple[Object, ...] = ()
+    delete: tuple[str, ...] = ()
+    wake_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of the object, for `kubectl describe`."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the controller does."""
+
+    apply: tuple[Object, ...] = ()
+    """Objects to create or update, in this order."""
+    delete: tuple[str, ...] = ()
+    """Names of RayJobs to delete."""
+    delete_self: bool = False
+    """Whether to delete the FineTuneJob itself."""
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """The operator's part of the status, complete; keys with None are removed."""
+    events: tuple[Event, ...] = ()
+    wake_after: float | None = None
+    """Seconds after which the answer changes even if nothing else does."""

@@ -1,0 +1,77 @@
+"""The operator's part of an object's status, and the events that a change of status brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from raytrain.config.job_status import Status
+from raytrain.operator.conditions import conditions
+from raytrain.operator.decision import Event, NextState, Object
+from raytrain.operator.snapshot import Snapshot
+
+ENDED_PHASES = ("Complete", "Failed", "Cancelled")
+_ORDINARY_REASONS = ("ClusterStarting", "Starting")
+"""Reasons to be pending that every job goes through: not worth a warning."""
+
+
+def build_status(snapshot: Snapshot, state: NextState) -> dict[str, Any]:
+    """The operator's part of the status, complete: unchanged fields too."""
+    newest = state.attempts[-1] if state.attempts else None
+    ended = state.phase in ENDED_PHASES
+    same_attempt = newest is not None and snapshot.newest is not None and newest.number == snapshot.newest.number
+    current = snapshot.current if same_attempt else None
+    working = current if not ended and state.phase not in ("Suspended", "Retrying") else None
+    return {
+        "observedGeneration": snapshot.observed.generation,
+        "phase": state.phase,
+        "message": state.message[:4096],
+        "conditions": conditions(snapshot, state),
+        "attempts": [a.model_dump(mode="json", by_alias=True, exclude_none=True) for a in state.attempts],
+        "workers": working.workers if working is not None else "",
+        "rayCluster": current.cluster if current is not None else None,
+        "dashboard": working.dashboard if working is not None else None,
+        "startTime": (state.attempts[0].started or None) if state.attempts else None,
+        "completionTime": (newest.ended if newest else None) or snapshot.time if ended else None,
+    }
+
+
+def status_patch(body: Object, status: Mapping[str, Any]) -> dict[str, Any]:
+    """The merge patch from the object's status to the desired one; empty if nothing differs."""
+    old = body.get("status") or {}
+    return {key: value for key, value in status.items() if old.get(key) != value and (value or key in old)}
+
+
+def events_between(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
+    """What happened between two statuses: attempts that started or ended, a new phase, a new obstacle."""
+    yield from _attempt_events(old, status)
+    phase, message = status["phase"], status["message"]
+    if phase == "Rejected" and phase != old.phase:
+        yield Event(phase, f"{_reason(status, 'Accepted')}: {message}", warning=True)
+    elif phase != old.phase and phase not in ("Pending", "Retrying"):
+        yield Event(phase, message or phase, warning=phase == "Failed")
+    known_reasons = {*_ORDINARY_REASONS, *(condition.reason for condition in old.conditions)}
+    if phase == "Pending" and (reason := _pending_reason(status)) not in known_reasons:
+        yield Event(reason, message, warning=True)
+
+
+def _attempt_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
+    known = {attempt.number: attempt for attempt in old.attempts}
+    for attempt in status["attempts"]:
+        number, outcome = attempt["number"], attempt["outcome"]
+        before = known.get(number)
+        if before is None:
+            yield Event("AttemptStarted", f"attempt {number} started: RayJob {attempt['rayJob']}")
+        if outcome in ("Failed", "Interrupted") and (before is None or before.outcome == "Running"):
+            message = f"attempt {number} ended: {attempt.get('reason')}: {attempt.get('message')}"
+            yield Event(f"Attempt{outcome}", message, warning=outcome == "Failed")
+
+
+def _pending_reason(status: Mapping[str, Any]) -> str:
+    """Why nothing runs yet: the job is not accepted, or its cluster is not up."""
+    accepted = any(c["type"] == "Accepted" and c["status"] == "True" for c in status["conditions"])
+    return _reason(status, "Running" if accepted else "Accepted")
+
+
+def _reason(status: Mapping[str, Any], kind: str) -> str:
+    return next(str(c["reason"]) for c in status["conditions"] if c["type"] == kind)
