@@ -1,0 +1,83 @@
+"""Paths, commands and fields that the documentation names in code spans exist."""
+
+import re
+
+import pytest
+from typer.main import get_command
+
+from raytrain.cli.app import app
+from raytrain.config.explain import all_fields
+from tests.support.console_blocks import ROOT
+
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", ".github/*.md")
+    for path in ROOT.glob(pattern)
+    if path.name != "CHANGELOG.md"  # names what is gone
+)
+FOLDERS = "raytrain|raytrain_core|data_prep|tests|benchmarks|examples|helm|k8s|docs|requirements"
+_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_PATH = re.compile(rf"(?:{FOLDERS})/[\w./-]*")
+_TEST = re.compile(r"test_\w+\.py")
+_MODULE = re.compile(r"(?:raytrain|raytrain_core|data_prep|tests|benchmarks|examples)(?:\.\w+)+")
+_FIELD = re.compile(r"(?:spec\.)?(?:storage|mixture|training|evaluation|resources|cluster)(?:\.[a-z][A-Za-z]*)+")
+
+
+def spans():
+    for page in PAGES:
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            for span in _SPAN.findall(line):
+                yield f"{page.relative_to(ROOT)}:{number}", span
+
+
+def check(pattern, exists):
+    missing = [f"{place} {span}" for place, span in spans() if pattern.fullmatch(span) and not exists(span)]
+    assert not missing, "\n".join(missing)
+
+
+def test_paths_exist():
+    written = re.compile(r"/out/|NAME")  # by a run, or a placeholder
+    check(_PATH, lambda path: written.search(path) or (ROOT / path).exists())
+
+
+def test_test_files_exist():
+    known = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    check(_TEST, known.__contains__)
+
+
+def test_modules_exist():
+    def exists(name):
+        path = ROOT / name.replace(".", "/")
+        return (
+            path.is_dir()
+            or path.with_suffix(".py").is_file()
+            or (path.parent.is_dir() and re.search(rf"\b{path.name}\b", _source(path.parent)))
+            or (path.parent.with_suffix(".py").is_file() and path.name in path.parent.with_suffix(".py").read_text())
+        )
+
+    check(_MODULE, lambda name: name.startswith("raytrain.dev") or name in ENTRY_POINTS or exists(name))
+
+
+ENTRY_POINTS = {"raytrain.metrics", "raytrain.readers", "raytrain.rows", "raytrain.test"}
+
+
+def _source(package):
+    init = package / "__init__.py"
+    return init.read_text() if init.is_file() else ""
+
+
+def test_fields_exist():
+    known = {field.path.replace("[]", "").removeprefix("spec.") for field in all_fields()}
+    status = {"storage.endpoint"}
+    check(_FIELD, lambda path: path.removeprefix("spec.") in known | status)
+
+
+@pytest.mark.parametrize("word", ["raytrain", "make"])
+def test_commands_exist(word):
+    commands = set(get_command(app).commands)
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    known = {"raytrain": commands, "make": targets | {"bench-NAME"}}[word]
+    check(
+        re.compile(rf"{word} [a-z].*"),
+        lambda span: all(part in known or "=" in part for part in span.split()[1:2]),
+    )
