@@ -16,7 +16,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data chaos lock generate clean
 
 help: ## show this list
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "raytrain needs Python 3.11 or newer; set PYTHON=...")'
@@ -28,15 +28,15 @@ $(READY): requirements/dev.txt pyproject.toml
 
 setup: $(READY) ## create .venv with the locked dependencies
 
-demo: $(READY) ## the quickstart: make its world, train, report (about eight minutes on two cores)
+demo: $(READY) ## the quickstart: generate data and a tiny model, train, report (eight minutes on two cores)
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/raytrain run examples/quickstart/job.yaml --storage demo
 
-contrast: $(READY) ## one task alone against the mixture: what each forgets, in one picture
+contrast: $(READY) ## compare one task with a mixture: what each forgets, in one picture
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.compare
 
-experiment: $(READY) ## one task or a mixture, with and without replay and anchor, three seeds (about an hour, goes on where it was)
+experiment: $(READY) ## one task or a mixture, with and without replay and anchor, three seeds (an hour; resumes)
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.grid
 	if [ -n "$${RAYTRAIN_REAL_DATA:-}" ]; then $(BIN)/python -m examples.forgetting.grid --world real; fi
@@ -52,7 +52,7 @@ lint: $(READY) ## ruff, mypy, import rules, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-format: $(READY) ## let ruff rewrite what it can
+format: $(READY) ## let ruff fix and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -65,13 +65,13 @@ ray: $(READY) ## tests that start Ray on this machine
 s3: $(READY) ## tests against a real S3 server
 	$(PYTEST) -m "s3 and not ray and not slow and not cluster and not gpu"
 
-slow: $(READY) ## the faults and the long ones
+slow: $(READY) ## tests that take minutes, faults among them
 	$(PYTEST) -m "slow and not cluster and not gpu" --timeout 1800
 
-smoke: $(READY) ## from Helm to the report in a real cluster (root, Linux, Go; cold it builds one in ten minutes)
+smoke: $(READY) ## from Helm to the report in a real cluster (root, Linux, Go; the first time ten minutes longer)
 	$(PYTEST) tests/cluster/test_smoke.py --timeout 3000 -rs
 
-test: lint unit ray s3 smoke ## what decides whether a change lands
+test: lint docs unit ray s3 smoke ## everything that must pass before a change lands
 
 test-all: test slow test-cluster ## everything that can run on this machine
 
@@ -81,28 +81,28 @@ cluster: $(READY) ## a real Kubernetes with KubeRay on this machine (root, Linux
 cluster-down: $(READY) ## remove that cluster
 	$(BIN)/python -m tests.cluster.harness down
 
-test-cluster: $(READY) ## tests in that cluster (it is started if it is not there)
+test-cluster: $(READY) ## tests in a real cluster (started if there is none)
 	RAYTRAIN_TEST_CLUSTER=required $(PYTEST) -m cluster tests/raytrain/operator tests/cluster --timeout 3000
 
-bench-plan: $(READY) ## the plan and packing at the scale of FLAN: seconds, memory, fill
+bench-plan: $(READY) ## sampling order and packing at the scale of FLAN: seconds, memory, fill
 	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json
 
-bench-operator: $(READY) ## the operator and 1,000 jobs on a real API server (after make cluster)
+bench-operator: $(READY) ## the operator with 1,000 jobs on a real API server (after make cluster)
 	$(BIN)/python -m benchmarks.operator --out benchmarks/results/operator.json
 
-bench-training: $(READY) ## real tokens/s beside Seq2SeqTrainer: about 25 minutes, resumable
+bench-training: $(READY) ## training speed compared with Seq2SeqTrainer: about 25 minutes, resumable
 	$(BIN)/python -m benchmarks.training --out benchmarks/results/training.json
 
-bench-accumulation: $(READY) ## one step divided in several ways, ours and Seq2SeqTrainer's: is it the same step?
+bench-accumulation: $(READY) ## gradient accumulation: is a divided step the same step, here and in Seq2SeqTrainer?
 	$(BIN)/python -m benchmarks.accumulation --out benchmarks/results/accumulation.json
 
-bench-evaluation: $(READY) ## answering and scoring beside transformers, rouge_score and one actor
+bench-evaluation: $(READY) ## generation and scoring compared with transformers, rouge_score and one actor
 	$(BIN)/python -m benchmarks.evaluation --out benchmarks/results/evaluation.json
 
-bench-data: $(READY) ## preparation and reading beside what they are made of, and beside Hugging Face datasets
+bench-data: $(READY) ## preparation and reading compared with their parts, and with Hugging Face datasets
 	$(BIN)/python -m benchmarks.data --out benchmarks/results/data.json
 
-chaos: $(READY) ## kills at random against an undisturbed run: workers, driver, actors, the store (about 15 minutes)
+chaos: $(READY) ## random kills of workers, driver, actors and store, compared with an undisturbed run (15 minutes)
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json
 
 lock: $(READY) ## resolve the dependencies again

@@ -81,3 +81,10 @@ def test_commands_exist(word):
         re.compile(rf"{word} [a-z].*"),
         lambda span: all(part in known or "=" in part for part in span.split()[1:2]),
     )
+
+
+def test_the_picture_shows_the_rooms():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    layers = re.findall(r'^    "(raytrain|data_prep|raytrain_core)\.(\w+)",$', text, re.MULTILINE)
+    picture = re.findall(r'monospace" fill="#1f2937">(\w+)</text>', (ROOT / "docs/images/architecture.svg").read_text())
+    assert sorted(picture) == sorted(room for _, room in layers)
