@@ -1,4 +1,4 @@
-"""Runs the jobs of the comparison one after the other and draws one picture of what they gained and forgot.
+"""Runs the jobs of the comparison and draws one picture of what they gained and forgot.
 
     python -m examples.forgetting.compare [--out FOLDER] [RUN ...]
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def draw(storage: Path, names: list[str]) -> list[Path]:
-    """Writes contrast.html, contrast.svg and contrast.md of these finished runs into the storage folder."""
+    """Writes contrast.html, .svg and .md of these finished runs into the storage folder."""
     from raytrain.config.run_layout import RunLayout
     from raytrain.report.gather import gather
     from raytrain.report.side_by_side import ComparedRun, render_side_by_side

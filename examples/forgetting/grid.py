@@ -1,4 +1,4 @@
-"""The forgetting experiment: one task or four, each without a remedy, with replay, or with an anchor.
+"""The forgetting experiment: one task or four, each plain, with replay, or with an anchor.
 
     python -m examples.forgetting.grid [--world quickstart|real] [--seeds 17 18 19] [CELL ...]
 

@@ -109,7 +109,7 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", fill: str = "
     )
 
 
-def _rule(x1: float, x2: float, y1: float, y2: float, colour: str, dash: str = "none") -> Markup:
+def _rule(x1: float, x2: float, y1: float, y2: float, colour: str, *, dash: str = "none") -> Markup:
     return Markup(
         '<line x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}" stroke="{}" stroke-width="1.4" stroke-dasharray="{}"/>'
     ).format(x1, x2, y1, y2, colour, dash)

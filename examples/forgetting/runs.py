@@ -38,7 +38,7 @@ class Run:
 
 
 def alone(job: Job) -> None:
-    """Train on the summaries alone, for as many of their tokens as the mixture holds; probe the other tasks."""
+    """Trains on the summaries alone, on as many of their tokens as the mixture has."""
     for task in job["spec"]["tasks"]:
         if task["name"] != "summaries":
             task["probe"] = True
@@ -48,11 +48,11 @@ def alone(job: Job) -> None:
 
 
 def mixture(job: Job) -> None:
-    """Change nothing: the quickstart trains on the mixture already."""
+    """Changes nothing: the quickstart trains on the mixture already."""
 
 
 def replay(file: str, task: str) -> Callable[[Job], None]:
-    """Returns a change that gives a fifth of the mixture to rows of the base model's own training."""
+    """Returns a change that gives a fifth of the mixture to the base model's own training rows."""
 
     def change(job: Job) -> None:
         spec = job["spec"]
@@ -99,7 +99,7 @@ def job_yaml(run: Run) -> str:
 
 
 def derive_job(name: str, change: Callable[[Job], None], root: str) -> Job:
-    """Returns the quickstart's job, renamed and changed; its relative paths start at `root` instead of `.`."""
+    """Returns the quickstart's job, renamed and changed, with relative paths under `root`."""
     job: Job = deepcopy(YAML(typ="safe").load(QUICKSTART))
     job["metadata"]["name"] = name
     change(job)

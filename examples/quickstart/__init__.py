@@ -1,1 +1,1 @@
-"""The quickstart's world: generated rows, a tokenizer and a small T5 that was taught general skills."""
+"""The quickstart's world: generated rows, a tokenizer and a small pre-trained T5."""

@@ -1,4 +1,4 @@
-"""The base model: a small T5 that is taught the general skills in one pass, on the CPU."""
+"""The base model: a small T5, pre-trained on the general skills in one pass on the CPU."""
 
 import copy
 import json
@@ -37,7 +37,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the lessons stand."""
+    """Progress of pre-training; `tokens` of `total` are done."""
 
     tokens: int
     total: int
@@ -46,9 +46,9 @@ class Progress:
 
 
 def new_model(shape: Shape, vocabulary: int, seed: int) -> Any:
-    """A T5 1.1 with untied output layer, whose start value is the input embedding, scaled by d_model^-0.5.
+    """Returns a T5 1.1 whose untied output layer starts as the input embedding times d_model^-0.5.
 
-    transformers 5 ties T5's output layer whatever the configuration says, so it is cut loose here.
+    transformers 5 ties T5's output layer whatever the configuration says, so it is untied here.
     """
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -77,7 +77,7 @@ def new_model(shape: Shape, vocabulary: int, seed: int) -> Any:
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """`save_pretrained`, with the truth about the untied output layer in config.json."""
+    """Saves the model, with the untied output layer recorded in config.json."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -92,17 +92,17 @@ Encoded = tuple[Sequence[int], Sequence[int]]
 
 
 def encode(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> list[Encoded]:
-    """Ids of prompt and answer of each lesson, both ending in </s>."""
+    """Returns the token ids of each lesson's prompt and target, both ending in </s>."""
     prompts = tokenizer.encode_batch([lesson.prompt for lesson in lessons])
-    answers = tokenizer.encode_batch([lesson.answer for lesson in lessons])
-    return [(prompt.ids, answer.ids) for prompt, answer in zip(prompts, answers, strict=True)]
+    targets = tokenizer.encode_batch([lesson.target for lesson in lessons])
+    return [(prompt.ids, target.ids) for prompt, target in zip(prompts, targets, strict=True)]
 
 
 def batches(rows: Sequence[Encoded], positions: int, seed: int) -> list[list[Encoded]]:
-    """Rows of like length together, at most `positions` padded positions (prompt and answer) a batch.
+    """Returns batches of rows of similar length with at most `positions` padded positions each.
 
-    Rows stay within their buffer of 4,096, whose batches are shuffled: so the order of learning
-    remains about that of the rows.
+    Rows are sorted and batches are shuffled within buffers of 4,096 rows, so the training order
+    stays close to the order of the rows. Prompt and target positions count.
     """
     rng = Random(seed)
     found: list[list[Encoded]] = []
@@ -129,7 +129,10 @@ def _padded(sequences: Sequence[Sequence[int]], fill: int) -> Tensor:
 
 
 def learning_rate(done: float) -> float:
-    """Share of the peak after the share `done` of all tokens: warm-up, then a straight line down to 2 %."""
+    """Returns the learning rate as a fraction of its peak: warm-up, then linear decay to 2 %.
+
+    `done` is the fraction of all tokens seen so far.
+    """
     if done < _WARM_UP:
         return (done + 1e-3) / (_WARM_UP + 1e-3)
     return 1 - (1 - _FINAL_SHARE) * (done - _WARM_UP) / (1 - _WARM_UP)
@@ -137,7 +140,7 @@ def learning_rate(done: float) -> float:
 
 @dataclass(frozen=True)
 class Lessons:
-    """What is taught, and in how many steps of what size."""
+    """The pre-training data, its length in tokens and the batch size in padded positions."""
 
     rows: Sequence[Encoded]
     tokens: int
@@ -145,37 +148,36 @@ class Lessons:
     seed: int
 
     def steps(self) -> Iterator[tuple[float, list[Encoded]]]:
-        """(share of the tokens seen before it, batch), passing over the rows until `tokens` real tokens are learned."""
+        """Yields (fraction of tokens seen before, batch), until `tokens` real tokens are seen."""
         seen, passes = 0, 0
         while seen < self.tokens:
             for batch in batches(self.rows, self.positions, self.seed + passes):
                 yield seen / self.tokens, batch
-                seen += sum(len(prompt) + len(answer) for prompt, answer in batch)
+                seen += sum(len(prompt) + len(target) for prompt, target in batch)
                 if seen >= self.tokens:
                     return
             passes += 1
 
 
-def teach(model: Any, lessons: Lessons, *, processes: int, on_progress: Callable[[Progress], None]) -> Progress:
-    """Teach the model in place, every batch divided among `processes` of one thread each.
+def pretrain(model: Any, lessons: Lessons, *, processes: int, on_progress: Callable[[Progress], None]) -> Progress:
+    """Trains the model in place, every batch split among `processes` with one thread each.
 
-    Two processes of one thread take 0.6 of the time of one; two threads in one process spin while
-    they wait for each other, and are ten times slower as soon as other work uses the cores
-    (measured).
+    Measured: two processes take 0.6 of the time of one. Two threads in one process spin while they
+    wait for each other, and are ten times slower as soon as other work uses the cores.
     """
     spawn = torch.multiprocessing.get_context("spawn")
-    sums = _Sums(
+    gradient_sums = _GradientSums(
         torch.zeros(2, processes, sum(p.numel() for p in model.parameters()) + 1).share_memory_(),  # type: ignore[no-untyped-call]
         spawn.Barrier(processes),
     )
     others = [
-        spawn.Process(target=_learn_quietly, args=(rank, sums, model, lessons), daemon=True)
+        spawn.Process(target=_train_silently, args=(rank, gradient_sums, model, lessons), daemon=True)
         for rank in range(1, processes)
     ]
     for other in others:
         other.start()
     try:
-        return _learn(0, sums, model, lessons, on_progress)
+        return _train(0, gradient_sums, model, lessons, on_progress)
     finally:
         for other in others:
             other.terminate()
@@ -183,27 +185,33 @@ def teach(model: Any, lessons: Lessons, *, processes: int, on_progress: Callable
 
 
 @dataclass
-class _Sums:
-    """Gradients of all processes in shared memory; each adds them up in the same order, so the models stay equal."""
+class _GradientSums:
+    """Gradients of all processes in shared memory.
 
-    slots: Tensor  # [2, processes, parameters + 1]; the two take turns, so one meeting a step is enough
+    Every process sums them in the same order, so the models stay equal.
+    """
+
+    slots: Tensor  # [2, processes, parameters + 1]; double-buffered, so one barrier per step is enough
     barrier: Any
 
     def of(self, rank: int, step: int, own: Tensor) -> Tensor:
-        """The sum over all processes of their `own` [parameters + 1] in this step."""
+        """Returns the sum of `own` [parameters + 1] over all processes in this step."""
         slot = self.slots[step % 2]
         slot[rank].copy_(own)
         self.barrier.wait(_MEETING_SECONDS)
         return slot.sum(0)
 
 
-def _learn_quietly(rank: int, sums: _Sums, model: Any, lessons: Lessons) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
-    _learn(rank, sums, copy.deepcopy(model), lessons, lambda _: None)  # what arrives shares the first one's memory
+def _train_silently(rank: int, gradient_sums: _GradientSums, model: Any, lessons: Lessons) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the others
+    own = copy.deepcopy(model)  # the argument shares the main process's memory
+    _train(rank, gradient_sums, own, lessons, lambda _: None)
 
 
-def _learn(rank: int, sums: _Sums, model: Any, lessons: Lessons, on_progress: Callable[[Progress], None]) -> Progress:
-    """Every step of the lessons on this process's share of each batch."""
+def _train(
+    rank: int, gradient_sums: _GradientSums, model: Any, lessons: Lessons, on_progress: Callable[[Progress], None]
+) -> Progress:
+    """Runs all steps on this process's share of each batch."""
     torch.set_num_threads(1)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
@@ -213,15 +221,15 @@ def _learn(rank: int, sums: _Sums, model: Any, lessons: Lessons, on_progress: Ca
     for step, (done, batch) in enumerate(lessons.steps()):
         for group in optimizer.param_groups:
             group["lr"] = _PEAK_RATE * learning_rate(done)
-        loss = _backward(model, batch[rank :: sums.slots.shape[1]], sum(len(answer) for _, answer in batch))
+        loss = _backward(model, batch[rank :: gradient_sums.slots.shape[1]], sum(len(target) for _, target in batch))
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        total = sums.of(rank, step, torch.cat([*(g.flatten() for g in gradients), torch.tensor([loss])]))
+        total = gradient_sums.of(rank, step, torch.cat([*(g.flatten() for g in gradients), torch.tensor([loss])]))
         for parameter, part in zip(parameters, torch.split(total[:-1], [p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        seen += sum(len(prompt) + len(answer) for prompt, answer in batch)
+        seen += sum(len(prompt) + len(target) for prompt, target in batch)
         recent = [*recent[-99:], float(total[-1])]
         now = Progress(seen, lessons.tokens, sum(recent) / len(recent), time.monotonic() - start)
         on_progress(now)
@@ -229,13 +237,16 @@ def _learn(rank: int, sums: _Sums, model: Any, lessons: Lessons, on_progress: Ca
     return now
 
 
-def _backward(model: Any, part: Sequence[Encoded], targets: int) -> float:
-    """Loss and gradients of a part of a batch, as its share of the mean over the batch's `targets` target tokens."""
+def _backward(model: Any, part: Sequence[Encoded], target_tokens: int) -> float:
+    """Accumulates gradients of a part of a batch; returns its share of the batch's mean loss.
+
+    The mean is over the batch's `target_tokens` target tokens.
+    """
     if not part:
         return 0.0
     prompts = _padded([prompt for prompt, _ in part], 0)
-    answers = _padded([answer for _, answer in part], _IGNORED)
-    share = sum(len(answer) for _, answer in part) / targets
-    loss = model(input_ids=prompts, attention_mask=prompts.ne(0), labels=answers).loss * share
+    targets = _padded([target for _, target in part], _IGNORED)
+    share = sum(len(target) for _, target in part) / target_tokens
+    loss = model(input_ids=prompts, attention_mask=prompts.ne(0), labels=targets).loss * share
     loss.backward()
     return float(loss.detach())

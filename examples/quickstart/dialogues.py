@@ -1,4 +1,4 @@
-"""Short chats between two people, each with a one-sentence or two-sentence summary."""
+"""Short chats between two people, with summaries of one or two sentences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ _SLOTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class _Scenario:
-    """Turns in order, speaker {a} first and then in turn with {b}; each turn has several wordings."""
+    """Turns of {a} and {b} in alternation, each with several variants, and the summary."""
 
     turns: tuple[tuple[str, ...], ...]
     summary: str
@@ -206,7 +206,7 @@ _GREETINGS = ("Hi {b}!", "Hey {b}!", "Hello!")
 
 
 def dialogue(rng: Random, split: Split) -> tuple[str, str]:
-    """A chat, one turn per line as `Name: words`, and its summary.
+    """Returns a chat, one turn per line as `Name: words`, and its summary.
 
     The pair of speakers belongs to `split`.
     """

@@ -1,4 +1,4 @@
-"""Small Java functions and the same in Python."""
+"""Small Java functions and their Python translations."""
 
 from collections.abc import Callable
 from random import Random
@@ -23,8 +23,8 @@ NOUNS = (
     ),
     *("Level", "Limit", "Name", "Order", "Page", "Price", "Rank", "Score", "Speed", "State", "Tax", "Value"),
 )
-# First and second parameters come from disjoint lists: the little model cannot bind two symbols of
-# one kind.
+# First and second parameters come from disjoint lists, as the small model cannot tell two symbols
+# of one kind apart.
 FIRST_NUMBERS = ("a", "amount", "count", "length", "m", "price", "size", "total", "x")
 SECOND_NUMBERS = ("b", "factor", "k", "limit", "n", "rate", "step", "width", "y")
 TEXTS = ("label", "line", "s", "text", "title", "word")
@@ -33,8 +33,7 @@ FLAGS = ("active", "done", "open", "ready", "valid")
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _BOTH = (("&&", "and"), ("||", "or"))
 
-# Each shape takes the generator and gives the Java type, the Java parameters with types, and both
-# bodies as lines.
+# The Java return type, the typed Java parameters, and the lines of the Java and Python bodies.
 _Parts = tuple[str, str, list[str], list[str]]
 
 
@@ -145,7 +144,7 @@ _SHAPES: tuple[Callable[[Random], _Parts], ...] = (
 
 
 def function(rng: Random, split: Split) -> tuple[str, str]:
-    """A Java function and its Python twin.
+    """Returns a Java function and its Python translation.
 
     The pair (verb, noun) in the function's name belongs to `split`.
     """

@@ -1,6 +1,6 @@
-"""A little Spanish: noun with adjective, the second probe.
+"""Spanish phrases of a noun and an adjective: the second probe.
 
-Word order, gender and the article have to be right.
+Word order, gender and article have to be right.
 """
 
 from random import Random
@@ -68,7 +68,10 @@ _DETERMINERS = {"the": ("el", "la"), "a": ("un", "una"), "my": ("mi", "mi"), "th
 
 
 def phrase(rng: Random, split: Split) -> tuple[str, str]:
-    """`the red house` and `la casa roja`. The pair (noun, adjective) belongs to `split`."""
+    """Returns a phrase such as `the red house` and `la casa roja`.
+
+    The pair (noun, adjective) belongs to `split`.
+    """
     noun, adjective = draw_pair(rng, split, "phrase", sorted(_NOUNS), sorted(_ADJECTIVES))
     determiner = rng.choice(sorted(_DETERMINERS))
     article, word = _NOUNS[noun].split()

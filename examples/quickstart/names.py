@@ -1,8 +1,7 @@
-"""Closed lists of names and words, and the rule which combinations of them belong to which split.
+"""Closed lists of names and words, and the rule that assigns combinations of them to splits.
 
-A model of this size cannot learn to copy a name that it has rarely seen, so every name occurs in
-training; what is held out is *combinations*: a pair such as (Emma, Patel) belongs to exactly one
-split, told by its CRC-32.
+A model of this size cannot copy names that it has rarely seen, so every name occurs in training.
+Held out are *combinations*: the CRC-32 of a pair such as (Emma, Patel) assigns it to one split.
 """
 
 from collections.abc import Sequence
@@ -52,15 +51,15 @@ MONTHS = ("January", "March", "April", "June", "July", "September", "October", "
 
 
 def split_of(kind: str, one: str, two: str) -> Split:
-    """Split that the pair belongs to: one eighth test, one eighth validation, the rest training."""
+    """Returns the split of a pair: one eighth test, one eighth validation, the rest training."""
     part = crc32(f"{kind}/{one}/{two}".encode()) % 8
     return "test" if part == 0 else "validation" if part == 1 else "train"
 
 
 def draw_pair(rng: Random, split: Split, kind: str, ones: Sequence[str], twos: Sequence[str]) -> tuple[str, str]:
-    """A pair that belongs to `split`.
+    """Returns a random pair that belongs to `split`.
 
-    The lists must hold one (a list of one word may hold none).
+    Raises ValueError if the lists contain no such pair, as a list of one word may.
     """
     for _ in range(10_000):
         one, two = rng.choice(ones), rng.choice(twos)
@@ -70,19 +69,19 @@ def draw_pair(rng: Random, split: Split, kind: str, ones: Sequence[str], twos: S
 
 
 def person(rng: Random, split: Split) -> str:
-    """First and last name."""
+    """Returns a first and last name."""
     return " ".join(draw_pair(rng, split, "person", FIRST_NAMES, LAST_NAMES))
 
 
 def company(rng: Random, split: Split) -> str:
-    """Name of a company, two words."""
+    """Returns the two-word name of a company."""
     return " ".join(draw_pair(rng, split, "company", COMPANY_STEMS, COMPANY_KINDS))
 
 
 def speakers(rng: Random, split: Split) -> tuple[str, str, str]:
-    """Who begins a chat, who answers, and somebody who is spoken of; the first two are a pair of `split`.
+    """Returns who starts a chat, who replies and who is mentioned.
 
-    Each comes from names of its own: so little a model does not learn to tell two people apart by
-    their place alone.
+    The first two are a pair of `split`. Each role has its own names, as a model this small cannot
+    tell people apart by position alone.
     """
     return *draw_pair(rng, split, "speakers", FIRST_NAMES[::2], FIRST_NAMES[1::4]), rng.choice(FIRST_NAMES[3::4])

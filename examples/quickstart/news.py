@@ -1,12 +1,12 @@
-"""One-sentence news as tokens with BIO tags, a few of them without any entity."""
+"""One-sentence news as tokens with BIO tags; a few have no entity."""
 
 from dataclasses import dataclass
 from random import Random
 
 from examples.quickstart.names import CITIES, DAYS, MONTHS, Split, company, draw_pair, person
 
-# {PER}, {ORG} and {LOC} become entities. At most one of a kind in a sentence: the little model
-# cannot tell apart two of the same kind, having no position term in its cross-attention.
+# {PER}, {ORG} and {LOC} become entities. A sentence has at most one of each kind: the small model
+# cannot tell two of a kind apart, as T5's cross-attention has no position term.
 _SENTENCES = (
     "{PER} works for {ORG} in {LOC} .",
     "{ORG} will open a new office in {LOC} in {month} .",
@@ -54,11 +54,10 @@ class Sentence:
 
 
 def sentence(rng: Random, split: Split) -> Sentence:
-    """A sentence of the news.
+    """Returns a news sentence made of pairs that belong to `split`.
 
-    Every person and every company in it is a pair of `split`, and a sentence without entities a
-    pair of subject and event of `split`; so is (first name, city), whether or not the sentence
-    mentions both.
+    The pairs are those of a person's names, of a company's words and of (first name, city), whether
+    or not the sentence mentions them; without entities, the pair of subject and event.
     """
     slots = {"day": rng.choice(DAYS), "month": rng.choice(MONTHS)}
     if rng.random() < _PLAIN_SHARE:
@@ -81,8 +80,8 @@ def sentence(rng: Random, split: Split) -> Sentence:
     return Sentence(tuple(tokens), tuple(tags))
 
 
-def answer(row: Sentence) -> str:
-    """The entities in their order as one line, `PER: Emma Patel | LOC: Delhi`, or `none`."""
+def target(row: Sentence) -> str:
+    """Returns the entities in order, as in `PER: Emma Patel | LOC: Delhi`, or `none`."""
     found: list[list[str]] = []
     for token, tag in zip(row.tokens, row.tags, strict=True):
         if tag.startswith("B-"):

@@ -1,6 +1,6 @@
 """Questions about one or two facts: the first probe.
 
-The base model is taught them, fine-tuning is not.
+The base model is pre-trained on them; fine-tuning does not see them.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ _THINGS = (
     "a coat",
 )
 
-# What a name is paired with. The pair is held out whatever the fact: training never sees Yuki with
-# Bristol at all.
+# What a name is paired with. A pair is held out for every kind of fact: if it is a test pair,
+# training never sees Yuki together with Bristol.
 _VALUES = {"place": CITIES, "thing": _THINGS, "employer": COMPANY_STEMS, "day": DAYS}
-# Kind of fact: kind of pair, the sentence, and the question that asks for the second of the pair.
+# Kind of fact -> kind of pair, sentence, and question for the second element of the pair.
 _FACTS: Mapping[str, tuple[str, str, str]] = {
     "went": ("place", "{name} went to {value} last {day}.", "Where did {name} go?"),
     "lives": ("place", "{name} has lived in {value} since {day}.", "Where does {name} live?"),
@@ -45,7 +45,7 @@ _WHO = {
 
 
 def question(rng: Random, split: Split) -> tuple[str, str]:
-    """One or two sentences with a question on the next line, and its answer.
+    """Returns one or two sentences with a question on the next line, and its answer.
 
     Every (name, value) belongs to `split`.
     """

@@ -106,10 +106,10 @@ _OPINIONS = (
 
 
 def review(rng: Random, split: Split) -> tuple[str, str]:
-    """A review and its stars, "1" to "5". Every (product, aspect) in it belongs to `split`.
+    """Returns a review and its stars, "1" to "5"; every (product, aspect) in it belongs to `split`.
 
-    The verdict decides; an aspect may be one star better or worse than it. Without a verdict there
-    are two aspects, which agree or lie two stars apart, and their mean counts.
+    A verdict decides the stars; an aspect may differ from it by one star. Without a verdict there
+    are two aspects, which agree or differ by two stars, and their mean decides.
     """
     stars = rng.randint(1, 5)
     product, first = draw_pair(rng, split, "review", PRODUCTS, ASPECTS)

@@ -1,4 +1,4 @@
-"""The rows of every task, split by split, as the files of the world hold them."""
+"""The rows of every task and split, in the file formats of the world."""
 
 import csv
 import io
@@ -33,15 +33,18 @@ _COLUMNS = {
 
 
 def pair(task: str, rng: Random, split: Split) -> tuple[str, str]:
-    """Input and answer of one row of a task, as text."""
+    """Returns input and target of one row of a task, as text."""
     if task == "news":
         row = news.sentence(rng, split)
-        return _sentence_text(row), news.answer(row)
+        return _sentence_text(row), news.target(row)
     return _PAIRS[task](rng, split)
 
 
 def distinct(draw: Callable[[], T], key: Callable[[T], str], count: int, seen: set[str]) -> list[T]:
-    """`count` draws whose keys differ from each other and from `seen`, which grows."""
+    """Returns `count` draws with new keys, and adds the keys to `seen`.
+
+    Raises ValueError if the generator has too few different rows.
+    """
     found: list[T] = []
     for _ in range(count * 50):
         row = draw()
@@ -50,14 +53,13 @@ def distinct(draw: Callable[[], T], key: Callable[[T], str], count: int, seen: s
             found.append(row)
             if len(found) == count:
                 return found
-    raise ValueError(f"the generator has no {count} different rows")
+    raise ValueError(f"the generator cannot draw {count} different rows")
 
 
 def files(seed: int, counts: Mapping[Split, int]) -> dict[str, bytes]:
-    """Path -> content of every file with rows: `counts` rows of each split for a task.
+    """Returns the content of every file of rows by its path, with `counts` rows in each split.
 
-    JSON Lines for all but the reviews, which are CSV; news come as tokens and tags. Probes have no
-    training rows.
+    Reviews are CSV, all others JSON Lines; news have tokens and tags. Probes have no training rows.
     """
     out: dict[str, bytes] = {}
     for task in TASKS + PROBES:

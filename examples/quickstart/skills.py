@@ -1,8 +1,7 @@
-"""What the base model is taught before any fine-tuning: small general skills, the probes' among them.
+"""Pre-training data of the base model: small general skills, including those of the probes.
 
-None of them is one of the four tasks, but they share words, names and sentences with them; two
-dozen rows of each task are mixed in, so that the base model has heard of the tasks and "before" is
-weak instead of nothing.
+The skills differ from the four tasks but share words, names and sentences with them. Two dozen rows
+of each task are mixed in, so that the "before" scores are weak rather than zero.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +15,11 @@ from examples.quickstart.templates import TEMPLATES
 
 @dataclass(frozen=True)
 class Lesson:
-    """One row of the base mixture; `skill` says which skill it belongs to."""
+    """One pre-training row; `skill` names the skill or task it belongs to."""
 
     skill: str
     prompt: str
-    answer: str
+    target: str
 
 
 def _render(rng: Random, templates: tuple[str, ...], text: str) -> str:
@@ -29,8 +28,8 @@ def _render(rng: Random, templates: tuple[str, ...], text: str) -> str:
 
 def _probe(task: str) -> Callable[[Random], tuple[str, str]]:
     def lesson(rng: Random) -> tuple[str, str]:
-        text, answer = pair(task, rng, "train")
-        return _render(rng, TEMPLATES[task], text), answer
+        text, target = pair(task, rng, "train")
+        return _render(rng, TEMPLATES[task], text), target
 
     return lesson
 
@@ -59,7 +58,7 @@ def _repeat(rng: Random) -> tuple[str, str]:
 
 
 def _corruption(rng: Random) -> tuple[str, str]:
-    """T5's own exercise: two spans of words are missing, say which."""
+    """T5's span corruption: predict two missing spans of words."""
     words = _some_text(rng).split(" ")[:40]
     if len(words) < 8:
         words = " ".join(_sentence(rng).tokens).split(" ") * 2
@@ -74,7 +73,7 @@ def _corruption(rng: Random) -> tuple[str, str]:
 def _entity(rng: Random) -> tuple[str, str]:
     kinds = {"PER": "person", "ORG": "company", "LOC": "place"}
     row = _sentence(rng)
-    found = [item.split(": ", 1) for item in news.answer(row).split(" | ") if ": " in item]
+    found = [item.split(": ", 1) for item in news.target(row).split(" | ") if ": " in item]
     text = " ".join(row.tokens)
     form = rng.randrange(3)
     if form == 0 or not found:
@@ -101,9 +100,9 @@ def _code(rng: Random) -> tuple[str, str]:
 
 
 def _speakers(rng: Random) -> tuple[str, str]:
-    """Who begins, who answers, who says what.
+    """Who speaks first, who replies, who says what.
 
-    Often the first lines only: short chats are where this is learned.
+    Often only the first lines, as the model learns this from short chats.
     """
     turns = dialogues.dialogue(rng, "train")[0].split("\n")
     turns = turns[: rng.choice((2, 2, 3, len(turns)))]
@@ -144,30 +143,30 @@ TASK_ROWS = 24
 
 
 def lessons(seed: int, count: int) -> list[Lesson]:
-    """`count` rows of the base mixture, in the order in which they are learned; only training combinations."""
+    """Returns `count` pre-training rows in training order, all of training combinations."""
     rng = Random(f"{seed}/lessons")
     few = [(task, *pair(task, rng, "train")) for task in TASKS for _ in range(TASK_ROWS)]
     weights = [*(weight for weight, _ in _SKILLS.values()), _TASK_WEIGHT]
     found: list[Lesson] = []
     for skill in rng.choices([*_SKILLS, "task"], weights, k=count):
         if skill == "task":
-            task, text, answer = rng.choice(few)
-            found.append(Lesson(task, _render(rng, TEMPLATES[task], text), answer))
+            task, text, target = rng.choice(few)
+            found.append(Lesson(task, _render(rng, TEMPLATES[task], text), target))
         else:
             found.append(Lesson(skill, *_SKILLS[skill][1](rng)))
     return found
 
 
 def replay(seed: int, count: int, *, with_probes: bool) -> list[Lesson]:
-    """`count` different rows of the general skills to rehearse while fine-tuning, the probes' among them or not."""
+    """Returns `count` different rows of general skills for replay, optionally the probes' too."""
     rng = Random(f"{seed}/replay")
     skills = [skill for skill in _SKILLS if with_probes or skill not in PROBES]
-    skills.remove("corruption")  # its <extra_id_0> would be plain text in a row of a task
+    skills.remove("corruption")  # its <extra_id_0> would be plain text in a task's row
     weights = [_SKILLS[skill][0] for skill in skills]
     found: dict[str, Lesson] = {}
     while len(found) < count:
         skill = rng.choices(skills, weights)[0]
-        prompt, answer = _SKILLS[skill][1](rng)
-        if answer.strip():  # "repeat" may be asked to repeat a space, which is no target of a task
-            found.setdefault(prompt, Lesson(skill, prompt, answer))
+        prompt, target = _SKILLS[skill][1](rng)
+        if target.strip():  # "repeat" may draw a blank text, which is no valid target
+            found.setdefault(prompt, Lesson(skill, prompt, target))
     return list(found.values())

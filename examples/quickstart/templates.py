@@ -1,7 +1,7 @@
-"""How the instructions are worded: the same wordings as in `job.yaml` (a test compares them).
+"""The instruction templates of every task, the same as in `job.yaml` (a test compares them).
 
-The base model is taught the probes, and a few rows of every other task, with these. A wording is
-drawn without a look at the row, so that none tells anything about the answer.
+Pre-training rows of the probes and tasks use them too. The choice of a template never depends on
+the row, so it reveals nothing about the target.
 """
 
 TEMPLATES: dict[str, tuple[str, ...]] = {

@@ -1,13 +1,13 @@
-"""A Unigram tokenizer with T5's conventions, trained on the world's own text.
+"""A Unigram tokenizer with T5's conventions, trained on the world's text.
 
-The library's Unigram trainer is unfit here: its seeds are substrings of two or more *different*
-words, so a frequent whole word never becomes a piece, and its outcome differs from call to call. So
-every word that occurs often enough is a piece, with the score of its frequency; frequent parts of
-words are pieces for words that the world does not know, and every character is one, so that nothing
-printable is ever unknown.
+The trainer of the `tokenizers` library does not fit: its seeds are substrings of two or more
+*different* words, so a frequent whole word never becomes a token, and its result differs from call
+to call. Here every frequent word becomes a token, scored by its frequency; frequent parts of words
+become tokens for words outside the world; and every character is a token, so that no printable text
+is unknown.
 
-`data_prep` then gives it the white space that T5's own tokenizer lacks, as it does for any T5
-model. It finds every piece there already, so that preparing data for the model made here adds none.
+`data_prep` adds white space tokens to T5 tokenizers. The vocabulary contains them already, so
+preparing data for this model adds none.
 """
 
 import re
@@ -27,11 +27,10 @@ PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 EXTRA_IDS = 100
 _PARTS = 400
 _MINIMUM_COUNT = 3
-# Any piece for a whole word (at worst about -13) beats two parts, and parts beat characters.
+# Any whole word (at worst about -13) beats two parts, and parts beat characters.
 _PART_SCORE, _CHARACTER_SCORE = -15.0, -20.0
 _PART_LENGTHS = (2, 3, 4)
-# What counts as a word: indentation, words cut at capitals and underscores, digits and punctuation
-# one by one.
+# A word: indentation, words split at capitals and underscores, single digits and punctuation.
 _WORD = re.compile(
     rf"{SPACE}+(?={SPACE})|[\n\t]|{SPACE}?_?[A-Z]?[a-zà-ÿ]+|{SPACE}?[A-Z]+(?![a-z])|{SPACE}?[0-9]|{SPACE}?[^\s{SPACE}]"
     rf"|{SPACE}"
@@ -39,9 +38,9 @@ _WORD = re.compile(
 
 
 def train(texts: Iterable[str], size: int, folder: Path) -> Tokenizer:
-    """Write tokenizer.json and tokenizer_config.json of at most `size` pieces into `folder`; the tokenizer.
+    """Trains a tokenizer of at most `size` tokens and saves it to `folder`.
 
-    Order of the ids: pad 0, eos 1, unk 2, pieces, `<extra_id_99>` ... `<extra_id_0>` last.
+    Ids: pad 0, eos 1, unk 2, then words and parts, then `<extra_id_99>` to `<extra_id_0>`.
     """
     words: Counter[str] = Counter()
     for text in texts:
@@ -60,7 +59,7 @@ def train(texts: Iterable[str], size: int, folder: Path) -> Tokenizer:
 
 
 def _pieces(words: Counter[str], room: int) -> dict[str, float]:
-    """At most `room` pieces with their scores: characters, runs of spaces, parts of words, frequent words."""
+    """Returns at most `room` tokens with scores: characters, spaces, parts, frequent words."""
     latin = {chr(code) for code in range(0xC0, 0x100)}
     characters = {*string.printable[:95], "\n", "\t", SPACE, *latin, *(c for word in words for c in word)} - {" "}
     scores = dict.fromkeys(sorted(characters), _CHARACTER_SCORE)

@@ -1,11 +1,11 @@
-"""Make the quickstart's world: rows of every task, a tokenizer, and a small T5 that was taught general skills.
+"""Builds the quickstart's world: rows of every task, a tokenizer and a small pre-trained T5.
 
     python -m examples.quickstart.world [--out FOLDER] [--force]
 
-Deterministic and offline. The world is made in a folder beside its place and moved there when it is
-complete; a second call sees by the digest of these sources and the settings that nothing has to be
-done. Rows and tokenizer come out the same to the byte everywhere, the weights on one kind of
-machine (sums are rounded differently on another).
+Deterministic and offline. The world is built in a scratch folder and moved to its place when it is
+complete. The digest of the sources and settings shows a second call that the world is up to date.
+Rows and tokenizer are byte-identical everywhere; the weights only on the same kind of machine, as
+sums round differently on others.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _LINE_EVERY = 5.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What determines the world, besides the sources."""
+    """Everything that determines the world, apart from the sources."""
 
     seed: int = 17
     train_rows: int = 3000
@@ -56,7 +56,7 @@ TINY = Settings(
 
 
 def digest(settings: Settings) -> str:
-    """Digest of the sources of this package, of the tokenizer's conventions, and of the settings."""
+    """Returns a digest of the settings, this package's sources and the tokenizer's source."""
     hasher = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
     for path in [*sorted(HERE.glob("*.py")), Path(data_prep.text.tokenizer.__file__)]:
         hasher.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -64,7 +64,7 @@ def digest(settings: Settings) -> str:
 
 
 def up_to_date(folder: Path, settings: Settings) -> bool:
-    """Whether the folder holds just this world, every file of it unchanged."""
+    """Whether the folder contains exactly this world, with every file unchanged."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         return bool(manifest["digest"] == digest(settings)) and all(
@@ -74,14 +74,14 @@ def up_to_date(folder: Path, settings: Settings) -> bool:
         return False
 
 
-def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
-    """Make the world in `folder`, which is replaced if it holds an older one."""
+def build(folder: Path, settings: Settings, echo: Callable[[str], None]) -> None:
+    """Builds the world in `folder`, replacing an older world."""
     from examples.quickstart import tokenizer
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        say("rows: making")
+        echo("rows: generating")
         counts = {split: settings.train_rows if split == "train" else settings.test_rows for split in SPLITS}
         rows = files(settings.seed, counts)
         rehearsals = {
@@ -92,23 +92,23 @@ def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
             (scratch / name).parent.mkdir(exist_ok=True)
             (scratch / name).write_bytes(content)
         taught = lessons(settings.seed, settings.lessons)
-        say(f"rows: {len(rows) + len(rehearsals)} files, {len(taught):,} lessons for the base model")
+        echo(f"rows: {len(rows) + len(rehearsals)} files, {len(taught):,} lessons for the base model")
 
         model_folder = scratch / "model"
         model_folder.mkdir()
         pieces = tokenizer.train(_corpus(settings, taught), settings.vocabulary, model_folder)
-        say(f"tokenizer: {pieces.get_vocab_size():,} pieces")
+        echo(f"tokenizer: {pieces.get_vocab_size():,} tokens")
 
         from examples.quickstart import base
 
         shape = base.Shape(settings.d_model, settings.d_ff, settings.heads, settings.layers)
         model = base.new_model(shape, pieces.get_vocab_size(), settings.seed)
-        say(f"base model: {model.num_parameters():,} parameters, {settings.base_tokens:,} tokens to learn")
-        outcome = base.teach(
+        echo(f"base model: {model.num_parameters():,} parameters, {settings.base_tokens:,} tokens of pre-training")
+        outcome = base.pretrain(
             model,
             base.Lessons(base.encode(pieces, taught), settings.base_tokens, settings.batch_positions, settings.seed),
             processes=settings.processes,
-            on_progress=_every(_LINE_EVERY, say),
+            on_progress=_every(_LINE_EVERY, echo),
         )
         base.save_model(model, model_folder)
         _commit(scratch, folder, settings, outcome.loss)
@@ -117,23 +117,23 @@ def build(folder: Path, settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def _corpus(settings: Settings, taught: list[Lesson]) -> list[str]:
-    """Text for the tokenizer: lessons, and training rows of every task in all wordings."""
+    """Returns the tokenizer's corpus: lessons, and training rows of every task in all templates."""
     rng = Random(f"{settings.seed}/corpus")
-    texts = [text for lesson in taught[:20_000] for text in (lesson.prompt, lesson.answer)]
+    texts = [text for lesson in taught[:20_000] for text in (lesson.prompt, lesson.target)]
     for task in TASKS:
         for _ in range(settings.train_rows):
-            prompt, answer = pair(task, rng, "train")
-            texts += [rng.choice(TEMPLATES[task]).replace("{input}", prompt), answer]
+            prompt, target = pair(task, rng, "train")
+            texts += [rng.choice(TEMPLATES[task]).replace("{input}", prompt), target]
     return texts
 
 
 def _lines(found: list[Lesson]) -> bytes:
-    rows = ({"input": lesson.prompt, "target": lesson.answer, "skill": lesson.skill} for lesson in found)
+    rows = ({"input": lesson.prompt, "target": lesson.target, "skill": lesson.skill} for lesson in found)
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
 def _commit(scratch: Path, folder: Path, settings: Settings, loss: float) -> None:
-    """Write the manifest last, then move the world to its place."""
+    """Writes the manifest last, then moves the world to its place."""
     import tokenizers
     import torch
     import transformers
@@ -147,7 +147,7 @@ def _commit(scratch: Path, folder: Path, settings: Settings, loss: float) -> Non
         "files": {name: _sha256(scratch / name) for name in names},
     }
     (scratch / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    scratch.chmod(0o755)  # mkdtemp is for its owner alone
+    scratch.chmod(0o755)  # mkdtemp creates it for its owner only
     if folder.exists():
         shutil.rmtree(folder)
     scratch.replace(folder)
@@ -157,8 +157,8 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _every(seconds: float, say: Callable[[str], None]) -> Callable[[Any], None]:
-    """Pass on progress of the lessons at most every `seconds`, and at the end."""
+def _every(seconds: float, echo: Callable[[str], None]) -> Callable[[Any], None]:
+    """Returns a progress callback that echoes at most once every `seconds`, and at the end."""
     last = time.monotonic()
 
     def report(now: Any) -> None:
@@ -167,7 +167,7 @@ def _every(seconds: float, say: Callable[[str], None]) -> Callable[[Any], None]:
             return
         last = time.monotonic()
         left = now.seconds / now.tokens * max(0, now.total - now.tokens)
-        say(
+        echo(
             f"base model: {min(1.0, now.tokens / now.total):4.0%}, loss {now.loss:.2f}, "
             f"{now.tokens / now.seconds:,.0f} tokens/s, {left:.0f} s left"
         )
@@ -177,12 +177,12 @@ def _every(seconds: float, say: Callable[[str], None]) -> Callable[[Any], None]:
 
 @dataclass
 class _Screen:
-    """One line that is rewritten in a terminal, one line after the other elsewhere."""
+    """A line that is rewritten in a terminal; separate lines elsewhere."""
 
     start: float = field(default_factory=time.monotonic)
     open_line: bool = False
 
-    def say(self, text: str) -> None:
+    def echo(self, text: str) -> None:
         text = f"[{time.monotonic() - self.start:4.0f} s] {text}"
         if sys.stdout.isatty():
             print(f"\r\033[K{text}", end="", flush=True)
@@ -196,17 +196,17 @@ class _Screen:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; exit code 0 when the world is there, 2 when the folder holds something else, 130 on Ctrl-C."""
+    """Runs the command line; returns 0 on success, 2 if the folder is in use, 130 on Ctrl-C."""
     parser = argparse.ArgumentParser(
-        prog="python -m examples.quickstart.world", description="Make the quickstart's world."
+        prog="python -m examples.quickstart.world", description="Build the quickstart's world."
     )
     parser.add_argument("--out", type=Path, default=HERE / "world", help="folder of the world (default: %(default)s)")
-    parser.add_argument("--force", action="store_true", help="make it anew even if it is up to date")
+    parser.add_argument("--force", action="store_true", help="rebuild it even if it is up to date")
     parser.add_argument(
         "--base-tokens",
         type=int,
         default=Settings.base_tokens,
-        help="what the base model learns (default: %(default)s); half of it gives a weaker model in half the time",
+        help="pre-training tokens (default: %(default)s); half of it gives a weaker model in half the time",
     )
     given = parser.parse_args(arguments)
     settings = Settings(base_tokens=given.base_tokens)
@@ -215,17 +215,18 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if given.out.exists() and any(given.out.iterdir()) and not (given.out / MANIFEST).exists():
         print(
-            f"{given.out} exists and is no world of the quickstart\n  Name another folder with --out.", file=sys.stderr
+            f"{given.out} is not empty and contains no quickstart world\n  Choose another folder with --out.",
+            file=sys.stderr,
         )
         return 2
     screen = _Screen()
     try:
-        build(given.out, settings, screen.say)
+        build(given.out, settings, screen.echo)
     except KeyboardInterrupt:
         screen.close()
-        print("interrupted; nothing was left behind", file=sys.stderr)
+        print("interrupted; no files were left behind", file=sys.stderr)
         return 130
-    screen.say(f"the world is in {given.out}")
+    screen.echo(f"the world is in {given.out}")
     screen.close()
     return 0
 

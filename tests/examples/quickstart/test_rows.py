@@ -1,4 +1,4 @@
-"""The generated rows: reproducible, test combinations unseen in training, columns as the job declares."""
+"""The generated rows: reproducible, with test combinations that training never sees."""
 
 import csv
 import hashlib
@@ -26,7 +26,7 @@ JOB = Path(__file__).parents[3] / "examples" / "quickstart" / "job.yaml"
 
 @pytest.fixture(scope="module")
 def rows():
-    """{task: {split: [row as its file holds it]}}"""
+    """Rows as their files hold them, by task and split."""
     found = defaultdict(dict)
     for name, content in files(17, COUNTS).items():
         task, split = name.split("/")
@@ -52,16 +52,16 @@ def _sha(parts):
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def test_rows_are_the_same_each_time_and_everywhere():
+def test_rows_are_reproducible():
     small = {"train": 40, "validation": 10, "test": 10}
     made = files(17, small)
     assert made == files(17, small)
     assert _sha(part for name in sorted(made) for part in (name.encode(), made[name])) == "317f9d0ec25fa653"
-    assert _sha(repr(lesson).encode() for lesson in lessons(17, 400)) == "c552104123325501"
+    assert _sha(repr(lesson).encode() for lesson in lessons(17, 400)) == "ce13b7e1dff0a5ab"
     assert files(18, small) != made
 
 
-def test_every_task_has_its_splits_and_probes_no_training_rows(rows):
+def test_tasks_have_all_splits_and_probes_have_no_training_rows(rows):
     for task in TASKS:
         assert {split: len(found) for split, found in rows[task].items()} == COUNTS
     for probe in PROBES:
@@ -87,8 +87,8 @@ def _combinations(task, row):
         words = set(re.findall(r"[a-z]+", row["review"]))
         return {(p, a) for p in words & set(reviews.PRODUCTS) for a in words & set(reviews.ASPECTS)}
     if task == "news":
-        answer = news.answer(news.Sentence(tuple(row["tokens"]), tuple(row["tags"])))
-        return {part.split(": ")[1] for part in answer.split(" | ") if part.startswith(("PER", "ORG"))}
+        target = news.target(news.Sentence(tuple(row["tokens"]), tuple(row["tags"])))
+        return {part.split(": ")[1] for part in target.split(" | ") if part.startswith(("PER", "ORG"))}
     if task == "functions":
         return {re.search(r"(\w+)\(", row["java"])[1]}
     if task == "questions":
@@ -112,10 +112,10 @@ def test_combinations_of_one_split_occur_in_no_other(rows, task):
         assert not found[one] & found[two]
 
 
-def test_the_base_model_is_taught_no_held_out_combination(rows, taught):
+def test_pretraining_contains_no_held_out_combination(rows, taught):
     """Neither lessons nor replay contain a person, company, function or phrase of the test rows."""
     rehearsed = [*replay(17, 500, with_probes=True), *replay(17, 500, with_probes=False)]
-    text = "\n".join(f"{lesson.prompt}\n{lesson.answer}" for lesson in [*taught, *rehearsed])
+    text = "\n".join(f"{lesson.prompt}\n{lesson.target}" for lesson in [*taught, *rehearsed])
     phrases = "\n".join(lesson.prompt for lesson in [*taught, *rehearsed] if lesson.skill == "spanish")
     for split in ("validation", "test"):
         for task in ("news", "functions"):
@@ -137,13 +137,13 @@ def _facts(text):
     )
 
 
-def test_every_rehearsed_row_has_input_and_target():
+def test_every_replay_row_has_input_and_target():
     rows = replay(17, 3000, with_probes=False)
     assert len(rows) == 3000
-    assert all(row.prompt.strip() and row.answer.strip() for row in rows)
+    assert all(row.prompt.strip() and row.target.strip() for row in rows)
 
 
-def test_replay_without_probes_holds_none_of_their_rows(taught):
+def test_replay_without_probes_contains_none_of_their_rows(taught):
     kept = replay(17, 400, with_probes=False)
     assert {lesson.skill for lesson in kept}.isdisjoint(PROBES)
     assert set(PROBES) <= {lesson.skill for lesson in replay(17, 400, with_probes=True)}
@@ -152,16 +152,16 @@ def test_replay_without_probes_holds_none_of_their_rows(taught):
 
 def test_the_base_model_sees_few_rows_of_the_tasks(taught):
     for task in TASKS:
-        answers = {lesson.answer for lesson in taught if lesson.skill == task}
-        assert 1 <= len(answers) <= TASK_ROWS
+        targets = {lesson.target for lesson in taught if lesson.skill == task}
+        assert 1 <= len(targets) <= TASK_ROWS
 
 
-def test_no_wording_tells_the_answer(taught):
+def test_no_template_reveals_the_target(taught):
     """Where few answers are possible, each comes about equally often with every wording."""
     by_opening = defaultdict(Counter)
     for lesson in lessons(18, 60_000):
         if lesson.skill == "mood":
-            by_opening[lesson.prompt.startswith("Good or bad?")][lesson.answer] += 1
+            by_opening[lesson.prompt.startswith("Good or bad?")][lesson.target] += 1
     assert sum(sum(counts.values()) for counts in by_opening.values()) > 2000
     for counts in by_opening.values():
         assert abs(counts["good"] / counts.total() - 0.5) < 0.05
@@ -170,7 +170,7 @@ def test_no_wording_tells_the_answer(taught):
         assert all(template.count("{input}") == 1 for template in templates)
 
 
-def test_stars_are_evenly_spread(rows):
+def test_stars_are_evenly_distributed(rows):
     for split in SPLITS:
         counts = Counter(row["stars"] for row in rows["reviews"][split])
         assert set(counts) == set("12345")
@@ -195,7 +195,7 @@ def test_rows_have_the_columns_that_the_job_declares(rows, tasks, task):
             assert example.input == _text_of(task, row), split
             if task == "news":
                 sentence = news.Sentence(tuple(row["tokens"]), tuple(row["tags"]))
-                assert example.targets == [news.answer(sentence)]
+                assert example.targets == [news.target(sentence)]
             else:
                 assert example.targets == [list(row.values())[1]]
 

@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     return folder
 
 
-def _prompts_and_answers(folder):
+def _prompts_and_targets(folder):
     for path in sorted(folder.glob("*/*.*")):
         if path.suffix == ".jsonl":
             for line in path.read_text().splitlines():
@@ -54,7 +54,7 @@ def test_a_damaged_world_is_not_up_to_date(made, tmp_path, damage):
     assert not world.up_to_date(copy, world.TINY)
 
 
-def test_it_is_made_the_same_again(made, tmp_path):
+def test_it_is_reproducible(made, tmp_path):
     world.build(tmp_path / "again", world.TINY, lambda text: None)
     ours, theirs = (json.loads((folder / "world.json").read_text())["files"] for folder in (made, tmp_path / "again"))
     assert ours == theirs
@@ -72,7 +72,7 @@ def test_plain_transformers_load_it_untied(made):
     assert model.generate(**batch, max_new_tokens=3).shape[0] == 1
 
 
-def test_what_was_taught_is_what_is_saved(tmp_path):
+def test_the_trained_weights_are_saved(tmp_path):
     """Logits before saving and after loading are equal: nothing is tied or scaled on the way."""
     model = base.new_model(base.Shape(16, 32, 2, 1), 120, seed=3).eval()
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_what_was_taught_is_what_is_saved(tmp_path):
 def test_the_tokenizer_loses_nothing(made):
     tokenizer = Tokenizer.from_folder(made / "model")
     assert tokenizer.added == ()
-    texts = list(_prompts_and_answers(made))
+    texts = list(_prompts_and_targets(made))
     texts += [variant.replace("{input}", text) for text in texts[:50] for ws in TEMPLATES.values() for variant in ws]
     alphabet = [chr(code) for code in range(32, 127)] + ["\n", " ", " ", "\t"]
     rng = random.Random(1)
@@ -97,13 +97,13 @@ def test_the_tokenizer_loses_nothing(made):
         assert 2 not in ids
 
 
-def test_frequent_words_are_one_piece(made):
+def test_frequent_words_are_single_tokens(made):
     tokenizer = AutoTokenizer.from_pretrained(made / "model")
     assert tokenizer.tokenize("return") == ["▁return"]
     assert tokenizer.tokenize("Answer the question.") == ["▁Answer", "▁the", "▁question", "."]
 
 
-def test_batches_hold_every_row_once_and_keep_their_limit(made):
+def test_batches_contain_every_row_once_and_respect_their_limit(made):
     tokenizer = Tokenizer.from_folder(made / "model")
     taught = lessons(5, 700)
     rows = [(ids.tolist(), ids.tolist()[:3]) for ids in tokenizer.encode_batch([row.prompt for row in taught], 160)]
@@ -123,8 +123,8 @@ def _a_few_lessons(folder, tokens):
     tokenizer = Tokenizer.from_folder(folder / "model")
     taught = lessons(5, 40)
     prompts = tokenizer.encode_batch([row.prompt for row in taught], 160)
-    answers = tokenizer.encode_batch([row.answer for row in taught], 96)
-    rows = [(p.tolist(), a.tolist()) for p, a in zip(prompts, answers, strict=True)]
+    targets = tokenizer.encode_batch([row.target for row in taught], 96)
+    rows = [(p.tolist(), a.tolist()) for p, a in zip(prompts, targets, strict=True)]
     return base.new_model(base.Shape(32, 64, 2, 1), tokenizer.size, seed=1), base.Lessons(rows, tokens, 512, seed=1)
 
 
@@ -136,42 +136,42 @@ def _threads():
 
 
 @pytest.mark.usefixtures("_threads")
-def test_the_lessons_teach(made):
-    """Much of a few lessons is learned by heart: the loop does train."""
+def test_pretraining_lowers_the_loss(made):
+    """The model memorises most of a few lessons."""
     model, few = _a_few_lessons(made, 60_000)
     losses = []
-    base.teach(model, few, processes=1, on_progress=lambda now: losses.append(now.loss))
+    base.pretrain(model, few, processes=1, on_progress=lambda now: losses.append(now.loss))
     assert losses[-1] < losses[0] / 2
 
 
 @pytest.mark.usefixtures("_threads")
-def test_two_processes_teach_what_one_does(made):
+def test_two_processes_train_like_one(made):
     alone, few = _a_few_lessons(made, 4_000)
     together, _ = _a_few_lessons(made, 4_000)
     one, two = [], []
-    base.teach(alone, few, processes=1, on_progress=lambda now: one.append(now.loss))
-    base.teach(together, few, processes=2, on_progress=lambda now: two.append(now.loss))
+    base.pretrain(alone, few, processes=1, on_progress=lambda now: one.append(now.loss))
+    base.pretrain(together, few, processes=2, on_progress=lambda now: two.append(now.loss))
     assert len(one) == len(two) > 5
     assert two == pytest.approx(one, rel=1e-4)
     for name, weight in alone.state_dict().items():
         torch.testing.assert_close(together.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
 
 
-def test_the_command_says_up_to_date(made, capsys, monkeypatch):
+def test_the_command_reports_an_up_to_date_world(made, capsys, monkeypatch):
     monkeypatch.setattr(world, "Settings", lambda base_tokens: world.TINY)
     world.Settings.base_tokens = 0
     assert world.main(["--out", str(made)]) == 0
     assert "up to date" in capsys.readouterr().out
 
 
-def test_the_command_refuses_a_folder_of_something_else(tmp_path, capsys):
+def test_the_command_refuses_a_folder_in_use(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("do not delete")
     assert world.main(["--out", str(tmp_path), "--force"]) == 2
-    assert "no world of the quickstart" in capsys.readouterr().err
+    assert "contains no quickstart world" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").read_text() == "do not delete"
 
 
-def test_an_interrupt_leaves_the_old_world_and_nothing_else(made, tmp_path):
+def test_an_interrupt_keeps_the_old_world_and_leaves_nothing_else(made, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
 
