@@ -65,7 +65,7 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 def _first_sentence(text: str) -> str:
     paragraphs = [part for part in text.split("\n\n") if part and part[0] not in "#<|!`-"]
-    return " ".join(paragraphs[0].split()).partition(". ")[0].rstrip(".") + "." if paragraphs else ""
+    return " ".join(paragraphs[0].split()).partition(". ")[0].rstrip(".:") + "." if paragraphs else ""
 
 
 def _repository_path(site_path: str) -> str:

@@ -3,11 +3,12 @@
 import re
 
 import pytest
+from ruamel.yaml import YAML
 from typer.main import get_command
 
 from raytrain.cli.app import app
 from raytrain.config.explain import all_fields
-from tests.support.console_blocks import ROOT
+from tests.support.console_blocks import ROOT, blocks
 
 PAGES = sorted(
     path
@@ -88,3 +89,27 @@ def test_the_picture_shows_the_rooms():
     layers = re.findall(r'^    "(raytrain|data_prep|raytrain_core)\.(\w+)",$', text, re.MULTILINE)
     picture = re.findall(r'monospace" fill="#1f2937">(\w+)</text>', (ROOT / "docs/images/architecture.svg").read_text())
     assert sorted(picture) == sorted(room for _, room in layers)
+
+
+def test_yaml_blocks_use_fields_that_exist():
+    fields = all_fields()
+    names = {field.name for field in fields}
+    free = {field.name for field in fields if field.type_words.startswith("mapping of")} | {"splits"}
+
+    def unknown(value):
+        if isinstance(value, list):
+            return [name for item in value for name in unknown(item)]
+        if not isinstance(value, dict):
+            return []
+        inside = [name for key, item in value.items() if key not in free for name in unknown(item)]
+        return [key for key in value if key not in names] + inside
+
+    yaml = YAML(typ="safe")
+    yaml.allow_duplicate_keys = True  # alternatives, one per line
+    wrong = {
+        block.place: found
+        for block in blocks(frozenset({"yaml"}))
+        if not block.text.startswith("resources: [")  # a kustomization
+        if (found := unknown(yaml.load(block.text)))
+    }
+    assert not wrong
