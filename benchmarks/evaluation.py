@@ -180,7 +180,9 @@ def rouge() -> dict[str, Any]:
         ours = [METRICS[kind].stats_many(predictions, targets, [{}] * 2000)[:, 0] for kind in kinds]
         seconds["ours"].append(time.perf_counter() - began)
         began = time.perf_counter()
-        theirs = [evaluator.score(target, prediction) for prediction, [target] in zip(predictions, targets, strict=True)]
+        theirs = [
+            evaluator.score(target, prediction) for prediction, [target] in zip(predictions, targets, strict=True)
+        ]
         seconds["rouge_score"].append(time.perf_counter() - began)
     for column, kind in enumerate(kinds):
         if kind != "rougeLsum":  # there the split of sentences is ours
@@ -194,7 +196,9 @@ def actors(number: int) -> dict[str, Any]:
     import ray
 
     from benchmarks.evaluation_world import World
-    from raytrain.evaluation.ray_pool import EvaluationPool
+    from raytrain.evaluation.actor import EvaluationActor
+    from raytrain.evaluation.actor_pool import ActorPool, PoolSettings
+    from raytrain.evaluation.stage_scorer import StageScorer
 
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -203,10 +207,12 @@ def actors(number: int) -> dict[str, Any]:
         try:
             for count in (1, 2) if number % 2 else (2, 1):
                 evaluator = world.evaluator(f"run-{count}")
-                with EvaluationPool(evaluator, world.settings(), actors=count, environment=MALLOC) as pool:
+                settings = PoolSettings(actors=count, environment=MALLOC)
+                pool = ActorPool(EvaluationActor, world.settings(), settings)
+                with StageScorer(evaluator, pool) as scorer:
                     for stage, split in (("before", "validation"), ("after", "test")):
                         began = time.perf_counter()
-                        cards = pool.score(stage, world.base, split).result(600)
+                        cards = scorer.score(stage, world.base, split).result(600)
                         assert all(card.error is None for card in cards), cards
                         seconds[f"actors_{count}"] = time.perf_counter() - began
         finally:

@@ -8,8 +8,8 @@ from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.run_layout import RunLayout
+from raytrain.evaluation.actor import ActorSettings
 from raytrain.evaluation.evaluator import Evaluator
-from raytrain.evaluation.ray_pool import ActorSettings
 from raytrain.generation.requests import GenerationLimits, ModelRef
 from raytrain.model.source import digest
 from raytrain_core.storage import open_store
@@ -59,4 +59,6 @@ class World:
 
     def evaluator(self, run: str) -> Evaluator:
         """Scores of a run of this name: none of another one are found there."""
-        return Evaluator(self.store, RunLayout(run), self.shards, self.tasks, self.cache, LIMITS, examples_per_task=ROWS)
+        return Evaluator(
+            self.store, RunLayout(run), self.shards, self.tasks, self.cache, LIMITS, examples_per_task=ROWS
+        )

@@ -1,4 +1,5 @@
-"""Scoring: decoding, metrics, scores and what was forgotten.
+"""Evaluation: examples, metrics, score cards, and the actors that generate while training runs.
 
-`ray_actors` spreads it over actors.
+An `Evaluator` turns generations into committed score cards. A `StageScorer` scores whole stages
+with it, on the chunks that an `ActorPool` serves; `local` does the same without Ray.
 """

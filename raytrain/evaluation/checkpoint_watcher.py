@@ -33,7 +33,7 @@ def due_checkpoints(
 
 
 class CheckpointWatcher:
-    """A thread that looks into storage every `interval` seconds and submits the checkpoints to score.
+    """A thread that looks for checkpoints every `interval` seconds and submits those to score.
 
     The oldest are submitted first, at most MAX_UNFINISHED at a time (`unfinished` returns how many
     are being scored). The others wait; when more than `max_pending_checkpoints` wait because

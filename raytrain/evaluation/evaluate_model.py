@@ -1,4 +1,4 @@
-"""Scoring any model on the tasks of a job: a base model, somebody else's fine-tune, or what a run left."""
+"""Scoring any model on a job's tasks: a base model, a fine-tune, or the model of a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Split = Literal["validation", "test"]
 
 @dataclass(frozen=True, slots=True)
 class ModelScores:
-    """What a model scored, and under which name its scores lie in the storage."""
+    """The scores of a model, and the name that they are stored under."""
 
     model: str
     name: str
@@ -34,7 +34,7 @@ class ModelScores:
     cards: tuple[ScoreCard, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for `-o json`."""
+        """Returns plain data for `-o json`."""
         cards = [card.to_json() for card in self.cards]
         return {"model": self.model, "name": self.name, "storage": self.storage, "split": self.split, "scores": cards}
 
@@ -49,11 +49,13 @@ def evaluate_model(
     split: Split = "test",
     on_progress: OnProgress = lambda done, total, task: None,
 ) -> ModelScores:
-    """Score `target` on `tasks` of the job (by default all), on the rows that a run of it would be scored on.
+    """Scores a model on `tasks` of the job (by default all), on the rows that a run would score.
 
-    `target` is a run (name or URI: the model that it left), a model folder, s3:// or a hub id. Its
-    own tokenizer is used. Scores are kept under `evaluations/` of the storage and not made again.
-    UsageError for a task that there is not, TrainingError for a model that cannot be had.
+    `target` is a run (name or URI) whose exported model is scored, a model folder, an s3:// folder
+    or a hub id. The model's own tokenizer is used. Scores are stored under `evaluations/` and are
+    not computed again.
+
+    Raises UsageError for an unknown task, TrainingError for a model that cannot be loaded.
     """
     from data_prep.prepare import PrepLimits, prepare
     from data_prep.shards.reader import load_tokenizer
@@ -67,7 +69,7 @@ def evaluate_model(
     from raytrain_core.storage.cache import Cache
 
     spec = job.spec
-    wanted = _tasks([task.name for task in spec.tasks], tasks)
+    names = _select_tasks([task.name for task in spec.tasks], tasks)
     store = open_store(storage_location(storage, job, base_folder=base_folder))
     folder = _model_folder(target, store)
     model = ModelRef("base", str(folder), digest(folder))
@@ -85,41 +87,46 @@ def evaluate_model(
         store=store,
         layout=EvaluationLayout(name),
         shard_set=shards,
-        tasks={task.name: task for task in spec.tasks if task.name in wanted},
+        tasks={task.name: task for task in spec.tasks if task.name in names},
         cache=Cache(cache_folder() / "shards"),
         limits=limits,
         examples_per_task=spec.evaluation.examples_per_task,
     )
 
-    def decoder() -> Generator:
+    def load_generator() -> Generator:
         tokenizer = load_tokenizer(shards, store)
-        loaded = load(folder, tokenizer_size=tokenizer.size)
-        most = spec.training.max_target_tokens
-        return Generator(loaded, tokenizer, limits, device=spec.training.device, max_target_tokens=most)
+        return Generator(
+            load(folder, tokenizer_size=tokenizer.size),
+            tokenizer,
+            limits,
+            device=spec.training.device,
+            max_target_tokens=spec.training.max_target_tokens,
+        )
 
-    cards = score_locally(evaluator, Stage(split, model, split), decoder, tasks=wanted, on_progress=on_progress)
+    stage = Stage(split, model, split)
+    cards = score_locally(evaluator, stage, load_generator, tasks=names, on_progress=on_progress)
     return ModelScores(target, name, store.uri, split, tuple(cards))
 
 
 def evaluation_name(target: str, digest: str) -> str:
-    """The name that scores of a model lie under: readable, and never that of another model."""
+    """Returns the name that a model's scores are stored under: readable and unique to the model."""
     last = target.rstrip("/").rpartition("/")[2].lower()
     readable = re.sub(r"[^a-z0-9]+", "-", last).strip("-")[:40]
     return f"{readable or 'model'}-{digest[:12]}"
 
 
-def _tasks(known: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    for name in wanted:
+def _select_tasks(known: Sequence[str], requested: Sequence[str]) -> list[str]:
+    for name in requested:
         if name not in known:
             raise UsageError(
                 f"the job has no task {name!r}{did_you_mean(name, known)}",
-                hint=f"It has {', '.join(known)}.",
+                hint=f"Its tasks are {', '.join(known)}.",
             )
-    return [name for name in known if not wanted or name in wanted]
+    return [name for name in known if not requested or name in requested]
 
 
 def _model_folder(target: str, store: Store) -> Path:
-    """Local folder of a model, or of what a run left."""
+    """Returns the local folder of a model; that of a run is fetched from storage."""
     from raytrain.model import source
 
     if "/runs/" in target and not Path(target).joinpath("config.json").is_file():

@@ -1,6 +1,7 @@
-"""From answers to a committed score card: one task at one stage.
+"""From generations to a committed score card: one task at one stage.
 
-`Scorer` holds what all stages share; it reads and writes the store but knows no model and no Ray.
+`Evaluator` holds what all stages of a run share. It reads and writes the store, and knows neither
+models nor Ray.
 """
 
 import json
@@ -16,11 +17,12 @@ from data_prep.config import Split, Task
 from data_prep.tasks.task_types import TargetFormat
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.baselines import score_baselines
-from raytrain.evaluation.examples import CHUNK_BATCHES, Example, chunks, from_rows, question
+from raytrain.evaluation.chunks import CHUNK_BATCHES, Chunk, split_into_chunks
+from raytrain.evaluation.examples import Example, examples_from_rows, generation_request
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, interval, metrics_for
-from raytrain.evaluation.results import MetricScore, Prediction, ScoreCard, card_of, write_scores
-from raytrain.evaluation.row_stats import RowStats, reason_of, row_stats
-from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
+from raytrain.evaluation.results import MetricScore, Prediction, ScoreCard, read_manifest_card, write_scores
+from raytrain.evaluation.row_stats import RowStats, compute_row_stats, reason_of
+from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
 from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, Store
 from raytrain_core.storage.cache import Cache
@@ -29,8 +31,10 @@ from raytrain_core.storage.commit import read_manifest
 if TYPE_CHECKING:
     from data_prep.shards.manifest import ShardSet
 
-LABELS = 30
-BASELINE_TARGETS = 5000  # a keyed sample of training targets is enough to find the most frequent one
+MAX_LABELS = 30
+"""Labels in the breakdown of a score card."""
+BASELINE_TARGETS = 5000
+"""Training targets that are sampled to find the most frequent one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,10 @@ class Stage:
 
 @dataclass(slots=True)
 class Evaluator:
-    """Scores of one run: its tasks, on the rows of one shard set."""
+    """Computes and commits the scores of one run: its tasks, on the rows of one shard set.
+
+    `guard` is called before each commit and raises where this attempt may not write any more.
+    """
 
     store: Store
     layout: RunLayout
@@ -58,44 +65,51 @@ class Evaluator:
     _baselines: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
 
     def metrics(self, task: str) -> tuple[Metric, ...]:
-        """The task's metrics, the headline first."""
+        """Returns the task's metrics, the primary one first."""
         return metrics_for(self.tasks[task])
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """The rows that are scored, the same ones at every stage; DataError where the split has none."""
+        """Returns the rows to score, the same ones at every stage.
+
+        Raises DataError where the split has none.
+        """
         key = (task, split)
         if key not in self._examples:
             self._examples[key] = self._read(task, split, self.examples_per_task)
         if not self._examples[key]:
             raise DataError(
-                f"task {task}: no {split} rows to score", hint="Give it some, or a larger share of the split by hash."
+                f"task {task}: no {split} rows to score",
+                hint=f"Add {split} rows, or give {split} a larger share of the split by hash.",
             )
         return self._examples[key]
 
-    def chunks(self, task: str, split: Split) -> list[tuple[tuple[int, ...], tuple[GenerationRequest, ...]]]:
-        """The rows as pieces of work: places in `examples(task, split)`, and what the model is asked for each.
+    def chunks(self, task: str, split: Split) -> list[Chunk]:
+        """Returns the requests for all examples, in chunks; indices are places in `examples`.
 
-        How likely a reference is costs about a quarter of an answer's time, so only what a metric
-        takes is asked.
+        Measuring a loss costs about a quarter of the time of generating, so a request only asks for
+        those that some metric of the task needs.
         """
         examples = self.examples(task, split)
-        measured = {what for metric in self.metrics(task) for what in metric.measured}
-        found = chunks(examples, CHUNK_BATCHES * self.limits.batch_size)
-        return [(tuple(indices), tuple(question(examples[i], measured) for i in indices)) for indices in found]
+        measured = {name for metric in self.metrics(task) for name in metric.measured}
+        size = CHUNK_BATCHES * self.limits.batch_size
+        return [
+            Chunk(tuple(indices), tuple(generation_request(examples[i], measured) for i in indices))
+            for indices in split_into_chunks(examples, size)
+        ]
 
-    def existing(self, stage: Stage, task: str) -> ScoreCard | None:
-        """The card of an earlier scoring of the same model on the same rows by the same protocol, if it is there."""
+    def stored_card(self, stage: Stage, task: str) -> ScoreCard | None:
+        """Returns the stored card of the same model, rows and protocol, or None."""
         manifest = read_manifest(self.store, self.layout.scores(stage.name, task))
         if manifest is None or manifest.body.get("fingerprint") != self.fingerprint(stage, task):
             return None
         try:
-            card = card_of(self.store, manifest)
+            card = read_manifest_card(self.store, manifest)
         except CorruptError:  # score it again
             return None
         return None if card.value is None else card
 
     def fingerprint(self, stage: Stage, task: str) -> str:
-        """Digest of everything that the scores of a task depend on."""
+        """Returns a digest of everything that the scores of a task depend on."""
         body = {
             "model": stage.model.digest,
             "shards": self.shard_set.task(task).digest,
@@ -107,13 +121,13 @@ class Evaluator:
         }
         return sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
-    def finish(self, stage: Stage, task: str, answers: Sequence[Generation], seconds: float) -> ScoreCard:
-        """Score the answers to `examples(task, stage.split)` and commit the card."""
+    def score(self, stage: Stage, task: str, generations: Sequence[Generation], seconds: float) -> ScoreCard:
+        """Scores the generations for `examples(task, stage.split)` and commits the card."""
         card, predictions = score_task(
             self.tasks[task],
             self.metrics(task),
             self.examples(task, stage.split),
-            answers,
+            generations,
             stage=stage,
             baselines=self._baselines_of(task, stage.split),
             limits=self.limits,
@@ -123,8 +137,8 @@ class Evaluator:
         write_scores(self.store, self.layout, card, predictions, fingerprint=fingerprint, guard=self.guard)
         return card
 
-    def failed(self, stage: Stage, task: str, reason: str) -> ScoreCard:
-        """The card of a scoring that failed; it is not stored."""
+    def failed_card(self, stage: Stage, task: str, reason: str) -> ScoreCard:
+        """Returns the card of a task that could not be scored; it is not stored."""
         return _card(self.tasks[task], stage, error=reason)
 
     def _read(self, task: str, split: Split, limit: int) -> list[Example]:
@@ -133,102 +147,129 @@ class Evaluator:
         if split not in self.shard_set.task(task).splits:
             return []
         rows = read_rows(self.shard_set, task, split, self.store, self.cache, limit)
-        return from_rows(rows, self.tasks[task])
+        return examples_from_rows(rows, self.tasks[task])
 
     def _baselines_of(self, task: str, split: Split) -> dict[str, float]:
         key = (task, split)
         if key not in self._baselines:
-            # A probe has no training rows; the answers to its validation rows tell what is
-            # frequent.
-            known: list[Example] = []
-            sources: tuple[Split, Split] = ("train", "validation")
-            for source in sources:
-                if source != split and not known:
-                    known = self._read(task, source, BASELINE_TARGETS)
             self._baselines[key] = score_baselines(
                 self.metrics(task)[0],
                 self.tasks[task].type,
                 self.examples(task, split),
-                [example.targets[0] for example in known if example.targets],
+                [example.targets[0] for example in self._known_examples(task, split) if example.targets],
             )
         return self._baselines[key]
+
+    def _known_examples(self, task: str, split: Split) -> list[Example]:
+        """Returns examples of another split, whose targets a baseline may know.
+
+        They are training rows; a probe has none, so its validation rows are used.
+        """
+        sources: tuple[Split, Split] = ("train", "validation")
+        for source in sources:
+            if source != split and (known := self._read(task, source, BASELINE_TARGETS)):
+                return known
+        return []
 
 
 def score_task(
     task: Task,
     metrics: Sequence[Metric],
     examples: Sequence[Example],
-    answers: Sequence[Generation],
+    generations: Sequence[Generation],
     *,
     stage: Stage,
     baselines: Mapping[str, float],
     limits: GenerationLimits,
     seconds: float,
 ) -> tuple[ScoreCard, list[Prediction]]:
-    """The score card and the predictions behind it; the first of `metrics` is the headline."""
-    frame = TargetFormat.of(task)
-    texts = [frame.unwrap(answer.text) for answer in answers]
+    """Returns the score card and its predictions; the first of `metrics` is the primary one.
+
+    Metrics whose losses were not measured are left out, unless that would leave none.
+    """
+    target_format = TargetFormat.of(task)
+    texts = [target_format.unwrap(generation.text) for generation in generations]
     targets = [example.targets for example in examples]
-    metas = [{**e.meta, **a.measured()} for e, a in zip(examples, answers, strict=True)]
+    metas = [{**e.meta, **g.measured()} for e, g in zip(examples, generations, strict=True)]
     known = set.intersection(*(set(meta) for meta in metas)) if metas else set()
     metrics = [metric for metric in metrics if known.issuperset(metric.measured)] or list(metrics)
-    stats = {metric.name: row_stats(metric, texts, targets, metas) for metric in metrics}
-    primary_metric, found = metrics[0], stats[metrics[0].name]
-    scores = iter(primary_metric.score_rows(found.stats).tolist() if len(found.stats) else [])
-    predictions = [
-        Prediction(e.id, e.template, e.input, e.targets, text, a.tokens, next(scores) if of_row else None, of_row)
-        for e, a, text, of_row in zip(examples, answers, texts, found.of_all(), strict=True)
-    ]
+    stats = {metric.name: compute_row_stats(metric, texts, targets, metas) for metric in metrics}
+    primary, primary_stats = metrics[0], stats[metrics[0].name]
     card = _card(
         task,
         stage,
         rows=len(examples),
-        scored=int(found.scored.sum()),
-        primary_metric=primary_metric.name,
-        metrics={m.name: _scored(m, stats[m.name], m.of_references(targets, metas)) for m in metrics},
-        by_template=_by(primary_metric, found, [str(example.template) for example in examples]),
-        by_length=_by(primary_metric, found, length_names([answer.prompt_tokens for answer in answers])),
-        by_label=_by_label(primary_metric, found, texts, targets, metas),
+        scored=int(primary_stats.scored.sum()),
+        primary_metric=primary.name,
+        metrics={m.name: _metric_score(m, stats[m.name], m.of_references(targets, metas)) for m in metrics},
+        by_template=_by_group(primary, primary_stats, [str(example.template) for example in examples]),
+        by_length=_by_group(primary, primary_stats, length_ranges([g.prompt_tokens for g in generations])),
+        by_label=_by_label(primary, primary_stats, texts, targets, metas),
         baselines=dict(baselines),
-        protocol={
-            "metrics": {metric.name: metric.protocol for metric in metrics},
-            "decoding": limits.decoding,
-            "max_input_tokens": limits.max_input_tokens,
-            "max_new_tokens": limits.max_new_tokens,
-            "precision": "fp32",
-            "references": "best of several",
-            "interval": INTERVAL_PROTOCOL,
-        },
-        lengths={
-            "prompt_tokens_mean": float(np.mean([answer.prompt_tokens for answer in answers])),
-            "prediction_tokens_mean": float(np.mean([answer.tokens for answer in answers])),
-            "cut_off": float(np.mean([answer.cut_off for answer in answers])),
-            "empty": float(np.mean([not answer.text.strip() for answer in answers])),
-            "same_answer": _most_frequent(texts),
-            "same_reference": _most_frequent([row[0] for row in targets]),
-        },
+        protocol=_protocol(metrics, limits),
+        lengths=_lengths(generations, texts, targets),
         seconds=round(seconds, 3),
         rows_digest=_digest(examples),
     )
-    return card, predictions
+    return card, _predictions(primary, primary_stats, examples, generations, texts)
 
 
-def _most_frequent(texts: Sequence[str]) -> float:
-    """The share of the text that is there most often."""
+def _predictions(
+    primary: Metric,
+    stats: RowStats,
+    examples: Sequence[Example],
+    generations: Sequence[Generation],
+    texts: Sequence[str],
+) -> list[Prediction]:
+    scores = iter(primary.score_rows(stats.stats).tolist() if len(stats.stats) else [])
+    return [
+        Prediction(e.id, e.template, e.input, e.targets, text, g.tokens, next(scores) if row else None, row)
+        for e, g, text, row in zip(examples, generations, texts, stats.per_row(), strict=True)
+    ]
+
+
+def _protocol(metrics: Sequence[Metric], limits: GenerationLimits) -> dict[str, Any]:
+    """Everything that another implementation needs to reproduce the scores."""
+    return {
+        "metrics": {metric.name: metric.protocol for metric in metrics},
+        "decoding": limits.decoding,
+        "max_input_tokens": limits.max_input_tokens,
+        "max_new_tokens": limits.max_new_tokens,
+        "precision": "fp32",
+        "references": "best of several",
+        "interval": INTERVAL_PROTOCOL,
+    }
+
+
+def _lengths(
+    generations: Sequence[Generation], texts: Sequence[str], targets: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Mean lengths, and shares of generations that were cut off, empty, or all the same."""
+    return {
+        "prompt_tokens_mean": float(np.mean([g.prompt_tokens for g in generations])),
+        "prediction_tokens_mean": float(np.mean([g.tokens for g in generations])),
+        "cut_off": float(np.mean([g.cut_off for g in generations])),
+        "empty": float(np.mean([not g.text.strip() for g in generations])),
+        "same_answer": _share_of_most_frequent(texts),
+        "same_reference": _share_of_most_frequent([row[0] for row in targets]),
+    }
+
+
+def _share_of_most_frequent(texts: Sequence[str]) -> float:
     return max(Counter(texts).values(), default=0) / max(1, len(texts))
 
 
 def _digest(examples: Sequence[Example]) -> str:
-    """Which rows these are, in any order and wording."""
+    """Identifies the rows, whatever their order and template."""
     rows = sorted((example.id, *example.targets) for example in examples)
     return sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _scored(metric: Metric, found: RowStats, reference: float | None) -> MetricScore:
-    rows, reason = len(found.stats), found.reason
+def _metric_score(metric: Metric, stats: RowStats, reference: float | None) -> MetricScore:
+    rows, reason = len(stats.stats), stats.reason
     if rows:
         try:
-            score = interval(metric, found.stats)
+            score = interval(metric, stats.stats)
             if np.isfinite([score.value, score.low, score.high]).all():
                 return MetricScore(
                     score.value, score.low, score.high, metric.better, metric.scale, rows, reference, reason
@@ -239,39 +280,42 @@ def _scored(metric: Metric, found: RowStats, reference: float | None) -> MetricS
     return MetricScore(None, None, None, metric.better, metric.scale, 0, reference, reason or "there are no rows")
 
 
-def length_names(lengths: Sequence[int], parts: int = 4) -> list[str]:
-    """For every length the name of its part, `1-40` and so on, cut at the quartiles; one part where all are alike."""
+def length_ranges(lengths: Sequence[int], parts: int = 4) -> list[str]:
+    """Returns for every length the name of its range, such as `1-40`.
+
+    Ranges are cut at the quantiles; there is a single one where all lengths are the same.
+    """
     edges = sorted({int(np.quantile(lengths, share / parts, method="lower")) for share in range(1, parts + 1)})
     places = np.searchsorted(edges, lengths)
     first = [min(lengths), *(edge + 1 for edge in edges[:-1])]
     return [f"{first[place]}-{edges[place]}" for place in places]
 
 
-def _by(metric: Metric, found: RowStats, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Rows and headline of the rows of each name; numbers in the order of numbers."""
-    parts = np.array(names, dtype=object)[found.scored]
+def _by_group(metric: Metric, stats: RowStats, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Rows and score of each group of rows with the same name, sorted by the number in the name."""
+    groups = np.array(names, dtype=object)[stats.scored]
     return {
-        str(name): {"rows": int((parts == name).sum()), "value": metric.score(found.stats[parts == name])}
-        for name in sorted(set(parts), key=lambda name: int(str(name).partition("-")[0]))
+        str(name): {"rows": int((groups == name).sum()), "value": metric.score(stats.stats[groups == name])}
+        for name in sorted(set(groups), key=lambda name: int(str(name).partition("-")[0]))
     }
 
 
 def _by_label(
     metric: Metric,
-    found: RowStats,
+    stats: RowStats,
     texts: Sequence[str],
     targets: Sequence[Sequence[str]],
     metas: Sequence[Mapping[str, Any]],
 ) -> dict[str, dict[str, float]]:
-    """Rows and headline of each label, at most LABELS of them, those with most rows."""
-    rows = [i for i, scored in enumerate(found.scored) if scored]
+    """Rows and score of each label; at most MAX_LABELS of them, those with the most rows."""
+    rows = [i for i, scored in enumerate(stats.scored) if scored]
     try:
         labels = metric.by_label(
-            [texts[i] for i in rows], [targets[i] for i in rows], [metas[i] for i in rows], found.stats
+            [texts[i] for i in rows], [targets[i] for i in rows], [metas[i] for i in rows], stats.stats
         )
     except Exception:  # a breakdown is no reason to lose the score
         return {}
-    kept = sorted(sorted(labels, key=lambda label: -labels[label][0])[:LABELS])
+    kept = sorted(sorted(labels, key=lambda label: -labels[label][0])[:MAX_LABELS])
     return {label: {"rows": labels[label][0], "value": labels[label][1]} for label in kept}
 
 

@@ -1,6 +1,6 @@
-"""The rows that are scored, and how they are cut into pieces of work."""
+"""The examples to score: rows of a shard set, and the generation requests made from them."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,61 +14,49 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row to answer: the rendered prompt, its references, and what is known of the row."""
+    """One row to score: the rendered prompt, its references, and what is known about the row."""
 
     id: str
     template: int
     input: str
     targets: tuple[str, ...]
     meta: Mapping[str, Any]
-    frame: TargetFormat = field(default_factory=TargetFormat)
-    """What stands around a target when it is written as an answer."""
+    target_format: TargetFormat = field(default_factory=TargetFormat)
+    """How the model is trained to write a target."""
 
     @property
     def raw_input(self) -> str:
-        """The text that the task works on, without the instruction around it."""
+        """The text that the task works on, without the instruction template."""
         raw = self.meta.get("input")
         return raw if isinstance(raw, str) else self.input
 
 
-def question(example: Example, measured: Collection[str]) -> GenerationRequest:
-    """An example as a question, of which `measured` is to be known beside the answer: `loss`, `choice_losses`.
+def generation_request(example: Example, measured: Collection[str]) -> GenerationRequest:
+    """Returns the request for an example.
 
-    Choices are asked by their letters, as the answer's format has them.
+    `measured` names the losses to measure: `loss`, `choice_losses`. Choices are scored by
+    their letters, in the target format.
     """
+    write = example.target_format.wrap
     choices = example.meta.get("choices") or () if "choice_losses" in measured else ()
-    target = example.frame.wrap(example.targets[0]) if example.targets and "loss" in measured else None
-    letters = tuple(example.frame.wrap(letter(index)) for index in range(len(choices)))
-    return GenerationRequest(example.input, target, letters)
+    target = write(example.targets[0]) if example.targets and "loss" in measured else None
+    return GenerationRequest(example.input, target, tuple(write(letter(index)) for index in range(len(choices))))
 
 
-def from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
-    """Examples of rows as `data_prep.shards.manifest.read_rows` gives them; `meta` with what metrics must know of the task.
+def examples_from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
+    """Returns the examples of rows that `data_prep.shards.reader.read_rows` yields.
 
-    Targets are without what the task's `answer` writes around them.
+    Targets are without the task's target format; `meta` is extended by what metrics need to know
+    about the task.
     """
     known: dict[str, Any] = {}
     if task.type in ("rating", "sentiment") and (allowed := labels_of(task)):
         known = {"labels": list(allowed)}
     elif task.type == "code-translation":
         known = {"language": task.fields.get("to")}
-    frame = TargetFormat.of(task)
+    target_format = TargetFormat.of(task)
     examples = []
     for row in rows:
-        targets = tuple(frame.unwrap(target) for target in row.targets)
-        examples.append(Example(row.id, row.template, row.input, targets, {**row.meta, **known}, frame))
+        targets = tuple(target_format.unwrap(target) for target in row.targets)
+        examples.append(Example(row.id, row.template, row.input, targets, {**row.meta, **known}, target_format))
     return examples
-
-
-CHUNK_BATCHES = 2  # batches in a piece of work: enough to fill places that become free, few enough to share out
-
-
-def chunks(examples: Sequence[Example], size: int) -> list[list[int]]:
-    """Indices into `examples`, longest prompts first, in pieces of `size`.
-
-    The pieces depend on the examples alone. Since an answer can depend, in the last bit of a float,
-    on the batch that it was made in, this is what makes scores the same from any number of actors
-    and after any restart.
-    """
-    order = sorted(range(len(examples)), key=lambda i: (-len(examples[i].input), examples[i].id, i))
-    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,4 +1,4 @@
-"""The artifact of scoring: `scores/<stage>/<task>/` with scores.json, predictions.parquet and a manifest."""
+"""Score cards and predictions, stored under `scores/<stage>/<task>/` with a manifest."""
 
 import contextlib
 import io
@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.generation.requests import ModelRef
 from raytrain_core.storage import CorruptError, NotFoundError, Store
 from raytrain_core.storage.commit import MANIFEST, Manifest, commit, read_manifest
 from raytrain_core.storage.store import sha256_of
@@ -19,9 +18,10 @@ PREDICTIONS = "predictions.parquet"
 
 @dataclass(frozen=True, slots=True)
 class MetricScore:
-    """A metric over the rows that it could score, with its 95 % interval; without a value `error` says why.
+    """A metric over the rows that it could score, with its 95 % interval.
 
-    `reference` is what the references themselves score, where that is a question.
+    Without a value, `error` says why there is none. `reference` is what the references themselves
+    score, where that is not perfect by definition.
     """
 
     value: float | None
@@ -36,12 +36,13 @@ class MetricScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCard:
-    """What scores.json holds. A card with an `error` was never stored: it says why there are no scores.
+    """The scores of one task at one stage: the content of scores.json.
 
-    `scored` counts the rows that the headline could score, `rows` all. `by_template`, `by_length`
-    (of the prompt, in tokens) and `by_label` map a part of the rows to its number of rows and
-    headline value. `rows_digest` says which rows these were: ids and references, whatever the
-    wording (empty in cards of older versions).
+    `rows` counts all rows, `scored` those that the primary metric could score. `by_template`,
+    `by_length` (of the prompt, in tokens) and `by_label` map a group of rows to its number of rows
+    and its primary score. `rows_digest` identifies the rows by ids and references, whatever their
+    templates (empty in cards of older versions). A card with an `error` has no scores and is never
+    stored.
     """
 
     stage: str
@@ -67,12 +68,18 @@ class ScoreCard:
 
     @property
     def value(self) -> float | None:
-        """The headline score, None where scoring failed."""
+        """The primary score, None where scoring failed."""
         score = self.metrics.get(self.primary_metric)
         return None if score is None else score.value
 
+    @property
+    def selection_value(self) -> float | None:
+        """The primary score with its sign set so that higher is better."""
+        value = self.value
+        return value if value is None or self.metrics[self.primary_metric].better == "higher" else -value
+
     def to_json(self) -> dict[str, Any]:
-        """The content of scores.json."""
+        """Returns the content of scores.json."""
         body = asdict(self)
         for score in body["metrics"].values():
             for name in ("rows", "reference", "error"):
@@ -84,7 +91,10 @@ class ScoreCard:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "ScoreCard":
-        """The card that `to_json` was made of; KeyError, TypeError or ValueError where it is none."""
+        """Returns the card that `to_json` was made of.
+
+        Raises KeyError, TypeError or ValueError where `body` is not one.
+        """
         values = dict(body)
         values["metrics"] = {name: MetricScore(**score) for name, score in body["metrics"].items()}
         return cls(**values)
@@ -92,9 +102,10 @@ class ScoreCard:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answered row. `stats` are its sufficient statistics for the headline, `score` the headline for it alone.
+    """One row with its prediction.
 
-    A row that the headline could not score has () and None.
+    `stats` are the row's sufficient statistics for the primary metric, `score` is the metric of
+    this row alone; () and None for a row that the metric could not score.
     """
 
     id: str
@@ -116,12 +127,13 @@ def write_scores(
     fingerprint: str,
     guard: Callable[[], None] | None = None,
 ) -> Manifest:
-    """Commit the scores of one task at one stage.
+    """Commits the scores of one task at one stage.
 
-    `fingerprint` says what they depend on (see `scoring`).
+    `fingerprint` is `Evaluator.fingerprint`. `guard` is called before the commit. Raises ValueError
+    for a card with an error.
     """
     if card.error is not None:
-        raise ValueError("a failed scoring is not stored: the next attempt tries again")
+        raise ValueError("the card of a failed scoring is not stored: the next attempt tries again")
     files = {
         SCORES: (json.dumps(card.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
         PREDICTIONS: _to_parquet(predictions),
@@ -138,13 +150,13 @@ def write_scores(
 
 
 def read_card(store: Store, layout: RunLayout, stage: str, task: str) -> ScoreCard | None:
-    """The committed card, None where there is none; CorruptError where it is not what was committed."""
+    """Returns the committed card, or None; raises CorruptError if it is not what was committed."""
     manifest = read_manifest(store, layout.scores(stage, task))
-    return None if manifest is None else card_of(store, manifest)
+    return None if manifest is None else read_manifest_card(store, manifest)
 
 
-def card_of(store: Store, manifest: Manifest) -> ScoreCard:
-    """The card of a manifest of scores; CorruptError where it is not what was committed."""
+def read_manifest_card(store: Store, manifest: Manifest) -> ScoreCard:
+    """Returns the card of a manifest; raises CorruptError if it is not what was committed."""
     try:
         return ScoreCard.from_json(json.loads(_checked(store, manifest, SCORES)))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -152,7 +164,7 @@ def card_of(store: Store, manifest: Manifest) -> ScoreCard:
 
 
 def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> list[Prediction] | None:
-    """The committed predictions in their stored order, None where there are none; CorruptError if damaged."""
+    """Returns the committed predictions in order, or None; raises CorruptError if damaged."""
     manifest = read_manifest(store, layout.scores(stage, task))
     if manifest is None:
         return None
@@ -167,12 +179,12 @@ def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> 
 
 
 def read_primary_scores(store: Store, layout: RunLayout) -> dict[int, dict[str, float]]:
-    """Headline scores of all scored checkpoints: step to task to value, turned so that higher is better.
+    """Returns the primary scores of all scored checkpoints: step to task to value.
 
-    A fraction stays a fraction, an error becomes minus the error (`selection` makes them
-    comparable). What is damaged counts as not scored.
+    Higher is better: a fraction stays a fraction, an error becomes minus the error (`selection`
+    makes them comparable). Damaged cards count as not scored.
     """
-    found: dict[int, dict[str, float]] = {}
+    scores: dict[int, dict[str, float]] = {}
     prefix = f"{layout.root}/scores/step-"
     for stat in store.list(prefix):
         stage, _, rest = stat.key.removeprefix(f"{layout.root}/scores/").partition("/")
@@ -181,10 +193,9 @@ def read_primary_scores(store: Store, layout: RunLayout) -> dict[int, dict[str, 
             continue
         with contextlib.suppress(CorruptError, NotFoundError):
             card = read_card(store, layout, stage, task)
-            if card is not None and card.value is not None:
-                higher = card.metrics[card.primary_metric].better == "higher"
-                found.setdefault(card.step, {})[task] = card.value if higher else -card.value
-    return found
+            if card is not None and card.selection_value is not None:
+                scores.setdefault(card.step, {})[task] = card.selection_value
+    return scores
 
 
 def _checked(store: Store, manifest: Manifest, name: str) -> bytes:
@@ -192,7 +203,7 @@ def _checked(store: Store, manifest: Manifest, name: str) -> bytes:
     try:
         entry = manifest.file(name)
     except KeyError:
-        raise CorruptError(f"{store.uri}/{manifest.prefix}: its manifest names no {name}") from None
+        raise CorruptError(f"{store.uri}/{manifest.prefix}: the manifest does not list {name}") from None
     data = store.get(key)
     if sha256_of(data) != entry.sha256:
         raise CorruptError(f"{store.uri}/{key}: not the bytes that were committed")
@@ -219,18 +230,3 @@ def _to_parquet(predictions: Sequence[Prediction]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
-
-
-__all__ = [
-    "PREDICTIONS",
-    "SCORES",
-    "MetricScore",
-    "ModelRef",
-    "Prediction",
-    "ScoreCard",
-    "card_of",
-    "read_card",
-    "read_predictions",
-    "read_primary_scores",
-    "write_scores",
-]

@@ -1,4 +1,4 @@
-"""Which checkpoint becomes the model: validation rows choose, test rows never do."""
+"""Which checkpoint becomes the model: chosen on validation rows, never on test rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen step and, in a sentence, why."""
+    """The chosen step, and the reason in a sentence."""
 
     step: int
     reason: str
@@ -21,69 +21,80 @@ def choose(
     probes: Sequence[str] = (),
     max_forgetting: float | None = None,
 ) -> Choice:
-    """Pick one of `steps`, the committed checkpoints.
+    """Chooses one of `steps`, the committed checkpoints.
 
-    `headlines` maps step to task to the headline value on validation rows, turned so that higher is
-    better: a fraction (0..1), or an error measure as minus the error, in whatever unit it has. A
-    step counts only if every trained task was scored there; the largest unweighted mean wins, the
-    later step wins a tie. An error counts as the share of the task's worst error so far (the
-    model's before training among them) that is gone, so that its unit has no say. With
-    `most_forgetting` a step does not count where the headline of one of `probes` is further than
-    that below the base model's (step 0), unless that would leave none. Raises ValueError where
+    `primary_scores` maps step to task to the primary score on validation rows, higher is better: a
+    fraction (0 to 1), or minus an error in whatever unit it has. Only steps where every task in
+    `tasks` was scored count. The largest unweighted mean wins, of equals the later step. An error
+    counts as the share of the task's worst error so far (the base model's included) that is gone,
+    so that its unit does not matter.
+
+    With `max_forgetting` a step does not count where the score of one of `probes` is further than
+    that below the base model's (step 0), unless no step would be left. Raises ValueError where
     there is no checkpoint at all.
     """
     if not steps:
         raise ValueError("no checkpoint to choose from")
     last = max(steps)
     if select == "last":
-        return Choice(last, "the last one, as the job asks")
+        return Choice(last, "the last checkpoint, as evaluation.select requests")
     worst = {task: _worst_error(primary_scores, task) for task in tasks}
-    complete = {
+    means = {
         step: sum(_share(primary_scores[step][task], worst[task]) for task in tasks) / len(tasks)
         for step in steps
-        if all(task in primary_scores.get(step, {}) for task in tasks)
+        if _has_all(primary_scores.get(step, {}), tasks)
     }
-    if not complete:
-        return Choice(last, "the last one: no checkpoint was scored on every task")
+    if not means:
+        return Choice(last, "the last checkpoint: none was scored on every task")
     forgot = []
     if max_forgetting is not None:
-        forgot = [step for step in complete if _forgetting(primary_scores, step, probes) > max_forgetting]
-    within = {step: value for step, value in complete.items() if step not in forgot} or complete
-    best = max(within, key=lambda step: (within[step], step))
+        forgot = [step for step in means if _forgetting(primary_scores, step, probes) > max_forgetting]
+    candidates = {step: mean for step, mean in means.items() if step not in forgot} or means
+    best = max(candidates, key=lambda step: (candidates[step], step))
     errors = [task for task in tasks if worst[task] > 0]
+    return Choice(best, _reason(means[best], errors, forgot=len(forgot), all_forgot=candidates is means))
+
+
+def _reason(mean: float, errors: Sequence[str], *, forgot: int, all_forgot: bool) -> str:
     how = (
         f", where an error ({', '.join(errors)}) counts as the share of its worst value that is gone" if errors else ""
     )
-    mean = 100 * complete[best]
-    why = f"best mean of the tasks' headline scores on validation rows ({mean:.1f} of 100{how})"
-    if forgot and within is complete:
-        why += "; every checkpoint forgot more than evaluation.maxForgetting allows"
-    elif forgot:
-        why += f" among those that forgot no more than evaluation.maxForgetting ({len(forgot)} others did)"
-    return Choice(best, why)
+    reason = f"best mean of the tasks' primary scores on validation rows ({100 * mean:.1f} of 100{how})"
+    if forgot and all_forgot:
+        return f"{reason}; every checkpoint forgot more than evaluation.maxForgetting allows"
+    if forgot:
+        return f"{reason}, without the {forgot} that forgot more than evaluation.maxForgetting allows"
+    return reason
 
 
-def stale(primary_scores: Mapping[int, Mapping[str, float]], tasks: list[str], patience: int) -> bool:
-    """Whether the last `patience` checkpoints that were scored on every task are no better than one before them."""
-    scored = sorted(step for step, found in primary_scores.items() if step > 0 and all(task in found for task in tasks))
-    if len(scored) <= patience:
+def has_stopped_improving(primary_scores: Mapping[int, Mapping[str, float]], tasks: list[str], patience: int) -> bool:
+    """Whether none of the last `patience` complete checkpoints is better than all before them.
+
+    Complete means that every task in `tasks` was scored.
+    """
+    complete = sorted(step for step, by_task in primary_scores.items() if step > 0 and _has_all(by_task, tasks))
+    if len(complete) <= patience:
         return False
     worst = {task: _worst_error(primary_scores, task) for task in tasks}
-    means = [sum(_share(primary_scores[step][task], worst[task]) for task in tasks) for step in scored]
-    return max(means[-patience:]) <= max(means[:-patience])
+    sums = [sum(_share(primary_scores[step][task], worst[task]) for task in tasks) for step in complete]
+    return max(sums[-patience:]) <= max(sums[:-patience])
+
+
+def _has_all(by_task: Mapping[str, float], tasks: Sequence[str]) -> bool:
+    return all(task in by_task for task in tasks)
 
 
 def _forgetting(primary_scores: Mapping[int, Mapping[str, float]], step: int, probes: Sequence[str]) -> float:
-    """How far the worst of the probes has fallen since step 0, in its metric's unit; 0 where that is not known."""
+    """Largest loss of a probe since step 0, in its metric's unit; 0 if unknown."""
     base, now = primary_scores.get(0, {}), primary_scores[step]
     return max([0.0, *(base[probe] - now[probe] for probe in probes if probe in base and probe in now)])
 
 
 def _worst_error(primary_scores: Mapping[int, Mapping[str, float]], task: str) -> float:
-    """The largest error of the task at any step; 0 where its headline is a fraction, or was always without error."""
+    """Largest error of the task at any step; 0 where its primary score is a fraction."""
     return max([0.0, *(-scores[task] for scores in primary_scores.values() if task in scores)])
 
 
 def _share(value: float, worst_error: float) -> float:
-    """A headline as a fraction: 0 for the worst error, 1 for none; what is a fraction already stays."""
+    """A score as a fraction: of errors, 0 for the worst and 1 for none."""
     return 1 + value / worst_error if worst_error > 0 else value

@@ -26,8 +26,8 @@ from raytrain_core.storage.commit import read_manifest
 if TYPE_CHECKING:
     from data_prep.config import Split
     from data_prep.shards.manifest import ShardSet
-    from raytrain.evaluation.ray_pool import EvaluationPool
     from raytrain.evaluation.results import ScoreCard
+    from raytrain.evaluation.stage_scorer import StageScorer
     from raytrain.generation.requests import ModelRef
     from raytrain.pipeline.context import RunContext
     from raytrain.pipeline.ray_cluster import RayHandle
@@ -46,7 +46,7 @@ class _StageProgress:
         self._console = console
 
     def show(self, stage: str, done: int, total: int) -> None:
-        """Called by the pool whenever examples have been scored."""
+        """Called by the scorer whenever examples have been scored."""
         if stage == self.awaited_stage:
             self._console.update(done, total, stage)
 
@@ -54,10 +54,10 @@ class _StageProgress:
 class Evaluation:
     """Scores the models of one run on the evaluation actors, while training goes on."""
 
-    def __init__(self, context: RunContext, pool: EvaluationPool, base: ModelRef, progress: _StageProgress) -> None:
+    def __init__(self, context: RunContext, scorer: StageScorer, base: ModelRef, progress: _StageProgress) -> None:
         from raytrain.evaluation.results import read_primary_scores
 
-        self._context, self._pool, self._base, self._progress = context, pool, base, progress
+        self._context, self._scorer, self._base, self._progress = context, scorer, base, progress
         self._pending: dict[int, Future[tuple[ScoreCard, ...]]] = {}
         self._primary_scores = read_primary_scores(context.store, context.layout)  # of earlier attempts
         self._skipped: set[int] = set()
@@ -115,12 +115,12 @@ class Evaluation:
 
     def has_stopped_improving(self) -> bool:
         """Whether validation scores have not improved for `evaluation.patience` scored checkpoints."""
-        from raytrain.evaluation.selection import stale
+        from raytrain.evaluation.selection import has_stopped_improving
 
         spec = self._context.job.spec
         patience = spec.evaluation.patience
         trained = [task.name for task in spec.trained_tasks]
-        return patience is not None and stale(dict(self._primary_scores), trained, patience)
+        return patience is not None and has_stopped_improving(dict(self._primary_scores), trained, patience)
 
     def steps_to_keep(self) -> set[int]:
         """Returns the steps whose checkpoints are still needed: those to be scored, and the best so far."""
@@ -144,19 +144,18 @@ class Evaluation:
         self._context.emit("CheckpointSkipped", message, step=step)
 
     def _submit(self, stage: str, model: ModelRef, split: Split) -> Future[tuple[ScoreCard, ...]]:
-        scores = self._pool.score(stage, model, split)
+        scores = self._scorer.score(stage, model, split)
         scores.add_done_callback(lambda done: self._record_scores(stage, done))
         return scores
 
     def _record_scores(self, stage: str, done: Future[tuple[ScoreCard, ...]]) -> None:
-        """Keeps validation scores for selection and shows all scores in progress.json. Runs in the pool's thread."""
+        """Keeps validation scores for selection and shows all scores in progress.json. Runs in the scorer's thread."""
         column = stage if stage in ("before", "after") else "now"
         for card in done.result():
             if card.value is None:
                 continue
-            if column == "now":
-                higher = card.metrics[card.primary_metric].better == "higher"
-                self._primary_scores.setdefault(card.step, {})[card.task] = card.value if higher else -card.value
+            if column == "now" and card.selection_value is not None:
+                self._primary_scores.setdefault(card.step, {})[card.task] = card.selection_value
             if stage != stage_of_step(0):
                 self._context.progress.score(card.task, card.primary_metric, **{column: card.value})
 
@@ -184,8 +183,10 @@ def open_evaluation(
     context: RunContext, shards: ShardSet, model: BaseModelFiles, ray: RayHandle
 ) -> Iterator[Evaluation]:
     """Runs a pool of evaluation actors for as long as the context is open."""
+    from raytrain.evaluation.actor import ActorSettings, EvaluationActor
+    from raytrain.evaluation.actor_pool import ActorPool, PoolSettings
     from raytrain.evaluation.evaluator import Evaluator
-    from raytrain.evaluation.ray_pool import ActorSettings, EvaluationPool
+    from raytrain.evaluation.stage_scorer import StageScorer
     from raytrain.generation.requests import GenerationLimits, ModelRef
     from raytrain.training.threads import worker_environment
 
@@ -204,7 +205,7 @@ def open_evaluation(
         examples_per_task=spec.evaluation.examples_per_task,
         guard=context.attempt.check,
     )
-    settings = ActorSettings(
+    actor_settings = ActorSettings(
         store=context.store,
         shard_set=shards.digest,
         base=base,
@@ -215,18 +216,16 @@ def open_evaluation(
     )
     requested = spec.resources.evaluation
     progress = _StageProgress(context.console)
-    with EvaluationPool(
-        evaluator,
-        settings,
+    pool_settings = PoolSettings(
         actors=requested.actors,
         cpus=requested.cpus,
         gpus=0 if ray.own else requested.gpus,
         memory=None if ray.own or requested.memory is None else parse_bytes(requested.memory),
         environment={} if requested.gpus and not ray.own else worker_environment(),
-        on_event=context.emit,
-        on_progress=progress.show,
-    ) as pool:
-        yield Evaluation(context, pool, base, progress)
+    )
+    pool = ActorPool(EvaluationActor, actor_settings, pool_settings, on_event=context.emit)
+    with StageScorer(evaluator, pool, on_event=context.emit, on_progress=progress.show) as scorer:
+        yield Evaluation(context, scorer, base, progress)
 
 
 def _show_dashboard(context: RunContext, ray: RayHandle) -> None:

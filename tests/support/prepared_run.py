@@ -84,20 +84,22 @@ class World:
 
 @pytest.fixture
 def score_locally():
-    """score_locally(evaluator, generate, stage, tasks=None): a stage in this process, chunk by chunk as the pool does it."""
+    """Returns a function that scores a stage in this process, chunk by chunk as the pool does it.
 
-    def score(evaluator, answering, stage, task):
-        if (card := evaluator.existing(stage, task)) is not None:
+    Its arguments are evaluator, generate(model, requests), stage and tasks (by default all).
+    """
+
+    def score(evaluator, generate, stage, task):
+        if (card := evaluator.stored_card(stage, task)) is not None:
             return card
         examples = evaluator.examples(task, stage.split)
-        answers = {}
-        for indices, questions in evaluator.chunks(task, stage.split):
-            found = answering(stage.model, questions)
-            answers.update(zip(indices, found, strict=True))
-        return evaluator.finish(stage, task, [answers[i] for i in range(len(examples))], 1.0)
+        generations = {}
+        for chunk in evaluator.chunks(task, stage.split):
+            generations.update(zip(chunk.indices, generate(stage.model, chunk.requests), strict=True))
+        return evaluator.score(stage, task, [generations[i] for i in range(len(examples))], 1.0)
 
-    def score_all(evaluator, answering, stage, tasks=None):
-        return tuple(score(evaluator, answering, stage, task) for task in tasks or evaluator.tasks)
+    def score_all(evaluator, generate, stage, tasks=None):
+        return tuple(score(evaluator, generate, stage, task) for task in tasks or evaluator.tasks)
 
     return score_all
 

@@ -5,13 +5,14 @@ import pytest
 from data_prep.config import Source, Task
 from raytrain.evaluation.baselines import (
     REFERENCES,
-    baseline_answers,
+    baseline_predictions,
     lead,
     longest_sentence,
     most_frequent,
     score_baselines,
 )
-from raytrain.evaluation.examples import Example, chunks, from_rows, question
+from raytrain.evaluation.chunks import split_into_chunks
+from raytrain.evaluation.examples import Example, examples_from_rows, generation_request
 from raytrain.evaluation.metrics import METRICS
 from raytrain.generation.requests import GenerationRequest
 
@@ -58,12 +59,12 @@ def test_a_choice_has_baselines_and_a_likelihood_has_none():
 
 def test_an_example_asks_for_its_target_and_its_choices():
     both = {"loss", "choice_losses"}
-    assert question(example(0, "x", "y"), both) == GenerationRequest("Do it: x", "y", ())
+    assert generation_request(example(0, "x", "y"), both) == GenerationRequest("Do it: x", "y", ())
     choosing = example(0, "x", "(B)", choices=["p", "q"])
-    assert question(choosing, both).scored_texts == ("(B)", "(A)", "(B)")
-    assert question(choosing, {"loss"}).scored_texts == ("(B)",)
-    assert question(choosing, {"choice_losses"}).scored_texts == ("(A)", "(B)")
-    assert question(choosing, ()).scored_texts == ()  # no metric takes a likelihood: nothing is judged
+    assert generation_request(choosing, both).scored_texts == ("(B)", "(A)", "(B)")
+    assert generation_request(choosing, {"loss"}).scored_texts == ("(B)",)
+    assert generation_request(choosing, {"choice_losses"}).scored_texts == ("(A)", "(B)")
+    assert generation_request(choosing, ()).scored_texts == ()  # no metric takes a likelihood: nothing is judged
 
 
 def test_baselines_are_scored_on_the_same_rows():
@@ -75,28 +76,28 @@ def test_baselines_are_scored_on_the_same_rows():
 
 
 def test_copy_takes_the_raw_input_not_the_prompt():
-    answers = baseline_answers("text", [example(0, "Ann left. Bob stayed.", "Ann left.")], ["s"])
+    answers = baseline_predictions("text", [example(0, "Ann left. Bob stayed.", "Ann left.")], ["s"])
     assert answers == {"most-frequent": ["s"], "copy": ["Ann left. Bob stayed."]}
-    assert "lead-3" not in baseline_answers("ner", [example(0, "a", "b")], [])
-    assert "most-frequent" not in baseline_answers("ner", [example(0, "a", "b")], [])
+    assert "lead-3" not in baseline_predictions("ner", [example(0, "a", "b")], [])
+    assert "most-frequent" not in baseline_predictions("ner", [example(0, "a", "b")], [])
 
 
 def test_rows_become_examples():
     row = SimpleNamespace(id="a", template=2, input="Rate: bad", targets=["1"], meta={"input": "bad"})
     rating = Task(name="t", type="rating", source=Source(uri="x.csv"))
-    [found] = from_rows([row], rating)
+    [found] = examples_from_rows([row], rating)
     assert found == Example("a", 2, "Rate: bad", ("1",), {"input": "bad", "labels": ["1", "2", "3", "4", "5"]})
     assert found.raw_input == "bad"
     words = rating.model_copy(update={"labels": ["bad", "good"]})
-    assert from_rows([row], words)[0].meta["labels"] == ["bad", "good"]
+    assert examples_from_rows([row], words)[0].meta["labels"] == ["bad", "good"]
     code = rating.model_copy(update={"type": "code-translation", "fields": {"to": "Python"}})
-    assert from_rows([row], code)[0].meta["language"] == "Python"
-    assert "labels" not in from_rows([row], rating.model_copy(update={"type": "text"}))[0].meta
+    assert examples_from_rows([row], code)[0].meta["language"] == "Python"
+    assert "labels" not in examples_from_rows([row], rating.model_copy(update={"type": "text"}))[0].meta
 
 
 def test_chunks_hold_every_example_once_longest_first():
     examples = [example(i, "x" * ((7 * i) % 23), "t") for i in range(50)]
-    found = chunks(examples, 8)
+    found = split_into_chunks(examples, 8)
     assert [len(p) for p in found] == [8] * 6 + [2]
     flat = [i for chunk in found for i in chunk]
     assert sorted(flat) == list(range(50))
@@ -108,6 +109,6 @@ def test_chunks_hold_the_same_examples_whatever_their_order():
     examples = [example(i, "x" * (i % 5), "t") for i in range(30)]
 
     def named(rows):
-        return [[rows[i].id for i in chunk] for chunk in chunks(rows, 4)]
+        return [[rows[i].id for i in chunk] for chunk in split_into_chunks(rows, 4)]
 
     assert named(examples) == named(examples[::-1])

@@ -126,7 +126,7 @@ def test_right_answers_score_one_and_baselines_stay_what_they_are(world, score_l
 
 
 def test_a_failed_scoring_is_a_card_with_the_reason(world):
-    first = world.evaluator().failed(Stage("before", world.base, "test"), "first", "out of memory")
+    first = world.evaluator().failed_card(Stage("before", world.base, "test"), "first", "out of memory")
     assert first.error == "out of memory"
     assert (first.value, first.rows, first.task, first.probe) == (None, 0, "first", True)
 

@@ -3,11 +3,11 @@
 import pytest
 
 from data_prep.config import Source, Task
-from raytrain.evaluation.evaluator import Stage, length_names, score_task
+from raytrain.evaluation.evaluator import Stage, length_ranges, score_task
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.forgetting import compare
 from raytrain.evaluation.metrics import METRICS, MeanMetric
-from raytrain.evaluation.row_stats import row_stats
+from raytrain.evaluation.row_stats import compute_row_stats
 from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
 
 
@@ -67,9 +67,9 @@ def test_a_metric_whose_measures_are_missing_is_left_out():
 
 
 def test_the_reason_of_the_first_row_is_kept():
-    found = row_stats(Delicate(), ["", "x"], [["x"], []], [{}, {}])
+    found = compute_row_stats(Delicate(), ["", "x"], [["x"], []], [{}, {}])
     assert found.scored.tolist() == [False, False]
-    assert found.of_all() == [(), ()]
+    assert found.per_row() == [(), ()]
     assert found.reason.startswith("ZeroDivisionError")
 
 
@@ -79,4 +79,4 @@ def test_the_reason_of_the_first_row_is_kept():
      ([10, 20, 30, 40, 50, 60, 70, 80], ["10-20"] * 2 + ["21-40"] * 2 + ["41-60"] * 2 + ["61-80"] * 2)],
 )  # fmt: skip
 def test_lengths_are_cut_at_quartiles(lengths, names):
-    assert length_names(lengths) == names
+    assert length_ranges(lengths) == names

@@ -1,6 +1,6 @@
 import pytest
 
-from raytrain.evaluation.selection import choose, stale
+from raytrain.evaluation.selection import choose, has_stopped_improving
 
 TASKS = ["notes", "stars"]
 
@@ -25,10 +25,10 @@ def test_scores_of_a_checkpoint_that_is_gone_do_not_count() -> None:
     assert choose(scores, [200], TASKS).step == 200
 
 
-def test_without_scores_the_last_one_and_it_is_said() -> None:
+def test_without_scores_the_last_checkpoint_is_chosen() -> None:
     choice = choose({}, [100, 200], TASKS)
     assert choice.step == 200
-    assert "no checkpoint was scored" in choice.reason
+    assert "none was scored" in choice.reason
 
 
 def test_last_is_last_even_if_another_is_better() -> None:
@@ -58,9 +58,9 @@ def test_no_error_at_all_is_the_best_there_is() -> None:
     assert choose({100: {"stars": -0.0}, 200: {"stars": -0.0}}, [100, 200], ["stars"]).step == 200
 
 
-def test_fractions_are_averaged_as_they_are_and_no_error_is_spoken_of() -> None:
+def test_fractions_are_averaged_as_they_are() -> None:
     choice = choose({100: {"notes": 0.25, "stars": 0.5}}, [100], TASKS)
-    assert choice.reason == "best mean of the tasks' headline scores on validation rows (37.5 of 100)"
+    assert choice.reason == "best mean of the tasks' primary scores on validation rows (37.5 of 100)"
 
 
 def test_no_checkpoint_is_an_error() -> None:
@@ -72,12 +72,12 @@ KEPT = {0: {"probe": 0.8}, 100: {"notes": 0.5, "stars": 0.5, "probe": 0.79}}
 FORGOT = {200: {"notes": 0.7, "stars": 0.7, "probe": 0.5}, 300: {"notes": 0.6, "stars": 0.6, "probe": 0.74}}
 
 
-def test_what_forgot_too_much_is_not_chosen() -> None:
+def test_checkpoints_that_forgot_too_much_are_not_chosen() -> None:
     scores = {**KEPT, **FORGOT}
     assert choose(scores, [100, 200, 300], TASKS, probes=["probe"]).step == 200
     choice = choose(scores, [100, 200, 300], TASKS, probes=["probe"], max_forgetting=0.1)
     assert choice.step == 300
-    assert "forgot no more than evaluation.maxForgetting (1 others did)" in choice.reason
+    assert "without the 1 that forgot more than evaluation.maxForgetting allows" in choice.reason
     assert choose(scores, [100, 200, 300], TASKS, probes=["probe"], max_forgetting=0.02).step == 100
 
 
@@ -106,9 +106,9 @@ def test_a_probe_whose_error_grows_is_forgotten() -> None:
 )
 def test_patience_ends(means: list[float], patience: int, enough: bool) -> None:
     scores = {100 * (i + 1): {"notes": mean, "stars": mean} for i, mean in enumerate(means)}
-    assert stale({0: {"notes": 0.9, "stars": 0.9}, **scores}, TASKS, patience) is enough
+    assert has_stopped_improving({0: {"notes": 0.9, "stars": 0.9}, **scores}, TASKS, patience) is enough
 
 
 def test_patience_counts_only_what_was_scored_whole() -> None:
     scores = {100: {"notes": 0.5, "stars": 0.5}, 200: {"notes": 0.1}, 300: {"notes": 0.1}}
-    assert not stale(scores, TASKS, 1)
+    assert not has_stopped_improving(scores, TASKS, 1)

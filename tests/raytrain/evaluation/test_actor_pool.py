@@ -1,4 +1,4 @@
-"""The pool on real Ray actors: what dies is scored again, and nothing of it reaches the caller."""
+"""Stages scored on real Ray actors: what a lost actor held is scored again."""
 
 import os
 import signal
@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 import ray
 
+from raytrain.evaluation.actor import ActorSettings, EvaluationActor
+from raytrain.evaluation.actor_pool import ActorPool, PoolSettings
 from raytrain.evaluation.evaluator import Stage
 from raytrain.evaluation.metrics import METRICS
-from raytrain.evaluation.ray_pool import ActorSettings, EvaluationPool
 from raytrain.evaluation.results import read_card, read_predictions
+from raytrain.evaluation.stage_scorer import StageScorer
 from raytrain.generation.generator import Generator, load_model
 from raytrain_core.errors import StorageError
 
 # Many actors on one machine: minutes where it is busy, so `make test-all`. The tiny run in
 # tests/raytrain/pipeline scores with the same pool in `make test`, and
-# test_evaluation_pool_troubles.py needs no Ray.
+# test_actor_pool_failures.py needs no Ray.
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 WAIT = 400  # seconds; a test that needs them has failed
@@ -37,12 +39,15 @@ def events():
 
 
 @pytest.fixture
-def pool_of(world, cluster, events):
-    """Pools that are closed at the end of the test."""
-    pools = []
+def scorer_with(world, cluster, events):
+    """Stage scorers, each with a pool of its own, that are closed at the end of the test."""
+    scorers = []
 
-    def make(*, evaluator=None, events=events, **options):
-        settings = ActorSettings(
+    def make(*, evaluator=None, actor=EvaluationActor, events=events, **settings):
+        def on_event(kind, message, **fields):
+            events.append((kind, message, fields))
+
+        actor_settings = ActorSettings(
             store=world.store,
             shard_set=world.shard_set.digest,
             base=world.base,
@@ -50,18 +55,14 @@ def pool_of(world, cluster, events):
             limits=world.limits,
             device="cpu",
         )
-        pool = EvaluationPool(
-            evaluator or world.evaluator(),
-            settings,
-            on_event=lambda kind, message, **fields: events.append((kind, message, fields)),
-            **options,
-        )
-        pools.append(pool)
-        return pool
+        pool = ActorPool(actor, actor_settings, PoolSettings(**settings), on_event=on_event)
+        scorer = StageScorer(evaluator or world.evaluator(), pool, on_event=on_event)
+        scorers.append(scorer)
+        return scorer
 
     yield make
-    for pool in pools:
-        pool.close()
+    for scorer in scorers:
+        scorer.close()
 
 
 def kinds(events):
@@ -73,16 +74,16 @@ def timeless(cards):
 
 
 def fake(folder: Path, behave: str):
-    """An actor class (pickled by value) without a model: it answers at once, but `behave`s where a prompt has "which".
+    """An actor class (pickled by value) without a model that adds a line to `folder`/calls per call.
 
-    It leaves a line in `folder`/calls for each call.
+    It answers at once, but `behave`s where a prompt contains "which".
     """
 
     class Actor:
         def __init__(self, settings):
             self.folder = folder
 
-        def generate(self, model, questions, batch_size):
+        def generate(self, model, requests, batch_size):
             import os
             import signal
 
@@ -90,8 +91,8 @@ def fake(folder: Path, behave: str):
             from raytrain_core.errors import DataError
 
             with (self.folder / "calls").open("a") as file:
-                file.write(f"{os.getpid()} {model.digest} {len(questions)}\n")
-            if "which" in questions[0].prompt:
+                file.write(f"{os.getpid()} {model.digest} {len(requests)}\n")
+            if "which" in requests[0].prompt:
                 if behave == "die":
                     os.kill(os.getpid(), signal.SIGKILL)
                 if behave == "die once":
@@ -108,7 +109,7 @@ def fake(folder: Path, behave: str):
                 if behave == "throw once" and not (self.folder / "thrown").exists():
                     (self.folder / "thrown").touch()
                     raise RuntimeError("a hiccup")
-            return [Generation(question.prompt[-3:], 1, False) for question in questions]
+            return [Generation(request.prompt[-3:], 1, False) for request in requests]
 
     return Actor
 
@@ -118,7 +119,7 @@ def calls(folder):
 
 
 @pytest.fixture
-def scored_here(world, score_locally):
+def scored_locally(world, score_locally):
     """The same stage without Ray, under another run's name: its cards and its layout."""
 
     def score(stage, **limits):
@@ -127,17 +128,17 @@ def scored_here(world, score_locally):
         decoder = Generator(load_model(stage.model, world.base, **options), world.tokenizer, limits, device="cpu")
         layout = replace(world.layout, name=f"{world.layout.name}-here")
         evaluator = world.evaluator(layout=layout, limits=limits)
-        return score_locally(evaluator, lambda model, questions: decoder.generate(questions), stage), layout
+        return score_locally(evaluator, lambda model, requests: decoder.generate(requests), stage), layout
 
     return score
 
 
-def test_a_stage_on_actors_is_the_stage_in_process(world, pool_of, events, scored_here):
+def test_actors_give_the_same_scores_as_this_process(world, scorer_with, events, scored_locally):
     checkpoint = world.checkpoint(11)
-    pool = pool_of(actors=2)
-    before = pool.score("before", world.base, "test")
-    middle = pool.score("step-000011", checkpoint, "validation", ["first", "echo"])
-    assert timeless(before.result(WAIT)) == timeless(scored_here(Stage("before", world.base, "test"))[0])
+    scorer = scorer_with(actors=2)
+    before = scorer.score("before", world.base, "test")
+    middle = scorer.score("step-000011", checkpoint, "validation", ["first", "echo"])
+    assert timeless(before.result(WAIT)) == timeless(scored_locally(Stage("before", world.base, "test"))[0])
     assert [card.task for card in middle.result(WAIT)] == ["first", "echo"]
     assert [card.step for card in middle.result()] == [11, 11]
     for stage, task in (("before", "echo"), ("before", "stars"), ("step-000011", "first")):
@@ -149,38 +150,36 @@ def test_a_stage_on_actors_is_the_stage_in_process(world, pool_of, events, score
     assert kinds(events) == ["EvaluationFinished"] * 5
 
 
-def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tmp_path, scored_here):
-    """kill -9 of the real actor while it holds the model and has answered a part of the stage."""
+def test_killing_an_actor_changes_no_score(world, scorer_with, events, tmp_path, scored_locally):
+    """SIGKILL for the real actor while it holds the model and has served a part of the stage."""
     checkpoint = world.checkpoint(12, noise=0.3)
-    wanted, undisturbed = scored_here(Stage("after", checkpoint, "test"), batch_size=2)
-    assert all(card.error is None for card in wanted)
-
-    from raytrain.evaluation.ray_pool import EvaluationActor
+    expected, undisturbed = scored_locally(Stage("after", checkpoint, "test"), batch_size=2)
+    assert all(card.error is None for card in expected)
 
     marks = tmp_path
 
     class Mortal(EvaluationActor):
-        """Stops in its fourth answer of its first life and waits for the end."""
+        """Hangs in the fourth call of its first life."""
 
-        def generate(self, model, questions, batch_size):
-            answers = super().generate(model, questions, batch_size)
-            self.answered = getattr(self, "answered", 0) + 1
-            if self.answered == 4 and not (marks / "pid").exists():
+        def generate(self, model, requests, batch_size):
+            generations = super().generate(model, requests, batch_size)
+            self.calls = getattr(self, "calls", 0) + 1
+            if self.calls == 4 and not (marks / "pid").exists():
                 (marks / "pid.part").write_text(str(os.getpid()))
                 (marks / "pid.part").rename(marks / "pid")
                 time.sleep(3600)
-            return answers
+            return generations
 
     evaluator = world.evaluator(limits=replace(world.limits, batch_size=2))
-    pool = pool_of(evaluator=evaluator, actor=Mortal)
-    future = pool.score("after", checkpoint, "test")
+    scorer = scorer_with(evaluator=evaluator, actor=Mortal)
+    future = scorer.score("after", checkpoint, "test")
     deadline = time.monotonic() + WAIT
     while not (marks / "pid").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert not future.done()
     os.kill(int((marks / "pid").read_text()), signal.SIGKILL)
-    assert timeless(future.result(WAIT)) == timeless(wanted)
+    assert timeless(future.result(WAIT)) == timeless(expected)
     for task in evaluator.tasks:
         rows = read_predictions(world.store, world.layout, "after", task)
         assert rows == read_predictions(world.store, undisturbed, "after", task)
@@ -188,7 +187,7 @@ def test_an_actor_killed_in_mid_score_changes_nothing(world, pool_of, events, tm
     assert "EvaluationFailed" not in kinds(events)
 
 
-def test_the_number_of_actors_does_not_matter(world, pool_of):
+def test_the_number_of_actors_does_not_matter(world, scorer_with):
     """Real models: every prediction and every score, to the last bit."""
     model = world.checkpoint(14, noise=0.3)
     found = []
@@ -197,32 +196,32 @@ def test_the_number_of_actors_does_not_matter(world, pool_of):
             layout=replace(world.layout, name=f"{world.layout.name}-{actors}"),
             limits=replace(world.limits, batch_size=2),
         )
-        pool = pool_of(evaluator=evaluator, actors=actors)
-        cards = timeless(pool.score("after", model, "test").result(WAIT))
+        scorer = scorer_with(evaluator=evaluator, actors=actors)
+        cards = timeless(scorer.score("after", model, "test").result(WAIT))
         rows = {task: read_predictions(world.store, evaluator.layout, "after", task) for task in evaluator.tasks}
         assert sum(len(evaluator.chunks(task, "test")) for task in evaluator.tasks) >= 5
         found.append((cards, rows))
-        pool.close()
+        scorer.close()
     assert found[0] == found[1] == found[2]
 
 
-def test_what_is_scored_already_is_not_asked_again(world, pool_of, tmp_path):
-    first = pool_of(actor=fake(tmp_path, "")).score("before", world.base, "test").result(WAIT)
+def test_stored_scores_are_not_computed_again(world, scorer_with, tmp_path):
+    first = scorer_with(actor=fake(tmp_path, "")).score("before", world.base, "test").result(WAIT)
     asked = len(calls(tmp_path))
-    pool = pool_of(actor=fake(tmp_path, ""))
-    assert pool.score("before", world.base, "test").result(WAIT) == first
+    scorer = scorer_with(actor=fake(tmp_path, ""))
+    assert scorer.score("before", world.base, "test").result(WAIT) == first
     assert len(calls(tmp_path)) == asked
-    pool.score("before", replace(world.base, digest="another"), "test", ["echo"]).result(WAIT)
+    scorer.score("before", replace(world.base, digest="another"), "test", ["echo"]).result(WAIT)
     assert len(calls(tmp_path)) > asked
 
 
 @pytest.mark.parametrize("behave", ["die once", "throw once"])
-def test_an_accident_is_made_good(world, pool_of, events, tmp_path, behave):
-    cards = pool_of(actor=fake(tmp_path, behave)).score("before", world.base, "test").result(WAIT)
+def test_one_accident_changes_no_score(world, scorer_with, events, tmp_path, behave):
+    cards = scorer_with(actor=fake(tmp_path, behave)).score("before", world.base, "test").result(WAIT)
     assert [card.error for card in cards] == [None] * 3
     assert kinds(events).count("ActorRestarted") == (behave == "die once")
     elsewhere = world.evaluator(layout=replace(world.layout, name=f"{world.layout.name}-2"))
-    undisturbed = pool_of(evaluator=elsewhere, actor=fake(tmp_path, ""))
+    undisturbed = scorer_with(evaluator=elsewhere, actor=fake(tmp_path, ""))
     assert timeless(undisturbed.score("before", world.base, "test").result(WAIT)) == timeless(cards)
 
 
@@ -231,11 +230,9 @@ def test_an_accident_is_made_good(world, pool_of, events, tmp_path, behave):
     [("die", "were lost 3 times over the same examples", 3), ("throw", "RuntimeError: CUDA out of memory", 3),
      ("refuse", "that cannot be answered", 1)],
 )  # fmt: skip
-def test_a_task_that_cannot_be_scored_is_given_up_and_the_others_are_not(
-    world, pool_of, events, tmp_path, behave, reason, tries
-):
-    pool = pool_of(actor=fake(tmp_path, behave))
-    echo, stars, first = pool.score("before", world.base, "test").result(WAIT)
+def test_only_the_task_that_cannot_be_scored_is_given_up(world, scorer_with, events, tmp_path, behave, reason, tries):
+    scorer = scorer_with(actor=fake(tmp_path, behave))
+    echo, stars, first = scorer.score("before", world.base, "test").result(WAIT)
     assert (echo.error, stars.error) == (None, None)
     assert reason in first.error
     assert first.value is None
@@ -243,43 +240,45 @@ def test_a_task_that_cannot_be_scored_is_given_up_and_the_others_are_not(
     assert kinds(events).count("EvaluationFailed") == 1
     others = sum(len(world.evaluator().chunks(card.task, "test")) for card in (echo, stars))
     assert len(calls(tmp_path)) == others + tries
-    assert pool.score("after", world.base, "test", ["echo"]).result(WAIT)[0].error is None
+    assert scorer.score("after", world.base, "test", ["echo"]).result(WAIT)[0].error is None
 
 
-def test_when_all_actors_are_spent_what_is_left_fails_with_the_reason(world, pool_of, events, tmp_path):
-    pool = pool_of(actor=fake(tmp_path, "die"), max_restarts=0)
-    [first] = pool.score("before", world.base, "test", ["first"]).result(WAIT)
+def test_without_any_actor_left_tasks_fail_with_the_reason(world, scorer_with, events, tmp_path):
+    scorer = scorer_with(actor=fake(tmp_path, "die"), max_restarts=0)
+    [first] = scorer.score("before", world.base, "test", ["first"]).result(WAIT)
     assert "no evaluation actor is left" in first.error
-    [later] = pool.score("after", world.base, "test", ["echo"]).result(WAIT)
+    [later] = scorer.score("after", world.base, "test", ["echo"]).result(WAIT)
     assert "no evaluation actor is left" in later.error
     assert "ActorLost" in kinds(events)
 
 
-def test_an_actor_that_cannot_start_is_a_reason_too(world, pool_of, tmp_path):
+def test_an_actor_that_cannot_start_is_reported_as_the_reason(world, scorer_with, tmp_path):
     class Stillborn:
         def __init__(self, settings):
             raise RuntimeError("no GPU in sight")
 
-        def generate(self, model, questions, batch_size):
+        def generate(self, model, requests, batch_size):
             return []
 
-    [card] = pool_of(actor=Stillborn).score("before", world.base, "test", ["echo"]).result(WAIT)
+    [card] = scorer_with(actor=Stillborn).score("before", world.base, "test", ["echo"]).result(WAIT)
     assert "no GPU in sight" in card.error
 
 
-def test_a_superseded_attempt_stores_nothing(world, pool_of, tmp_path):
+def test_a_superseded_attempt_stores_nothing(world, scorer_with, tmp_path):
     def guard():
         raise StorageError("a newer attempt runs")
 
-    pool = pool_of(evaluator=world.evaluator(guard=guard), actor=fake(tmp_path, ""))
-    [card] = pool.score("before", world.base, "test", ["echo"]).result(WAIT)
+    scorer = scorer_with(evaluator=world.evaluator(guard=guard), actor=fake(tmp_path, ""))
+    [card] = scorer.score("before", world.base, "test", ["echo"]).result(WAIT)
     assert "a newer attempt runs" in card.error
     assert read_card(world.store, world.layout, "before", "echo") is None
 
 
-def test_a_metric_that_throws_is_a_reason(world, pool_of, tmp_path, monkeypatch):
+def test_a_metric_that_fails_is_reported_on_the_card(world, scorer_with, tmp_path, monkeypatch):
     monkeypatch.setattr(METRICS["accuracy"].__class__, "value", lambda *a: 1 / 0)
-    echo, stars = pool_of(actor=fake(tmp_path, "")).score("before", world.base, "test", ["echo", "stars"]).result(WAIT)
+    echo, stars = (
+        scorer_with(actor=fake(tmp_path, "")).score("before", world.base, "test", ["echo", "stars"]).result(WAIT)
+    )
     assert echo.error is None
     assert (stars.error, stars.value, stars.scored) == (None, None, 0)
     assert "ZeroDivisionError" in stars.metrics["accuracy"].error
@@ -287,52 +286,52 @@ def test_a_metric_that_throws_is_a_reason(world, pool_of, tmp_path, monkeypatch)
     assert read_card(world.store, world.layout, "before", "stars") == stars
 
 
-def test_listeners_that_throw_and_empty_stages_do_no_harm(world, pool_of, tmp_path):
+def test_failing_callbacks_and_empty_stages_are_harmless(world, scorer_with, tmp_path):
     class Listener(list):
         def append(self, event):
             raise RuntimeError("the disk is full")
 
-    pool = pool_of(actor=fake(tmp_path, ""), events=Listener())
-    assert pool.score("before", world.base, "test", []).result(WAIT) == ()
+    scorer = scorer_with(actor=fake(tmp_path, ""), events=Listener())
+    assert scorer.score("before", world.base, "test", []).result(WAIT) == ()
     with pytest.raises(ValueError, match="no such task: ecko"):
-        pool.score("before", world.base, "test", ["echo", "ecko"])
-    [card] = pool.score("before", world.base, "test", ["echo"]).result(WAIT)
+        scorer.score("before", world.base, "test", ["echo", "ecko"])
+    [card] = scorer.score("before", world.base, "test", ["echo"]).result(WAIT)
     assert card.error is None
 
 
-def test_closing_gives_up_what_is_open_and_calls_it_no_failure(world, pool_of, events):
+def test_closing_gives_up_open_stages_without_calling_it_a_failure(world, scorer_with, events):
     class Slow:
         def __init__(self, settings):
             pass
 
-        def generate(self, model, questions, batch_size):
+        def generate(self, model, requests, batch_size):
             time.sleep(3600)
 
-    pool = pool_of(actor=Slow)
-    first, second = (pool.score(stage, world.base, "test", ["echo"]) for stage in ("before", "after"))
-    pool.close()
-    late = pool.score("later", world.base, "test", ["echo"])
+    scorer = scorer_with(actor=Slow)
+    first, second = (scorer.score(stage, world.base, "test", ["echo"]) for stage in ("before", "after"))
+    scorer.close()
+    late = scorer.score("later", world.base, "test", ["echo"])
     for future in (first, second, late):
         assert [card.error for card in future.result(WAIT)] == ["evaluation was closed"]
     assert events == []
 
 
-def test_all_actors_killed_at_once_change_nothing(world, pool_of, events, tmp_path):
-    """kill -9 of every actor while each of them holds work."""
+def test_killing_all_actors_at_once_changes_no_score(world, scorer_with, events, tmp_path):
+    """SIGKILL for every actor while each of them holds a chunk."""
     marks = tmp_path / "marks"
     marks.mkdir()
 
     class Mortal(fake(tmp_path, "")):
-        """The first two wait for their end in their first answer."""
+        """The first two hang in their first call."""
 
-        def generate(self, model, questions, batch_size):
+        def generate(self, model, requests, batch_size):
             if len(list(marks.iterdir())) < 2:
                 (marks / str(os.getpid())).touch()
                 time.sleep(3600)
-            return super().generate(model, questions, batch_size)
+            return super().generate(model, requests, batch_size)
 
-    pool = pool_of(actors=2, actor=Mortal)
-    future = pool.score("before", world.base, "test")
+    scorer = scorer_with(actors=2, actor=Mortal)
+    future = scorer.score("before", world.base, "test")
     deadline = time.monotonic() + WAIT
     while len(pids := list(marks.iterdir())) < 2:
         assert time.monotonic() < deadline
@@ -343,5 +342,5 @@ def test_all_actors_killed_at_once_change_nothing(world, pool_of, events, tmp_pa
     assert [card.error for card in cards] == [None] * 3
     assert kinds(events).count("ActorRestarted") == 2
     elsewhere = world.evaluator(layout=replace(world.layout, name=f"{world.layout.name}-2"))
-    undisturbed = pool_of(evaluator=elsewhere, actor=fake(tmp_path, ""))
+    undisturbed = scorer_with(evaluator=elsewhere, actor=fake(tmp_path, ""))
     assert timeless(undisturbed.score("before", world.base, "test").result(WAIT)) == timeless(cards)
