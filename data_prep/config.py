@@ -1,8 +1,7 @@
 """Pydantic models of sources, tasks and mixture: the one definition of their fields.
 
-Field names are camelCase in the job and snake_case in Python. Every field carries a
-description: `raytrain explain`, the JSON Schema and the reference documentation are generated from
-them.
+Field names are camelCase in the job file and snake_case in Python. `raytrain explain`, the JSON
+Schema and the reference documentation are generated from the descriptions.
 """
 
 import re
@@ -30,14 +29,14 @@ TaskType = Literal[
 ]
 
 
-def _understood(condition: str) -> str:
+def _valid_condition(condition: str) -> str:
     compile_condition(condition)
     return condition
 
 
-def _one_target(answer: str) -> str:
+def _contains_target_once(answer: str) -> str:
     if answer.count("{target}") != 1:
-        raise ValueError("must hold {target} once")
+        raise ValueError("must contain {target} exactly once")
     return answer
 
 
@@ -47,29 +46,29 @@ class Source(SpecModel):
     uri: str | None = Field(
         default=None,
         description=(
-            "File, folder or glob of JSONL, CSV, TSV (each also .gz or .zst) or Parquet; s3://... (at "
-            "storage.endpoint, if the storage is in s3:// too); or hf://name[:config][@revision]. In a folder (and on "
-            "the hub) files are told apart by the words train, validation (or dev, valid) and test in their names. "
-            "Relative paths are relative to the job file."
+            "A file, folder or glob of JSONL, CSV, TSV (plain, .gz or .zst) or Parquet files; s3://... (read at "
+            "storage.endpoint if the storage is in S3 too); or hf://name[:config][@revision] on the Hugging Face "
+            "hub. In folders and on the hub, the split is taken from the words train, validation (or dev, valid) "
+            "and test in file names. Relative paths are relative to the job file."
         ),
     )
     splits: dict[Split, str] | None = Field(
         default=None, description="One URI per split, instead of `uri`, e.g. {train: a.jsonl, test: b.jsonl}."
     )
     format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(
-        default=None, description="Format of the files; by default told by their extension."
+        default=None, description="Format of the files; by default inferred from the file extension."
     )
     licence: str | None = Field(
         default=None,
-        description="Licence of the rows as its owner states it, for the data card, e.g. CC BY 4.0.",
+        description="Licence of the data as stated by its owner, for the data card, e.g. CC BY 4.0.",
         examples=["CC BY 4.0"],
     )
     reader: str | None = Field(
         default=None,
         description=(
-            "For anything odd: name of a function in an installed package (an entry point of raytrain.readers) that "
-            "takes the URI, or the absolute path of each file, and gives rows. A reader with the name of a scheme "
-            "(`jira`) reads the URIs of that scheme (jira://...) without being named."
+            "Custom reader: name of a function in an installed package (an entry point of raytrain.readers). It "
+            "takes the URI, or the absolute path of each file, and yields rows. A reader named after a URI scheme "
+            "(`jira`) reads that scheme's URIs (jira://...) without being named here."
         ),
     )
 
@@ -81,41 +80,41 @@ class Source(SpecModel):
 
 
 class Columns(SpecModel):
-    """Which columns of a row are what. `input` and `target` unless said otherwise."""
+    """Which columns of a row are used, and for what."""
 
-    input: str = Field(default="input", description="Column with the text that the task works on.")
+    input: str = Field(default="input", description="Column with the input text.")
     target: str = Field(
         default="target",
         description=(
-            "Column with the wished answer; a list holds several references, the first is trained on. "
-            "`a|b` (here and in every other column) is whichever of the two a row has."
+            "Column with the expected answer; a list holds several references, of which the first is trained on. "
+            "`a|b` (here and in every other column) takes whichever of the two columns a row has."
         ),
     )
     references: list[str] = Field(
         default_factory=list,
-        description="Further columns with references, each a text or a list; a row may leave them empty.",
+        description="Columns with additional references, each a text or a list; they may be empty.",
         examples=["[second_summary, third_summary]"],
     )
     tokens: str | None = Field(
         default=None,
-        description="For ner: column with a list of tokens, together with `tags`, instead of input/target.",
+        description=("For ner: column with the list of tokens, used together with `tags` instead of input and target."),
     )
     tags: str | None = Field(
         default=None,
-        description="For ner: column with the list of BIO tags of `tokens`; numbers get their names by `labelNames`.",
+        description=("For ner: column with the list of BIO tags of `tokens`; `labelNames` translates numeric tags."),
     )
     choices: str | None = Field(
         default=None,
         description=(
-            "For multiple-choice: column with the list of choices (in CSV: as JSON), or a mapping of lists text and "
-            "label. The target is a choice's text, its label, its letter, or its number counted from 0."
+            "For multiple-choice: column with the list of choices (in CSV: as JSON), or with a mapping that has "
+            "the lists text and label. The target is a choice's text, label, letter, or 0-based number."
         ),
     )
     id: str | None = Field(
         default=None,
         description=(
-            "Column with a row's identifier; by default a hash of its content. A row whose identifier the split has "
-            "already gets the number of the occurrence appended: q7, q7-2, ..."
+            "Column with a row's identifier; by default a hash of its content. Repeated identifiers within a "
+            "split are numbered: q7, q7-2, ..."
         ),
     )
 
@@ -127,30 +126,32 @@ class Columns(SpecModel):
 
 
 class SplitFractions(SpecModel):
-    """How rows are divided where a source has one split only: by hash of their content."""
+    """How to divide the rows of a source that has only one split: by a hash of their content."""
 
-    validation: float = Field(default=0.05, ge=0, lt=1, description="Share of the rows for validation.")
-    test: float = Field(default=0.05, ge=0, lt=1, description="Share of the rows for test.")
+    validation: float = Field(default=0.05, ge=0, lt=1, description="Share of rows for validation.")
+    test: float = Field(default=0.05, ge=0, lt=1, description="Share of rows for test.")
 
     @model_validator(mode="after")
     def _leaves_something(self) -> Self:
         if self.validation + self.test >= 1:
-            raise ValueError("validation + test must stay below 1")
+            raise ValueError("validation + test must be less than 1")
         return self
 
 
 class Mask(SpecModel):
-    """Personal data that is replaced by placeholders such as [EMAIL_1] before anything is stored."""
+    """Personal data to replace by placeholders such as [EMAIL_1] before anything is stored."""
 
     kinds: list[Literal["email", "phone", "card"]] = Field(
         default_factory=list,
-        description="What is found by its form; a card's number must also end in the right check digit (Luhn).",
+        description=(
+            "Built-in kinds, recognized by their form; card numbers must also have a valid check digit (Luhn)."
+        ),
     )
     patterns: dict[Name, str] = Field(
         default_factory=dict,
         description=(
-            "Own kinds: a name, which the placeholder shows in capitals, and a regular expression (Python's). "
-            "They come before `kinds`, in the order of the job."
+            "Custom kinds: a name, shown in capitals in the placeholder, and a Python regular expression. They "
+            "are applied before `kinds`, in this order."
         ),
         examples=["{order: 'ORD-[0-9]{6}'}"],
     )
@@ -158,189 +159,202 @@ class Mask(SpecModel):
     @model_validator(mode="after")
     def _can_be_used(self) -> Self:
         if not self.kinds and not self.patterns:
-            raise ValueError("masks nothing: give kinds or patterns")
+            raise ValueError("nothing to mask: give kinds or patterns")
         for name, pattern in self.patterns.items():
             try:
                 found = re.compile(pattern)
             except (re.error, RecursionError, OverflowError) as error:
-                raise ValueError(f"patterns.{name} is no regular expression: {error}") from None
+                raise ValueError(f"patterns.{name} is not a valid regular expression: {error}") from None
             if found.search("") is not None:
-                raise ValueError(f"patterns.{name} also fits where there is nothing: {pattern!r}")
+                raise ValueError(f"patterns.{name} matches the empty string: {pattern!r}")
         return self
 
 
 class FewShot(SpecModel):
-    """Training prompts that show some other training rows, with their answers, before the row that is asked."""
+    """Few-shot prompts: some training prompts first show other, solved training rows."""
 
     share: float = Field(
-        default=0.1, gt=0, le=1, description="Share of the training prompts that get shots; which ones, the seed says."
+        default=0.1, gt=0, le=1, description="Share of training prompts that get shots; chosen by the mixture seed."
     )
     examples: int = Field(
         default=2,
         ge=1,
         le=8,
-        description="How many shots, as far as they fit into maxInputTokens together with the row.",
+        description="Number of shots; fewer if they do not fit into maxInputTokens together with the row.",
     )
 
 
 class Task(SpecModel):
-    """A named source of rows with its type, its wordings and its answer format."""
+    """A named source of rows with its type, templates and answer format."""
 
-    name: Name = Field(description="Name of the task, unique in the job; scores and reports use it.")
-    type: TaskType = Field(description="What kind of task it is: brings wordings, answer format and metrics.")
+    name: Name = Field(description="Name of the task, unique in the job; used in scores and reports.")
+    type: TaskType = Field(description="Type of the task; provides templates, answer format and metrics.")
     source: Source = Field(description="Where the rows come from.")
-    columns: Columns = Field(default_factory=Columns, description="Which columns of a row are what.")
+    columns: Columns = Field(default_factory=Columns, description="Which columns of a row are used, and for what.")
     transform: str | None = Field(
         default=None,
         description=(
-            "Name of a function in an installed package (an entry point of raytrain.rows) that takes each row as its "
-            "source has it and gives the row to use, or None to leave it out."
+            "Name of a function in an installed package (an entry point of raytrain.rows). It takes each row as "
+            "read from the source, and returns the row to use, or None to drop it."
         ),
     )
-    where: Annotated[str, AfterValidator(_understood)] | None = Field(
+    where: Annotated[str, AfterValidator(_valid_condition)] | None = Field(
         default=None,
         description=(
-            "Condition that a row must fulfil to be used, over its columns: comparisons, in, and, or, not, len(), "
-            'lower(), numbers, texts, lists; row["odd name"] is a column whose name is no word.'
+            "Only rows that fulfil this condition are used. It may use columns, comparisons, in, and, or, not, "
+            'len(), lower(), numbers, texts and lists; write row["odd name"] for a column whose name is not an '
+            "identifier."
         ),
         examples=["stars != 3 and len(text) < 2000", "language in ['en', 'de']"],
     )
     mask: Mask | None = Field(
-        default=None, description="Personal data to replace in everything that is used of a row; counted by kind."
+        default=None, description="Personal data to replace in all used text; replacements are counted by kind."
     )
     templates: list[Annotated[str, StringConstraints(min_length=1, max_length=4000)]] | None = Field(
         default=None,
         min_length=1,
         max_length=100,
         description=(
-            "Wordings of the instruction, each with {input} and, where it helps, keys of `fields`; "
-            "instead of those that the task type brings."
+            "Instruction templates, each with {input} and optionally keys of `fields`; they replace those of the "
+            "task type."
         ),
     )
     fields: dict[str, str] = Field(
         default_factory=dict,
-        description="Values for further places in the wordings, e.g. {from: Java, to: Python} for code-translation.",
+        description=(
+            "Values for additional placeholders in the templates, e.g. {from: Java, to: Python} for code-translation."
+        ),
     )
     few_shot: FewShot | None = Field(
         default=None,
         description=(
-            "Shots in some training prompts, in the wording of the row itself. Validation and test rows get none: "
-            "their scores stay comparable."
+            "Adds solved examples to some training prompts, in the same template. Validation and test rows never "
+            "get any, so scores stay comparable."
         ),
     )
-    target_format: Annotated[str, AfterValidator(_one_target)] | None = Field(
+    target_format: Annotated[str, AfterValidator(_contains_target_once)] | None = Field(
         default=None,
         description=(
-            "How an answer is written, with {target} in it once, e.g. 'Rating: {target}'. What stands around it is "
-            "learned too, and taken off before an answer is scored."
+            "How an answer is written, with {target} exactly once, e.g. 'Rating: {target}'. The text around it is "
+            "learned too, and removed before an answer is scored."
         ),
     )
     templates_per_example: int = Field(
         default=3,
         ge=1,
         le=100,
-        description="How many wordings of each training example are prepared; repeat r of an example takes the next.",
+        description=(
+            "Number of templates prepared for each training example; each repetition of an example uses the next one."
+        ),
     )
     labels: list[str] | None = Field(
         default=None,
         description=(
-            "The allowed answers: for rating 1 to 5 by default, for sentiment negative and positive, for ner the types "
-            "of entities. A row with another one is a bad row. If none of them is a number, a number in a row is the "
-            "label at that place, counted from 0."
+            "The allowed answers. Default: 1 to 5 for rating, negative and positive for sentiment; for ner, the "
+            "entity types. Rows with other answers are bad rows. If no label is a number, a number in a row is "
+            "the 0-based index of a label."
         ),
     )
     label_names: dict[str, str] | None = Field(
         default=None,
         min_length=1,
         description=(
-            "What the source's labels (or ner tags) mean, e.g. {0: negative, 1: positive}; "
-            "without `labels` these are the allowed answers. A row with another one is a bad row."
+            "Meaning of the source's labels (or ner tags), e.g. {0: negative, 1: positive}; without `labels` "
+            "these are the allowed answers. Rows with other labels are bad rows."
         ),
     )
     split: SplitFractions = Field(
-        default_factory=SplitFractions, description="How rows are divided where the source has one split only."
+        default_factory=SplitFractions, description="How to divide the rows of a source that has only one split."
     )
-    limit: int | None = Field(default=None, ge=1, description="At most this many rows of each split.")
+    limit: int | None = Field(default=None, ge=1, description="Maximum number of rows per split.")
     on_bad_row: Literal["fail", "skip"] = Field(
-        default="fail", description="Whether a bad row (named by file, line, reason) ends preparation or is left out."
+        default="fail",
+        description=(
+            "What to do with a bad row, which is reported with file, line and reason: fail ends preparation, skip "
+            "leaves the row out."
+        ),
     )
     bad_row_limit: int = Field(
-        default=1000, ge=0, description="With onBadRow: skip, how many bad rows are borne before preparation ends."
+        default=1000, ge=0, description="With onBadRow: skip, the maximum number of bad rows tolerated."
     )
     probe: bool = Field(
-        default=False, description="Scored before and after but never trained on: it shows what is forgotten."
+        default=False,
+        description=("A probe is scored before and after but never trained on: it shows what the model forgets."),
     )
     metrics: list[str] | None = Field(
-        default=None, description="Names of metrics instead of those of the task type, the first is the headline."
+        default=None, description="Metrics instead of those of the task type; the first is the primary metric."
     )
 
     @model_validator(mode="after")
     def _shots_of_something(self) -> Self:
         if self.probe and self.few_shot is not None:
-            raise ValueError("a probe has no training rows: fewShot is for tasks that are trained")
+            raise ValueError("a probe has no training rows, so fewShot does not apply")
         return self
 
 
 class MixtureStrategy(SpecModel):
-    """How some tasks share the examples that they have together."""
+    """How a group of tasks divides its share of the examples."""
 
     strategy: Literal["proportional", "temperature", "weights", "equal"] = Field(
         default="proportional",
         description=(
-            "proportional: by number of training examples, at most `cap` counted; temperature: proportional, "
-            "raised to 1/`temperature`; weights: as given; equal: the same for each task."
+            "proportional: by number of training examples, capped at `cap`; temperature: proportional, raised to "
+            "the power 1/`temperature`; weights: as given; equal: the same for every task."
         ),
     )
-    cap: int | None = Field(default=None, ge=1, description="Examples of one task counted at most (T5's K).")
-    temperature: float = Field(default=2.0, gt=0, description="For temperature: 1 is proportional, large is equal.")
+    cap: int | None = Field(default=None, ge=1, description="Maximum number of examples counted per task (T5's K).")
+    temperature: float = Field(
+        default=2.0, gt=0, description="For temperature: 1 is proportional; the larger, the closer to equal."
+    )
     weights: dict[str, float] | None = Field(default=None, description="For weights: a positive weight for every task.")
 
     @model_validator(mode="after")
     def _weights_where_asked(self) -> Self:
         if (self.strategy == "weights") != (self.weights is not None):
-            raise ValueError("strategy: weights and the field weights belong together")
+            raise ValueError("weights must be given exactly when strategy is weights")
         if self.weights is not None and any(not w > 0 for w in self.weights.values()):
             raise ValueError("every weight must be positive; leave the task out or make it a probe instead")
         return self
 
 
 class MixtureGroup(MixtureStrategy):
-    """A mixture inside the mixture: tasks with one rate together, which they share by a strategy of their own."""
+    """A mixture within the mixture: one rate, divided among its tasks by a strategy."""
 
     name: Name = Field(description="Name of the group, unique in the mixture.")
-    rate: float = Field(gt=0, description="Its part of the mixture, relative to the rates of the other groups.")
-    tasks: list[Name] = Field(min_length=1, description="Names of its tasks; a task is in one group.")
+    rate: float = Field(gt=0, description="Rate of the group, relative to the other groups.")
+    tasks: list[Name] = Field(min_length=1, description="Names of its tasks; a task belongs to one group.")
 
 
 class Replay(MixtureStrategy):
-    """Tasks from what the model was taught before, mixed back in against forgetting; they share by a strategy too."""
+    """Earlier tasks, mixed back in against forgetting."""
 
-    share: float = Field(gt=0, lt=1, description="Part of all examples that these tasks get together, e.g. 0.2.")
+    share: float = Field(
+        gt=0, lt=1, description="Share of all examples that the replayed tasks get together, e.g. 0.2."
+    )
     tasks: list[Name] = Field(
-        min_length=1, description="Names of trained tasks; all others divide the rest as the mixture says."
+        min_length=1, description="Names of trained tasks; the other tasks divide the rest according to the mixture."
     )
 
 
 class Mixture(MixtureStrategy):
-    """In which shares the tasks are mixed. Probes have no share."""
+    """Sampling rates of the trained tasks. Probes have none."""
 
     groups: list[MixtureGroup] | None = Field(
         default=None,
         min_length=1,
         description=(
             "Nested mixtures, e.g. [{name: chats, rate: 3, tasks: [a, b]}, {name: code, rate: 1, tasks: [c], "
-            "strategy: equal}]: every trained task that is not replayed is in one of them, and strategy, cap, "
-            "temperature and weights stand in each group instead of here."
+            "strategy: equal}]. Every trained task that is not replayed belongs to one group; strategy, cap, "
+            "temperature and weights are then set in each group instead of here."
         ),
     )
     replay: Replay | None = Field(
         default=None,
         description=(
-            "Part of the training that goes over earlier tasks again: the known remedy against forgetting, "
-            "e.g. {share: 0.2, tasks: [flan]}."
+            "Mixes earlier tasks back in, a standard remedy against forgetting, e.g. {share: 0.2, tasks: [flan]}."
         ),
     )
-    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of the order of examples and of their wordings.")
+    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of the order of examples and of their templates.")
 
     @model_validator(mode="after")
     def _groups_share_themselves(self) -> Self:
@@ -351,5 +365,5 @@ class Mixture(MixtureStrategy):
             raise ValueError(f"two groups are named {', '.join(double)}")
         fields = ("strategy", "cap", "temperature", "weights")
         if any(getattr(self, field) != MixtureStrategy.model_fields[field].default for field in fields):
-            raise ValueError("with groups, strategy, cap, temperature and weights stand in each group")
+            raise ValueError("with groups, set strategy, cap, temperature and weights in each group")
         return self

@@ -1,1 +1,1 @@
-"""What data_prep and raytrain both stand on: errors, object storage, reading a job file, hashing, quantities."""
+"""What data_prep and raytrain share: errors, storage, configuration files, hashing, quantities."""

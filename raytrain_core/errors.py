@@ -1,15 +1,15 @@
-"""What goes wrong because of input, storage or surroundings, and the exit code each kind ends with.
+"""Errors caused by input, storage or environment, and their exit codes.
 
-A `UserError` is a sentence for a person: where, what, and what to do. The command line prints it
-without a traceback (unless `--debug`) and exits with its code; `docs/reference/exit-codes.md` is
-the table.
+The message of a `UserError` is written for a person: where, what, and what to do. The command line
+prints it without a traceback (unless `--debug`) and exits with its code; see
+`docs/reference/exit-codes.md`.
 """
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command; 1 is left to bugs (an uncaught exception)."""
+    """Exit codes of all commands; 1 is reserved for bugs (uncaught exceptions)."""
 
     OK = 0
     BUG = 1
@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
 
 
 class UserError(Exception):
-    """An error whose message is meant for the person at the keyboard.
+    """An error whose message is written for the user.
 
     `hint` says what to do about it and is printed on a line of its own.
     """
@@ -37,7 +37,7 @@ class UserError(Exception):
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
-    def __reduce__(self) -> tuple[object, ...]:  # survives the trip out of a Ray worker
+    def __reduce__(self) -> tuple[object, ...]:  # so that it can leave a Ray worker
         return _rebuild, (type(self), self.message, self.hint)
 
 
@@ -48,7 +48,7 @@ def _rebuild(kind: type[UserError], message: str, hint: str | None) -> UserError
 
 
 class UsageError(UserError):
-    """The job or the command line is wrong."""
+    """The job or the command line is invalid."""
 
     exit_code = ExitCode.USAGE
 
@@ -60,22 +60,22 @@ class DataError(UserError):
 
 
 class StorageError(UserError):
-    """The object store cannot be reached, refuses, is full, or gave back other bytes than were put."""
+    """The object store is unreachable, refuses, is full, or returned other bytes than stored."""
 
     exit_code = ExitCode.STORAGE
 
 
 class ClusterError(UserError):
-    """Ray or Kubernetes cannot give what the run needs."""
+    """Ray or Kubernetes cannot provide what the run needs."""
 
     exit_code = ExitCode.CLUSTER
 
 
 class TrainingError(UserError):
-    """The model cannot be loaded or the training cannot go on (not a number, out of memory)."""
+    """The model cannot be loaded, or training cannot continue (NaN, out of memory)."""
 
     exit_code = ExitCode.TRAINING
 
 
 class RowError(ValueError):
-    """Why a row cannot be used; the message says what and is completed by file and line elsewhere."""
+    """A row cannot be used; the caller adds file and line to the message."""

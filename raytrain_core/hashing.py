@@ -1,4 +1,7 @@
-"""Keyed hashes: every choice that looks random is a pure function of content, so it is the same on every machine."""
+"""Keyed hashes: every pseudo-random choice is a pure function of content.
+
+So it is the same on every machine.
+"""
 
 import hashlib
 from typing import overload
@@ -12,7 +15,7 @@ _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 
 def content_key(kind: str, *parts: str | int) -> int:
-    """64 bits of a hash of `parts`; `kind` keeps uses of the same content apart."""
+    """Returns a 64-bit hash of `parts`; `kind` separates different uses of the same content."""
     digest = hashlib.blake2b(digest_size=8, person=kind.encode()[:16])
     for part in parts:
         data = str(part).encode()
@@ -51,19 +54,19 @@ def splitmix64_finalize(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def unit(key: int) -> float:
-    """A key as a number in [0, 1)."""
+    """Maps a key to a number in [0, 1)."""
     return (key >> 11) / (1 << 53)
 
 
 def order(key: int, n: int) -> list[int]:
-    """A permutation of 0 .. n-1 that depends on `key` alone."""
+    """Returns a permutation of 0 ... n-1 that depends on `key` alone."""
     return sorted(range(n), key=lambda i: splitmix64(key ^ splitmix64(i)))
 
 
 def sample(n: int, limit: int | None, key: int) -> NDArray[np.int64]:
-    """`limit` of the numbers 0 ..
+    """Samples `limit` of the numbers 0 ... n-1, ascending.
 
-    n-1, ascending, the same ones each time; a smaller limit takes some of a larger's.
+    The sample depends on `key` alone, and a smaller sample is part of every larger one.
     """
     if limit is None or limit >= n:
         return np.arange(n, dtype=np.int64)

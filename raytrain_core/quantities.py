@@ -43,7 +43,7 @@ def parse_quantity(text: str) -> Decimal:
 
 
 def parse_bytes(text: str) -> int:
-    """Returns an amount of memory in bytes, fractions rounded up; UsageError if it is not a positive quantity."""
+    """Returns an amount of memory in bytes, rounded up; UsageError if it is not positive."""
     try:
         amount = parse_quantity(text)
     except ValueError:

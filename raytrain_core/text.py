@@ -35,7 +35,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns `, did you mean X?`, to be appended to a message, or nothing if no known name is similar."""
+    """Returns `, did you mean X?` to append to a message, or "" if no known name is similar."""
     meant = closest(name, known)
     return f", did you mean {meant}?" if meant else ""
 

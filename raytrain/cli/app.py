@@ -95,7 +95,7 @@ def explain(
     elif path is None:
         emit([explaining.describe(f) for f in explaining.all_fields()], explaining.tree(), output)
     else:
-        field = explaining.find(path)
+        field = explaining.find_field(path)
         emit(explaining.describe(field), explaining.in_words(field), output)
 
 

@@ -1,4 +1,4 @@
-"""The FineTuneJob: models, loading, identity, schema, explanation."""
+"""The FineTuneJob: its models, loading, identity, schema and reference."""
 
 from raytrain.config.job import API_VERSION, KIND, FineTuneJob, Metadata, Spec
 

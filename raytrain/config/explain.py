@@ -1,4 +1,4 @@
-"""What a field of the job means: one field, or the tree of all."""
+"""Explains the fields of a job: one field, or the tree of all fields."""
 
 from typing import Any
 
@@ -9,19 +9,22 @@ from raytrain_core.text import closest
 
 
 def all_fields() -> list[ConfigField]:
-    """Every field of a FineTuneJob in the order of the job."""
+    """Returns every field of a FineTuneJob, depth first."""
     return list(walk(FineTuneJob))
 
 
-def find(path: str) -> ConfigField:
-    """The field at a dotted path, with or without `spec.` and list marks; UsageError with the nearest one."""
+def find_field(path: str) -> ConfigField:
+    """Returns the field at a dotted path; `spec.` and list marks may be left out.
+
+    Raises UsageError, with the closest field, if there is none.
+    """
     known = {_plain(f.path): f for f in all_fields()}
-    wanted = _plain(path)
-    for candidate in (wanted, f"spec.{wanted}"):
+    name = _plain(path)
+    for candidate in (name, f"spec.{name}"):
         if candidate in known:
             return known[candidate]
-    ends = [f.path for plain, f in known.items() if plain.rpartition(".")[2].lower() == wanted.lower()]
-    meant = closest(wanted, list(known)) or closest(f"spec.{wanted}", [k for k in known if k.startswith("spec.")])
+    ends = [f.path for plain, f in known.items() if plain.rpartition(".")[2].lower() == name.lower()]
+    meant = closest(name, list(known)) or closest(f"spec.{name}", [k for k in known if k.startswith("spec.")])
     if ends or meant:
         best = " or ".join(ends[:3]) if ends else known[str(meant)].path
         raise UsageError(f"the job has no field {path}, did you mean {best}?")
@@ -29,7 +32,7 @@ def find(path: str) -> ConfigField:
 
 
 def describe(field: ConfigField) -> dict[str, Any]:
-    """A field as plain data, for `-o json`."""
+    """Returns a field as plain data, for `-o json`."""
     return {
         "path": field.path,
         "type": field.type_words,
@@ -44,12 +47,12 @@ def describe(field: ConfigField) -> dict[str, Any]:
 
 
 def explain(path: str | None = None) -> str:
-    """A field in words; without a path, the tree of all fields with their defaults."""
-    return tree() if path is None else in_words(find(path))
+    """Explains one field; without a path, returns the tree of all fields with their defaults."""
+    return tree() if path is None else in_words(find_field(path))
 
 
 def in_words(field: ConfigField) -> str:
-    """Meaning, type, default, limits and allowed values of one field, and the fields directly below it."""
+    """Explains a field: meaning, type, default, limits, allowed values, and the fields below it."""
     lines = [field.path, f"  {field.description}", "", f"  type     {field.type_words}"]
     lines.append(f"  default  {field.default_text}")
     if field.allowed:
@@ -67,7 +70,7 @@ def in_words(field: ConfigField) -> str:
 
 
 def tree() -> str:
-    """All fields, indented as in the job, with what they are and what they default to."""
+    """All fields, indented as in a job file, with type and default."""
     lines = []
     for field in all_fields():
         indent = "  " * field.path.count(".")
@@ -82,13 +85,13 @@ def tree() -> str:
 
 
 def below(field: ConfigField) -> list[ConfigField]:
-    """The fields directly below one."""
+    """Returns the fields directly below a field."""
     if field.model is None:
         return []
     return [f for f in walk(field.model, field.path) if "." not in f.path.removeprefix(field.path + ".")]
 
 
 def _plain(path: str) -> str:
-    """A path without list marks and indices: `tasks[2].source` and `tasks[].source` are the same field."""
+    """Removes list marks and indices: `tasks[2].source` and `tasks[].source` are the same field."""
     parts = (part.partition("[")[0] for part in path.strip().strip(".").split("."))
     return ".".join(parts)

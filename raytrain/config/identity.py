@@ -1,9 +1,9 @@
-"""What makes a run the run that it is: everything that may change its result, and nothing else.
+"""The identity of a run: the fields of the job that may change its result, and no others.
 
-A run's name stands for one identity. The same name with another one is refused with the differences
-in plain words. Left out on purpose, so that they may change between attempts: storage, resources,
-cluster, the device, how many checkpoints are kept, how many examples an actor answers at once, and
-what licences say. How often checkpoints are written is in: the best one becomes the model.
+A run's name stands for one identity; a job of the same name with another identity is refused, and
+the differences are listed. Storage, resources, cluster, device, the number of checkpoints kept, the
+batch size of evaluation and licences are left out, so they may change between attempts. How often
+checkpoints are written is included, because the best one becomes the model.
 """
 
 import hashlib
@@ -25,24 +25,21 @@ _MISSING = object()
 
 
 def identity(job: FineTuneJob) -> dict[str, Any]:
-    """The identity as plain data, defaults written out, under the job's own names (`spec` at the top)."""
+    """Returns the identity as plain data: the job's field names, with defaults filled in."""
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT)
     if job.spec.training.epochs is not None or job.spec.training.tokens is not None:
-        spec["training"]["steps"] = None  # what they come to is found out, not said
+        spec["training"]["steps"] = None  # follows from the data, is not part of the job
     return {"apiVersion": job.api_version, "spec": spec}
 
 
 def digest(identity: Mapping[str, Any]) -> str:
-    """sha256 of an identity, in hex; does not depend on the order of keys."""
+    """Returns the SHA-256 of an identity in hex; the order of keys does not matter."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two identities, one line each, e.g.
-
-    `spec.training.steps: was 100, is 200`.
-    """
+    """Lists the differences between two identities: `spec.training.steps: was 100, is 200`."""
     return list(_diff("", old, new))
 
 
@@ -57,11 +54,11 @@ def _diff(path: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _diff_named(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
-    """Tasks are told apart by name: one that moved is not one that changed."""
+    """Compares tasks by name: a task that moved has not changed."""
     for name in [n for n in old if n not in new]:
-        yield f"{path}: {name} was there, is gone"
+        yield f"{path}: {name} was removed"
     for name in [n for n in new if n not in old]:
-        yield f"{path}: {name} was not there, is new"
+        yield f"{path}: {name} was added"
     both = [n for n in old if n in new]
     for name in both:
         yield from _diff(f"{path}[{name}]", old[name], new[name])
@@ -74,11 +71,11 @@ def _named(value: Any) -> bool:
 
 
 def _was(value: Any) -> str:
-    return "was not there" if value is _MISSING else f"was {_show(value)}"
+    return "was not set" if value is _MISSING else f"was {_show(value)}"
 
 
 def _is(value: Any) -> str:
-    return "is not there" if value is _MISSING else f"is {_show(value)}"
+    return "is not set" if value is _MISSING else f"is {_show(value)}"
 
 
 def _show(value: Any) -> str:

@@ -1,8 +1,8 @@
-"""The FineTuneJob: one job that says which tasks, in which mixture, on which model, trained and scored how.
+"""The FineTuneJob: tasks, mixture, model, training, evaluation, resources.
 
-These models are the one definition of the job. The JSON Schema, `raytrain explain` and the
-reference documentation are generated from them; data_prep's part (tasks, mixture, storage) is
-composed in.
+These models are the one definition of a job. The JSON Schema, the CRD, `raytrain explain` and the
+reference documentation are generated from them. Tasks and mixture are defined in
+`data_prep.config`, the storage in `raytrain_core.storage.location`.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -22,98 +22,127 @@ ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,2
 
 
 class Metadata(SpecModel):
-    """Name of the run, and what Kubernetes adds to it."""
+    """Name of the run, and Kubernetes metadata."""
 
-    name: Name = Field(description="Name of the run: a letter, then letters, digits and dashes, at most 40.")
-    namespace: str | None = Field(default=None, description="Namespace in a cluster; unused elsewhere.")
-    labels: dict[str, str] = Field(default_factory=dict, description="Kubernetes labels; unused elsewhere.")
-    annotations: dict[str, str] = Field(default_factory=dict, description="Kubernetes annotations; unused elsewhere.")
+    name: Name = Field(
+        description=(
+            "Name of the run: a lower-case letter, then lower-case letters, digits and dashes, at most 40 characters."
+        )
+    )
+    namespace: str | None = Field(default=None, description="Kubernetes namespace; unused outside a cluster.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Kubernetes labels; unused outside a cluster.")
+    annotations: dict[str, str] = Field(
+        default_factory=dict, description="Kubernetes annotations; unused outside a cluster."
+    )
 
 
 class PackingShape(SpecModel):
-    """Size of a row: how many source and target tokens it holds.
+    """Shape of a packed row.
 
-    Examples are never split across rows.
+    Several examples share a row; an example is never split across rows.
     """
 
-    source: int = Field(ge=8, le=1 << 20, description="Source tokens of a row.")
-    target: int = Field(ge=4, le=1 << 20, description="Target tokens of a row.")
+    source: int = Field(ge=8, le=1 << 20, description="Source tokens in a packed row.")
+    target: int = Field(ge=4, le=1 << 20, description="Target tokens in a packed row.")
 
 
 class Lora(SpecModel):
-    """Low-rank adapters beside chosen linear layers; they are merged into the weights that are scored and exported."""
+    """Low-rank adapters on linear layers, merged into the weights for scoring and export."""
 
-    rank: int = Field(default=16, ge=1, le=1024, description="Rank of an adapter.")
-    alpha: float = Field(default=32.0, gt=0, description="Its output is scaled by alpha / rank.")
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of each adapter.")
+    alpha: float = Field(default=32.0, gt=0, description="Scale: an adapter's output is multiplied by alpha / rank.")
     targets: list[Literal["q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"]] = Field(
         default=["q", "v"],
         min_length=1,
         description=(
-            "Linear layers that get one, in encoder and decoder: q, k, v, o of every attention; wi and wo (T5), or "
-            "wi_0, wi_1 and wo (T5 v1.1, FLAN-T5) of the feed-forward layers."
+            "Linear layers of encoder and decoder that get an adapter: q, k, v, o in every attention; wi and wo "
+            "(T5), or wi_0, wi_1 and wo (T5 v1.1, FLAN-T5), in the feed-forward layers."
         ),
     )
-    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout of what goes into an adapter.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Dropout on an adapter's input.")
 
 
 class TrainingSpec(SpecModel):
     """How the model is trained."""
 
     steps: int | None = Field(
-        default=None, ge=0, description="Optimizer steps. Either these, epochs or tokens say how long training takes."
+        default=None,
+        ge=0,
+        description="Length of training in optimizer steps. Give exactly one of steps, epochs and tokens.",
     )
     epochs: float | None = Field(
         default=None,
         gt=0,
         description=(
-            "Instead of steps: as many examples as the trained tasks have together, so many times; how often each "
-            "task is seen is the mixture's business."
+            "Length of training in epochs: one epoch draws as many examples as all trained tasks have together. "
+            "How often each task is drawn depends on the mixture."
         ),
     )
     tokens: int | None = Field(
-        default=None, ge=1, description="Instead of steps: tokens (source and target, no padding) to train on."
+        default=None, ge=1, description="Length of training in tokens (source and target, without padding)."
     )
     batch_tokens: int = Field(
-        default=65536, ge=16, description="Tokens (source and target) of one step over all workers, at most."
+        default=65536,
+        ge=16,
+        description="Maximum number of tokens (source and target) per optimizer step, over all workers.",
     )
     packing: PackingShape | None = Field(
-        default=None, description="Shape of a row; by default chosen from batchTokens and the lengths of the examples."
+        default=None,
+        description=("Shape of the packed rows; by default derived from batchTokens and the lengths of the examples."),
     )
-    max_input_tokens: int = Field(default=512, ge=8, le=8192, description="Longer sources are cut (and counted).")
-    max_target_tokens: int = Field(default=128, ge=2, le=4096, description="Longer targets are cut (and counted).")
+    max_input_tokens: int = Field(
+        default=512,
+        ge=8,
+        le=8192,
+        description="Maximum source length in tokens; longer sources are truncated and counted.",
+    )
+    max_target_tokens: int = Field(
+        default=128,
+        ge=2,
+        le=4096,
+        description="Maximum target length in tokens; longer targets are truncated and counted.",
+    )
     optimizer: Literal["adafactor", "adamw"] = Field(
-        default="adafactor", description="adafactor (FLAN's own recipe: no relative step) or adamw (fused)."
+        default="adafactor", description="adafactor (as FLAN was trained: no relative step size) or adamw (fused)."
     )
     learning_rate: float = Field(default=1e-3, gt=0, description="Peak learning rate.")
     schedule: Literal["constant", "linear", "cosine", "inverse-square-root"] = Field(
         default="constant",
         description=(
-            "Learning rate after the warm-up: constant; linear or cosine, falling to finalLearningRateShare; or "
+            "Learning rate after warm-up: constant; linear or cosine, decaying to finalLearningRateShare; or "
             "inverse-square-root, the peak times sqrt(warmupSteps / step)."
         ),
     )
-    warmup_steps: int = Field(default=0, ge=0, description="Steps over which the learning rate rises linearly.")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="Number of steps over which the learning rate rises linearly to its peak."
+    )
     final_learning_rate_share: float = Field(
         default=0.02,
         ge=0,
         le=1,
-        description="Learning rate at the last step of linear and cosine, as a share of the peak.",
+        description="For linear and cosine: the learning rate at the last step, as a share of the peak.",
     )
-    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Decay rates of adamw's moments.")
-    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay; none on norms and biases.")
-    gradient_clip: float | None = Field(default=1.0, gt=0, description="Largest norm of the gradient; null for none.")
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="Dropout; by default what the model says.")
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), description="Decay rates of AdamW's moment estimates.")
+    weight_decay: float = Field(default=0.0, ge=0, description="Decoupled weight decay; norms and biases have none.")
+    gradient_clip: float | None = Field(
+        default=1.0, gt=0, description="Maximum norm of the gradient; null disables clipping."
+    )
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="Dropout rate; by default the model's own.")
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of a target's probability that is spread over the vocabulary."
+        default=0.0, ge=0, lt=1, description="Share of each target's probability that is spread over the vocabulary."
     )
     z_loss: float = Field(
-        default=0.0, ge=0, description="Weight of the squared log of the softmax's sum (1e-4 where T5 is pre-trained)."
+        default=0.0,
+        ge=0,
+        description=(
+            "Weight of an auxiliary loss: the squared log of the softmax's normalizer (1e-4 in T5's pre-training)."
+        ),
     )
     task_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
         description=(
-            "What a target token of a task counts in the loss, 1 where nothing is said; the loss is divided by the "
-            "sum of these. To see a task more often, change the mixture."
+            "Weight of a task's target tokens in the loss (default 1); the loss is divided by the sum of the "
+            "weights. To draw a task more often, change the mixture instead."
         ),
     )
     ema: float | None = Field(
@@ -121,15 +150,16 @@ class TrainingSpec(SpecModel):
         gt=0,
         lt=1,
         description=(
-            "Decay of a moving average of the weights, e.g. 0.999; it is what is scored and exported. Null for none."
+            "Decay of an exponential moving average of the weights, e.g. 0.999; the average is what is scored and "
+            "exported. Null disables it."
         ),
     )
     anchor: float = Field(
         default=0.0,
         ge=0,
         description=(
-            "Pull back to the weights that the run starts from, decoupled as weight decay is: each step they come "
-            "closer by the learning rate times this. Against forgetting."
+            "Decoupled L2 penalty towards the initial weights (L2-SP): each step moves every weight back by this "
+            "times the learning rate times its distance. Reduces forgetting."
         ),
     )
     interpolation: float = Field(
@@ -137,77 +167,82 @@ class TrainingSpec(SpecModel):
         gt=0,
         le=1,
         description=(
-            "What is scored and exported lies at this share of the way from the first weights to the tuned ones "
-            "(WiSE-FT); training itself does not see it. Against forgetting."
+            "Scored and exported weights are interpolated between the initial weights (0) and the tuned ones (1), "
+            "as in WiSE-FT; training itself is unaffected. Values below 1 reduce forgetting."
         ),
     )
     precision: Literal["fp32", "bf16", "bf16-pure"] = Field(
         default="fp32",
         description=(
-            "fp32; bf16 (autocast: sums that need it are in fp32); or bf16-pure (the whole model in bf16). The "
-            "optimizer's weights and the gradients' sums are fp32 in each. There is no fp16: T5 overflows in it."
+            "fp32; bf16 (autocast, with fp32 where reductions need it); or bf16-pure (the whole model in bf16). "
+            "The optimizer's weights and the accumulated gradients are always fp32. There is no fp16: T5 "
+            "overflows in it."
         ),
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes a GPU where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto uses a GPU if there is one.")
     method: Literal["full", "lora"] = Field(
         default="full",
         description=(
-            "full: every weight that is not frozen is trained; lora: adapters only (see lora). Embedding rows of "
-            "pieces that preparation added to the vocabulary learn in any case."
+            "full trains every weight that is not frozen; lora trains adapters only (see lora). The embedding "
+            "rows of pieces that preparation adds to the vocabulary are always trained."
         ),
     )
-    lora: Lora | None = Field(default=None, description="The adapters of method lora; by default rank 16 on q and v.")
+    lora: Lora | None = Field(default=None, description="Adapters for method: lora; by default rank 16 on q and v.")
     freeze: list[Literal["embeddings", "encoder", "decoder", "head"]] = Field(
         default_factory=list,
         description=(
-            "Parts that stay as they are; head is the output layer, which T5 v1.0 shares with its embeddings. With "
-            "lora: parts that get no adapters (embeddings and head have none anyhow)."
+            "Parts of the model that are not trained; head is the output layer, which T5 v1.0 shares with its "
+            "embeddings. With lora: parts that get no adapters (embeddings and head never have any)."
         ),
     )
     activation_checkpointing: bool = Field(
-        default=False, description="Compute each layer again in the backward pass instead of keeping its activations."
+        default=False,
+        description=(
+            "Recompute activations in the backward pass instead of storing them: slower, but needs less memory."
+        ),
     )
     micro_batch_tokens: int | None = Field(
         default=None,
         ge=16,
         description=(
-            "Tokens in one forward pass at most; a larger row is cut between its examples. By default a row is taken "
-            "as a whole, and halved where the GPU's memory does not hold it."
+            "Maximum number of tokens in one forward pass; larger rows are split between their examples. By "
+            "default a row is processed whole, and split in half when it does not fit into the GPU's memory."
         ),
     )
-    checkpoint_every: int = Field(default=250, ge=1, description="Steps between two checkpoints.")
+    checkpoint_every: int = Field(default=250, ge=1, description="Number of steps between checkpoints.")
     keep_checkpoints: int = Field(
-        default=3, ge=1, description="How many of the newest checkpoints stay; the best one stays too."
+        default=3, ge=1, description="How many of the newest checkpoints to keep; the best one is always kept."
     )
-    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of dropout and of new weights.")
+    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of dropout and of newly initialized weights.")
     hang_timeout_seconds: float = Field(
         default=120.0,
         ge=0,
         description=(
-            "A worker that gets no further for so long (and for ten times its longest pause so far) writes where it "
-            "stands into its log, and the workers begin again from the last checkpoint. 0: never."
+            "A worker that makes no progress for this long (and for ten times its longest pause so far) writes "
+            "its stack traces to its log, and all workers restart from the newest checkpoint. 0 disables the "
+            "check."
         ),
     )
     trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
         default_factory=list,
         description=(
-            "Where each step's numbers go besides the run's own metrics. tensorboard writes into the run's folder "
-            "(local storage only); the others are set up by their own environment variables. One that is down costs "
-            "no step."
+            "Experiment trackers that receive each step's metrics, in addition to the run's own files. "
+            "tensorboard writes into the run's folder (local storage only); the others are configured by their "
+            "own environment variables. A tracker that fails never stops training."
         ),
     )
 
     @property
     def last_step(self) -> int:
-        """Number of steps; known from the start, or once the shards are there (`RunRecord.job`)."""
+        """Number of steps; ValueError if it depends on data that is not prepared (`RunRecord.job`)."""
         if self.steps is None:
-            raise ValueError("how many steps these epochs or tokens are is known once the data is prepared")
+            raise ValueError("the number of steps is known only once the data is prepared")
         return self.steps
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if sum(length is not None for length in (self.steps, self.epochs, self.tokens)) != 1:
-            raise ValueError("say how long training takes by one of steps, epochs and tokens")
+            raise ValueError("give exactly one of steps, epochs and tokens")
         return self
 
     @field_validator("precision", mode="before")
@@ -215,8 +250,8 @@ class TrainingSpec(SpecModel):
     def _no_fp16(cls, value: Any) -> Any:
         if value in ("fp16", "float16", "half"):
             raise ValueError(
-                "fp16 is refused: T5's activations exceed its largest number (65,504), the loss becomes NaN and "
-                "nothing is learned; take bf16 or fp32"
+                "fp16 is not supported: T5's activations exceed its largest number (65,504), and the loss becomes "
+                "NaN; use bf16 or fp32"
             )
         return value
 
@@ -234,74 +269,87 @@ class TrainingSpec(SpecModel):
         if self.packing and (
             self.packing.source < self.max_input_tokens or self.packing.target < self.max_target_tokens
         ):
-            raise ValueError("packing must hold an example: at least maxInputTokens and maxTargetTokens")
+            raise ValueError(
+                "packing is too small for an example: it needs at least maxInputTokens and maxTargetTokens"
+            )
         if self.packing and self.packing.source + self.packing.target > self.batch_tokens:
-            raise ValueError("batchTokens must hold at least one row")
+            raise ValueError("batchTokens is smaller than one packed row")
         return self
 
 
 class EvaluationSpec(SpecModel):
-    """How checkpoints are scored."""
+    """How models and checkpoints are scored."""
 
     every: int = Field(
         default=500, ge=1, description="Checkpoints at multiples of this step are scored on validation rows."
     )
     examples_per_task: int = Field(
-        default=200, ge=2, description="Rows of a task that are scored, the same ones each time."
+        default=200, ge=2, description="Number of rows scored per task; the same rows each time."
     )
     max_new_tokens: int | None = Field(
-        default=None, ge=1, description="Longest answer in tokens; by default training.maxTargetTokens."
+        default=None,
+        ge=1,
+        description="Maximum length of a generated answer in tokens; by default training.maxTargetTokens.",
     )
     max_pending_checkpoints: int = Field(
         default=4,
         ge=1,
         description=(
-            "Checkpoints that may wait to be scored; where evaluation is slower than training and more wait, "
-            "the oldest of them are skipped. The last one is always scored."
+            "Maximum number of checkpoints waiting to be scored; when evaluation is slower than training, the "
+            "oldest waiting ones are skipped. The last checkpoint is always scored."
         ),
     )
-    batch_size: int = Field(default=32, ge=1, description="Examples that an actor answers at once.")
+    batch_size: int = Field(
+        default=32, ge=1, description="Number of examples that an actor generates at the same time."
+    )
     beams: int = Field(
-        default=1, ge=1, le=32, description="1 for greedy answers; more for a beam search, which takes longer."
+        default=1, ge=1, le=32, description="Number of beams: 1 is greedy decoding; beam search is slower."
     )
     select: Literal["best", "last"] = Field(
         default="best",
-        description="Which checkpoint becomes the model: best on validation rows (mean of headlines), or last.",
+        description=(
+            "Which checkpoint becomes the model: the best on validation rows (mean of the tasks' primary "
+            "metrics), or the last."
+        ),
     )
     patience: int | None = Field(
         default=None,
         ge=1,
         description=(
-            "Early stopping: training ends once so many scored checkpoints in a row were no better than the best one."
+            "Early stopping: training ends when this many scored checkpoints in a row have not improved on the "
+            "best one."
         ),
     )
     max_forgetting: float | None = Field(
         default=None,
         ge=0,
         description=(
-            "A checkpoint is not chosen if a probe's headline score on validation rows is further than this below "
-            "the base model's (0.02: two points of 100), unless that holds for every checkpoint."
+            "Largest tolerated drop of a probe's primary metric on validation rows, compared with the base model "
+            "(0.02 is two points of 100). Checkpoints beyond it are not chosen, unless all are beyond it."
         ),
     )
 
 
 class TrainingResources(SpecModel):
-    """What training takes."""
+    """Resources of training."""
 
-    workers: int = Field(default=1, ge=1, description="Training workers.")
+    workers: int = Field(default=1, ge=1, description="Number of training workers.")
     min_workers: int | None = Field(
         default=None,
         ge=1,
-        description="Elastic training: begin and go on with this many; with room for more, from the newest checkpoint.",
+        description=(
+            "Elastic training: start, and continue after losing workers, with as few as this many; when there is "
+            "room for more, training resumes with them from the newest checkpoint."
+        ),
     )
-    gpus: float = Field(default=0, ge=0, description="GPUs of a worker (in a cluster).")
-    cpus: float = Field(default=1, gt=0, description="CPUs of a worker.")
-    memory: str | None = Field(default=None, description="Memory of a worker, e.g. 24Gi (in a cluster).")
+    gpus: float = Field(default=0, ge=0, description="GPUs per worker (in a cluster).")
+    cpus: float = Field(default=1, gt=0, description="CPUs per worker.")
+    memory: str | None = Field(default=None, description="Memory per worker, e.g. 24Gi (in a cluster).")
     sharding: Literal["ddp", "fsdp"] = Field(
         default="ddp",
         description=(
-            "ddp: every worker holds the whole model. fsdp (FSDP2): parameters, gradients and the optimizer's state "
-            "are spread over the workers, for a model that one GPU does not hold. Checkpoints are the same."
+            "ddp: every worker holds the whole model. fsdp (FSDP2): parameters, gradients and optimizer state are "
+            "sharded over the workers, for models that do not fit on one GPU. Checkpoints have the same format."
         ),
     )
 
@@ -313,59 +361,63 @@ class TrainingResources(SpecModel):
 
 
 class EvaluationResources(SpecModel):
-    """What evaluation takes."""
+    """Resources of evaluation."""
 
-    actors: int = Field(default=1, ge=1, description="Evaluation actors.")
-    gpus: float = Field(default=0, ge=0, description="GPUs of an actor (in a cluster).")
-    cpus: float = Field(default=1, gt=0, description="CPUs of an actor.")
-    memory: str | None = Field(default=None, description="Memory of an actor, e.g. 8Gi (in a cluster).")
+    actors: int = Field(default=1, ge=1, description="Number of evaluation actors.")
+    gpus: float = Field(default=0, ge=0, description="GPUs per actor (in a cluster).")
+    cpus: float = Field(default=1, gt=0, description="CPUs per actor.")
+    memory: str | None = Field(default=None, description="Memory per actor, e.g. 8Gi (in a cluster).")
 
 
 class PreparationResources(SpecModel):
-    """What preparation takes."""
+    """Resources of data preparation."""
 
     cpus: float = Field(
         default=2,
         gt=0,
         description=(
-            "CPUs for preparation: that many Ray tasks in a cluster; elsewhere that many processes, but not more than "
-            "the machine has cores. The shards are the same for any number."
+            "CPUs for preparation: the number of Ray tasks in a cluster; elsewhere the number of processes, at "
+            "most one per core. The shards do not depend on it."
         ),
     )
     memory: str | None = Field(
-        default=None, description="Memory of the pods that prepare and score on CPUs, e.g. 16Gi (in a cluster)."
+        default=None, description="Memory of the pods that prepare data and score on CPUs, e.g. 16Gi (in a cluster)."
     )
 
 
 class Resources(SpecModel):
-    """Workers, actors and what each takes.
+    """Number of workers and actors, and the resources of each.
 
-    May change between attempts: the result does not depend on it.
+    They may change between attempts: results do not depend on them.
     """
 
     training: TrainingResources = Field(default_factory=TrainingResources, description="Training workers.")
     evaluation: EvaluationResources = Field(default_factory=EvaluationResources, description="Evaluation actors.")
-    preparation: PreparationResources = Field(default_factory=PreparationResources, description="Preparation.")
+    preparation: PreparationResources = Field(default_factory=PreparationResources, description="Data preparation.")
 
 
 class HeadResources(SpecModel):
-    """What the head of the Ray cluster takes. It computes nothing: Ray's own services run there."""
+    """Resources of the Ray cluster's head pod, which runs only Ray's own services."""
 
-    cpus: float = Field(default=1, gt=0, description="CPUs of the head's pod.")
-    memory: str = Field(default="4Gi", description="Memory of the head's pod.")
+    cpus: float = Field(default=1, gt=0, description="CPUs of the head pod.")
+    memory: str = Field(default="4Gi", description="Memory of the head pod.")
 
 
 class ClusterSpec(SpecModel):
-    """How the run is placed in a Kubernetes cluster; ignored (and named so) elsewhere."""
+    """Placement in a Kubernetes cluster; elsewhere these fields are ignored, with a warning."""
 
     image: str | None = Field(
-        default=None, min_length=1, max_length=500, description="Image of the pods; by default the operator's."
+        default=None,
+        min_length=1,
+        max_length=500,
+        description="Image of the run's pods; by default the one in the operator's settings.",
     )
     image_pull_secrets: list[ObjectName] = Field(
-        default_factory=list, max_length=10, description="Secrets with which the image is pulled."
+        default_factory=list, max_length=10, description="Secrets for pulling the image."
     )
     queue: ObjectName | None = Field(
-        default=None, description="Kueue queue: the run waits there, and has a fixed size (no autoscaling)."
+        default=None,
+        description=("Kueue queue: the run waits there until it is admitted, and has a fixed size (no autoscaling)."),
     )
     node_selector: dict[str, str] = Field(
         default_factory=dict, max_length=50, description="Labels that the nodes of training workers must have."
@@ -376,54 +428,71 @@ class ClusterSpec(SpecModel):
     secrets: list[ObjectName] = Field(
         default_factory=list,
         max_length=20,
-        description="Secrets of the namespace whose keys become environment variables, e.g. the bucket's credentials.",
+        description=(
+            "Secrets in the namespace whose keys become environment variables, e.g. the bucket's credentials."
+        ),
     )
     service_account_annotations: dict[str, str] = Field(
         default_factory=dict,
         max_length=20,
-        description="Annotations of the run's service accounts: workload identity instead of secrets.",
+        description=("Annotations of the run's service accounts, e.g. for workload identity instead of secrets."),
     )
     gpu_resource: str = Field(
-        default="nvidia.com/gpu", max_length=100, description="What the nodes call a GPU, e.g. amd.com/gpu."
+        default="nvidia.com/gpu", max_length=100, description="Resource name of a GPU on the nodes, e.g. amd.com/gpu."
     )
-    head: HeadResources = Field(default_factory=HeadResources, description="What the head of the Ray cluster takes.")
+    head: HeadResources = Field(default_factory=HeadResources, description="Resources of the head pod.")
     retries: int = Field(
-        default=3, ge=0, le=50, description="Further attempts after a failure that is not the job's or the data's."
+        default=3,
+        ge=0,
+        le=50,
+        description="Number of further attempts after failures that are not caused by the job or its data.",
     )
     ttl: str | None = Field(
         default=None,
         pattern=r"^[1-9][0-9]{0,8}[smhd]$",
-        description="How long the finished object stays, e.g. 1h; without it for ever. What is in storage stays.",
+        description=(
+            "How long the object is kept after the job has ended, e.g. 1h; by default forever. Storage is never "
+            "touched."
+        ),
     )
     suspend: bool = Field(
-        default=False, description="Stop and give everything back; false resumes from the newest checkpoint."
+        default=False,
+        description=("true stops the run and releases all its pods; false resumes it from the newest checkpoint."),
     )
     pod_template: dict[str, Any] = Field(
         default_factory=dict,
         description=(
-            "Merged into every pod (metadata and spec; lists of named things by name, Ray's container is named ray): "
-            "the escape hatch. What would leave the namespace's limits is refused."
+            "Escape hatch, merged into every pod (metadata and spec; lists of named items by name, Ray's "
+            "container is named ray). Settings that would exceed the namespace's restrictions are refused."
         ),
     )
 
 
 class Spec(SpecModel):
-    """What is to be done."""
+    """What to train, on which data, and how."""
 
     model: str = Field(
         min_length=1,
-        description="The model to start from: hub id, local folder, s3:// folder, or run://NAME (an earlier run's).",
+        description=(
+            "The model to start from: a Hugging Face id, a local folder, an s3:// folder, or run://NAME (the "
+            "model of an earlier run)."
+        ),
         examples=["google/flan-t5-base", "./my-model", "run://samsum"],
     )
     storage: StorageLocation | None = Field(
         default=None,
-        description="Where shards and runs live: flag, then job, then RAYTRAIN_STORAGE, then ./raytrain-storage.",
+        description=(
+            "Where shards and runs are stored. Order of precedence: the flag --storage, this field, "
+            "RAYTRAIN_STORAGE, ./raytrain-storage."
+        ),
     )
-    tasks: list[Task] = Field(min_length=1, max_length=2000, description="The tasks, probes among them.")
-    mixture: Mixture = Field(default_factory=Mixture, description="In which shares the tasks are mixed.")
-    training: TrainingSpec = Field(description="How the model is trained.")
-    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="How checkpoints are scored.")
-    resources: Resources = Field(default_factory=Resources, description="Workers, actors and what each takes.")
+    tasks: list[Task] = Field(min_length=1, max_length=2000, description="The tasks, including probes.")
+    mixture: Mixture = Field(default_factory=Mixture, description="Sampling rates of the tasks.")
+    training: TrainingSpec = Field(description="Training settings.")
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Evaluation settings.")
+    resources: Resources = Field(
+        default_factory=Resources, description="Number of workers and actors, and the resources of each."
+    )
     cluster: ClusterSpec | None = Field(default=None, description="Placement in a Kubernetes cluster.")
 
     @model_validator(mode="after")
@@ -437,28 +506,28 @@ class Spec(SpecModel):
         if wrong := misfit(self.mixture, trained):
             raise ValueError(wrong)
         if unknown := sorted(self.training.task_weights.keys() - trained):
-            raise ValueError(f"training.taskWeights names what is no trained task: {', '.join(unknown)}")
+            raise ValueError(f"training.taskWeights names tasks that are not trained: {', '.join(unknown)}")
         return self
 
     @model_validator(mode="after")
     def _sharding_fits(self) -> Self:
         if self.resources.training.sharding == "fsdp" and self.training.method == "lora":
             raise ValueError(
-                "resources.training.sharding is fsdp, but training.method is lora: adapters leave little to spread; "
-                "take sharding: ddp, and for a large model training.precision: bf16-pure"
+                "resources.training.sharding is fsdp, but training.method is lora: adapters leave little to shard; "
+                "use sharding: ddp, and for a large model training.precision: bf16-pure"
             )
         return self
 
     @property
     def trained_tasks(self) -> list[Task]:
-        """The tasks that have a share of the mixture."""
+        """The tasks that are trained on: all but probes."""
         return [t for t in self.tasks if not t.probe]
 
 
 class FineTuneJob(SpecModel):
-    """One job: a multitask fine-tuning of a T5 from raw rows to a before/after report."""
+    """A multitask fine-tuning of a T5 model, from raw rows to a before/after report."""
 
-    api_version: Literal["raytrain.dev/v1alpha1"] = Field(description="Version of the job's format.")
+    api_version: Literal["raytrain.dev/v1alpha1"] = Field(description="Version of the format.")
     kind: Literal["FineTuneJob"] = Field(description="Always FineTuneJob.")
     metadata: Metadata = Field(description="Name of the run.")
-    spec: Spec = Field(description="What is to be done.")
+    spec: Spec = Field(description="What to train, on which data, and how.")

@@ -1,7 +1,7 @@
-"""The status of a FineTuneJob in a cluster: one definition for the CRD, the operator and the run itself.
+"""The status of a FineTuneJob in a cluster: one definition for the CRD, the operator and the run.
 
-The operator writes everything but `progress`, `tasks` and `result`: these are the run's, which
-patches its own object.
+The operator writes everything except `progress`, `tasks` and `result`, which the run patches into
+its own object.
 """
 
 from typing import Literal
@@ -16,15 +16,15 @@ RUN_FIELDS = ("progress", "tasks", "result")
 """Fields of the status that the run writes."""
 
 OBJECT_VARIABLE = "RAYTRAIN_KUBERNETES_OBJECT"
-"""Environment variable that tells a run in a pod its own object: NAMESPACE/NAME."""
+"""Environment variable with the FineTuneJob of a run in a pod: NAMESPACE/NAME."""
 ATTEMPT_VARIABLE = "RAYTRAIN_KUBERNETES_ATTEMPT"
-"""And which of the operator's attempts it is."""
+"""Environment variable with the number of the attempt."""
 DRIVER_CPUS = 0.1
-"""What a run's driver reserves in the CPU group: enough not to be placed on the head, which has none to give."""
+"""CPUs that a driver reserves: more than the head offers (0), so the CPU group gets it."""
 
 
 class StatusModel(SpecModel):
-    """Base of the status: what a newer version added is ignored."""
+    """Base of the status models: ignores fields that a newer version added."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True, allow_inf_nan=False
@@ -32,97 +32,116 @@ class StatusModel(SpecModel):
 
 
 class RunProgress(StatusModel):
-    """Where the run stands, written by the run at most every 10 seconds."""
+    """Progress of the run, written by the run at most every 10 seconds."""
 
-    attempt: int = Field(description="The attempt that wrote this.")
-    phase: str = Field(max_length=40, description="Preparing, ScoringBefore, Training, ScoringAfter, Reporting, ...")
+    attempt: int = Field(description="Attempt that wrote this.")
+    phase: str = Field(
+        max_length=40, description="Preparing, ScoringBefore, Training, ScoringAfter, Reporting or Complete."
+    )
     step: int = Field(default=0, description="Optimizer steps done.")
-    steps: int | None = Field(default=None, description="Optimizer steps in all.")
-    percent: str = Field(default="", max_length=10, description="Share of the steps that is done, e.g. 62%.")
+    steps: int | None = Field(default=None, description="Optimizer steps in total.")
+    percent: str = Field(default="", max_length=10, description="Share of steps done, e.g. 62%.")
     tokens: int = Field(default=0, description="Source and target tokens trained so far.")
-    tokens_per_second: float | None = Field(default=None, description="Tokens trained in a second.")
-    eta_seconds: float | None = Field(default=None, description="Seconds that the training still takes.")
+    tokens_per_second: float | None = Field(default=None, description="Training throughput in tokens per second.")
+    eta_seconds: float | None = Field(default=None, description="Estimated seconds until training ends.")
     loss: float | None = Field(default=None, description="Training loss per target token.")
     rouge_l: str = Field(default="", max_length=60, description="ROUGE-L before → now, mean of the trained tasks.")
-    message: str = Field(default="", max_length=1024, description="What the run is doing, in words.")
+    message: str = Field(default="", max_length=1024, description="What the run is doing.")
     updated: str = Field(default="", max_length=40, description="When this was written.")
 
 
 class TaskStatus(StatusModel):
     """Scores of one task, written by the run.
 
-    Fractions; a higher one is better unless the metric is an error.
+    Scores are fractions; higher is better unless the metric is an error.
     """
 
     name: str = Field(max_length=40, description="Name of the task.")
-    metric: str = Field(max_length=60, description="Its headline metric.")
-    probe: bool = Field(default=False, description="Never trained on: shows what is forgotten.")
+    metric: str = Field(max_length=60, description="Primary metric of the task.")
+    probe: bool = Field(
+        default=False, description="Whether the task is a probe: never trained on, it shows what is forgotten."
+    )
     before: float | None = Field(default=None, description="Score of the base model on test rows.")
     now: float | None = Field(default=None, description="Score of the newest scored checkpoint on validation rows.")
     after: float | None = Field(default=None, description="Score of the tuned model on test rows.")
 
 
 class RunResult(StatusModel):
-    """How the run of an attempt ended, written by the run before it exits.
+    """How the run of an attempt ended, written by the run just before it exits.
 
-    Without it the attempt was cut off.
+    If it is missing, the attempt was cut off.
     """
 
-    attempt: int = Field(description="The attempt that ended.")
+    attempt: int = Field(description="Attempt that ended.")
     exit_code: int = Field(
-        description="0 done; 2 usage, 3 data, 6 training: not tried again; 1 bug, 4 storage, 5 cluster: tried again; "
-        "130 interrupted."
+        description=(
+            "0 done; not retried: 2 usage, 3 data, 6 training; retried: 1 bug, 4 storage, 5 cluster; 130 interrupted."
+        )
     )
-    reason: str = Field(max_length=60, description="One word: Complete, UsageError, DataError, StorageError, ...")
-    message: str = Field(default="", max_length=1024, description="The same in words.")
-    report: str = Field(default="", max_length=2048, description="Where the report is.")
+    reason: str = Field(
+        max_length=60, description="Reason in one word: Complete, UsageError, DataError, StorageError, ..."
+    )
+    message: str = Field(default="", max_length=1024, description="Reason as a sentence.")
+    report: str = Field(default="", max_length=2048, description="URI of the report.")
 
 
 class Condition(StatusModel):
-    """A condition as Kubernetes knows them."""
+    """A Kubernetes condition."""
 
-    type: str = Field(max_length=316, description="Accepted, DataReady, Running, Evaluated, Complete, Failed, ...")
-    status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    observed_generation: int | None = Field(default=None, description="Generation of the job it was judged by.")
-    last_transition_time: str = Field(max_length=40, description="When it began to hold, or ceased to.")
-    reason: str = Field(max_length=1024, description="Why, in one word.")
-    message: str = Field(max_length=4096, description="Why, in words.")
+    type: str = Field(
+        max_length=316, description="Accepted, DataReady, Running, Evaluated, Complete, Failed or Suspended."
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
+    observed_generation: int | None = Field(
+        default=None, description="Generation of the spec that the condition refers to."
+    )
+    last_transition_time: str = Field(max_length=40, description="When the status last changed.")
+    reason: str = Field(max_length=1024, description="Reason in one word.")
+    message: str = Field(max_length=4096, description="Reason as a sentence.")
 
 
 Outcome = Literal["Running", "Succeeded", "Failed", "Interrupted", "Suspended", "Cancelled"]
 
 
 class AttemptStatus(StatusModel):
-    """One attempt: a RayJob that begins the run or resumes it from the newest checkpoint."""
+    """One attempt: a RayJob that starts the run, or resumes it from the newest checkpoint."""
 
-    number: int = Field(ge=1, description="Counts from 1.")
+    number: int = Field(ge=1, description="Number of the attempt, counted from 1.")
     ray_job: str = Field(max_length=63, description="Name of its RayJob.")
-    outcome: Outcome = Field(default="Running", description="How it stands or ended.")
+    outcome: Outcome = Field(default="Running", description="Running, or how the attempt ended.")
     reason: str = Field(default="", max_length=1024, description="Why it ended, in one word.")
-    message: str = Field(default="", max_length=1024, description="Why it ended, in words.")
-    exit_code: int | None = Field(default=None, description="Exit code of the run, if it got so far.")
-    started: str = Field(default="", max_length=40, description="When its RayJob was made.")
+    message: str = Field(default="", max_length=1024, description="Why it ended, as a sentence.")
+    exit_code: int | None = Field(default=None, description="Exit code of the run, if the run reported one.")
+    started: str = Field(default="", max_length=40, description="When its RayJob was created.")
     ended: str | None = Field(default=None, max_length=40, description="When it ended.")
 
 
 class Status(StatusModel):
-    """How the job is doing."""
+    """State of the job in the cluster."""
 
-    observed_generation: int | None = Field(default=None, description="Generation of the job that this is about.")
+    observed_generation: int | None = Field(
+        default=None, description="Generation of the spec that the status refers to."
+    )
     phase: str = Field(
         default="Pending",
         max_length=40,
-        description="Rejected, Pending, Queued, Preparing, ScoringBefore, Training, ScoringAfter, Reporting, Retrying, "
-        "Suspended, Complete, Cancelled or Failed; derived from the conditions.",
+        description=(
+            "Rejected, Pending, Queued, Preparing, ScoringBefore, Training, ScoringAfter, Reporting, Retrying, "
+            "Suspended, Complete, Cancelled or Failed; a summary of the conditions."
+        ),
     )
-    message: str = Field(default="", max_length=4096, description="The same in words, and what to do.")
+    message: str = Field(default="", max_length=4096, description="The phase as a sentence, and what to do about it.")
     conditions: list[Condition] = Field(default_factory=list, max_length=20, description="Conditions by type.")
     attempts: list[AttemptStatus] = Field(default_factory=list, max_length=100, description="All attempts so far.")
-    workers: str = Field(default="", max_length=40, description="Pods of the Ray cluster that are ready, and wanted.")
-    ray_cluster: str | None = Field(default=None, max_length=63, description="The RayCluster of the newest attempt.")
-    dashboard: str | None = Field(default=None, max_length=300, description="Ray's dashboard inside the cluster.")
-    start_time: str | None = Field(default=None, max_length=40, description="When the first attempt was made.")
+    workers: str = Field(default="", max_length=40, description="Pods of the Ray cluster, ready/desired.")
+    ray_cluster: str | None = Field(default=None, max_length=63, description="RayCluster of the newest attempt.")
+    dashboard: str | None = Field(
+        default=None, max_length=300, description="Address of Ray's dashboard inside the cluster."
+    )
+    start_time: str | None = Field(default=None, max_length=40, description="When the first attempt started.")
     completion_time: str | None = Field(default=None, max_length=40, description="When the job ended.")
-    progress: RunProgress | None = Field(default=None, description="Written by the run: where it stands.")
-    tasks: list[TaskStatus] = Field(default_factory=list, max_length=2000, description="Written by the run: scores.")
-    result: RunResult | None = Field(default=None, description="Written by the run: how it ended.")
+    progress: RunProgress | None = Field(default=None, description="Progress of the run, written by the run.")
+    tasks: list[TaskStatus] = Field(
+        default_factory=list, max_length=2000, description="Scores of the tasks, written by the run."
+    )
+    result: RunResult | None = Field(default=None, description="How the run ended, written by the run.")

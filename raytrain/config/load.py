@@ -1,4 +1,4 @@
-"""A FineTuneJob from its file or from Python data."""
+"""Loads a FineTuneJob from its file or from Python data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from raytrain_core.config.loader import from_mapping, load_config
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A job, the file it came from, and the folder that its relative paths start at."""
+    """A job with its file and the folder that its relative paths are relative to."""
 
     job: FineTuneJob
     path: Path
@@ -19,11 +19,11 @@ class LoadedJob:
 
 
 def load_job(path: str | Path) -> LoadedJob:
-    """Read and check the job file at `path`; ConfigError names every problem by line and column."""
+    """Loads and validates a job file; ConfigError lists every problem with line and column."""
     job = load_config(path, FineTuneJob)
     return LoadedJob(job, Path(path), Path(path).resolve().parent)
 
 
 def job_from(mapping: Mapping[str, Any]) -> FineTuneJob:
-    """The job as Python data, checked like a file; names in camelCase or snake_case."""
+    """Validates a job given as Python data; field names may be camelCase or snake_case."""
     return from_mapping(mapping, FineTuneJob, name="job")

@@ -1,4 +1,4 @@
-"""Which storage a command means, which run, and where this machine keeps what it fetched."""
+"""Finds what a command refers to: the storage, the run, and the local cache."""
 
 import os
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CACHE_VARIABLE = "RAYTRAIN_CACHE"
 
 @dataclass(frozen=True, slots=True)
 class RunLocation:
-    """A run by name under its storage."""
+    """Name and storage of a run."""
 
     name: str
     storage: StorageLocation
@@ -23,7 +23,7 @@ class RunLocation:
 def storage_location(
     flag: str | None, job: FineTuneJob | None = None, *, base_folder: Path | None = None
 ) -> StorageLocation:
-    """Returns the storage to use: the flag, else the job's, else RAYTRAIN_STORAGE, else ./raytrain-storage.
+    """Returns the storage to use: flag, job, RAYTRAIN_STORAGE or ./raytrain-storage, in this order.
 
     See `raytrain_core.storage.location.choose_location`.
     """
@@ -31,9 +31,9 @@ def storage_location(
 
 
 def locate_run(run: str, flag: str | None) -> RunLocation:
-    """The run that a person named: by name under the storage, by URI (.../runs/NAME), or by its job.
+    """Returns the location of a run given by name, URI (.../runs/NAME) or job file.
 
-    Raises UsageError when the text names no run; whether the run exists is not looked at.
+    Raises UsageError if the text does not name a run; whether the run exists is not checked.
     """
     if run.endswith((".yaml", ".yml")):
         loaded = load_job(run)
@@ -45,14 +45,14 @@ def locate_run(run: str, flag: str | None) -> RunLocation:
         root, found, name = ".", "/", run.rstrip("/").removeprefix("runs/")
     if not found or not name or "/" in name:
         raise UsageError(
-            f"{run} names no run",
-            hint="give its name (with --storage), its job, or its URI, e.g. s3://bucket/prefix/runs/NAME",
+            f"{run} is not the name of a run",
+            hint="give its name (with --storage), its job file, or its URI, e.g. s3://bucket/prefix/runs/NAME",
         )
     if flag is not None:
-        raise UsageError(f"{run} says where the run is and so does --storage", hint="leave one of them out")
+        raise UsageError(f"{run} already names the storage, and so does --storage", hint="leave out --storage")
     return RunLocation(name, StorageLocation(uri=root or "/"))
 
 
 def cache_folder() -> Path:
-    """Where fetched models and shards are kept: RAYTRAIN_CACHE, else ~/.cache/raytrain."""
+    """The folder of downloaded models and shards: RAYTRAIN_CACHE, else ~/.cache/raytrain."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path("~/.cache/raytrain").expanduser())

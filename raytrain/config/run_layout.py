@@ -1,4 +1,4 @@
-"""Where the things of a run lie under its storage URI: names only, no reading or writing."""
+"""The keys of a run's files under its storage URI; nothing is read or written here."""
 
 import re
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ class RunLayout:
 
     @property
     def job(self) -> str:
-        """The resolved job and its identity."""
+        """The job and its identity (`runs.record`)."""
         return f"{self.root}/job.yaml"
 
     @property
     def progress(self) -> str:
-        """What people and the command line read while the run goes on."""
+        """The run's progress, for people and the command line."""
         return f"{self.root}/progress.json"
 
     @property
@@ -33,7 +33,7 @@ class RunLayout:
         return f"{self.root}/attempts"
 
     def attempt(self, number: int) -> str:
-        """Record of one attempt, put only if absent."""
+        """Record of one attempt, written only if absent."""
         return f"{self.attempts}/a{number:02d}.json"
 
     def segment(self, kind: str, attempt: int, number: int) -> str:
@@ -41,7 +41,7 @@ class RunLayout:
         return f"{self.root}/{kind}/a{attempt:02d}-{number:06d}.jsonl"
 
     def log(self, attempt: int, source: str) -> str:
-        """Log of the driver (`driver`) or of a rank (`rank-000`)."""
+        """Log of the driver (`driver`) or of a training worker (`rank-000`)."""
         return f"{self.root}/logs/a{attempt:02d}/{source}.log"
 
     @property
@@ -54,7 +54,7 @@ class RunLayout:
         return f"{self.checkpoints}/step-{step:06d}-a{attempt:02d}"
 
     def scores(self, stage: str, task: str) -> str:
-        """Prefix of one task's scores at a stage: before, step-000500, after."""
+        """Prefix of a task's scores at a stage: `before`, `step-000500` or `after`."""
         return f"{self.root}/scores/{stage}/{task}"
 
     @property
@@ -69,13 +69,13 @@ class RunLayout:
 
 
 def stage_of_step(step: int) -> str:
-    """Name under which a checkpoint's validation scores are kept."""
+    """The stage of a checkpoint's validation scores: `step-000500`."""
     return f"step-{step:06d}"
 
 
 @dataclass(frozen=True)
 class EvaluationLayout(RunLayout):
-    """Keys of the scores of a model that no run here trained, named after the model."""
+    """Keys of the scores of a model that was not trained by a run; named after the model."""
 
     @property
     def root(self) -> str:
@@ -84,6 +84,6 @@ class EvaluationLayout(RunLayout):
 
 
 def parse_checkpoint(prefix: str) -> tuple[int, int] | None:
-    """(step, attempt) of a checkpoint prefix, or None if it is not one."""
+    """Returns (step, attempt) of a checkpoint prefix, None if it is not one."""
     match = _CHECKPOINT.search(prefix.rstrip("/"))
     return (int(match[1]), int(match[2])) if match else None

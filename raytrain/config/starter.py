@@ -1,41 +1,41 @@
-"""The commented job that `raytrain init` writes."""
+"""The commented job file that `raytrain init` writes."""
 
 from pathlib import Path
 
 from raytrain_core.errors import UsageError
 
 STARTER = """\
-# A FineTuneJob: one job from raw rows to a before/after report.
-#   raytrain check job.yaml              is it right, and what would it do? nothing is changed
-#   raytrain data show job.yaml          rows as the model will see them
-#   raytrain run job.yaml                do it; the same command again resumes
-#   raytrain explain training.optimizer  what a field means and what it defaults to
+# A FineTuneJob: from raw rows to a before/after report.
+#   raytrain check job.yaml              validate it and show what it would do; changes nothing
+#   raytrain data show job.yaml          show rows as the model will see them
+#   raytrain run job.yaml                run it; the same command again resumes
+#   raytrain explain training.optimizer  explain a field
 apiVersion: raytrain.dev/v1alpha1
 kind: FineTuneJob
 metadata:
-  name: my-first-run                # names the run: results lie under STORAGE/runs/my-first-run
+  name: my-first-run                # names the run: results are in STORAGE/runs/my-first-run
 spec:
-  model: google/flan-t5-small       # hub id, local folder, s3:// folder, or run://NAME for an earlier run's outcome
+  model: google/flan-t5-small       # hub id, local folder, s3:// folder, or run://NAME for an earlier run's model
   # storage: {uri: s3://my-bucket/raytrain}   # by default ./raytrain-storage; credentials come from the environment
 
   tasks:
     # Rows are JSONL, CSV, TSV or Parquet (.gz too): a file, a glob, a folder, s3://..., or hf://name of a data set.
-    # Relative paths are relative to this job. `columns` says which column is the text and which the answer.
+    # Relative paths are relative to this file. `columns` maps columns to the input text and the answer.
     - name: tickets
-      type: summarization           # brings wordings of the instruction, answer format and metrics
-      source: {uri: tickets.jsonl}  # one file: rows are divided into train, validation and test by `split`
+      type: summarization           # provides templates, answer format and metrics
+      source: {uri: tickets.jsonl}  # one file: `split` divides it into train, validation and test
       columns: {input: chat, target: note}
       # split: {validation: 0.05, test: 0.05}
-      # templates:                  # your own wordings instead of those of the type
+      # templates:                  # your own templates instead of those of the type
       #   - "Summarize this support chat:\\n{input}"
       #   - "{input}\\n\\nWhat was this about?"
 
     - name: reviews
-      type: rating                  # answers 1 to 5; `labels` for others
+      type: rating                  # answers 1 to 5; change them with `labels`
       source:
         splits: {train: reviews-train.csv, validation: reviews-dev.csv, test: reviews-test.csv}
       columns: {input: text, target: stars}
-      onBadRow: skip                # leave bad rows out (each is named) instead of ending the run
+      onBadRow: skip                # report and leave out bad rows instead of failing
 
     # A probe is scored before and after but never trained on: it shows what the model forgets.
     - name: reasoning
@@ -46,20 +46,20 @@ spec:
 
   mixture:
     strategy: proportional          # by number of examples; or temperature, weights, equal
-    cap: 30000                      # no task counts for more than this
+    cap: 30000                      # count at most this many examples per task
 
   training:
     steps: 1000
-    batchTokens: 16384              # source and target tokens of one step, over all workers
-    maxInputTokens: 512             # longer sources are cut (check says how many)
+    batchTokens: 16384              # source and target tokens per step, over all workers
+    maxInputTokens: 512             # longer sources are truncated (check says how many)
     maxTargetTokens: 128
-    optimizer: adafactor            # FLAN's own recipe; or adamw
+    optimizer: adafactor            # as FLAN was trained; or adamw
     learningRate: 1.0e-3
-    precision: fp32                 # bf16 on a GPU that has it
+    precision: fp32                 # bf16 on GPUs that support it
     checkpointEvery: 250
 
   evaluation:
-    every: 250                      # checkpoints at these steps are scored on validation rows while training goes on
+    every: 250                      # score checkpoints on validation rows every 250 steps, while training continues
     examplesPerTask: 200
 
   resources:
@@ -69,11 +69,11 @@ spec:
 
 
 def write_starter(path: Path, *, force: bool = False) -> None:
-    """Write the starter job; UsageError if something is there (unless `force`) or it cannot be written."""
+    """Writes the starter job; UsageError if the file exists (without `force`) or is not writable."""
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(STARTER)
     except FileExistsError:
-        raise UsageError(f"{path} is there already", hint="give another path, or --force to replace it") from None
+        raise UsageError(f"{path} already exists", hint="give another path, or replace it with --force") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -1,4 +1,7 @@
-"""What a platform team sets for all jobs: read by the operator from the file that RAYTRAIN_OPERATOR_SETTINGS names."""
+"""The operator's settings: what a platform team sets for all jobs.
+
+They are read from the file that RAYTRAIN_OPERATOR_SETTINGS names.
+"""
 
 import os
 from pathlib import Path
@@ -12,93 +15,101 @@ from raytrain_core.config.loader import load_config
 
 VARIABLE = "RAYTRAIN_OPERATOR_SETTINGS"
 RAY_VERSION = "2.60.0"
-"""Of the image's Ray: KubeRay chooses probes and refuses token authentication by it."""
+"""Ray in the image. KubeRay chooses probes by it, and whether token authentication is possible."""
 
 
 class ContainerSize(SpecModel):
-    """CPU and memory of a container of ours that no job speaks of."""
+    """CPU and memory of a container that a job cannot configure."""
 
-    cpu: str = Field(default="200m", description="CPU that it asks for.")
-    memory: str = Field(default="512Mi", description="Memory that it asks for and may use.")
+    cpu: str = Field(default="200m", description="CPU request.")
+    memory: str = Field(default="512Mi", description="Memory request and limit.")
 
 
 class Runs(SpecModel):
-    """What every run gets unless its job says otherwise."""
+    """Defaults for every run; a job may override some of them."""
 
     image: str = Field(default=f"raytrain:{__version__}", description="Image of the pods of a run.")
     image_pull_policy: str = Field(
-        default="IfNotPresent", pattern="^(Always|IfNotPresent|Never)$", description="When that image is pulled."
+        default="IfNotPresent", pattern="^(Always|IfNotPresent|Never)$", description="Pull policy of that image."
     )
     image_pull_secrets: list[str] = Field(
-        default_factory=list, description="Secrets of the job's namespace with which the image is pulled."
+        default_factory=list, description="Secrets in the job's namespace for pulling the image."
     )
     storage: str | None = Field(
-        default=None, description="Storage URI of jobs that name none, e.g. s3://bucket/raytrain."
+        default=None, description="Default storage URI for jobs that set none, e.g. s3://bucket/raytrain."
     )
     secrets: list[str] = Field(
-        default_factory=list, description="Secrets of the job's namespace whose keys become environment variables."
+        default_factory=list, description="Secrets in the job's namespace whose keys become environment variables."
     )
     env: dict[str, str] = Field(
         default_factory=dict,
-        description="Environment of every pod, e.g. AWS_ENDPOINT_URL. Nothing secret: everyone can read it.",
+        description=(
+            "Environment variables of every pod, e.g. AWS_ENDPOINT_URL. Not for secrets: anyone can read them."
+        ),
     )
     ray_version: str = Field(default=RAY_VERSION, description="Version of Ray in the image.")
-    autoscaler: ContainerSize = Field(default_factory=ContainerSize, description="Ray's autoscaler, beside the head.")
+    autoscaler: ContainerSize = Field(
+        default_factory=ContainerSize, description="Size of Ray's autoscaler container, which runs next to the head."
+    )
     keep_cluster_seconds: int = Field(
-        default=30, ge=0, description="How long the Ray cluster of an attempt stays after its end, for its dashboard."
+        default=30,
+        ge=0,
+        description=("How long an attempt's Ray cluster stays after its end, so that its dashboard can be read."),
     )
     start_deadline_seconds: int = Field(
-        default=1800, ge=60, description="An attempt whose head does not start in this time has failed."
+        default=1800, ge=60, description="An attempt fails if its head has not started by then."
     )
     network_policy: bool = Field(
-        default=True, description="Only pods of the same run, KubeRay and Prometheus reach the pods of a run."
+        default=True, description="Restrict access to the pods of a run to the run itself, KubeRay and Prometheus."
     )
     kuberay_selector: dict[str, str] = Field(
         default_factory=lambda: {"app.kubernetes.io/name": "kuberay-operator"},
-        description="Labels of KubeRay's operator pods (in any namespace): they submit the job to the head.",
+        description=("Labels of the KubeRay operator's pods (in any namespace), which submit the job to the head."),
     )
     prometheus_selector: dict[str, str] = Field(
         default_factory=lambda: {"app.kubernetes.io/name": "prometheus"},
-        description="Labels of Prometheus' pods (in any namespace): they read metrics.",
+        description="Labels of Prometheus' pods (in any namespace), which read metrics.",
     )
 
 
 class Policy(SpecModel):
-    """What jobs may ask for. Pod Security admission on the namespace is the second line."""
+    """What jobs may ask for; Pod Security admission is the second line of defence."""
 
     allowed_images: list[str] = Field(
-        default_factory=list, description="Beginnings of image names that a job may name; empty: any."
+        default_factory=list, description="Prefixes of images that a job may use; empty allows any."
     )
     allowed_secrets: list[str] = Field(
-        default_factory=list, description="Patterns of secrets that a job may name, e.g. raytrain-*; empty: any."
+        default_factory=list, description="Patterns of secrets that a job may use, e.g. raytrain-*; empty allows any."
     )
-    pod_template: bool = Field(default=True, description="Whether a job may patch pods (cluster.podTemplate).")
+    pod_template: bool = Field(default=True, description="Whether a job may patch its pods (cluster.podTemplate).")
 
 
 class Retry(SpecModel):
     """How attempts follow each other."""
 
-    first_seconds: float = Field(default=10, ge=0, description="Wait before the second attempt; doubles each time.")
-    longest_seconds: float = Field(default=600, ge=0, description="Longest wait.")
+    first_seconds: float = Field(
+        default=10, ge=0, description="Wait before the second attempt, in seconds; doubles with each failure."
+    )
+    longest_seconds: float = Field(default=600, ge=0, description="Longest wait, in seconds.")
 
 
 class Settings(SpecModel):
     """The operator's settings."""
 
-    runs: Runs = Field(default_factory=Runs, description="What every run gets unless its job says otherwise.")
+    runs: Runs = Field(default_factory=Runs, description="Defaults for every run.")
     policy: Policy = Field(default_factory=Policy, description="What jobs may ask for.")
     retry: Retry = Field(default_factory=Retry, description="How attempts follow each other.")
 
 
 def read_settings() -> Settings:
-    """The settings of this process; defaults where the variable is not set.
+    """Reads the settings of this process; defaults if the variable is not set.
 
-    ConfigError names what is wrong.
+    Raises ConfigError for an invalid file.
     """
     path = os.environ.get(VARIABLE)
     return load_config(Path(path), Settings) if path else Settings()
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of the settings, for the chart's values."""
+    """Returns the JSON Schema of the settings, for the chart's values."""
     return Settings.model_json_schema(by_alias=True)

@@ -1,6 +1,6 @@
-"""What the models of a job say about their fields: names as written, types in words, defaults, allowed values.
+"""Describes the fields of a pydantic model: name, type in words, default, limits, allowed values.
 
-Error messages, `raytrain explain` and the generated reference are made from this.
+Error messages, `raytrain explain` and the generated reference are built from it.
 """
 
 import json
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 PATTERNS_IN_WORDS = {
@@ -22,25 +22,25 @@ PATTERNS_IN_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class ConfigField:
-    """One field of a job."""
+    """One field of a configuration file."""
 
     path: str
-    """Dotted, as written; `[]` marks the items of a list, `<name>` the entries of a mapping."""
+    """Dotted path; `[]` stands for the items of a list, `<name>` for the entries of a mapping."""
     name: str
     type_words: str
     description: str
     required: bool
     default: Any
-    """Plain data; None where there is none and for fields that are required."""
+    """Plain data; None if there is no default."""
     allowed: tuple[str, ...]
     limits: str
     examples: tuple[str, ...]
     model: type[BaseModel] | None
-    """The model of what stands below this field, if there is such."""
+    """The model of the fields below this one, if it has any."""
 
     @property
     def default_text(self) -> str:
-        """The default as one would write it in the job."""
+        """The default as it is written in the file."""
         if self.required:
             return "none, it is required"
         if self.model is not None and self.default is not None:
@@ -49,17 +49,17 @@ class ConfigField:
 
 
 def written_name(name: str, info: FieldInfo) -> str:
-    """A field's name as it stands in the job."""
+    """A field's name as it is written in the file."""
     return info.alias or name
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> list[ConfigField]:
-    """The fields of one model, not of those below it."""
+    """Returns the fields of one model, without those of nested models."""
     return [_field(prefix, name, info) for name, info in model.model_fields.items()]
 
 
 def walk(model: type[BaseModel], prefix: str = "") -> Iterator[ConfigField]:
-    """Every field of a job, each model's fields right after the field that holds it."""
+    """Yields every field, depth first."""
     for field in fields_of(model, prefix):
         yield field
         if field.model is not None:
@@ -67,7 +67,7 @@ def walk(model: type[BaseModel], prefix: str = "") -> Iterator[ConfigField]:
 
 
 def annotation_at(model: type[BaseModel], location: Sequence[str | int]) -> Any:
-    """Type of the value at a place in the data, None where the models know no such place."""
+    """Returns the type of the value at a location, None if the models have no such location."""
     here: Any = model
     for part in location:
         here = unwrap(here)[0]
@@ -86,13 +86,13 @@ def annotation_at(model: type[BaseModel], location: Sequence[str | int]) -> Any:
 
 
 def model_at(model: type[BaseModel], location: Sequence[str | int]) -> type[BaseModel] | None:
-    """The model of the mapping at a place in the data."""
+    """Returns the model of the mapping at a location."""
     core = unwrap(annotation_at(model, location))[0]
     return core if isinstance(core, type) and issubclass(core, BaseModel) else None
 
 
 def allowed_values(annotation: Any) -> tuple[str, ...]:
-    """Values of a Literal (also inside list, dict keys or None), as text."""
+    """Returns the values of a Literal (also in a list or an optional) as text."""
     core = unwrap(annotation)[0]
     if get_origin(core) is Literal:
         return tuple(str(v) for v in get_args(core))
@@ -102,7 +102,7 @@ def allowed_values(annotation: Any) -> tuple[str, ...]:
 
 
 def type_in_words(annotation: Any) -> str:
-    """A type as a person would say it: whole number, list of text, one of ...."""
+    """A type in words: whole number, list of text, ..."""
     core, nullable = unwrap(annotation)
     origin, args = get_origin(core), get_args(core)
     if origin is Literal:
@@ -132,7 +132,7 @@ def _plural(annotation: Any) -> str:
 
 
 def unwrap(annotation: Any) -> tuple[Any, bool]:
-    """The annotation without Annotated and None, and whether None was there."""
+    """Returns the annotation without Annotated and None, and whether it included None."""
     if get_origin(annotation) is Annotated:
         return unwrap(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -143,7 +143,7 @@ def unwrap(annotation: Any) -> tuple[Any, bool]:
 
 
 def _below(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    """The model below a field and what its path adds: nothing, [] or .<name>."""
+    """Returns the model below a field, and what its path adds: nothing, [] or .<name>."""
     core = unwrap(annotation)[0]
     if isinstance(core, type) and issubclass(core, BaseModel):
         return core, ""
@@ -179,27 +179,28 @@ def _field(prefix: str, name: str, info: FieldInfo) -> ConfigField:
 
 
 def _limits(metadata: Sequence[Any], annotation: Any) -> Iterator[str]:
-    core = unwrap(annotation)[0]
-    unit = "character" if core is str else "entry"
+    unit = "character" if unwrap(annotation)[0] is str else "entry"
     if get_origin(annotation) is Annotated:
         metadata = [*metadata, *get_args(annotation)[1:]]
     for limit in metadata:
         match limit:
-            case annotated_types.Ge(ge=low):
-                yield f"at least {low}"
-            case annotated_types.Gt(gt=low):
-                yield f"more than {low}"
-            case annotated_types.Le(le=high):
-                yield f"at most {high}"
-            case annotated_types.Lt(lt=high):
-                yield f"less than {high}"
             case annotated_types.MinLen(min_length=low):
                 yield f"at least {counted(low, unit)}"
             case annotated_types.MaxLen(max_length=high):
                 yield f"at most {counted(high, unit)}"
-            case StringConstraints(pattern=str(pattern)):
+            case _ if isinstance(pattern := getattr(limit, "pattern", None), str):
                 yield PATTERNS_IN_WORDS.get(pattern, f"must match {pattern}")
-            case _ if getattr(limit, "pattern", None):
-                yield PATTERNS_IN_WORDS.get(limit.pattern, f"must match {limit.pattern}")
             case _:
-                pass
+                yield from _bounds(limit)
+
+
+def _bounds(limit: Any) -> Iterator[str]:
+    match limit:
+        case annotated_types.Ge(ge=low):
+            yield f"at least {low}"
+        case annotated_types.Gt(gt=low):
+            yield f"more than {low}"
+        case annotated_types.Le(le=high):
+            yield f"at most {high}"
+        case annotated_types.Lt(lt=high):
+            yield f"less than {high}"

@@ -1,6 +1,6 @@
-"""A job from YAML (or from Python data) to its model, with every problem at once, each by line and column.
+"""Loads YAML (or Python data) into a pydantic model and reports all problems with line and column.
 
-Generic over any pydantic model: `data_prep` and `raytrain` load their jobs with it.
+Job files and the operator's settings are loaded with it.
 """
 
 import json
@@ -32,13 +32,13 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 class ConfigError(UsageError):
-    """A job is wrong; the message has one line per problem."""
+    """A job or settings file is invalid; the message has one line per problem."""
 
     exit_code = ExitCode.USAGE
 
     @classmethod
     def of(cls, name: str, problems: Sequence[Problem]) -> "ConfigError":
-        """Lines `name:line:column: path: what`, in the order of the text, each once."""
+        """Builds lines `name:line:column: path: problem`, in text order, without repetitions."""
         ordered = sorted(problems, key=lambda p: p.position or Position(0, 0))
         return cls("\n".join(dict.fromkeys(_line(name, p) for p in ordered)))
 
@@ -49,12 +49,12 @@ class ConfigError(UsageError):
 
 
 def load_config(path: str | Path, model: type[ModelT]) -> ModelT:
-    """Read the YAML document at `path` as `model`; ConfigError with all problems."""
+    """Loads the YAML file at `path` into `model`; ConfigError lists all problems."""
     return parse_config(read_text(path), model, name=str(path))
 
 
 def parse_config(text: str, model: type[ModelT], *, name: str = "job") -> ModelT:
-    """Read YAML text as `model`; `name` stands at the beginning of each line of the ConfigError."""
+    """Parses YAML text into `model`; each line of a ConfigError begins with `name`."""
     data = parse_yaml(text)
     if data.value is None and data.problems:
         raise ConfigError.of(name, data.problems)
@@ -69,7 +69,7 @@ def parse_config(text: str, model: type[ModelT], *, name: str = "job") -> ModelT
 
 
 def from_mapping(mapping: Mapping[str, Any], model: type[ModelT], *, name: str = "job") -> ModelT:
-    """The same checks for a job given as Python data; names may be camelCase or snake_case."""
+    """Validates Python data in the same way; names may be camelCase or snake_case."""
     try:
         plain = json.loads(json.dumps(dict(mapping), ensure_ascii=False, default=_plain))
     except (TypeError, ValueError, RecursionError) as error:
@@ -81,7 +81,7 @@ def from_mapping(mapping: Mapping[str, Any], model: type[ModelT], *, name: str =
 
 
 def read_text(path: str | Path) -> str:
-    """Text of a job; ConfigError says what is in the way."""
+    """Reads a text file; ConfigError if it is missing, unreadable, too large or not UTF-8."""
     file = Path(path)
     try:
         if file.is_dir():
@@ -144,7 +144,7 @@ def _problem(detail: ErrorDetails, data: YamlData, model: type[BaseModel]) -> Pr
 
 
 def _key(data: YamlData, location: Location) -> Position | None:
-    """Position of the key of a place: of the item for items of lists, of the job for the root."""
+    """Returns the position of a location's key; for an item of a list, that of the item."""
     if not data.values:
         return None
     return data.keys.get(location) or data.values.get(location) or Position(1, 1)
@@ -159,7 +159,7 @@ def _unknown(location: Location, model: type[BaseModel]) -> str:
         return f"unknown field{meant}"
     if elsewhere := [f.path for f in walk(model) if normalized(f.name) == normalized(name)][:3]:
         return f"unknown field here, did you mean {' or '.join(elsewhere)}?"
-    return f"unknown field; the fields here are {', '.join(known)}"
+    return f"unknown field; the known ones are {', '.join(known)}"
 
 
 def _bad_key(location: Location, model: type[BaseModel]) -> str:
@@ -215,7 +215,7 @@ _TYPES = (
 
 
 def _quotes(kind: str, value: Any) -> str:
-    """The most frequent slip has a cure of one word."""
+    """Returns advice for the most frequent mistake: quotes that are missing or too many."""
     if kind == "string_type" and isinstance(value, bool | int | float):
         return "; put it in quotes"
     if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str) and _is_number_or_bool(value):
@@ -236,7 +236,7 @@ def _number(value: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value in a sentence, short and in one line."""
+    """A value for a message, shortened to one line."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -266,7 +266,7 @@ def _yaml_files(folder: Path) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """What `json` does not know by itself and a job can hold."""
+    """Converts what `json` cannot serialize by itself."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, Path):

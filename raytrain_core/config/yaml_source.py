@@ -1,8 +1,8 @@
-"""YAML text to plain data, with the line and column of every key and value.
+"""Parses YAML into plain data, with the line and column of every key and value.
 
-YAML 1.2 as ruamel.yaml reads it, minus what has no place in a document that people sign off:
-duplicate keys, merge keys, tags that make objects, more than one document. Anchors are allowed
-within limits, so that a small text cannot unfold into a large one.
+YAML 1.2 as ruamel.yaml reads it, without duplicate keys, merge keys, tags that create objects, and
+more than one document. Anchors are allowed within limits: a small file cannot expand into a large
+one.
 """
 
 import warnings
@@ -23,7 +23,7 @@ _TAG = "tag:yaml.org,2002:"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """Line and column, both from 1."""
+    """Line and column, counted from 1."""
 
     line: int
     column: int
@@ -31,7 +31,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: where in the text (if it came from text), which field, what."""
+    """One problem: its position (None without a text), its field, and what is wrong."""
 
     position: Position | None
     path: Path
@@ -40,7 +40,7 @@ class Problem:
 
 @dataclass(slots=True)
 class YamlData:
-    """What a YAML text says: plain data, where each key and each value stands, and what is wrong with the text."""
+    """Parsed YAML: the data, the positions of keys and values, and the problems."""
 
     value: Any = None
     keys: dict[Path, Position] = field(default_factory=dict)
@@ -48,12 +48,12 @@ class YamlData:
     problems: list[Problem] = field(default_factory=list)
 
 
-class _TooLarge(Exception):
-    """More nodes than `MAX_NODES` or deeper than `MAX_DEPTH` once anchors are unfolded."""
+class _TooLargeError(Exception):
+    """More nodes than `MAX_NODES` or deeper than `MAX_DEPTH` once anchors are expanded."""
 
 
 def parse_yaml(text: str) -> YamlData:
-    """Read one YAML document; everything that is wrong with it stands in `problems`, nothing is raised."""
+    """Parses one YAML document; problems are collected in the result, nothing is raised."""
     result = YamlData()
     try:
         with warnings.catch_warnings():
@@ -84,15 +84,15 @@ def parse_yaml(text: str) -> YamlData:
         )
     else:
         try:
-            result.value = _Walk(result).read(nodes[0], (), 0)
-        except _TooLarge:
-            what = f"unfolds to more than {MAX_NODES:,} values or {MAX_DEPTH} levels; anchors that repeat each other?"
+            result.value = _Converter(result).read(nodes[0], (), 0)
+        except _TooLargeError:
+            what = f"expands to more than {MAX_NODES:,} values or {MAX_DEPTH} levels; do anchors repeat each other?"
             result.problems.append(Problem(None, (), what))
     return result
 
 
-class _Walk:
-    """Turns composed nodes into plain data and notes positions on the way."""
+class _Converter:
+    """Converts composed nodes into plain data and records their positions."""
 
     def __init__(self, result: YamlData) -> None:
         self.result = result
@@ -101,7 +101,7 @@ class _Walk:
     def read(self, node: Node, path: Path, depth: int) -> Any:
         self.count += 1
         if self.count > MAX_NODES or depth > MAX_DEPTH:
-            raise _TooLarge
+            raise _TooLargeError
         self.result.values[path] = _start(node)
         tag = str(node.tag)
         if isinstance(node, MappingNode) and tag == _TAG + "map":
@@ -132,7 +132,7 @@ class _Walk:
             here = (*path, name)
             if name in found:
                 first = self.result.keys[here].line
-                self._problem(key, here, f"given twice, first in line {first}")
+                self._problem(key, here, f"given twice, first on line {first}")
                 continue
             self.result.keys[here] = _start(key)
             found[name] = self.read(value, here, depth + 1)
@@ -143,19 +143,16 @@ class _Walk:
 
 
 def _text(node: ScalarNode) -> str:
-    """What was written.
-
-    ruamel's round-trip reader marks with BEL where a folded block (`>`) was folded.
-    """
+    """The text of a scalar, without the BELs that ruamel puts into folded blocks (`>`)."""
     text = str(node.value)
     return text.replace("\a", "") if node.style == ">" else text
 
 
 def _scalar(kind: str, text: str) -> Any:
-    """The value of a scalar; KeyError for a tag that is none of YAML's core, ValueError for what does not parse."""
+    """Parses a scalar; KeyError for a tag outside YAML's core, ValueError for a bad number."""
     plain = text.replace("_", "").lower()
     match kind:
-        case "str" | "timestamp" | "value":  # YAML 1.2 knows no dates: they stay what was written
+        case "str" | "timestamp" | "value":  # YAML 1.2 has no dates: they stay text
             return text
         case "null":
             return None
@@ -185,18 +182,18 @@ def _code(character: str | int) -> int:
 
 
 def _syntax(error: MarkedYAMLError) -> str:
-    """YAML's own complaint; the frequent ones in words that say what to do."""
+    """YAML's own message; for frequent mistakes, one that says what to do."""
     problem = str(error.problem or error)
     if "\\t" in problem:
-        return "a tab stands here; YAML is indented with spaces"
+        return "a tab is used here; YAML is indented with spaces"
     if problem.startswith("mapping values are not allowed"):
-        return "not valid YAML: a colon where no field can begin; is the indentation right, or does text need quotes?"
+        return "not valid YAML: a colon where no field can begin; check the indentation, or put the text in quotes"
     if problem.startswith("found unexpected end of stream"):
         return "not valid YAML: a quoted text is never closed"
     if problem.startswith("found undefined alias"):
         return f"not valid YAML: {problem.replace('found undefined alias', 'no anchor has the name')}"
     if "cannot start any token" in problem:
         words = problem.replace("found ", "the ").replace(" that cannot", " cannot")
-        return f"not valid YAML: {words}; does the text need quotes?"
+        return f"not valid YAML: {words}; put the text in quotes?"
     context = f" ({error.context})" if error.context else ""
     return f"not valid YAML: {problem}{context}"

@@ -13,25 +13,25 @@ DEFAULT = "./raytrain-storage"
 
 
 class StorageLocation(SpecModel):
-    """Where everything durable lives.
+    """Where everything durable is stored.
 
-    Credentials never stand here: they come from the environment.
+    Credentials come from the environment, never from the job.
     """
 
     uri: str = Field(
-        description="Folder or bucket prefix for shards and runs: a path, file:///... or s3://bucket/prefix.",
+        description=("Folder or bucket prefix for shards and runs: a path, file:///... or s3://bucket/prefix."),
         examples=["s3://my-bucket/raytrain", "./raytrain-storage"],
     )
     endpoint: str | None = Field(
         default=None,
         description=(
-            "Address of an S3-compatible server; without it AWS_ENDPOINT_URL or AWS itself is used. "
-            "Sources and a model in s3:// are read there too if the storage is in s3://."
+            "Address of an S3-compatible server; by default AWS_ENDPOINT_URL, else AWS itself. Sources and models "
+            "in s3:// are read there too if the storage is in S3."
         ),
     )
     region: str | None = Field(
         default=None,
-        description="Region of the bucket, if the store wants one; also that of sources and a model in s3://.",
+        description=("Region of the bucket, if the store requires one; also used for sources and models in s3://."),
     )
 
 

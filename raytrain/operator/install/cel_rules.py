@@ -37,7 +37,7 @@ def rules() -> Iterator[tuple[Path, str, str]]:
         yield (
             shares,
             f"(self.strategy == 'weights') == {_given('self', 'weights')}",
-            "strategy: weights and the field weights belong together",
+            "weights must be given exactly when strategy is weights",
         )
         yield (
             shares,
@@ -55,24 +55,24 @@ def rules() -> Iterator[tuple[Path, str, str]]:
         f"{_given('self', 'tokens')} == {_given('self', 'tags')}",
         "tokens and tags belong together: map both or none",
     )
-    yield (*task, "split"), "self.validation + self.test < 1.0", "validation + test must stay below 1"
+    yield (*task, "split"), "self.validation + self.test < 1.0", "validation + test must be less than 1"
     training = (*spec, "training")
     lengths = ", ".join(_given("self", length) for length in ("steps", "epochs", "tokens"))
     yield (
         training,
         f"[{lengths}].filter(given, given).size() == 1",
-        "say how long training takes by one of steps, epochs and tokens",
+        "give exactly one of steps, epochs and tokens",
     )
     yield (
         training,
         f"!{_given('self', 'packing')} || "
         "(self.packing.source >= self.maxInputTokens && self.packing.target >= self.maxTargetTokens)",
-        "row must hold an example: at least maxInputTokens and maxTargetTokens",
+        "packing is too small for an example: it needs at least maxInputTokens and maxTargetTokens",
     )
     yield (
         training,
         f"!{_given('self', 'packing')} || self.packing.source + self.packing.target <= self.batchTokens",
-        "batchTokens must hold at least one row",
+        "batchTokens is smaller than one packed row",
     )
     yield (
         (*spec, "resources", "training"),
@@ -112,7 +112,7 @@ def _fixed(path: str) -> Iterator[tuple[Path, str, str]]:
     yield (
         (),
         f"!({started}) || ({same})",
-        f"{path} cannot change once the run has started: it is part of what the run is; give the job another name",
+        f"{path} cannot change once the run has started, because it is part of the run's identity; give the job another name",
     )
 
 

@@ -119,8 +119,8 @@ def test_a_mixture_that_does_not_fit_the_tasks_is_refused(mixture, message):
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        ({"strategy": "equal", "groups": [{"name": "g", "rate": 1, "tasks": ["a"]}]}, "stand in each group"),
-        ({"cap": 5, "groups": [{"name": "g", "rate": 1, "tasks": ["a"]}]}, "stand in each group"),
+        ({"strategy": "equal", "groups": [{"name": "g", "rate": 1, "tasks": ["a"]}]}, "weights in each group"),
+        ({"cap": 5, "groups": [{"name": "g", "rate": 1, "tasks": ["a"]}]}, "weights in each group"),
         (
             {"groups": [{"name": "g", "rate": 1, "tasks": ["a"]}, {"name": "g", "rate": 1, "tasks": ["b"]}]},
             "two groups",
@@ -129,7 +129,7 @@ def test_a_mixture_that_does_not_fit_the_tasks_is_refused(mixture, message):
         ({"groups": []}, "at least 1"),
         ({"replay": {"share": 1.0, "tasks": ["a"]}}, "less than 1"),
         ({"replay": {"share": 0.1, "tasks": []}}, "at least 1"),
-        ({"replay": {"share": 0.1, "tasks": ["a"], "strategy": "weights"}}, "belong together"),
+        ({"replay": {"share": 0.1, "tasks": ["a"], "strategy": "weights"}}, "exactly when strategy is weights"),
     ],
 )
 def test_what_is_no_mixture_is_refused(mixture, message):

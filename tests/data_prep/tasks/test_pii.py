@@ -127,9 +127,9 @@ def test_nothing_of_it_reaches_the_store_and_counts_stand_in_the_manifest(bench)
 @pytest.mark.parametrize(
     ("mask", "reason"),
     [
-        ({}, "masks nothing"),
-        ({"patterns": {"a": "("}}, r"patterns\.a is no regular expression"),
-        ({"patterns": {"a": "x*"}}, r"patterns\.a also fits where there is nothing"),
+        ({}, "nothing to mask"),
+        ({"patterns": {"a": "("}}, r"patterns\.a is not a valid regular expression"),
+        ({"patterns": {"a": "x*"}}, r"patterns\.a matches the empty string"),
         ({"patterns": {"A b": "x"}}, "pattern"),
         ({"kinds": ["name"]}, "'email', 'phone' or 'card'"),
     ],

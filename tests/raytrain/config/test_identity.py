@@ -85,8 +85,8 @@ def test_tasks_are_told_apart_by_name() -> None:
     c = {**a, "name": "c"}
     changed = {**b, "columns": {"input": "question"}}
     assert diff(identity(BASE), identity(job(tasks=[c, changed]))) == [
-        "spec.tasks: a was there, is gone",
-        "spec.tasks: c was not there, is new",
+        "spec.tasks: a was removed",
+        "spec.tasks: c was added",
         'spec.tasks[b].columns.input: was "input", is "question"',
     ]
     assert diff(identity(BASE), identity(job(tasks=[b, a]))) == ["spec.tasks: the order was a, b, is b, a"]

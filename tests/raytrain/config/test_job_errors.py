@@ -82,7 +82,7 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
         "job.yaml:3:18: metadata.name: must be a lower-case letter, then lower-case letters, digits or dashes, "
         '40 at most, got "Bad_Name"',
         "job.yaml:6:3: spec.learningRate: unknown field here, did you mean spec.training.learningRate?",
-        "job.yaml:9:7: spec.tasks[0].name: given twice, first in line 8",
+        "job.yaml:9:7: spec.tasks[0].name: given twice, first on line 8",
         "job.yaml:10:13: spec.tasks[0].type: must be one of summarization, rating, sentiment, ner, translation, "
         'code-translation, multiple-choice, question-answering, text; got "summarisation", did you mean summarization?',
         "job.yaml:11:25: spec.tasks[0].source.splits.trian: must be one of train, validation, test; "
@@ -92,7 +92,7 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
         'job.yaml:13:14: spec.tasks[0].probe: must be true or false, got "true"; remove the quotes',
         "job.yaml:14:7: spec.tasks[1].name: is required but missing",
         "job.yaml:14:7: spec.tasks[1].source: is required but missing",
-        "job.yaml:15:3: spec.mixture: strategy: weights and the field weights belong together",
+        "job.yaml:15:3: spec.mixture: weights must be given exactly when strategy is weights",
         "job.yaml:17:5: spec.training.lerningRate: unknown field, did you mean learningRate?",
         "job.yaml:18:18: spec.training.batchTokens: must be at least 16, got 0",
         'job.yaml:19:12: spec.training.steps: must be a whole number, got "30"; remove the quotes',
@@ -100,7 +100,7 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
         "job.yaml:21:19: spec.training.gradientClip: must be a finite number, got inf",
         "job.yaml:22:5: spec.training.max_input_tokens: unknown field, did you mean maxInputTokens?",
         "job.yaml:23:3: spec.evaluation: must be a mapping, got nothing",
-        "job.yaml:24:3: spec.fooBar: unknown field; the fields here are model, storage, tasks, mixture, training, "
+        "job.yaml:24:3: spec.fooBar: unknown field; the known ones are model, storage, tasks, mixture, training, "
         "evaluation, resources, cluster",
     ]
 
@@ -124,7 +124,7 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
         ("packing: 7", "job.yaml:12:14: spec.training.packing: must be a mapping, got 7"),
         (
             "packing: {source: 8, target: 4}",
-            "job.yaml:10:3: spec.training: packing must hold an example: at least maxInputTokens and maxTargetTokens",
+            "job.yaml:10:3: spec.training: packing is too small for an example: it needs at least maxInputTokens and maxTargetTokens",
         ),
     ],
 )
@@ -150,11 +150,11 @@ def test_rules_between_fields() -> None:
         ),
         ("- a\n", "job.yaml:1:1: must be a mapping with the fields apiVersion, kind, metadata, spec; got a list"),
         ("a: 1\n---\nb: 2\n", "job.yaml:3:1: a second YAML document begins here; a file may hold only one"),
-        ("a:\n\tb: 1\n", "job.yaml:2:1: a tab stands here; YAML is indented with spaces"),
+        ("a:\n\tb: 1\n", "job.yaml:2:1: a tab is used here; YAML is indented with spaces"),
         (
             "a: b: c\n",
-            "job.yaml:1:5: not valid YAML: a colon where no field can begin; is the indentation right, "
-            "or does text need quotes?",
+            "job.yaml:1:5: not valid YAML: a colon where no field can begin; check the indentation, or "
+            "put the text in quotes",
         ),
         (
             "a: [1, 2\n",
@@ -162,13 +162,13 @@ def test_rules_between_fields() -> None:
         ),
         ("a: 'x\n", "job.yaml:2:1: not valid YAML: a quoted text is never closed"),
         ("a: *x\n", "job.yaml:1:4: not valid YAML: no anchor has the name 'x'"),
-        ("a: @x\n", "job.yaml:1:4: not valid YAML: the character '@' cannot start any token; does the text need"),
+        ("a: @x\n", "job.yaml:1:4: not valid YAML: the character '@' cannot start any token; put the text in quotes"),
         ("a: \x07\n", "job.yaml:1:4: the character U+0007 is not allowed in YAML"),
         ("? [a]\n: 1\n", "job.yaml:1:3: a list or a mapping cannot be the name of a field"),
         ("b: {<<: {a: 1}}\n", "job.yaml:1:5: b: merge keys (<<) are not part of YAML 1.2; write the fields out"),
         ("a: !!python/object:os.system x\n", "job.yaml:1:4: a: the tag !!python/object:os.system is not allowed"),
         ("[" * 3000, "job.yaml: nested too deeply for a job file"),
-        ("a: &x [*x]\n", f"job.yaml: unfolds to more than {MAX_NODES:,} values or 60 levels"),
+        ("a: &x [*x]\n", f"job.yaml: expands to more than {MAX_NODES:,} values or 60 levels"),
     ],
 )
 def test_text_that_is_no_job(text: str, expected: str) -> None:
@@ -179,7 +179,7 @@ def test_a_small_text_cannot_unfold_into_a_large_one() -> None:
     levels = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 12)]
     text = "\n".join(["l0: &l0 [x, x, x, x, x, x, x, x, x]", *levels])
     assert problems(text) == [
-        f"job.yaml: unfolds to more than {MAX_NODES:,} values or 60 levels; anchors that repeat each other?"
+        f"job.yaml: expands to more than {MAX_NODES:,} values or 60 levels; do anchors repeat each other?"
     ]
 
 
@@ -266,7 +266,7 @@ class TestMapping:
             "job: spec.model: is required but missing",
             "job: spec.tasks: is required but missing",
             "job: spec.training.steps: must be at least 0, got -1",
-            "job: extra: unknown field; the fields here are apiVersion, kind, metadata, spec",
+            "job: extra: unknown field; the known ones are apiVersion, kind, metadata, spec",
         ]
 
     def test_what_no_job_can_hold(self) -> None:

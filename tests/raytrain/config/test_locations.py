@@ -89,10 +89,10 @@ def test_a_run_by_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("run", ["s3://bucket/prefix/demo", "s3://bucket/runs/a/b", "a/b"])
 def test_what_names_no_run(run: str) -> None:
-    with pytest.raises(UsageError, match="names no run"):
+    with pytest.raises(UsageError, match="is not the name of a run"):
         locate_run(run, None)
 
 
 def test_two_answers_to_where_are_one_too_many() -> None:
-    with pytest.raises(UsageError, match="says where the run is and so does --storage"):
+    with pytest.raises(UsageError, match="already names the storage, and so does --storage"):
         locate_run("s3://bucket/runs/a", "elsewhere")

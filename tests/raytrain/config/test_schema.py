@@ -57,7 +57,7 @@ def test_the_starter_loads() -> None:
 def test_the_starter_replaces_nothing_unasked(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     write_starter(path)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_starter(path)
     path.write_text("mine")
     write_starter(path, force=True)
@@ -80,7 +80,7 @@ def test_explain_a_field(path: str) -> None:
     assert explain.explain(path) == "\n".join(
         [
             "spec.training.optimizer",
-            "  adafactor (FLAN's own recipe: no relative step) or adamw (fused).",
+            "  adafactor (as FLAN was trained: no relative step size) or adamw (fused).",
             "",
             "  type     text",
             '  default  "adafactor"',
@@ -93,8 +93,8 @@ def test_explain_what_holds_fields() -> None:
     lines = explain.explain("tasks[3].split").splitlines()
     assert lines[0] == "spec.tasks[].split"
     assert lines[-2:] == [
-        "    validation  Share of the rows for validation.",
-        "    test        Share of the rows for test.",
+        "    validation  Share of rows for validation.",
+        "    test        Share of rows for test.",
     ]
 
 
@@ -109,7 +109,7 @@ def test_explain_what_holds_fields() -> None:
 )
 def test_explain_a_field_that_is_none(path: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        explain.find(path)
+        explain.find_field(path)
     assert caught.value.message == message
 
 

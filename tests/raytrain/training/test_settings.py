@@ -346,7 +346,7 @@ def test_steps_too_small_for_bf16_are_not_lost(loader):
 
 @pytest.mark.parametrize("name", ["fp16", "float16"])
 def test_fp16_is_refused_with_the_reason(name):
-    with pytest.raises(ValidationError, match=r"fp16 is refused: T5's activations exceed.*bf16 or fp32"):
+    with pytest.raises(ValidationError, match=r"fp16 is not supported: T5's activations exceed.*bf16 or fp32"):
         settings(precision=name)
 
 
