@@ -45,8 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
 def draw(storage: Path, names: list[str]) -> list[Path]:
     """Writes contrast.html, .svg and .md of these finished runs into the storage folder."""
     from raytrain.config.run_layout import RunLayout
+    from raytrain.report.comparison import ComparedRun
     from raytrain.report.gather import gather
-    from raytrain.report.side_by_side import ComparedRun, render_side_by_side
+    from raytrain.report.side_by_side import render_side_by_side
     from raytrain_core.storage import open_store
 
     store = open_store(str(storage))

@@ -1,4 +1,4 @@
-"""The report: what a run left in storage, as one self-contained HTML page, Markdown and JSON."""
+"""The report of a run, as one self-contained HTML page, Markdown and JSON."""
 
 from raytrain.report.gather import gather
 from raytrain.report.html import render_html

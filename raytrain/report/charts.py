@@ -1,7 +1,8 @@
-"""The report's figures as inline SVG: no script, no style attributes, colours by class (so they follow the theme).
+"""Draws the report's charts as inline SVG.
 
-Rows of dots (`dots`) are laid out in percent and stretch with their cell; the small curves have a
-fixed viewBox. Everything that comes from outside passes through `markupsafe`'s escaping.
+There is no script and no style attribute; colours come from CSS classes and follow the theme. Dot
+rows use percent coordinates and stretch with their cell, curves have a fixed viewBox. `markupsafe`
+escapes all text.
 """
 
 import math
@@ -11,23 +12,23 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from raytrain.report.formatting import format_score
 from raytrain.report.model import CurvePoint, Interval, LossPoint, Task
-from raytrain.report.phrases import number
 
 WIDTH, HEIGHT = 300, 168
-LEFT, RIGHT, TOP, BOTTOM = 30, 46, 12, 24  # margins of a small curve: axis labels left, direct label right
+LEFT, RIGHT, TOP, BOTTOM = 30, 46, 12, 24  # margins of a curve: tick labels left, value label right
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A linear axis from `low` to `high` with its grid lines."""
+    """A linear axis from `low` to `high` with its ticks."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
 
     def share(self, value: float) -> float:
-        """Where `value` lies, 0..1, kept inside."""
+        """Returns the position of `value` on the axis, clamped to 0..1."""
         return min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
 
@@ -35,7 +36,7 @@ PERCENT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 
 
 def axis_for(values: Sequence[float], scale: str) -> Axis:
-    """0 to 100 for fractions (below zero where a score is negative), else 0 to a round number above all values."""
+    """Chooses 0 to 1 for fractions, else a range between round numbers that includes zero and all values."""
     low = min([0.0, *values])
     if scale == "percent" and low >= 0 and max([0.0, *values]) <= 1:
         return PERCENT
@@ -48,7 +49,7 @@ def axis_for(values: Sequence[float], scale: str) -> Axis:
 
 
 def task_axis(task: Task) -> Axis:
-    """The axis on which everything about one task's headline fits."""
+    """Chooses an axis that fits all values of a task's primary metric."""
     found = [x for x in (task.primary_metric.before, task.primary_metric.after) if x]
     values = [v for x in found for v in (x.value, x.low, x.high) if v is not None]
     values += [b.value for b in task.baselines]
@@ -66,7 +67,7 @@ def dots(
     label: str,
     baselines: Sequence[tuple[str, float]] = (),
 ) -> Markup:
-    """One row: grid, baselines as ticks, intervals as bars, before as a ring, after as a disc, a line between."""
+    """Draws one row: baselines as ticks, intervals as bars, before as a ring, after as a disc."""
 
     def x(value: float) -> str:
         return f"{3 + 94 * axis.share(value):.2f}%"
@@ -99,7 +100,7 @@ def dots(
 
 
 def scale_row(axis: Axis, scale: str) -> Markup:
-    """The labels under (or over) rows of dots."""
+    """Draws the tick labels of dot rows."""
     parts = [
         Markup('<text x="{:.2f}%" y="12" text-anchor="middle">{}</text>').format(
             3 + 94 * axis.share(t), _tick(t, scale)
@@ -136,8 +137,8 @@ class _Frame:
     def path(self, points: Sequence[tuple[float, float]]) -> str:
         return " ".join(f"{'L' if i else 'M'}{self.x(s):.1f} {self.y(v):.1f}" for i, (s, v) in enumerate(points))
 
-    def scenery(self, scale: str) -> Markup:
-        """Horizontal grid lines with their labels, first and last step."""
+    def background(self, scale: str) -> Markup:
+        """Draws the grid lines, their labels, and the first and last step."""
         parts = []
         for tick in self.axis.ticks:
             parts.append(
@@ -163,10 +164,10 @@ def _svg(label: str, verdict: str, *parts: Markup) -> Markup:
 
 
 def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
-    """The headline on validation rows along the steps, with its band; test scores before and after beside it."""
+    """Draws the primary metric over steps on validation rows, with the test scores before and after."""
     scale = task.primary_metric.scale
     frame = _Frame(task_axis(task), steps)
-    parts = [frame.scenery(scale)]
+    parts = [frame.background(scale)]
     points = task.validation
     band = [p for p in points if p.low is not None and p.high is not None]
     if len(band) > 1:
@@ -181,19 +182,26 @@ def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
     if points:
         parts.append(Markup('<path class="line" d="{}"/>').format(frame.path([(p.step, p.value) for p in points])))
         for p in points:
-            parts.append(_dot("point", frame.at(p.step, p.value), 2.4, f"step {p.step:,}: {number(p.value, scale)}"))
+            parts.append(
+                _dot("point", frame.at(p.step, p.value), 2.4, f"step {p.step:,}: {format_score(p.value, scale)}")
+            )
     before, after = task.primary_metric.before, task.primary_metric.after
     if before:
-        parts.append(_dot("before", frame.at(0, before.value), 4, f"before, test rows: {number(before.value, scale)}"))
+        parts.append(
+            _dot("before", frame.at(0, before.value), 4, f"before, test rows: {format_score(before.value, scale)}")
+        )
     if after:
         parts.append(
             _dot(
-                "after", frame.at(chosen or steps, after.value), 4.6, f"after, test rows: {number(after.value, scale)}"
+                "after",
+                frame.at(chosen or steps, after.value),
+                4.6,
+                f"after, test rows: {format_score(after.value, scale)}",
             )
         )
-        parts.append(_direct(frame, chosen or steps, after.value, number(after.value, scale)))
+        parts.append(_direct(frame, chosen or steps, after.value, format_score(after.value, scale)))
     verdict = task.difference.verdict if task.difference else "unknown"
-    return _svg(f"{task.name}: {task.primary_metric.label} along the steps", verdict, *parts)
+    return _svg(f"{task.name}: {task.primary_metric.label} over training steps", verdict, *parts)
 
 
 def overlaid_curves(
@@ -203,35 +211,35 @@ def overlaid_curves(
     scale: Literal["percent", "raw"],
     colours: Sequence[str],
 ) -> Markup:
-    """One task's headline on validation rows, a line for each run."""
+    """Draws one task's primary metric on validation rows, one line for each run."""
     values = [v for _, points in runs for p in points for v in (p.value, p.low, p.high) if v is not None]
     frame = _Frame(axis_for(values, scale), steps)
-    parts = [frame.scenery(scale)]
+    parts = [frame.background(scale)]
     for place, (label, points) in enumerate(runs):
         if not points:
             continue
         line = frame.path([(p.step, p.value) for p in points])
         last = frame.at(points[-1].step, points[-1].value)
-        shown = f"{label}: {number(points[-1].value, scale)}"
+        shown = f"{label}: {format_score(points[-1].value, scale)}"
         parts.append(
             Markup(
                 '<path d="{}" fill="none" stroke="{}" stroke-width="1.8"><title>{}</title></path>'
                 '<circle cx="{:.1f}" cy="{:.1f}" r="3" fill="{}"><title>{}</title></circle>'
             ).format(line, colours[place % len(colours)], label, *last, colours[place % len(colours)], shown)
         )
-    return _svg(f"{name} along the steps of each run", "noise", *parts)
+    return _svg(f"{name} over the training steps of each run", "noise", *parts)
 
 
 def loss_curve(name: str, points: Sequence[LossPoint], steps: int, axis: Axis) -> Markup:
-    """Training loss along the steps."""
+    """Draws the training loss over steps."""
     frame = _Frame(axis, steps)
     line = Markup('<path class="line" d="{}"/>').format(frame.path([(p.step, p.loss) for p in points]))
     last = _direct(frame, points[-1].step, points[-1].loss, f"{points[-1].loss:.2f}") if points else Markup("")
-    return _svg(f"{name}: training loss along the steps", "loss", frame.scenery("raw"), line, last)
+    return _svg(f"{name}: training loss over training steps", "loss", frame.background("raw"), line, last)
 
 
 def loss_axis(curves: Sequence[Sequence[LossPoint]]) -> Axis:
-    """One axis for all loss curves, so that they can be compared."""
+    """Chooses a common axis for all loss curves."""
     return axis_for([p.loss for curve in curves for p in curve if math.isfinite(p.loss)], "raw")
 
 
@@ -242,7 +250,7 @@ def _dot(kind: str, at: tuple[float, float], radius: float, title: str) -> Marku
 
 
 def _direct(frame: _Frame, step: float, value: float, text: str) -> Markup:
-    """A figure beside a curve's end; above the point where the curve goes on to its right."""
+    """Labels a point: to its right at the end of the curve, else above it."""
     x, y = frame.at(step, value)
     ends = step >= frame.steps
     return Markup('<text class="direct" x="{:.1f}" y="{:.1f}"{}>{}</text>').format(
@@ -251,7 +259,7 @@ def _direct(frame: _Frame, step: float, value: float, text: str) -> Markup:
 
 
 def heat_class(value: float, reference: float, better: str, scale: str) -> str:
-    """A class for a cell: how far `value` is from `reference`, in five steps each way (`up1`..`up5`, `down1`..)."""
+    """Returns the CSS class of a heat-map cell: `up1` to `up5` or `down1` to `down5` by distance from `reference`."""
     gain = value - reference if better == "higher" else reference - value
     size = abs(gain) if scale == "percent" else abs(gain) / max(abs(reference), 1e-9)
     level = next((i for i, edge in enumerate((0.02, 0.06, 0.15, 0.3, 0.5)) if size < edge), 5)

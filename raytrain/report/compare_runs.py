@@ -1,9 +1,9 @@
-"""Runs compared on request: read, rendered, and where wished written into a folder."""
+"""Compares runs on request: reads them, renders the comparison, and writes it into a folder."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,49 +12,65 @@ from raytrain_core.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from raytrain.config.run_layout import RunLayout
+    from raytrain.report.comparison import ComparedRun
     from raytrain_core.storage import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """The comparison rendered, and the files that were written."""
+class RenderedComparison:
+    """A comparison as Markdown and JSON, and the files that were written."""
 
     markdown: str
     json: str
     files: tuple[Path, ...]
 
 
-def compare(runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None) -> Compared:
-    """Compare runs; the first is the one that the others are held against.
+def compare(runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None) -> RenderedComparison:
+    """Compares all runs with the first one.
 
-    With `out` comparison.html, .md and .json are written there. UsageError for fewer than two runs
-    or the same one twice, StorageError for a folder that cannot be written.
+    With `out`, comparison.html, .md and .json are written into that folder. Raises UsageError for
+    fewer than two runs or one run named twice, and StorageError if the folder cannot be written.
     """
-    from raytrain.report import comparison
+    from raytrain.report.comparison import compare_runs
+    from raytrain.report.render_comparison import comparison_html, comparison_markdown
 
     places = Counter((store.uri, layout.root) for store, layout in runs)
     if twice := [f"{uri}/{root}" for (uri, root), times in places.items() if times > 1]:
-        raise UsageError(f"{twice[0]} is named twice", hint="Name different runs.")
+        raise UsageError(f"{twice[0]} is named twice", hint="name different runs")
     names = Counter(layout.name for _, layout in runs)
-    sides = [
-        comparison.read_side(
-            store,
-            layout,
-            layout.name if names[layout.name] == 1 else f"{layout.name} in {store.uri.rpartition('/')[2]}",
-        )
-        for store, layout in runs
-    ]
-    found = comparison.compare_runs(sides)
-    markdown, json = comparison.render_markdown(found), found.model_dump_json(indent=1) + "\n"
-    written = []
-    if out is not None:
-        texts = {"html": comparison.render_html(found, sides), "md": markdown, "json": json}
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for kind, text in texts.items():
-                path = out / f"comparison.{kind}"
-                path.write_text(text, encoding="utf-8")
-                written.append(path)
-        except OSError as error:
-            raise StorageError(f"{out} cannot be written: {error.strerror or error}") from None
-    return Compared(markdown, json, tuple(written))
+    compared = [read_compared_run(store, layout, _label(store, layout, names)) for store, layout in runs]
+    comparison = compare_runs(compared)
+    markdown, json = comparison_markdown(comparison), comparison.model_dump_json(indent=1) + "\n"
+    if out is None:
+        return RenderedComparison(markdown, json, ())
+    html = comparison_html(comparison, compared)
+    return RenderedComparison(markdown, json, _write(out, {"html": html, "md": markdown, "json": json}))
+
+
+def read_compared_run(store: Store, layout: RunLayout, label: str) -> ComparedRun:
+    """Reads a run's report data and its answers after training; raises StorageError if there is no such run."""
+    from raytrain.evaluation.results import read_predictions
+    from raytrain.report.comparison import ComparedRun
+    from raytrain.report.gather import gather
+
+    data = gather(store, layout)
+    answers = {task.name: read_predictions(store, layout, "after", task.name) or [] for task in data.tasks}
+    return ComparedRun(label, data, answers)
+
+
+def _label(store: Store, layout: RunLayout, names: Mapping[str, int]) -> str:
+    """Returns the run's name, with its storage where several runs have that name."""
+    return layout.name if names[layout.name] == 1 else f"{layout.name} in {store.uri.rpartition('/')[2]}"
+
+
+def _write(folder: Path, texts: Mapping[str, str]) -> tuple[Path, ...]:
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix, text in texts.items():
+            path = folder / f"comparison.{suffix}"
+            path.write_text(text, encoding="utf-8")
+            paths.append(path)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from None
+    return tuple(paths)

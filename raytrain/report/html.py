@@ -1,8 +1,7 @@
-"""ReportData as one self-contained HTML page.
+"""Renders reports as self-contained HTML pages.
 
-Whatever a model, a row or a job says is escaped by jinja2; the page's content security policy
-allows its own style and script by their hashes and nothing else: no network, no inline handlers, no
-style attributes.
+Jinja2 escapes all text of models, rows and jobs. The content security policy allows only the page's
+own style and script, by their hashes: no network, no inline handlers, no style attributes.
 """
 
 import base64
@@ -17,15 +16,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from raytrain.report import charts
-from raytrain.report import phrases as words
+from raytrain.report.formatting import abbreviate, format_count, format_interval, format_score, join_names
+from raytrain.report.metric_names import metric_meaning
 from raytrain.report.model import CurvePoint, Interval, ReportData, Sample, Task, TemplateScore
-from raytrain.report.safe_text import Piece, agreement
+from raytrain.report.safe_text import Span, agreement
+from raytrain.report.verdicts import forgetting_sentence, verdict_label
+from raytrain_core.text import duration
 
-_EXACT = {"code-translation"}  # where upper and lower case differ in meaning
+_EXACT = {"code-translation"}  # task types in which case matters
 
 
 def render_html(data: ReportData) -> str:
-    """The report page."""
+    """Renders the report page."""
     return render_page(
         "report.html.j2",
         scripts=("theme.js", "samples.js"),
@@ -36,9 +38,9 @@ def render_html(data: ReportData) -> str:
 
 
 def render_page(template: str, *, scripts: Sequence[str], connect: str = "'none'", **values: Any) -> str:
-    """A template rendered with the style and script that its security policy names by their hashes.
+    """Renders a template with its style, its scripts and a content security policy that names their hashes.
 
-    `connect` is whom its script may ask over the network.
+    `connect` is the policy's connect-src: where the page's scripts may send requests.
     """
     style, code = _asset("style.css"), "".join(_asset(name) for name in scripts)
     policy = (
@@ -68,12 +70,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": words.number,
-        "interval": words.interval,
-        "compact": words.compact,
-        "duration": words.duration,
+        "number": format_score,
+        "interval": format_interval,
+        "compact": abbreviate,
+        "duration": duration,
         "when": when,
-        "listing": words.listing,
+        "listing": join_names,
         "percentage": percentage,
         "baselines": baselines,
         "by_step": by_step,
@@ -85,8 +87,10 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "charts": charts,
-        "words": words,
-        "verdict": words.verdict_label,
+        "count": format_count,
+        "metric_meaning": metric_meaning,
+        "forgetting_sentence": forgetting_sentence,
+        "verdict": verdict_label,
         "tone": tone,
         "agreed": agreed,
         "heat": heat,
@@ -95,7 +99,7 @@ def _environment() -> Environment:
 
 
 def when(text: str | None) -> str:
-    """`2026-01-05 09:00 UTC` of an ISO time; what is none is shown as it is."""
+    """Formats an ISO time as `2026-01-05 09:00 UTC`; other text is shown unchanged."""
     if not text:
         return "–"
     try:
@@ -105,26 +109,29 @@ def when(text: str | None) -> str:
 
 
 def percentage(value: float | None) -> str:
-    """A share as a percentage."""
+    """Formats a fraction as a percentage."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def tone(task: Task) -> str:
-    """The class of a verdict: better, worse, noise or unknown."""
+    """Returns the CSS class of a task's verdict: better, worse, noise or unknown."""
     return task.difference.verdict if task.difference else "unknown"
 
 
-def agreed(task: Task, sample: Sample, answer: str | None) -> list[Piece]:
-    """An answer in pieces that agree with the reference it is nearest to, and pieces that do not."""
-    if answer is None:
-        return []
-    exact = task.type in _EXACT
-    found = [agreement(answer, reference, exact=exact) for reference in sample.references or [""]]
-    return max(found, key=lambda pieces: sum(len(p.text) for p in pieces if p.agrees))
+def agreed(task: Task, sample: Sample, answer: str | None) -> list[Span]:
+    """Splits an answer into spans that agree with the closest reference, and spans that do not."""
+    return [] if answer is None else closest_agreement(answer, sample.references, task_type=task.type)
+
+
+def closest_agreement(answer: str, references: Sequence[str], *, task_type: str) -> list[Span]:
+    """Returns the agreement with the reference that shares the most characters with the answer."""
+    exact = task_type in _EXACT
+    candidates = [agreement(answer, reference, exact=exact) for reference in references or [""]]
+    return max(candidates, key=lambda spans: sum(len(span.text) for span in spans if span.agrees))
 
 
 def heat(task: Task, value: float, *, validation: bool) -> str:
-    """The class of a cell in the table of tasks and checkpoints: against the base model on the same rows."""
+    """Returns the CSS class of a heat-map cell: compared with the base model on the same kind of rows."""
     first = next((p.value for p in task.validation if p.step == 0), None) if validation else None
     if first is None and task.primary_metric.before:
         first = task.primary_metric.before.value
@@ -134,36 +141,36 @@ def heat(task: Task, value: float, *, validation: bool) -> str:
 
 
 def baselines(task: Task) -> list[tuple[str, float]]:
-    """Baselines as (what they answer and score, value)."""
-    return [(f"{b.label}: {words.number(b.value, task.primary_metric.scale)}", b.value) for b in task.baselines]
+    """Returns each baseline as (description with score, value)."""
+    return [(f"{b.label}: {format_score(b.value, task.primary_metric.scale)}", b.value) for b in task.baselines]
 
 
 def by_step(points: Sequence[CurvePoint]) -> dict[int, CurvePoint]:
-    """Checkpoints by their step."""
+    """Maps checkpoints by step."""
     return {p.step: p for p in points}
 
 
 def spread(templates: Sequence[TemplateScore]) -> float | None:
-    """Best minus worst wording after training; None with fewer than two."""
+    """Returns best minus worst template after training; None with fewer than two."""
     values = [w.after for w in templates if w.after is not None]
     return max(values) - min(values) if len(values) > 1 else None
 
 
 def point(value: float | None) -> Interval | None:
-    """A value without an interval."""
+    """Wraps a value as an interval without bounds."""
     return None if value is None else Interval(value=value)
 
 
 def sample_templates(tasks: Sequence[Task]) -> list[int]:
-    """Numbers of all wordings that samples have."""
+    """Returns the numbers of all templates that occur in samples."""
     return sorted({sample.template for task in tasks for sample in task.samples})
 
 
 def storage(data: ReportData) -> str:
-    """The storage that the run lies in, as the command line takes it."""
+    """Returns the run's storage as the command line takes it."""
     return data.uri.removesuffix(f"/runs/{data.run}").removeprefix("file://")
 
 
 def model_folder(data: ReportData) -> str:
-    """Where the exported model lies."""
+    """Returns the folder of the exported model."""
     return f"{data.uri.removeprefix('file://')}/model"

@@ -1,19 +1,20 @@
-"""ReportData as Markdown that reads well in a pull request: the same figures, without pictures."""
+"""Renders reports as Markdown for pull requests: the same figures as the HTML, without charts."""
 
 import re
 from collections.abc import Iterable, Sequence
 
-from raytrain.report import phrases as words
+from raytrain.report.formatting import format_interval, format_score
 from raytrain.report.model import ReportData, Sample, Slice, Task
+from raytrain.report.verdicts import verdict_label
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&@])")
-_SAMPLES = 3  # of each task; the page and the JSON hold all
+_SAMPLES = 3  # per task; the HTML and the JSON contain all
 
 
 def render_markdown(data: ReportData) -> str:
-    """The report as GitHub-flavoured Markdown.
+    """Renders the report as GitHub-flavoured Markdown.
 
-    Texts of models and rows stand in fences or are escaped.
+    Untrusted text is fenced or escaped.
     """
     parts = [
         f"# {escape(data.run)}: fine-tuning report",
@@ -30,14 +31,18 @@ def render_markdown(data: ReportData) -> str:
         parts += ["## What was kept or forgotten", _overview(data.probes)]
         parts += ["\n".join(f"- **{escape(t.name)}**: {escape(t.sentence)}" for t in data.probes)]
     if data.steps:
-        parts += ["## Checkpoints", "Before and after on test rows, checkpoints on validation rows.", _course(data)]
+        parts += [
+            "## Checkpoints",
+            "Before and after are scored on test rows, checkpoints on validation rows.",
+            _course(data),
+        ]
     parts += ["## Samples"]
     for task in data.tasks:
         for sample in _varied(task.samples):
             parts.append(_sample(task, sample))
     parts += ["## Every metric", _metrics(data.tasks)]
     if any(_parts(t) for t in data.tasks):
-        parts += ["## By template, length and label", "Few rows each: expect some spread from chance alone."]
+        parts += ["## By template, length and label", "Each part has few rows, so expect some spread by chance."]
         parts += [_breakdown(data.tasks)]
     if data.data.tasks:
         parts += ["## Data", _data(data)]
@@ -52,20 +57,20 @@ def render_markdown(data: ReportData) -> str:
 
 
 def escape(text: str) -> str:
-    """`text` as one line of plain Markdown: nothing in it is markup, a link, a mention or a table border."""
+    """Escapes `text` as one line of plain text: no markup, link, mention or table border."""
     flat = " ".join(text.split())
     return _ACTIVE.sub(r"\\\1", flat).replace("://", ":&#8203;//")
 
 
 def fence(text: str, language: str = "") -> str:
-    """`text` in a code fence longer than any run of backticks in it."""
+    """Puts `text` into a code fence that is longer than any run of backticks in it."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     bar = "`" * max(3, longest + 1)
     return f"{bar}{language}\n{text.rstrip()}\n{bar}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
-    """A table whose columns from `numbers_from` on are aligned to the right; cells are escaped already."""
+    """Renders a table; columns from `numbers_from` on are right-aligned. Cells must be escaped already."""
     rule = ["---" if i < numbers_from else "---:" for i in range(len(head))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
@@ -74,18 +79,18 @@ def _overview(tasks: Sequence[Task]) -> str:
     rows = []
     for t in tasks:
         h, d = t.primary_metric, t.difference
-        change = words.number(d.value if d else None, h.scale, sign=True)
-        span = words.interval(d.low, d.high, h.scale, sign=True) if d else ""
-        best = "; ".join(f"{b.name} {words.number(b.value, h.scale)}" for b in t.baselines)
+        change = format_score(d.value if d else None, h.scale, sign=True)
+        span = format_interval(d.low, d.high, h.scale, sign=True) if d else ""
+        best = "; ".join(f"{b.name} {format_score(b.value, h.scale)}" for b in t.baselines)
         flags = [text for text, here in (("below baseline", t.below_baseline), ("one answer", t.one_answer)) if here]
         flag = f" ({', '.join(flags)})" if flags else ""
         rows.append(
             [
                 f"**{escape(t.name)}** ({t.type_label})",
                 h.label + (", lower is better" if h.better == "lower" else ""),
-                words.verdict_label(t) + flag,
-                words.number(h.before.value if h.before else None, h.scale),
-                f"**{words.number(h.after.value if h.after else None, h.scale)}**",
+                verdict_label(t) + flag,
+                format_score(h.before.value if h.before else None, h.scale),
+                f"**{format_score(h.after.value if h.after else None, h.scale)}**",
                 f"{change} {span}".strip().replace("[", "\\["),
                 escape(best) or "–",
             ]
@@ -102,16 +107,16 @@ def _course(data: ReportData) -> str:
         rows.append(
             [
                 escape(t.name) + (" (probe)" if t.probe else ""),
-                words.number(t.primary_metric.before.value if t.primary_metric.before else None, scale),
-                *(words.number(at.get(step), scale) for step in data.steps),
-                words.number(t.primary_metric.after.value if t.primary_metric.after else None, scale),
+                format_score(t.primary_metric.before.value if t.primary_metric.before else None, scale),
+                *(format_score(at.get(step), scale) for step in data.steps),
+                format_score(t.primary_metric.after.value if t.primary_metric.after else None, scale),
             ]
         )
     return table(["Task", "Before", *(f"{s:,}" for s in data.steps), "After"], rows)
 
 
 def _varied(samples: Sequence[Sample]) -> list[Sample]:
-    """One of each kind first, then whatever comes."""
+    """Selects one sample of each kind first, then fills up in order."""
     firsts = list({s.kind: s for s in reversed(samples)}.values())
     rest = [s for s in samples if s not in firsts]
     kept = [*firsts, *rest][:_SAMPLES]
@@ -123,11 +128,11 @@ _KINDS = {"gain": "largest gain", "loss": "largest loss", "random": "random draw
 
 def _sample(task: Task, sample: Sample) -> str:
     scale = task.primary_metric.scale
-    moved = f"{words.number(sample.before_score, scale)} → {words.number(sample.after_score, scale)}"
+    moved = f"{format_score(sample.before_score, scale)} → {format_score(sample.after_score, scale)}"
     lines = [
         f"<details><summary>{escape(task.name)}, {_KINDS[sample.kind]}: {task.primary_metric.label} {moved}</summary>"
     ]
-    lines += ["Asked:", fence(sample.input), "Reference:", *(fence(r) for r in sample.references)]
+    lines += ["Prompt:", fence(sample.input), "Reference:", *(fence(r) for r in sample.references)]
     for label, answer in (("Before", sample.before), ("After", sample.after)):
         lines += [f"{label}:" if answer is not None else f"{label}: not scored"]
         lines += [fence(answer)] if answer is not None else []
@@ -140,20 +145,20 @@ def _metrics(tasks: Sequence[Task]) -> str:
         for metric in t.metrics:
             cells = []
             for found in (metric.before, metric.after):
-                span = words.interval(found.low, found.high, metric.scale) if found else ""
-                value = words.number(found.value if found else None, metric.scale)
+                span = format_interval(found.low, found.high, metric.scale) if found else ""
+                value = format_score(found.value if found else None, metric.scale)
                 cells.append(f"{value} {span}".strip().replace("[", "\\["))
             how = escape(metric.protocol or "–")
             if metric.reference is not None:
-                how += f"; the references themselves: {words.number(metric.reference, metric.scale)}"
+                how += f"; score of the references: {format_score(metric.reference, metric.scale)}"
             if metric.error:
                 how += f"; **{metric.rows or 0} of {t.rows} rows**: {escape(metric.error)}"
             rows.append([escape(t.name), metric.label, how, *cells])
-    return table(["Task", "Metric", "How it is taken", "Before", "After"], rows, numbers_from=3)
+    return table(["Task", "Metric", "Protocol", "Before", "After"], rows, numbers_from=3)
 
 
 def _parts(task: Task) -> list[tuple[str, Slice]]:
-    """What the rows of a task fall into, and of which kind that is; nothing where there is one part only."""
+    """Returns (kind, slice) for each way to divide the rows of a task that has more than one part."""
     templates = [Slice(name=f"{w.template + 1}", rows=w.rows, before=w.before, after=w.after) for w in task.templates]
     kinds = (("template", templates), ("prompt tokens", task.by_length), ("label", task.by_label))
     return [(kind, part) for kind, parts in kinds if len(parts) > 1 for part in parts]
@@ -165,8 +170,8 @@ def _breakdown(tasks: Sequence[Task]) -> str:
             escape(t.name),
             f"{kind} {escape(part.name)}",
             f"{part.rows:,}",
-            words.number(part.before, t.primary_metric.scale),
-            words.number(part.after, t.primary_metric.scale),
+            format_score(part.before, t.primary_metric.scale),
+            format_score(part.after, t.primary_metric.scale),
         ]
         for t in tasks
         for kind, part in _parts(t)
@@ -189,7 +194,7 @@ def _data(data: ReportData) -> str:
         for card in data.data.tasks
         for split in card.splits
     ]
-    head = ["Task", "Split", "Share", "Rows", "Wordings", "Tokens in", "Tokens out", "Duplicates"]
+    head = ["Task", "Split", "Share", "Rows", "Templates", "Tokens in", "Tokens out", "Duplicates"]
     return table(head, rows, numbers_from=2)
 
 
@@ -198,9 +203,9 @@ def _length(mean: float | None, most: int | None) -> str:
 
 
 def _run(data: ReportData) -> str:
-    lines = [f"- Lies at `{data.uri}`", f"- Model before: {escape(data.model)} {data.model_digest or ''}".rstrip()]
+    lines = [f"- Stored at `{data.uri}`", f"- Base model: {escape(data.model)} {data.model_digest or ''}".rstrip()]
     if data.data.digest:
         lines.append(f"- Shard set `{data.data.digest}`")
     lines += [f"- {escape(k)} {escape(v)}" for k, v in data.versions.items()]
-    lines += [f"- {escape(e.message or e.kind)}" for e in data.events if e.trouble]
+    lines += [f"- {escape(e.message or e.kind)}" for e in data.events if e.warning]
     return "\n".join(lines)

@@ -1,45 +1,64 @@
-"""What a report says, as data: the one object that the HTML, the Markdown and the JSON are rendered from.
+"""The report as data: the one object that the HTML, the Markdown and the JSON are rendered from.
 
-Scores are fractions (0..1) except those of error measures (`scale: raw`), which stay in their own
-unit. Texts are already cut and freed of control characters (`texts.readable`), but not escaped:
-that is the renderers' duty.
+Scores are fractions (0 to 1), except for error measures (`scale: raw`), which keep their own unit.
+
+Free text from jobs, rows, models and logs is untrusted. Fields of the types below make it safe when
+the model is constructed: they cut it and replace control characters. Renderers only escape it.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+
+from raytrain.report.safe_text import readable
+
+
+def _safe(limit: int) -> AfterValidator:
+    def make_safe(text: str, info: ValidationInfo) -> str:
+        return text if info.mode == "json" else readable(text, limit)  # stored JSON is safe already
+
+    return AfterValidator(make_safe)
+
+
+Text80 = Annotated[str, _safe(80)]
+Text200 = Annotated[str, _safe(200)]
+Text300 = Annotated[str, _safe(300)]
+Text500 = Annotated[str, _safe(500)]
+Text1200 = Annotated[str, _safe(1200)]
+Text2000 = Annotated[str, _safe(2000)]
+Text200k = Annotated[str, _safe(200_000)]
 
 Verdict = Literal["better", "worse", "noise", "unknown"]
 SampleKind = Literal["gain", "loss", "random"]
 
 
-class Part(BaseModel):
-    """Base of all parts of a report: frozen, nothing but what is declared."""
+class ReportPart(BaseModel):
+    """Base of all parts of a report: frozen, without undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Interval(Part):
-    """A value with its confidence interval, where one is known."""
+class Interval(ReportPart):
+    """A value with its 95 % confidence interval, if one is known."""
 
     value: float
     low: float | None = None
     high: float | None = None
 
 
-class Difference(Part):
-    """After minus before over the same rows, paired, with its interval."""
+class Difference(ReportPart):
+    """The paired difference over rows that both sides answered, with its 95 % interval."""
 
-    value: float = Field(description="After minus before, in the metric's unit.")
+    value: float = Field(description="Second minus first (after minus before), in the metric's unit.")
     low: float | None = None
     high: float | None = None
-    gain: float = Field(description="The same, turned so that positive is better.")
-    rows: int = Field(description="Rows that both stages answered.")
-    verdict: Verdict = Field(description="noise: the interval holds zero.")
+    gain: float = Field(description="The same with its sign chosen so that positive is better.")
+    rows: int = Field(description="Number of rows that both sides answered.")
+    verdict: Verdict = Field(description="noise: the interval contains zero.")
 
 
-class Metric(Part):
-    """One metric of a task before and after."""
+class Metric(ReportPart):
+    """One metric of a task, before and after training."""
 
     name: str
     label: str
@@ -48,22 +67,26 @@ class Metric(Part):
     before: Interval | None = None
     after: Interval | None = None
     protocol: str | None = None
-    reference: float | None = Field(default=None, description="What the references score, where that is a question.")
-    rows: int | None = Field(default=None, description="Rows that it could score, after training (else before).")
-    error: str | None = Field(default=None, description="Why it could not score all of them.")
+    reference: float | None = Field(
+        default=None, description="What the references themselves score, if that is not trivial."
+    )
+    rows: int | None = Field(
+        default=None, description="Number of rows that could be scored after training (else before)."
+    )
+    error: Text300 | None = Field(default=None, description="Why some rows could not be scored.")
 
 
-class Baseline(Part):
-    """What a trivial answer would score on the same rows."""
+class Baseline(ReportPart):
+    """The score of a trivial answer, or of the references against each other, on the same rows."""
 
     name: str
     label: str
     value: float
-    to_beat: bool = Field(default=True, description="False for people against each other: a height, not a hurdle.")
+    to_beat: bool = Field(default=True, description="False for references scored against each other.")
 
 
-class CurvePoint(Part):
-    """The headline of one checkpoint, on validation rows."""
+class CurvePoint(ReportPart):
+    """The primary metric of one checkpoint on validation rows."""
 
     step: int
     value: float
@@ -71,57 +94,57 @@ class CurvePoint(Part):
     high: float | None = None
 
 
-class LossPoint(Part):
-    """Training loss around one step: the mean over the steps since the point before, weighted by target tokens."""
+class LossPoint(ReportPart):
+    """Mean training loss since the previous point, weighted by target tokens."""
 
     step: int
     loss: float
 
 
-class TemplateScore(Part):
-    """The headline for one wording of the instruction."""
+class TemplateScore(ReportPart):
+    """The primary metric of one instruction template."""
 
     template: int
-    text: str | None = Field(default=None, description="The wording, where the job holds it.")
+    text: Text300 | None = Field(default=None, description="The template, if the job defines it.")
     rows: int
     before: float | None = None
     after: float | None = None
 
 
-class Slice(Part):
-    """The headline for a part of the rows: prompts of a length, or one label."""
+class Slice(ReportPart):
+    """The primary metric on part of the rows: prompts of similar length, or one label."""
 
-    name: str
+    name: Text80
     rows: int
     before: float | None = None
     after: float | None = None
 
 
-class Sample(Part):
-    """One row with its answers before and after."""
+class Sample(ReportPart):
+    """One row with the answers before and after training."""
 
-    id: str
+    id: Text200
     kind: SampleKind
     template: int
-    input: str
-    references: list[str]
-    before: str | None
-    after: str | None
+    input: Text2000
+    references: list[Text1200]
+    before: Text1200 | None
+    after: Text1200 | None
     before_score: float | None = None
     after_score: float | None = None
 
 
-class Forgetting(Part):
-    """The figures of the continual-learning literature for one task, in the metric's unit, positive = forgotten."""
+class Forgetting(ReportPart):
+    """Forgetting on one task in the metric's unit; positive means forgotten."""
 
-    before_minus_after: float | None = Field(default=None, description="Test rows; the headline of forgetting.")
+    before_minus_after: float | None = Field(default=None, description="On test rows; the main measure of forgetting.")
     best_minus_now: float | None = Field(
-        default=None, description="Best minus last over the checkpoints' validation scores (Chaudhry et al. 2018)."
+        default=None, description="Best minus last validation score over all checkpoints (Chaudhry et al. 2018)."
     )
 
 
-class Task(Part):
-    """Everything about one task."""
+class Task(ReportPart):
+    """Everything the report says about one task."""
 
     name: str
     type: str
@@ -132,29 +155,31 @@ class Task(Part):
     rows: int
     scored: int
     difference: Difference | None = None
-    sentence: str = Field(description="What happened to this task, in plain words.")
+    sentence: str = Field(description="What happened to this task.")
     baselines: list[Baseline] = []
-    below_baseline: str | None = Field(default=None, description="Which baseline the score after training is below.")
+    below_baseline: str | None = Field(
+        default=None, description="The baseline that scores higher than the trained model."
+    )
     one_answer: bool = Field(
-        default=False, description="One answer is given to many more rows after training than one reference stands for."
+        default=False, description="After training, one answer is far more frequent than any reference."
     )
     metrics: list[Metric] = []
     templates: list[TemplateScore] = []
-    by_length: list[Slice] = Field(default=[], description="By tokens of the prompt.")
-    by_label: list[Slice] = Field(default=[], description="By the right label, or the type of an entity.")
+    by_length: list[Slice] = Field(default=[], description="By prompt length in tokens.")
+    by_label: list[Slice] = Field(default=[], description="By reference label or entity type.")
     validation: list[CurvePoint] = []
     validation_rows: int | None = None
     loss: list[LossPoint] = []
     forgetting: Forgetting | None = None
     samples: list[Sample] = []
-    protocol: dict[str, str] = {}
-    lengths: dict[str, float] = Field(default={}, description="Of the answers after training.")
+    protocol: dict[str, Text500] = {}
+    lengths: dict[str, float] = Field(default={}, description="Statistics of the answers' lengths after training.")
 
 
-class SplitCard(Part):
-    """One split of one task, as prepared.
+class SplitCard(ReportPart):
+    """One prepared split of one task.
 
-    Shares are fractions of the rows (unknown: of the tokens).
+    `truncated_*` are fractions of the rows, `unknown_tokens` is a fraction of the tokens.
     """
 
     split: str
@@ -170,32 +195,34 @@ class SplitCard(Part):
     duplicates: int | None = None
 
 
-class DataCard(Part):
-    """One task as prepared."""
+class DataCard(ReportPart):
+    """One prepared task."""
 
     task: str
     probe: bool
-    share: float | None = Field(default=None, description="Share of the mixture; probes have none.")
+    share: float | None = Field(default=None, description="Share of the mixture; null for probes.")
     digest: str
-    source: str
-    bad_rows: int = Field(default=0, description="Rows that were left out because they were not usable.")
+    source: Text500
+    bad_rows: int = Field(default=0, description="Number of rows that were skipped as unusable.")
     splits: list[SplitCard] = []
 
 
-class Data(Part):
-    """What was trained and scored on."""
+class Data(ReportPart):
+    """The data that the run trained and scored on."""
 
-    digest: str | None = Field(default=None, description="Of the shard set.")
+    digest: str | None = Field(default=None, description="Digest of the shard set.")
     tokenizer: str | None = Field(default=None, description="Digest of the tokenizer.")
     mixture: dict[str, Any] = {}
-    limits: dict[str, int] = Field(default={}, description="Longest input and target in tokens; the rest is cut.")
-    note: str | None = Field(default=None, description="The annotation raytrain.dev/data-note of the job.")
+    limits: dict[str, int] = Field(
+        default={}, description="Maximum lengths of input and target in tokens; longer texts are cut."
+    )
+    note: Text2000 | None = Field(default=None, description="The job's annotation raytrain.dev/data-note.")
     tasks: list[DataCard] = []
-    leakage: list[str] = Field(default=[], description="Held-out rows that training saw too, one sentence each.")
+    leakage: list[str] = Field(default=[], description="Held-out rows that training saw as well, one sentence each.")
 
 
-class Training(Part):
-    """How the training went."""
+class Training(ReportPart):
+    """Totals of the training, and its loss curve."""
 
     steps: int = 0
     planned_steps: int | None = None
@@ -205,45 +232,45 @@ class Training(Part):
     seconds: float = 0.0
     tokens_per_second: float | None = None
     loss: list[LossPoint] = []
-    chosen_step: int | None = Field(default=None, description="The checkpoint that became the model.")
+    chosen_step: int | None = Field(default=None, description="Step of the checkpoint that was exported as the model.")
 
 
-class Event(Part):
-    """Something that happened, in plain words."""
+class Event(ReportPart):
+    """Something that happened during the run."""
 
     time: str | None
     attempt: int | None
-    kind: str
-    message: str
-    trouble: bool = False
+    kind: Text80
+    message: Text500
+    warning: bool = False
 
 
-class Attempt(Part):
+class Attempt(ReportPart):
     """One start of the run."""
 
     number: int
     started: str | None = None
     ended: str | None = None
     first_step: int | None = None
-    last_step: int | None = Field(default=None, description="Of the steps that no later attempt did again.")
-    host: str | None = None
+    last_step: int | None = Field(default=None, description="Of the steps that no later attempt repeated.")
+    host: Text200 | None = None
 
 
-class Summary(Part):
-    """The first thing a reader sees."""
+class Summary(ReportPart):
+    """The top of the report."""
 
-    lead: str
-    sentences: list[str]
-    warnings: list[str] = []
+    lead: Text2000
+    sentences: list[Text2000]
+    warnings: list[Text2000] = []
 
 
-class ReportData(Part):
-    """A whole report."""
+class ReportData(ReportPart):
+    """A complete report."""
 
-    format: Literal["raytrain.dev/report/v1"] = "raytrain.dev/report/v1"
+    format: Literal["raytrain.dev/report/v2"] = "raytrain.dev/report/v2"
     run: str
-    uri: str = Field(description="Where the run lies (no credentials).")
-    model: str
+    uri: str = Field(description="The run's folder in storage, without credentials.")
+    model: Text300
     model_digest: str | None = None
     phase: str | None = None
     started: str | None = None
@@ -252,28 +279,30 @@ class ReportData(Part):
     tasks: list[Task]
     average_forgetting: float | None = Field(
         default=None,
-        description="Mean of best_minus_now over all tasks with a validation curve and a fraction as score.",
+        description="Mean of best_minus_now over all tasks that have a validation curve and a percent scale.",
     )
     backward_transfer: float | None = Field(
-        default=None, description="Mean of after minus before over the probes whose score is a fraction."
+        default=None, description="Mean of after minus before over the probes with a percent scale."
     )
     training: Training
     data: Data
-    versions: dict[str, str] = {}
-    job_yaml: str = Field(description="The resolved job, as YAML.")
+    versions: dict[str, Text200] = {}
+    job_yaml: Text200k = Field(description="The resolved job, as YAML.")
     identity: str | None = None
     attempts: list[Attempt] = []
     events: list[Event] = []
-    missing: list[str] = Field(default=[], description="What the run has not left (yet), one sentence each.")
+    missing: list[Text500] = Field(
+        default=[], description="Parts of the run that do not exist (yet) or are damaged, one sentence each."
+    )
 
     @property
     def trained(self) -> list[Task]:
-        """The tasks that were trained on."""
+        """The tasks that the run trained on."""
         return [t for t in self.tasks if not t.probe]
 
     @property
     def probes(self) -> list[Task]:
-        """The tasks that were only scored."""
+        """The tasks that the run only scored."""
         return [t for t in self.tasks if t.probe]
 
     @property

@@ -1,4 +1,4 @@
-"""Making untrusted text fit to be shown: cut, without control characters, and compared word by word."""
+"""Makes untrusted text safe to show, and marks the words that agree with a reference."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ _INVISIBLE = {
     0x2029,
     0xFEFF,
 }
-_UNFIT = re.compile(
+_UNSAFE = re.compile(
     "[" + "".join(map(chr, sorted(_INVISIBLE))) + "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]"
 )
 _WORDS = re.compile(r"\w+|[^\w\s]|\s+")
@@ -32,34 +32,34 @@ def _visible(match: re.Match[str]) -> str:
 
 
 def readable(text: str, limit: int) -> str:
-    """`text` with at most `limit` characters of its own, invisible and direction-turning characters made visible.
+    """Cuts `text` to `limit` characters and replaces invisible and bidirectional control characters.
 
-    Line breaks and tabs stay. What is cut is counted in a mark at the end.
+    Line breaks and tabs stay. A mark at the end says how many characters were cut.
     """
     text = text.replace("\r\n", "\n")
     cut = len(text) - limit
-    shown = _UNFIT.sub(_visible, text[:limit])
+    shown = _UNSAFE.sub(_visible, text[:limit])
     return shown + CUT_MARK.format(count=cut) if cut > 0 else shown
 
 
-class Piece(NamedTuple):
-    """A stretch of text that agrees with the reference, or does not."""
+class Span(NamedTuple):
+    """A span of text that agrees with the reference, or does not."""
 
     text: str
     agrees: bool
 
 
-def agreement(text: str, reference: str, *, exact: bool = False) -> list[Piece]:
-    """`text` in pieces: those whose words also stand in `reference`, in the same order, and the others.
+def agreement(text: str, reference: str, *, exact: bool = False) -> list[Span]:
+    """Splits `text` into spans whose words occur in `reference` in the same order, and the others.
 
-    Words are compared without regard to case unless `exact`. White space between two agreeing words
-    agrees too. Joining the pieces gives `text` back.
+    Case is ignored unless `exact`. White space between two agreeing words agrees as well. Joining
+    the spans gives `text` back.
     """
     words = _WORDS.findall(text)
     keys = [w if exact else w.casefold() for w in words]
-    wanted = [w if exact else w.casefold() for w in _WORDS.findall(reference) if not w.isspace()]
+    expected = [w if exact else w.casefold() for w in _WORDS.findall(reference) if not w.isspace()]
     places = [i for i, w in enumerate(words) if not w.isspace()]
-    matcher = difflib.SequenceMatcher(None, [keys[i] for i in places], wanted, autojunk=False)
+    matcher = difflib.SequenceMatcher(None, [keys[i] for i in places], expected, autojunk=False)
     agrees = [False] * len(words)
     for block in matcher.get_matching_blocks():
         for offset in range(block.size):
@@ -67,10 +67,10 @@ def agreement(text: str, reference: str, *, exact: bool = False) -> list[Piece]:
     for i, word in enumerate(words):
         if word.isspace() and 0 < i < len(words) - 1:
             agrees[i] = agrees[i - 1] and agrees[i + 1]
-    pieces: list[Piece] = []
+    spans: list[Span] = []
     for word, good in zip(words, agrees, strict=True):
-        if pieces and pieces[-1].agrees == good:
-            pieces[-1] = Piece(pieces[-1].text + word, good)
+        if spans and spans[-1].agrees == good:
+            spans[-1] = Span(spans[-1].text + word, good)
         else:
-            pieces.append(Piece(word, good))
-    return pieces
+            spans.append(Span(word, good))
+    return spans

@@ -1,31 +1,29 @@
-"""Which rows are shown: the largest gains, the largest losses, and a draw that does not look at the scores."""
+"""The sample rows of a task: the largest gains, the largest losses, and a draw independent of the scores."""
 
 import hashlib
 from collections.abc import Sequence
 
 from raytrain.evaluation.results import Prediction
 from raytrain.report.model import Sample, SampleKind
-from raytrain.report.safe_text import readable
 
 GAINS, LOSSES, DRAWN = 4, 3, 3
-INPUT_CHARACTERS, ANSWER_CHARACTERS, REFERENCES = 2000, 1200, 3
+REFERENCES = 3
 
 
-def choose(
+def choose_samples(
     before: Sequence[Prediction], after: Sequence[Prediction], *, run: str, task: str, better: str = "higher"
 ) -> list[Sample]:
-    """Up to ten rows that both stages answered (else the only stage's): gains first, then losses, then a draw.
+    """Returns up to ten rows that both stages answered: gains first, then losses, then a draw.
 
-    The draw is by hash of run, task and row id: the same rows each time, whatever the scores.
-    `score` of a row is turned by `better`.
+    If only one stage was scored, its rows are used. The draw is by hash of run, task and row id, so
+    it is the same each time. `better` says which direction of a row's score is a gain.
     """
-    answers = {a.id: a for a in after}
-    olds = {a.id: a for a in before}
-    ids = sorted(answers.keys() & olds.keys() or answers.keys() | olds.keys())
+    olds, news = {a.id: a for a in before}, {a.id: a for a in after}
+    ids = sorted(news.keys() & olds.keys() or news.keys() | olds.keys())
     sign = 1 if better == "higher" else -1
 
     def gain(key: str) -> float:
-        old, new = olds.get(key), answers.get(key)
+        old, new = olds.get(key), news.get(key)
         if old is None or new is None or old.score is None or new.score is None:
             return 0.0
         return sign * (new.score - old.score)
@@ -39,10 +37,10 @@ def choose(
     gains = [key for key in sorted(rest, key=gain, reverse=True) if gain(key) > 0][:GAINS]
     losses = [key for key in sorted(rest, key=gain) if gain(key) < 0][:LOSSES]
     taken = {*drawn, *gains, *losses}
-    wanted = min(len(ids), GAINS + LOSSES + DRAWN)
-    drawn += [key for key in shuffled if key not in taken][: wanted - len(taken)]
+    total = min(len(ids), GAINS + LOSSES + DRAWN)
+    drawn += [key for key in shuffled if key not in taken][: total - len(taken)]
     kinds: list[tuple[SampleKind, list[str]]] = [("gain", gains), ("loss", losses), ("random", drawn)]
-    return [_sample(kind, olds.get(key), answers.get(key)) for kind, keys in kinds for key in keys]
+    return [_sample(kind, olds.get(key), news.get(key)) for kind, keys in kinds for key in keys]
 
 
 def _sample(kind: SampleKind, old: Prediction | None, new: Prediction | None) -> Sample:
@@ -50,13 +48,13 @@ def _sample(kind: SampleKind, old: Prediction | None, new: Prediction | None) ->
     if row is None:
         raise ValueError("a sample needs an answer")
     return Sample(
-        id=readable(row.id, 200),
+        id=row.id,
         kind=kind,
         template=row.template,
-        input=readable(row.input, INPUT_CHARACTERS),
-        references=[readable(t, ANSWER_CHARACTERS) for t in row.targets[:REFERENCES]],
-        before=None if old is None else readable(old.prediction, ANSWER_CHARACTERS),
-        after=None if new is None else readable(new.prediction, ANSWER_CHARACTERS),
+        input=row.input,
+        references=list(row.targets[:REFERENCES]),
+        before=None if old is None else old.prediction,
+        after=None if new is None else new.prediction,
         before_score=None if old is None else old.score,
         after_score=None if new is None else new.score,
     )

@@ -1,4 +1,4 @@
-"""The published JSON Schemas of what `report` and `compare` write: `python -m raytrain.report.schema`."""
+"""Writes the JSON Schemas of reports and comparisons to docs/reference: `python -m raytrain.report.schema`."""
 
 import json
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from raytrain.report.comparison import Comparison
-from raytrain.report.model import Part, ReportData
+from raytrain.report.model import ReportData, ReportPart
 
 FOLDER = Path("docs/reference")
-SCHEMAS: Mapping[str, tuple[str, type[Part]]] = {
+SCHEMAS: Mapping[str, tuple[str, type[ReportPart]]] = {
     "report.schema.json": ("raytrain report", ReportData),
     "comparison.schema.json": ("raytrain comparison", Comparison),
 }
-"""File name to title and model."""
+"""Maps file name to title and model."""
 
 
 def schema(name: str) -> dict[str, Any]:
-    """JSON Schema (2020-12) of one of `SCHEMAS`, as it is written."""
+    """Returns the JSON Schema (2020-12) of one of `SCHEMAS`."""
     title, model = SCHEMAS[name]
     described = {k: v for k, v in model.model_json_schema(mode="serialization").items() if k != "title"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **described}

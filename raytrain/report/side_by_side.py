@@ -1,4 +1,4 @@
-"""Several runs of the same base model in one picture: what each way of training gained and what it forgot."""
+"""Shows several runs of the same base model side by side: what each gained and what it forgot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,28 +7,22 @@ from functools import partial
 from markupsafe import Markup
 
 from raytrain.report import charts
-from raytrain.report import phrases as words
+from raytrain.report.comparison import ComparedRun
+from raytrain.report.formatting import format_interval, format_score, join_names
 from raytrain.report.html import render_page
 from raytrain.report.markdown import escape, table
-from raytrain.report.model import Interval, ReportData, Task
+from raytrain.report.model import Interval, Task
+from raytrain.report.verdicts import verdict_label
 
-# Okabe and Ito's colour-blind-safe colours, darkened where white paper asks for it; shapes say the
-# same again.
+# Colours by Okabe and Ito, safe for colour-blind readers, some darkened for white paper. Marks differ
+# in shape as well.
 COLOURS = ("#1f63d6", "#b84a0c", "#0a7d5c", "#8a4fa3", "#8a6d00", "#2b7f9e")
 _WIDTH, _PAD, _LEFT, _RIGHT, _ROW, _GAP = 900, 20, 210, 100, 22, 18
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedRun:
-    """One run in the picture, under the name that the reader sees."""
-
-    label: str
-    data: ReportData
-
-
-@dataclass(frozen=True, slots=True)
 class SideBySide:
-    """The picture rendered three ways; `svg` stands alone (for a README), in colours of its own."""
+    """The runs as a page, a stand-alone picture (e.g. for a README) and Markdown."""
 
     html: str
     svg: str
@@ -37,7 +31,7 @@ class SideBySide:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One task: what the base scored, and what it scored after each run."""
+    """One task: the score of the base model, and the task in the report of each run."""
 
     task: str
     metric: str
@@ -49,11 +43,10 @@ class _Line:
 def render_side_by_side(
     runs: Sequence[ComparedRun], *, title: str = "What each way of training gained and forgot"
 ) -> SideBySide:
-    """The runs side by side, task by task; tasks that are trained in no run are probes.
+    """Renders the runs side by side, task by task.
 
-    A task counts as trained if any run trained on it: for the others it is a probe there, and
-    marked so. ValueError without runs, or where runs started from different models: their scores
-    before differ for another reason then.
+    Tasks that no run trained on are shown as probes; in the others, a mark says which run trained on
+    them. Raises ValueError without runs, or if the runs started from different models.
     """
     if not runs:
         raise ValueError("there are no runs to compare")
@@ -77,8 +70,8 @@ def render_side_by_side(
     return SideBySide(html, str(picture), _markdown(runs, lines, title, notes))
 
 
-def picture_of(runs: Sequence[ComparedRun], title: str) -> Markup:
-    """The picture alone, whatever models the runs started from: each run has its own ring."""
+def draw_scores(runs: Sequence[ComparedRun], title: str) -> Markup:
+    """Draws the picture alone; the runs may have started from different models."""
     return _svg(runs, _lines(runs), title)
 
 
@@ -94,14 +87,14 @@ def _lines(runs: Sequence[ComparedRun]) -> list[_Line]:
 
 
 def _sentences(runs: Sequence[ComparedRun], lines: Sequence[_Line]) -> list[tuple[str, str]]:
-    """(Run, what it gained and what became of the probes), from its own paired differences."""
+    """Returns (label, what the run gained and what happened to the probes) for each run."""
     out = []
     for number, run in enumerate(runs):
         trained = [t for t in (line.after[number] for line in lines) if t is not None and not t.probe]
         probes = [t for line in lines if line.probe and (t := line.after[number]) is not None]
         better = sum(t.difference is not None and t.difference.verdict == "better" for t in trained)
-        fates = "; ".join(f"{t.name}: {words.verdict_label(t)}, {_from_to(t)}" for t in probes)
-        names = words.listing([t.name for t in trained])
+        fates = "; ".join(f"{t.name}: {verdict_label(t)}, {_from_to(t)}" for t in probes)
+        names = join_names([t.name for t in trained])
         gained = f"Trained on {names}; better at {better} of {len(trained)}."
         out.append((run.label, f"{gained} Probes: {fates}." if fates else gained))
     return out
@@ -109,7 +102,7 @@ def _sentences(runs: Sequence[ComparedRun], lines: Sequence[_Line]) -> list[tupl
 
 def _from_to(task: Task) -> str:
     h = task.primary_metric
-    before, after = (words.number(x.value if x else None, h.scale) for x in (h.before, h.after))
+    before, after = (format_score(x.value if x else None, h.scale) for x in (h.before, h.after))
     return f"{before} → {after}"
 
 
@@ -120,11 +113,11 @@ def _markdown(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, n
         cells = []
         for task in line.after:
             after = task.primary_metric.after if task else None
-            span = words.interval(after.low, after.high, scale).replace("[", "\\[") if after else ""
+            span = format_interval(after.low, after.high, scale).replace("[", "\\[") if after else ""
             seen = " ·" if task is not None and not task.probe else ""
-            cells.append(f"{words.number(after.value if after else None, scale)} {span}".strip() + seen)
+            cells.append(f"{format_score(after.value if after else None, scale)} {span}".strip() + seen)
         name = f"**{escape(line.task)}**" + (" (probe)" if line.probe else "")
-        rows.append([name, line.metric, words.number(line.before.value if line.before else None, scale), *cells])
+        rows.append([name, line.metric, format_score(line.before.value if line.before else None, scale), *cells])
     head = ["Task", "Metric", "Before", *(escape(run.label) for run in runs)]
     parts = [f"# {escape(title)}", *(f"> {escape(note)}" for note in notes)]
     parts += [table(head, rows, numbers_from=2), "Test rows, 95 % intervals; · marks a task that this run trained on."]
@@ -137,7 +130,7 @@ def _markdown(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, n
 
 
 def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str) -> Markup:
-    """Rows of dots with intervals, grouped by task: the base model as a ring, a line from it to each run's score."""
+    """Draws dots with intervals, grouped by task: a ring for the base model, a line to each run's score."""
     parts = [Markup('<rect class="sheet" width="100%" height="100%" fill="#ffffff"/>')]
     legend, y = _legend(runs)
     parts += legend
@@ -162,7 +155,7 @@ def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str) -> Mar
 
 
 def _legend(runs: Sequence[ComparedRun]) -> tuple[list[Markup], float]:
-    """What the marks mean, in as many lines as it takes; and where it ends."""
+    """Draws the legend in as many lines as needed; returns its parts and its lower edge."""
     parts: list[Markup] = []
     x_at, y = float(_PAD), 26.0
     for number, label in enumerate([*(run.label for run in runs), "before"]):
@@ -184,7 +177,7 @@ def _x(axis: charts.Axis, value: float) -> float:
 
 
 def _group(line: _Line, top: float) -> list[Markup]:
-    """All runs on one task; the axis is 0 to 100 for fractions, else the task's own."""
+    """Draws all runs on one task; the axis is 0 to 100 for fractions, else the task's own."""
     bottom = top + _ROW * len(line.after)
     found = [t for t in line.after if t is not None]
     scale = found[0].primary_metric.scale
@@ -208,7 +201,7 @@ def _group(line: _Line, top: float) -> list[Markup]:
             start = x(task.primary_metric.before.value)
             parts += [_line(start, x(after.value), y, y, kind, stroke=colour, width=1.6), _ring(start, y)]
         parts.append(_mark(number, x(after.value), y, trained=not task.probe))
-        parts.append(_text(_WIDTH - _PAD, y + 4.5, words.number(after.value, scale), anchor="end", kind="value"))
+        parts.append(_text(_WIDTH - _PAD, y + 4.5, format_score(after.value, scale), anchor="end", kind="value"))
     return parts
 
 
@@ -242,7 +235,7 @@ def _ring(x: float, y: float) -> Markup:
 
 
 def _mark(number: int, x: float, y: float, *, trained: bool) -> Markup:
-    """A disc where this run trained on the task, else a diamond."""
+    """Draws a disc if the run trained on the task, else a diamond."""
     kind, colour = f"run{number % len(COLOURS)}", COLOURS[number % len(COLOURS)]
     if trained:
         return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="5.5" fill="{}"/>').format(kind, x, y, colour)

@@ -1,7 +1,7 @@
-"""What a run left in storage, read and checked: the only module of the report that reads.
+"""Reads what a run left in storage; the only module of the report that does.
 
-A part that is not there is none; a part that does not match its manifest is left out and named in
-`troubles`.
+Missing parts are None or empty. Parts that do not match their manifest are left out and listed in
+`problems`.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One task's scores at one stage, and for before and after the answers."""
+    """One task's scores at one stage; the stages before and after come with their answers."""
 
     card: ScoreCard
     answers: list[Prediction] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run's files, parsed. `stages` maps stage, then task."""
+    """The parsed files of a run. `stages` maps stage, then task."""
 
     record: RunRecord
     job_yaml: str
@@ -44,24 +44,27 @@ class StoredRun:
     attempts: list[dict[str, Any]]
     model_step: int | None
     shards: ShardSet | None
-    troubles: list[str]
+    problems: list[str]
 
 
 def read_run(store: Store, layout: RunLayout) -> StoredRun:
-    """Everything the report needs of a run; StorageError if there is no such run or the store cannot be reached."""
+    """Reads everything the report needs.
+
+    Raises StorageError if there is no such run or the store cannot be reached.
+    """
     record = read_record(store, layout)
     if record is None:
         raise StorageError(
             f"{store.uri}/{layout.root}: there is no run {layout.name} here",
-            hint="Check the run's name and the storage (--storage or RAYTRAIN_STORAGE).",
+            hint="check the run's name and the storage (--storage or RAYTRAIN_STORAGE)",
         )
-    troubles: list[str] = []
+    problems: list[str] = []
 
     def read(reader: Callable[[], T], otherwise: T) -> T:
         try:
             return reader()
         except (CorruptError, NotFoundError) as error:
-            troubles.append(f"{error.message}; left out of this report.")
+            problems.append(f"{error.message}; it is left out of this report.")
             return otherwise
 
     stages: dict[str, dict[str, Stage]] = {}
@@ -85,7 +88,7 @@ def read_run(store: Store, layout: RunLayout) -> StoredRun:
         attempts=read(lambda: read_attempts(store, layout), []),
         model_step=step if isinstance(step, int) else None,
         shards=read(partial(ShardSet.load, store, record.shard_set), None) if record.shard_set else None,
-        troubles=troubles,
+        problems=problems,
     )
 
 

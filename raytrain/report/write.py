@@ -12,15 +12,14 @@ from raytrain_core.storage.commit import commit
 
 
 def render_json(data: ReportData) -> str:
-    """The report as JSON; `docs/reference/report.schema.json` describes it."""
+    """Renders the report as JSON, as described by `docs/reference/report.schema.json`."""
     return data.model_dump_json(indent=1) + "\n"
 
 
 def write(store: Store, layout: RunLayout, *, guard: Callable[[], None] | None = None) -> str:
-    """Gather, render and commit `report/{index.html,report.md,report.json}`; the page's URI.
+    """Writes `report/{index.html,report.md,report.json}`, replacing an older report; returns the page's URI.
 
-    Raises StorageError if there is no such run. An older report is replaced. `guard` as in
-    `commit`.
+    `guard` is called before the commit and may raise. Raises StorageError if there is no such run.
     """
     data = gather(store, layout)
     files = {

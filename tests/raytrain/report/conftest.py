@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.shards.manifest import Part, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
+from data_prep.shards.manifest import PartRef, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
 from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout, stage_of_step
 from raytrain.evaluation.metrics import METRICS, metrics_for
@@ -183,7 +183,7 @@ class RunFolder:
 
     def _shards(self, job) -> str:
         """The manifests of a shard set, as preparation writes them (without the parts: the report reads none)."""
-        part = Part("shards/parts/x.npy", 10, "0" * 64)
+        part = PartRef("shards/parts/x.npy", 10, "0" * 64)
 
         def split(rows, templates, inputs, outputs):
             statistics = {
@@ -418,3 +418,39 @@ def hostile_data(make_run, tmp_path_factory, hostile_texts) -> ReportData:
 def run_folder(make_run, tmp_path_factory) -> RunFolder:
     """A complete run; made once, not to be changed."""
     return make_run(tmp_path_factory.mktemp("run"), note="All rows are generated; the scores say nothing of real data.")
+
+
+@pytest.fixture(scope="session")
+def make_task():
+    """Returns a function that makes a task scored before and after training."""
+    from raytrain.report.model import Difference, Interval, Metric, Task
+    from raytrain.report.verdicts import task_sentence
+
+    def make(
+        name="t", before=0.5, after=0.7, low=0.1, high=0.3, *, probe=False, better="higher", scale="percent", rows=100
+    ):
+        metric = Metric(
+            name="accuracy",
+            label="accuracy",
+            better=better,
+            scale=scale,
+            before=Interval(value=before),
+            after=Interval(value=after),
+        )
+        gain = (after - before) * (1 if better == "higher" else -1)
+        verdict = "noise" if low <= 0 <= high else "better" if gain > 0 else "worse"
+        difference = Difference(value=after - before, low=low, high=high, gain=gain, rows=rows, verdict=verdict)
+        return Task(
+            name=name,
+            type="text",
+            type_label="free text",
+            probe=probe,
+            primary_metric=metric,
+            split="test",
+            rows=rows,
+            scored=rows,
+            difference=difference,
+            sentence=task_sentence(metric, difference, probe=probe),
+        )
+
+    return make

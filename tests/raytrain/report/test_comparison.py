@@ -1,5 +1,6 @@
-"""Runs held against each other: paired differences, the rows that differ most, three renderings."""
+"""Comparisons of runs: paired differences, the rows that differ most, three renderings."""
 
+import dataclasses
 import json
 from html.parser import HTMLParser
 
@@ -7,8 +8,9 @@ import jsonschema
 import pytest
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.report.compare_runs import compare
-from raytrain.report.comparison import Comparison, compare_runs, read_side, render_html, render_markdown
+from raytrain.report.compare_runs import compare, read_compared_run
+from raytrain.report.comparison import Comparison, compare_runs
+from raytrain.report.render_comparison import comparison_html, comparison_markdown
 from raytrain.report.schema import schema
 from raytrain_core.errors import UsageError
 
@@ -16,64 +18,64 @@ SKILL = {"dialogues": (0.1, 0.3), "reviews": (0.5, 0.55), "questions": (0.8, 0.8
 
 
 @pytest.fixture(scope="module")
-def sides(make_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sides")
+def runs(make_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
     first = make_run(folder, name="short", skill=SKILL, rows=60)
     second = make_run(folder, name="long", skill=SKILL | {"dialogues": (0.1, 0.95)}, rows=60)
     third = make_run(folder, name="forgetful", skill=SKILL | {"questions": (0.8, 0.1)}, rows=60)
-    return [read_side(run.store, run.layout, run.name) for run in (first, second, third)]
+    return [read_compared_run(run.store, run.layout, run.name) for run in (first, second, third)]
 
 
 @pytest.fixture(scope="module")
-def comparison(sides):
-    return compare_runs(sides)
+def comparison(runs):
+    return compare_runs(runs)
 
 
-def test_differences_are_paired_and_from_the_first_run(comparison, sides):
+def test_differences_are_paired_and_from_the_first_run(comparison, runs):
     dialogues = next(t for t in comparison.tasks if t.name == "dialogues")
-    first, second, _ = dialogues.standings
-    assert first.against_first is None
-    found = second.against_first
+    first, second, _ = dialogues.results
+    assert first.difference_from_first is None
+    found = second.difference_from_first
     assert found.verdict == "better"
     assert found.rows == 60
     assert found.value == pytest.approx(second.after.value - first.after.value)
     assert found.low <= found.value <= found.high
     questions = next(t for t in comparison.tasks if t.name == "questions")
-    assert questions.standings[2].against_first.verdict == "worse"
-    assert not questions.standings[2].trained
+    assert questions.results[2].difference_from_first.verdict == "worse"
+    assert not questions.results[2].trained
 
 
-def test_it_says_in_a_sentence_what_is_better_and_what_is_noise(comparison):
+def test_sentences_name_what_is_better_and_what_is_noise(comparison):
     long, forgetful = comparison.sentences
-    assert long.startswith("Against short, long is better at dialogues")
-    assert "inside the noise" in long
+    assert long.startswith("Compared with short, long is better at dialogues")
+    assert "within the noise" in long
     assert "forgetful is worse at" in forgetful
     assert "questions" in forgetful
 
 
-def test_samples_are_the_rows_that_differ_most(comparison, sides):
+def test_samples_are_the_rows_that_differ_most(comparison, runs):
     task = next(t for t in comparison.tasks if t.name == "dialogues")
     assert 1 <= len(task.samples) <= 5
     spreads = [max(row.scores) - min(row.scores) for row in task.samples]
     assert spreads == sorted(spreads, reverse=True)
     assert spreads[0] > 0
-    answers = {p.id: p.prediction for p in sides[1].answers["dialogues"]}
+    answers = {p.id: p.prediction for p in runs[1].answers["dialogues"]}
     assert all(row.answers[1] == answers[row.id] for row in task.samples)
 
 
-def test_runs_of_other_tasks_and_models_are_compared_where_they_can_be(make_run, tmp_path, sides):
+def test_runs_of_other_tasks_and_models_are_compared_where_they_can_be(make_run, tmp_path, runs):
     other = make_run(tmp_path, name="other", skill={"dialogues": (0.1, 0.5), "spanish": (0.2, 0.2)}, rows=40)
-    side = read_side(other.store, other.layout, "other")
-    side = side.model_copy(update={"data": side.data.model_copy(update={"model_digest": "another"})})
-    found = compare_runs([sides[0], side])
+    run = read_compared_run(other.store, other.layout, "other")
+    run = dataclasses.replace(run, data=run.data.model_copy(update={"model_digest": "another"}))
+    found = compare_runs([runs[0], run])
     names = {t.name: t for t in found.tasks}
-    assert names["reviews"].standings[1] is None
-    assert names["spanish"].standings[0] is None
-    assert names["spanish"].standings[1].against_first is None
-    assert names["dialogues"].standings[1].against_first.rows == 40
+    assert names["reviews"].results[1] is None
+    assert names["spanish"].results[0] is None
+    assert names["spanish"].results[1].difference_from_first is None
+    assert names["dialogues"].results[1].difference_from_first.rows == 40
     assert any("different models" in w for w in found.warnings)
-    assert render_markdown(found)
-    assert "other" in render_html(found, [sides[0], side])
+    assert comparison_markdown(found)
+    assert "other" in comparison_html(found, [runs[0], run])
 
 
 def test_json_comes_back_and_fits_the_schema(comparison):
@@ -83,10 +85,10 @@ def test_json_comes_back_and_fits_the_schema(comparison):
 
 
 def test_markdown_is_a_table_with_verdicts(comparison):
-    text = render_markdown(comparison)
-    assert text.startswith("# short against long against forgetful")
+    text = comparison_markdown(comparison)
+    assert text.startswith("# short compared with long compared with forgetful")
     assert "| **dialogues** | ROUGE-L |" in text
-    assert "inside the noise" in text
+    assert "within the noise" in text
 
 
 class Tags(HTMLParser):
@@ -99,9 +101,9 @@ class Tags(HTMLParser):
 
 
 def test_the_page_is_self_contained_and_hostile_texts_stay_texts(make_run, tmp_path, hostile_texts):
-    runs = [make_run(tmp_path, name=n, hostile=True, rows=20, seed=s) for n, s in (("a", 1), ("b", 2))]
-    sides = [read_side(run.store, run.layout, f"{run.name} {hostile_texts['script']}") for run in runs]
-    html = render_html(compare_runs(sides), sides)
+    stored = [make_run(tmp_path, name=n, hostile=True, rows=20, seed=s) for n, s in (("a", 1), ("b", 2))]
+    runs = [read_compared_run(run.store, run.layout, f"{run.name} {hostile_texts['script']}") for run in stored]
+    html = comparison_html(compare_runs(runs), runs)
     tags = Tags()
     tags.feed(html)
     assert [attributes for tag, attributes in tags.tags if tag == "script"] == [{}]
@@ -116,8 +118,8 @@ def test_the_command_writes_three_files(make_run, tmp_path):
     places = [(run.store, RunLayout(name)) for name in ("a", "b")]
     found = compare(places, out=tmp_path / "out")
     assert sorted(path.name for path in found.files) == ["comparison.html", "comparison.json", "comparison.md"]
-    assert json.loads((tmp_path / "out/comparison.json").read_text())["format"] == "raytrain.dev/comparison/v1"
-    assert found.markdown.startswith("# a against b")
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["format"] == "raytrain.dev/comparison/v2"
+    assert found.markdown.startswith("# a compared with b")
     with pytest.raises(UsageError, match="named twice"):
         compare([places[0], places[0]])
     with pytest.raises(UsageError, match="one run alone"):

@@ -3,14 +3,15 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from raytrain.report import gather
-from raytrain.report.side_by_side import ComparedRun, render_side_by_side
+from raytrain.report.comparison import ComparedRun
+from raytrain.report.side_by_side import render_side_by_side
 
 PROBES = ("questions", "spanish")
 
 
 @pytest.fixture(scope="module")
 def runs(make_run, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("arms")
+    folder = tmp_path_factory.mktemp("runs")
     skill = {"dialogues": (0.1, 0.8), "reviews": (0.5, 0.95), "questions": (0.85, 0.8)}
     forgetful = skill | {"reviews": (0.5, 0.1), "questions": (0.85, 0.05)}
     alone = make_run(folder, name="alone", skill=forgetful, probes=("reviews", *PROBES), rows=40, note="Generated.")

@@ -1,22 +1,20 @@
-"""The data card: what was prepared for every task, from the shard set that the run names."""
+"""The data section of the report: what was prepared for every task, from the run's shard set."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.config import Source
 from data_prep.shards.manifest import PreparedSplit, ShardSet
+from raytrain.report.formatting import format_count
 from raytrain.report.model import Data, DataCard, SplitCard
-from raytrain.report.phrases import count
-from raytrain.report.safe_text import readable
 from raytrain.report.stored import StoredRun
 
 DATA_NOTE = "raytrain.dev/data-note"
 
 
-def data(run: StoredRun) -> Data:
-    """Mixture, note and what was prepared for every task (none of it where the shard set is not known yet)."""
+def describe_data(run: StoredRun) -> Data:
+    """Describes mixture, note and prepared tasks; the tasks are missing until the shard set is known."""
     job, shards = run.record.job, run.shards
-    note = job.metadata.annotations.get(DATA_NOTE)
     mixture = job.spec.mixture.model_dump(mode="json", by_alias=True, exclude_none=True)
     if job.spec.mixture.strategy != "temperature":
         mixture.pop("temperature")
@@ -26,7 +24,7 @@ def data(run: StoredRun) -> Data:
         tokenizer=shards.tokenizer.digest if shards else None,
         mixture=mixture,
         limits=dict(shards.limits) if shards else {},
-        note=readable(note, 2000) if note else None,
+        note=job.metadata.annotations.get(DATA_NOTE) or None,
         tasks=_cards(shards, sources) if shards else [],
         leakage=list(_leakage(shards)) if shards else [],
     )
@@ -48,14 +46,12 @@ def _cards(shards: ShardSet, sources: Mapping[str, Source]) -> list[DataCard]:
 
 
 def _source(source: Source | None) -> str:
-    if source is None:
-        return ""
-    return readable(source.uri or ", ".join((source.splits or {}).values()), 500)
+    return "" if source is None else source.uri or ", ".join((source.splits or {}).values())
 
 
 def _split(name: str, split: PreparedSplit) -> SplitCard:
-    found: Mapping[str, Any] = split.statistics
-    source, target = (found.get(f"{side}_tokens") or {} for side in ("source", "target"))
+    statistics: Mapping[str, Any] = split.statistics
+    source, target = (statistics.get(f"{side}_tokens") or {} for side in ("source", "target"))
     return SplitCard(
         split=name,
         examples=split.examples,
@@ -64,21 +60,21 @@ def _split(name: str, split: PreparedSplit) -> SplitCard:
         source_tokens_max=source.get("max"),
         target_tokens_mean=target.get("mean"),
         target_tokens_max=target.get("max"),
-        truncated_sources=found.get("truncated_sources"),
-        truncated_targets=found.get("truncated_targets"),
-        unknown_tokens=found.get("unknown_tokens"),
-        duplicates=found.get("duplicates"),
+        truncated_sources=statistics.get("truncated_sources"),
+        truncated_targets=statistics.get("truncated_targets"),
+        unknown_tokens=statistics.get("unknown_tokens"),
+        duplicates=statistics.get("duplicates"),
     )
 
 
 def _leakage(shards: ShardSet) -> Iterator[str]:
-    """Test rows above all: what was learned by heart there says nothing of other rows."""
+    """Yields a sentence for each leak: a score on rows that training saw says nothing about other rows."""
     for task in shards.tasks:
         for pair, rows in task.leakage.items():
-            held, _, seen = pair.partition(" in ")
+            held_out, _, trained = pair.partition(" in ")
             if rows:
-                yield f"{task.name}: the inputs of {count(rows, f'{held} row')} are among the {seen} rows too."
+                yield f"{task.name}: the inputs of {format_count(rows, f'{held_out} row')} also occur in {trained} rows."
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
-        held = f"{rows:,} of {count(of, f'{split} row')}"
-        yield f"{entry['task']}: {held} have an input that {entry['trained_in']} trained on."
+        held_out = f"{rows:,} of {format_count(of, f'{split} row')}"
+        yield f"{entry['task']}: {held_out} have an input that {entry['trained_in']} trained on."

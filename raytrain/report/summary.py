@@ -1,0 +1,161 @@
+"""The summary at the top of a report: a lead sentence, the main findings, and warnings."""
+
+from collections.abc import Sequence
+
+from raytrain.report.formatting import abbreviate, format_count, format_score, join_names
+from raytrain.report.metric_names import baseline_label
+from raytrain.report.model import Summary, Task, Training
+from raytrain.report.verdicts import probe_fate
+
+
+def summarize(
+    *, model: str, tasks: Sequence[Task], training: Training, leaks: Sequence[str], missing: Sequence[str]
+) -> Summary:
+    """Writes the lead sentence, the findings below it, and the warnings.
+
+    `leaks` are sentences about held-out rows that training saw, `missing` about parts of the run
+    that do not exist (yet).
+    """
+    trained = [t for t in tasks if not t.probe]
+    probes = [t for t in tasks if t.probe]
+    sentences = [
+        _what(model, trained, training),
+        _asked(tasks, leaks),
+        *_gains(trained),
+        *_probes(probes),
+        _noise(tasks),
+    ]
+    warnings = [
+        f"{t.name}: the score after training is below its baseline, {baseline_label(t.below_baseline)}."
+        for t in tasks
+        if t.below_baseline and not t.probe
+    ]
+    warnings += [
+        f"{t.name}: the model gives the same answer to {100 * t.lengths['same_answer']:.0f} % of the rows, while no "
+        f"reference occurs in more than {100 * t.lengths['same_reference']:.0f} %: the score may be that of one sentence."
+        for t in tasks
+        if t.one_answer
+    ]
+    warnings += [
+        f"{t.name}: only {t.scored:,} of {format_count(t.rows, 'row')} were scored." for t in tasks if t.scored < t.rows
+    ]
+    warnings += [
+        f"{t.name}: {m.label} could not be computed for {format_count(t.rows - (m.rows or 0), 'row')}: {m.error}"
+        for t in tasks
+        for m in t.metrics
+        if m.error
+    ]
+    return Summary(
+        lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *leaks, *missing]
+    )
+
+
+def _with(tasks: Sequence[Task], verdict: str) -> list[Task]:
+    return [t for t in tasks if t.difference is not None and t.difference.verdict == verdict]
+
+
+def _of(part: int, whole: int, noun: str) -> str:
+    if part == whole:
+        return f"the {noun}" if whole == 1 else f"both {noun}s" if whole == 2 else f"all {whole} {noun}s"
+    return f"{part} of {whole} {noun}s"
+
+
+def _lead(trained: Sequence[Task], probes: Sequence[Task]) -> str:
+    better, worse = _with(trained, "better"), _with(trained, "worse")
+    if not any(t.difference for t in [*trained, *probes]):
+        return "This run has not been scored both before and after training yet."
+    parts = []
+    if better:
+        parts.append(f"better at {_of(len(better), len(trained), 'trained task')}")
+    if worse:
+        parts.append(f"worse at {_of(len(worse), len(trained), 'trained task')}")
+    first = (
+        "After fine-tuning, the model is " + " and ".join(parts)
+        if parts
+        else ("After fine-tuning, no trained task differs from before by more than chance")
+    )
+    forgot = [t for t in probes if probe_fate(t) in ("partly", "mostly")]
+    known = [t for t in probes if probe_fate(t) not in ("unknown", "nothing")]
+    if not known:
+        return first + "."
+    if not forgot:
+        return (
+            f"{first}; no loss can be shown on {_of(len(known), len(known), 'other skill')} that {_were(known)} tested."
+        )
+    bad = [t for t in forgot if probe_fate(t) == "mostly"]
+    how = "mostly forgot" if len(bad) == len(forgot) else "partly forgot" if not bad else "forgot part or most of"
+    return f"{first}; it {how} {_of(len(forgot), len(known), 'other skill')} that {_were(known)} tested."
+
+
+def _were(tasks: Sequence[Task]) -> str:
+    return "was" if len(tasks) == 1 else "were"
+
+
+def _what(model: str, trained: Sequence[Task], training: Training) -> str:
+    how = f"The model {model} was trained"
+    if training.steps:
+        how += f" for {format_count(training.steps, 'step')}"
+        tokens = training.source_tokens + training.target_tokens
+        if tokens:
+            how += f" on {abbreviate(tokens)} tokens of text"
+    names = join_names([t.name for t in trained])
+    mixed = f"a mixture of {len(trained)} tasks ({names})" if len(trained) > 1 else f"one task ({names})"
+    return f"{how}: {mixed}."
+
+
+def _asked(tasks: Sequence[Task], leaks: Sequence[str]) -> str:
+    if not any(t.difference for t in tasks):
+        return ""
+    apart = "none of them is among the training rows"
+    if leaks:
+        apart = f"except for those listed below, {apart}"
+    return f"It answered the same test rows before and after; {apart}."
+
+
+def _gains(trained: Sequence[Task]) -> list[str]:
+    better = sorted(_with(trained, "better"), key=lambda t: -(t.difference.gain if t.difference else 0))
+    out = []
+    if better:
+        rises = [f"{t.name} from {_from_to(t)}" for t in better[:6]]
+        out.append(f"Improved: {join_names(rises)}." + (f" ({len(better) - 6} more below.)" if len(better) > 6 else ""))
+    if worse := _with(trained, "worse"):
+        out.append(f"Worse although trained on: {join_names([f'{t.name} from {_from_to(t)}' for t in worse])}.")
+    return out
+
+
+def _from_to(task: Task) -> str:
+    h = task.primary_metric
+    before, after = (format_score(x.value if x else None, h.scale) for x in (h.before, h.after))
+    return f"{before} to {after} ({h.label})"
+
+
+def _probes(probes: Sequence[Task]) -> list[str]:
+    if not probes:
+        return ["No other skill was tested. Add a task with `probe: true` to see what training makes the model forget."]
+    out = []
+    for fate, words in (
+        ("mostly", "Mostly forgotten"),
+        ("partly", "Partly forgotten"),
+        ("kept", "No loss can be shown"),
+        ("improved", "Improved without training"),
+        ("nothing", "Score of zero before, so nothing to forget"),
+    ):
+        those = [t for t in probes if probe_fate(t) == fate]
+        if those:
+            out.append(f"{words}: {join_names([f'{t.name}, {_from_to(t)}' for t in those], most=4)}.")
+    return out
+
+
+def _noise(tasks: Sequence[Task]) -> str:
+    noise = _with(tasks, "noise")
+    known = [t for t in tasks if t.difference is not None and t.difference.verdict != "unknown"]
+    if not known:
+        return ""
+    if not noise:
+        return "Every difference is larger than chance (its 95\u00a0% interval excludes zero)."
+    return (
+        f"Within the noise, so no change is shown: {join_names([t.name for t in noise])}. "
+        "The other differences are larger than chance."
+        if len(noise) < len(known)
+        else "All differences are within the noise. Score more rows (evaluation.examplesPerTask) to detect smaller ones."
+    )
