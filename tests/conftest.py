@@ -1,4 +1,4 @@
-"""Fixtures for every room: a real S3 server, started once when the first test asks for it."""
+"""Fixtures for all tests: a real S3 server, started when the first test needs it."""
 
 from uuid import uuid4
 
@@ -10,14 +10,14 @@ from tests.support.s3_server import s3_server
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory):
-    """A running S3 server (`endpoint`, `access_key`, `secret_key`, `environment`, `client()`, `make_bucket()`)."""
+    """A running S3 server, shared by the session."""
     with s3_server(tmp_path_factory.mktemp("s3-server")) as server:
         yield server
 
 
 @pytest.fixture
 def s3_bucket(s3, monkeypatch):
-    """The name of a fresh bucket; the environment of this process (and its children) leads to the server."""
+    """The name of a fresh bucket; the environment of this process points at its server."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_WEB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in s3.environment.items():
@@ -35,7 +35,7 @@ def s3_uri(s3_bucket):
 
 @pytest.fixture
 def s3_proxy(s3, s3_bucket):
-    """A proxy in front of the S3 server that breaks requests as told: `endpoint`, `break_()`, `seen`."""
+    """A proxy in front of the S3 server that breaks chosen requests."""
     with fault_proxy(s3.endpoint) as proxy:
         yield proxy
 

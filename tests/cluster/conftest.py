@@ -20,8 +20,8 @@ from tests.cluster import tiny_quickstart
 from tests.cluster.harness import cluster as harness
 from tests.cluster.harness.console import HarnessError, timed_echo
 from tests.cluster.harness.image import chart_value
-from tests.cluster.harness.paths import REPOSITORY
 from tests.cluster.harness.processes import run, wait_for
+from tests.support import REPOSITORY
 from tests.support.kubernetes_tools import kubernetes_tools
 from tests.support.s3_server import S3Server, s3_server
 

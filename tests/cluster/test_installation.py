@@ -8,7 +8,7 @@ import yaml
 from raytrain.config.run_layout import RunLayout
 from raytrain_core.storage import open_store
 from tests.cluster import tiny_quickstart
-from tests.cluster.harness.paths import REPOSITORY
+from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

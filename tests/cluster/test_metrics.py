@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from tests.cluster import tiny_quickstart
-from tests.cluster.harness.paths import REPOSITORY
 from tests.cluster.harness.processes import wait_for
+from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.slow
 

@@ -3,13 +3,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
 from data_prep.__main__ import main
 from data_prep.shards.progress import PrepareProgress
 from data_prep.shards.progress_line import ProgressLine
+from tests.support import REPOSITORY
 from tests.support.data_prep_bench import numbered, write_jsonl
 
 JOB_YAML = """\
@@ -91,7 +91,7 @@ def test_as_a_module_it_needs_neither_torch_nor_transformers_nor_ray(job_file):
         "sys.exit(code)"
     )
     command = [sys.executable, "-c", script, "prepare", str(job_file)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "heavy: []"), done.stderr
 
 

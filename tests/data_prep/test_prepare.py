@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +19,7 @@ from data_prep.sources import files as sources
 from data_prep.text.tokenizer import EOS
 from raytrain_core.errors import DataError, StorageError, UsageError
 from raytrain_core.storage import open_store
+from tests.support import REPOSITORY
 from tests.support.data_prep_bench import LIMITS, make_task, numbered, write_jsonl
 
 OLD = 1.5e9  # a file's time long ago: its fingerprint is trusted
@@ -252,7 +252,7 @@ def test_a_killed_preparation_leaves_nothing_visible_and_ends_the_same(bench, tm
     task = split_folder(bench)
     expected = bench.prepare(task)
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(base_folder), "9"]
-    done = subprocess.run(command, check=False, timeout=120, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, check=False, timeout=120, cwd=REPOSITORY)
     assert done.returncode == -signal.SIGKILL
     store = open_store(str(tmp_path / "killed"))
     assert keys(store, "shards/parts/")

@@ -2,12 +2,12 @@
 
 import re
 import subprocess
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support import REPOSITORY
+
 _FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"\]\(\s*([^)\s]+)[^)]*\)")
@@ -17,14 +17,18 @@ _HEADING = re.compile(r"^#{1,6} +(.+?)\s*$", re.MULTILINE)
 def markdown_files():
     """All Markdown files of the repository; without git, those that are not built."""
     listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     names = listed.stdout.splitlines() or [
-        path.relative_to(ROOT).as_posix()
+        path.relative_to(REPOSITORY).as_posix()
         for folder in ("docs", "examples", "helm")
-        for path in (ROOT / folder).rglob("*.md")
+        for path in (REPOSITORY / folder).rglob("*.md")
     ]
-    return sorted(name for name in names if (ROOT / name).is_file())
+    return sorted(name for name in names if (REPOSITORY / name).is_file())
 
 
 def anchors(path):
@@ -36,7 +40,7 @@ def anchors(path):
 
 @pytest.mark.parametrize("name", markdown_files())
 def test_links_lead_somewhere(name):
-    page = ROOT / name
+    page = REPOSITORY / name
     text = _CODE.sub("", _FENCE.sub("", page.read_text(encoding="utf-8")))
     broken = []
     for link in _LINK.findall(text):

@@ -5,12 +5,13 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support import REPOSITORY
+
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-    *sorted((ROOT / "docs/tutorials").glob("*.md")),
-    *sorted((ROOT / "docs/how-to").glob("*.md")),
-    *sorted((ROOT / "examples").glob("*/README.md")),
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((REPOSITORY / "docs/tutorials").glob("*.md")),
+    *sorted((REPOSITORY / "docs/how-to").glob("*.md")),
+    *sorted((REPOSITORY / "examples").glob("*/README.md")),
 ]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!-- (.+?) -->\n*\Z")
@@ -61,7 +62,7 @@ def _of(page: Path) -> list[Block]:
     for fence in _FENCE.finditer(text):
         before = text[: fence.start()]
         mark = _MARK.search(before)
-        name = page.relative_to(ROOT).as_posix()
+        name = page.relative_to(REPOSITORY).as_posix()
         found.append(Block(name, before.count("\n") + 1, fence[1], fence[2], mark[1] if mark else None))
     return found
 

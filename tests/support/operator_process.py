@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support import REPOSITORY
 
 
 def start_operator(
@@ -26,7 +26,7 @@ def start_operator(
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
         "RAYTRAIN_OPERATOR_SETTINGS": str(settings),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(REPOSITORY),
         **variables,
     }
     with (folder / "operator.log").open("wb") as output:

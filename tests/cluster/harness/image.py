@@ -26,8 +26,9 @@ from typing import Any
 from tests.cluster.harness import layers
 from tests.cluster.harness.console import Echo, HarnessError
 from tests.cluster.harness.machine import Machine
-from tests.cluster.harness.paths import REPOSITORY, cache_folder
+from tests.cluster.harness.paths import cache_folder
 from tests.cluster.harness.processes import run
+from tests.support import REPOSITORY
 
 NAME = "raytrain.test"  # not a host name, so that no node pulls
 PAUSE = f"{NAME}/pause:1"

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.harness.console import Echo
-from tests.cluster.harness.paths import REPOSITORY, cache_folder
+from tests.cluster.harness.paths import cache_folder
 from tests.cluster.harness.processes import run
+from tests.support import REPOSITORY
 
 PYTHON = "3.11"
 """Python version of the base image."""

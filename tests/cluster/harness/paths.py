@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOOLS = Path(__file__).parent.parent / "tools"
-REPOSITORY = Path(__file__).parents[3]
 
 
 def cache_folder() -> Path:

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -17,12 +16,12 @@ from data_prep.shards import workers
 from data_prep.shards.workers import LocalProcesses
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import LocalStore, open_store
+from tests.support import REPOSITORY
 from tests.support.data_prep_bench import make_task, numbered
 from tests.support.gated_store import DeadlyStore, GatedStore
 from tests.support.preparing import ROWS_OF_A_PART, TASK
 
-SCRIPT = Path(__file__).parents[2] / "support" / "preparing.py"
-REPOSITORY = Path(__file__).parents[3]
+SCRIPT = REPOSITORY / "tests" / "support" / "preparing.py"
 OLD = 1.5e9  # a file's time long ago: its fingerprint is trusted
 PATIENCE = 120.0
 

@@ -7,7 +7,6 @@ import json
 import re
 from collections import Counter, defaultdict
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
@@ -19,9 +18,10 @@ from examples.quickstart.names import FIRST_NAMES
 from examples.quickstart.rows import PROBES, SPLITS, TASKS, files
 from examples.quickstart.skills import TASK_ROWS, lessons, replay
 from examples.quickstart.templates import TEMPLATES
+from tests.support import REPOSITORY
 
 COUNTS = {"train": 600, "validation": 150, "test": 150}
-JOB = Path(__file__).parents[3] / "examples" / "quickstart" / "job.yaml"
+JOB = REPOSITORY / "examples" / "quickstart" / "job.yaml"
 
 
 @pytest.fixture(scope="module")

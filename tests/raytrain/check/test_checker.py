@@ -18,6 +18,7 @@ from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
 from raytrain_core.errors import DataError, ExitCode, TrainingError
 from raytrain_core.storage import open_store
+from tests.support import REPOSITORY
 
 Captured = pytest.CaptureFixture[str]
 
@@ -227,7 +228,7 @@ def test_the_example_for_the_hub_can_be_checked_offline(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    example = Path(__file__).parents[3] / "examples" / "flan-t5-base" / "job.yaml"
+    example = REPOSITORY / "examples" / "flan-t5-base" / "job.yaml"
     assert main(["check", str(example), "--storage", "store"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "The job is right."
     assert not Path("store").exists()

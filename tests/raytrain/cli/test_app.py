@@ -21,6 +21,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.pipeline.outcome import RunOutcome, TaskOutcome
 from raytrain_core.errors import ClusterError, DataError, ExitCode, StorageError, TrainingError, UsageError, UserError
 from raytrain_core.storage import open_store
+from tests.support import REPOSITORY
 
 HEAVY = ("torch", "ray", "transformers", "matplotlib", "datasets", "evaluate", "boto3", "pyarrow", "ruamel", "numpy")
 
@@ -145,7 +146,7 @@ class TestMistakes:
         assert (len(done.stdout), done.stderr) == (10, "")
 
     def test_the_table_of_exit_codes_is_complete(self) -> None:
-        text = (Path(__file__).parents[3] / "docs" / "reference" / "exit-codes.md").read_text()
+        text = (REPOSITORY / "docs" / "reference" / "exit-codes.md").read_text()
         listed = [line.split("|")[1:3] for line in text.splitlines() if line.startswith("| ") and line[2].isdigit()]
         assert [(int(c), n.strip()) for c, n in listed] == [(int(c), c.name.lower()) for c in ExitCode]
 

@@ -13,15 +13,14 @@ from raytrain.config.load import load_job
 from raytrain.config.starter import STARTER, write_starter
 from raytrain_core.config.loader import parse_config
 from raytrain_core.errors import UsageError
-
-ROOT = Path(__file__).parents[3]
+from tests.support import REPOSITORY
 
 
 @pytest.mark.parametrize(
     ("name", "text"), [("finetunejob.schema.json", schema.schema_text()), ("job.md", schema.reference_page())]
 )
 def test_the_files_are_up_to_date(name: str, text: str) -> None:
-    written = (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+    written = (REPOSITORY / "docs" / "reference" / name).read_text(encoding="utf-8")
     assert written == text, "run: python -m raytrain.config.schema --write"
 
 
@@ -67,8 +66,8 @@ def test_the_starter_replaces_nothing_unasked(tmp_path: Path) -> None:
 
 
 def test_the_example_for_the_hub_loads() -> None:
-    loaded = load_job(ROOT / "examples" / "flan-t5-base" / "job.yaml")
-    assert loaded.base_folder == ROOT / "examples" / "flan-t5-base"
+    loaded = load_job(REPOSITORY / "examples" / "flan-t5-base" / "job.yaml")
+    assert loaded.base_folder == REPOSITORY / "examples" / "flan-t5-base"
     assert {t.type for t in loaded.job.spec.trained_tasks} == {"summarization", "rating", "ner", "code-translation"}
     assert any(t.probe for t in loaded.job.spec.tasks)
 

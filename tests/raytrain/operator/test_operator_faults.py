@@ -6,10 +6,10 @@ One job has one RayJob.
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
+from tests.support import REPOSITORY
 from tests.support.api_proxy import api_proxy
 from tests.support.finetunejob_objects import finetunejob
 from tests.support.operator_play import Play
@@ -17,7 +17,7 @@ from tests.support.operator_process import operator_process, start_operator
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-DYING = (str(Path(__file__).parents[2] / "support/dying_operator.py"),)
+DYING = (str(REPOSITORY / "tests/support/dying_operator.py"),)
 CATCHES_UP = 60.0
 """Seconds after the API server is well again."""
 

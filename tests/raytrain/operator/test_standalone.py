@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -16,9 +15,10 @@ from raytrain.operator.install.verify import verify
 from raytrain.operator.settings import Settings
 from raytrain.operator.standalone import rendered
 from raytrain_core.errors import UsageError
+from tests.support import REPOSITORY
 from tests.support.finetunejob_objects import finetunejob, task
 
-SAMPLES = sorted((Path(__file__).parents[3] / "k8s" / "samples").glob("*.yaml"))
+SAMPLES = sorted((REPOSITORY / "k8s" / "samples").glob("*.yaml"))
 
 
 def job(**spec):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raytrain_core.storage import open_store
+from tests.support import REPOSITORY
 from tests.support.killing import driver, end, family_of, named, result
 from tests.support.tiny_job import write_job
 
@@ -94,7 +95,7 @@ def test_worker_and_actor(folder, undisturbed, name, step) -> None:
 
 def clock(hours: float) -> dict[str, str]:
     """The environment of Python processes whose clock is wrong by so much."""
-    return {"PYTHONPATH": str(Path(__file__).parents[2] / "support/wrong_clock"), "CLOCK_OFFSET": str(3600 * hours)}
+    return {"PYTHONPATH": str(REPOSITORY / "tests/support/wrong_clock"), "CLOCK_OFFSET": str(3600 * hours)}
 
 
 def test_clocks_that_jump(folder, undisturbed) -> None:

@@ -1,7 +1,5 @@
 """Items made by Ray tasks: the same shards as anywhere, and a mistake is said in its own words."""
 
-from pathlib import Path
-
 import pytest
 
 from data_prep.prepare import PrepLimits, prepare
@@ -12,6 +10,7 @@ from raytrain.config.load import load_job
 from raytrain.pipeline.ray_preparation import RayTasks, preparation_workers
 from raytrain_core.errors import ClusterError, StorageError
 from raytrain_core.storage import open_store
+from tests.support import REPOSITORY
 from tests.support.gated_store import RefusingStore
 from tests.support.tiny_job import write_job
 
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.ray
 def ray_here():
     import ray
 
-    environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[3])}}  # where the stores of the tests are
+    environment = {"env_vars": {"PYTHONPATH": str(REPOSITORY)}}  # where the stores of the tests are
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     ray.init(address="local", num_cpus=2, runtime_env=environment, **options)
     yield

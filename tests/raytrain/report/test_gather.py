@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -9,6 +8,7 @@ from raytrain.report import ReportData, gather, render_html, render_json, render
 from raytrain.report.curves import POINTS
 from raytrain.report.schema import FOLDER, SCHEMAS, schema
 from raytrain_core.errors import StorageError
+from tests.support import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_json_goes_there_and_back_and_fits_the_schema(data):
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_the_published_schema_is_the_one_in_force(name):
-    stored = json.loads((Path(__file__).parents[3] / FOLDER / name).read_text())
+    stored = json.loads((REPOSITORY / FOLDER / name).read_text())
     assert stored == schema(name), "run `make generate`"
 
 

@@ -2,16 +2,15 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.support import REPOSITORY
 from tests.support.api_server import api_server
 from tests.support.finetunejob_objects import finetunejob
 from tests.support.kubernetes_tools import ToolsUnavailable
 
-ROOT = Path(__file__).parents[4]
-CHART, JOB_CHART = str(ROOT / "helm" / "raytrain-operator"), str(ROOT / "helm" / "finetune-job")
+CHART, JOB_CHART = str(REPOSITORY / "helm" / "raytrain-operator"), str(REPOSITORY / "helm" / "finetune-job")
 
 pytestmark = pytest.mark.cluster
 
@@ -78,10 +77,10 @@ def test_helm_installs_upgrades_and_leaves_the_definition_with_its_objects(empty
 
 
 def test_kubectl_installs_by_kustomize_and_by_one_file_the_same(empty):
-    empty.kubectl("apply", "--server-side", "-k", str(ROOT / "k8s" / "default"))
+    empty.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "k8s" / "default"))
     by_kustomize = kinds(empty)
     assert len(by_kustomize) >= 8
-    text = empty.kubectl("apply", "--server-side", "-f", str(ROOT / "k8s" / "install.yaml")).stdout
+    text = empty.kubectl("apply", "--server-side", "-f", str(REPOSITORY / "k8s" / "install.yaml")).stdout
     assert {line.split()[1] for line in text.splitlines()} == {"serverside-applied"}
     assert kinds(empty) == by_kustomize
     empty.until_served("/apis/raytrain.dev/v1alpha1/finetunejobs")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from raytrain.training.ray import metrics as ray_metrics
+from tests.support import REPOSITORY
 
-FILES = Path(__file__).parents[4] / "helm/raytrain-operator/files"
+FILES = REPOSITORY / "helm/raytrain-operator/files"
 HAS = {
     f"ray_{name}" for name in (*ray_metrics._GAUGES, ray_metrics._BY_TASK, ray_metrics._BY_PART, ray_metrics.WAITING)
 }

@@ -13,6 +13,7 @@ from raytrain.operator.render.pods import merged
 from raytrain.operator.render.yaml_text import yaml_text
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
+from tests.support import REPOSITORY
 from tests.support.finetunejob_objects import NOW, finetunejob, task
 from tests.support.kubernetes_tools import ToolsUnavailable, kuberay_crds
 from tests.support.structural_walk import problems
@@ -107,7 +108,7 @@ def test_token_authentication_is_on_and_autoscaler_two_is_named():
     cluster = rayjob_of()["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["autoscalerOptions"]["version"] == "v2"
-    lock = (Path(__file__).parents[4] / "requirements" / "run.txt").read_text(encoding="utf-8")
+    lock = (REPOSITORY / "requirements" / "run.txt").read_text(encoding="utf-8")
     assert f"\nray=={cluster['rayVersion']} " in lock
 
 
