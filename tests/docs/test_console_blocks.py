@@ -5,6 +5,7 @@ A mark is an HTML comment directly before the block:
     <!-- not run: needs a cluster -->   it is not run, but its options and make targets must exist
     <!-- run: in an empty folder -->    it needs no job
     <!-- run: with Ray -->              a finished run of the job is there (layer `ray`)
+    <!-- run: where the examples lie -->  it writes a job file from one of them
 
 Without a mark it runs where the README's own job file, its data and a tiny model lie, prepared.
 """
@@ -24,10 +25,11 @@ from click.exceptions import UsageError
 from typer.main import get_command
 
 from raytrain.cli.app import app
+from raytrain.config.load import load_job
 from tests.support.console_blocks import ROOT, blocks
 from tests.support.tiny_t5 import save_tiny
 
-EMPTY, RAY = "run: in an empty folder", "run: with Ray"
+EMPTY, RAY, EXAMPLES = "run: in an empty folder", "run: with Ray", "run: where the examples lie"
 TINY = """\
   training: {steps: 4, batchTokens: 256, maxInputTokens: 48, maxTargetTokens: 16, device: cpu, checkpointEvery: 2}
   evaluation: {every: 2, examplesPerTask: 6, batchSize: 4}
@@ -108,6 +110,21 @@ def test_runs_in_an_empty_folder(block, tmp_path):
     run("\n".join(block.commands()), tmp_path)
 
 
+@pytest.mark.parametrize("block", named(block for block in BLOCKS if block.mark == EXAMPLES))
+def test_writes_a_valid_job(block, tmp_path):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("world", "out"))
+    before = set(tmp_path.rglob("*.yaml"))
+    run("\n".join(block.commands()), tmp_path)
+    (written,) = set(tmp_path.rglob("*.yaml")) - before
+    spec = load_job(written).job.spec
+    example = load_job(written.with_name("job.yaml")).job.spec
+    assert spec.cluster.secrets == ["bucket"]
+    assert spec.resources.training.gpus == 1
+    assert spec.training.steps < example.training.steps
+    assert spec.evaluation.every < example.evaluation.every
+    assert spec.evaluation.examples_per_task < example.evaluation.examples_per_task
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("block", named(block for block in BLOCKS if block.mark == RAY))
 def test_runs_with_a_finished_run(block, finished, tmp_path):
@@ -118,7 +135,7 @@ def test_runs_with_a_finished_run(block, finished, tmp_path):
 @pytest.mark.parametrize("block", named(BLOCKS))
 def test_is_run_or_says_why_not(block):
     assert block.commands(), "a console block without a command"
-    assert block.mark in (None, EMPTY, RAY) or block.not_run, f"unknown mark {block.mark!r}"
+    assert block.mark in (None, EMPTY, RAY, EXAMPLES) or block.not_run, f"unknown mark {block.mark!r}"
 
 
 def test_commands_stand_in_console_blocks():
