@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
-from data_prep.shards.progress_line import ProgressLine
+from data_prep.shards.progress import ProgressLine
 from data_prep.shards.workers import local_workers
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.config.base import SpecModel
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress.close()
             print("interrupted; what is prepared stays, the same command goes on", file=sys.stderr)
             return ExitCode.INTERRUPTED
-    if not progress.heard:
+    if not progress.used:
         print("nothing to do: everything is prepared already", file=sys.stderr)
     print(table(shard_set))
     return ExitCode.OK

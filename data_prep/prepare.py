@@ -1,13 +1,11 @@
-"""Tasks to a shard set in the store: deterministic, content-addressed, and nothing is done twice.
+"""Prepares tasks into a shard set in the store: deterministic, content-addressed, nothing done twice.
 
-A task's digest is that of everything that determines its shards: its part of the job, the
-contents of its sources, tokenizer, limits, seed, format. This process reads the rows and cuts them
-into items (`task_work`); whoever `workers` are make the parts of an item (`writing`). Parts are put
-under their own sha256 first, then what each item became, then the manifest of their task, last that
-of the set: a preparation that was killed goes on with the items that were not made, and what it
-left behind is invisible. The contents of a source file are read for its sha256 once:
-`shards/sources/` remembers it by the file's place, size and time (or etag), so that preparing
-unchanged sources again takes a moment.
+A task's digest is that of everything that determines its shards: its part of the job, the contents
+of its sources, tokenizer, limits, seed, format. This process reads the rows and cuts them into work
+units (`shards.task_builder`); the workers turn each unit into parts (`shards.writer`). Parts are
+stored under their own sha256 first, then the record of each unit, then the manifest of the task,
+last the manifest of the set: a killed preparation continues with the units that are missing, and
+readers never see what it left behind.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,28 +14,30 @@ from dataclasses import asdict
 from pathlib import Path
 
 from data_prep.config import Mixture, Split, Task
-from data_prep.shards.manifest import PreparedTask, ShardSet, TokenizerRef
+from data_prep.shards.leakage import leakage_across
+from data_prep.shards.manifest import PreparedTask, ShardSet
+from data_prep.shards.parts import are_stored, load_keys
 from data_prep.shards.progress import OnProgress, PrepareProgress, ProgressMeter
-from data_prep.shards.reader import are_stored, load_keys
-from data_prep.shards.split_statistics import leakage_across
-from data_prep.shards.task_builder import FORMAT, PrepSettings, TaskSources, TaskWork
+from data_prep.shards.settings import PrepLimits, PrepSettings
+from data_prep.shards.task_builder import TaskBuilder
+from data_prep.shards.task_sources import FORMAT, TaskSources
+from data_prep.shards.tokenizer_files import store_tokenizer
+from data_prep.shards.work_unit import ShardParts
 from data_prep.shards.workers import ThisProcess, Workers
-from data_prep.shards.writer import PartStore, PrepLimits, ShardParts, digest_of
 from data_prep.sources.files import source_files
 from data_prep.tasks.columns import needed_columns
 from data_prep.tasks.mixture import rates
 from data_prep.tasks.splits import splitter_of
 from data_prep.text.templates import templates_of
 from data_prep.text.tokenizer import Tokenizer
+from raytrain_core.hashing import digest_of
 from raytrain_core.storage import CorruptError, NotFoundError, Store
 from raytrain_core.storage.scratch import scratch
 
-__all__ = ["PrepLimits", "PrepareProgress", "TokenizerSource", "find", "prepare"]
+__all__ = ["PrepLimits", "PrepareProgress", "find", "prepare"]
 
-_LOOKS = 8  # tasks that are looked for at the same time
-_TICK = 0.2  # seconds between two looks at what the workers have done
-
-TokenizerSource = Tokenizer
+_LOOKUPS = 8  # tasks that are looked up at the same time
+_TICK = 0.2  # seconds between two reports of the workers' progress
 
 
 def prepare(
@@ -45,50 +45,35 @@ def prepare(
     mixture: Mixture,
     *,
     store: Store,
-    tokenizer: TokenizerSource,
+    tokenizer: Tokenizer,
     limits: PrepLimits,
     base_folder: Path,
     on_progress: OnProgress = lambda progress: None,
     verify: bool = False,
     workers: Workers | None = None,
 ) -> ShardSet:
-    """Prepare what is not prepared yet and return the shard set; its manifest is stored when everything is.
+    """Prepares what is missing and returns the shard set, whose manifest is stored last.
 
-    Relative sources are relative to `base_folder`; those in S3 are at the endpoint of `store` if
-    that is in S3 too. `on_progress` is called while something is prepared, at least a few times a
-    second, and may raise to stop. `verify` reads the sources and every part again and writes anew
-    what does not match. `workers` make the parts (by default this process); the result does not
-    depend on them. UsageError, DataError and StorageError say what is wrong, before any work where
-    possible.
+    Relative sources are relative to `base_folder`; sources in S3 use the endpoint of `store` if that
+    is in S3 too. `on_progress` is called at least a few times a second while something is prepared,
+    and may raise to stop. `verify` reads the sources and every part again and replaces what does not
+    match. `workers` write the parts (by default this process does); the result does not depend on
+    them. Raises UsageError, DataError or StorageError, before any work where possible.
     """
-    sources = _sources(tasks, base_folder, store)
     settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify)
     with scratch("preparation") as folder:
-        works = [TaskWork(of_task, settings, folder / of_task.task.name) for of_task in sources]
-        with ThreadPoolExecutor(_LOOKS) as pool:
-            stored = pool.map(lambda work: _existing_task(store, work.digest, read=verify), works)
-            found = {work.digest: task for work, task in zip(works, stored, strict=True)}
-        missing = [work for work in works if found[work.digest] is None]
-        for work in missing:
-            work.check_columns()
-        made = {task.digest: task for task in _made(missing, workers or ThisProcess(), on_progress)}
-    prepared = tuple(found[work.digest] or made[work.digest] for work in works)
-    digest = _set_digest([task.digest for task in prepared], mixture, tokenizer, limits)
-    if not verify and not missing and (existing := _existing_set(store, digest)) is not None:
+        sources = _sources(tasks, settings, base_folder, folder)
+        stored = _stored_tasks([task.digest for task in sources], store, read=verify)
+        missing = [task for task in sources if task.digest not in stored]
+        for task in missing:
+            task.check_columns()
+        builders = [TaskBuilder(task, settings) for task in missing]
+        built = {task.digest: task for task in _build(builders, workers or ThisProcess(), on_progress)}
+    prepared = tuple((stored | built)[task.digest] for task in sources)
+    digest = _set_digest([task.digest for task in prepared], mixture, settings)
+    if not verify and not missing and (existing := _stored_set(store, digest)) is not None:
         return existing
-    trained = {task.name: task.splits["train"].examples for task in prepared if not task.probe}
-    keys = {(task.name, split): load_keys(part, store) for task in prepared for split, part in task.splits.items()}
-    shard_set = ShardSet(
-        digest=digest,
-        tasks=prepared,
-        tokenizer=_store_tokenizer(tokenizer, store, overwrite=verify),
-        mixture=mixture.model_dump(mode="json", by_alias=True),
-        rates=rates(mixture, trained) if trained else {},
-        limits=asdict(limits),
-        leakage=leakage_across(keys),
-    )
-    store.put(ShardSet.key(digest), shard_set.to_json())
-    return shard_set
+    return _store_set(digest, prepared, mixture, settings)
 
 
 def find(
@@ -96,87 +81,94 @@ def find(
     mixture: Mixture,
     *,
     store: Store,
-    tokenizer: TokenizerSource,
+    tokenizer: Tokenizer,
     limits: PrepLimits,
     base_folder: Path,
 ) -> ShardSet | None:
-    """What `prepare` would return at once, because everything is prepared; else None. Errors as in `prepare`.
+    """Returns the shard set if everything is prepared already, else None; raises as `prepare` does.
 
-    Makes nothing; source files whose contents are not known yet are read for their sha256, which is
-    kept.
+    Prepares nothing. Source files whose contents are not known yet are read for their sha256, which
+    is remembered.
     """
     settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify=False)
     with scratch("preparation") as folder:
-        sources = _sources(tasks, base_folder, store)
-        digests = [TaskWork(source, settings, folder / source.task.name).digest for source in sources]
-    return _existing_set(store, _set_digest(digests, mixture, tokenizer, limits))
+        digests = [task.digest for task in _sources(tasks, settings, base_folder, folder)]
+    return _stored_set(store, _set_digest(digests, mixture, settings))
 
 
-def _sources(tasks: Sequence[Task], base_folder: Path, store: Store) -> list[TaskSources]:
+def _sources(tasks: Sequence[Task], settings: PrepSettings, base_folder: Path, folder: Path) -> list[TaskSources]:
     for task in tasks:
         templates_of(task), needed_columns(task)
-    all_files = [source_files(task, base_folder, store) for task in tasks]
+    all_files = [source_files(task, base_folder, settings.store) for task in tasks]
+    splitters = [
+        splitter_of(task, (file.split for file in files)) for task, files in zip(tasks, all_files, strict=True)
+    ]
     return [
-        TaskSources(task, files, splitter_of(task, (file.split for file in files)))
-        for task, files in zip(tasks, all_files, strict=True)
+        TaskSources(task, files, splitter, settings, folder / task.name)
+        for task, files, splitter in zip(tasks, all_files, splitters, strict=True)
     ]
 
 
-def _set_digest(tasks: Sequence[str], mixture: Mixture, tokenizer: Tokenizer, limits: PrepLimits) -> str:
-    return digest_of(
-        {
-            "format": FORMAT,
-            "tasks": list(tasks),
-            "mixture": mixture.model_dump(mode="json", by_alias=True),
-            "tokenizer": tokenizer.digest,
-            "limits": asdict(limits),
-        }
-    )
+def _stored_tasks(digests: Sequence[str], store: Store, *, read: bool) -> dict[str, PreparedTask]:
+    """The tasks whose manifest and parts are all stored (compared by size; with `read`, by contents)."""
+
+    def stored(digest: str) -> PreparedTask | None:
+        try:
+            task = PreparedTask.load(store, digest)
+        except (NotFoundError, CorruptError):
+            return None
+        return task if are_stored(store, task.all_parts(), read=read) else None
+
+    with ThreadPoolExecutor(_LOOKUPS) as pool:
+        return {task.digest: task for task in pool.map(stored, digests) if task is not None}
 
 
-def _made(works: Sequence[TaskWork], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:
-    """Each task as it is ready. Rows are read ahead by one item more than there are workers."""
+def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:
+    """Yields each task when it is complete. Rows are read ahead by one unit more than there are workers."""
     meter = ProgressMeter(on_progress)
-    for work in works:
-        meter.expect(work.task.name, work.count())
-    pending: dict[Future[ShardParts], tuple[TaskWork, Split, int]] = {}
+    for builder in builders:
+        meter.expect(builder.task.name, builder.count())
+    pending: dict[Future[ShardParts], tuple[TaskBuilder, Split, int]] = {}
 
-    def taken(most: int) -> Iterator[PreparedTask]:
-        """Wait until at most so many items are pending; the tasks that are complete with that."""
+    def drain(most: int) -> Iterator[PreparedTask]:
+        """Waits until at most `most` units are pending; yields the tasks that are complete then."""
         while len(pending) > most:
             done, _ = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
             workers.tick()
             if not done:
                 meter.report()
             for future in done:
-                work, split, number = pending.pop(future)
-                work.take(split, number, future.result())
-                if work.complete:
-                    yield work.finish()
+                builder, split, number = pending.pop(future)
+                builder.take(split, number, future.result())
+                if builder.complete:
+                    yield builder.finish()
 
     try:
-        for work in works:
-            for item in work.items(meter):
-                pending[workers.submit(item, meter.advance)] = work, item.split, item.number
-                yield from taken(workers.count)
-            if work.complete:
-                yield work.finish()
-        yield from taken(0)
+        for builder in builders:
+            for unit in builder.units(meter):
+                pending[workers.submit(unit, meter.advance)] = builder, unit.split, unit.number
+                yield from drain(workers.count)
+            if builder.complete:
+                yield builder.finish()
+        yield from drain(0)
     finally:
         for future in pending:
             future.cancel()
 
 
-def _existing_task(store: Store, digest: str, *, read: bool) -> PreparedTask | None:
-    """The task if its manifest and every part are there (by size, with `read` by contents)."""
-    try:
-        task = PreparedTask.load(store, digest)
-    except (NotFoundError, CorruptError):
-        return None
-    return task if are_stored(store, task.all_parts(), read=read) else None
+def _set_digest(tasks: Sequence[str], mixture: Mixture, settings: PrepSettings) -> str:
+    return digest_of(
+        {
+            "format": FORMAT,
+            "tasks": list(tasks),
+            "mixture": mixture.model_dump(mode="json", by_alias=True),
+            "tokenizer": settings.tokenizer.digest,
+            "limits": asdict(settings.limits),
+        }
+    )
 
 
-def _existing_set(store: Store, digest: str) -> ShardSet | None:
+def _stored_set(store: Store, digest: str) -> ShardSet | None:
     try:
         shard_set = ShardSet.load(store, digest)
     except (NotFoundError, CorruptError):
@@ -184,14 +176,18 @@ def _existing_set(store: Store, digest: str) -> ShardSet | None:
     return shard_set if are_stored(store, list(shard_set.tokenizer.files.values())) else None
 
 
-def _store_tokenizer(tokenizer: Tokenizer, store: Store, *, overwrite: bool) -> TokenizerRef:
-    with scratch("preparation") as folder:
-        parts = PartStore(store, folder, overwrite)
-        files = {}
-        for name, data in tokenizer.files().items():
-
-            def write(path: Path, data: bytes = data) -> None:
-                path.write_bytes(data)
-
-            files[name] = parts.put("json", write)
-    return TokenizerRef(tokenizer.digest, tokenizer.size, files)
+def _store_set(digest: str, prepared: tuple[PreparedTask, ...], mixture: Mixture, settings: PrepSettings) -> ShardSet:
+    store = settings.store
+    trained = {task.name: task.splits["train"].examples for task in prepared if not task.probe}
+    keys = {(task.name, name): load_keys(split, store) for task in prepared for name, split in task.splits.items()}
+    shard_set = ShardSet(
+        digest=digest,
+        tasks=prepared,
+        tokenizer=store_tokenizer(settings.tokenizer, store, overwrite=settings.verify),
+        mixture=mixture.model_dump(mode="json", by_alias=True),
+        rates=rates(mixture, trained) if trained else {},
+        limits=asdict(settings.limits),
+        leakage=leakage_across(keys),
+    )
+    store.put(ShardSet.key(digest), shard_set.to_json())
+    return shard_set

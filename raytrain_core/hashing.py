@@ -4,7 +4,8 @@ So it is the same on every machine.
 """
 
 import hashlib
-from typing import overload
+import json
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,17 @@ def content_key(kind: str, *parts: str | int) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
+def digest_of(data: Any) -> str:
+    """Returns the hex sha256 of plain data; the order of mapping keys does not matter."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
 @overload
 def splitmix64(value: int) -> int: ...
 @overload
 def splitmix64(value: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
 def splitmix64(value: int | NDArray[np.uint64]) -> int | NDArray[np.uint64]:
-    """The generator's output for state `value`: one step of the state, then `splitmix64_finalize`.
+    """Returns the generator's output for state `value`: one step of the state, then `splitmix64_finalize`.
 
     A bijection of 64-bit numbers that scatters neighbours (Steele, Lea, Flood 2014).
     """

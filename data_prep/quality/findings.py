@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from data_prep.config import Split
 from data_prep.quality.ngram_overlap import HeldOut
+from data_prep.shards.leakage import Keys
 from data_prep.shards.manifest import ShardSet
-from data_prep.shards.reader import PartCache, TextRow, load_keys, load_tokenizer, open_split
-from data_prep.shards.split_statistics import Keys
-from data_prep.shards.text_reader import Texts, rows_at, texts_of
+from data_prep.shards.parts import PartCache, load_keys
+from data_prep.shards.reader import open_split
+from data_prep.shards.text_reader import TextBatch, TextRow, iter_text, rows_at
+from data_prep.shards.tokenizer_files import load_tokenizer
 from data_prep.text.tokenizer import UNK, Tokenizer
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, sample, splitmix64
@@ -255,8 +257,8 @@ class _Rooms:
     def _through(self, text: str) -> str:
         return self.tokenizer.decode(self.tokenizer.encode_open([text])[0].tolist())
 
-    def _texts(self, name: Name) -> Iterator[Texts]:
-        return texts_of(self.shard_set.split(*name), self.store, self.cache)
+    def _texts(self, name: Name) -> Iterator[TextBatch]:
+        return iter_text(self.shard_set.split(*name), self.store, self.cache)
 
     def _rows(self, name: Name) -> int:
         return self.shard_set.split(*name).examples

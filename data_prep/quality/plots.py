@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep.quality.statistics import SplitSummary, lengths
 from data_prep.shards.manifest import ShardSet
-from data_prep.shards.reader import PartCache
+from data_prep.shards.parts import PartCache
 from raytrain_core.storage import Store
 
 _SOURCE, _TARGET, _EDGE, _QUIET = "#3b6ea5", "#c8702a", "#444444", "#b8c0c8"

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from data_prep.config import Split
 from data_prep.shards.manifest import PreparedSplit, PreparedTask, ShardSet
-from data_prep.shards.reader import PartCache, open_split
-from data_prep.shards.text_reader import texts_of
+from data_prep.shards.parts import PartCache
+from data_prep.shards.reader import open_split
+from data_prep.shards.text_reader import iter_text
 from raytrain_core.storage import Store
 
 MOST_LABELS = 30
@@ -99,7 +100,7 @@ def _answers(
 ) -> tuple[int, dict[str, int] | None]:
     """How many different answers there are, and how often each label comes."""
     answers, kinds = Counter[str](), Counter[str]()
-    for texts in texts_of(prepared, store, cache):
+    for texts in iter_text(prepared, store, cache):
         answers.update(texts.targets)
         if task.type == "ner":
             kinds.update(kind for meta in texts.metas for kind in _entity_types(meta))

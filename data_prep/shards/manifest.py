@@ -9,7 +9,7 @@ from data_prep.config import SPLITS, Split
 from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, Store
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)

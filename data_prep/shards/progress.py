@@ -1,17 +1,23 @@
-"""How far preparation is, over all tasks that have something to do."""
+"""The progress of a preparation: how it is counted, reported and shown on a terminal or in a log."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TextIO
+
+from raytrain_core.text import duration
 
 _READ_ROWS = 2000  # between two reports while rows are only read
+_SECONDS = 0.2, 10.0  # between two lines on a terminal, and elsewhere
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareProgress:
-    """Examples done of all that are to be prepared now, and the task that is worked on.
+    """Examples finished, how many there are to prepare, and the task whose rows are being read.
 
-    `total` is None where the rows cannot be counted before they are read; until a task's rows are
-    read it may be somewhat too large.
+    `total` is None if the rows cannot be counted before they are read. Until a task's rows are read,
+    it may be somewhat too large.
     """
 
     task: str
@@ -23,7 +29,7 @@ OnProgress = Callable[[PrepareProgress], None]
 
 
 class ProgressMeter:
-    """Counts the examples that are done; also tells while rows are only read, so that one can stop there."""
+    """Counts finished examples; also reports while rows are only read, so that the receiver can stop there."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress = on_progress
@@ -32,26 +38,75 @@ class ProgressMeter:
         self._done = self._read = 0
 
     def expect(self, task: str, examples: int | None) -> None:
-        """A task is going to have so many examples; None where that is not known yet."""
+        """Sets how many examples a task will have; None if that is not known yet."""
         self._totals[task] = examples
 
-    def working_on(self, task: str) -> None:
-        """This task's rows are read now."""
+    def start_task(self, task: str) -> None:
+        """Sets the task whose rows are being read."""
         self._task = task
 
-    def read(self) -> None:
-        """One row more was read."""
+    def add_read(self) -> None:
+        """Counts one more row as read."""
         self._read += 1
         if self._read % _READ_ROWS == 0:
             self.report()
 
     def advance(self, examples: int) -> None:
-        """So many more are done."""
+        """Counts more examples as finished, and reports."""
         self._done += examples
         self.report()
 
     def report(self) -> None:
-        """Say how far it is."""
+        """Calls `on_progress` with the present state."""
         known = [total for total in self._totals.values() if total is not None]
         total = sum(known) if len(known) == len(self._totals) else None
         self._on_progress(PrepareProgress(self._task, self._done, total))
+
+
+class ProgressLine:
+    """Shows progress and the time left: on one line of a terminal, or as a line now and then in a log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._terminal = stream, stream.isatty()
+        self._began = self._shown = time.monotonic()
+        self._open = False
+        self.used = False
+        """Whether there was any progress to show."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def show(self, progress: PrepareProgress) -> None:
+        """Shows this state unless the last one was shown a moment ago."""
+        now = time.monotonic()
+        if not self.used:
+            self.used, self._began = True, now
+        finished = progress.done == progress.total
+        if now - self._shown < _SECONDS[not self._terminal] and not (finished and self._terminal):
+            return
+        self._shown = now
+        text = self._text(progress, now)
+        self._open = self._terminal
+        print(f"\r\x1b[K{text}" if self._terminal else text, end="" if self._terminal else "\n", file=self._stream)
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Ends the line, so that later output starts on a line of its own."""
+        if self._open:
+            print(file=self._stream)
+        self._open = False
+
+    def _text(self, progress: PrepareProgress, now: float) -> str:
+        if not progress.total:
+            return f"{progress.task}: {progress.done:,} examples"
+        text = f"{progress.task}: {progress.done:,} of {progress.total:,} examples"
+        text += f" ({progress.done / progress.total:.0%})"
+        if progress.done and progress.done != progress.total:
+            left = (now - self._began) * (progress.total - progress.done) / progress.done
+            text += f", {duration(left)} left"
+        return text

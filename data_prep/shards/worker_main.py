@@ -1,8 +1,8 @@
-"""A process that makes items: `python -m data_prep.shards.worker_main`, started by `data_prep.shards.workers`.
+"""The worker process of a preparation, started by `data_prep.shards.workers` as `python -m data_prep.shards.worker_main`.
 
-It reads pickled items from standard input and answers on standard output: numbers of examples as
-they are done, then what the item became, or the error. It ends when its input does, that is with
-the process that started it.
+It reads pickled work units from standard input and replies on standard output: with numbers of
+examples as they are finished, then with the parts of the unit, or with an error. It ends when its
+input does, that is, with the process that started it.
 """
 
 import os
@@ -11,39 +11,40 @@ import sys
 import traceback
 from contextlib import suppress
 
-from data_prep.shards.writer import WorkUnit, make
+from data_prep.shards.work_unit import WorkUnit
+from data_prep.shards.writer import write_unit
 from raytrain_core.errors import UserError
 
 
 def main() -> None:
-    """Make items until there are no more."""
-    # Nobody listens any more once the process that started this one was killed; closing what is
-    # unsent says so again.
-    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)  # whatever a library prints is no answer
+    """Writes work units until there are no more."""
+    # If the parent was killed, writing fails with BrokenPipeError, and so does closing the stream
+    # with what is still buffered.
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as replies:
+        os.dup2(2, 1)  # what a library prints must not be read as a reply
 
-        def answer(message: object) -> None:
-            pickle.dump(message, answers)
-            answers.flush()
+        def reply(message: object) -> None:
+            pickle.dump(message, replies)
+            replies.flush()
 
-        while (item := _next()) is not None:
+        while (unit := _next()) is not None:
             try:
-                answer(make(item, answer))
+                reply(write_unit(unit, reply))
             except UserError as error:
-                answer(error)
+                reply(error)
             except BrokenPipeError:
                 raise
             except Exception as error:
-                answer(RuntimeError(f"{error!r} in a process that prepares\n{traceback.format_exc()}"))
+                reply(RuntimeError(f"{error!r} in a preparation process\n{traceback.format_exc()}"))
 
 
 def _next() -> WorkUnit | None:
     try:
-        item = pickle.load(sys.stdin.buffer)
-    except (EOFError, pickle.UnpicklingError):  # the latter: killed while it sent one
+        unit = pickle.load(sys.stdin.buffer)
+    except (EOFError, pickle.UnpicklingError):  # the latter if the parent was killed while sending
         return None
-    assert isinstance(item, WorkUnit)
-    return item
+    assert isinstance(unit, WorkUnit)
+    return unit
 
 
 if __name__ == "__main__":

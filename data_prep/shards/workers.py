@@ -1,7 +1,7 @@
-"""Who makes the items of a preparation: this process, further processes of this machine, or whatever is injected.
+"""Who writes the work units of a preparation: this process, more processes on this machine, or e.g. Ray tasks.
 
-An item is made alike everywhere, so the number of workers changes how long it takes and nothing
-else.
+A unit gives the same parts wherever it is written, so the number of workers changes only how long
+it takes.
 """
 
 import os
@@ -16,56 +16,68 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from data_prep.shards.writer import OnAdvance, ShardParts, WorkUnit, make
+from data_prep.shards.work_unit import ShardParts, WorkUnit
+from data_prep.shards.writer import OnAdvance, write_unit
 from raytrain_core.errors import DataError
 from raytrain_core.storage.scratch import scratch
 
-_ALONE = 4_000  # examples that this process makes itself: to start others for them takes as long
+_LOCAL_EXAMPLES = 4_000  # examples that this process writes itself: starting others for them takes as long
 _TRIES = 2
 
 
 class Workers(Protocol):
-    """What is asked of those who make items: `submit` as of an executor of `concurrent.futures`."""
+    """The interface that `prepare` uses: `submit` is like that of an executor of `concurrent.futures`."""
 
     @property
     def count(self) -> int:
-        """How many items are made at the same time."""
+        """How many units are written at the same time."""
 
-    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
-        """Have it made.
+    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
+        """Starts writing a unit.
 
-        `advance` is told of its examples in this thread, by `submit` or by `tick`.
+        `on_advance` is called with finished examples in the calling thread, by `submit` or `tick`.
         """
 
     def tick(self) -> None:
-        """Called now and then while items are awaited: tell what was done since."""
+        """Reports the examples finished since the last call; called now and then while units are pending."""
+
+
+@contextmanager
+def local_workers(cpus: float) -> Iterator[Workers]:
+    """Yields as many processes as `cpus` allows, at most one for each core of this machine."""
+    count = min(int(cpus), len(os.sched_getaffinity(0)))
+    if count < 2:
+        yield ThisProcess()
+        return
+    with LocalProcesses(count) as processes:
+        yield processes
 
 
 class ThisProcess:
-    """Makes every item at once, in the thread that submits it; the tokenizer uses all cores by itself."""
+    """Writes every unit at once, in the thread that submits it; the tokenizer uses all cores by itself."""
 
     count = 0
 
-    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
-        """Make it now."""
-        return _done_now(item, advance)
+    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
+        """Writes the unit now."""
+        return _write_now(unit, on_advance)
 
     def tick(self) -> None:
-        """Everything was told already."""
+        """Does nothing: everything is reported already."""
 
 
 class LocalProcesses:
-    """Up to `count` processes of this machine, each making one item after the other with one core.
+    """Up to `count` processes on this machine, each writing one unit after the other with one core.
 
-    They start when there is more to do than a start takes, and end with the context, or when this
-    process dies. One that is killed is replaced, once for an item.
+    They start once there is more to do than a start takes, and end with the context or with this
+    process. A process that is killed is replaced, once for each unit.
     """
 
     def __init__(self, count: int) -> None:
         self.count = max(1, count)
-        self._alone = 0
+        self._submitted = 0
         self._closed = False
-        self._told: list[tuple[OnAdvance, int]] = []
+        self._unreported: list[tuple[OnAdvance, int]] = []
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._own = threading.local()
@@ -87,56 +99,57 @@ class LocalProcesses:
         self._threads.shutdown(cancel_futures=True)
         for process in self._processes:
             process.wait()
-        self._stack.close()  # with what the processes left among temporary files
+        self._stack.close()  # with the temporary files that the processes left
 
-    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
-        """The first few examples are made here, all others by a process that is free."""
-        self._alone += len(item.examples)
-        if self._alone <= _ALONE:
-            return _done_now(item, advance)
-        # As bytes, so that the examples are not held twice while they wait.
-        return self._threads.submit(self._have_made, pickle.dumps(item, pickle.HIGHEST_PROTOCOL), advance)
+    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
+        """Writes the first few examples here and sends all others to a free process."""
+        self._submitted += len(unit.examples)
+        if self._submitted <= _LOCAL_EXAMPLES:
+            return _write_now(unit, on_advance)
+        # As bytes, so that the examples are not in memory twice while they wait.
+        return self._threads.submit(self._delegate, pickle.dumps(unit, pickle.HIGHEST_PROTOCOL), on_advance)
 
     def tick(self) -> None:
-        """Tell what the processes have said since."""
+        """Reports what the processes have finished since the last call."""
         with self._lock:
-            told, self._told = self._told, []
-        for advance, examples in told:
-            advance(examples)
+            unreported, self._unreported = self._unreported, []
+        for on_advance, examples in unreported:
+            on_advance(examples)
 
-    def _have_made(self, item: bytes, advance: OnAdvance) -> ShardParts:
-        told = 0
+    def _delegate(self, unit: bytes, on_advance: OnAdvance) -> ShardParts:
+        """Has this thread's process write the pickled unit; a second process if the first one is killed."""
+        reported = 0
         for _ in range(_TRIES):
             process = self._process()
             assert process.stdin is not None
             assert process.stdout is not None
-            made = 0  # by this process: a second one begins anew
+            finished = 0  # by this process: a second one starts over
             try:
-                process.stdin.write(item)
+                process.stdin.write(unit)
                 process.stdin.flush()
-                while isinstance(answer := pickle.load(process.stdout), int):
-                    made += answer
-                    if made > told:
-                        self._tell(advance, made - told)
-                        told = made
-                if isinstance(answer, BaseException):
-                    raise answer
-                assert isinstance(answer, ShardParts)
-                return answer
+                while isinstance(reply := pickle.load(process.stdout), int):
+                    finished += reply
+                    if finished > reported:
+                        self._report(on_advance, finished - reported)
+                        reported = finished
+                if isinstance(reply, BaseException):
+                    raise reply
+                assert isinstance(reply, ShardParts)
+                return reply
             except (EOFError, BrokenPipeError, pickle.UnpicklingError):
                 self._drop(process)
         raise DataError(
-            f"a process that prepares was killed twice at the same rows (exit status {process.returncode})",
-            hint="The system does that when memory runs out: with fewer resources.preparation.cpus there are fewer "
-            "processes. What is prepared stays; the same command goes on.",
+            f"a preparation process was killed twice at the same rows (exit status {process.returncode})",
+            hint="The system does that when memory runs out: lower resources.preparation.cpus for fewer processes. "
+            "Finished work is kept; the same command continues.",
         )
 
-    def _tell(self, advance: OnAdvance, examples: int) -> None:
+    def _report(self, on_advance: OnAdvance, examples: int) -> None:
         with self._lock:
-            self._told.append((advance, examples))
+            self._unreported.append((on_advance, examples))
 
     def _process(self) -> "subprocess.Popen[bytes]":
-        """The process of this thread, started when it is first needed."""
+        """Returns the process of this thread, started at first use."""
         process: subprocess.Popen[bytes] | None = getattr(self._own, "process", None)
         if process is None:
             process = self._own.process = self._start()
@@ -156,7 +169,7 @@ class LocalProcesses:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
-                process_group=0,  # Ctrl-C at a terminal is for this process, which then ends them
+                process_group=0,  # Ctrl-C at a terminal goes to this process, which then ends them
             )
             self._processes.add(process)
         return process
@@ -169,18 +182,7 @@ class LocalProcesses:
             self._processes.discard(process)
 
 
-@contextmanager
-def local_workers(cpus: float) -> Iterator[Workers]:
-    """As many processes as `cpus` says, but not more than this machine has cores for."""
-    count = min(int(cpus), len(os.sched_getaffinity(0)))
-    if count < 2:
-        yield ThisProcess()
-        return
-    with LocalProcesses(count) as processes:
-        yield processes
-
-
-def _done_now(item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
+def _write_now(unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
     future: Future[ShardParts] = Future()
-    future.set_result(make(item, advance))
+    future.set_result(write_unit(unit, on_advance))
     return future

@@ -1,52 +1,60 @@
-"""Rows that become no example: those that cannot are named, counted, and borne up to the job's limit."""
+"""Counts the rows of a task that become no example, and ends its preparation when too many are bad."""
 
 from typing import Any
 
 from data_prep.config import Task
+from data_prep.tasks.task_rows import TaskRow
 from raytrain_core.errors import DataError
 
 NAMED_BAD_ROWS = 5
 
 
 class BadRows:
-    """Counts the rows of a task that become no example and decides when bad ones end its preparation."""
+    """Counts bad rows, names the first five, and knows how many the job tolerates."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._count = 0
-        self._first: list[str] = []
+        self.count = 0
+        self.first: list[str] = []
+        """The first five, each as `file:line: reason`."""
         self.left_out = 0
-        """Rows that the task does not want (`where`, `transform`)."""
+        """Rows left out on purpose (`where`, `transform`)."""
 
     @property
     def fatal(self) -> bool:
-        """Whether preparation will end because of them: nothing needs to be written any more."""
-        return self._count > (self._task.bad_row_limit if self._task.on_bad_row == "skip" else 0)
+        """Whether there are more than the job tolerates: preparation will fail, so nothing more needs to be written."""
+        return self.count > (self._task.bad_row_limit if self._task.on_bad_row == "skip" else 0)
 
-    def add(self, file: str, number: int, reason: str) -> None:
-        """One more; ends at once when there are too many, or enough to name under onBadRow: fail."""
-        self._count += 1
-        if len(self._first) < NAMED_BAD_ROWS:
-            self._first.append(f"{file}:{number}: {reason}")
-        if self.fatal and len(self._first) == NAMED_BAD_ROWS:
-            self.finish()
+    def add(self, row: TaskRow) -> None:
+        """Counts a row that has no example; never raises."""
+        if not row.error:
+            self.left_out += 1
+            return
+        self.count += 1
+        if len(self.first) < NAMED_BAD_ROWS:
+            self.first.append(f"{row.where}: {row.error}")
 
-    def finish(self) -> None:
-        """DataError if there were more than are borne."""
+    def fail_early(self) -> None:
+        """Raises DataError as soon as there are too many bad rows and enough of them to name."""
+        if len(self.first) == NAMED_BAD_ROWS:
+            self.check()
+
+    def check(self) -> None:
+        """Raises DataError if there are more bad rows than the job tolerates."""
         if not self.fatal:
             return
-        lines = "\n".join(self._first)
+        lines = "\n".join(self.first)
         if self._task.on_bad_row == "skip":
             raise DataError(
-                f"task {self._task.name}: more than {self._task.bad_row_limit:,} bad rows, the first are\n{lines}",
-                hint="Is a column mapped wrongly? Or raise badRowLimit.",
+                f"task {self._task.name}: more than {self._task.bad_row_limit:,} bad rows; the first are\n{lines}",
+                hint="Check the column mapping, or raise badRowLimit.",
             )
-        rows = "a bad row" if self._count == 1 else "bad rows, the first are"
+        rows = "a bad row" if self.count == 1 else "bad rows; the first are"
         raise DataError(
             f"task {self._task.name}: {rows}\n{lines}",
-            hint="Correct them, or leave bad rows out with onBadRow: skip.",
+            hint="Correct them, or skip bad rows with onBadRow: skip.",
         )
 
     def summary(self) -> dict[str, Any]:
-        """For the manifest."""
-        return {"count": self._count, "first": self._first}
+        """Returns count and first rows, for the manifest."""
+        return {"count": self.count, "first": self.first}

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
+from data_prep.config import Task
 from raytrain_core.errors import RowError
 
 RATING_LABELS = ("1", "2", "3", "4", "5")
@@ -16,27 +17,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _LETTER = re.compile(r"^\(?([A-Za-z])\)?[.:]?$")
 
 
-class LabelledTask(Protocol):
-    """What is needed of `data_prep.config.Task`, whose definition this module must not import."""
-
-    @property
-    def type(self) -> str:
-        """Its task type."""
-
-    @property
-    def labels(self) -> list[str] | None:
-        """The answers it allows."""
-
-    @property
-    def label_names(self) -> dict[str, str] | None:
-        """What its source's labels mean."""
-
-    @property
-    def target_format(self) -> str | None:
-        """How its answers are written, around {target}."""
-
-
-def labels_of(task: LabelledTask) -> tuple[str, ...] | None:
+def labels_of(task: Task) -> tuple[str, ...] | None:
     """The answers that a task allows: its labels, else what its source's labels mean, else its type's; None for any."""
     if task.labels is not None:
         return tuple(task.labels)
@@ -53,7 +34,7 @@ class TargetFormat:
     after: str = ""
 
     @classmethod
-    def of(cls, task: LabelledTask) -> Self:
+    def of(cls, task: Task) -> Self:
         """As the task's `answer` says."""
         before, _, after = (task.target_format or "{target}").partition("{target}")
         return cls(before, after)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from data_prep.config import Task
 from data_prep.tasks.task_types import labels_of
 from raytrain_core.errors import UsageError
+from raytrain_core.hashing import content_key, order
 
 _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -165,3 +166,8 @@ def compile_template(template: str, fields: Mapping[str, str], where: str) -> Te
     if len(pieces) == 1:
         raise UsageError(f"{where}: {template!r} has no {{input}}", hint="Put {input} where the row's text belongs.")
     return Template(tuple(pieces))
+
+
+def template_order(seed: int, text: str, templates: int) -> list[int]:
+    """Returns the order in which an example takes the templates; it depends on the input, never on the target."""
+    return order(content_key("wording", seed, text), templates) if templates > 1 else [0]

@@ -8,10 +8,10 @@ import numpy as np
 
 from data_prep.config import SPLITS, Split
 from data_prep.quality.findings import FoundRow
+from data_prep.shards.leakage import Keys
 from data_prep.shards.manifest import PreparedTask
-from data_prep.shards.reader import load_keys
-from data_prep.shards.split_statistics import Keys
-from data_prep.shards.text_reader import rows_at, texts_of
+from data_prep.shards.parts import load_keys
+from data_prep.shards.text_reader import iter_text, rows_at
 from raytrain.config.identity import diff, identity
 from raytrain.datasets.resolve import Prepared
 from raytrain_core.hashing import content_key, sample, splitmix64
@@ -126,7 +126,7 @@ def _keys(side: Prepared, task: str, split: Split) -> tuple[Keys, Keys]:
     if prepared is None:
         return np.empty(0, np.uint64), np.empty(0, np.uint64)
     inputs, answers = load_keys(prepared, side.store), [np.empty(0, np.uint64)]
-    for texts in texts_of(prepared, side.store, side.cache):
+    for texts in iter_text(prepared, side.store, side.cache):
         answers.append(np.array([content_key("answer", text) for text in texts.targets], np.uint64))
     return inputs, splitmix64(inputs) ^ np.concatenate(answers)
 

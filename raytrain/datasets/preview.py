@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.config import Task
-from data_prep.shards.writer import template_order
 from data_prep.sources.files import source_files
 from data_prep.tasks.examples import Example, example_maker
-from data_prep.text.templates import templates_of
+from data_prep.text.templates import template_order, templates_of
 from raytrain.config.job import FineTuneJob
 from raytrain.config.locations import storage_location
 from raytrain.model.source import local_path

@@ -58,7 +58,7 @@ def evaluate_model(
     Raises UsageError for an unknown task, TrainingError for a model that cannot be loaded.
     """
     from data_prep.prepare import PrepLimits, prepare
-    from data_prep.shards.reader import load_tokenizer
+    from data_prep.shards.tokenizer_files import load_tokenizer
     from data_prep.text.tokenizer import Tokenizer
     from raytrain.evaluation.evaluator import Evaluator, Stage
     from raytrain.evaluation.local import score_locally

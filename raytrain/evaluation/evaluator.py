@@ -142,7 +142,7 @@ class Evaluator:
         return _card(self.tasks[task], stage, error=reason)
 
     def _read(self, task: str, split: Split, limit: int) -> list[Example]:
-        from data_prep.shards.reader import read_rows
+        from data_prep.shards.text_reader import read_rows
 
         if split not in self.shard_set.task(task).splits:
             return []

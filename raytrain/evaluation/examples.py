@@ -9,7 +9,7 @@ from data_prep.tasks.task_types import TargetFormat, labels_of, letter
 from raytrain.generation.requests import GenerationRequest
 
 if TYPE_CHECKING:
-    from data_prep.shards.reader import TextRow
+    from data_prep.shards.text_reader import TextRow
 
 
 @dataclass(frozen=True, slots=True)

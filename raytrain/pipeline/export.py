@@ -29,7 +29,7 @@ def export_model(context: RunContext, shards: ShardSet, model: BaseModelFiles) -
     """
     from safetensors import SafetensorError
 
-    from data_prep.shards.reader import load_tokenizer
+    from data_prep.shards.tokenizer_files import load_tokenizer
     from raytrain.generation.requests import ModelRef
     from raytrain.model.export import export as write_model
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from data_prep.shards.work_unit import ShardParts, WorkUnit
 from data_prep.shards.workers import Workers, local_workers
-from data_prep.shards.writer import OnAdvance, ShardParts, WorkUnit, make
+from data_prep.shards.writer import OnAdvance, write_unit
 from raytrain.config.job import Resources
 from raytrain.config.job_status import DRIVER_CPUS
 from raytrain.pipeline.ray_cluster import ray_cluster
@@ -35,20 +36,20 @@ class RayTasks:
         import ray
 
         self.count, each = share(cpus)
-        self._make = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")(_make)
+        self._write = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")(_write)
         self._pending: dict[Future[ShardParts], Any] = {}
         self._told: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
 
-    def submit(self, item: WorkUnit, advance: OnAdvance) -> Future[ShardParts]:
+    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
         """Hand it to Ray."""
-        reference = self._make.remote(pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
+        reference = self._write.remote(pickle.dumps(unit, pickle.HIGHEST_PROTOCOL))
         future: Future[ShardParts] = Future()
         self._pending[future] = reference
-        examples = len(item.examples)
+        examples = len(unit.examples)
 
         def done(answer: Future[bytes]) -> None:
             if (error := answer.exception()) is None:
-                self._told.put((advance, examples))
+                self._told.put((on_advance, examples))
                 future.set_result(pickle.loads(answer.result()))
             else:
                 future.set_exception(_cause(error))
@@ -59,8 +60,8 @@ class RayTasks:
     def tick(self) -> None:
         """Tell of the tasks that have ended since."""
         while not self._told.empty():
-            advance, examples = self._told.get()
-            advance(examples)
+            on_advance, examples = self._told.get()
+            on_advance(examples)
         for future in [future for future in self._pending if future.done()]:
             del self._pending[future]
 
@@ -89,9 +90,9 @@ def preparation_workers(resources: Resources) -> Iterator[Workers]:
             tasks.close()
 
 
-def _make(item: bytes) -> bytes:
+def _write(unit: bytes) -> bytes:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
-    return pickle.dumps(make(pickle.loads(item)))
+    return pickle.dumps(write_unit(pickle.loads(unit)))
 
 
 def _cause(error: BaseException) -> BaseException:

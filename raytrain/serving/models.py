@@ -54,7 +54,7 @@ class RunModels:
     @cached_property
     def _tokenizer(self) -> "Tokenizer":
         from data_prep.shards.manifest import ShardSet
-        from data_prep.shards.reader import load_tokenizer
+        from data_prep.shards.tokenizer_files import load_tokenizer
 
         if self._record.shard_set is None:
             raise DataError(

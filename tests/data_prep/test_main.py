@@ -7,8 +7,7 @@ import time
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.shards.progress import PrepareProgress
-from data_prep.shards.progress_line import ProgressLine
+from data_prep.shards.progress import PrepareProgress, ProgressLine
 from tests.support import REPOSITORY
 from tests.support.data_prep_bench import numbered, write_jsonl
 
@@ -110,7 +109,7 @@ class Terminal(io.StringIO):
 
 def test_progress_is_one_line_of_a_terminal_with_the_time_that_is_left(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("data_prep.shards.progress_line.time.monotonic", lambda: now)
+    monkeypatch.setattr("data_prep.shards.progress.time.monotonic", lambda: now)
     stream = Terminal()
     with ProgressLine(stream) as line:
         for done, total in ((0, None), (10, 200), (20, 200), (110, 200), (200, 200)):
@@ -127,14 +126,14 @@ def test_progress_is_one_line_of_a_terminal_with_the_time_that_is_left(monkeypat
 
 def test_in_a_log_progress_is_a_line_now_and_then(monkeypatch):
     now = 100.0
-    monkeypatch.setattr("data_prep.shards.progress_line.time.monotonic", lambda: now)
+    monkeypatch.setattr("data_prep.shards.progress.time.monotonic", lambda: now)
     stream = io.StringIO()
     with ProgressLine(stream) as line:
-        assert not line.heard
+        assert not line.used
         for done in range(31):
             line.show(PrepareProgress("notes", done, None))
             now += 1
-        assert line.heard
+        assert line.used
     assert stream.getvalue().splitlines() == [f"notes: {n} examples" for n in (10, 20, 30)]
 
 

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.config import Mixture
-from data_prep.shards import progress as meter
-from data_prep.shards import task_builder as task_work
-from data_prep.shards import writer as writing
+from data_prep.prepare import PrepLimits
+from data_prep.shards import progress, task_sources, writer
 from data_prep.shards.manifest import PreparedTask, ShardSet
-from data_prep.shards.reader import load_keys, load_tokenizer, read_rows
+from data_prep.shards.parts import load_keys
+from data_prep.shards.text_reader import read_rows
+from data_prep.shards.tokenizer_files import load_tokenizer
 from data_prep.sources import files as sources
 from data_prep.text.tokenizer import EOS
 from raytrain_core.errors import DataError, StorageError, UsageError
@@ -28,7 +29,7 @@ OLD = 1.5e9  # a file's time long ago: its fingerprint is trusted
 @pytest.fixture
 def small_parts(monkeypatch):
     """Parts of seven rows."""
-    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 7)
+    monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", 7)
 
 
 def keys(store, prefix="shards/"):
@@ -169,7 +170,7 @@ def test_only_what_determines_the_rows_changes_the_digest(bench):
     ]
     other = [
         bench.prepare(task, mixture=Mixture(seed=18)),
-        bench.prepare(task, limits=writing.PrepLimits(63, 16)),
+        bench.prepare(task, limits=PrepLimits(63, 16)),
         bench.prepare(task.model_copy(update={"templates_per_example": 2})),
         bench.prepare(task.model_copy(update={"limit": 4})),
         bench.prepare(task.model_copy(update={"templates": ["{input}"]})),
@@ -226,7 +227,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from data_prep.config import Mixture, Task
-from data_prep.prepare import Limits, prepare
+from data_prep.prepare import PrepLimits, prepare
 from raytrain_core.storage.local import LocalStore
 from data_prep.text.tokenizer import Tokenizer
 
@@ -244,7 +245,7 @@ def dying(self, *args, **options):
 LocalStore._write = dying
 task = Task.model_validate({"name": "notes", "type": "summarization", "source": {"uri": "rows"}})
 prepare([task], Mixture(), store=LocalStore(folder / "killed"), tokenizer=Tokenizer.from_folder(tokenizer),
-        limits=Limits(64, 16), base_folder=folder)
+        limits=PrepLimits(64, 16), base_folder=folder)
 """
 
 
@@ -365,7 +366,7 @@ def test_a_missing_column_is_named_with_those_there_are(bench):
 
 def test_nothing_to_prepare(bench):
     bench.write("rows.jsonl", [])
-    with pytest.raises(DataError, match=r"task notes: there is not one row in rows\.jsonl"):
+    with pytest.raises(DataError, match=r"task notes: no rows in rows\.jsonl"):
         bench.prepare(make_task())
     bench.write("rows.jsonl", numbered(50))
     with pytest.raises(DataError, match="its test split is empty"):
@@ -410,7 +411,7 @@ def test_identifiers(bench):
 
 
 def test_progress_counts_examples_and_ends_with_their_number(bench, monkeypatch):
-    monkeypatch.setattr(writing, "_CHUNK", 8)
+    monkeypatch.setattr(writer, "_CHUNK", 8)
     seen = []
     bench.prepare(split_folder(bench), on_progress=seen.append)
     assert [p.done for p in seen] == sorted(p.done for p in seen)
@@ -419,7 +420,7 @@ def test_progress_counts_examples_and_ends_with_their_number(bench, monkeypatch)
 
 
 def test_an_interrupt_in_progress_stops_it(bench, monkeypatch):
-    monkeypatch.setattr(meter, "_READ_ROWS", 10)
+    monkeypatch.setattr(progress, "_READ_ROWS", 10)
     bench.write("rows.jsonl", numbered(50))
 
     def stop(progress):
@@ -431,7 +432,7 @@ def test_an_interrupt_in_progress_stops_it(bench, monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_source(bench, monkeypatch):
-    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 100)
+    monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", 100)
 
     def peak(rows: int) -> int:
         bench.write("rows.jsonl", numbered(rows))
@@ -478,7 +479,7 @@ def test_a_missing_column_of_a_later_file_is_said_before_any_work(bench):
 
 
 def test_a_repeated_identifier_gets_the_number_of_its_occurrence(bench, monkeypatch):
-    monkeypatch.setattr("data_prep.shards.task_builder.ROWS_OF_A_PART", 3)  # also across parts
+    monkeypatch.setattr("data_prep.shards.task_sources.ROWS_OF_A_UNIT", 3)  # also across parts
     ids = ["a", "a-2", "a", 7, "b", "7", "a", "b-2", "b", "a-2"]
     for split in ("train", "validation", "test"):
         bench.write(f"{split}.jsonl", [row | {"n": n} for row, n in zip(numbered(10), ids, strict=True)])

@@ -16,14 +16,16 @@ import pytest
 
 from data_prep.config import Mixture, Task
 from data_prep.prepare import prepare
-from data_prep.shards import task_builder as task_work
+from data_prep.shards import task_sources
 from data_prep.shards.manifest import PreparedTask, ShardSet
-from data_prep.shards.reader import are_stored, open_split, read_rows
+from data_prep.shards.parts import are_stored
+from data_prep.shards.reader import open_split
+from data_prep.shards.text_reader import read_rows
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import CorruptError, StorageLocation, open_store, s3_client
 from raytrain_core.storage.cache import Cache
 from tests.support.data_prep_bench import LIMITS, make_task, numbered
-from tests.support.preparing import ROWS_OF_A_PART, TASK, prepare_at
+from tests.support.preparing import ROWS_OF_A_UNIT, TASK, prepare_at
 
 pytestmark = pytest.mark.s3
 FEW = {"templates_per_example": 1}
@@ -32,7 +34,7 @@ PASSING = ("slow-down", "reset", "lost-answer", "truncated", "flipped", "flipped
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", ROWS_OF_A_PART)
+    monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", ROWS_OF_A_UNIT)
 
 
 @pytest.fixture
@@ -243,7 +245,7 @@ def test_nothing_is_put_for_a_task_without_rows(bench, direct):
     bench.write("empty.jsonl", [])
     from raytrain_core.errors import DataError
 
-    with pytest.raises(DataError, match="there is not one row"):
+    with pytest.raises(DataError, match="no rows in"):
         prepare(
             [make_task(source={"uri": "empty.jsonl"})],
             Mixture(),

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from data_prep.shards.reader import open_split, read_rows
+from data_prep.shards.reader import open_split
+from data_prep.shards.text_reader import read_rows
 from data_prep.sources.files import source_files
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import StorageLocation, open_store

@@ -12,20 +12,19 @@ from typing import Any
 
 from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
-from data_prep.shards import task_builder as task_work
-from data_prep.shards import workers
+from data_prep.shards import task_sources, workers
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.storage import LocalStore, Store, open_store
 from raytrain_core.storage.scratch import sweep
 
-ROWS_OF_A_PART = 7
+ROWS_OF_A_UNIT = 7
 TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "templatesPerExample": 2}
 
 
 def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **fields: Any) -> str:
     """The digest of the shard set; `count` processes make the parts, or this one if it is 1."""
-    task_work.ROWS_OF_A_PART = ROWS_OF_A_PART
-    workers._ALONE = 0
+    task_sources.ROWS_OF_A_UNIT = ROWS_OF_A_UNIT
+    workers._LOCAL_EXAMPLES = 0
     sweep()
     with workers.LocalProcesses(count) as processes:
         shard_set = prepare(

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from data_prep.shards.manifest import ShardSet
-from data_prep.shards.reader import PartCache, open_split
+from data_prep.shards.parts import PartCache
+from data_prep.shards.reader import open_split
 from raytrain.config.job import FineTuneJob, TrainingSpec
 from raytrain.training.data.batch import BatchPrefetcher, TokenReader, token_reader
 from raytrain.training.data.packing import ExampleLengths, PackedOrder, packing_shape, rows_per_step

@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from data_prep.shards import task_builder as task_work
-from data_prep.shards import writer as writing
+from data_prep.prepare import PrepLimits
+from data_prep.shards import task_sources
 from data_prep.shards.manifest import PreparedTask, ShardSet
-from data_prep.shards.reader import open_split, read_rows
+from data_prep.shards.reader import open_split
+from data_prep.shards.text_reader import read_rows
 from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, NotFoundError
 from tests.support.data_prep_bench import make_task, numbered
@@ -14,10 +15,10 @@ from tests.support.data_prep_bench import make_task, numbered
 
 @pytest.fixture
 def prepared(bench, monkeypatch):
-    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 7)
+    monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", 7)
     for split, n in (("train", 20), ("validation", 14), ("test", 3)):
         bench.write(f"rows/{split}.jsonl", numbered(n, 100 * n))
-    return bench.prepare(make_task(source={"uri": "rows"}), limits=writing.Limits(200, 16))
+    return bench.prepare(make_task(source={"uri": "rows"}), limits=PrepLimits(200, 16))
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

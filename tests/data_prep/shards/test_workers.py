@@ -10,16 +10,14 @@ import psutil
 import pytest
 
 from data_prep.config import Task
-from data_prep.shards import progress as meter
-from data_prep.shards import task_builder as task_work
-from data_prep.shards import workers
+from data_prep.shards import progress, task_sources, workers
 from data_prep.shards.workers import LocalProcesses
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import LocalStore, open_store
 from tests.support import REPOSITORY
 from tests.support.data_prep_bench import make_task, numbered
 from tests.support.gated_store import DeadlyStore, GatedStore
-from tests.support.preparing import ROWS_OF_A_PART, TASK
+from tests.support.preparing import ROWS_OF_A_UNIT, TASK
 
 SCRIPT = REPOSITORY / "tests" / "support" / "preparing.py"
 OLD = 1.5e9  # a file's time long ago: its fingerprint is trusted
@@ -29,8 +27,8 @@ PATIENCE = 120.0
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Parts of seven rows, all of them made by other processes where there are some."""
-    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", ROWS_OF_A_PART)
-    monkeypatch.setattr(workers, "_ALONE", 0)
+    monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", ROWS_OF_A_UNIT)
+    monkeypatch.setattr(workers, "_LOCAL_EXAMPLES", 0)
 
 
 @pytest.fixture
@@ -80,7 +78,7 @@ def test_any_number_of_processes_makes_the_same_bytes(bench, task, expected, tmp
 
 
 def test_few_examples_are_made_without_further_processes(bench, task, monkeypatch):
-    monkeypatch.setattr(workers, "_ALONE", 54)
+    monkeypatch.setattr(workers, "_LOCAL_EXAMPLES", 54)
     with LocalProcesses(2) as processes:
         bench.prepare(task, workers=processes)
         assert not processes._processes
@@ -191,7 +189,7 @@ def test_only_what_is_added_is_prepared(bench, task, expected, monkeypatch):
     made = []
     monkeypatch.setattr("data_prep.shards.writer._encode", spy(made, "data_prep.shards.writer", "_encode"))
     again = bench.prepare(task, make_task(name="others", source={"uri": "rows"}))
-    assert {item.recipe.task for item, _ in made} == {"others"}
+    assert {unit.spec.task for unit, _ in made} == {"others"}
     assert again.tasks[0] == expected.tasks[0]
 
 
@@ -224,7 +222,7 @@ def test_storage_copied_at_every_write_can_be_gone_on_with(bench, tmp_path, monk
 
 
 def test_a_source_that_is_written_to_meanwhile_is_noticed(bench, task, monkeypatch):
-    monkeypatch.setattr(meter, "_READ_ROWS", 20)
+    monkeypatch.setattr(progress, "_READ_ROWS", 20)
     path = bench.folder / "rows/train.jsonl"
 
     def write(progress):
@@ -237,16 +235,17 @@ def test_a_source_that_is_written_to_meanwhile_is_noticed(bench, task, monkeypat
 
 
 def test_parts_are_cut_by_their_text_too(bench, task, expected, monkeypatch, tmp_path):
-    from data_prep.shards.reader import open_split, read_rows
+    from data_prep.shards.reader import open_split
+    from data_prep.shards.text_reader import read_rows
 
-    monkeypatch.setattr(task_work, "TEXT_OF_A_PART", 100)
+    monkeypatch.setattr(task_sources, "TEXT_OF_A_UNIT", 100)
     store = open_store(str(tmp_path / "cut"))
     shard_set = bench.prepare(task, store=store)
     for split, rows in (("train", 40), ("validation", 9)):
         sizes = [[pair.rows for pair in pairs] for pairs in shard_set.split("notes", split).parts]
         assert sizes[0] == sizes[-1]
         assert sum(sizes[0]) == rows
-        assert max(sizes[0]) < ROWS_OF_A_PART
+        assert max(sizes[0]) < ROWS_OF_A_UNIT
         here, there = (
             open_split(which, "notes", split, place, bench.cache)
             for which, place in ((shard_set, store), (expected, bench.store))

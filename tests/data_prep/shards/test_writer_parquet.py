@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_prep.shards import task_builder as task_work
+from data_prep.shards import task_sources
 from tests.support.data_prep_bench import make_task, numbered
 
 COLUMNS = ["id", "task", "split", "template", "input", "targets", "meta"]
@@ -13,7 +13,7 @@ COLUMNS = ["id", "task", "split", "template", "input", "targets", "meta"]
 @pytest.fixture
 def files(bench, monkeypatch):
     """The train parts in their first wording."""
-    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 7)
+    monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", 7)
     bench.write("rows/train.jsonl", [row | {"target": [row["target"], "another"]} for row in numbered(20)])
     bench.write("rows/validation.jsonl", numbered(3, 100))
     bench.write("rows/test.jsonl", numbered(3, 200))

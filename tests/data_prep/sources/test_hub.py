@@ -4,7 +4,7 @@ import datasets
 import huggingface_hub
 import pytest
 
-from data_prep.shards.reader import read_rows
+from data_prep.shards.text_reader import read_rows
 from data_prep.sources.files import source_files
 from data_prep.sources.hub import characters
 from data_prep.sources.readers import too_long

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from data_prep.shards.reader import read_rows
+from data_prep.shards.text_reader import read_rows
 from data_prep.sources import plugins
 from data_prep.sources.files import source_files
 from raytrain_core.errors import DataError, UsageError

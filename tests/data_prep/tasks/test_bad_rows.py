@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.shards.reader import read_rows
+from data_prep.shards.text_reader import read_rows
 from data_prep.sources import files as sources
 from data_prep.tasks.splits import splitter_of
 from raytrain_core.errors import DataError
@@ -30,14 +30,14 @@ def test_an_empty_source_is_refused(bench, contents):
     bench.write("rows.jsonl", numbered(40))
     name = "empty.csv" if contents.startswith("input") else "empty.jsonl"
     (bench.folder / name).write_text(contents)
-    with pytest.raises(DataError, match=f"task other: there is not one row in {name}"):
+    with pytest.raises(DataError, match=f"task other: no rows in {name}"):
         bench.prepare(make_task(), make_task(name="other", source={"uri": name}))
 
 
 def test_a_condition_that_no_row_fulfils_is_said(bench):
     """The same, of a source that a filter leaves empty."""
     bench.write("rows.jsonl", numbered(40))
-    with pytest.raises(DataError, match=r"not one row in rows\.jsonl that it wants \(40 are left out"):
+    with pytest.raises(DataError, match=r"no rows in rows\.jsonl \(40 are left out"):
         bench.prepare(make_task(where="input == 'x'"))
 
 

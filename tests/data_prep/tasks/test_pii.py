@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from data_prep.config import Mask
-from data_prep.shards.reader import read_rows
+from data_prep.shards.text_reader import read_rows
 from data_prep.tasks.examples import example_maker
 from data_prep.tasks.pii import Masker, is_card_number
 from tests.support.data_prep_bench import make_task

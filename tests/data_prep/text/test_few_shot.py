@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data_prep.shards.reader import read_rows
-from data_prep.shards.writer import PrepLimits
+from data_prep.shards.settings import PrepLimits
+from data_prep.shards.text_reader import read_rows
 from data_prep.text import few_shot as shots
 from data_prep.text.few_shot import Shot, ShotPool, Shots
 from data_prep.text.templates import Template

@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.config import TaskType
-from data_prep.shards.writer import template_order
 from data_prep.tasks.examples import example_maker
-from data_prep.text.templates import BUILT_IN, templates_of
+from data_prep.text.templates import BUILT_IN, template_order, templates_of
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import order
 from tests.support.data_prep_bench import make_task

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from data_prep.prepare import PrepLimits
-from data_prep.shards.reader import open_split, read_rows
+from data_prep.shards.reader import open_split
+from data_prep.shards.text_reader import read_rows
 from tests.support.data_prep_bench import make_task
 
 NAMES = ["count", "itemList", "_value", "Total2", "is_ok", "x"]

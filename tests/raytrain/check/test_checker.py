@@ -277,7 +277,7 @@ class TestDataShow:
 
     def test_the_wording_is_the_one_that_preparation_takes(self, project: Path, capsys: Captured) -> None:
         from data_prep.config import SPLITS
-        from data_prep.shards.writer import template_order
+        from data_prep.text.templates import template_order
 
         assert "train" in SPLITS
         assert main(["data", "show", "job.yaml", "--task", "quiz", "-o", "json"]) == 0

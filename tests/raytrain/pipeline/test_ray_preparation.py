@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.prepare import PrepLimits, prepare
-from data_prep.shards import task_builder as task_work
+from data_prep.shards import task_sources
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import Resources
 from raytrain.config.load import load_job
@@ -48,7 +48,7 @@ def prepared(job_file, store, workers, **options):
 
 
 def test_the_same_shards_as_in_one_process(ray_here, job_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(task_work, "ROWS_OF_A_PART", 10)
+    monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", 10)
     here, there = open_store(str(tmp_path / "here")), open_store(str(tmp_path / "there"))
     seen = []
     assert prepared(job_file, there, RayTasks(2), on_progress=seen.append) == prepared(job_file, here, None)

@@ -1,0 +1,124 @@
+"""The source files of one task: the digest of everything that determines its shards, and its examples.
+
+The sha256 of a source file is computed once: `shards/sources/` remembers it by the file's path,
+size and modification time (or etag), so that preparing unchanged sources again takes a moment.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data_prep.config import Split, Task
+from data_prep.shards.progress import ProgressMeter
+from data_prep.shards.settings import PrepSettings
+from data_prep.sources.files import SourceFile
+from data_prep.sources.plugins import versions
+from data_prep.tasks.bad_rows import BadRows
+from data_prep.tasks.columns import check_columns
+from data_prep.tasks.examples import Example, row_transform
+from data_prep.tasks.splits import Splitter
+from data_prep.tasks.task_rows import read_task_rows
+from data_prep.text.templates import BUILT_IN
+from raytrain_core.errors import DataError
+from raytrain_core.hashing import digest_of
+from raytrain_core.storage import NotFoundError
+from raytrain_core.storage.store import sha256_of
+
+FORMAT = 5
+"""Raised whenever the same input would give other shards: templates, row mapping, tokenizer conventions."""
+
+ROWS_OF_A_UNIT = 20_000
+TEXT_OF_A_UNIT = 32 << 20
+"""Characters of inputs and targets. With the rows, it bounds the memory that a work unit takes."""
+
+_IDENTITY_FIELDS = {
+    *("name", "type", "columns", "fields", "templates_per_example", "labels", "split", "limit", "probe"),
+    *("on_bad_row", "bad_row_limit", "transform", "where", "mask", "few_shot", "target_format", "label_names"),
+}
+
+
+class TaskSources:
+    """A task, the files it reads, and how their rows are divided into splits."""
+
+    def __init__(
+        self, task: Task, files: Sequence[SourceFile], splitter: Splitter, settings: PrepSettings, scratch: Path
+    ) -> None:
+        """Reads files whose contents are not known yet for their sha256; creates `scratch` for downloads."""
+        scratch.mkdir()
+        self.task, self.files, self.splitter, self.scratch = task, files, splitter, scratch
+        self._settings = settings
+        self._used = [file for file in files if file.split in splitter.shares]
+        self._fingerprints = [file.fingerprint for file in self._used]
+        self._hashes = [self._sha256(*pair) for pair in zip(self._used, self._fingerprints, strict=True)]
+        self.identity = self._identify()
+        self.digest = digest_of(self.identity)
+
+    def check_columns(self) -> None:
+        """Raises DataError if the first row of a file is missing a column; later on, such a row is a bad row."""
+        transform = row_transform(self.task)
+        for file in self._used:
+            check_columns(self.task, file.name, partial(file.rows, self.scratch), transform)
+
+    def count(self) -> int | None:
+        """About how many examples there will be; None if only reading them all would tell."""
+        if self.task.limit is not None:
+            return None
+        counts = [file.count(self.scratch) for file in self._used]
+        return None if None in counts else sum(count for count in counts if count is not None)
+
+    def examples(self, bad: BadRows, meter: ProgressMeter) -> Iterator[tuple[Split, Example]]:
+        """Yields every example with its split and counts the other rows in `bad`.
+
+        Raises DataError for too many bad rows, or for a file that changed while it was read.
+        """
+        for file, fingerprint in zip(self._used, self._fingerprints, strict=True):
+            for row in read_task_rows(self.task, [file], self.scratch):
+                meter.add_read()
+                if row.example is None:
+                    bad.add(row)
+                    bad.fail_early()
+                    continue
+                yield self.splitter.split(file.split, row.example.meta["input"]), row.example
+            if fingerprint is not None and file.fingerprint != fingerprint:
+                raise DataError(
+                    f"task {self.task.name}: {file.name} was changed while it was read",
+                    hint="Run the same command again once nobody writes to it.",
+                )
+
+    def provenance(self) -> list[dict[str, Any]]:
+        """Returns name, split and sha256 of every file, for the manifest."""
+        return [
+            {"name": file.name, "split": file.split, "sha256": sha256}
+            for file, sha256 in zip(self._used, self._hashes, strict=True)
+        ]
+
+    def _identify(self) -> dict[str, Any]:
+        fields = self.task.model_dump(mode="json", include=_IDENTITY_FIELDS)
+        return {
+            "format": FORMAT,
+            "task": fields | {"templates": self.task.templates or list(BUILT_IN[self.task.type])},
+            "functions": versions(self.task.transform, f"task {self.task.name}"),
+            "files": [[file.split, sha256] for file, sha256 in zip(self._used, self._hashes, strict=True)],
+            "file_format": self.task.source.format,
+            "tokenizer": self._settings.tokenizer.digest,
+            "limits": asdict(self._settings.limits),
+            "seed": self._settings.seed,
+            "part": [ROWS_OF_A_UNIT, TEXT_OF_A_UNIT],
+        }
+
+    def _sha256(self, file: SourceFile, fingerprint: str | None) -> str:
+        """Returns the remembered sha256 of a file, or reads the file and remembers it."""
+        store = self._settings.store
+        key = f"shards/sources/{sha256_of(fingerprint.encode())}.json" if fingerprint else None
+        if key is not None and not self._settings.verify:
+            try:
+                return str(json.loads(store.get(key))["sha256"])
+            except (NotFoundError, ValueError, KeyError, TypeError):
+                pass
+        sha256 = file.sha256(self.scratch)
+        if key is not None and file.fingerprint == fingerprint:  # else it changed meanwhile
+            store.put(key, json.dumps({"source": file.name, "sha256": sha256}).encode())
+        return sha256

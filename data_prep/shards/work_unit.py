@@ -1,0 +1,91 @@
+"""Work units: up to 20,000 examples of a split with all that determines the parts made of them."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from data_prep.config import Split
+from data_prep.shards.manifest import PartPair, PartRef
+from data_prep.shards.settings import PrepLimits
+from data_prep.shards.split_statistics import SplitStatistics
+from data_prep.tasks.examples import Example
+from data_prep.text.few_shot import Shots
+from data_prep.text.templates import Template
+from data_prep.text.tokenizer import Tokenizer
+from raytrain_core.storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class PrepSpec:
+    """How the examples of a task are rendered and tokenised."""
+
+    task: str
+    digest: str
+    """Of everything that determines the task's shards."""
+    templates: tuple[Template, ...]
+    templates_per_example: int
+    seed: int
+    tokenizer: Tokenizer
+    limits: PrepLimits
+    shots: Shots | None = None
+    """For training prompts."""
+
+    def variants_of(self, split: Split) -> int:
+        """Returns how many templates each example is rendered with; one outside the training split."""
+        return min(self.templates_per_example, len(self.templates)) if split == "train" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkUnit:
+    """Consecutive examples of a split, from which one part a variant is made; pickles.
+
+    Any process makes the same parts of it. Row ids are unique in the split already. With
+    `overwrite`, everything is made and stored again, which repairs damaged objects.
+    """
+
+    spec: PrepSpec
+    split: Split
+    number: int
+    """Of the unit in its split."""
+    start: int
+    """Number of its first example in the split."""
+    examples: list[Example]
+    store: Store
+    overwrite: bool = False
+
+    @property
+    def key(self) -> str:
+        """Where the parts made of the unit are recorded."""
+        return f"{units_prefix(self.spec.digest)}{self.split}-{self.number:06d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardParts:
+    """What was made of a work unit: a pair of parts for each variant, the input hashes, and what was counted."""
+
+    pairs: tuple[PartPair, ...]
+    keys: PartRef
+    statistics: SplitStatistics
+
+    def all_parts(self) -> list[PartRef]:
+        """Returns every object."""
+        return [self.keys, *(part for pair in self.pairs for part in (pair.text, pair.tokens))]
+
+    def to_json(self) -> bytes:
+        """Returns the record to store."""
+        record = {"pairs": [asdict(pair) for pair in self.pairs], "keys": asdict(self.keys)}
+        return json.dumps(record | {"statistics": self.statistics.to_json()}).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Reads what `to_json` returned; raises ValueError, KeyError or TypeError for anything else."""
+        record: dict[str, Any] = json.loads(data)
+        pairs = tuple(
+            PartPair(pair["rows"], PartRef(**pair["text"]), PartRef(**pair["tokens"])) for pair in record["pairs"]
+        )
+        return cls(pairs, PartRef(**record["keys"]), SplitStatistics.from_json(record["statistics"]))
+
+
+def units_prefix(digest: str) -> str:
+    """Returns where finished units of a task are recorded until the task's own manifest is stored."""
+    return f"shards/units/{digest}/"
