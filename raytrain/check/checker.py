@@ -10,7 +10,7 @@ from raytrain.check import estimate
 from raytrain.check.hub_rows import Hub
 from raytrain.check.model_size import ModelSize, size_of
 from raytrain.check.report import CheckReport, TaskCheck
-from raytrain.check.source_rows import TaskRows, look
+from raytrain.check.source_rows import TaskRows, count_rows
 from raytrain.config.job import FineTuneJob, PackingShape, Resources
 from raytrain.config.locations import storage_location
 from raytrain.config.run_layout import RunLayout
@@ -48,7 +48,7 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
         problems.append(error)
     for task in job.spec.tasks:
         try:
-            rows[task.name] = look(task, base_folder, hub.rows, store)
+            rows[task.name] = count_rows(task, base_folder, hub.rows, store)
         except UserError as error:
             problems.append(error)
     if problems:

@@ -1,31 +1,31 @@
-"""A task's rows as they will be used: counted by split, a sample of them rendered; nothing is written."""
+"""Counts a task's rows by split and renders a sample of them, without preparing anything."""
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from data_prep.config import SPLITS, Task
-from data_prep.sources.files import SourceFile, source_files
+from data_prep.sources.files import SourceFile, source_files, split_of_name
+from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import example_maker, row_transform
 from data_prep.tasks.splits import Splitter, needed_splits, splitter_of
+from data_prep.tasks.task_rows import read_task_rows
 from data_prep.text.templates import templates_of
-from raytrain_core.errors import DataError, RowError, StorageError
+from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import Store
 from raytrain_core.storage.scratch import scratch
 
-READ_AT_MOST = 200_000  # rows of a task that are read; more would take longer than a check may
-SAMPLE = 500  # training rows whose lengths are looked at
-NAMED_AT_MOST = 5  # bad rows that are named
+READ_AT_MOST = 200_000  # rows read of a task: more would take too long for a check
+SAMPLE = 500  # training rows whose lengths are measured
 
 
 @dataclass(slots=True)
 class TaskRows:
-    """What a task's source holds."""
+    """What a task's source holds; `counts` is None if that is unknown, `note` says why."""
 
     counts: dict[str, int] | None = None
     note: str = ""
@@ -38,14 +38,14 @@ class TaskRows:
 HubRows = Callable[[str], dict[str, int] | None]
 
 
-def look(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | None = None) -> TaskRows:
-    """Read what the task's source names. DataError or UsageError if preparation would end with one.
+def count_rows(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | None = None) -> TaskRows:
+    """Reads the task's source; raises DataError or UsageError where preparation would.
 
-    Sources on the hub and in buckets are not downloaded: their rows are what the hub says of them,
-    or unknown.
+    Sources on the hub and in buckets are not downloaded: the hub is asked for the number of rows, and
+    a bucket's rows are unknown.
     """
     templates_of(task)
-    maker = example_maker(task)
+    example_maker(task)
     uris = [task.source.uri] if task.source.uri is not None else list((task.source.splits or {}).values())
     if any(uri.startswith("hf://") for uri in uris):
         return _on_the_hub(task, uris, hub_rows)
@@ -56,81 +56,72 @@ def look(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | None =
     splitter = splitter_of(task, (file.split for file in files))
     if any(uri.startswith("s3://") for uri in uris):
         return TaskRows(note=f"unknown: {len(files)} objects in a bucket are read when the run prepares")
-    return _read(task, files, splitter, maker)
+    return _read(task, [file for file in files if file.split in splitter.shares], splitter)
 
 
-def _read(task: Task, files: list[SourceFile], splitter: Splitter, maker: Callable[[Any], Any]) -> TaskRows:
-    found = TaskRows(counts={}, note=splitter.rule)
+def _read(task: Task, files: Sequence[SourceFile], splitter: Splitter) -> TaskRows:
+    found, bad = TaskRows(note=splitter.rule), BadRows(task)
     counts: Counter[str] = Counter()
-    templates = templates_of(task)
+    sampled, templates = needed_splits(task)[0], templates_of(task)
     with scratch("check") as folder:
-        files = [file for file in files if file.split in splitter.shares]
         transform = row_transform(task)
         for file in files:
             check_columns(task, file.name, partial(file.rows, folder), transform)
-        rows = ((file, row) for file in files for row in file.rows(folder))
-        for file, row in itertools.islice(rows, READ_AT_MOST):
-            try:
-                if row.values is None:
-                    raise RowError(row.reason)
-                example = maker(row.values)
-            except RowError as error:
-                found.bad_count += 1
-                if len(found.bad) < NAMED_AT_MOST:
-                    found.bad.append(f"{file.name}:{row.number}: {error}")
+        rows = read_task_rows(task, files, folder)
+        for row in itertools.islice(rows, READ_AT_MOST):
+            if row.example is None:
+                bad.add(row)
                 continue
-            if example is None:
-                continue
-            split = splitter.split(file.split, example.meta["input"])
+            split = splitter.split(row.file.split, row.example.meta["input"])
             counts[split] += 1
-            if split == needed_splits(task)[0] and len(found.prompts) < SAMPLE:
-                found.prompts.append(templates[len(found.prompts) % len(templates)].render(example.input))
-                found.targets.append(example.targets[0])
+            if split == sampled and len(found.prompts) < SAMPLE:
+                found.prompts.append(templates[len(found.prompts) % len(templates)].render(row.example.input))
+                found.targets.append(row.example.targets[0])
         if next(rows, None) is not None:
             found.note = f"only the first {READ_AT_MOST:,} rows were read; {found.note}"
-    _complain(task, found, counts)
-    limit = task.limit
-    found.counts = {s: min(counts[s], limit) if limit else counts[s] for s in SPLITS if s in needed_splits(task)}
+    found.bad, found.bad_count = bad.first, bad.count
+    _require_enough(task, bad, counts, found.note)
+    found.counts = _limited(task, counts)
     return found
 
 
-def _complain(task: Task, found: TaskRows, counts: Counter[str]) -> None:
-    """DataError for what would end preparation."""
-    if found.bad_count and task.on_bad_row == "fail":
-        more = found.bad_count - len(found.bad)
-        lines = [f"task {task.name}: {bad}" for bad in found.bad]
+def _require_enough(task: Task, bad: BadRows, counts: Counter[str], note: str) -> None:
+    """Raises DataError where preparation would."""
+    if bad.fatal and task.on_bad_row == "fail":
+        more = bad.count - len(bad.first)
+        lines = [f"task {task.name}: {row}" for row in bad.first]
         lines += [f"task {task.name}: and {more:,} more bad rows"] if more else []
-        raise DataError("\n".join(lines), hint="correct them, or leave bad rows out with onBadRow: skip")
-    if found.bad_count > task.bad_row_limit:
+        raise DataError("\n".join(lines), hint="correct them, or skip bad rows with onBadRow: skip")
+    if bad.fatal:
         raise DataError(
-            f"task {task.name}: {found.bad_count:,} bad rows, badRowLimit is {task.bad_row_limit:,}; "
-            f"the first: {found.bad[0]}"
+            f"task {task.name}: {bad.count:,} bad rows, badRowLimit is {task.bad_row_limit:,}; "
+            f"the first: {bad.first[0]}"
         )
-    if empty := [s for s in needed_splits(task) if not counts[s]]:
+    if empty := [split for split in needed_splits(task) if not counts[split]]:
         raise DataError(
-            f"task {task.name}: no rows for {' and '.join(empty)} ({found.note})",
-            hint="give the source more rows, or other shares with split",
+            f"task {task.name}: no rows for {' and '.join(empty)} ({note})",
+            hint="give the source more rows, or change the shares under split",
         )
+
+
+def _limited(task: Task, counts: Counter[str]) -> dict[str, int]:
+    """Rows of each split that the task needs, within its limit."""
+    needed = [split for split in SPLITS if split in needed_splits(task)]
+    return {split: min(counts[split], task.limit or counts[split]) for split in needed}
 
 
 def _on_the_hub(task: Task, uris: list[str], hub_rows: HubRows) -> TaskRows:
-    """Rows as the hub counts them: not divided where it has all splits, unknown otherwise."""
-    from data_prep.sources.files import split_of_name
-
+    """Rows as the hub counts them, if the data set has all splits; else unknown."""
     if len(uris) > 1 or task.source.uri is None:
         return TaskRows(note="unknown: several data sets on the hub are read when the run prepares")
-    said = hub_rows(uris[0])
-    if not said:
-        return TaskRows(note="unknown: the hub was not reached, or says nothing of it")
-    told: Counter[str] = Counter()
-    for name, rows in said.items():
+    on_hub = hub_rows(uris[0])
+    if not on_hub:
+        return TaskRows(note="unknown: the hub was not reached, or does not say")
+    counts: Counter[str] = Counter()
+    for name, rows in on_hub.items():
         if split := split_of_name(name):
-            told[split] += rows
-    needed = needed_splits(task)
-    if not all(told[s] for s in needed):
-        listed = ", ".join(f"{name} {rows:,}" for name, rows in said.items())
+            counts[split] += rows
+    if not all(counts[split] for split in needed_splits(task)):
+        listed = ", ".join(f"{name} {rows:,}" for name, rows in on_hub.items())
         return TaskRows(note=f"unknown: the hub has {listed}, which preparation divides")
-    return TaskRows(
-        counts={s: min(told[s], task.limit) if task.limit else told[s] for s in SPLITS if s in needed},
-        note="as the hub says",
-    )
+    return TaskRows(counts=_limited(task, counts), note="according to the hub")

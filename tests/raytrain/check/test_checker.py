@@ -111,7 +111,7 @@ def test_all_problems_with_model_and_data_at_once(project: Path, capsys: Capture
         f"  Looked for {project}/note.jsonl; relative paths are relative to the job file.",
         "task stars: dev.csv:3: label '9' is none of 1, 2, 3, 4, 5",
         "task stars: dev.csv:4: 'text' is empty",
-        "  correct them, or leave bad rows out with onBadRow: skip",
+        "  correct them, or skip bad rows with onBadRow: skip",
     ]
 
 

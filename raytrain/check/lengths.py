@@ -1,0 +1,68 @@
+"""Mean lengths of the examples of each task, measured on sampled rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from raytrain.check.model_size import ModelSize
+from raytrain.check.source_rows import TaskRows
+from raytrain.config.job import Training
+
+CHARACTERS_PER_TOKEN = 4.0  # English text with T5's vocabulary; used only without the tokenizer
+
+CountTokens = Callable[[Sequence[str], int], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLengths:
+    """Mean tokens of a task's examples after truncation, and the share that is truncated, 0..1."""
+
+    source: float
+    target: float
+    cut: float
+
+
+def measure(
+    rows: Mapping[str, TaskRows], model: ModelSize, training: Training
+) -> tuple[dict[str, MeanLengths], str]:
+    """Returns the mean lengths of the tasks whose rows could be read, and how they were measured."""
+    sampled = {name: task_rows for name, task_rows in rows.items() if task_rows.prompts}
+    if not sampled:
+        return {}, "unknown, because the rows are"
+    count, basis = _counter(model)
+    return {name: _means(task_rows, count, training) for name, task_rows in sampled.items()}, basis
+
+
+def mixture_means(
+    lengths: Mapping[str, MeanLengths], shares: Mapping[str, float] | None
+) -> tuple[float, float] | None:
+    """Returns mean source and target tokens of an example of the mixture; None if a task's are unknown."""
+    if shares is None or not all(name in lengths for name in shares):
+        return None
+    return (
+        sum(share * lengths[name].source for name, share in shares.items()),
+        sum(share * lengths[name].target for name, share in shares.items()),
+    )
+
+
+def _counter(model: ModelSize) -> tuple[CountTokens, str]:
+    if model.folder is None:
+        basis = f"guessed from {CHARACTERS_PER_TOKEN:.0f} characters a token; the tokenizer is fetched with the model"
+        return lambda texts, limit: [round(len(text) / CHARACTERS_PER_TOKEN) + 1 for text in texts], basis
+    from data_prep.text.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.from_folder(model.folder)
+    return (
+        lambda texts, limit: [int(n) for n in tokenizer.encode_counted(texts, limit).lengths],
+        "measured with the model's tokenizer",
+    )
+
+
+def _means(rows: TaskRows, count: CountTokens, training: Training) -> MeanLengths:
+    most_source, most_target = training.max_input_tokens, training.max_target_tokens
+    sources, targets = count(rows.prompts, most_source), count(rows.targets, most_target)
+    cut = [s > most_source or t > most_target for s, t in zip(sources, targets, strict=True)]
+    return MeanLengths(
+        sum(min(s, most_source) for s in sources) / len(sources),
+        sum(min(t, most_target) for t in targets) / len(targets),
+        sum(cut) / len(cut),
+    )
