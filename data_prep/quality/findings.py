@@ -52,7 +52,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRow:
+class DataRow:
     """A row; `index` is its number in the split, `input` is raw, `target` the first one."""
 
     task: str
@@ -67,8 +67,8 @@ class FoundRow:
 class FindingExample:
     """One case: the row, the row that it is held against (if any), and what is to be said of them."""
 
-    row: FoundRow
-    other: FoundRow | None
+    row: DataRow
+    other: DataRow | None
     note: str
 
 
@@ -327,8 +327,8 @@ def _first(keys: Keys) -> Numbers:
     return found
 
 
-def _row(name: Name, row: TextRow) -> FoundRow:
-    return FoundRow(name[0], name[1], row.index, row.id, row.meta["input"], row.targets[0])
+def _row(name: Name, row: TextRow) -> DataRow:
+    return DataRow(name[0], name[1], row.index, row.id, row.meta["input"], row.targets[0])
 
 
 def _change(text: str, back: str) -> str:

@@ -1,13 +1,15 @@
-"""Putting together what a job would do."""
+"""Puts together what a job would do: rows, mixture, steps, memory and time."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.config import Task
 from data_prep.tasks.mixture import depends_on_examples, rates
 from raytrain.check import estimate
 from raytrain.check.hub_rows import Hub
+from raytrain.check.lengths import MeanLengths, measure, mixture_means
 from raytrain.check.model_size import ModelSize, size_of
 from raytrain.check.report import CheckReport, TaskCheck
 from raytrain.check.source_rows import TaskRows, count_rows
@@ -19,29 +21,78 @@ from raytrain.runs.record import RunRecord
 from raytrain_core.errors import StorageError, UserError
 from raytrain_core.storage import Store, open_store
 
-CHARACTERS_PER_TOKEN = 4.0  # English text with T5's pieces; only where the tokenizer is not at hand
-FEW_STEPS = 20  # fewer are hardly a training: the default of batchTokens is meant for tens of thousands of rows
+FEW_STEPS = 20  # fewer hardly train: the default of batchTokens is meant for tens of thousands of rows
 
 
 @dataclass(frozen=True, slots=True)
-class _Lengths:
-    """Mean tokens of a task's examples, cut to the limits, and the share that was cut."""
+class _Data:
+    """What is known of the tasks' rows; `shares` is None if they depend on rows that are unknown."""
 
-    source: float
-    target: float
-    cut: float
+    rows: Mapping[str, TaskRows]
+    lengths: Mapping[str, MeanLengths]
+    lengths_basis: str
+    shares: Mapping[str, float] | None
+
+    @property
+    def means(self) -> tuple[float, float] | None:
+        """Mean source and target tokens of an example of the mixture."""
+        return mixture_means(self.lengths, self.shares)
+
+    def train_rows(self, task: str) -> int | None:
+        """Training rows of a task, if they are known."""
+        return (self.rows[task].counts or {}).get("train")
 
 
 def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = Path()) -> CheckReport:
-    """What the job would do. Every problem with model and data is raised at once, as one UserError.
+    """Returns what the job would do; raises all problems with model and data at once, as one UserError.
 
-    Reads sources that are files here, asks the hub how many rows a data set has, and looks whether
-    an earlier attempt of the run left its speed. Writes nothing.
+    Reads sources that are local files, asks the hub how many rows a data set has, and looks for the
+    speed of an earlier attempt of the run. Writes nothing.
     """
     store = open_store(storage_location(storage, job, base_folder=base_folder))
-    hub, problems = Hub(), []
-    rows: dict[str, TaskRows] = {}
-    model = ModelSize(None, None, "")
+    model, data = _inspect(job, base_folder, store)
+    shape = _packing_shape(job, data.means)
+    step_tokens = job.spec.training.batch_tokens
+    if shape is not None:
+        step_tokens = step_tokens // (shape.source + shape.target) * (shape.source + shape.target)
+    speed, warnings = _measured_speed(store, job.metadata.name)
+    if job.spec.training.steps is None:
+        steps = _steps(job, data, step_tokens)
+        warnings += _few_steps(job, steps, step_tokens)
+        job = RunRecord(job, base_folder, steps=steps or 0).job
+    training = job.spec.training
+    tokens = step_tokens * training.last_step
+    workers = job.spec.resources.training
+    shards = workers.workers if workers.sharding == "fsdp" else 1
+    memory_bytes, memory_note = estimate.memory(model.parameters, training, shards=shards)
+    seconds, seconds_basis = estimate.duration(model.parameters, tokens, training, measured=speed)
+    return CheckReport(
+        run=job.metadata.name,
+        storage=store.uri,
+        model=job.spec.model,
+        parameters=model.parameters,
+        model_note=model.note,
+        tasks=_tasks(job, data, shape),
+        steps=training.last_step,
+        tokens_per_step=step_tokens,
+        tokens=tokens,
+        row=None if shape is None else (shape.source, shape.target),
+        lengths_basis=data.lengths_basis,
+        checkpoints=-(-training.last_step // training.checkpoint_every),
+        scored_checkpoints=_scored_checkpoints(job),
+        memory_bytes=memory_bytes,
+        memory_note=memory_note,
+        seconds=seconds,
+        seconds_basis=seconds_basis,
+        ignored=_ignored(job),
+        warnings=[*warnings, *_warnings(job, data)],
+    )
+
+
+def _inspect(job: FineTuneJob, base_folder: Path, store: Store) -> tuple[ModelSize, _Data]:
+    """Looks at the model and at every task's rows; raises what is wrong with any of them together."""
+    hub, problems = Hub(), list[UserError]()
+    model, rows = ModelSize(None, None, ""), dict[str, TaskRows]()
     try:
         model = size_of(job.spec.model, base_folder)
     except UserError as error:
@@ -53,119 +104,28 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
             problems.append(error)
     if problems:
         raise _joined(problems)
-
-    lengths, basis = _lengths(job, rows, model)
-    shares = _shares(job, rows)
-    shape = _shape(job, lengths, shares)
-    per_step = job.spec.training.batch_tokens
-    if shape is not None:
-        per_step = per_step // (shape.source + shape.target) * (shape.source + shape.target)
-    speed, warnings = _measured_speed(store, job.metadata.name)
-    if job.spec.training.steps is None:
-        steps = _steps(job, rows, _means(lengths, shares), per_step)
-        if steps is None:
-            warnings.append("how many steps training.epochs come to is known once the data is prepared")
-        elif steps < FEW_STEPS:
-            amount = f"1 step of {per_step:,} tokens" if steps == 1 else f"{steps} steps of {per_step:,} tokens"
-            length = "epochs" if job.spec.training.epochs is not None else "tokens"
-            warnings.append(
-                f"training.{length} come to about {amount}, too few to learn much: lower training.batchTokens"
-            )
-        job = RunRecord(job, base_folder, steps=steps or 0).job
-    training = job.spec.training
-    tokens = per_step * training.last_step
-    workers = job.spec.resources.training
-    shards = workers.workers if workers.sharding == "fsdp" else 1
-    memory_bytes, memory_note = estimate.memory(model.parameters, training, shards=shards)
-    seconds, seconds_basis = estimate.duration(model.parameters, tokens, training, measured=speed)
-    return CheckReport(
-        run=job.metadata.name,
-        storage=store.uri,
-        model=job.spec.model,
-        parameters=model.parameters,
-        model_note=model.note,
-        tasks=_tasks(job, rows, lengths, shares, shape),
-        steps=training.last_step,
-        tokens_per_step=per_step,
-        tokens=tokens,
-        row=None if shape is None else (shape.source, shape.target),
-        lengths_basis=basis,
-        checkpoints=-(-training.last_step // training.checkpoint_every),
-        scored_checkpoints=_scored(job),
-        memory_bytes=memory_bytes,
-        memory_note=memory_note,
-        seconds=seconds,
-        seconds_basis=seconds_basis,
-        ignored=_ignored(job),
-        warnings=[*warnings, *_warnings(job, rows, lengths)],
-    )
+    lengths, basis = measure(rows, model, job.spec.training)
+    return model, _Data(rows, lengths, basis, _shares(job, rows))
 
 
 def _joined(problems: Sequence[UserError]) -> UserError:
-    """All problems as one error of the first one's kind (and exit code), each with its own hint."""
+    """One error of the first problem's kind (and exit code) that lists all, each with its own hint."""
     if len(problems) == 1:
         return problems[0]
     return type(problems[0])("\n".join([f"{len(problems)} problems with the model and the data:", *map(str, problems)]))
 
 
-def _lengths(job: FineTuneJob, rows: dict[str, TaskRows], model: ModelSize) -> tuple[dict[str, _Lengths], str]:
-    """Mean lengths of the tasks whose rows could be read, and by what they were measured."""
-    training = job.spec.training
-    sampled = {name: r for name, r in rows.items() if r.prompts}
-    if not sampled:
-        return {}, "unknown, as the rows are"
-    if model.folder is not None:
-        from data_prep.text.tokenizer import Tokenizer
-
-        tokenizer = Tokenizer.from_folder(model.folder)
-
-        def count(texts: list[str], limit: int) -> list[int]:
-            return [int(n) for n in tokenizer.encode_counted(texts, limit).lengths]
-
-        basis = "measured with the model's tokenizer"
-    else:
-
-        def count(texts: list[str], limit: int) -> list[int]:
-            return [round(len(t) / CHARACTERS_PER_TOKEN) + 1 for t in texts]
-
-        basis = f"guessed by {CHARACTERS_PER_TOKEN:.0f} characters a token; the tokenizer is fetched with the model"
-    found = {}
-    for name, task_rows in sampled.items():
-        sources = count(task_rows.prompts, training.max_input_tokens)
-        targets = count(task_rows.targets, training.max_target_tokens)
-        over = [
-            s > training.max_input_tokens or t > training.max_target_tokens
-            for s, t in zip(sources, targets, strict=True)
-        ]
-        found[name] = _Lengths(
-            sum(min(s, training.max_input_tokens) for s in sources) / len(sources),
-            sum(min(t, training.max_target_tokens) for t in targets) / len(targets),
-            sum(over) / len(over),
-        )
-    return found, basis
-
-
-def _shares(job: FineTuneJob, rows: dict[str, TaskRows]) -> dict[str, float] | None:
-    """The mixture's shares; None where they depend on rows that are unknown."""
-    counts = {t.name: (rows[t.name].counts or {}).get("train") for t in job.spec.trained_tasks}
+def _shares(job: FineTuneJob, rows: Mapping[str, TaskRows]) -> dict[str, float] | None:
+    """The mixture's shares; None if they depend on rows that are unknown."""
+    counts = {task.name: (rows[task.name].counts or {}).get("train") for task in job.spec.trained_tasks}
     if not depends_on_examples(job.spec.mixture):
         return rates(job.spec.mixture, {name: n or 1 for name, n in counts.items()})
     known = {name: n for name, n in counts.items() if n is not None}
     return rates(job.spec.mixture, known) if len(known) == len(counts) else None
 
 
-def _means(lengths: dict[str, _Lengths], shares: dict[str, float] | None) -> tuple[float, float] | None:
-    """Mean source and target tokens of an example of the mixture."""
-    if shares is None or not all(name in lengths for name in shares):
-        return None
-    return (
-        sum(share * lengths[name].source for name, share in shares.items()),
-        sum(share * lengths[name].target for name, share in shares.items()),
-    )
-
-
-def _shape(job: FineTuneJob, lengths: dict[str, _Lengths], shares: dict[str, float] | None) -> PackingShape | None:
-    training, means = job.spec.training, _means(lengths, shares)
+def _packing_shape(job: FineTuneJob, means: tuple[float, float] | None) -> PackingShape | None:
+    training = job.spec.training
     if training.packing is not None:
         return training.packing
     from raytrain.training.data.packing import packing_shape
@@ -177,63 +137,8 @@ def _shape(job: FineTuneJob, lengths: dict[str, _Lengths], shares: dict[str, flo
     return packing_shape(*limits, *means)
 
 
-def _tasks(
-    job: FineTuneJob,
-    rows: dict[str, TaskRows],
-    lengths: dict[str, _Lengths],
-    shares: dict[str, float] | None,
-    shape: PackingShape | None,
-) -> list[TaskCheck]:
-    means = _means(lengths, shares)
-    examples = None
-    if means is not None and shape is not None:
-        in_a_row = min(shape.source / means[0], shape.target / means[1])
-        in_a_step = in_a_row * (job.spec.training.batch_tokens // (shape.source + shape.target))
-        examples = in_a_step * job.spec.training.last_step
-    reports = []
-    for task in job.spec.tasks:
-        found, length = rows[task.name], lengths.get(task.name)
-        share = None if shares is None or task.probe else shares[task.name]
-        trained = (found.counts or {}).get("train")
-        epochs = examples * share / trained if examples is not None and share is not None and trained else None
-        reports.append(
-            TaskCheck(
-                name=task.name,
-                type=task.type,
-                probe=task.probe,
-                source=task.source.uri or ", ".join((task.source.splits or {}).values()),
-                rows=found.counts,
-                note=found.note,
-                bad_rows=found.bad_count,
-                share=share,
-                epochs=epochs,
-                input_tokens=length.source if length else None,
-                target_tokens=length.target if length else None,
-                cut=length.cut if length else None,
-            )
-        )
-    return reports
-
-
-def _scored(job: FineTuneJob) -> int:
-    """Returns how many checkpoints of the job will be scored."""
-    training, every, last = job.spec.training, job.spec.evaluation.every, job.spec.training.last_step
-    checkpoints = {*range(training.checkpoint_every, last + 1, training.checkpoint_every), last}
-    return sum(is_scored(step, every=every, last_step=last) for step in checkpoints)
-
-
-def _steps(job: FineTuneJob, rows: dict[str, TaskRows], means: tuple[float, float] | None, per_step: int) -> int | None:
-    """About how many steps the job's epochs or tokens come to, in full rows; None where rows are not known."""
-    training = job.spec.training
-    if training.tokens is not None:
-        return -(-training.tokens // per_step)
-    counts = [(rows[task.name].counts or {}).get("train") for task in job.spec.trained_tasks]
-    if training.epochs is None or means is None or None in counts:
-        return None
-    return math.ceil(training.epochs * sum(n for n in counts if n is not None) * sum(means) / per_step)
-
-
 def _measured_speed(store: Store, name: str) -> tuple[float | None, list[str]]:
+    """Tokens per second of an earlier attempt, and a warning if the storage cannot be read."""
     from raytrain.telemetry.progress import read_progress
 
     try:
@@ -243,37 +148,99 @@ def _measured_speed(store: Store, name: str) -> tuple[float | None, list[str]]:
     return (progress.tokens_per_second if progress is not None else None), []
 
 
+def _steps(job: FineTuneJob, data: _Data, step_tokens: int) -> int | None:
+    """About how many steps the job's epochs or tokens take; None if the rows are unknown."""
+    training = job.spec.training
+    if training.tokens is not None:
+        return -(-training.tokens // step_tokens)
+    counts = [data.train_rows(task.name) for task in job.spec.trained_tasks]
+    if training.epochs is None or data.means is None or None in counts:
+        return None
+    return math.ceil(training.epochs * sum(n for n in counts if n is not None) * sum(data.means) / step_tokens)
+
+
+def _few_steps(job: FineTuneJob, steps: int | None, step_tokens: int) -> Iterator[str]:
+    if steps is None:
+        yield "how many steps training.epochs takes is known once the data is prepared"
+    elif steps < FEW_STEPS:
+        amount = f"1 step of {step_tokens:,} tokens" if steps == 1 else f"{steps} steps of {step_tokens:,} tokens"
+        length = "epochs" if job.spec.training.epochs is not None else "tokens"
+        yield f"training.{length} comes to about {amount}, too few to learn much: lower training.batchTokens"
+
+
+def _tasks(job: FineTuneJob, data: _Data, shape: PackingShape | None) -> list[TaskCheck]:
+    examples = _examples(job, data.means, shape)
+    return [_task_check(task, data, examples) for task in job.spec.tasks]
+
+
+def _task_check(task: Task, data: _Data, examples: float | None) -> TaskCheck:
+    rows, length = data.rows[task.name], data.lengths.get(task.name)
+    share = None if data.shares is None or task.probe else data.shares[task.name]
+    return TaskCheck(
+        name=task.name,
+        type=task.type,
+        probe=task.probe,
+        source=task.source.uri or ", ".join((task.source.splits or {}).values()),
+        rows=rows.counts,
+        note=rows.note,
+        bad_rows=rows.bad_count,
+        share=share,
+        epochs=_epochs(examples, share, data.train_rows(task.name)),
+        input_tokens=length.source if length else None,
+        target_tokens=length.target if length else None,
+        cut=length.cut if length else None,
+    )
+
+
+def _examples(job: FineTuneJob, means: tuple[float, float] | None, shape: PackingShape | None) -> float | None:
+    """About how many examples all steps hold."""
+    if means is None or shape is None:
+        return None
+    row_examples = min(shape.source / means[0], shape.target / means[1])
+    step_examples = row_examples * (job.spec.training.batch_tokens // (shape.source + shape.target))
+    return step_examples * job.spec.training.last_step
+
+
+def _epochs(examples: float | None, share: float | None, rows: int | None) -> float | None:
+    return examples * share / rows if examples is not None and share is not None and rows else None
+
+
+def _scored_checkpoints(job: FineTuneJob) -> int:
+    """Returns how many checkpoints of the job will be scored."""
+    training, every, last = job.spec.training, job.spec.evaluation.every, job.spec.training.last_step
+    checkpoints = {*range(training.checkpoint_every, last + 1, training.checkpoint_every), last}
+    return sum(is_scored(step, every=every, last_step=last) for step in checkpoints)
+
+
 def _ignored(job: FineTuneJob) -> list[str]:
-    """What the job says and a run on this machine does not heed."""
+    """Fields of the job that a local run ignores."""
     ignored, defaults = [], Resources()
     for part in ("training", "evaluation"):
-        asked, default = getattr(job.spec.resources, part), getattr(defaults, part)
+        requested, default = getattr(job.spec.resources, part), getattr(defaults, part)
         ignored += [
             f"spec.resources.{part}.{field}"
             for field in ("gpus", "memory")
-            if getattr(asked, field) != getattr(default, field)
+            if getattr(requested, field) != getattr(default, field)
         ]
     if job.spec.cluster is not None:
         ignored.append("spec.cluster")
     return ignored
 
 
-def _warnings(job: FineTuneJob, rows: dict[str, TaskRows], lengths: dict[str, _Lengths]) -> list[str]:
-    training, evaluation, found = job.spec.training, job.spec.evaluation, []
-    for name, task_rows in rows.items():
-        if task_rows.bad_count:
-            found.append(f"task {name}: {task_rows.bad_count:,} bad rows are left out, e.g. {task_rows.bad[0]}")
-        if name in lengths and lengths[name].cut > 0.05:
-            found.append(
-                f"task {name}: {lengths[name].cut:.0%} of the rows are cut: raise maxInputTokens or maxTargetTokens"
-            )
-    if _scored(job) == 1 and training.last_step > evaluation.every:
-        found.append(
-            f"no checkpoint but the last is scored: no step before it is a multiple of evaluation.every "
-            f"({evaluation.every}) and of training.checkpointEvery ({training.checkpoint_every})"
+def _warnings(job: FineTuneJob, data: _Data) -> Iterator[str]:
+    training, evaluation = job.spec.training, job.spec.evaluation
+    for name, rows in data.rows.items():
+        if rows.bad_count:
+            yield f"task {name}: {rows.bad_count:,} bad rows are skipped, e.g. {rows.bad[0]}"
+        if name in data.lengths and data.lengths[name].cut > 0.05:
+            cut = f"{data.lengths[name].cut:.0%} of the rows are truncated"
+            yield f"task {name}: {cut}: raise maxInputTokens or maxTargetTokens"
+    if _scored_checkpoints(job) == 1 and training.last_step > evaluation.every:
+        yield (
+            f"only the last checkpoint is scored: no earlier step is a multiple of both evaluation.every "
+            f"({evaluation.every}) and training.checkpointEvery ({training.checkpoint_every})"
         )
     if training.warmup_steps > training.last_step:
-        found.append("training.warmupSteps is more than training.steps: the peak learning rate is never reached")
+        yield "training.warmupSteps is more than training.steps: the peak learning rate is never reached"
     if not any(task.probe for task in job.spec.tasks):
-        found.append("no task is a probe: the report cannot show what was forgotten")
-    return found
+        yield "no task is a probe: the report cannot show what was forgotten"

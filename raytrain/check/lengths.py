@@ -1,11 +1,11 @@
-"""Mean lengths of the examples of each task, measured on sampled rows."""
+"""Measures the mean lengths of each task's examples on sampled rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from raytrain.check.model_size import ModelSize
 from raytrain.check.source_rows import TaskRows
-from raytrain.config.job import Training
+from raytrain.config.job import TrainingSpec
 
 CHARACTERS_PER_TOKEN = 4.0  # English text with T5's vocabulary; used only without the tokenizer
 
@@ -21,9 +21,7 @@ class MeanLengths:
     cut: float
 
 
-def measure(
-    rows: Mapping[str, TaskRows], model: ModelSize, training: Training
-) -> tuple[dict[str, MeanLengths], str]:
+def measure(rows: Mapping[str, TaskRows], model: ModelSize, training: TrainingSpec) -> tuple[dict[str, MeanLengths], str]:
     """Returns the mean lengths of the tasks whose rows could be read, and how they were measured."""
     sampled = {name: task_rows for name, task_rows in rows.items() if task_rows.prompts}
     if not sampled:
@@ -32,9 +30,7 @@ def measure(
     return {name: _means(task_rows, count, training) for name, task_rows in sampled.items()}, basis
 
 
-def mixture_means(
-    lengths: Mapping[str, MeanLengths], shares: Mapping[str, float] | None
-) -> tuple[float, float] | None:
+def mixture_means(lengths: Mapping[str, MeanLengths], shares: Mapping[str, float] | None) -> tuple[float, float] | None:
     """Returns mean source and target tokens of an example of the mixture; None if a task's are unknown."""
     if shares is None or not all(name in lengths for name in shares):
         return None
@@ -57,7 +53,7 @@ def _counter(model: ModelSize) -> tuple[CountTokens, str]:
     )
 
 
-def _means(rows: TaskRows, count: CountTokens, training: Training) -> MeanLengths:
+def _means(rows: TaskRows, count: CountTokens, training: TrainingSpec) -> MeanLengths:
     most_source, most_target = training.max_input_tokens, training.max_target_tokens
     sources, targets = count(rows.prompts, most_source), count(rows.targets, most_target)
     cut = [s > most_source or t > most_target for s, t in zip(sources, targets, strict=True)]

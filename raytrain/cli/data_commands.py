@@ -38,10 +38,10 @@ def show(
     The instruction in its wordings, and the answer; read from the sources, nothing is written.
     """
     from raytrain.config.load import load_job
-    from raytrain.datasets import preview
+    from raytrain.datasets.preview import preview
 
     loaded = load_job(job_file)
-    shown = preview.show(loaded.job, base_folder=loaded.base_folder, task=task, rows=rows, tokens=tokens)
+    shown = preview(loaded.job, base_folder=loaded.base_folder, task=task, rows=rows, tokens=tokens)
     emit(shown, render_data.preview(shown), output)
 
 
@@ -53,10 +53,10 @@ def plan(job_file: JobFile, storage: StorageFlag = None, output: Output = Format
     estimated from the sources.
     """
     from raytrain.config.load import load_job
-    from raytrain.datasets import mixture_plan as planning
+    from raytrain.datasets.mixture_plan import plan as plan_of
 
     loaded = load_job(job_file)
-    found = planning.plan(loaded.job, storage=storage, base_folder=loaded.base_folder)
+    found = plan_of(loaded.job, storage=storage, base_folder=loaded.base_folder)
     emit(found, render_data.plan(found), output)
 
 
@@ -75,9 +75,9 @@ def stats(
     Lengths, what was cut, unknown tokens, answers; by task and split.
     """
     from data_prep.quality import statistics
-    from raytrain.datasets import resolve as prepared
+    from raytrain.datasets.resolve import load_data
 
-    found = prepared.find(what, storage)
+    found = load_data(what, storage)
     summaries = statistics.summarize(found.shard_set, found.store, found.cache, task=task)
     emit(summaries, render_data.statistics(found.name, found.shard_set, summaries), output)
     if plots is not None:
@@ -102,11 +102,11 @@ def check(
     Every prepared row is read; nothing is written.
     """
     from data_prep.quality import findings
-    from raytrain.datasets import resolve as prepared
+    from raytrain.datasets.resolve import load_data
     from raytrain.telemetry.console import Console
 
     findings.require_kind(kind)
-    found = prepared.find(what, storage)
+    found = load_data(what, storage)
     with Console() as console:
         console.phase("reading all rows")
         seen = findings.find(
@@ -133,9 +133,9 @@ def card(
     """
     from data_prep.quality import card as writing
     from data_prep.quality import findings
-    from raytrain.datasets import resolve as prepared
+    from raytrain.datasets.resolve import load_data
 
-    found = prepared.find(what, storage)
+    found = load_data(what, storage)
     tasks = {} if found.job is None else {task.name: task for task in found.job.spec.tasks}
     seen = findings.find(found.shard_set, found.store, found.cache, examples=1) if checked else None
     say(writing.card(found.shard_set, title=found.name, tasks=tasks, findings=seen).rstrip())
@@ -153,10 +153,10 @@ def diff(
 
     Settings, tasks, and the rows themselves.
     """
-    from raytrain.datasets import diff as comparing
-    from raytrain.datasets import resolve as prepared
+    from raytrain.datasets.diff import compare
+    from raytrain.datasets.resolve import load_data
 
-    found = comparing.compare(prepared.find(first, storage), prepared.find(second, storage), examples=examples)
+    found = compare(load_data(first, storage), load_data(second, storage), examples=examples)
     emit(found, render_data.comparison(found), output)
 
 
@@ -166,13 +166,13 @@ def verify(what: Prepared, storage: StorageFlag = None, output: Output = Format.
 
     Ends with exit code 4 and the names of what is corrupt or missing.
     """
-    from raytrain.datasets import verify as verified
+    from raytrain.datasets import verify as verification
     from raytrain.telemetry.console import Console
     from raytrain_core.errors import ExitCode
 
     with Console() as console:
         console.phase("reading what is stored")
-        found = verified.verify(what, storage, on_progress=lambda done, total: console.update(done, total, "bytes"))
+        found = verification.verify(what, storage, on_progress=lambda done, total: console.update(done, total, "bytes"))
     emit(found, render_data.verified(found), output)
     if found.corrupt:
         raise typer.Exit(ExitCode.STORAGE)

@@ -7,13 +7,13 @@ from raytrain.cli.output import columns
 from raytrain.cli.render import size
 
 if TYPE_CHECKING:
-    from data_prep.quality.findings import Finding, FoundRow
+    from data_prep.quality.findings import DataRow, Finding
     from data_prep.quality.statistics import SplitSummary
     from data_prep.shards.manifest import ShardSet
-    from raytrain.datasets.diff import Comparison, SplitChange
-    from raytrain.datasets.mixture_plan import PlanReport, TaskPlan
+    from raytrain.datasets.diff import DataDiff, SplitChange
+    from raytrain.datasets.plan_report import PlanReport, TaskPlan
     from raytrain.datasets.preview import TaskPreview, Tokens
-    from raytrain.datasets.verify import Verified
+    from raytrain.datasets.verify import VerifyReport
 
 
 def preview(found: "Sequence[TaskPreview]") -> str:
@@ -119,7 +119,7 @@ def findings(name: str, shard_set: "ShardSet", found: "Sequence[Finding]") -> st
     return "\n".join([*lines, "", f"nothing found: {', '.join(missing)}" if missing else ""]).rstrip()
 
 
-def comparison(found: "Comparison") -> str:
+def comparison(found: "DataDiff") -> str:
     """What differs between two sets of prepared data."""
     (first, a), (second, b) = found.first, found.second
     lines = [f"{first} (shard set {a[:12]}) -> {second} (shard set {b[:12]})"]
@@ -141,7 +141,7 @@ def comparison(found: "Comparison") -> str:
     return "\n".join(lines)
 
 
-def verified(found: "Verified") -> str:
+def verified(found: "VerifyReport") -> str:
     """What was read, and what is not as it was put."""
     read = f"{found.what}: {found.objects:,} objects, {size(found.bytes)}"
     if not found.corrupt:
@@ -163,7 +163,7 @@ def _labels(summary: "SplitSummary") -> str:
     return shown + (f", and {len(labels) - 8} more" if len(labels) > 8 else "")
 
 
-def _found_row(row: "FoundRow") -> str:
+def _found_row(row: "DataRow") -> str:
     return f"{row.split} {row.id}: {_short(row.input, 110)} => {_short(row.target, 60)}"
 
 

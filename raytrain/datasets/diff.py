@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.config import SPLITS, Split
-from data_prep.quality.findings import FoundRow
+from data_prep.quality.findings import DataRow
 from data_prep.shards.leakage import Keys
 from data_prep.shards.manifest import PreparedTask
 from data_prep.shards.parts import load_keys
@@ -29,7 +29,7 @@ class SplitChange:
     """Rows of those added whose input was there before, with another answer."""
     mean_tokens: tuple[tuple[float, float], tuple[float, float]]
     """Source and target, of the first and of the second."""
-    examples: list[tuple[str, FoundRow]]
+    examples: list[tuple[str, DataRow]]
     """`added` or `removed`, and a row."""
 
 
@@ -46,7 +46,7 @@ class TaskChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DataDiff:
     """From `first` to `second`, by name and digest of their shard sets."""
 
     first: tuple[str, str]
@@ -60,13 +60,13 @@ class Comparison:
         return self.first[1] == self.second[1] and not self.settings
 
 
-def compare(first: Prepared, second: Prepared, *, examples: int = 2) -> Comparison:
+def compare(first: Prepared, second: Prepared, *, examples: int = 2) -> DataDiff:
     """Every task of both, in the first one's order, with so many examples of rows that came or went in each split."""
     was = {task.name: task for task in first.shard_set.tasks}
     now = {task.name: task for task in second.shard_set.tasks}
     tasks = [_task(name, was.get(name), now.get(name), first, second, examples) for name in was | now]
     heads = [(side.name, side.shard_set.digest) for side in (first, second)]
-    return Comparison(heads[0], heads[1], _settings(first, second), tasks)
+    return DataDiff(heads[0], heads[1], _settings(first, second), tasks)
 
 
 def _settings(first: Prepared, second: Prepared) -> list[str]:
@@ -148,11 +148,11 @@ def _counted(keys: Keys) -> Keys:
     return splitmix64(keys + splitmix64(before))
 
 
-def _rows(side: Prepared, task: str, split: Split, places: "np.ndarray[Any, np.dtype[np.int64]]") -> Iterator[FoundRow]:
+def _rows(side: Prepared, task: str, split: Split, places: "np.ndarray[Any, np.dtype[np.int64]]") -> Iterator[DataRow]:
     if len(places):
         found = rows_at(side.shard_set.split(task, split), places.tolist(), side.store, side.cache)
         for row in found.values():
-            yield FoundRow(task, split, row.index, row.id, row.meta["input"], row.targets[0])
+            yield DataRow(task, split, row.index, row.id, row.meta["input"], row.targets[0])
 
 
 def _means(task: PreparedTask, split: Split) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Which prepared data a person means: that of a job, of a run, or a shard set by its digest."""
+"""Finds the prepared data that a user names: by a job file, a run, or the digest of a shard set."""
 
 import re
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ _JOB_FILE_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What was named, where it is: its run (if there is one) and the digest of its shard set (if it is prepared)."""
+class DataRef:
+    """Where named data is: its run (if there is one) and the digest of its shard set (if it is prepared)."""
 
     name: str
     store: Store
@@ -36,7 +36,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Prepared data, the store that holds it, and the job that it was prepared for, if that is known."""
+    """Prepared data, the store that holds it, and the job it was prepared for, if that is known."""
 
     name: str
     store: Store
@@ -49,57 +49,60 @@ class Prepared:
         return Cache(cache_folder() / "shards")
 
 
-def look(what: str, storage: str | None = None) -> Place:
-    """Find a job's data, a run by name or URI, or a shard set by (the beginning of) its digest; UsageError."""
+def load_data(what: str, storage: str | None = None) -> Prepared:
+    """Returns prepared data by job file, run or digest; raises DataError if it is not prepared yet."""
+    prepared = _load(locate_data(what, storage))
+    if prepared is None:
+        raise DataError(
+            f"the data of {what} is not prepared yet", hint="prepare it with `raytrain run` or `data-prep prepare`"
+        )
+    return prepared
+
+
+def load_job_data(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Prepared | None:
+    """Returns the prepared data of a job; None if it is not prepared."""
+    return _load(_job_data(job, storage=storage, base_folder=base_folder))
+
+
+def locate_data(what: str, storage: str | None = None) -> DataRef:
+    """Finds data by job file, run (name or URI), or the first digits of a shard set's digest; raises UsageError."""
     if what.endswith(_JOB_FILE_SUFFIXES):
         loaded = load_job(what)
-        return place_of(loaded.job, storage=storage, base_folder=loaded.base_folder)
+        return _job_data(loaded.job, storage=storage, base_folder=loaded.base_folder)
     if _DIGEST.fullmatch(what):
         store = open_store(storage_location(storage))
-        if digest := _digest_of(store, what):
-            return Place(f"shard set {digest[:12]}", store, None, digest, None)
-    where = locate_run(what, storage)
-    store = open_store(where.storage)
-    record = read_record(store, require_run(store, where.name))
+        if digest := _full_digest(store, what):
+            return DataRef(f"shard set {digest[:12]}", store, None, digest, None)
+    run = locate_run(what, storage)
+    store = open_store(run.storage)
+    record = read_record(store, require_run(store, run.name))
     if record is None:
-        return Place(where.name, store, where.name, None, None)
-    return Place(where.name, store, where.name, record.shard_set, record.written)
+        return DataRef(run.name, store, run.name, None, None)
+    return DataRef(run.name, store, run.name, record.shard_set, record.written)
 
 
-def find(what: str, storage: str | None = None) -> Prepared:
-    """As `look`; DataError if it is not prepared yet."""
-    place = look(what, storage)
-    if place.digest is None:
-        raise DataError(
-            f"the data of {what} is not prepared yet", hint="`raytrain run` prepares it, or `data-prep prepare`"
-        )
-    return Prepared(place.name, place.store, ShardSet.load(place.store, place.digest), place.job)
-
-
-def of_job(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Prepared | None:
-    """The data of a job, None if it is not prepared."""
-    place = place_of(job, storage=storage, base_folder=base_folder)
-    if place.digest is None:
+def _load(ref: DataRef) -> Prepared | None:
+    if ref.digest is None:
         return None
-    return Prepared(place.name, place.store, ShardSet.load(place.store, place.digest), job)
+    return Prepared(ref.name, ref.store, ShardSet.load(ref.store, ref.digest), ref.job)
 
 
-def place_of(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Place:
-    """The run of a job, if it is of just this job, and its data; else the data of the job as it is."""
+def _job_data(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> DataRef:
+    """The data of the job's run if that run has the same identity; else the data prepared for the job itself."""
     store = open_store(storage_location(storage, job, base_folder=base_folder))
     name = job.metadata.name
     record = read_record(store, RunLayout(name))
     if record is not None and not diff(identity(record.written), identity(job)):
-        return Place(name, store, name, record.shard_set, job)
-    return Place(name, store, None, _prepared_for(job, store, base_folder), job)
+        return DataRef(name, store, name, record.shard_set, job)
+    return DataRef(name, store, None, _prepared_digest(job, store, base_folder), job)
 
 
-def _prepared_for(job: FineTuneJob, store: Store, base_folder: Path) -> str | None:
-    """The digest of what was prepared for a job without a run; None if the model's tokenizer is not here."""
+def _prepared_digest(job: FineTuneJob, store: Store, base_folder: Path) -> str | None:
+    """The digest of the shard set of a job without a run; None if it is not prepared or the tokenizer is not local."""
     folder, training = local_path(job.spec.model, base_folder), job.spec.training
     if not (folder / "tokenizer.json").is_file():
         return None
-    found = prepare.find(
+    shard_set = prepare.find(
         job.spec.tasks,
         job.spec.mixture,
         store=store,
@@ -107,13 +110,13 @@ def _prepared_for(job: FineTuneJob, store: Store, base_folder: Path) -> str | No
         limits=prepare.PrepLimits(training.max_input_tokens, training.max_target_tokens),
         base_folder=base_folder,
     )
-    return None if found is None else found.digest
+    return None if shard_set is None else shard_set.digest
 
 
-def _digest_of(store: Store, beginning: str) -> str | None:
-    """The digest of the one shard set that begins so; None if there is none, UsageError if there are several."""
+def _full_digest(store: Store, beginning: str) -> str | None:
+    """The digest of the one shard set that begins like this; raises UsageError if there are several."""
     prefix, ending = ShardSet.key(beginning).removesuffix(".json"), ".json"
-    found = [Path(stat.key).name.removesuffix(ending) for stat in store.list(prefix) if stat.key.endswith(ending)]
-    if len(found) > 1:
-        raise UsageError(f"{len(found)} shard sets under {store.uri} begin with {beginning}", hint="give more digits")
-    return found[0] if found else None
+    digests = [Path(stat.key).name.removesuffix(ending) for stat in store.list(prefix) if stat.key.endswith(ending)]
+    if len(digests) > 1:
+        raise UsageError(f"{len(digests)} shard sets under {store.uri} begin with {beginning}", hint="give more digits")
+    return digests[0] if digests else None

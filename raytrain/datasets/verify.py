@@ -1,18 +1,17 @@
-"""Whether everything that is stored of prepared data, or of a run, is still what was put there."""
+"""Checks that everything stored of prepared data, or of a run, still has the contents it was stored with."""
 
 from dataclasses import dataclass
 
-from data_prep.shards import verify as verifying
 from data_prep.shards.manifest import ShardSet
-from data_prep.shards.verify import Entry, OnProgress
 from raytrain.config.run_layout import RunLayout
-from raytrain.datasets import resolve as prepared
+from raytrain.datasets.resolve import locate_data
 from raytrain_core.storage import CorruptError, NotFoundError
+from raytrain_core.storage.integrity import Object, OnProgress, check_objects, committed_objects
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What was read, and a sentence for each object that is not what its manifest says."""
+class VerifyReport:
+    """How much was read, and a sentence for each object that does not match its manifest."""
 
     what: str
     objects: int
@@ -20,19 +19,25 @@ class Verified:
     corrupt: list[str]
 
 
-def verify(what: str, storage: str | None, *, on_progress: OnProgress) -> Verified:
-    """Of a job or a run its checkpoints, scores, report, model and data; of a shard set all its parts.
+def verify(what: str, storage: str | None, *, on_progress: OnProgress) -> VerifyReport:
+    """Reads the checkpoints, scores, report, model and data of a run, or all parts of a shard set.
 
-    UsageError if there is no such thing.
+    Raises UsageError if there is no such run or set.
     """
-    place = prepared.look(what, storage)
-    entries, broken = list[Entry](), list[str]()
-    if place.run is not None:
-        entries, broken = verifying.entries_below(place.store, RunLayout(place.run).root)
-    if place.digest is not None:
+    ref = locate_data(what, storage)
+    objects, broken = list[Object](), list[str]()
+    if ref.run is not None:
+        objects, broken = committed_objects(ref.store, RunLayout(ref.run).root)
+    if ref.digest is not None:
         try:
-            entries += verifying.entries_of_set(ShardSet.load(place.store, place.digest))
+            objects += _objects_of(ShardSet.load(ref.store, ref.digest))
         except (CorruptError, NotFoundError) as error:
             broken.append(error.message)
-    found = verifying.verify(place.store, entries, on_progress=on_progress)
-    return Verified(place.name, found.objects, found.bytes, broken + found.corrupt)
+    result = check_objects(ref.store, objects, on_progress=on_progress)
+    return VerifyReport(ref.name, result.objects, result.bytes, broken + result.corrupt)
+
+
+def _objects_of(shard_set: ShardSet) -> list[Object]:
+    """Every object of a shard set, tokenizer included; one that several tasks share is listed once."""
+    parts = [part for task in shard_set.tasks for part in task.all_parts()]
+    return sorted({Object(part.key, part.bytes, part.sha256) for part in [*parts, *shard_set.tokenizer.files.values()]})

@@ -119,7 +119,7 @@ def test_bad_rows_that_are_left_out_are_warned_of(project: Path) -> None:
     rewrite("target: stars}", "target: stars}\n      onBadRow: skip")
     Path("dev.csv").write_text("text,stars\nfine,3\nodd,9\n")
     found = checked()
-    assert found.warnings == ["task stars: 1 bad rows are left out, e.g. dev.csv:3: label '9' is none of 1, 2, 3, 4, 5"]
+    assert found.warnings == ["task stars: 1 bad rows are skipped, e.g. dev.csv:3: label '9' is none of 1, 2, 3, 4, 5"]
     assert found.tasks[1].bad_rows == 1
 
 

@@ -13,7 +13,7 @@ from data_prep.shards.manifest import ShardSet
 from raytrain.check import check
 from raytrain.cli import main
 from raytrain.config.load import load_job
-from raytrain.datasets import preview
+from raytrain.datasets.preview import preview
 from raytrain.training.data.loader import DataLoader
 from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.cache import Cache
@@ -60,7 +60,7 @@ def test_data_show_has_the_first_wording_of_preparation(prepared: ShardSet) -> N
     loaded, store = load_job(job_file), open_store("raytrain-storage")
     cache = Cache(Path("cache"), 1 << 30)
     stored = {row.input for split in SPLITS for row in read_rows(prepared, "echo", split, store, cache, None)}
-    (echo,) = preview.show(loaded.job, base_folder=loaded.base_folder, task="echo", rows=20)
+    (echo,) = preview(loaded.job, base_folder=loaded.base_folder, task="echo", rows=20)
     assert {row.prompt for row in echo.rows} <= stored
 
 
@@ -245,7 +245,7 @@ def test_data_show_reads_sources_at_the_endpoint_of_the_storage(
     text = job_file.read_text().replace("echo.jsonl", f"'s3://{s3_bucket}/rows'").replace("  tasks:\n", storage)
     job_file.write_text(text)
     loaded = load_job(job_file)
-    (echo,) = preview.show(loaded.job, base_folder=loaded.base_folder, task="echo", rows=2)
+    (echo,) = preview(loaded.job, base_folder=loaded.base_folder, task="echo", rows=2)
     assert [row.where for row in echo.rows] == [f"s3://{s3_bucket}/rows/echo.jsonl:{n}" for n in (1, 2)]
     (found, *_) = check(loaded.job, base_folder=loaded.base_folder).tasks
     assert found.note == "unknown: 1 objects in a bucket are read when the run prepares"

@@ -10,8 +10,8 @@ import pytest
 from data_prep.shards.manifest import ShardSet
 from raytrain.cli import main
 from raytrain.config.run_layout import RunLayout
-from raytrain.datasets import resolve as prepared
-from raytrain.datasets import verify as verified
+from raytrain.datasets.resolve import load_data
+from raytrain.datasets.verify import verify
 from raytrain.runs import gc as garbage
 from raytrain.runs.gc import GRACE, Collection
 from raytrain_core.errors import StorageError
@@ -47,7 +47,7 @@ def put(key: str, data: bytes = b"x") -> None:
 
 
 def whole() -> bool:
-    return not verified.verify("tiny", "raytrain-storage", on_progress=lambda done, total: None).corrupt
+    return not verify("tiny", "raytrain-storage", on_progress=lambda done, total: None).corrupt
 
 
 def test_nothing_that_is_in_use_is_garbage(project: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_live_preparation_is_left_alone(project: Path) -> None:
     shards = prepared_data(on_progress=on_progress)
     assert deleted == []
     assert whole()
-    assert prepared.find("tiny", "raytrain-storage").shard_set == shards
+    assert load_data("tiny", "raytrain-storage").shard_set == shards
     age()
     assert set(found()) == {f"shards/parts/{'a' * 64}.arrow"}
 
