@@ -51,7 +51,7 @@ class EvaluationActor:
 
     def _load(self, model: ModelRef) -> "Generator":
         from data_prep.shards.manifest import ShardSet
-        from data_prep.shards.reader import load_tokenizer
+        from data_prep.shards.tokenizer_files import load_tokenizer
         from raytrain.generation.generator import Generator, load_model
 
         s = self._settings
