@@ -26,7 +26,8 @@ from typer.main import get_command
 
 from raytrain.cli.app import app
 from raytrain.config.load import load_job
-from tests.support.console_blocks import ROOT, blocks
+from tests.support import REPOSITORY
+from tests.support.console_blocks import blocks
 from tests.support.tiny_t5 import save_tiny
 
 EMPTY, RAY, EXAMPLES = "run: in an empty folder", "run: with Ray", "run: where the examples lie"
@@ -82,7 +83,7 @@ def finished(project, tmp_path_factory):
 
 def run(script, folder):
     """Runs a script where `raytrain` is the one of these tests; it must succeed."""
-    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    paths = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
     quiet = {"HF_HUB_OFFLINE": "1", "COLUMNS": "120", "HOME": str(folder)}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAYTRAIN_", "AWS_"))}
     done = subprocess.run(
@@ -112,7 +113,7 @@ def test_runs_in_an_empty_folder(block, tmp_path):
 
 @pytest.mark.parametrize("block", named(block for block in BLOCKS if block.mark == EXAMPLES))
 def test_writes_a_valid_job(block, tmp_path):
-    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("world", "out"))
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("world", "out"))
     before = set(tmp_path.rglob("*.yaml"))
     run("\n".join(block.commands()), tmp_path)
     (written,) = set(tmp_path.rglob("*.yaml")) - before
@@ -146,7 +147,7 @@ def test_commands_stand_in_console_blocks():
 
 @pytest.mark.parametrize("block", named(BLOCKS))
 def test_commands_and_options_exist(block):
-    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
     for command in block.commands():
         words = [word for word in shlex.split(command.replace("\\\n", " "), comments=True) if word != "sudo"]
         if words[0] == "make":

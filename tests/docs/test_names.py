@@ -8,18 +8,19 @@ from typer.main import get_command
 
 from raytrain.cli.app import app
 from raytrain.config.explain import all_fields
-from tests.support.console_blocks import ROOT, blocks
+from tests.support import REPOSITORY
+from tests.support.console_blocks import blocks
 
 PAGES = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "examples/*/README.md", ".github/*.md")
-    for path in ROOT.glob(pattern)
+    for path in REPOSITORY.glob(pattern)
     if path.name != "CHANGELOG.md"  # names what is gone
 )
 FOLDERS = "raytrain|raytrain_core|data_prep|tests|benchmarks|examples|helm|k8s|docs|requirements"
 _SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _PATH = re.compile(rf"(?:{FOLDERS})/[\w./-]*")
-_TEST = re.compile(r"test_\w+\.py")
+_FILE = re.compile(r"[\w/]+\.py")
 _MODULE = re.compile(r"(?:raytrain|raytrain_core|data_prep|tests|benchmarks|examples)(?:\.\w+)+")
 _FIELD = re.compile(r"(?:spec\.)?(?:storage|mixture|training|evaluation|resources|cluster)(?:\.[a-z][A-Za-z]*)+")
 
@@ -28,7 +29,7 @@ def spans():
     for page in PAGES:
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
             for span in _SPAN.findall(line):
-                yield f"{page.relative_to(ROOT)}:{number}", span
+                yield f"{page.relative_to(REPOSITORY)}:{number}", span
 
 
 def check(pattern, exists):
@@ -38,17 +39,20 @@ def check(pattern, exists):
 
 def test_paths_exist():
     written = re.compile(r"/out/|NAME")  # by a run, or a placeholder
-    check(_PATH, lambda path: written.search(path) or (ROOT / path).exists())
+    check(_PATH, lambda path: written.search(path) or (REPOSITORY / path).exists())
 
 
-def test_test_files_exist():
-    known = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
-    check(_TEST, known.__contains__)
+def test_python_files_exist():
+    """By their whole path or the end of it, such as `training/trainer.py` or `test_trainer.py`."""
+    folders = ("raytrain", "raytrain_core", "data_prep", "tests", "benchmarks", "examples", "docs")
+    known = [path.as_posix() for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+    examples = {"run_summarization.py"}  # of transformers
+    check(_FILE, lambda name: name in examples or any(path.endswith(f"/{name}") for path in known))
 
 
 def test_modules_exist():
     def exists(name):
-        path = ROOT / name.replace(".", "/")
+        path = REPOSITORY / name.replace(".", "/")
         return (
             path.is_dir()
             or path.with_suffix(".py").is_file()
@@ -76,7 +80,7 @@ def test_fields_exist():
 @pytest.mark.parametrize("word", ["raytrain", "make"])
 def test_commands_exist(word):
     commands = set(get_command(app).commands)
-    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     known = {"raytrain": commands, "make": targets | {"bench-NAME"}}[word]
     check(
         re.compile(rf"{word} [a-z].*"),
@@ -85,9 +89,11 @@ def test_commands_exist(word):
 
 
 def test_the_picture_shows_the_rooms():
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     layers = re.findall(r'^    "(raytrain|data_prep|raytrain_core)\.(\w+)",$', text, re.MULTILINE)
-    picture = re.findall(r'monospace" fill="#1f2937">(\w+)</text>', (ROOT / "docs/images/architecture.svg").read_text())
+    picture = re.findall(
+        r'monospace" fill="#1f2937">(\w+)</text>', (REPOSITORY / "docs/images/architecture.svg").read_text()
+    )
     assert sorted(picture) == sorted(room for _, room in layers)
 
 
