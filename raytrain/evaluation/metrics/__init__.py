@@ -1,9 +1,9 @@
 """Metrics by name, and which of them a task gets.
 
-`find(name).combine(sums)` is the score of a sum of row statistics;
-`evaluate_module.as_module(name)` gives the same metric as an `evaluate.Metric`. A package brings
-metrics of its own by entry points of the group `raytrain.metrics`: each names a subclass of
-`Metric` (or a function that makes one), whose `name` is that of the entry point.
+`find(name).combine(sums)` returns the score of a sum of row statistics;
+`evaluate_module.as_module(name)` returns the same metric as an `evaluate.Metric`. Other packages
+add metrics with entry points of the group `raytrain.metrics`: each names a subclass of `Metric` (or
+a function that returns an instance) whose `name` is the name of the entry point.
 """
 
 from collections.abc import Mapping
@@ -63,11 +63,11 @@ PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "squad": ("exact@squad", "f1@squad"),
     }
 )
-"""Several metrics by one name: other people's protocols, to compare a published number like with like."""
+"""Names for several metrics: the protocols of others, to compare with published numbers."""
 
-# The first is the headline. Code is headed by chrF, not by exact match: a translation with one
-# parameter renamed is not worth nothing, and exact match stays at 0 until a model is nearly
-# perfect, so that it shows neither progress nor forgetting. Exact match stands beside it.
+# The first is the primary metric. For code this is chrF rather than exact match: a translation with
+# one renamed parameter is not worthless, and exact match stays at 0 until a model is nearly
+# perfect, so it shows neither progress nor forgetting.
 _BY_TYPE: Mapping[TaskType, tuple[str, ...]] = MappingProxyType(
     {
         "summarization": ("rougeL", "rouge1", "rouge2", "rougeLsum", "perplexity"),
@@ -84,17 +84,17 @@ _BY_TYPE: Mapping[TaskType, tuple[str, ...]] = MappingProxyType(
 
 
 def metrics_for(task: Task) -> tuple[Metric, ...]:
-    """The metrics of `task`, the headline first; UsageError for a name that is none."""
+    """Returns the metrics of `task`, the primary one first; UsageError for an unknown name."""
     if task.metrics is None:
         return tuple(METRICS[name] for name in default_metrics(task))
     if not task.metrics:
-        raise UsageError(f"task {task.name}: metrics is empty", hint="Name at least one metric or leave the field out.")
+        raise UsageError(f"task {task.name}: metrics is empty", hint="Name at least one metric, or omit the field.")
     names = dict.fromkeys(name for given in task.metrics for name in PRESETS.get(given, (given,)))
-    return tuple(_wanted(task.name, name) for name in names)
+    return tuple(_require(task.name, name) for name in names)
 
 
 def default_metrics(task: Task) -> tuple[str, ...]:
-    """The metrics that a task gets where the job names none."""
+    """Returns the names of the metrics of a task whose `metrics` are not set."""
     names = _BY_TYPE[task.type]
     if task.type == "multiple-choice" and task.columns.choices is not None:
         names = ("choice_accuracy", *names)
@@ -104,38 +104,37 @@ def default_metrics(task: Task) -> tuple[str, ...]:
 
 
 def find(name: str) -> Metric | None:
-    """The metric `name`, ours or one by entry point; None where there is none.
+    """Returns the metric `name`, built in or from an entry point; None where there is none.
 
-    UsageError where it cannot be had.
+    Raises UsageError where an entry point cannot be loaded.
     """
-    return METRICS.get(name) or _own(name)
+    return METRICS.get(name) or _find_entry_point(name)
 
 
 @cache
-def _own(name: str) -> Metric | None:
-    found = list(entry_points(group=ENTRY_POINTS, name=name))
-    if not found:
+def _find_entry_point(name: str) -> Metric | None:
+    point = next(iter(entry_points(group=ENTRY_POINTS, name=name)), None)
+    if point is None:
         return None
     try:
-        metric = found[0].load()()
+        metric = point.load()()
     except Exception as error:
         raise UsageError(
-            f"metric {name!r} ({found[0].value}) cannot be had: {type(error).__name__}: {error}",
+            f"cannot load metric {name!r} ({point.value}): {type(error).__name__}: {error}",
             hint="The entry point must name a subclass of raytrain.evaluation.metrics.Metric that takes no arguments.",
         ) from error
     if not isinstance(metric, Metric) or metric.name != name:
-        raise UsageError(f"metric {name!r} ({found[0].value}) is no raytrain Metric of that name")
+        raise UsageError(f"metric {name!r} ({point.value}) is not a raytrain Metric with that name")
     return metric
 
 
-def _wanted(task: str, name: str) -> Metric:
+def _require(task: str, name: str) -> Metric:
     if (metric := find(name)) is not None:
         return metric
-    own = [point.name for point in entry_points(group=ENTRY_POINTS)]
-    known = [*METRICS, *PRESETS, *own]
+    known = [*METRICS, *PRESETS, *(point.name for point in entry_points(group=ENTRY_POINTS))]
     raise UsageError(
         f"task {task}: metrics: unknown metric {name!r}{did_you_mean(name, known)}",
-        hint=f"There are {', '.join(known)}.",
+        hint=f"Known metrics: {', '.join(known)}.",
     )
 
 

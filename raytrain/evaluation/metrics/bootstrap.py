@@ -1,7 +1,8 @@
-"""How sure a score is: percentile bootstrap over rows, alone and paired (Efron & Tibshirani 1993, ch. 13).
+"""Confidence intervals of scores: the percentile bootstrap over rows, unpaired and paired.
 
-Rows are drawn with replacement; a resample is a vector of counts, so that 1,000 resamples are one
-matrix product with the rows' statistics. The draws depend on seed and number of rows only.
+Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. Rows are drawn with
+replacement; a resample is a vector of counts, so that 1,000 resamples are one matrix product with
+the rows' statistics. The draws depend only on the seed and the number of rows.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ Verdict = Literal["better", "worse", "inside the noise"]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A score over rows and where 95 % of its resamples lie."""
+    """A score over rows, and the interval that holds 95 % of its resamples."""
 
     value: float
     low: float
@@ -34,8 +35,8 @@ class Interval:
 class Paired:
     """After minus before on the same rows.
 
-    `below_zero` is the share of resamples in which the difference is negative (half of those in
-    which it is exactly 0): near 0 or 1 is a clear difference, near 0.5 is none.
+    `below_zero` is the share of resamples with a negative difference (a difference of exactly 0
+    counts half): near 0 or 1 the difference is clear, near 0.5 there is none.
     """
 
     before: float
@@ -49,7 +50,7 @@ class Paired:
 
 
 def _resampled(stats: Floats, resamples: int, seed: int) -> Iterator[Floats]:
-    """Sums of statistics of the resamples, in portions of a bounded size, shape (some, columns)."""
+    """Yields the sums of statistics of the resamples, a bounded number at a time."""
     rows = len(stats)
     generator = np.random.default_rng(seed)
     portion = max(1, min(resamples, 4_000_000 // max(rows, 1)))
@@ -59,11 +60,11 @@ def _resampled(stats: Floats, resamples: int, seed: int) -> Iterator[Floats]:
 
 
 def interval(metric: Metric, stats: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Score of `stats`, shape (rows, columns), with its percentile interval; ValueError without rows.
+    """Returns the score of `stats`, shape (rows, columns), with its percentile interval.
 
-    A score that every single row has (all right, all wrong) gets an interval of no width: the
-    resamples cannot know of rows that were not drawn. With n rows a share up to about 3/n is
-    compatible with "none".
+    If every row has the same score (all correct, all wrong), the interval has no width: resampling
+    cannot know about rows that were not sampled. With n rows, a true share of up to about 3/n is
+    compatible with "none" (the rule of three). Raises ValueError without rows.
     """
     if not len(stats):
         raise ValueError("there are no rows to score")
@@ -73,9 +74,12 @@ def interval(metric: Metric, stats: Floats, *, resamples: int = RESAMPLES, seed:
 
 
 def paired(metric: Metric, before: Floats, after: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Paired:
-    """Compare two scorings of the same rows in the same order; both resampled by the same draws."""
+    """Compares two scorings of the same rows in the same order, resampled by the same draws.
+
+    Raises ValueError where the shapes differ or there are no rows.
+    """
     if before.shape != after.shape:
-        raise ValueError(f"before has {before.shape} statistics, after {after.shape}: not the same rows")
+        raise ValueError(f"statistics have shape {before.shape} before and {after.shape} after: not the same rows")
     if not len(before):
         raise ValueError("there are no rows to compare")
     columns = before.shape[1]
@@ -98,7 +102,7 @@ def paired(metric: Metric, before: Floats, after: Floats, *, resamples: int = RE
 
 
 def verdict(metric: Metric, low: float, high: float) -> Verdict:
-    """What an interval of differences (after minus before) says: one that holds 0 says nothing."""
+    """Judges an interval of differences (after minus before); one with 0 in it is no change."""
     if low <= 0 <= high:
         return "inside the noise"
     return "better" if metric.improvement(low + high) > 0 else "worse"

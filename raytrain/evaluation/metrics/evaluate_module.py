@@ -3,10 +3,10 @@
     evaluate.load(raytrain.evaluation.metrics.evaluate_module.__file__, "rougeL")
     raytrain.evaluation.metrics.evaluate_module.as_module("rougeL")
 
-Both give a module whose `compute(predictions=[...], references=[...])` returns `{"rougeL": value}`.
-References are lists of strings, one or more for a prediction. What a metric needs besides is an
-argument of `compute`: `labels` of a rating's scale, or `metas`, one mapping for each row (the loss,
-the language, the choices).
+Both return a module whose `compute(predictions=[...], references=[...])` returns
+`{"rougeL": value}`. References are lists of strings, one or more per prediction. Anything else that
+a metric needs is an argument of `compute`: `labels` of a rating scale, or `metas`, one mapping per
+row (the loss, the language, the choices).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from raytrain.evaluation.metrics import METRICS, Metric, find
 
 
 class RaytrainMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
-    """One of METRICS, or one by entry point, chosen by `config_name`."""
+    """The metric named by `config_name`: one of METRICS or of an entry point."""
 
     def _info(self) -> Any:
         metric = self._metric()
         return evaluate.MetricInfo(
             description=f"{metric.name} ({metric.better} is better): {metric.protocol}",
             citation="",
-            inputs_description="predictions: strings; references: a list of strings for each; labels, metas: optional.",
+            inputs_description="predictions: strings; references: lists of strings; labels, metas: optional.",
             features=datasets.Features(
                 {
                     "predictions": datasets.Value("string"),
@@ -55,5 +55,5 @@ class RaytrainMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate has no 
 
 
 def as_module(name: str) -> RaytrainMetric:
-    """The metric `name` as an `evaluate.Metric` that keeps its rows in memory."""
+    """Returns the metric `name` as an `evaluate.Metric` that keeps its rows in memory."""
     return RaytrainMetric(config_name=name, keep_in_memory=True)

@@ -1,8 +1,8 @@
-"""Metrics of how likely the model finds an answer, whatever it writes by itself.
+"""Metrics of how likely a text is for the model, whatever it generates itself.
 
-What they need is measured where the model is: a row's meta holds `loss` (nats over the first
-reference, end mark included), `loss_tokens`, and for a question with choices `choice_losses`, the
-same of every choice.
+The losses are measured where the model is. A row's meta holds `loss` (nats over the first
+reference, end-of-sequence token included) and `loss_tokens`, and for a row with choices
+`choice_losses`, the same of every choice.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,17 @@ import numpy as np
 
 from data_prep.tasks.task_types import letter
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta, Metric, ratio
-from raytrain.evaluation.metrics.match import normalise_answer
+from raytrain.evaluation.metrics.match import normalize_answer
 from raytrain_core.errors import DataError
 
-_MOST = 50.0  # a mean loss above this (no model has it) would leave the range of what JSON readers take
+_MAX_MEAN_LOSS = 50.0  # larger ones (no model has them) would exceed the numbers that JSON readers accept
 
 
 class Perplexity(Metric):
-    """Exponential of the mean loss of a token of the reference: how surprised the model is by the right answer."""
+    """Exponential of the mean loss per target token: how much the reference surprises the model.
+
+    Jelinek et al. 1977, "Perplexity: a measure of the difficulty of speech recognition tasks".
+    """
 
     name = "perplexity"
     better = "lower"
@@ -30,24 +33,29 @@ class Perplexity(Metric):
     def protocol(self) -> str:
         """Which tokens count."""
         return (
-            "exp of the mean loss over all target tokens of all rows, end mark included, first reference, "
-            "cut as in training; comparable only between models with the same tokenizer"
+            "exp of the mean loss over all target tokens of all rows, end-of-sequence token included, first reference, "
+            "truncated as in training; comparable only between models with the same tokenizer"
         )
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
-        """Loss and tokens; DataError where none was measured."""
+        """Returns loss and tokens; raises DataError where the loss is missing or not finite."""
         loss, tokens = meta.get("loss"), meta.get("loss_tokens")
         if loss is None or not tokens or not np.isfinite(loss):
-            raise DataError("perplexity: the loss of a row is not a number", hint="Look whether the training diverged.")
+            raise DataError(
+                "perplexity: the loss of a row is not a number", hint="Check whether the training diverged."
+            )
         return float(loss), float(tokens)
 
     def combine_many(self, sums: Floats) -> Floats:
         """exp(loss / tokens)."""
-        return np.exp(np.minimum(ratio(sums[:, 0], sums[:, 1], empty=np.nan), _MOST))
+        return np.exp(np.minimum(ratio(sums[:, 0], sums[:, 1], empty=np.nan), _MAX_MEAN_LOSS))
 
 
 class ChoiceAccuracy(MeanMetric):
-    """Share of questions whose right choice the model finds the most likely one."""
+    """Share of rows whose correct choice is the most likely one for the model.
+
+    Rank classification, as in Sanh et al. 2022 (T0), with the letters of the choices.
+    """
 
     name = "choice_accuracy"
     measured = ("choice_losses",)
@@ -55,12 +63,12 @@ class ChoiceAccuracy(MeanMetric):
     @property
     def protocol(self) -> str:
         """What is compared."""
-        return "the choice whose letter has the smallest loss as the answer, the first of equals; nothing is generated"
+        return "the choice whose letter has the smallest loss, of equals the first; nothing is generated"
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
-        """1 or 0; DataError where no losses were measured."""
+        """Returns 1 or 0; raises DataError where the losses are missing or not finite."""
         losses = meta.get("choice_losses")
         if not losses or not np.isfinite(losses).all():
             raise DataError("choice_accuracy: the losses of a row's choices are not numbers")
         chosen = letter(int(np.argmin(losses)))
-        return float(normalise_answer(chosen) in {normalise_answer(target) for target in targets})
+        return float(normalize_answer(chosen) in {normalize_answer(target) for target in targets})

@@ -1,4 +1,4 @@
-"""chrF and BLEU as sacrebleu computes them, from sacrebleu's own counts."""
+"""chrF and BLEU as sacrebleu computes them (Post 2018), from sacrebleu's own counts."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,7 +9,7 @@ import numpy as np
 
 from raytrain.evaluation.metrics.base import Floats, Meta, Metric, ratio
 
-_ORDER = 6  # sacrebleu's default length of character n-grams
+_ORDER = 6  # sacrebleu's default maximum length of character n-grams
 _BETA_SQUARED = 4.0  # its default beta is 2: recall counts twice
 
 
@@ -24,7 +24,9 @@ def _chrf() -> Any:
 def _bleu(tokenizer: str) -> Any:
     from sacrebleu.metrics.bleu import BLEU
 
-    return BLEU(tokenize=tokenizer, force=True)  # no warning about a blank before the last full stop: code has those
+    return BLEU(
+        tokenize=tokenizer, force=True
+    )  # no warning about a blank before the last full stop: code often has one
 
 
 def _counts(scorer: Any, prediction: str, targets: Sequence[str]) -> tuple[float, ...]:
@@ -32,10 +34,10 @@ def _counts(scorer: Any, prediction: str, targets: Sequence[str]) -> tuple[float
 
 
 class Chrf(Metric):
-    """Corpus chrF: F2 of character n-grams, 1 to 6."""
+    """Corpus chrF: F2 of character n-grams of length 1 to 6 (Popović 2015)."""
 
     name = "chrf"
-    columns = tuple(f"{what}{n}" for n in range(1, _ORDER + 1) for what in ("given", "wanted", "right"))
+    columns = tuple(f"{what}{n}" for n in range(1, _ORDER + 1) for what in ("predicted", "expected", "matching"))
 
     @property
     def protocol(self) -> str:
@@ -46,24 +48,27 @@ class Chrf(Metric):
         )
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
-        """n-gram counts: given, wanted, right for each length."""
+        """Returns the n-gram counts per length: predicted, expected, matching."""
         return _counts(_chrf(), prediction, targets)
 
     def combine_many(self, sums: Floats) -> Floats:
         """Sacrebleu's `_compute_f_score` for many sums at once."""
         counts = sums.reshape(len(sums), _ORDER, 3)
-        given, wanted, right = counts[:, :, 0], counts[:, :, 1], counts[:, :, 2]
-        both = (given > 0) & (wanted > 0)  # "effective order": lengths that both sides have
+        predicted, expected, matching = counts[:, :, 0], counts[:, :, 1], counts[:, :, 2]
+        both = (predicted > 0) & (expected > 0)  # "effective order": lengths that both sides have
         orders = both.sum(axis=1).astype(np.float64)
-        precision = ratio((ratio(right, given, empty=0.0) * both).sum(axis=1), orders, empty=0.0)
-        recall = ratio((ratio(right, wanted, empty=0.0) * both).sum(axis=1), orders, empty=0.0)
+        precision = ratio((ratio(matching, predicted, empty=0.0) * both).sum(axis=1), orders, empty=0.0)
+        recall = ratio((ratio(matching, expected, empty=0.0) * both).sum(axis=1), orders, empty=0.0)
         return ratio((1 + _BETA_SQUARED) * precision * recall, _BETA_SQUARED * precision + recall, empty=0.0)
 
 
 class Bleu(Metric):
-    """Corpus BLEU-4 with brevity penalty; `bleu@t5` is T5's, which takes sacrebleu's international tokenizer."""
+    """Corpus BLEU-4 with brevity penalty (Papineni et al. 2002).
 
-    columns = ("given", "wanted", *(f"right{n}" for n in range(1, 5)), *(f"total{n}" for n in range(1, 5)))
+    `bleu@t5` is the variant of T5's evaluation, with sacrebleu's international tokenizer.
+    """
+
+    columns = ("predicted", "expected", *(f"matching{n}" for n in range(1, 5)), *(f"total{n}" for n in range(1, 5)))
 
     def __init__(self, name: str = "bleu", tokenizer: str = "13a") -> None:
         self.name, self._tokenizer = name, tokenizer
@@ -77,7 +82,7 @@ class Bleu(Metric):
         )
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
-        """Lengths, matching and all n-grams of 1 to 4 words."""
+        """Returns both lengths, and the matching and all predicted n-grams of 1 to 4 words."""
         return _counts(_bleu(self._tokenizer), prediction, targets)
 
     def combine_many(self, sums: Floats) -> Floats:

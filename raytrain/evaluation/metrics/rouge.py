@@ -1,8 +1,8 @@
-"""ROUGE by rouge-score-rs, or by rouge_score where that is not installed: the same numbers to the last bit.
+"""ROUGE (Lin 2004) by rouge-score-rs, or by rouge_score where that is missing: bit-equal results.
 
-How it is computed moves the score more than most training does, so other people's ways are presets:
-`rouge1@t5` is what T5's and FLAN's papers report, `rouge1@hf` what transformers' example scripts
-and most model cards do.
+How ROUGE is computed can change the score more than most training does, so the ways of others are
+presets: `rouge1@t5` is what the papers of T5 and FLAN report, `rouge1@hf` what transformers'
+example scripts and most model cards report.
 """
 
 import re
@@ -23,28 +23,28 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 def split_sentences(text: str) -> str:
-    """`text` with every sentence on a line of its own, as ROUGE-Lsum wants it.
+    """Returns `text` with every sentence on a line of its own, as ROUGE-Lsum expects it.
 
     A sentence ends after `.`, `!` or `?` before white space, and at a line break. No model is
-    needed (nltk's `punkt` is a download); abbreviations ("Mr. Smith") are split too, in prediction
-    and reference alike.
+    needed (nltk's `punkt` is a download); abbreviations ("Mr. Smith") are split too, in predictions
+    and references alike.
     """
     return _SENTENCE_END.sub("\n", text)
 
 
 def split_spaced_stops(text: str) -> str:
-    """As T5 splits sentences: at stops between blanks (those of CNN/DailyMail), which other texts hardly have."""
+    """Splits sentences as T5 does: at full stops between blanks, as CNN/DailyMail writes them."""
     return text.replace(" . ", " .\n")
 
 
 def strip_and_split(text: str) -> str:
-    """As transformers' run_summarization.py prepares a text, but for nltk's splitter, which is a download."""
+    """Prepares a text as transformers' run_summarization.py does, without nltk's splitter."""
     return split_sentences(text.strip())
 
 
 @dataclass(frozen=True, slots=True)
 class RougeWay:
-    """A way to compute ROUGE: `prepare` comes before rougeLsum."""
+    """A way to compute ROUGE; `prepare` is applied before rougeLsum."""
 
     label: str
     stemmer: bool
@@ -77,21 +77,24 @@ def _scorer(kind: str, stemmer: bool) -> Any:
 
 @lru_cache(maxsize=1)
 def _batch(way: RougeWay, targets: tuple[str, ...], predictions: tuple[str, ...]) -> Mapping[str, Floats]:
-    """F1 of each pair by every kind. A task asks for one kind after the other over the same texts: they are cut into
-    words, and those stemmed, once for all; where a line ends is nothing to the kinds that look at words alone."""
+    """Returns the F1 of each pair for every kind.
+
+    A task needs one kind after the other for the same texts, so tokenizing and stemming is done
+    once for all of them. Line breaks do not matter to the kinds other than rougeLsum.
+    """
     module = import_module("rouge_score_rs.rouge_scorer")
     scorer = module.RougeScorer(list(KINDS), use_stemmer=way.stemmer)
     scores = scorer.score_batch([way.prepare(t) for t in targets], [way.prepare(p) for p in predictions])
     return {kind: np.array([score[kind].fmeasure for score in scores], dtype=np.float64) for kind in KINDS}
 
 
-def forget() -> None:
-    """Drop the scores that are kept for the next kind: they are computed anew then, for whoever takes the time."""
+def clear_cache() -> None:
+    """Drops the scores kept for the next kind, so that a benchmark measures their computation."""
     _batch.cache_clear()
 
 
 class Rouge(MeanMetric):
-    """Mean F1 of one ROUGE type over rows; of several references the best one counts, row by row."""
+    """Mean F1 of one kind of ROUGE over rows, each against its best reference."""
 
     def __init__(self, kind: str, way: RougeWay = OURS) -> None:
         self.name = f"{kind}@{way.label}" if way.label else kind
@@ -110,22 +113,24 @@ class Rouge(MeanMetric):
     def _prepared(self, text: str) -> str:
         return self._way.prepare(text) if self._kind == "rougeLsum" else text
 
-    def _wanted(self, targets: Sequence[str]) -> Sequence[str]:
+    def _references(self, targets: Sequence[str]) -> Sequence[str]:
         return targets[:1] if self._way.first_reference_only else targets
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
-        """F1 against the best reference."""
+        """Returns F1 against the best reference."""
         scorer, prepared = _scorer(self._kind, self._way.stemmer), self._prepared(prediction)
-        return max(float(scorer.score(self._prepared(t), prepared)[self._kind].fmeasure) for t in self._wanted(targets))
+        return max(
+            float(scorer.score(self._prepared(t), prepared)[self._kind].fmeasure) for t in self._references(targets)
+        )
 
     def stats_many(self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> Floats:
-        """As `stats` row by row, in one call of the batch scorer (about 80 times as fast)."""
+        """Returns the same as `stats` row by row, in one call that is 80 times as fast."""
         if _package() != "rouge_score_rs" or not all(targets):
             return super().stats_many(predictions, targets, metas)
-        wanted = [self._wanted(several) for several in targets]
-        flat_targets = tuple(t for several in wanted for t in several)
-        flat_predictions = tuple(p for p, several in zip(predictions, wanted, strict=True) for _ in several)
+        references = [self._references(row) for row in targets]
+        flat_targets = tuple(t for row in references for t in row)
+        flat_predictions = tuple(p for p, row in zip(predictions, references, strict=True) for _ in row)
         values = _batch(self._way, flat_targets, flat_predictions)[self._kind]
-        starts = np.cumsum([0, *(len(several) for several in wanted)])[:-1]
+        starts = np.cumsum([0, *(len(row) for row in references)])[:-1]
         best = np.maximum.reduceat(values, starts) if len(values) else values
         return np.stack([best, np.ones_like(best)], axis=1)

@@ -1,4 +1,7 @@
-"""SQuAD's exact match and F1 of short answers, as its official script and T5's evaluation have them."""
+"""Exact match and F1 of short answers, as in SQuAD's official script (Rajpurkar et al. 2016).
+
+T5's evaluation uses the same.
+"""
 
 import re
 import string
@@ -11,13 +14,13 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def normalise(text: str) -> str:
-    """Lower case, without ASCII punctuation, articles and surplus white space."""
+def normalize(text: str) -> str:
+    """Lowers the case and removes ASCII punctuation, articles and extra white space."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 class SquadExact(MeanMetric):
-    """Share of answers equal to a reference after SQuAD's normalisation."""
+    """Share of predictions equal to a reference after SQuAD's normalization."""
 
     name = "exact@squad"
 
@@ -27,27 +30,27 @@ class SquadExact(MeanMetric):
         return "SQuAD v1.1: lower case, no ASCII punctuation, no a/an/the, best of several references"
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
-        """1 or 0."""
-        return float(normalise(prediction) in {normalise(target) for target in targets})
+        """Returns 1 or 0."""
+        return float(normalize(prediction) in {normalize(target) for target in targets})
 
 
 class SquadF1(MeanMetric):
-    """Mean overlap in words with the nearest reference, after SQuAD's normalisation."""
+    """Mean F1 of words with the best reference, after SQuAD's normalization."""
 
     name = "f1@squad"
 
     @property
     def protocol(self) -> str:
-        """What is ignored, what is counted."""
+        """What is ignored, and what is counted."""
         return f"{SquadExact().protocol}; F1 of words as a bag, mean over rows"
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
-        """F1 against the best reference; two answers without a word are equal."""
-        return max(_f1(normalise(prediction).split(), normalise(target).split()) for target in targets)
+        """Returns F1 against the best reference; two texts without words are equal."""
+        return max(_f1(normalize(prediction).split(), normalize(target).split()) for target in targets)
 
 
-def _f1(given: list[str], wanted: list[str]) -> float:
-    if not given or not wanted:
-        return float(given == wanted)
-    shared = (Counter(given) & Counter(wanted)).total()
-    return 2 * shared / (len(given) + len(wanted))
+def _f1(predicted: list[str], expected: list[str]) -> float:
+    if not predicted or not expected:
+        return float(predicted == expected)
+    shared = (Counter(predicted) & Counter(expected)).total()
+    return 2 * shared / (len(predicted) + len(expected))

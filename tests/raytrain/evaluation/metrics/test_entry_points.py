@@ -37,9 +37,9 @@ def installed(monkeypatch):
         for name, made in (("shouting", Shouting), ("misnamed", Misnamed), ("broken", broken))
     ]
     monkeypatch.setattr(metrics, "entry_points", lambda group, name=None: [p for p in points if name in (None, p.name)])
-    metrics._own.cache_clear()
+    metrics._find_entry_point.cache_clear()
     yield
-    metrics._own.cache_clear()
+    metrics._find_entry_point.cache_clear()
 
 
 def task(*names):
@@ -59,9 +59,9 @@ def test_ours_cannot_be_replaced_and_others_are_none():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("broken", "RuntimeError: no licence"), ("misnamed", "no raytrain Metric of that name")]
+    ("name", "words"), [("broken", "RuntimeError: no licence"), ("misnamed", "not a raytrain Metric with that name")]
 )
-def test_one_that_cannot_be_had_is_said(name, words):
+def test_a_broken_entry_point_is_reported(name, words):
     with pytest.raises(UsageError, match=words):
         metrics_for(task(name))
 

@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.config import Source, Task
 from raytrain.evaluation.metrics import METRICS, metrics_for
-from raytrain.evaluation.metrics.match import normalise_answer, normalise_code
+from raytrain.evaluation.metrics.match import normalize_answer, normalize_code
 from raytrain.evaluation.metrics.rating import parse_rating
 from raytrain_core.errors import DataError, UsageError
 
@@ -82,7 +82,7 @@ def test_code_keeps_what_white_space_means():
     body = "def f(x):\n    if x:\n        return 1\n    return 2"
     assert one("exact_code", body.replace(" return", "  return", 1) + "\n\n", body) == 0  # other indentation
     assert one("exact_code", body.replace("if x", "if   x").replace("1\n", "1  \n\n"), body) == 1
-    assert normalise_code("a\t= 1\r\n\tb") == "a = 1\n    b"
+    assert normalize_code("a\t= 1\r\n\tb") == "a = 1\n    b"
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_unparsable_answers_are_counted():
 
 
 def test_normalised_answers():
-    assert normalise_answer("  (B)  The\tEnd. ") == "b the end"
-    assert normalise_answer("...") == "..."
+    assert normalize_answer("  (B)  The\tEnd. ") == "b the end"
+    assert normalize_answer("...") == "..."
 
 
 def test_a_row_without_reference_is_refused():
     for metric in METRICS.values():
-        with pytest.raises(DataError, match="no reference"):
+        with pytest.raises(DataError, match="no target"):
             metric.stats_many(["x"], [[]], [{}])
 
 

@@ -9,7 +9,7 @@ from sacrebleu import corpus_bleu
 
 from data_prep.config import Source, Task
 from raytrain.evaluation.metrics import METRICS, PRESETS, metrics_for
-from raytrain.evaluation.metrics.squad import normalise
+from raytrain.evaluation.metrics.squad import normalize
 
 TEXT = "The cats were running quickly . A report's summary said : 3.5% of dogs ran . Yes! No? Über"
 WORDS = TEXT.split()
@@ -92,7 +92,7 @@ def test_squad_by_hand(answer, targets, exact, f1):
 
 
 def test_squad_normalisation_is_the_official_one():
-    assert normalise(" The  U.S.A. (an_example)! ") == "usa anexample"
+    assert normalize(" The  U.S.A. (an_example)! ") == "usa anexample"
 
 
 def test_a_preset_names_several_metrics():
