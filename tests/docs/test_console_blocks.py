@@ -5,7 +5,7 @@ A mark is an HTML comment directly before the block:
     <!-- not run: needs a cluster -->   it is not run, but its options and make targets must exist
     <!-- run: in an empty folder -->    it needs no job
     <!-- run: with Ray -->              a finished run of the job is there (layer `ray`)
-    <!-- run: where the examples lie -->  it writes a job file from one of them
+    <!-- run: in a copy of the examples -->  it writes a job file from one of them
 
 Without a mark it runs where the README's own job file, its data and a tiny model lie, prepared.
 """
@@ -30,7 +30,7 @@ from tests.support import REPOSITORY
 from tests.support.console_blocks import blocks
 from tests.support.tiny_t5 import save_tiny
 
-EMPTY, RAY, EXAMPLES = "run: in an empty folder", "run: with Ray", "run: where the examples lie"
+EMPTY, RAY, EXAMPLES = "run: in an empty folder", "run: with Ray", "run: in a copy of the examples"
 TINY = """\
   training: {steps: 4, batchTokens: 256, maxInputTokens: 48, maxTargetTokens: 16, device: cpu, checkpointEvery: 2}
   evaluation: {every: 2, examplesPerTask: 6, batchSize: 4}
