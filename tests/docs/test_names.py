@@ -119,3 +119,13 @@ def test_yaml_blocks_use_fields_that_exist():
         if (found := unknown(yaml.load(block.text)))
     }
     assert not wrong
+
+
+def test_identifiers_of_the_tour_exist():
+    folders = ("raytrain", "raytrain_core", "data_prep", "tests/raytrain")
+    texts = [path.read_text(encoding="utf-8") for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
+    words = set(re.findall(r"\w+", "\n".join(texts)))
+    pages = ("CONTRIBUTING.md", "docs/explanation/architecture.md", "docs/reference/storage.md")
+    code = re.compile(r"_?[A-Z]\w+")  # constants and classes
+    named = [(place, span) for place, span in spans() if place.startswith(pages) and code.fullmatch(span)]
+    assert not [f"{place} {span}" for place, span in named if span not in words]
