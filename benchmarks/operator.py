@@ -106,7 +106,7 @@ def _figures(server: ApiServer, api: KubernetesApi, operator: psutil.Process, jo
 
 def _install(server: ApiServer) -> None:
     server.kubectl("apply", "--server-side", "-f", str(kuberay_crds() / "ray.io_rayjobs.yaml"))
-    role, binding = deployment.rbac()[1:3]
+    role, binding = deployment.rbac_objects()[1:3]
     user = {"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "operator"}
     server.apply(crd(), role, binding | {"subjects": [user]})
     server.kubectl("create", "namespace", NAMESPACE)

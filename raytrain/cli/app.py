@@ -143,9 +143,9 @@ def render_ray_job(
     and left out.
     """
     from raytrain.config.load import load_job
-    from raytrain.operator.standalone import rendered
+    from raytrain.operator.standalone import render_standalone
 
-    say(rendered(load_job(job_file).job, image=image, namespace=namespace).rstrip())
+    say(render_standalone(load_job(job_file).job, image=image, namespace=namespace).rstrip())
 
 
 @app.command()

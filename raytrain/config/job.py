@@ -234,7 +234,7 @@ class TrainingSpec(SpecModel):
 
     @property
     def last_step(self) -> int:
-        """Number of steps; ValueError if it depends on data that is not prepared (`RunRecord.job`)."""
+        """Number of steps; ValueError if it depends on unprepared data (see `RunRecord.job`)."""
         if self.steps is None:
             raise ValueError("the number of steps is known only once the data is prepared")
         return self.steps

@@ -69,7 +69,7 @@ spec:
 
 
 def write_starter(path: Path, *, force: bool = False) -> None:
-    """Writes the starter job; UsageError if the file exists (without `force`) or is not writable."""
+    """Writes the starter job; UsageError if the file exists (without `force`) or on failure."""
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(STARTER)

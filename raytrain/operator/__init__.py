@@ -1,6 +1,7 @@
-"""FineTuneJob → RayJob: pure functions on plain data, with thin edges to Kubernetes.
+"""The Kubernetes operator: turns a FineTuneJob into RayJobs, one per attempt.
 
-`mapping` is the heart: (object, what is observed) → (what is to be made, status, events). `rayjob`,
-`pods` and `companions` render; `checks` says what cannot run; `crd` is the resource's definition.
-Only `handlers` imports kopf, only `api` talks to the cluster.
+`reconcile` is the heart, a pure function: (object, what is observed) → (objects to create, status,
+events). `admission` checks what may run, `render` builds the objects, `install` holds CRD, RBAC and
+manifests. `controller` acts on decisions; only `handlers` imports kopf, and only
+`raytrain.kubernetes.client` talks to the API server.
 """

@@ -1,4 +1,4 @@
-"""`python -m raytrain.operator`: the operator, in a pod or beside a kubeconfig."""
+"""`python -m raytrain.operator`: runs the operator, in a pod or with a kubeconfig."""
 
 import argparse
 import logging
@@ -8,11 +8,13 @@ from raytrain_core.errors import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the settings, watch until told to stop. Exit codes as everywhere."""
+    """Reads the settings and runs until stopped; exit codes as for every command."""
     parser = argparse.ArgumentParser(prog="python -m raytrain.operator", description=__doc__)
-    parser.add_argument("--namespace", action="append", default=[], help="watch this namespace only; may be repeated")
-    parser.add_argument("--liveness", metavar="URL", help="answer probes there, e.g. http://0.0.0.0:8080/healthz")
-    parser.add_argument("--verbose", action="store_true", help="log what is done to each object")
+    parser.add_argument("--namespace", action="append", default=[], help="watch only this namespace; may be repeated")
+    parser.add_argument(
+        "--liveness", metavar="URL", help="serve liveness probes there, e.g. http://0.0.0.0:8080/healthz"
+    )
+    parser.add_argument("--verbose", action="store_true", help="log every action")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,

@@ -1,4 +1,4 @@
-"""What cannot run in a cluster although the job is right, and what this cluster's owners do not allow."""
+"""Checks whether a valid job can run in this cluster, and whether its policy allows it."""
 
 import contextlib
 import fnmatch
@@ -18,32 +18,34 @@ from raytrain_core.quantities import parse_bytes
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _METADATA_HOSTS = ("metadata", "metadata.google.internal", "instance-data")
 MAX_JOB_BYTES = 900_000
-"""Bytes: a ConfigMap holds a MiB."""
+"""In bytes; a ConfigMap holds 1 MiB."""
 
-_FORBIDDEN_POD = ("hostNetwork", "hostPID", "hostIPC", "hostUsers", "serviceAccountName", "serviceAccount", "nodeName")
-_FORBIDDEN_POD_TOO = ("automountServiceAccountToken", "ephemeralContainers", "shareProcessNamespace")
+_FORBIDDEN_POD = (
+    *("hostNetwork", "hostPID", "hostIPC", "hostUsers", "serviceAccountName", "serviceAccount", "nodeName"),
+    *("automountServiceAccountToken", "ephemeralContainers", "shareProcessNamespace"),
+)
 _FORBIDDEN_VOLUMES = ("hostPath", "projected", "csi", "flexVolume", "nfs", "iscsi", "rbd", "glusterfs")
-_SET_BY_US = ("capabilities", "seccompProfile", "seLinuxOptions", "procMount", "sysctls", "appArmorProfile")
-_SECURITY = {"privileged": (False,), "allowPrivilegeEscalation": (False,), "runAsNonRoot": (True,)}
+_FORBIDDEN_SECURITY = ("capabilities", "seccompProfile", "seLinuxOptions", "procMount", "sysctls", "appArmorProfile")
+_ALLOWED_SECURITY = {"privileged": (False,), "allowPrivilegeEscalation": (False,), "runAsNonRoot": (True,)}
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a job is not accepted: one word for programs, a sentence with the way out for people."""
+    """Why a job is not accepted: a word for programs, and a sentence with the remedy for people."""
 
     reason: str
     message: str
 
 
-def refusal(job: FineTuneJob, settings: Settings) -> Refusal | None:
-    """The first thing that is in the way; None if the job can run."""
+def check_admission(job: FineTuneJob, settings: Settings) -> Refusal | None:
+    """Returns the first obstacle, None if the job can run."""
     cluster = job.spec.cluster or ClusterSpec()
     checks = (
         _storage(job, settings, cluster),
         _endpoint(job),
-        _local(job, cluster),
+        _local_files(job, cluster),
         _quantities(job, cluster),
-        _allowed(cluster, settings.policy),
+        _images_and_secrets(cluster, settings.policy),
         _pod_template(cluster.pod_template, settings.policy),
     )
     return next((found for check in checks for found in check), None)
@@ -54,45 +56,47 @@ def _storage(job: FineTuneJob, settings: Settings, cluster: ClusterSpec) -> Iter
     if uri is None:
         yield Refusal(
             "NoStorage",
-            "no storage: set spec.storage.uri (s3://bucket/prefix), or runs.storage in the operator's settings",
+            "no storage: set spec.storage.uri to s3://bucket/prefix, or runs.storage in the operator's settings",
         )
     elif _is_local(uri, cluster):
         yield Refusal(
             "LocalStorage",
-            f"storage {uri} is a folder of a pod, which is lost with it: use s3://bucket/prefix, or mount a shared "
-            "volume there in cluster.podTemplate",
+            f"storage {uri} is a folder in a pod and is lost with the pod: use s3://bucket/prefix, or mount a "
+            "shared volume there with cluster.podTemplate",
         )
 
 
 def _endpoint(job: FineTuneJob) -> Iterator[Refusal]:
-    """Addresses at which clouds hand out credentials are no object stores."""
+    """Refuses addresses at which clouds hand out credentials."""
     endpoint = job.spec.storage.endpoint if job.spec.storage else None
     host = urlsplit(endpoint).hostname if endpoint else None
     if host is None:
         return
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_link_local:
-            yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint}: a link-local address is no object store")
+            yield Refusal(
+                "EndpointNotAllowed", f"storage.endpoint {endpoint}: a link-local address cannot be an object store"
+            )
     if host in _METADATA_HOSTS:
         yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint} is the cloud's metadata service")
 
 
-def _local(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
-    way_out = "`raytrain submit` uploads it, or put it into the bucket and name its s3:// URI"
+def _local_files(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
+    remedy = "use `raytrain submit`, which uploads it, or copy it to the bucket and give its s3:// URI"
     for task in job.spec.tasks:
         for uri in [task.source.uri] if task.source.uri else (task.source.splits or {}).values():
             if _is_local(str(uri), cluster):
                 yield Refusal(
-                    "LocalSource", f"task {task.name}: {uri} is a local file, which pods cannot see: {way_out}"
+                    "LocalSource", f"task {task.name}: {uri} is a local file, which pods cannot read: {remedy}"
                 )
     model = job.spec.model
     by_name = _HUB_ID.fullmatch(model) is not None
     if not by_name and not model.startswith("run://") and _is_local(model, cluster):
-        yield Refusal("LocalModel", f"model {model} is a local folder, which pods cannot see: {way_out}")
+        yield Refusal("LocalModel", f"model {model} is a local folder, which pods cannot read: {remedy}")
 
 
 def _is_local(uri: str, cluster: ClusterSpec) -> bool:
-    """Whether `uri` is a path that no volume of the pods holds."""
+    """Whether `uri` is a path outside the volumes mounted into the pods."""
     parts = urlsplit(uri)
     if parts.scheme not in ("", "file"):
         return False
@@ -109,13 +113,13 @@ def _mounts(template: Mapping[str, Any]) -> Iterator[PurePosixPath]:
 
 def _quantities(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
     resources = job.spec.resources
-    asked = {
+    memory = {
         "resources.training.memory": resources.training.memory,
         "resources.evaluation.memory": resources.evaluation.memory,
         "resources.preparation.memory": resources.preparation.memory,
         "cluster.head.memory": cluster.head.memory,
     }
-    for field, text in asked.items():
+    for field, text in memory.items():
         try:
             if text is not None:
                 parse_bytes(text)
@@ -123,25 +127,26 @@ def _quantities(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
             yield Refusal("InvalidSpec", f"spec.{field}: {error.message}")
 
 
-def _allowed(cluster: ClusterSpec, policy: Policy) -> Iterator[Refusal]:
+def _images_and_secrets(cluster: ClusterSpec, policy: Policy) -> Iterator[Refusal]:
     image = cluster.image
     if image and policy.allowed_images and not any(image.startswith(prefix) for prefix in policy.allowed_images):
         yield Refusal(
-            "ImageNotAllowed", f"cluster.image {image}: images here begin with {' or '.join(policy.allowed_images)}"
+            "ImageNotAllowed",
+            f"cluster.image {image}: allowed are images that begin with {' or '.join(policy.allowed_images)}",
         )
     for secret in [*cluster.secrets, *cluster.image_pull_secrets]:
         if policy.allowed_secrets and not any(fnmatch.fnmatchcase(secret, p) for p in policy.allowed_secrets):
             allowed = " or ".join(policy.allowed_secrets)
-            yield Refusal("SecretNotAllowed", f"cluster.secrets {secret}: secrets here are called {allowed}")
+            yield Refusal("SecretNotAllowed", f"cluster.secrets {secret}: allowed are {allowed}")
 
 
 def _pod_template(template: Mapping[str, Any], policy: Policy) -> Iterator[Refusal]:
-    """What a patch of pods could do beyond the rights of its author."""
+    """Refuses patches that would give a pod more rights than the job's author has."""
     if template and not policy.pod_template:
-        yield Refusal("PodTemplateNotAllowed", "cluster.podTemplate is switched off in the operator's settings")
+        yield Refusal("PodTemplateNotAllowed", "cluster.podTemplate is disabled in the operator's settings")
         return
     for path in _forbidden(template):
-        yield Refusal("PodTemplateNotAllowed", f"cluster.podTemplate.{path} is not for a job to set")
+        yield Refusal("PodTemplateNotAllowed", f"a job may not set cluster.podTemplate.{path}")
 
 
 def _forbidden(template: Mapping[str, Any]) -> Iterator[str]:
@@ -152,31 +157,31 @@ def _forbidden(template: Mapping[str, Any]) -> Iterator[str]:
         return
     yield from (f"metadata.{key}" for key in metadata if key not in ("labels", "annotations"))
     for key in ("labels", "annotations"):
-        yield from (f"metadata.{key}.{name}" for name in metadata.get(key) or {} if _is_ours(name))
-    yield from (f"spec.{key}" for key in (*_FORBIDDEN_POD, *_FORBIDDEN_POD_TOO) if key in spec)
-    yield from _loosened("spec", spec)
+        yield from (f"metadata.{key}.{name}" for name in metadata.get(key) or {} if _is_reserved(name))
+    yield from (f"spec.{key}" for key in _FORBIDDEN_POD if key in spec)
+    yield from _security_context("spec", spec)
     for i, volume in enumerate(_items(spec.get("volumes"))):
         yield from (f"spec.volumes[{i}].{kind}" for kind in _FORBIDDEN_VOLUMES if kind in volume)
     for kind in ("containers", "initContainers"):
         for i, container in enumerate(_items(spec.get(kind))):
-            yield from _loosened(f"spec.{kind}[{i}]", container)
+            yield from _security_context(f"spec.{kind}[{i}]", container)
             yield from (f"spec.{kind}[{i}].ports" for p in _items(container.get("ports")) if "hostPort" in p)
 
 
-def _is_ours(label: str) -> bool:
-    """Labels by which the operator, KubeRay and Kueue know what belongs to whom."""
+def _is_reserved(label: str) -> bool:
+    """Whether a label is one by which the operator, KubeRay or Kueue find their objects."""
     return label.split("/", maxsplit=1)[0] in ("raytrain.dev", "ray.io", "kueue.x-k8s.io", "app.kubernetes.io")
 
 
-def _loosened(where: str, holder: Mapping[str, Any]) -> Iterator[str]:
+def _security_context(where: str, holder: Mapping[str, Any]) -> Iterator[str]:
     security = holder.get("securityContext", {})
     if not isinstance(security, Mapping):
         yield f"{where}.securityContext"
         return
     for key, value in security.items():
-        allowed = _SECURITY.get(key)
+        allowed = _ALLOWED_SECURITY.get(key)
         root = key in ("runAsUser", "runAsGroup", "fsGroup") and value == 0
-        if value is None or root or key in _SET_BY_US or (allowed is not None and value not in allowed):
+        if value is None or root or key in _FORBIDDEN_SECURITY or (allowed is not None and value not in allowed):
             yield f"{where}.securityContext.{key}"
 
 

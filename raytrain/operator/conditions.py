@@ -17,7 +17,7 @@ Condition = tuple[bool, str, str]
 
 
 def conditions(snapshot: Snapshot, state: NextState) -> list[dict[str, Any]]:
-    """The conditions as the status holds them; a transition time changes only together with the status."""
+    """Builds the conditions; a transition time changes only together with its status."""
     old = {condition.type: condition for condition in snapshot.old.conditions}
     result = []
     for kind, (holds, reason, message) in decide_conditions(snapshot, state).items():

@@ -84,7 +84,7 @@ class Controller:
                 await self.reconcile(key)
 
     async def reconcile(self, key: Key, *, fresh: bool = False) -> None:
-        """Reconciles one object; errors are logged and it is tried again. `fresh` reads it again first."""
+        """Reconciles one object; `fresh` reads it again first. After an error it is tried again."""
         async with self._locks[key]:
             try:
                 await self._reconcile(key, fresh=fresh)
@@ -205,7 +205,7 @@ def _key(body: Mapping[str, Any]) -> Key:
 
 
 def _is_older(body: Mapping[str, Any], than: Mapping[str, Any]) -> bool:
-    """Resource versions are increasing numbers (promised since Kubernetes 1.35, true long before)."""
+    """Resource versions are increasing numbers (guaranteed since Kubernetes 1.35)."""
     try:
         return int(body["metadata"]["resourceVersion"]) < int(than["metadata"]["resourceVersion"])
     except (KeyError, ValueError):

@@ -13,7 +13,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class NextState:
-    """The state machine's answer: the phase with its reason and message, and the actions that lead to it."""
+    """The state machine's answer: the phase, its reason and message, and the actions to take."""
 
     phase: str
     reason: str

@@ -1,7 +1,7 @@
-"""kopf around the controller: it watches, the controller decides. No timers, daemons or finalizers.
+"""Connects kopf, which watches, to the controller, which decides. No timers, daemons or finalizers.
 
-Only low-level event handlers are used: kopf keeps nothing in the objects, and a stopped operator
-holds up no deletion.
+Only low-level event handlers are used, so kopf stores nothing in the objects, and a stopped
+operator never blocks a deletion.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RAY_GROUP, _RAY_VERSION = RAY_JOBS[0].split("/")
 
 
 def registry(api: KubernetesApi, settings: Settings, *, clusterwide: bool = True) -> kopf.OperatorRegistry:
-    """Kopf's handlers for one operator; with rights in some namespaces only it must not look around for more."""
+    """Registers kopf's handlers; if not `clusterwide`, kopf does not scan for namespaces."""
     handlers = kopf.OperatorRegistry()
     controller = Controller(api, settings, _post)
     tasks: list[asyncio.Task[None]] = []
@@ -36,7 +36,7 @@ def registry(api: KubernetesApi, settings: Settings, *, clusterwide: bool = True
         settings.scanning.disabled = not clusterwide
         settings.posting.reporting_component = names.MANAGER
         settings.networking.request_timeout = 30
-        settings.watching.server_timeout = 300  # a watch that went deaf is opened anew
+        settings.watching.server_timeout = 300  # reopens a watch that has gone silent
         settings.watching.client_timeout = 330
         tasks.append(asyncio.get_running_loop().create_task(controller.resync()))
 
@@ -63,7 +63,7 @@ def registry(api: KubernetesApi, settings: Settings, *, clusterwide: bool = True
 
 
 def serve(settings: Settings, *, namespaces: Sequence[str] = (), liveness: str | None = None) -> None:
-    """Run the operator until it is told to stop; without `namespaces` for the whole cluster."""
+    """Runs the operator until it is stopped; without `namespaces`, for the whole cluster."""
     api = KubernetesApi.connect()
     kopf.run(
         registry=registry(api, settings, clusterwide=not namespaces),

@@ -59,7 +59,7 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Decision
 
 
 def _clean_up(observed: Observed, old: Status, now: datetime) -> Decision:
-    """The job has ended: its status stays, RayJobs still at work go, and after `ttl` the object itself."""
+    """After the job's end: deletes RayJobs still at work, and after `ttl` the object itself."""
     working = tuple(name for name, body in observed.ray_jobs.items() if not ray_job_status(body).ended)
     ttl = ((observed.body.get("spec") or {}).get("cluster") or {}).get("ttl")
     if not ttl or not old.completion_time:
@@ -69,7 +69,7 @@ def _clean_up(observed: Observed, old: Status, now: datetime) -> Decision:
 
 
 def _next_state(snapshot: Snapshot) -> NextState:
-    """The state machine: no attempt yet, an attempt that works, an attempt that has just ended, or has ended."""
+    """The state machine: before the first attempt, during an attempt, after an attempt."""
     newest = snapshot.newest
     if newest is None:
         if snapshot.cancelled:
@@ -86,7 +86,7 @@ def _next_state(snapshot: Snapshot) -> NextState:
 
 
 def _during_attempt(snapshot: Snapshot, newest: AttemptStatus) -> NextState:
-    """The attempt works: the phase is the run's own once it reports, before that the Ray cluster's."""
+    """During an attempt the phase is the run's own; until the run reports, the Ray cluster's."""
     current, progress = snapshot.current, snapshot.old.progress
     assert current is not None
     if current.state == "Queued":
@@ -194,7 +194,7 @@ def _start_attempt(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> N
 
 
 def _refuse(refused: Refusal, attempts: tuple[AttemptStatus, ...]) -> NextState:
-    """Without KubeRay a job waits; any other refusal stands until the job or the settings are changed."""
+    """Without KubeRay a job waits; any other refusal lasts until job or settings change."""
     if refused.reason == "KubeRayMissing":
         return NextState("Pending", refused.reason, refused.message, attempts, wake_after=KUBERAY_SECONDS)
     return NextState("Rejected", refused.reason, refused.message, attempts)
@@ -214,7 +214,7 @@ def _create_attempt(snapshot: Snapshot, job: FineTuneJob, attempts: tuple[Attemp
 
 
 def _attempt_objects(snapshot: Snapshot, job: FineTuneJob, number: int) -> tuple[Object, ...]:
-    """Everything an attempt needs; the RayJob last, because an attempt exists once its RayJob does."""
+    """The objects of an attempt; the RayJob last, because its existence is the attempt's."""
     body = snapshot.observed.body
     attempt = Attempt(job, snapshot.settings.runs, number, str(body["metadata"]["namespace"]), names.owner_of(body))
     policies = [supporting_objects.network_policy(attempt)] if attempt.runs.network_policy else []
@@ -227,7 +227,7 @@ def _attempt_objects(snapshot: Snapshot, job: FineTuneJob, number: int) -> tuple
 
 
 def _seconds_until_retry(snapshot: Snapshot, attempts: Sequence[AttemptStatus]) -> float:
-    """The wait after a failure doubles with each failure, up to a limit; other attempts follow at once."""
+    """The wait doubles with each failure, up to a limit; otherwise there is none."""
     if not attempts or attempts[-1].outcome != "Failed":
         return 0.0
     retry = snapshot.settings.retry

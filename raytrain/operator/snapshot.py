@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from raytrain.config.job import ClusterSpec, FineTuneJob
 from raytrain.config.job_status import AttemptStatus, Status
-from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, refusal
+from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, check_admission
 from raytrain.operator.render import names
 from raytrain.operator.render.kuberay import RayJobStatus, ray_job_status
 from raytrain.operator.settings import Settings
@@ -84,7 +84,7 @@ class Snapshot:
 
     @property
     def has_leftovers(self) -> bool:
-        """Whether the RayJob of an ended attempt is still working: the next attempt waits for it."""
+        """Whether an ended attempt's RayJob is still working: the next attempt waits for it."""
         ended = {attempt.ray_job for attempt in self.attempts if attempt.outcome != "Running"}
         return any(
             name in ended and not ray_job_status(ray_job).ended for name, ray_job in self.observed.ray_jobs.items()
@@ -101,7 +101,7 @@ def take_snapshot(observed: Observed, settings: Settings, now: datetime, old: St
 
 
 def read_status(body: Object) -> Status:
-    """The object's status; an empty one if another version wrote it in a way this one cannot read."""
+    """Returns the object's status; an empty one if another version wrote it unreadably."""
     try:
         return Status.model_validate(body.get("status") or {})
     except ValidationError:
@@ -117,7 +117,7 @@ def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | Non
     except ConfigError as error:
         lines = [line.removeprefix("job: ") for line in error.lines]
         return None, Refusal("InvalidSpec", "; ".join(lines)[:4000])
-    if refused := refusal(job, settings):
+    if refused := check_admission(job, settings):
         return job, refused
     if len(job.model_dump_json(by_alias=True, exclude_unset=True)) > MAX_JOB_BYTES:
         return job, Refusal("SpecTooLarge", f"the job is larger than {MAX_JOB_BYTES:,} bytes")
@@ -131,7 +131,7 @@ def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | Non
 
 
 def _adopt_attempts(observed: Observed, known: Iterable[AttemptStatus], now: datetime) -> tuple[AttemptStatus, ...]:
-    """The attempts in the status, and those whose RayJob exists although the status was not written."""
+    """Returns the attempts in the status, and those whose RayJob exists without being in it."""
     attempts = {attempt.number: attempt for attempt in known}
     for name, ray_job in observed.ray_jobs.items():
         number = names.attempt_of(name)

@@ -43,7 +43,7 @@ def status_patch(body: Object, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def events_between(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
-    """What happened between two statuses: attempts that started or ended, a new phase, a new obstacle."""
+    """Yields events: attempts that started or ended, a new phase, a new obstacle."""
     yield from _attempt_events(old, status)
     phase, message = status["phase"], status["message"]
     if phase == "Rejected" and phase != old.phase:

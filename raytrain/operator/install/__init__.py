@@ -1,1 +1,1 @@
-"""What is installed once per cluster: CRD, RBAC, deployment, manifests."""
+"""What is installed once per cluster: CRD, RBAC, deployment; and what verifies it."""

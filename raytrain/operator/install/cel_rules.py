@@ -1,8 +1,7 @@
-"""What the API server checks beyond types and bounds, as CEL rules at their places in the CRD's schema.
+"""CEL rules of the CRD: what the API server validates beyond types and bounds.
 
-They say what the models' validators say, so that a wrong job is refused when it is applied, by
-name of the field. What no rule can say (names in templates, quantities, local paths) the operator
-says in the condition `Accepted`.
+They repeat the models' validators, so an invalid job is refused when it is applied. What no rule
+can express (names in templates, local paths) the operator reports in the condition `Accepted`.
 """
 
 from collections.abc import Iterator
@@ -13,13 +12,13 @@ from raytrain.config.job import Spec
 from raytrain_core.config.base import SpecModel
 
 Path = tuple[str, ...]
-"""Names of properties from the root of the object; `[]` stands for the items of a list."""
+"""Property names from the root of the object; `[]` stands for the items of a list."""
 
 NAME = "^[a-z][-a-z0-9]{0,39}$"
 
 
 def rules() -> Iterator[tuple[Path, str, str]]:
-    """(place, rule, message) for every rule."""
+    """Yields (path, rule, message) of every rule."""
     name = f"self.metadata.name.matches('{NAME}')"
     yield (), name, "metadata.name: a lower-case letter, then lower-case letters, digits or dashes, 40 at most"
     yield from _fixed_once_started()
@@ -89,10 +88,10 @@ def rules() -> Iterator[tuple[Path, str, str]]:
 
 
 def _fixed_once_started() -> Iterator[tuple[Path, str, str]]:
-    """What belongs to the identity may change until the first attempt.
+    """Fields of the run's identity may change only until the first attempt.
 
-    Tasks are compared as a whole, which is stricter than the identity: a rule over each of their
-    fields costs too much.
+    Tasks are compared completely, which is stricter than the identity: rules for their individual
+    fields would exceed the API server's cost limit.
     """
     for field, info in Spec.model_fields.items():
         left, model = LEFT_OUT.get(field), info.annotation
@@ -112,17 +111,18 @@ def _fixed(path: str) -> Iterator[tuple[Path, str, str]]:
     yield (
         (),
         f"!({started}) || ({same})",
-        f"{path} cannot change once the run has started, because it is part of the run's identity; give the job another name",
+        f"{path} cannot change once the run has started, because it is part of the run's identity; "
+        "give the job another name",
     )
 
 
 def _given(owner: str, field: str) -> str:
-    """Whether a field that may be null has a value."""
+    """Tests whether a nullable field has a value."""
     return f"(has({owner}.{field}) && dyn({owner}.{field}) != null)"
 
 
 def place(schema: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The part of a structural schema that a path names."""
+    """Returns the part of a structural schema at a path."""
     for name in path:
         schema = schema["items"] if name == "[]" else schema["properties"][name]
     return schema

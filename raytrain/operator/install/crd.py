@@ -1,7 +1,7 @@
-"""The CustomResourceDefinition of FineTuneJob, generated from the models of the job and of the status.
+"""The CustomResourceDefinition of FineTuneJob, generated from the models of job and status.
 
 `python -m raytrain.operator.install.crd` prints it; `raytrain.operator.install.manifests` writes it
-where it is needed.
+to the manifests and the chart.
 """
 
 import sys
@@ -12,7 +12,7 @@ from raytrain.config.job_status import Status
 from raytrain.operator.install.cel_rules import place, rules
 from raytrain.operator.install.structural import structural
 from raytrain.operator.render.names import GROUP, PLURAL
-from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.render.yaml_output import to_yaml
 
 VERSION = API_VERSION.split("/")[1]
 SINGULAR, SHORT = "finetunejob", "ftj"
@@ -20,22 +20,22 @@ NAME = f"{PLURAL}.{GROUP}"
 
 _COLUMNS = (
     # heading, type, path, shown only by `-o wide`, description
-    ("Phase", "string", ".status.phase", False, "What the job is doing"),
-    ("Progress", "string", ".status.progress.percent", False, "Share of the optimizer steps that is done"),
+    ("Phase", "string", ".status.phase", False, "Phase of the job"),
+    ("Progress", "string", ".status.progress.percent", False, "Share of optimizer steps done"),
     ("ROUGE-L", "string", ".status.progress.rougeL", False, "Before → now, mean of the trained tasks"),
-    ("Workers", "string", ".status.workers", False, "Pods that are ready / wanted"),
-    ("Attempts", "integer", ".status.attempts[-1:].number", False, "Attempts so far"),
-    ("Age", "date", ".metadata.creationTimestamp", False, "Since the object was made"),
-    ("Model", "string", ".spec.model", True, "The model to start from"),
+    ("Workers", "string", ".status.workers", False, "Pods of the Ray cluster, ready/desired"),
+    ("Attempts", "integer", ".status.attempts[-1:].number", False, "Number of attempts"),
+    ("Age", "date", ".metadata.creationTimestamp", False, "Time since the object was created"),
+    ("Model", "string", ".spec.model", True, "Model to start from"),
     ("Steps", "integer", ".spec.training.steps", True, "Optimizer steps"),
     ("Loss", "number", ".status.progress.loss", True, "Training loss"),
     ("RayJob", "string", ".status.attempts[-1:].rayJob", True, "RayJob of the newest attempt"),
-    ("Message", "string", ".status.message", True, "The phase in words"),
+    ("Message", "string", ".status.message", True, "The phase as a sentence"),
 )
 
 
 def crd() -> dict[str, Any]:
-    """The definition as plain data."""
+    """Returns the definition as plain data."""
     spec = structural(Spec.model_json_schema(by_alias=True))
     status = structural(Status.model_json_schema(by_alias=True))
     for name, key in (("conditions", "type"), ("attempts", "number"), ("tasks", "name")):
@@ -43,7 +43,7 @@ def crd() -> dict[str, Any]:
     _by_key(spec["properties"]["tasks"], "name")
     schema: dict[str, Any] = {
         "type": "object",
-        "description": "A multitask fine-tuning of a T5 from raw rows to a before/after report.",
+        "description": "A multitask fine-tuning of a T5 model, from raw rows to a before/after report.",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
@@ -92,13 +92,13 @@ def crd() -> dict[str, Any]:
 
 
 def _by_key(schema: dict[str, Any], key: str) -> None:
-    """A list whose items are told apart by one field: no two may have the same, and owners may share the list."""
+    """Makes a list a map by one field: its values are unique, and several managers may write it."""
     schema |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
 def main() -> int:
-    """Print the definition."""
-    sys.stdout.write(yaml_text(crd()))
+    """Prints the definition."""
+    sys.stdout.write(to_yaml(crd()))
     return 0
 
 

@@ -1,12 +1,15 @@
-"""The operator's own objects with default settings, for kustomize and `kubectl apply`; the chart renders the same."""
+"""The operator's own objects with default settings, for kustomize and `kubectl apply`.
+
+The chart renders the same objects; a test compares them.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 from raytrain import __version__
-from raytrain.operator.install import rbac as rights
+from raytrain.operator.install import rbac
 from raytrain.operator.render.names import MANAGER
-from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.render.yaml_output import to_yaml
 from raytrain.operator.settings import VARIABLE, Settings
 
 NAMESPACE = "raytrain-system"
@@ -28,15 +31,15 @@ _RBAC = "rbac.authorization.k8s.io"
 
 
 def namespace() -> dict[str, Any]:
-    """The operator's namespace, closed to everything that Pod Security calls unrestricted."""
+    """The operator's namespace, with the restricted Pod Security standard enforced."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
 
 
-def rbac() -> list[dict[str, Any]]:
-    """The operator's account and rights, and what is added to the roles of people."""
+def rbac_objects() -> list[dict[str, Any]]:
+    """The operator's account and permissions, and roles for people."""
     account = _object("v1", "ServiceAccount", MANAGER) | {"automountServiceAccountToken": False}
-    rules = [*rights.OPERATOR, *rights.OPERATOR_CLUSTER]
+    rules = [*rbac.OPERATOR, *rbac.OPERATOR_CLUSTER]
     role = _object(f"{_RBAC}/v1", "ClusterRole", MANAGER, namespaced=False) | {"rules": rules}
     binding = _object(f"{_RBAC}/v1", "ClusterRoleBinding", MANAGER, namespaced=False) | {
         "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": MANAGER},
@@ -46,14 +49,14 @@ def rbac() -> list[dict[str, Any]]:
         account,
         role,
         binding,
-        _people("editor", rights.EDITOR, "edit", "admin"),
-        _people("viewer", rights.VIEWER, "view"),
+        _people("editor", rbac.EDITOR, "edit", "admin"),
+        _people("viewer", rbac.VIEWER, "view"),
     ]
 
 
 def manager(settings: Settings) -> list[dict[str, Any]]:
     """The deployment, its settings and its network policy."""
-    content = yaml_text(settings.model_dump(mode="json", by_alias=True, exclude_none=True))
+    content = to_yaml(settings.model_dump(mode="json", by_alias=True, exclude_none=True))
     config = _object("v1", "ConfigMap", MANAGER) | {"data": {SETTINGS_KEY: content}}
     policy = _object("networking.k8s.io/v1", "NetworkPolicy", MANAGER) | {
         "spec": {"podSelector": {"matchLabels": dict(SELECTOR)}, "policyTypes": ["Ingress"], "ingress": []}
@@ -70,7 +73,7 @@ def _deployment() -> dict[str, Any]:
         "args": [f"--liveness=http://0.0.0.0:{PORT}/healthz"],
         "env": [{"name": VARIABLE, "value": f"{SETTINGS_FOLDER}/{SETTINGS_KEY}"}],
         "ports": [{"name": "health", "containerPort": PORT}],
-        # a starved node gives it a few percent of a core: it is slow then, not dead
+        # generous: on an overloaded node the operator is slow, not dead
         "startupProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 10, "failureThreshold": 60},
         "livenessProbe": {**probe, "periodSeconds": 30, "timeoutSeconds": 20, "failureThreshold": 5},
         "readinessProbe": {**probe, "periodSeconds": 10, "timeoutSeconds": 10},
@@ -107,7 +110,7 @@ def _deployment() -> dict[str, Any]:
     }
 
 
-def _people(name: str, rules: tuple[rights.Rule, ...], *into: str) -> dict[str, Any]:
+def _people(name: str, rules: tuple[rbac.Rule, ...], *into: str) -> dict[str, Any]:
     found = _object(f"{_RBAC}/v1", "ClusterRole", f"raytrain-finetunejob-{name}", namespaced=False)
     found["metadata"]["labels"] |= {f"{_RBAC}/aggregate-to-{role}": "true" for role in into}
     return found | {"rules": list(rules)}

@@ -1,6 +1,6 @@
-"""What k8s/, helm/ and the reference pages hold of the operator, written from the code.
+"""Generates the manifests in k8s/, files of the charts in helm/, and two reference pages.
 
-`python -m raytrain.operator.install.manifests` writes it; a test says that it is up to date.
+`python -m raytrain.operator.install.manifests` writes them; a test checks that they are up to date.
 """
 
 import json
@@ -12,35 +12,34 @@ from typing import Any
 
 from raytrain.config.schema import DIALECT
 from raytrain.config.schema import json_schema as job_schema
-from raytrain.operator.install import deployment
-from raytrain.operator.install import rbac as rights
+from raytrain.operator.install import deployment, rbac
 from raytrain.operator.install.crd import crd
-from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.render.yaml_output import to_yaml
 from raytrain.operator.settings import Settings
 from raytrain.operator.settings import json_schema as settings_schema
 
 ROOT = Path(__file__).parents[3]
 _CHART, _JOB_CHART = "helm/raytrain-operator", "helm/finetune-job"
-_GENERATED = "# Written by `make generate` from raytrain/operator.\n"
+_GENERATED = "# Generated from raytrain/operator by `make generate`; do not edit.\n"
 
 
 def files() -> dict[str, str]:
-    """Text of every generated file by its path from the root of the repository."""
+    """Returns the text of every generated file by its path in the repository."""
     definition, settings = crd(), Settings()
-    crd_text = _GENERATED + yaml_text(definition)
-    rbac, manager = deployment.rbac(), deployment.manager(settings)
-    everything = [deployment.namespace(), definition, *rbac, *manager]
+    crd_text = _GENERATED + to_yaml(definition)
+    rbac_objects, manager = deployment.rbac_objects(), deployment.manager(settings)
+    everything = [deployment.namespace(), definition, *rbac_objects, *manager]
     return {
         "k8s/crd/finetunejobs.yaml": crd_text,
         "k8s/crd/kustomization.yaml": _kustomization("finetunejobs.yaml"),
-        "k8s/rbac/rbac.yaml": _GENERATED + yaml_text(*rbac),
+        "k8s/rbac/rbac.yaml": _GENERATED + to_yaml(*rbac_objects),
         "k8s/rbac/kustomization.yaml": _kustomization("rbac.yaml"),
-        "k8s/manager/manager.yaml": _GENERATED + yaml_text(deployment.namespace(), *manager),
+        "k8s/manager/manager.yaml": _GENERATED + to_yaml(deployment.namespace(), *manager),
         "k8s/manager/kustomization.yaml": _kustomization("manager.yaml"),
         "k8s/default/kustomization.yaml": _kustomization("../crd", "../rbac", "../manager"),
-        "k8s/install.yaml": _GENERATED + yaml_text(*everything),
+        "k8s/install.yaml": _GENERATED + to_yaml(*everything),
         f"{_CHART}/files/crd.yaml": crd_text,
-        f"{_CHART}/files/rights.yaml": _GENERATED + yaml_text(_rights()),
+        f"{_CHART}/files/rbac.yaml": _GENERATED + to_yaml(_rbac_rules()),
         f"{_CHART}/values.schema.json": _json(_chart_schema()),
         f"{_JOB_CHART}/values.schema.json": _json(_job_schema()),
         "docs/reference/crd.md": _crd_page(definition),
@@ -48,18 +47,18 @@ def files() -> dict[str, str]:
     }
 
 
-def _rights() -> dict[str, Any]:
+def _rbac_rules() -> dict[str, Any]:
     return {
-        "operator": list(rights.OPERATOR),
-        "operatorCluster": list(rights.OPERATOR_CLUSTER),
-        "editor": list(rights.EDITOR),
-        "viewer": list(rights.VIEWER),
+        "operator": list(rbac.OPERATOR),
+        "operatorCluster": list(rbac.OPERATOR_CLUSTER),
+        "editor": list(rbac.EDITOR),
+        "viewer": list(rbac.VIEWER),
     }
 
 
 def _kustomization(*resources: str) -> str:
     body = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": list(resources)}
-    return _GENERATED + yaml_text(body)
+    return _GENERATED + to_yaml(body)
 
 
 def _json(schema: Mapping[str, Any]) -> str:
@@ -67,25 +66,25 @@ def _json(schema: Mapping[str, Any]) -> str:
 
 
 def _job_schema() -> dict[str, Any]:
-    """The job's schema as that of values: apiVersion, kind and metadata have defaults there."""
+    """The job's schema for chart values, where apiVersion, kind and metadata have defaults."""
     schema = job_schema()
     schema = {key: value for key, value in schema.items() if key not in ("$id", "required")}
     metadata = schema["$defs"]["Metadata"]
     name = metadata["properties"]["name"]
     name["pattern"] = f"^$|{name['pattern']}"
-    name["description"] += " Empty: the release's name."
+    name["description"] += " If empty, the name of the release."
     metadata.pop("required")
-    schema["properties"]["global"] = {"type": "object", "description": "Helm's own."}
+    schema["properties"]["global"] = {"type": "object", "description": "Reserved by Helm."}
     schema["required"] = ["spec"]
     return schema
 
 
 def _chart_schema() -> dict[str, Any]:
-    """Schema of the operator chart's values: the settings as the operator reads them, the rest as Kubernetes has it."""
+    """The schema of the operator chart's values."""
     settings = settings_schema()
     definitions = settings.pop("$defs")
     runs = definitions["Runs"]["properties"]
-    runs.pop("image")  # made of runImage
+    runs.pop("image")  # built from runImage
     runs["storage"] = {"type": "string", "description": runs["storage"]["description"]}
     text: dict[str, Any] = {"type": "string"}
     flag: dict[str, Any] = {"type": "boolean"}
@@ -122,7 +121,7 @@ def _chart_schema() -> dict[str, Any]:
 
 
 def _closed(**properties: Mapping[str, Any]) -> dict[str, Any]:
-    """A mapping with these keys and no others."""
+    """The schema of a mapping with exactly these keys."""
     return {"type": "object", "additionalProperties": False, "properties": properties}
 
 
@@ -132,8 +131,8 @@ def _crd_page(definition: Mapping[str, Any]) -> str:
     lines = [
         "# FineTuneJob in a cluster: columns, status, rules",
         "",
-        "Written by `make generate` from `raytrain/operator`. The fields of `spec` are those of",
-        "[the job](job.md); `kubectl explain ftj.spec --recursive` says the same.",
+        "Generated from `raytrain/operator` by `make generate`. The fields of `spec` are described on",
+        "[the reference page of the job](job.md) and by `kubectl explain ftj.spec --recursive`.",
         "",
         "## Columns of `kubectl get ftj`",
         "",
@@ -150,13 +149,13 @@ def _crd_page(definition: Mapping[str, Any]) -> str:
         "| --- | --- | --- |",
         *(f"| `{path}` | {kind} | {text} |" for path, kind, text in _fields(schema["properties"]["status"], "")),
         "",
-        "## Rules that the API server checks",
+        "## Validation rules of the API server",
         "",
-        "Types, ranges, required fields and names of fields come first; `kubectl` refuses unknown fields by name,",
-        "other clients have them removed (except below `cluster.podTemplate` and `cluster.tolerations`, which are",
-        "taken as they are and checked by the operator). Then these, in the Common Expression Language:",
+        "Types, ranges, required fields and field names are validated first. `kubectl` refuses unknown fields; for",
+        "other clients they are removed (except below `cluster.podTemplate` and `cluster.tolerations`, which the",
+        "operator checks). Then come these rules in the Common Expression Language:",
         "",
-        "| at | refused with |",
+        "| field | message |",
         "| --- | --- |",
         *(f"| `{path or 'the object'}` | {message} |" for path, message in _refusals(schema, "")),
     ]
@@ -185,7 +184,7 @@ def _helm_page() -> str:
     lines = [
         "# Values of the chart raytrain-operator",
         "",
-        "Written by `make generate` from `helm/raytrain-operator/values.yaml`; `values.schema.json` checks them.",
+        "Generated from `helm/raytrain-operator/values.yaml` by `make generate`; `values.schema.json` validates them.",
         "The values of the chart `finetune-job` are [the job](job.md) itself.",
         "",
         "| value | default | meaning |",
@@ -196,7 +195,7 @@ def _helm_page() -> str:
 
 
 def _documented(values: str) -> Iterator[tuple[str, str, str]]:
-    """(dotted name, default, description) of every value that a `# --` comment precedes."""
+    """Yields (dotted name, default, description) of every value with a `# --` comment."""
     from ruamel.yaml import YAML
 
     data = YAML(typ="safe", pure=True).load(values)
@@ -221,7 +220,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Write the files."""
+    """Writes the files."""
     for path, text in files().items():
         target = ROOT / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The rights of the operator's account and of people, as RBAC rules: the one list for chart, kustomize and tests."""
+"""RBAC rules of the operator and of people: the one list for chart, kustomize and tests."""
 
 from typing import Any
 
@@ -14,32 +14,32 @@ def _rule(group: str, resources: list[str], verbs: list[str]) -> Rule:
 OPERATOR: tuple[Rule, ...] = (
     _rule(GROUP, [PLURAL], ["get", "list", "watch", "delete"]),  # delete: after cluster.ttl
     _rule(GROUP, [f"{PLURAL}/status"], ["get", "patch"]),
-    _rule(GROUP, [f"{PLURAL}/finalizers"], ["update"]),  # to be named as an owner that blocks deletion
+    _rule(GROUP, [f"{PLURAL}/finalizers"], ["update"]),  # needed to be an owner that blocks deletion
     _rule("ray.io", ["rayjobs"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule("", ["configmaps", "serviceaccounts"], ["get", "create", "patch"]),
     _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], ["get", "create", "patch"]),
     _rule("networking.k8s.io", ["networkpolicies"], ["get", "create", "patch"]),
     _rule("", ["events"], ["create"]),
 )
-"""In every namespace that it watches.
+"""Permissions of the operator in every namespace that it watches.
 
-No secrets, no pods; a Role that it makes grants no more than it has itself.
+No secrets, no pods; the Roles that it creates grant no more than it has itself.
 """
 
 OPERATOR_CLUSTER: tuple[Rule, ...] = (
     _rule("", ["namespaces"], ["list", "watch"]),
     _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["list", "watch"]),
 )
-"""Only where it watches the whole cluster: to learn of new namespaces, and of KubeRay when it is installed later."""
+"""Additional permissions to watch the whole cluster: to notice new namespaces and a new KubeRay."""
 
 EDITOR: tuple[Rule, ...] = (
     _rule(GROUP, [PLURAL], ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]),
     _rule(GROUP, [f"{PLURAL}/status"], ["get"]),
 )
-"""Of people who may edit in a namespace: added to the roles edit and admin."""
+"""Permissions added to the roles edit and admin."""
 
 VIEWER: tuple[Rule, ...] = (
     _rule(GROUP, [PLURAL], ["get", "list", "watch"]),
     _rule(GROUP, [f"{PLURAL}/status"], ["get"]),
 )
-"""Of people who may look: added to the role view."""
+"""Permissions added to the role view."""

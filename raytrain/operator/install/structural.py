@@ -1,9 +1,8 @@
-"""JSON Schema as pydantic writes it → the structural schema that a CustomResourceDefinition takes.
+"""Converts pydantic's JSON Schema into the structural schema that a CRD requires.
 
-Structural schemas have no $ref, no union of types, no `const`; they mark fields that may be null
-with `nullable`, and prune unknown fields instead of refusing them. The API server also wants every
-string, list and map to be bounded: otherwise it takes the cost of the rules over them for
-unlimited.
+Structural schemas have no `$ref`, no unions of types and no `const`; they mark fields that may be
+null as `nullable`, and remove unknown fields instead of refusing them. Every string, list and map
+needs a bound: otherwise the API server takes the cost of rules over it to be unlimited.
 """
 
 import re
@@ -19,10 +18,7 @@ _KEPT = ("description", "type", "enum", "pattern", "format", "minLength", "maxLe
 
 
 def structural(schema: Mapping[str, Any]) -> Schema:
-    """The structural schema of a JSON Schema job with `$defs`.
-
-    ValueError for what has no counterpart.
-    """
+    """Converts a JSON Schema with `$defs`; ValueError for what has no structural counterpart."""
     return _convert(schema, schema.get("$defs", {}))
 
 
@@ -36,39 +32,45 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
     if "const" in node:
         found["enum"] = [node["const"]]
     found |= _limits(node)
-    match node.get("type"):
-        case "object":
-            found |= _mapping(node, definitions)
-        case "array":
-            found |= _list(node, definitions)
-        case "string" if "enum" not in found:
-            found.setdefault("maxLength", _longest(found.get("pattern", "")))
-        case "integer":
-            found["format"] = "int64"
-        case None:
-            if set(node) - {"title", "description", "default"}:
-                raise ValueError(f"no structural counterpart of {node}")
-            found["x-kubernetes-preserve-unknown-fields"] = True
+    found |= _for_type(node, found, definitions)
     if node.get("default") is not None:
         found["default"] = node["default"]
     return found
 
 
+def _for_type(node: Mapping[str, Any], found: Schema, definitions: Mapping[str, Any]) -> Schema:
+    """What a type needs in addition to the keywords that are kept as they are."""
+    match node.get("type"):
+        case "object":
+            return _mapping(node, definitions)
+        case "array":
+            return _list(node, definitions)
+        case "string" if "enum" not in found and "maxLength" not in found:
+            return {"maxLength": _longest(found.get("pattern", ""))}
+        case "integer":
+            return {"format": "int64"}
+        case None:
+            if set(node) - {"title", "description", "default"}:
+                raise ValueError(f"no structural counterpart of {node}")
+            return {"x-kubernetes-preserve-unknown-fields": True}
+    return {}
+
+
 def _optional(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
-    """X or null: X, nullable."""
+    """Converts "X or null" into a nullable X."""
     rest = [option for option in node["anyOf"] if option.get("type") != "null"]
     if len(rest) != 1:
         raise ValueError(f"a union of types has no structural counterpart: {node}")
     outer = {key: value for key, value in node.items() if key != "anyOf"}
     found = _convert({**rest[0], **outer}, definitions) | {"nullable": True}
-    if "enum" in found:  # the API server takes null for none of an enum's values, whatever `nullable` says
+    if "enum" in found:  # the API server refuses null for an enum even if it is nullable
         found["pattern"] = f"^({'|'.join(map(re.escape, found.pop('enum')))})$"
         found["maxLength"] = STRING_BOUND
     return found
 
 
 def _limits(node: Mapping[str, Any]) -> Schema:
-    """Bounds of numbers: exclusive ones are marks beside the bound; those beyond 2**53 cannot be written exactly."""
+    """Bounds of numbers: exclusive ones become flags, those beyond 2**53 are left out."""
     found: Schema = {}
     for plain, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if plain in node:
@@ -79,7 +81,7 @@ def _limits(node: Mapping[str, Any]) -> Schema:
 
 
 def _longest(pattern: str) -> int:
-    """The bound that a pattern such as ^[a-z][-a-z0-9]{0,39}$ implies: the API server does not see it."""
+    """The length that a pattern such as ^[a-z][-a-z0-9]{0,39}$ implies, which CRDs do not infer."""
     match = re.fullmatch(r"\^\[[^]]+\]\[[^]]+\]\{0,(\d+)\}\$", pattern)
     return int(match[1]) + 1 if match else STRING_BOUND
 
@@ -88,7 +90,7 @@ def _mapping(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
     if "properties" in node:
         required = node.get("required", [])
         properties = {name: _convert(value, definitions) for name, value in node["properties"].items()}
-        for name, value in properties.items():  # defaults below a mapping are only filled in if it is there itself
+        for name, value in properties.items():  # defaults below a mapping are filled in only if the mapping exists
             if name not in required and "properties" in value and not value.get("nullable"):
                 value.setdefault("default", _filled(value))
         return {"properties": properties} | ({"required": required} if required else {})
@@ -102,12 +104,12 @@ def _mapping(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
 
 
 def _filled(schema: Schema) -> Schema:
-    """An empty mapping with its defaults: rules are tried on a default as it is written."""
+    """An empty mapping with its defaults: the API server validates a default as it is written."""
     return {name: value["default"] for name, value in schema["properties"].items() if "default" in value}
 
 
 def _list(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
-    if "prefixItems" in node:  # a tuple, whose members are of one kind here
+    if "prefixItems" in node:  # a tuple; all members have the same type here
         first, *others = [_convert(item, definitions) for item in node["prefixItems"]]
         if any(item != first for item in others):
             raise ValueError(f"a tuple of several types has no structural counterpart: {node}")

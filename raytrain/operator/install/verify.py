@@ -20,7 +20,7 @@ class Check:
 
 
 def verify(api: KubernetesApi, namespaces: Sequence[str] = ()) -> Iterator[Check]:
-    """Checks the CRD, KubeRay, and every permission the operator needs (in `namespaces`, or everywhere)."""
+    """Checks the CRD, KubeRay and the operator's permissions (in `namespaces`, or everywhere)."""
     yield check_crd(api, "helm upgrade with crds.enabled=true, or kubectl apply --server-side -f k8s/crd")
     yield check_kuberay(api)
     rules = [(rule, namespace) for rule in rbac.OPERATOR for namespace in namespaces or [""]]

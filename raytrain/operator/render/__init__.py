@@ -1,1 +1,1 @@
-"""A FineTuneJob's attempt as Kubernetes objects: the RayJob, its pods, and what stands beside it."""
+"""Renders the Kubernetes objects of an attempt: the RayJob and its supporting objects."""

@@ -1,4 +1,4 @@
-"""One attempt at a job: everything that its objects are rendered from."""
+"""One attempt at a job: the input of all rendering."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from raytrain.operator.settings import Runs
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The job, the settings of this cluster, the attempt's number, and where and for whom its objects are made.
+    """The job, the operator's settings for runs, the attempt's number, namespace and owner.
 
-    Without an `owner` they are for people who run no operator: no accounts, nothing that speaks to
-    the API server.
+    Without an `owner` the objects are for clusters without the operator: no service accounts,
+    nothing that talks to the API server.
     """
 
     job: FineTuneJob
@@ -30,16 +30,16 @@ class Attempt:
 
     @property
     def cluster(self) -> ClusterSpec:
-        """What the job says about the cluster."""
+        """`spec.cluster`, with its defaults."""
         return self.job.spec.cluster or ClusterSpec()
 
     @property
     def managed(self) -> bool:
-        """Whether an operator makes the objects."""
+        """Whether the operator creates the objects."""
         return self.owner is not None
 
     def object(self, api_version: str, kind: str, name: str, *, lasting: bool = False) -> dict[str, Any]:
-        """The beginning of one of its objects; `lasting` ones serve later attempts too."""
+        """Starts one of the attempt's objects; `lasting` ones are shared with later attempts."""
         job = self.job.metadata.name
         metadata: dict[str, Any] = {"name": name}
         if self.namespace:

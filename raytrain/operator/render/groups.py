@@ -1,4 +1,7 @@
-"""From what a job asks for to groups of equal pods: the CPU group, and a GPU group that starts at zero."""
+"""Turns the job's resources into groups of equal pods.
+
+There is a CPU group, and a GPU group that starts with no pods.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +16,7 @@ DEFAULT_MEMORY = "8Gi"
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Equal pods: what Ray may count on in each, and how many there are at least and at most."""
+    """A group of equal pods: what each offers to Ray, and the least and most pods."""
 
     name: str
     cpus: int
@@ -22,12 +25,12 @@ class Group:
     least: int
     most: int
     trains: bool
-    """Training workers run here."""
+    """Whether training workers run here."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Demand:
-    """Processes of one kind, and what Ray reserves for each."""
+    """Processes of one kind, and the resources that Ray reserves for each."""
 
     cpus: float
     gpus: float
@@ -37,7 +40,7 @@ class _Demand:
 
 
 def groups(resources: Resources) -> list[Group]:
-    """The groups of a run: what needs no GPU shares the CPU group, the driver (which prepares) among it."""
+    """Returns the groups of a run; all processes without a GPU share one, driver included."""
     training, evaluation, preparation = resources.training, resources.evaluation, resources.preparation
     demands = [
         _Demand(preparation.cpus, 0, preparation.memory, 1),
@@ -51,13 +54,13 @@ def groups(resources: Resources) -> list[Group]:
 
 
 def _group(name: str, demands: Sequence[_Demand], *, least: int) -> Group:
-    """Pods that each hold the largest demand, and as many as all demands fill."""
+    """Sizes the pods for the largest demand, and counts as many as all demands together fill."""
     cpus, gpus = (math.ceil(max(values)) for values in zip(*((d.cpus, d.gpus) for d in demands), strict=True))
     most = _pods(demands, cpus, gpus)
-    asked = [(parse_bytes(d.memory) * _in_a_pod(d, cpus, gpus), d) for d in demands if d.memory]
-    amount, largest = max(asked, key=lambda pair: pair[0], default=(parse_bytes(DEFAULT_MEMORY), None))
+    requested = [(parse_bytes(d.memory) * _in_a_pod(d, cpus, gpus), d) for d in demands if d.memory]
+    amount, largest = max(requested, key=lambda pair: pair[0], default=(parse_bytes(DEFAULT_MEMORY), None))
     exact = largest is not None and parse_bytes(largest.memory or DEFAULT_MEMORY) == amount
-    memory = (largest.memory if exact and largest else None) or (str(amount) if asked else DEFAULT_MEMORY)
+    memory = (largest.memory if exact and largest else None) or (str(amount) if requested else DEFAULT_MEMORY)
     return Group(name, cpus, gpus, memory, least, most, trains=any(d.trains for d in demands))
 
 
@@ -67,13 +70,13 @@ def _in_a_pod(demand: _Demand, cpus: int, gpus: int) -> int:
 
 
 def _pods(demands: Sequence[_Demand], cpus: int, gpus: int) -> int:
-    """First fit, largest first: as Ray's scheduler packs."""
+    """Counts pods by first fit, largest first, as Ray's scheduler packs."""
     free: list[tuple[float, float]] = []
     for demand in sorted(demands, key=lambda d: (d.gpus, d.cpus), reverse=True):
         for _ in range(demand.count):
-            room = next((i for i, (c, g) in enumerate(free) if c >= demand.cpus and g >= demand.gpus), None)
-            if room is None:
+            slot = next((i for i, (c, g) in enumerate(free) if c >= demand.cpus and g >= demand.gpus), None)
+            if slot is None:
                 free.append((cpus, gpus))
-                room = len(free) - 1
-            free[room] = (free[room][0] - demand.cpus, free[room][1] - demand.gpus)
+                slot = len(free) - 1
+            free[slot] = (free[slot][0] - demand.cpus, free[slot][1] - demand.gpus)
     return len(free)

@@ -1,6 +1,7 @@
-"""Names and labels of what the operator makes: functions of the job's name alone, so that a restart finds it again.
+"""Names and labels of the operator's objects.
 
-KubeRay takes RayJob names of at most 47 characters: 40 for the job, a dash and the attempt.
+They depend on the job's name alone, so a restarted operator finds its objects again. KubeRay
+accepts RayJob names of at most 47 characters: 40 for the job, a dash, and the attempt.
 """
 
 import re
@@ -14,7 +15,7 @@ GROUP, PLURAL = API_VERSION.split("/")[0], "finetunejobs"
 MANAGER = "raytrain-operator"
 JOB_LABEL, ATTEMPT_LABEL = "raytrain.dev/job", "raytrain.dev/attempt"
 CANCEL_ANNOTATION = "raytrain.dev/cancel"
-"""Set to "true" it ends the job for good; what is in storage stays."""
+"""If "true", the job is ended for good; storage is kept."""
 
 _ATTEMPT = re.compile(r"-a(\d{2,})$")
 
@@ -25,23 +26,26 @@ def ray_job_name(job: str, attempt: int) -> str:
 
 
 def attempt_of(ray_job: str) -> int | None:
-    """The attempt that a RayJob's name speaks of."""
+    """Returns the attempt's number in a RayJob's name."""
     match = _ATTEMPT.search(ray_job)
     return int(match[1]) if match else None
 
 
 def run_account(job: str) -> str:
-    """ServiceAccount, Role and RoleBinding of the run's own pods."""
+    """Name of the ServiceAccount, Role and RoleBinding of the run's pods."""
     return f"{job}-raytrain"
 
 
 def head_account(job: str) -> str:
-    """ServiceAccount of the head: KubeRay binds the autoscaler's Role to it, and clips it at 50 characters."""
+    """Name of the head's ServiceAccount.
+
+    KubeRay binds the autoscaler's Role to it, and truncates the name at 50 characters.
+    """
     return f"{job}-rayhead"
 
 
 def labels(job: str, attempt: int | None = None, component: str = "run") -> dict[str, str]:
-    """Labels of everything that belongs to a job."""
+    """Labels of every object that belongs to a job."""
     found = {
         "app.kubernetes.io/name": "raytrain",
         "app.kubernetes.io/instance": job,
@@ -55,7 +59,7 @@ def labels(job: str, attempt: int | None = None, component: str = "run") -> dict
 
 
 def owner_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The reference by which the garbage collector removes with the object what was made for it."""
+    """The owner reference: Kubernetes deletes an object together with its owner."""
     return {
         "apiVersion": body["apiVersion"],
         "kind": body["kind"],
@@ -67,5 +71,5 @@ def owner_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_owned(child: Mapping[str, Any], uid: str) -> bool:
-    """Whether the object was made for the one with this uid."""
+    """Whether the object belongs to the owner with this uid."""
     return any(owner.get("uid") == uid for owner in child["metadata"].get("ownerReferences", []))

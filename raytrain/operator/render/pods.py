@@ -1,4 +1,7 @@
-"""Pod templates of the head and the groups: restricted by Pod Security, read-only root, patched by the job."""
+"""Pod templates of the head and the groups.
+
+They fulfil the restricted Pod Security standard and are patched by the job.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,20 +34,20 @@ _POD_SECURITY: Mapping[str, Any] = {
 }
 SCRATCH_MOUNT: Mapping[str, Any] = {"name": "scratch", "mountPath": "/tmp"}
 _GRACE_SECONDS = 60
-"""From the notice that a pod must go until it is killed; spot nodes may give less."""
-_LEAVING_SECONDS = 45
-"""Of these, for a last checkpoint."""
+"""Time between the notice that a pod must stop and its end; spot nodes may give less."""
+_DRAIN_SECONDS = 45
+"""Part of the grace period that is used for a last checkpoint."""
 _DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
-"""Ray's own: how long a node that is told to end is announced as leaving before its processes end."""
+"""Ray's variable: how long a stopping node is announced as draining before its processes end."""
 _SHARED_MEMORY_SHARE = 30
-"""Percent of a pod's memory that Ray's object store may take: Ray's own default."""
+"""Percent of a pod's memory for Ray's object store: Ray's default."""
 
 
 def head_pod(attempt: Attempt) -> dict[str, Any]:
-    """The head: Ray's services and its autoscaler."""
+    """The head pod: Ray's services and its autoscaler."""
     head = attempt.cluster.head
     pod = _pod(attempt, "head", {"cpu": f"{head.cpus:g}", "memory": head.memory}, {})
-    pod["spec"]["containers"][0]["env"] += _variables({_DRAIN_VARIABLE: "0"})  # nothing computes there
+    pod["spec"]["containers"][0]["env"] += _variables({_DRAIN_VARIABLE: "0"})  # no computation to drain
     if attempt.managed:
         pod["spec"]["serviceAccountName"] = names.head_account(attempt.job.metadata.name)
         pod["spec"]["automountServiceAccountToken"] = attempt.cluster.queue is None  # for the autoscaler
@@ -54,13 +57,13 @@ def head_pod(attempt: Attempt) -> dict[str, Any]:
 def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     """A pod of a group.
 
-    Only the driver's group may speak to the API server, and only about its own object.
+    Only the driver's group gets access to the API server, and only to its own object.
     """
-    cluster, drives = attempt.cluster, group.name == CPU_GROUP
+    cluster, has_driver = attempt.cluster, group.name == CPU_GROUP
     gpus = {cluster.gpu_resource: str(group.gpus)} if group.gpus else {}
     pod = _pod(attempt, group.name, {"cpu": str(group.cpus), "memory": group.memory}, gpus)
     spec = pod["spec"]
-    spec["automountServiceAccountToken"] = attempt.managed and drives
+    spec["automountServiceAccountToken"] = attempt.managed and has_driver
     if attempt.managed:
         spec["serviceAccountName"] = names.run_account(attempt.job.metadata.name)
     if group.trains and cluster.node_selector:
@@ -68,11 +71,11 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     if group.gpus:
         spec["tolerations"].append({"key": cluster.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
     container = spec["containers"][0]
-    container["env"] += _variables({_DRAIN_VARIABLE: str(_LEAVING_SECONDS)})
+    container["env"] += _variables({_DRAIN_VARIABLE: str(_DRAIN_SECONDS)})
     spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
-    if drives:
-        leaving = ["python", "-m", "raytrain.pipeline.pre_stop", str(_LEAVING_SECONDS)]
-        container["lifecycle"] = {"preStop": {"exec": {"command": leaving}}}
+    if has_driver:
+        pre_stop = ["python", "-m", "raytrain.pipeline.pre_stop", str(_DRAIN_SECONDS)]
+        container["lifecycle"] = {"preStop": {"exec": {"command": pre_stop}}}
         container["volumeMounts"].append({"name": "job", "mountPath": JOB_FOLDER, "readOnly": True})
         spec["volumes"].append({"name": "job", "configMap": {"name": attempt.name}})
         if attempt.managed:
@@ -82,7 +85,7 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
 
 
 def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mapping[str, str]) -> dict[str, Any]:
-    """What all pods of a run have."""
+    """The parts common to all pods of a run."""
     runs, cluster = attempt.runs, attempt.cluster
     shared = parse_bytes(size["memory"]) * _SHARED_MEMORY_SHARE // 100
     container: dict[str, Any] = {
@@ -113,15 +116,15 @@ def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mappin
 
 
 def _environment(attempt: Attempt) -> dict[str, str]:
-    """What every pod of the run knows; secrets come by reference only."""
-    found = {
+    """Environment variables of every pod; secrets are only referenced, never copied."""
+    result = {
         "HOME": "/tmp/home",  # the root file system is read-only
         "RAYTRAIN_CACHE": "/tmp/raytrain",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     if attempt.job.spec.storage is None and attempt.runs.storage:
-        found[STORAGE_VARIABLE] = attempt.runs.storage
-    return found | dict(attempt.runs.env)
+        result[STORAGE_VARIABLE] = attempt.runs.storage
+    return result | dict(attempt.runs.env)
 
 
 def _variables(values: Mapping[str, str]) -> list[dict[str, str]]:
@@ -131,27 +134,28 @@ def _variables(values: Mapping[str, str]) -> list[dict[str, str]]:
 def _patched(attempt: Attempt, pod: dict[str, Any]) -> dict[str, Any]:
     if not pod["spec"]["tolerations"]:
         del pod["spec"]["tolerations"]
-    found: dict[str, Any] = merged(pod, attempt.cluster.pod_template)
-    return found
+    result: dict[str, Any] = merge(pod, attempt.cluster.pod_template)
+    return result
 
 
-def merged(base: Any, patch: Any) -> Any:
-    """`patch` over `base`: mappings key by key, lists of named things by name (others are appended), the rest replaced.
+def merge(base: Any, patch: Any) -> Any:
+    """Merges `patch` into `base`.
 
-    A null removes a key, as in a merge patch.
+    Mappings are merged by key (null removes a key), lists of named items by name; other lists are
+    concatenated, and anything else is replaced.
     """
     if isinstance(base, Mapping) and isinstance(patch, Mapping):
-        found = dict(base)
+        result = dict(base)
         for key, value in patch.items():
             if value is None:
-                found.pop(key, None)
+                result.pop(key, None)
             else:
-                found[key] = merged(base[key], value) if key in base else value
-        return found
+                result[key] = merge(base[key], value) if key in base else value
+        return result
     if isinstance(base, list) and isinstance(patch, list):
         if not all(isinstance(item, Mapping) and "name" in item for item in [*base, *patch]):
             return [*base, *patch]
         patches = {item["name"]: item for item in patch}
-        kept = [merged(item, patches.pop(item["name"])) if item["name"] in patches else item for item in base]
+        kept = [merge(item, patches.pop(item["name"])) if item["name"] in patches else item for item in base]
         return kept + list(patches.values())
     return patch

@@ -1,8 +1,9 @@
-"""One attempt as a RayJob (KubeRay, ray.io/v1): a head that computes nothing, a CPU group, a GPU group from zero.
+"""Renders an attempt as a RayJob (KubeRay, ray.io/v1).
 
-The driver is placed in the CPU group by the little it reserves; the tasks that prepare share the
-rest of `preparation.cpus`. KubeRay submits over HTTP; there is no submitter pod that could die.
-`backoffLimit` is 0: retries are the operator's, with a reason each.
+The Ray cluster has a head without computation, a CPU group, and a GPU group that starts with no
+pods. The driver reserves a fraction of a CPU, which places it in the CPU group; preparation tasks
+share the rest of `preparation.cpus`. KubeRay submits over HTTP, so there is no submitter pod that
+could die. `backoffLimit` is 0: the operator retries, and records a reason for each attempt.
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ _IDLE_SECONDS = 60
 
 
 def ray_job(attempt: Attempt) -> dict[str, Any]:
-    """The RayJob of an attempt."""
+    """Renders the RayJob of an attempt."""
     name, runs, queue = attempt.job.metadata.name, attempt.runs, attempt.cluster.queue
     found = attempt.object(API_VERSION, KIND, attempt.name)
     spec: dict[str, Any] = {
@@ -42,13 +43,13 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
     }
     if queue:
         found["metadata"]["labels"][QUEUE_LABEL] = queue
-    else:  # what waits in a queue is not late
+    else:  # the wait in a queue has no deadline
         spec["preRunningDeadlineSeconds"] = runs.start_deadline_seconds
     return found | {"spec": spec}
 
 
 def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
-    fixed = attempt.cluster.queue is not None  # Kueue admits a job as a whole
+    fixed = attempt.cluster.queue is not None  # Kueue admits a job as a unit
     found: dict[str, Any] = {
         "rayVersion": attempt.runs.ray_version,
         "authOptions": {"mode": "token"},
@@ -73,7 +74,7 @@ def _group(attempt: Attempt, group: Group, *, fixed: bool) -> dict[str, Any]:
 
 
 def _autoscaler(runs: Runs) -> dict[str, Any]:
-    """Version 2 is named: KubeRay acts on the name, although Ray would choose it anyway."""
+    """Names version 2 explicitly: KubeRay acts on it, although Ray would choose it anyway."""
     size = {"cpu": runs.autoscaler.cpu, "memory": runs.autoscaler.memory}
     return {
         "version": "v2",

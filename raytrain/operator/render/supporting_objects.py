@@ -1,4 +1,4 @@
-"""What stands beside an attempt's RayJob: its job, the run's accounts and rights, the network policy."""
+"""The objects next to an attempt's RayJob: job ConfigMap, service accounts, network policy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,33 +7,34 @@ from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.names import GROUP, PLURAL
 from raytrain.operator.render.pods import JOB_KEY
-from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.render.yaml_output import to_yaml
 
 _DASHBOARD, _METRICS = 8265, 8080
 _RBAC = "rbac.authorization.k8s.io"
 
 
 def job_config_map(attempt: Attempt) -> dict[str, Any]:
-    """The ConfigMap with the job that this attempt runs: later edits are for the next one.
+    """The ConfigMap with the job that this attempt runs; later edits apply to the next attempt.
 
-    What equals its default is left out: the API server fills in the defaults of a newer definition,
-    and an image older than the operator refuses fields that it does not know. So it refuses only
-    those that somebody really set.
+    Defaults are left out: the API server fills in the defaults of the installed CRD, and an image
+    older than the operator would refuse fields that it does not know.
     """
     content = attempt.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     content["metadata"] = {"name": attempt.job.metadata.name}
-    return attempt.object("v1", "ConfigMap", attempt.name) | {"data": {JOB_KEY: yaml_text(content)}}
+    return attempt.object("v1", "ConfigMap", attempt.name) | {"data": {JOB_KEY: to_yaml(content)}}
 
 
 def accounts(attempt: Attempt) -> list[dict[str, Any]]:
-    """Two accounts: the run's, which may patch the status of its own object and nothing else, and the head's."""
+    """Two service accounts: the head's, and the run's, which may patch its own object's status."""
     name, account = attempt.job.metadata.name, names.run_account(attempt.job.metadata.name)
-    made = []
-    for each in (account, names.head_account(name)):
-        item = attempt.object("v1", "ServiceAccount", each, lasting=True) | {"automountServiceAccountToken": False}
+    service_accounts = []
+    for account_name in (account, names.head_account(name)):
+        item = attempt.object("v1", "ServiceAccount", account_name, lasting=True) | {
+            "automountServiceAccountToken": False
+        }
         if annotations := attempt.cluster.service_account_annotations:
             item["metadata"]["annotations"] = dict(annotations)
-        made.append(item)
+        service_accounts.append(item)
     own = {"apiGroups": [GROUP], "resourceNames": [name]}
     role = attempt.object(f"{_RBAC}/v1", "Role", account, lasting=True) | {
         "rules": [
@@ -45,19 +46,22 @@ def accounts(attempt: Attempt) -> list[dict[str, Any]]:
         "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": account},
         "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": attempt.namespace}],
     }
-    return [*made, role, binding]
+    return [*service_accounts, role, binding]
 
 
 def network_policy(attempt: Attempt) -> dict[str, Any]:
-    """Who reaches the pods of the run: they themselves, KubeRay the dashboard, Prometheus the metrics; nobody else."""
-    mine = {"matchLabels": {names.JOB_LABEL: attempt.job.metadata.name}}
+    """Restricts access to the pods of the run.
+
+    They reach each other, KubeRay reaches the dashboard, Prometheus the metrics.
+    """
+    own_pods = {"matchLabels": {names.JOB_LABEL: attempt.job.metadata.name}}
     account = names.run_account(attempt.job.metadata.name)
     return attempt.object("networking.k8s.io/v1", "NetworkPolicy", account, lasting=True) | {
         "spec": {
-            "podSelector": mine,
+            "podSelector": own_pods,
             "policyTypes": ["Ingress"],
             "ingress": [
-                {"from": [{"podSelector": mine}]},
+                {"from": [{"podSelector": own_pods}]},
                 _from_anywhere(attempt.runs.kuberay_selector, _DASHBOARD),
                 _from_anywhere(attempt.runs.prometheus_selector, _METRICS),
             ],

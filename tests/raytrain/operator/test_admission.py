@@ -3,7 +3,7 @@
 import pytest
 
 from raytrain.config.job import FineTuneJob
-from raytrain.operator.admission import refusal
+from raytrain.operator.admission import check_admission
 from raytrain.operator.settings import Settings
 from tests.support.finetunejob_objects import finetunejob, task
 
@@ -13,7 +13,7 @@ MOUNTED = {"spec": {"containers": [{"name": "ray", "volumeMounts": [{"name": "da
 def reason(settings=None, **job):
     body = finetunejob(**job)
     body["metadata"] = {"name": body["metadata"]["name"]}
-    found = refusal(FineTuneJob.model_validate(body), Settings.model_validate(settings or {}))
+    found = check_admission(FineTuneJob.model_validate(body), Settings.model_validate(settings or {}))
     return found and found.reason
 
 

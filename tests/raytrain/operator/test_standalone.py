@@ -10,10 +10,10 @@ from ruamel.yaml import YAML
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.kubernetes.client import KubernetesApi
-from raytrain.operator.admission import refusal
+from raytrain.operator.admission import check_admission
 from raytrain.operator.install.verify import verify
 from raytrain.operator.settings import Settings
-from raytrain.operator.standalone import rendered
+from raytrain.operator.standalone import render_standalone
 from raytrain_core.errors import UsageError
 from tests.support import REPOSITORY
 from tests.support.finetunejob_objects import finetunejob, task
@@ -26,7 +26,7 @@ def job(**spec):
 
 
 def test_without_an_operator_there_is_a_job_and_a_rayjob():
-    config, ray_job = YAML(typ="safe").load_all(rendered(job(), image="mine:1", namespace="team"))
+    config, ray_job = YAML(typ="safe").load_all(render_standalone(job(), image="mine:1", namespace="team"))
     assert (config["kind"], ray_job["kind"]) == ("ConfigMap", "RayJob")
     assert config["metadata"]["namespace"] == ray_job["metadata"]["namespace"] == "team"
     cluster = ray_job["spec"]["rayClusterSpec"]
@@ -40,7 +40,7 @@ def test_without_an_operator_there_is_a_job_and_a_rayjob():
 
 def test_what_cannot_run_in_a_cluster_is_not_rendered():
     with pytest.raises(UsageError, match="LocalSource"):
-        rendered(job(tasks=[task(source={"uri": "rows.jsonl"})]))
+        render_standalone(job(tasks=[task(source={"uri": "rows.jsonl"})]))
 
 
 def test_the_command_prints_it(tmp_path):
@@ -51,12 +51,12 @@ def test_the_command_prints_it(tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip("\n") == rendered(job(), namespace="team").rstrip("\n")
+    assert done.stdout.rstrip("\n") == render_standalone(job(), namespace="team").rstrip("\n")
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda p: p.stem)
 def test_samples_can_run(path):
-    assert refusal(load_job(path).job, Settings()) is None
+    assert check_admission(load_job(path).job, Settings()) is None
 
 
 @pytest.mark.cluster

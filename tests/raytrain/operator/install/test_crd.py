@@ -10,7 +10,7 @@ from raytrain.config.job import FineTuneJob, Spec
 from raytrain.config.starter import STARTER
 from raytrain.operator.install.crd import crd
 from raytrain.operator.install.structural import structural
-from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.render.yaml_output import to_yaml
 from raytrain_core.config.yaml_source import parse_yaml
 from tests.support.finetunejob_objects import finetunejob
 from tests.support.structural_walk import problems
@@ -37,7 +37,7 @@ def nodes(schema, path=""):
 
 
 def test_it_is_small_enough_for_a_plain_apply():
-    assert len(yaml_text(CRD)) < 120_000
+    assert len(to_yaml(CRD)) < 120_000
     assert len(json.dumps(CRD)) < 120_000  # what client-side apply copies into an annotation
 
 

@@ -7,8 +7,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from raytrain.config.job import FineTuneJob
-from raytrain.operator.install import manifests
-from raytrain.operator.install import rbac as rights
+from raytrain.operator.install import manifests, rbac
 from raytrain.operator.settings import Settings
 from tests.support.finetunejob_objects import finetunejob
 
@@ -130,7 +129,7 @@ def test_every_pod_of_the_chart_passes_restricted_pod_security(tools):
 
 
 def test_no_right_is_a_wildcard_and_secrets_stay_unread():
-    for rule in (*rights.OPERATOR, *rights.OPERATOR_CLUSTER, *rights.EDITOR, *rights.VIEWER):
+    for rule in (*rbac.OPERATOR, *rbac.OPERATOR_CLUSTER, *rbac.EDITOR, *rbac.VIEWER):
         assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
         assert not {"secrets", "pods", "pods/exec"} & set(rule["resources"])
 

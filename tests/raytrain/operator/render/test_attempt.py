@@ -9,8 +9,8 @@ from ruamel.yaml import YAML
 from raytrain.config.job import FineTuneJob, Resources
 from raytrain.operator.reconcile import reconcile
 from raytrain.operator.render.groups import groups
-from raytrain.operator.render.pods import merged
-from raytrain.operator.render.yaml_text import yaml_text
+from raytrain.operator.render.pods import merge
+from raytrain.operator.render.yaml_output import to_yaml
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from tests.support import REPOSITORY
@@ -61,7 +61,7 @@ def pods(ray_job):
     ],
 )
 def test_golden(name, job, request):
-    text = yaml_text(*made(**job))
+    text = to_yaml(*made(**job))
     path = GOLDEN / f"{name}.yaml"
     if not path.exists():  # delete a file to have it written anew, and read what changed
         path.parent.mkdir(exist_ok=True)
@@ -244,7 +244,7 @@ def test_groups_hold_what_is_asked_for():
 def test_merging_patches_by_name_and_removes_by_null():
     base = {"a": {"x": 1, "y": 2}, "l": [{"name": "ray", "v": 1}], "t": [{"key": "k"}]}
     patch = {"a": {"y": None}, "l": [{"name": "side"}, {"name": "ray", "w": 2}], "t": [{"key": "m"}]}
-    assert merged(base, patch) == {
+    assert merge(base, patch) == {
         "a": {"x": 1},
         "l": [{"name": "ray", "v": 1, "w": 2}, {"name": "side"}],
         "t": [{"key": "k"}, {"key": "m"}],

@@ -1,4 +1,4 @@
-"""Objects as YAML text."""
+"""Writes objects as YAML."""
 
 import io
 from collections.abc import Mapping
@@ -10,22 +10,22 @@ from ruamel.yaml.representer import SafeRepresenter
 
 
 class _Representer(SafeRepresenter):
-    """Text of several lines as a block, which people can read; nothing as an anchor."""
+    """Writes multi-line strings as readable blocks, and never uses anchors."""
 
     def represent_text(self, data: str) -> ScalarNode:
-        """Used for every string."""
+        """Represents a string, as a block if it has several lines."""
         return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Equal parts are written out each time."""
+        """Always true: repeated parts are written out."""
         return True
 
 
 _Representer.add_representer(str, _Representer.represent_text)
 
 
-def yaml_text(*documents: Mapping[str, Any]) -> str:
-    """The documents as YAML, keys in their order, `---` between them."""
+def to_yaml(*documents: Mapping[str, Any]) -> str:
+    """Returns the documents as YAML, keys in their order, separated by `---`."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
     yaml.default_flow_style = False
