@@ -1,9 +1,9 @@
-"""The training loop of one worker. No Ray here: workers meet in a torch process group, or there is only one.
+"""Trains one worker's share of each step. No Ray here: workers meet in a torch process group, or there is only one.
 
-One step is R global rows; worker w of N computes those whose number is w modulo N, one after the
-other, and adds up the gradients of the sums of their losses. The workers' sums are added, divided
-by the step's target tokens, clipped, and applied by every worker alike. So the result does not
-depend on how rows are shared, but for the order of the sums.
+A step is R packed rows. Worker w of N computes those whose number is w modulo N, one after the
+other, and accumulates the gradients of their summed losses. The workers' gradients are all-reduced,
+divided by the step's target tokens, clipped, and applied by every worker alike. So the result does
+not depend on how rows are distributed, except for the order of the sums.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,33 +23,32 @@ from torch import distributed as dist
 
 from raytrain.config.job import TrainingSpec
 from raytrain.training.checkpoint import Position, Snapshot
-from raytrain.training.data.batch import EMPTY, PackedBatch, cut
-from raytrain.training.flops import peak, step_flops
+from raytrain.training.data.batch import EMPTY, PackedBatch, split
+from raytrain.training.flops import peak_flops, step_flops
 from raytrain.training.model.loss import Objective
-from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_row, set_dropout
+from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_dropout, set_dropout
 from raytrain.training.optim import optimizer as optim
-from raytrain.training.optim.fsdp import Shards, shard
+from raytrain.training.optim.fsdp import Sharding, shard
 from raytrain.training.optim.lr_schedule import learning_rate
 from raytrain.training.optim.weights import Weights
 from raytrain_core.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from transformers import T5ForConditionalGeneration
 
 _log = logging.getLogger(__name__)
+_Item = TypeVar("_Item")
 
-MOST_SKIPPED = 3
-"""A step whose loss or gradient is no finite number changes nothing; with so many in a row training ends."""
+MAX_SKIPPED = 3
+"""A step whose loss or gradient is not finite changes nothing; this many in a row end training."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One step over all workers: a line of the metric segments.
 
-    Losses are per target token. `gradient_norm` is before clipping. `seconds_by_part` are this
-    worker's.
+    Losses are per target token. `gradient_norm` is before clipping. `seconds_by_part` and
+    `peak_memory_bytes` are this worker's.
     """
 
     step: int
@@ -65,19 +64,18 @@ class StepRecord:
     tokens_per_second: float
     seconds_by_part: dict[str, float]
     mfu: float | None = None
-    """Share of what the workers' devices could compute at most (`flops.peak`) that the step's arithmetic without
-    padding took; None where that is not known."""
+    """Model FLOPs utilization over all workers, 0..1 (see `flops`); None where the peak is not known."""
     peak_memory_bytes: int = 0
-    """Most so far of this worker: of its GPU's memory, else of its process's."""
+    """Highest memory use so far: of the GPU, or of the process without one."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Returns plain data."""
         return asdict(self)
 
 
 @dataclass(slots=True)
-class Sums:
-    """What the workers add up of a step; float64 holds these counts exactly."""
+class StepSums:
+    """Sums over the rows of a step: of one worker, or of all after `reduced`. float64 holds these counts exactly."""
 
     losses: Tensor
     tokens: Tensor
@@ -85,44 +83,96 @@ class Sums:
     examples: float = 0.0
     flops: float = 0.0
     stop: float = 0.0
-    """Above 0 where training is to end after this step."""
-    keep: float = 0.0
-    """Above 0 where a checkpoint is wanted after this step."""
+    """Above 0 if training should end after this step."""
+    checkpoint: float = 0.0
+    """Above 0 if a checkpoint was requested after this step."""
 
-    def over_workers(self) -> Sums:
-        """The sums of all workers, on the CPU."""
+    def reduced(self) -> StepSums:
+        """Returns the sums over all workers, on the CPU."""
         tasks = len(self.losses)
-        numbers = [self.source_tokens, self.examples, self.flops, self.stop, self.keep]
+        numbers = [self.source_tokens, self.examples, self.flops, self.stop, self.checkpoint]
         rest = torch.tensor(numbers, dtype=torch.float64)
         packed = torch.cat([self.losses, self.tokens, rest.to(self.losses.device)])
-        add_up(packed)
+        all_reduce(packed)
         packed = packed.cpu()
-        return Sums(packed[:tasks], packed[tasks : 2 * tasks], *packed[2 * tasks :].tolist())
+        return StepSums(packed[:tasks], packed[tasks : 2 * tasks], *packed[2 * tasks :].tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step came to over all workers."""
+
+    position: Position
+    """Position after the step."""
+    sums: StepSums
+    gradient_norm: float
+    """Before clipping; NaN if the step was skipped."""
+    record: StepRecord | None
+    """None if the step was skipped because its loss or gradient was not finite."""
+    checkpoint_due: bool
+    stop: bool
+    """Whether training ends here because a stop was requested."""
+
+
+class Callbacks:
+    """What the first worker reports after each step, and what it asks before; here nothing, as for all others."""
+
+    def raise_errors(self) -> None:
+        """Raises what went wrong in the background, such as in the thread that writes checkpoints."""
+
+    def stop_requested(self) -> bool:
+        """Returns whether training should end after the next step."""
+        return False
+
+    def checkpoint_requested(self) -> bool:
+        """Returns whether a checkpoint is needed after the next step: a node may be about to leave."""
+        return False
+
+    def on_step(self, result: StepResult) -> None:
+        """Called after every step and before its checkpoint: every stored checkpoint has the records of its steps."""
+
+    def on_checkpoint(self, snapshot: Snapshot) -> None:
+        """Called with the state to store."""
 
 
 @dataclass(slots=True)
-class Clock:
-    """Seconds of a step, in all and by part."""
+class StepTimer:
+    """Seconds of a step, in total and by part (data, forward, backward, grad_sync, optimizer, checkpoint)."""
 
     parts: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.perf_counter)
 
     def seconds(self) -> float:
-        """Since it began."""
+        """Returns the seconds since the step began."""
         return time.perf_counter() - self.start
+
+    def restart(self) -> None:
+        """Begins the next step."""
+        self.parts, self.start = {}, time.perf_counter()
 
     @contextmanager
     def time(self, part: str) -> Iterator[None]:
-        """Add the time inside to `part`."""
+        """Adds the time spent inside to `part`."""
         start = time.perf_counter()
         try:
             yield
         finally:
             self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
 
+    def waiting(self, part: str, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Yields `items`; the time spent waiting for each is added to `part`."""
+        iterator = iter(items)
+        while True:
+            with self.time(part):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
 
 class Trainer:
-    """Model, optimizer and gradients of one worker: applies one step after the other."""
+    """Model, optimizer and gradients of one worker; applies one step after the other."""
 
     def __init__(
         self,
@@ -133,261 +183,227 @@ class Trainer:
         device: torch.device | str = "cpu",
         new_rows: range = range(0),
         sharded: bool = False,
-        beat: Callable[[], None] = lambda: None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
-        """`new_rows` are the ids of the pieces that preparation added to the vocabulary; `sharded` spreads parameters,
-        gradients and the optimizer's state over the workers, if there are several; `beat` is called whenever the work
-        has got further."""
-        self._beat = beat
+        """Puts `model` on `device` and prepares what `training` asks for.
+
+        `new_rows` are the ids of the tokens that preparation added to the vocabulary. `sharded`
+        distributes parameters, gradients and optimizer state over the workers, if there are
+        several. `heartbeat` is called after every piece of progress.
+        """
+        self._heartbeat = heartbeat
         self.device = torch.device(device)
         self.model: Any = model
         self.model.train()
         if training.dropout is not None:
             set_dropout(self.model, training.dropout)
         self.training, self.tasks = training, tuple(tasks)
-        self._counts = torch.tensor([training.task_weights.get(task, 1.0) for task in tasks], dtype=torch.float64)
-        pure = training.precision == "bf16-pure"
-        self._forward = PackedT5(
+        self.position, self.checkpoint_every = Position(), training.checkpoint_every
+        self.timer = StepTimer()
+        self._task_weights = torch.tensor([training.task_weights.get(task, 1.0) for task in tasks], dtype=torch.float64)
+        bf16 = training.precision == "bf16-pure"
+        self.packed_model = PackedT5(
             self.model,
             objective=Objective(training.label_smoothing, training.z_loss),
-            task_weights=self._counts.float().to(self.device) if training.task_weights else None,
+            task_weights=self._task_weights.float().to(self.device) if training.task_weights else None,
             checkpointing=training.activation_checkpointing,
-            dtype=torch.bfloat16 if pure else torch.float32,
+            dtype=torch.bfloat16 if bf16 else torch.float32,
         )
-        if sharded and workers() > 1:
-            self.shards = shard(self._forward.root, self.device, bf16=pure)
+        if sharded and world_size() > 1:
+            self.sharding = shard(self.packed_model, self.device, bf16=bf16)
         else:
-            self.shards = Shards()
+            self.sharding = Sharding()
             self.model = model.to(self.device)  # type: ignore[arg-type]
-        self.weights = Weights(self.model, training, new_rows, self.shards)
-        values, learning = self.weights.values, self.weights.rows
+        self.weights = Weights(self.model, training, new_rows, self.sharding)
+        values, row_masks = self.weights.values, self.weights.row_masks
         self._rows = {name: len(parameter) for name, parameter in self.model.named_parameters()}
-        self.optimizer = optim.build(values, training, spared=learning, shards=self.shards, rows=self._rows)
-        self.gradients = optim.Gradients(values, self.weights.used, learning, self.shards)
-        self.peak = peak(self.device, training.precision)
-        """Floating point operations a second that the device could make at most; None where that is not known."""
-        self._micro = training.micro_batch_tokens
+        self.optimizer = optim.build(values, training, no_decay=row_masks, sharding=self.sharding, rows=self._rows)
+        self.gradients = optim.Gradients(values, self.weights.used, row_masks, self.sharding)
+        self.peak_flops = peak_flops(self.device, training.precision)
+        self.micro_batch_tokens = training.micro_batch_tokens
+        """Most tokens in one forward pass: the job's setting, or less if that did not fit; None for entire rows."""
         self._skipped = 0
-
-    @property
-    def micro_batch_tokens(self) -> int | None:
-        """Tokens in one forward pass at most: as the job says, or as was found to fit; None for whole rows."""
-        return self._micro
+        self._stopped = False
 
     def step(
-        self, step: int, rows: Sequence[PackedBatch], clock: Clock, *, stop: bool = False, keep: bool = False
-    ) -> tuple[Sums, float]:
-        """Apply step number `step` (from 0) of which `rows` are this worker's; the step's sums and gradient norm.
+        self, step: int, batches: Sequence[PackedBatch], *, stop: bool = False, checkpoint: bool = False
+    ) -> StepResult:
+        """Applies step number `step` (from 0), of which `batches` are this worker's rows.
 
-        `stop` and `keep` reach all workers with the sums. The norm is NaN where the step was
-        skipped, see `MOST_SKIPPED`; with the last of them TrainingError.
-        """
-        own = self._accumulate(rows, clock)
-        own.stop, own.keep = float(stop), float(keep)
-        with clock.time("grad_sync"):
-            if not self.shards.split:  # else the backward pass has added them up
-                add_up(self.gradients.buffer)
-            sums = own.over_workers()
-        if float(sums.tokens.sum()) == 0:
-            raise TrainingError(f"step {step + 1} has no target tokens")
-        total = float((sums.tokens * self._counts).sum())
-        with clock.time("optimizer"):
-            norm = self.gradients.norm() / total if total else 0.0
-            if not (math.isfinite(norm) and math.isfinite(float(sums.losses.sum()))):
-                self._skip(step, sums)
-                return sums, math.nan
-            self._skipped = 0
-            clip, rate = self.training.gradient_clip, learning_rate(step, self.training)
-            if total:  # else only tasks that do not count
-                self.gradients.scale((min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0) / total)
-            optim.set_learning_rate(self.optimizer, rate)
-            self.optimizer.step()
-            self.weights.after_step(rate)
-        self._beat()
-        return sums, norm
-
-    def snapshot(self, position: Position, next_row: int) -> Snapshot:
-        """Copies in the processor's memory of all that a checkpoint holds.
-
-        Of a sharded model every worker must ask for it, in the same step; only the first one's
-        holds tensors.
-        """
-        tensors, numbers = optim.state(self.optimizer, self.weights.values)
-        state = self._copies({**tensors, **self.weights.state()})
-        return Snapshot(position, next_row, self._copies(self.weights.outcome()), state, numbers)
-
-    def _copies(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """By name, or by `<entry>/<name>`."""
-        copies = {}
-        for key, tensor in tensors.items():
-            whole = tensor.detach()
-            if self.shards.split and not optim.is_shared(key):
-                whole = self.shards.whole(whole, self._rows[key.rpartition("/")[2]])
-            if self.shards.rank == 0:
-                copies[key] = whole.to("cpu", copy=True).contiguous()
-        return copies
-
-    def restore(
-        self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], optimizer_numbers: dict[str, float]
-    ) -> None:
-        """Put a checkpoint's state in place. TrainingError if it is that of another model."""
-        tensors = self.weights.restore(weights, optimizer)
-        optim.load_state(self.optimizer, self.weights.values, tensors, optimizer_numbers, self.shards)
-
-    def _accumulate(self, rows: Sequence[PackedBatch], clock: Clock) -> Sums:
-        """Gradients and sums of this worker's rows.
-
-        What does not fit the GPU's memory is tried in halves.
+        `stop` and `checkpoint` are requests of this worker that reach all workers with the sums. A
+        step whose loss or gradient is not finite is skipped; TrainingError after `MAX_SKIPPED` in a
+        row, and for a step without target tokens.
         """
         while True:
-            parts = [part for row in rows for part in self._parts(row)]
+            micro_batches = [part for batch in batches for part in split(batch, self.micro_batch_tokens)]
             try:
-                return self._passes(parts, clock)
+                own = self.forward_backward(micro_batches)
+                break
             except torch.OutOfMemoryError as error:
-                if self.shards.split:
-                    raise TrainingError(
-                        "the GPU's memory does not hold a pass over a row",
-                        hint="workers that share a model cannot try again one by one: set training.microBatchTokens, "
-                        "or training.activationCheckpointing",
-                    ) from error
-                largest = max(part.source_tokens + part.target_tokens for part in parts)
-                if all(part.examples == 1 for part in parts):
-                    raise TrainingError(
-                        f"the GPU's memory does not hold one example (of up to {largest} tokens)",
-                        hint="set training.activationCheckpointing, training.precision: bf16, or method: lora; "
-                        "or lower training.maxInputTokens",
-                    ) from error
-                self._micro = min(largest, self._micro or largest) // 2  # one example may be longer than the limit
-            _log.warning("the GPU's memory is too small: at most %d tokens at once from now on", self._micro)
+                self.micro_batch_tokens = self._smaller_micro_batch(micro_batches, error)
+            _log.warning("GPU memory is too small: at most %d tokens at once from now on", self.micro_batch_tokens)
             torch.cuda.empty_cache()
+        own.stop, own.checkpoint = float(stop), float(checkpoint)
+        with self.timer.time("grad_sync"):
+            if not self.sharding.active:  # otherwise the backward pass has reduced them
+                all_reduce(self.gradients.buffer)
+            sums = own.reduced()
+        if float(sums.tokens.sum()) == 0:
+            raise TrainingError(f"step {step + 1} has no target tokens")
+        with self.timer.time("optimizer"):
+            norm = self._update(step, sums)
+        self._heartbeat()
+        return self._finish_step(step, sums, norm)
 
-    def _parts(self, row: PackedBatch) -> list[PackedBatch]:
-        return [row] if self._micro is None else cut(row, self._micro)
-
-    def _passes(self, parts: Sequence[PackedBatch], clock: Clock) -> Sums:
+    def forward_backward(self, micro_batches: Sequence[PackedBatch]) -> StepSums:
+        """Accumulates the gradients of this worker's micro-batches and returns their sums."""
         tasks = len(self.tasks)
         losses = torch.zeros(tasks, dtype=torch.float64, device=self.device)
         tokens = torch.zeros(tasks, dtype=torch.float64)
-        sums = Sums(losses, tokens)
+        sums = StepSums(losses, tokens)
         self.gradients.clear()
-        passes = self.shards.most(len(parts))  # a layer comes together only if all workers ask for it
-        bf16 = self.training.precision == "bf16"
+        passes = self.sharding.all_max(len(micro_batches))  # a layer is gathered only if all workers ask for it
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
         seeded = -1
-        for row in parts:
-            with clock.time("forward"):
-                batch = DeviceBatch.of(row, dtype=self._forward.dtype, device=self.device)
-                if row.index != seeded:
-                    seed_row(self.training.seed, row.index)
-                    seeded = row.index
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    loss, by_task = self._forward.loss(batch, tasks)
-            with clock.time("backward"):
-                loss.backward()  # type: ignore[no-untyped-call]
-            losses += by_task
-            tokens.index_add_(0, torch.from_numpy(row.task).long(), torch.from_numpy(row.target_lengths).double())
-            sums.source_tokens += row.source_tokens
-            sums.examples += row.examples
-            sums.flops += step_flops(self.model.config, row.source_lengths, row.target_lengths)
-            self._beat()
-        for _ in range(passes - len(parts)):
-            loss, _ = self._forward.loss(DeviceBatch.of(EMPTY, dtype=self._forward.dtype, device=self.device), tasks)
-            (0 * loss).backward()  # type: ignore[no-untyped-call]
+        for batch in micro_batches:
+            with self.timer.time("forward"):
+                on_device = DeviceBatch.of(batch, dtype=self.packed_model.dtype, device=self.device)
+                if batch.index != seeded:  # once a row: the micro-batches of a row share its random numbers
+                    seed_dropout(self.training.seed, batch.index)
+                    seeded = batch.index
+                with autocast:
+                    loss, loss_by_task = self.packed_model(on_device, tasks)
+            with self.timer.time("backward"):
+                loss.backward()
+            losses += loss_by_task
+            tokens.index_add_(0, torch.from_numpy(batch.task).long(), torch.from_numpy(batch.target_lengths).double())
+            sums.source_tokens += batch.source_tokens
+            sums.examples += batch.examples
+            sums.flops += step_flops(self.model.config, batch.source_lengths, batch.target_lengths)
+            self._heartbeat()
+        for _ in range(passes - len(micro_batches)):
+            empty = DeviceBatch.of(EMPTY, dtype=self.packed_model.dtype, device=self.device)
+            (0 * self.packed_model(empty, tasks)[0]).backward()
         sums.tokens = tokens.to(self.device)
         return sums
 
-    def _skip(self, step: int, sums: Sums) -> None:
+    @property
+    def interrupted(self) -> bool:
+        """Whether a requested stop ended training before its last step."""
+        return self._stopped and self.position.step < self.training.last_step
+
+    def snapshot(self, next_row: int) -> Snapshot:
+        """Copies everything that a checkpoint holds into CPU memory; `next_row` is the first row not yet trained.
+
+        All workers of a sharded model must call it after the same step; only the first one's
+        snapshot holds tensors.
+        """
+        tensors, numbers = optim.state(self.optimizer, self.weights.values)
+        state = self._gather_copies({**tensors, **self.weights.state()})
+        return Snapshot(self.position, next_row, self._gather_copies(self.weights.export_state()), state, numbers)
+
+    def restore(
+        self,
+        position: Position,
+        weights: dict[str, Tensor],
+        optimizer: dict[str, Tensor],
+        optimizer_numbers: dict[str, float],
+    ) -> None:
+        """Restores a checkpoint's state; TrainingError if it is that of another model."""
+        tensors = self.weights.restore(weights, optimizer)
+        optim.load_state(self.optimizer, self.weights.values, tensors, optimizer_numbers, self.sharding)
+        self.position = position
+
+    def _gather_copies(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copies tensors, keyed by name or `<entry>/<name>`, to the CPU; of shards, the first worker gets the whole."""
+        copies = {}
+        for key, tensor in tensors.items():
+            full = tensor.detach()
+            if self.sharding.active and not optim.is_replicated(key):
+                full = self.sharding.gather(full, self._rows[key.rpartition("/")[2]])
+            if self.sharding.rank == 0:
+                copies[key] = full.to("cpu", copy=True).contiguous()
+        return copies
+
+    def _smaller_micro_batch(self, micro_batches: Sequence[PackedBatch], error: torch.OutOfMemoryError) -> int:
+        """Returns half of what did not fit; TrainingError if nothing smaller can be tried."""
+        if self.sharding.active:
+            raise TrainingError(
+                "GPU memory does not hold the forward and backward pass of a packed row",
+                hint="a sharded model cannot retry with smaller pieces: set training.microBatchTokens or "
+                "training.activationCheckpointing",
+            ) from error
+        largest = max(batch.source_tokens + batch.target_tokens for batch in micro_batches)
+        if all(batch.examples == 1 for batch in micro_batches):
+            raise TrainingError(
+                f"GPU memory does not hold one example (of up to {largest} tokens)",
+                hint="set training.activationCheckpointing, training.precision: bf16, or method: lora; "
+                "or lower training.maxInputTokens",
+            ) from error
+        return min(largest, self.micro_batch_tokens or largest) // 2  # one example may be longer than the limit
+
+    def _update(self, step: int, sums: StepSums) -> float:
+        """Moves the weights by the accumulated gradient; returns its norm, NaN if the step was skipped."""
+        total = float((sums.tokens * self._task_weights).sum())
+        norm = self.gradients.norm() / total if total else 0.0
+        if not (math.isfinite(norm) and math.isfinite(float(sums.losses.sum()))):
+            self._skip(step, sums)
+            return math.nan
+        self._skipped = 0
+        clip, rate = self.training.gradient_clip, learning_rate(step, self.training)
+        if total:  # otherwise all target tokens are of tasks with weight 0
+            self.gradients.scale((min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0) / total)
+        optim.set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.weights.after_step(rate)
+        return norm
+
+    def _skip(self, step: int, sums: StepSums) -> None:
         self._skipped += 1
-        if self._skipped < MOST_SKIPPED:
+        if self._skipped < MAX_SKIPPED:
             return
         broken = [t for t, loss in zip(self.tasks, sums.losses.tolist(), strict=True) if not math.isfinite(loss)]
-        there = [t for t, n in zip(self.tasks, sums.tokens.tolist(), strict=True) if n]
+        present = [t for t, n in zip(self.tasks, sums.tokens.tolist(), strict=True) if n]
         what = f"the loss of {', '.join(broken)}" if broken else "the gradient"
         raise TrainingError(
             f"step {step + 1}: {what} is not a finite number, for the {self._skipped}rd time in a row "
-            f"(tasks in this step: {', '.join(there)})",
-            hint="lower training.learningRate, or lengthen training.warmupSteps; the last checkpoint is sound",
+            f"(tasks in this step: {', '.join(present)})",
+            hint="lower training.learningRate or raise training.warmupSteps; the last checkpoint is intact",
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """What the loop tells, and asks, while it runs.
-
-    `check` is every worker's, the others the first's.
-    """
-
-    on_step: Callable[[StepRecord, Position], None] = lambda record, position: None
-    on_skipped: Callable[[int, str], None] = lambda step, message: None
-    on_checkpoint: Callable[[Snapshot], None] = lambda snapshot: None
-    stop: Callable[[], bool] = lambda: False
-    keep: Callable[[], bool] = lambda: False
-    """Whether a checkpoint is wanted after the step that begins: a node may be about to go."""
-    check: Callable[[], None] = lambda: None
-    """Raises what went wrong elsewhere (in the thread that writes checkpoints)."""
-
-
-def run(
-    stepper: Trainer,
-    steps: Iterable[tuple[int, Sequence[PackedBatch]]],
-    *,
-    position: Position,
-    rows_per_step: int,
-    checkpoint_every: int,
-    hooks: Callbacks,
-    first: bool = True,
-) -> tuple[Position, bool]:
-    """Train through `steps`, which begin at `position.step`; where it ended, and whether it was asked to stop there.
-
-    `first` says whether this is the first worker. A checkpoint is taken every `checkpoint_every`
-    steps, at the last step, where training was asked to stop, and where one was asked for.
-    """
-    last = stepper.training.last_step
-    rows_of = iter(steps)
-    stopped = False
-    clock = Clock()
-    while position.step < last and not stopped:
-        with clock.time("data"):
-            step, rows = next(rows_of)
-        hooks.check()
-        sums, norm = stepper.step(step, rows, clock, stop=first and hooks.stop(), keep=first and hooks.keep())
-        stopped = sums.stop > 0
+    def _finish_step(self, step: int, sums: StepSums, norm: float) -> StepResult:
+        """Moves the position, decides on checkpoint and stop, and begins the next step's times."""
         tokens = int(sums.source_tokens + float(sums.tokens.sum()))
-        position = Position(step + 1, position.tokens + tokens, position.examples + int(sums.examples))
-        if first and math.isnan(norm):
-            hooks.on_skipped(step + 1, f"step {step + 1} was skipped: its loss or gradient is not a finite number")
-        elif first:  # before the checkpoint, so that no checkpoint exists whose steps were not told
-            hooks.on_step(_record(stepper, step, sums, norm=norm, clock=clock), position)
-        clock = Clock()
-        due = position.step % checkpoint_every == 0 or position.step == last or stopped or sums.keep > 0
-        if due and (first or stepper.shards.split):
-            with clock.time("checkpoint"):
-                snapshot = stepper.snapshot(position, position.step * rows_per_step)
-                if first:
-                    hooks.on_checkpoint(snapshot)
-    return position, stopped and position.step < last
+        before = self.position
+        self.position = Position(step + 1, before.tokens + tokens, before.examples + int(sums.examples))
+        self._stopped = sums.stop > 0
+        record = None if math.isnan(norm) else self._record(step, sums, norm)
+        self.timer.restart()
+        last = self.position.step == self.training.last_step
+        due = self.position.step % self.checkpoint_every == 0 or last or self._stopped or sums.checkpoint > 0
+        return StepResult(self.position, sums, norm, record, checkpoint_due=due, stop=self._stopped)
 
-
-def _record(stepper: Trainer, step: int, sums: Sums, *, norm: float, clock: Clock) -> StepRecord:
-    counts = {t: int(n) for t, n in zip(stepper.tasks, sums.tokens.tolist(), strict=True) if n}
-    losses = dict(zip(stepper.tasks, sums.losses.tolist(), strict=True))
-    target, seconds = sum(counts.values()), clock.seconds()
-    possible = stepper.peak * workers() if stepper.peak else None
-    return StepRecord(
-        step=step + 1,
-        loss=sum(losses.values()) / target,
-        loss_by_task={t: losses[t] / n for t, n in counts.items()},
-        target_tokens_by_task=counts,
-        source_tokens=int(sums.source_tokens),
-        target_tokens=target,
-        examples=int(sums.examples),
-        learning_rate=learning_rate(step, stepper.training),
-        gradient_norm=norm,
-        seconds=round(seconds, 6),
-        tokens_per_second=(sums.source_tokens + target) / seconds,
-        seconds_by_part={part: round(s, 6) for part, s in clock.parts.items()},
-        mfu=sums.flops / seconds / possible if possible else None,
-        peak_memory_bytes=_peak_memory(stepper.device),
-    )
+    def _record(self, step: int, sums: StepSums, norm: float) -> StepRecord:
+        counts = {t: int(n) for t, n in zip(self.tasks, sums.tokens.tolist(), strict=True) if n}
+        losses = dict(zip(self.tasks, sums.losses.tolist(), strict=True))
+        target, seconds = sum(counts.values()), self.timer.seconds()
+        peak = self.peak_flops * world_size() if self.peak_flops else None
+        return StepRecord(
+            step=step + 1,
+            loss=sum(losses.values()) / target,
+            loss_by_task={t: losses[t] / n for t, n in counts.items()},
+            target_tokens_by_task=counts,
+            source_tokens=int(sums.source_tokens),
+            target_tokens=target,
+            examples=int(sums.examples),
+            learning_rate=learning_rate(step, self.training),
+            gradient_norm=norm,
+            seconds=round(seconds, 6),
+            tokens_per_second=(sums.source_tokens + target) / seconds,
+            seconds_by_part={part: round(s, 6) for part, s in self.timer.parts.items()},
+            mfu=sums.flops / seconds / peak if peak else None,
+            peak_memory_bytes=_peak_memory(self.device),
+        )
 
 
 def _peak_memory(device: torch.device) -> int:
@@ -398,12 +414,12 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def workers() -> int:
-    """How many there are."""
+def world_size() -> int:
+    """Returns the number of workers in the process group; 1 without one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def add_up(tensor: Tensor) -> None:
-    """Replace `tensor` by its sum over all workers; alone, nothing happens."""
-    if workers() > 1:
+def all_reduce(tensor: Tensor) -> None:
+    """Replaces `tensor` by its sum over all workers; nothing happens if there is only one."""
+    if world_size() > 1:
         dist.all_reduce(tensor)

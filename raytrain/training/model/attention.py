@@ -1,8 +1,17 @@
-"""Attention inside the segments of a flat row, in groups of neighbouring segments of similar length.
+"""Attention within the segments of a packed row, computed in groups of neighbouring segments.
 
-Shapes: N tokens of a row, G segments of a group, L its longest segment, P padded positions of all
-groups, H heads, D their width. A group is a slice of the padded layout, so that one gather brings a
-whole row into it and one brings it back; linear layers never see a padded position.
+A group pads its segments to a common length. The groups of a row lie one behind the other in one
+padded layout, so that one gather brings a whole row into it and one brings it back; linear layers
+never see a padded position.
+
+Shape suffixes:
+    N  tokens of one side (source or target) of a packed row
+    M  positions of that side in the padded layout, over all groups
+    G  segments in a group
+    Q  padded query length of a group
+    C  padded key (context) length of a group
+    H  attention heads
+    K  size of a head
 """
 
 from __future__ import annotations
@@ -18,18 +27,15 @@ from torch import Tensor
 
 from raytrain.training.data.batch import PackedBatch
 
-# What one more group costs on a CPU (some thirty operations a layer), in attended pairs.
+# Cost of one more group on a CPU (about thirty operations a layer), in attended pairs.
 GROUP_COST = 4096
 # Scores of a group that still fit a processor's cache, in attended pairs a head.
 LARGEST_GROUP = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Segments `first` ..
-
-    `first + segments - 1` of a row, padded to `source` and `target` tokens.
-    """
+class SegmentGroup:
+    """Consecutive segments of a row, from number `first` on, padded to `source` and `target` tokens."""
 
     first: int
     segments: int
@@ -38,153 +44,162 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """Where the tokens of one side (source or target) stand in the padded layout.
+class PaddedLayout:
+    """Maps the tokens of one side (source or target) to padded positions and back.
 
-    `where` (P,) is the flat position that a padded position takes its value from, `back` (N,) the
-    padded position of a flat token. `starts` are the groups' first padded positions. `masks` are
-    (G, 1, 1, L), 0 where there is a token and very low on padding, or None where a group has no
+    `pad_index_M` holds the packed position whose value a padded position takes, `unpad_index_N` the
+    padded position of a packed token. `starts` are the first padded positions of the groups.
+    `masks` are (G, 1, 1, C), 0 at tokens and very negative at padding; None for a group without
     padding.
     """
 
-    where: Tensor
-    back: Tensor
+    pad_index_M: Tensor
+    unpad_index_N: Tensor
     starts: tuple[int, ...]
     masks: tuple[Tensor | None, ...]
 
-    def on(self, dtype: torch.dtype, device: torch.device) -> Side:
-        """The same on a device, its masks (True on padding) as numbers of `dtype` to be added to scores."""
+    def to(self, dtype: torch.dtype, device: torch.device) -> PaddedLayout:
+        """Moves the layout to `device` and turns boolean masks (True at padding) into additive ones of `dtype`."""
         masks = (
-            None if m is None else torch.zeros_like(m, dtype=dtype).masked_fill_(m, lowest(dtype)).to(device)
+            None if m is None else torch.zeros_like(m, dtype=dtype).masked_fill_(m, mask_value(dtype)).to(device)
             for m in self.masks
         )
-        return Side(self.where.to(device), self.back.to(device), self.starts, tuple(masks))
+        return PaddedLayout(self.pad_index_M.to(device), self.unpad_index_N.to(device), self.starts, tuple(masks))
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """The groups of a row, on a device."""
+class RowLayout:
+    """The groups of a row and the padded layouts of its two sides, on a device."""
 
-    groups: tuple[Group, ...]
-    source: Side
-    target: Side
+    groups: tuple[SegmentGroup, ...]
+    source: PaddedLayout
+    target: PaddedLayout
 
 
-def group(source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.int32]) -> list[Group]:
-    """Cut segments, in their order, into groups: one more is taken in while that costs less than a new group."""
-    groups: list[Group] = []
+def group_segments(
+    source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.int32]
+) -> list[SegmentGroup]:
+    """Splits segments, in their order, into groups.
+
+    A segment joins the current group as long as the padding costs less than a new group would.
+    """
+    groups: list[SegmentGroup] = []
     first = 0
     source = target = cost = 0
     for i, (s, t) in enumerate(zip(source_lengths.tolist(), target_lengths.tolist(), strict=True)):
         wider, longer, count = max(source, s), max(target, t), i - first + 1
-        joined = count * _pairs(wider, longer)
-        if count > 1 and (joined > cost + _pairs(s, t) + GROUP_COST or count * wider * wider > LARGEST_GROUP):
-            groups.append(Group(first, i - first, source, target))
-            first, source, target, cost = i, s, t, _pairs(s, t)
+        joined = count * _attended_pairs(wider, longer)
+        own = _attended_pairs(s, t)
+        if count > 1 and (joined > cost + own + GROUP_COST or count * wider * wider > LARGEST_GROUP):
+            groups.append(SegmentGroup(first, i - first, source, target))
+            first, source, target, cost = i, s, t, own
         else:
             source, target, cost = wider, longer, joined
     if len(source_lengths):
-        groups.append(Group(first, len(source_lengths) - first, source, target))
+        groups.append(SegmentGroup(first, len(source_lengths) - first, source, target))
     return groups
 
 
-def layout(row: PackedBatch, *, dtype: torch.dtype, device: torch.device) -> Layout:
-    """The padded layout of a row; masks are of `dtype`."""
-    groups = group(row.source_lengths, row.target_lengths)
-    source = _side(groups, [g.source for g in groups], row.source_offsets, row.source_lengths)
-    target = _side(groups, [g.target for g in groups], row.target_offsets, row.target_lengths)
-    return Layout(tuple(groups), source.on(dtype, device), target.on(dtype, device))
+def row_layout(row: PackedBatch, *, dtype: torch.dtype, device: torch.device) -> RowLayout:
+    """Computes the padded layout of a row; masks are of `dtype`."""
+    groups = group_segments(row.source_lengths, row.target_lengths)
+    source = _padded_layout(groups, [g.source for g in groups], row.source_offsets, row.source_lengths)
+    target = _padded_layout(groups, [g.target for g in groups], row.target_offsets, row.target_lengths)
+    return RowLayout(tuple(groups), source.to(dtype, device), target.to(dtype, device))
 
 
-def _pairs(source: int, target: int) -> int:
+def _attended_pairs(source: int, target: int) -> int:
     return source * source + target * target + source * target
 
 
-def _side(
-    groups: Sequence[Group],
+def _padded_layout(
+    groups: Sequence[SegmentGroup],
     widths: Sequence[int],
     offsets: npt.NDArray[np.int32],
     lengths: npt.NDArray[np.int32],
-) -> Side:
-    """On the CPU, with masks that are True on padding."""
-    where, masks, starts, start = [], [], [], 0
-    real = []
+) -> PaddedLayout:
+    """On the CPU, with masks that are True at padding."""
+    pad_index, is_token, masks, starts, start = [], [], [], [], 0
     for g, width in zip(groups, widths, strict=True):
         chosen = slice(g.first, g.first + g.segments)
         place = np.arange(width)
         inside = place < lengths[chosen, None]
-        where.append(np.where(inside, offsets[chosen, None] + place, offsets[chosen, None]).ravel())
-        real.append(inside.ravel())
+        pad_index.append(np.where(inside, offsets[chosen, None] + place, offsets[chosen, None]).ravel())
+        is_token.append(inside.ravel())
         masks.append(None if inside.all() else torch.from_numpy(~inside)[:, None, None, :])
         starts.append(start)
         start += inside.size
-    taken = np.concatenate(where).astype(np.int64)
-    at = np.flatnonzero(np.concatenate(real))
-    back = np.empty(len(at), np.int64)
-    back[taken[at]] = at
-    return Side(torch.from_numpy(taken), torch.from_numpy(back), tuple(starts), tuple(masks))
+    pad_index_M = np.concatenate(pad_index).astype(np.int64)
+    at = np.flatnonzero(np.concatenate(is_token))
+    unpad_index_N = np.empty(len(at), np.int64)
+    unpad_index_N[pad_index_M[at]] = at
+    return PaddedLayout(
+        torch.from_numpy(pad_index_M), torch.from_numpy(unpad_index_N), tuple(starts), tuple(masks)
+    )
 
 
-def lowest(dtype: torch.dtype) -> float:
-    """A number that no score outweighs, and of which two still add up without overflow."""
+def mask_value(dtype: torch.dtype) -> float:
+    """A score so low that its weight is 0; two of them still add up without overflow."""
     return torch.finfo(dtype).min / 2
 
 
-def spread(x: Tensor, side: Side) -> Tensor:
-    """Flat (N, ...) to padded (P, ...); padded positions repeat a token and get no gradient."""
-    return _Spread.apply(x, side.where, side.back)  # type: ignore[no-any-return]
+def pad(x_N: Tensor, layout: PaddedLayout) -> Tensor:
+    """Packed (N, ...) to padded (M, ...); padded positions repeat a token and get no gradient."""
+    return _Pad.apply(x_N, layout.pad_index_M, layout.unpad_index_N)  # type: ignore[no-any-return]
 
 
-def collect(x: Tensor, side: Side) -> Tensor:
-    """Padded (P, ...) to flat (N, ...)."""
-    return _Collect.apply(x, side.back)  # type: ignore[no-any-return]
+def unpad(x_M: Tensor, layout: PaddedLayout) -> Tensor:
+    """Padded (M, ...) to packed (N, ...)."""
+    return _Unpad.apply(x_M, layout.unpad_index_N)  # type: ignore[no-any-return]
 
 
-class _Spread(torch.autograd.Function):
-    """`x[where]` whose gradient is a gather too: what comes to padded positions is zero (they are masked)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, where: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back)
-        return x.index_select(0, where)
+class _Pad(torch.autograd.Function):
+    """`x_N[pad_index_M]`. Its gradient is a gather too: padded positions are masked, their gradient is zero."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (back,) = ctx.saved_tensors
-        return gradient.index_select(0, back), None, None
-
-
-class _Collect(torch.autograd.Function):
-    """`x[back]`; every flat token has one padded position, so the gradient is copied, not added up."""
+    def forward(ctx: Any, x_N: Tensor, pad_index_M: Tensor, unpad_index_N: Tensor) -> Tensor:
+        ctx.save_for_backward(unpad_index_N)
+        return x_N.index_select(0, pad_index_M)
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, back: Tensor) -> Tensor:
-        ctx.save_for_backward(back)
-        ctx.padded = x.shape[0]
-        return x.index_select(0, back)
+    def backward(ctx: Any, grad_M: Tensor) -> tuple[Tensor, None, None]:
+        (unpad_index_N,) = ctx.saved_tensors
+        return grad_M.index_select(0, unpad_index_N), None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """`x_M[unpad_index_N]`. Each token has one padded position: the gradient is copied, not summed."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (back,) = ctx.saved_tensors
-        out = gradient.new_zeros((ctx.padded, *gradient.shape[1:]))
-        return out.index_copy_(0, back, gradient), None
+    def forward(ctx: Any, x_M: Tensor, unpad_index_N: Tensor) -> Tensor:
+        ctx.save_for_backward(unpad_index_N)
+        ctx.padded = x_M.shape[0]
+        return x_M.index_select(0, unpad_index_N)
+
+    @staticmethod
+    def backward(ctx: Any, grad_N: Tensor) -> tuple[Tensor, None]:
+        (unpad_index_N,) = ctx.saved_tensors
+        grad_M = grad_N.new_zeros((ctx.padded, *grad_N.shape[1:]))
+        return grad_M.index_copy_(0, unpad_index_N, grad_N), None
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:
-    """T5's attention (no scaling) of one group: (G, Lq, H, D) and twice (G, Lk, H, D) to (G * Lq, H * D).
+def attend(
+    q_GQHK: Tensor, k_GCHK: Tensor, v_GCHK: Tensor, bias_HQC: Tensor | None, mask_G11C: Tensor | None
+) -> Tensor:
+    """T5's attention (scores are not scaled) within the segments of one group, as (G * Q, H * K).
 
-    `bias` is (H, Lq, Lk), `mask` (G, 1, 1, Lk) or None. Attention weights get no dropout.
+    Attention weights get no dropout.
     """
-    segments, queries, heads, width = query.shape
-    keys = key.shape[1]
-    q = query.transpose(1, 2).reshape(segments * heads, queries, width)
-    k = key.permute(0, 2, 3, 1).reshape(segments * heads, width, keys)
-    v = value.transpose(1, 2).reshape(segments * heads, keys, width)
-    scores = torch.bmm(q, k).view(segments, heads, queries, keys)
-    if bias is not None:
-        scores += bias
-    if mask is not None:
-        scores += mask
-    weights = torch.softmax(scores, -1).view(segments * heads, queries, keys)
-    mixed = torch.bmm(weights, v).view(segments, heads, queries, width)
-    return mixed.transpose(1, 2).reshape(segments * queries, heads * width)
+    G, Q, H, K = q_GQHK.shape
+    C = k_GCHK.shape[1]
+    q = q_GQHK.transpose(1, 2).reshape(G * H, Q, K)
+    k = k_GCHK.permute(0, 2, 3, 1).reshape(G * H, K, C)
+    v = v_GCHK.transpose(1, 2).reshape(G * H, C, K)
+    scores_GHQC = torch.bmm(q, k).view(G, H, Q, C)
+    if bias_HQC is not None:
+        scores_GHQC += bias_HQC
+    if mask_G11C is not None:
+        scores_GHQC += mask_G11C
+    weights = torch.softmax(scores_GHQC, -1).view(G * H, Q, C)
+    out_GHQK = torch.bmm(weights, v).view(G, H, Q, K)
+    return out_GHQK.transpose(1, 2).reshape(G * Q, H * K)

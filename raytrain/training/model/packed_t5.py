@@ -1,17 +1,25 @@
-"""T5's forward over a flat row: linear layers see real tokens only, attention stays inside segments.
+"""T5's forward pass over a packed row: linear layers see real tokens only, attention stays within segments.
 
-It runs on the stock `T5ForConditionalGeneration`: its own embedding, norm, linear and dropout
-modules are called, so that adapters put in their place work, and gradients land in its parameters.
-Only the order of the sums differs from transformers' forward. Attention weights get no dropout;
-everything else that T5 drops is dropped.
+It runs on the stock `T5ForConditionalGeneration`: that model's own embedding, norm, linear and
+dropout modules are called, so that adapters in their place work, and gradients arrive in its
+parameters. Only the order of the sums differs from transformers' forward pass. Attention weights
+get no dropout; everything else that T5 drops is dropped.
 
-Shapes: S source tokens, T target tokens of the row, d the model's width, H heads of width D.
+Shape suffixes:
+    S  source tokens of the packed row
+    T  target tokens of the packed row
+    N  S or T, whichever side is meant
+    M  positions of that side in the padded layout
+    G  segments in a group, Q and C padded query and key length of a group
+    D  model width
+    H  attention heads
+    K  size of a head
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +28,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from raytrain.training.data.batch import PackedBatch
-from raytrain.training.model.attention import Layout, Side, attend, collect, layout, lowest, spread
+from raytrain.training.model.attention import PaddedLayout, RowLayout, attend, mask_value, pad, row_layout, unpad
 from raytrain.training.model.loss import CROSS_ENTROPY, Objective, sum_by_task, token_losses
 
 if TYPE_CHECKING:
@@ -29,61 +37,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DeviceBatch:
-    """A row on a device: `source` (S,), `decoder_input`, `labels` and `task_of_token` (T,), all int64."""
+    """A packed row on a device; all tensors are int64."""
 
-    source: Tensor
-    decoder_input: Tensor
-    labels: Tensor
-    task_of_token: Tensor
-    layout: Layout
+    source_S: Tensor
+    decoder_input_T: Tensor
+    labels_T: Tensor
+    task_T: Tensor
+    """Number of the task that each target token belongs to."""
+    layout: RowLayout
 
     @classmethod
     def of(
         cls, row: PackedBatch, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> DeviceBatch:
-        """Bring a row there; its padding, if it has any, is left behind."""
+        """Copies a row to `device`, without its padding. `dtype` is that of the attention masks."""
         place = torch.device(device)
-        tasks = torch.from_numpy(row.task.astype("int64")).repeat_interleave(
+        task_T = torch.from_numpy(row.task.astype("int64")).repeat_interleave(
             torch.from_numpy(row.target_lengths.astype("int64"))
         )
         return cls(
-            source=torch.from_numpy(row.source[: row.source_tokens]).to(place),
-            decoder_input=torch.from_numpy(row.decoder_input[: row.target_tokens]).to(place),
-            labels=torch.from_numpy(row.labels[: row.target_tokens]).to(place),
-            task_of_token=tasks.to(place),
-            layout=layout(row, dtype=dtype, device=place),
+            source_S=torch.from_numpy(row.source[: row.source_tokens]).to(place),
+            decoder_input_T=torch.from_numpy(row.decoder_input[: row.target_tokens]).to(place),
+            labels_T=torch.from_numpy(row.labels[: row.target_tokens]).to(place),
+            task_T=task_T.to(place),
+            layout=row_layout(row, dtype=dtype, device=place),
         )
 
 
 class Layer(nn.Module):
-    """One of the model's layers in the flat forward; a module of its own so that it can be sharded as a whole."""
+    """One of the model's blocks in the packed forward pass; a module, so that it can be sharded as a unit."""
 
-    def __init__(self, block: nn.Module, through: Callable[..., Tensor], *, checkpointing: bool) -> None:
+    def __init__(self, block: nn.Module, compute: Callable[..., Tensor], *, checkpointing: bool) -> None:
         super().__init__()
-        self.block, self._through, self._checkpointing = block, through, checkpointing
+        self.block, self._compute, self._checkpointing = block, compute, checkpointing
 
     def forward(self, *inputs: Any) -> Tensor:
-        """`through(block, *inputs)`; its activations are kept, or computed again in the backward pass."""
+        """`compute(block, *inputs)`; with checkpointing, activations are recomputed in the backward pass."""
         if not (self._checkpointing and torch.is_grad_enabled()):
-            return self._through(self.block, *inputs)
-        out: Tensor = checkpoint(self._through, self.block, *inputs, use_reentrant=False)
+            return self._compute(self.block, *inputs)
+        out: Tensor = checkpoint(self._compute, self.block, *inputs, use_reentrant=False)
         return out
 
 
-class Root(nn.Module):
-    """The whole flat forward as a module: its own are the embeddings, the output layer and the last norms."""
+class PackedT5(nn.Module):
+    """The packed forward pass and its loss, over the parameters of a stock model.
 
-    def __init__(self, ends: Iterable[nn.Module], layers: Iterable[Layer], through: Callable[..., Any]) -> None:
-        super().__init__()
-        self.ends, self.layers, self._through = nn.ModuleList(ends), nn.ModuleList(layers), through
-
-    def forward(self, *inputs: Any) -> Any:
-        """`through(*inputs)`."""
-        return self._through(*inputs)
-
-
-class PackedT5:
-    """The flat forward over the parameters of `model`."""
+    Its submodules are `layers` and `ends`: embeddings, final norms and the output layer.
+    """
 
     def __init__(
         self,
@@ -94,126 +94,142 @@ class PackedT5:
         checkpointing: bool = False,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """`task_weights` (tasks,): what a target token of a task counts. `checkpointing`: layers are computed again in
-        the backward pass, nothing but their inputs is kept. `dtype`: what the layers compute in, where it is not that
-        of the parameters."""
-        self.model: Any = model
+        """Wraps `model`, whose parameters stay its own.
+
+        `task_weights` (tasks,) is what a target token of each task counts. With `checkpointing`
+        only the inputs of layers are kept, and layers are recomputed in the backward pass. `dtype`
+        is what layers compute in, if not the dtype of the parameters.
+        """
+        super().__init__()
+        self._model: tuple[Any] = (model,)  # in a tuple, so that its modules are not registered twice
         self.heads: int = model.config.num_heads
         self.dtype: torch.dtype = dtype or model.shared.weight.dtype
         self._objective, self._task_weights = objective, task_weights
         encoder, decoder = self.model.encoder, self.model.decoder
-        self._encoder = [Layer(block, self._encoder_layer, checkpointing=checkpointing) for block in encoder.block]
-        self._decoder = [Layer(block, self._decoder_layer, checkpointing=checkpointing) for block in decoder.block]
+        self._encoder = tuple(Layer(b, self._encoder_layer, checkpointing=checkpointing) for b in encoder.block)
+        self._decoder = tuple(Layer(b, self._decoder_layer, checkpointing=checkpointing) for b in decoder.block)
         ends = [getattr(stack, name) for stack in (encoder, decoder) for name in ("embed_tokens", "final_layer_norm")]
-        self.root = Root([model.shared, *ends, model.lm_head], [*self._encoder, *self._decoder], self._loss)
+        self.ends = nn.ModuleList([model.shared, *ends, model.lm_head])
+        self.layers = nn.ModuleList([*self._encoder, *self._decoder])
 
-    def loss(self, batch: DeviceBatch, tasks: int) -> tuple[Tensor, Tensor]:
-        """What is minimised, summed over the target tokens, and the sums of their cross entropies by task (tasks,),
-        float64, without gradient."""
-        return self.root(batch, tasks)  # type: ignore[no-any-return]
+    @property
+    def model(self) -> Any:
+        """The stock model."""
+        return self._model[0]
 
-    def _loss(self, batch: DeviceBatch, tasks: int) -> tuple[Tensor, Tensor]:
-        weights = None if self._task_weights is None else self._task_weights[batch.task_of_token]
-        total, each = token_losses(
-            self._cast(self.hidden(batch)),
+    def forward(self, batch: DeviceBatch, tasks: int) -> tuple[Tensor, Tensor]:
+        """Returns the objective summed over target tokens, and the summed cross entropy of each task.
+
+        The latter has shape (tasks,), is float64 and carries no gradient.
+        """
+        encoded_SD = self._encode(batch)
+        hidden_TD = self._decode(batch, encoded_SD)
+        if getattr(self.model.config, "scale_decoder_outputs", False):
+            hidden_TD = hidden_TD * self.model.model_dim**-0.5
+        weights_T = None if self._task_weights is None else self._task_weights[batch.task_T]
+        total, losses_T = token_losses(
+            _autocast(hidden_TD),
             self.model.lm_head.weight,
-            batch.labels,
+            batch.labels_T,
             objective=self._objective,
-            weights=weights,
+            weights_N=weights_T,
         )
-        return total, sum_by_task(each, batch.task_of_token, tasks)
-
-    def hidden(self, batch: DeviceBatch) -> Tensor:
-        """What the output layer takes, (T, d)."""
-        memory = self._encode(batch)
-        out = self._decode(batch, memory)
-        scaled = getattr(self.model.config, "scale_decoder_outputs", False)
-        return out * self.model.model_dim**-0.5 if scaled else out
+        return total, sum_by_task(losses_T, batch.task_T, tasks)
 
     def _encode(self, batch: DeviceBatch) -> Tensor:
-        stack, where = self.model.encoder, batch.layout
-        longest = max((g.source for g in where.groups), default=0)
-        bias = _position_bias(stack, longest)
-        biases = [bias[:, : g.source, : g.source] for g in where.groups]
-        x = stack.dropout(stack.embed_tokens(batch.source))
+        stack, layout = self.model.encoder, batch.layout
+        longest = max((g.source for g in layout.groups), default=0)
+        bias_HQC = _position_bias(stack, longest)
+        biases = [bias_HQC[:, : g.source, : g.source] for g in layout.groups]
+        x_SD = stack.dropout(stack.embed_tokens(batch.source_S))
         for layer in self._encoder:
-            x = layer(x, where, biases)
-        return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
+            x_SD = layer(x_SD, layout, biases)
+        return stack.dropout(stack.final_layer_norm(x_SD))  # type: ignore[no-any-return]
 
-    def _encoder_layer(self, block: Any, x: Tensor, where: Layout, biases: list[Tensor]) -> Tensor:
-        own = block.layer[0]
-        x = x + own.dropout(self._self_attention(own, x, where, biases, encoder=True))
-        return block.layer[-1](x)  # type: ignore[no-any-return]
+    def _encoder_layer(self, block: Any, x_SD: Tensor, layout: RowLayout, biases: list[Tensor]) -> Tensor:
+        attention = block.layer[0]
+        x_SD = x_SD + attention.dropout(self._self_attention(attention, x_SD, layout, biases, encoder=True))
+        return block.layer[-1](x_SD)  # type: ignore[no-any-return]
 
-    def _decode(self, batch: DeviceBatch, memory: Tensor) -> Tensor:
-        stack, where = self.model.decoder, batch.layout
-        longest = max((g.target for g in where.groups), default=0)
-        # The padding of a target stands behind it, so that the causal mask hides it as well.
-        future = torch.full((longest, longest), lowest(self.dtype), dtype=self.dtype, device=memory.device).triu_(1)
-        bias = _position_bias(stack, longest) + future
-        biases = [bias[:, : g.target, : g.target] for g in where.groups]
-        x = stack.dropout(stack.embed_tokens(batch.decoder_input))
+    def _decode(self, batch: DeviceBatch, encoded_SD: Tensor) -> Tensor:
+        stack, layout = self.model.decoder, batch.layout
+        longest = max((g.target for g in layout.groups), default=0)
+        # The padding of a target comes after its tokens, so the causal mask hides it as well.
+        blocked = mask_value(self.dtype)
+        causal_QC = torch.full((longest, longest), blocked, dtype=self.dtype, device=encoded_SD.device).triu_(1)
+        bias_HQC = _position_bias(stack, longest) + causal_QC
+        biases = [bias_HQC[:, : g.target, : g.target] for g in layout.groups]
+        x_TD = stack.dropout(stack.embed_tokens(batch.decoder_input_T))
         for layer in self._decoder:
-            x = layer(x, memory, where, biases)
-        return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
+            x_TD = layer(x_TD, encoded_SD, layout, biases)
+        return stack.dropout(stack.final_layer_norm(x_TD))  # type: ignore[no-any-return]
 
-    def _decoder_layer(self, block: Any, x: Tensor, memory: Tensor, where: Layout, biases: list[Tensor]) -> Tensor:
-        own, cross = block.layer[0], block.layer[1]
-        x = x + own.dropout(self._self_attention(own, x, where, biases, encoder=False))
-        x = x + cross.dropout(self._cross_attention(cross, x, memory, where))
-        return block.layer[-1](x)  # type: ignore[no-any-return]
+    def _decoder_layer(
+        self, block: Any, x_TD: Tensor, encoded_SD: Tensor, layout: RowLayout, biases: list[Tensor]
+    ) -> Tensor:
+        attention, cross = block.layer[0], block.layer[1]
+        x_TD = x_TD + attention.dropout(self._self_attention(attention, x_TD, layout, biases, encoder=False))
+        x_TD = x_TD + cross.dropout(self._cross_attention(cross, x_TD, encoded_SD, layout))
+        return block.layer[-1](x_TD)  # type: ignore[no-any-return]
 
-    def _self_attention(self, layer: Any, x: Tensor, where: Layout, biases: list[Tensor], *, encoder: bool) -> Tensor:
-        side = where.source if encoder else where.target
-        attention, normed = layer.SelfAttention, layer.layer_norm(x)
-        query, key, value = (self._spread(part(normed), side) for part in (attention.q, attention.k, attention.v))
+    def _self_attention(
+        self, layer: Any, x_ND: Tensor, layout: RowLayout, biases: list[Tensor], *, encoder: bool
+    ) -> Tensor:
+        side = layout.source if encoder else layout.target
+        attention, normed_ND = layer.SelfAttention, layer.layer_norm(x_ND)
+        q_MHK, k_MHK, v_MHK = (
+            self._padded_heads(project(normed_ND), side) for project in (attention.q, attention.k, attention.v)
+        )
         out = []
-        for n, g in enumerate(where.groups):
+        for n, g in enumerate(layout.groups):
             length = g.source if encoder else g.target
-            q, k, v = (_slice(t, side.starts[n], g.segments, length) for t in (query, key, value))
+            q, k, v = (_group_slice(x_MHK, side.starts[n], g.segments, length) for x_MHK in (q_MHK, k_MHK, v_MHK))
             out.append(attend(q, k, v, biases[n], side.masks[n] if encoder else None))
-        return attention.o(collect(torch.cat(out), side))  # type: ignore[no-any-return]
+        return attention.o(unpad(torch.cat(out), side))  # type: ignore[no-any-return]
 
-    def _cross_attention(self, layer: Any, x: Tensor, memory: Tensor, where: Layout) -> Tensor:
+    def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, layout: RowLayout) -> Tensor:
         attention = layer.EncDecAttention
-        query = self._spread(attention.q(layer.layer_norm(x)), where.target)
-        key, value = (self._spread(part(memory), where.source) for part in (attention.k, attention.v))
+        q_MHK = self._padded_heads(attention.q(layer.layer_norm(x_TD)), layout.target)
+        k_MHK, v_MHK = (
+            self._padded_heads(project(encoded_SD), layout.source) for project in (attention.k, attention.v)
+        )
         out = []
-        for n, g in enumerate(where.groups):
-            q = _slice(query, where.target.starts[n], g.segments, g.target)
-            k, v = (_slice(t, where.source.starts[n], g.segments, g.source) for t in (key, value))
-            out.append(attend(q, k, v, None, where.source.masks[n]))
-        return attention.o(collect(torch.cat(out), where.target))  # type: ignore[no-any-return]
+        for n, g in enumerate(layout.groups):
+            q = _group_slice(q_MHK, layout.target.starts[n], g.segments, g.target)
+            k, v = (_group_slice(x_MHK, layout.source.starts[n], g.segments, g.source) for x_MHK in (k_MHK, v_MHK))
+            out.append(attend(q, k, v, None, layout.source.masks[n]))
+        return attention.o(unpad(torch.cat(out), layout.target))  # type: ignore[no-any-return]
 
-    def _spread(self, x: Tensor, side: Side) -> Tensor:
-        """(N, H * D) to (P, H, D)."""
-        return spread(x, side).unflatten(-1, (self.heads, -1))  # type: ignore[no-untyped-call,no-any-return]
-
-    def _cast(self, x: Tensor) -> Tensor:
-        """Under autocast the output layer computes in its type too, though it is called by its weight."""
-        kind = x.device.type
-        return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    def _padded_heads(self, x: Tensor, side: PaddedLayout) -> Tensor:
+        """(N, H * K) to (M, H, K)."""
+        return pad(x, side).unflatten(-1, (self.heads, -1))  # type: ignore[no-untyped-call,no-any-return]
 
 
-def _slice(x: Tensor, start: int, segments: int, length: int) -> Tensor:
-    """A group of the padded layout: (G, L, H, D)."""
-    return x[start : start + segments * length].view(segments, length, *x.shape[1:])
+def _autocast(x: Tensor) -> Tensor:
+    """Casts as autocast would: it does not see the output layer, which is used by its weight alone."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
+def _group_slice(x_MHK: Tensor, start: int, segments: int, length: int) -> Tensor:
+    """Returns the group that begins at padded position `start`, as (G, length, H, K)."""
+    return x_MHK[start : start + segments * length].view(segments, length, *x_MHK.shape[1:])
 
 
 def _position_bias(stack: Any, length: int) -> Tensor:
-    """The stack's relative position bias, (H, length, length), from the first block's own table."""
+    """Returns the stack's relative position bias (H, length, length), from the table in its first block."""
     attention = stack.block[0].layer[0].SelfAttention
     return attention.compute_bias(length, length)[0]  # type: ignore[no-any-return]
 
 
-def seed_row(seed: int, index: int) -> None:
-    """Seed torch's generators for the dropout of global row `index`: no state to keep, whatever worker computes it."""
+def seed_dropout(seed: int, index: int) -> None:
+    """Seeds torch's generators for packed row `index`: dropout is the same on whichever worker computes it."""
     digest = hashlib.sha256(f"{seed}\0dropout\0{index}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def set_dropout(model: T5ForConditionalGeneration, share: float) -> None:
-    """Give every dropout of the model this share; its configuration goes on saying what it was made with."""
+    """Sets the rate of every dropout module; the model's configuration keeps the original rate."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = share
