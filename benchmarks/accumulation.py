@@ -58,7 +58,7 @@ def ours(parts: int) -> tuple[float, float]:
     from raytrain.config.job import PackingShape, TrainingSpec
     from raytrain.training.data.batch import collate
     from raytrain.training.data.packing import SampleRef
-    from raytrain.training.trainer import Clock, Trainer
+    from raytrain.training.trainer import Trainer
 
     examples, shape = chosen(), PackingShape(source=1 << 15, target=1 << 13)
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -73,8 +73,8 @@ def ours(parts: int) -> tuple[float, float]:
         if index % processes == rank
     ]
     training = TrainingSpec(steps=1, optimizer="adamw", learning_rate=1e-9, dropout=0.0)
-    sums, norm = Trainer(workload.model("tiny"), training, ["all"]).step(0, rows, Clock())
-    return float(sums.losses.sum() / sums.tokens.sum()), norm
+    result = Trainer(workload.model("tiny"), training, ["all"]).step(0, rows)
+    return float(result.sums.losses.sum() / result.sums.tokens.sum()), result.gradient_norm
 
 
 def trainer(size: int, accumulated: int) -> tuple[float, float]:

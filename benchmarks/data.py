@@ -292,20 +292,20 @@ def step(work: Path) -> dict[str, float]:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from raytrain.training.trainer import Clock, Trainer
+    from raytrain.training.trainer import Trainer
 
     torch.set_num_threads(1)
     job, loader = opened(work, "rows", 8_000)
     shape = {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6}
     config = T5Config(vocab_size=32_128, feed_forward_proj="gated-gelu", tie_word_embeddings=False, **shape)
-    stepper = Trainer(T5ForConditionalGeneration(config), job.spec.training, loader.tasks)
+    trainer = Trainer(T5ForConditionalGeneration(config), job.spec.training, loader.tasks)
     reader = loader.batches(0, 10, worker=0, workers=1)
-    reader.step(0)  # the first look at the plan
+    reader.read_step(0)  # the first look at the plan
     reads, steps = [], []
     for number in range(1, 4):
-        rows, _, wall = timed(lambda number=number: reader.step(number))  # type: ignore[misc]
+        rows, _, wall = timed(lambda number=number: reader.read_step(number))  # type: ignore[misc]
         reads.append(wall)
-        _, _, wall = timed(lambda number=number, rows=rows: stepper.step(number, rows, Clock()))  # type: ignore[misc]
+        _, _, wall = timed(lambda number=number, rows=rows: trainer.step(number, rows))  # type: ignore[misc]
         steps.append(wall)
     return {"read": statistics.median(reads), "step": statistics.median(steps)}
 
@@ -337,7 +337,7 @@ def resume(work: Path) -> dict[str, float]:
     def placed(worker: int, workers: int, start: int, stop: int) -> list[Any]:
         _, loader = opened(work, "rows", 60_000)
         with loader.batches(start, stop, worker=worker, workers=workers) as rows:
-            return [place for _, flat in rows for row in flat for place in row.placements]
+            return [place for _, flat in rows for row in flat for place in row.samples]
 
     whole = placed(0, 1, 0, 12)
     ours = placed(0, 1, 0, 5) + [place for worker in range(3) for place in placed(worker, 3, 5, 12)]

@@ -1,11 +1,17 @@
-"""The flat forward with torch's flex attention: one call over a whole row instead of one for each group of segments.
+"""The packed forward pass with torch's flex attention: one call for an entire row instead of one for each group.
 
-A candidate for GPUs, which `benchmarks.gpu` times beside the groups of
+A candidate for GPUs, which `benchmarks.gpu` compares with the groups of
 `raytrain.training.model.attention`; it becomes part of training where it has been measured to be
-faster. Flex attention has no backward pass on a CPU (torch 2.15), so only its forward can be held
-against the other one there; the gradients are, under `-m gpu`.
+faster. Flex attention has no backward pass on a CPU (torch 2.15), so on a CPU only its forward pass
+can be compared; the gradients are compared under `-m gpu`.
 
-Shapes: N tokens of a row (S source, T target), H heads of width D, L the longest segment.
+Shape suffixes:
+    S  source tokens of the packed row
+    T  target tokens of the packed row
+    N  S or T, whichever side is meant
+    D  model width
+    H  attention heads
+    K  size of a head
 """
 
 from __future__ import annotations
@@ -19,108 +25,112 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from raytrain.training.model.attention import Layout, Side
+from raytrain.training.model.attention import PaddedLayout, RowLayout
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Of each flat token (N,): which segment it is in, and where in it."""
+class TokenPlaces:
+    """Of each packed token: the segment that it is in, and its position there."""
 
-    segment: Tensor
-    position: Tensor
+    segment_N: Tensor
+    position_N: Tensor
 
     @classmethod
-    def of(cls, side: Side, layout: Layout, *, source: bool) -> Places:
-        """Read off the padded layout."""
-        segment, position = torch.empty_like(side.back), torch.empty_like(side.back)
+    def of(cls, side: PaddedLayout, layout: RowLayout, *, source: bool) -> TokenPlaces:
+        """Reads the places from the padded layout."""
+        index_N = side.unpad_index_N
+        segment_N, position_N = torch.empty_like(index_N), torch.empty_like(index_N)
         for start, group in zip(side.starts, layout.groups, strict=True):
             length = group.source if source else group.target
-            inside = (side.back >= start) & (side.back < start + group.segments * length)
-            offset = side.back[inside] - start
-            segment[inside] = group.first + offset // length
-            position[inside] = offset % length
-        return cls(segment, position)
+            inside = (index_N >= start) & (index_N < start + group.segments * length)
+            offset = index_N[inside] - start
+            segment_N[inside] = group.first + offset // length
+            position_N[inside] = offset % length
+        return cls(segment_N, position_N)
 
 
 @dataclass(frozen=True, slots=True)
-class Masks:
-    """Who sees whom, and where each token stands."""
+class FlexMasks:
+    """Which tokens attend to which, and where each token is."""
 
-    source: Places
-    target: Places
+    source: TokenPlaces
+    target: TokenPlaces
     encoder: BlockMask
     decoder: BlockMask
     cross: BlockMask
 
     @classmethod
-    def of(cls, layout: Layout) -> Masks:
-        """Of one row."""
-        s, t = Places.of(layout.source, layout, source=True), Places.of(layout.target, layout, source=False)
+    def of(cls, layout: RowLayout) -> FlexMasks:
+        """Returns the masks of one row."""
+        source = TokenPlaces.of(layout.source, layout, source=True)
+        target = TokenPlaces.of(layout.target, layout, source=False)
 
-        def mask(query: Places, key: Places, *, causal: bool = False) -> BlockMask:
-            def sees(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-                same = query.segment[q] == key.segment[k]
+        def mask(query: TokenPlaces, key: TokenPlaces, *, causal: bool = False) -> BlockMask:
+            def attends(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+                same = query.segment_N[q] == key.segment_N[k]
                 return same & (q >= k) if causal else same
 
-            sizes = len(query.segment), len(key.segment)
-            return create_block_mask(sees, None, None, *sizes, device=query.segment.device)
+            sizes = len(query.segment_N), len(key.segment_N)
+            return create_block_mask(attends, None, None, *sizes, device=query.segment_N.device)
 
-        return cls(s, t, mask(s, s), mask(t, t, causal=True), mask(t, s))
+        return cls(source, target, mask(source, source), mask(target, target, causal=True), mask(target, source))
 
 
 class FlexT5(PackedT5):
-    """`FlatT5` whose attention is flex attention."""
+    """`PackedT5` whose attention is flex attention."""
 
     def _encode(self, batch: DeviceBatch) -> Tensor:
-        stack, masks = self.model.encoder, Masks.of(batch.layout)
-        bias = distances(stack, int(masks.source.position.max()) + 1)
-        x = stack.dropout(stack.embed_tokens(batch.source))
+        stack, masks = self.model.encoder, FlexMasks.of(batch.layout)
+        bias = bias_by_distance(stack, int(masks.source.position_N.max()) + 1)
+        x_SD = stack.dropout(stack.embed_tokens(batch.source_S))
         for layer in self._encoder:
-            x = layer(x, masks, bias)
-        return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
+            x_SD = layer(x_SD, masks, bias)
+        return stack.dropout(stack.final_layer_norm(x_SD))  # type: ignore[no-any-return]
 
-    def _decode(self, batch: DeviceBatch, memory: Tensor) -> Tensor:
-        stack, masks = self.model.decoder, Masks.of(batch.layout)
-        bias = distances(stack, int(masks.target.position.max()) + 1)
-        x = stack.dropout(stack.embed_tokens(batch.decoder_input))
+    def _decode(self, batch: DeviceBatch, encoded_SD: Tensor) -> Tensor:
+        stack, masks = self.model.decoder, FlexMasks.of(batch.layout)
+        bias = bias_by_distance(stack, int(masks.target.position_N.max()) + 1)
+        x_TD = stack.dropout(stack.embed_tokens(batch.decoder_input_T))
         for layer in self._decoder:
-            x = layer(x, memory, masks, bias)
-        return stack.dropout(stack.final_layer_norm(x))  # type: ignore[no-any-return]
+            x_TD = layer(x_TD, encoded_SD, masks, bias)
+        return stack.dropout(stack.final_layer_norm(x_TD))  # type: ignore[no-any-return]
 
-    def _self_attention(self, layer: Any, x: Tensor, where: Any, biases: Any, *, encoder: bool) -> Tensor:
-        attention, normed = layer.SelfAttention, layer.layer_norm(x)
-        position = (where.source if encoder else where.target).position
+    def _self_attention(self, layer: Any, x_ND: Tensor, layout: Any, biases: Any, *, encoder: bool) -> Tensor:
+        attention, normed_ND = layer.SelfAttention, layer.layer_norm(x_ND)
+        position_N = (layout.source if encoder else layout.target).position_N
         longest = (biases.shape[1] + 1) // 2
 
-        def add(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return score + biases[h, position[k] - position[q] + longest - 1]
+        def add_bias(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return score + biases[h, position_N[k] - position_N[q] + longest - 1]
 
-        parts = (self._heads(part(normed)) for part in (attention.q, attention.k, attention.v))
-        return attention.o(self._attend(*parts, add, where.encoder if encoder else where.decoder))  # type: ignore[no-any-return]
+        heads = (self._heads(project(normed_ND)) for project in (attention.q, attention.k, attention.v))
+        mask = layout.encoder if encoder else layout.decoder
+        return attention.o(self._attend(*heads, add_bias, mask))  # type: ignore[no-any-return]
 
-    def _cross_attention(self, layer: Any, x: Tensor, memory: Tensor, where: Any) -> Tensor:
+    def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, layout: Any) -> Tensor:
         attention = layer.EncDecAttention
-        query = self._heads(attention.q(layer.layer_norm(x)))
-        key, value = (self._heads(part(memory)) for part in (attention.k, attention.v))
-        return attention.o(self._attend(query, key, value, None, where.cross))  # type: ignore[no-any-return]
+        q_1HTK = self._heads(attention.q(layer.layer_norm(x_TD)))
+        k_1HSK, v_1HSK = (self._heads(project(encoded_SD)) for project in (attention.k, attention.v))
+        return attention.o(self._attend(q_1HTK, k_1HSK, v_1HSK, None, layout.cross))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor) -> Tensor:
-        """(N, H * D) to (1, H, N, D)."""
+        """(N, H * K) to (1, H, N, K)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(0, 1)[None]  # type: ignore[no-untyped-call,no-any-return]
 
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, add: Callable[..., Tensor] | None, mask: BlockMask
+        self, q_1HNK: Tensor, k_1HNK: Tensor, v_1HNK: Tensor, add_bias: Callable[..., Tensor] | None, mask: BlockMask
     ) -> Tensor:
-        flex = _compiled() if query.is_cuda else flex_attention
-        mixed: Tensor = flex(query, key, value, score_mod=add, block_mask=mask, scale=1.0)
-        return mixed[0].transpose(0, 1).flatten(1)
+        """Returns (N, H * K)."""
+        flex = _compiled() if q_1HNK.is_cuda else flex_attention
+        out_1HNK: Tensor = flex(q_1HNK, k_1HNK, v_1HNK, score_mod=add_bias, block_mask=mask, scale=1.0)
+        return out_1HNK[0].transpose(0, 1).flatten(1)
 
 
-def distances(stack: Any, length: int) -> Tensor:
-    """The relative position bias by distance (key - query), (H, 2 * length - 1), from -(length - 1) up."""
-    whole = stack.block[0].layer[0].SelfAttention.compute_bias(length, length)[0]
-    return torch.cat([whole[:, 1:, 0].flip(-1), whole[:, 0, :]], dim=-1)
+def bias_by_distance(stack: Any, length: int) -> Tensor:
+    """Returns the relative position bias by distance (key - query), from -(length - 1) up: (H, 2 * length - 1)."""
+    bias = stack.block[0].layer[0].SelfAttention.compute_bias(length, length)[0]
+    return torch.cat([bias[:, 1:, 0].flip(-1), bias[:, 0, :]], dim=-1)
 
 
 @functools.cache

@@ -41,7 +41,7 @@ def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> 
     """Run `step` for some seconds after warming up; it gives back the examples that it trained on."""
     import torch
 
-    from raytrain.training.flops import peak
+    from raytrain.training.flops import peak_flops
 
     cuda = options.device.startswith("cuda")
 
@@ -65,7 +65,7 @@ def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> 
     wait()
     seconds = time.perf_counter() - began
     flops = workload.training_flops(options.shape, seen) / seconds
-    most = peak(torch.device(options.device), "bf16")
+    most = peak_flops(torch.device(options.device), "bf16")
     return {
         "tokens_per_second": sum(e.tokens for e in seen) / seconds,
         "tokens_per_step": sum(e.tokens for e in seen) / steps,
@@ -111,7 +111,7 @@ def ours(
 
     from benchmarks.training import placed_examples, rows_of
     from raytrain.config.job import TrainingSpec
-    from raytrain.training.trainer import Clock, Trainer
+    from raytrain.training.trainer import Trainer
 
     shape = DRY_ROW if options.dry else ROW
     chosen = workload.examples(MIXTURE)
@@ -126,20 +126,20 @@ def ours(
             **settings,
         }
     )
-    stepper = Trainer(workload.model(options.shape), training, list(workload.FOUR), device=options.device)
+    trainer = Trainer(workload.model(options.shape), training, list(workload.FOUR), device=options.device)
     if flex:
         from benchmarks.flex import FlexT5
 
-        stepper._forward = FlexT5(stepper.model, dtype=torch.float32)
+        trainer.packed_model = FlexT5(trainer.model, dtype=torch.float32)
     if compiled:  # what stands between the attention's ragged groups: norms, projections, feed-forward layers
-        for stack in (stepper.model.encoder, stepper.model.decoder):
+        for stack in (trainer.model.encoder, trainer.model.decoder):
             for block in stack.block:
                 block.layer[-1] = torch.compile(block.layer[-1], dynamic=True)
     rows = [row(number) for number in range(2 if options.dry else 64)]  # in a training a thread reads them ahead
     seen = [placed_examples(chosen, plan, taken) for taken in rows]
 
     def step(number: int) -> list[Example]:
-        stepper.step(min(number, 99), [rows[number % len(rows)]], Clock())
+        trainer.step(min(number, 99), [rows[number % len(rows)]])
         return seen[number % len(rows)]
 
     return timed(step, options)

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,7 @@ def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Cal
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     """Our step, as the product runs it, and the machine's own matrix products before and after."""
     from raytrain.config.job import TrainingSpec
-    from raytrain.training.trainer import Clock, Trainer
+    from raytrain.training.trainer import Trainer
 
     chosen = workload.examples(options.examples, longest=LONGEST)
     plan, row = rows_of(chosen, ROW)
@@ -179,15 +180,16 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
         dropout=0.0,
         precision=OURS[mode],  # type: ignore[arg-type]
     )
-    stepper = Trainer(workload.model(options.shape), training, list(workload.FOUR))
+    trainer = Trainer(workload.model(options.shape), training, list(workload.FOUR))
     count = ROWS if not options.dry else 1
-    stepper.step(0, [row(0)], Clock())  # warm
+    trainer.step(0, [row(0)])  # warm
     base = peak_mib()
     first = matrix_rate(options.shape)
-    began, parts, rows = now(), Clock(), []
+    began, parts, rows = now(), Counter[str](), []
     for index in range(1, count + 1):
         rows.append(row(index))
-        stepper.step(index, rows[-1:], parts)
+        record = trainer.step(index, rows[-1:]).record
+        parts.update(record.seconds_by_part if record else {})
     seconds = now() - began
     seen = [e for r in rows for e in placed_examples(chosen, plan, r)]
     flops = workload.training_flops(options.shape, seen)
@@ -197,14 +199,14 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
         "linear_flops_per_second": (first + matrix_rate(options.shape)) / 2,
         "peak_mib": peak_mib(),
         "peak_mib_before": base,
-        **{f"{part}_share": spent / seconds for part, spent in parts.parts.items()},
+        **{f"{part}_share": spent / seconds for part, spent in parts.items()},
     }
 
 
 def placed_examples(chosen: Sequence[Example], plan: Any, row: Any) -> list[Example]:
     """The examples that a flat row holds."""
     tasks = [[e for e in chosen if e.task == number] for number in range(len(plan.order.streams))]
-    return [tasks[p.task][p.example] for p in row.placements]
+    return [tasks[p.task][p.example] for p in row.samples]
 
 
 def matrix_rate(shape: str) -> float:
@@ -236,37 +238,39 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
     from raytrain.config.run_layout import RunLayout
     from raytrain.model.source import WEIGHTS_FILE
     from raytrain.training import checkpoint
-    from raytrain.training.trainer import Clock, Trainer
+    from raytrain.training.checkpoint_writer import CheckpointOrigin, CheckpointWriter
+    from raytrain.training.trainer import Trainer
     from raytrain_core.storage import open_store
 
     _, row = rows_of(workload.examples(options.examples, longest=LONGEST), ROW)
     training = TrainingSpec(steps=100, batch_tokens=sum(ROW), optimizer="adafactor")
-    stepper = Trainer(workload.model(options.shape), training, list(workload.FOUR))
+    trainer = Trainer(workload.model(options.shape), training, list(workload.FOUR))
     blocked, stored, steps, restored = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         store, layout = open_store(folder), RunLayout("bench")
         done: list[float] = []
-        writer = checkpoint.CheckpointWriter(
+        writer = CheckpointWriter(
             store,
             layout,
-            checkpoint.Origin(1, {}, {}),
+            CheckpointOrigin(1, {}, {}),
             guard=lambda: None,
             on_committed=lambda ref: done.append(time.perf_counter()),
-            on_missed=lambda step, why: None,
+            on_failed=lambda step, why: None,
         )
         for step in range(3):
             began = time.perf_counter()
-            stepper.step(step, [row(step)], Clock())
+            trainer.step(step, [row(step)])
             steps.append(time.perf_counter() - began)
             began = time.perf_counter()
-            writer.save(stepper.snapshot(checkpoint.Position(step + 1), step + 1))
+            writer.save(trainer.snapshot(next_row=step + 1))
             blocked.append(time.perf_counter() - began)
             writer.wait()
             stored.append(done[-1] - began)
         found = checkpoint.fetch_newest(store, layout, Path(folder) / "fetched")
         assert found is not None
         began = time.perf_counter()
-        stepper.restore(load_file(found[1] / WEIGHTS_FILE), *checkpoint.read_optimizer(found[1] / checkpoint.OPTIMIZER))
+        optimizer = checkpoint.read_optimizer(found[1] / checkpoint.OPTIMIZER_FILE)
+        trainer.restore(trainer.position, load_file(found[1] / WEIGHTS_FILE), *optimizer)
         restored.append(time.perf_counter() - began)
     return {
         "checkpoint_blocks_seconds": statistics.median(blocked),

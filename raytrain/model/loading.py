@@ -124,11 +124,6 @@ def add_rows(model: T5ForConditionalGeneration, rows: int) -> None:
         config.vocab_size = rows
 
 
-def state(model: T5ForConditionalGeneration) -> dict[str, torch.Tensor]:
-    """Every parameter once, by name; these are the tensors themselves, no copies."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
 def load_state(model: T5ForConditionalGeneration, tensors: dict[str, torch.Tensor]) -> None:
     """Copy `tensors` (as `state` gives them) into the model's parameters; nothing is tied or untied by it.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from data_prep.shards.manifest import ShardSet
     from raytrain.pipeline.context import RunContext
     from raytrain.pipeline.ray_cluster import RayHandle
-    from raytrain.training.ray.driver import TrainProgress
+    from raytrain.training.ray.channel import TrainProgress
 
 _log = logging.getLogger(__name__)
 _LOG_SECONDS = 30.0

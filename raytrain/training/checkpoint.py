@@ -1,61 +1,38 @@
-"""Checkpoints: written in the background by the commit rule, found newest first, never trusted before verified.
+"""Checkpoints in storage: found newest first, never trusted before they are verified, removed when they are old.
 
 A checkpoint holds the weights with their configuration (a folder that `raytrain.model.load` reads),
-the optimizer's state, and in its manifest the place in the plan. No generator state: randomness is
-keyed by the row.
+the optimizer's state, and in its manifest the position in the sampling order. It holds no generator
+state: randomness is keyed by the row. `checkpoint_writer` tells how one comes to be.
 """
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.model.source import WEIGHTS_FILE
-from raytrain.runs.checkpoints import CommittedCheckpoint as CheckpointRef
-from raytrain.runs.checkpoints import committed_checkpoints as committed
-from raytrain_core.errors import DataError, StorageError, TrainingError
+from raytrain.runs.checkpoints import CommittedCheckpoint, committed_checkpoints
+from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, Store
-from raytrain_core.storage.commit import MANIFEST, Manifest, check, commit, fetch, read_manifest
-from raytrain_core.storage.scratch import scratch
+from raytrain_core.storage.commit import MANIFEST, Manifest, check, fetch, read_manifest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "CheckpointRef",
-    "CheckpointWriter",
-    "Origin",
-    "Position",
-    "Snapshot",
-    "committed",
-    "fetch_files",
-    "fetch_newest",
-    "load_model",
-    "manifest_of",
-    "newest",
-    "position_of",
-    "prune",
-    "read_optimizer",
-    "write",
-]
+OPTIMIZER_FILE = "optimizer.safetensors"
+NUMBERS_KEY = "numbers"
+"""Key in the header of the optimizer's file: its state's plain numbers, as JSON."""
 
-OPTIMIZER = "optimizer.safetensors"
-CONFIG = "config.json"
-MOST_MISSES = 3
-"""So many checkpoints in a row may fail to be stored before training ends with the reason."""
-
-OnUnusable = Callable[["CheckpointRef", str], None]
-_NUMBERS = "numbers"  # key in the header of the optimizer's file
+OnUnusable = Callable[[CommittedCheckpoint, str], None]
+"""Called with a checkpoint that cannot be used, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far training has come: steps done, and real tokens (source and target) and examples seen in them."""
+    """How far training is: steps done, and the tokens (source and target, without padding) and examples in them."""
 
     step: int = 0
     tokens: int = 0
@@ -64,7 +41,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything of a checkpoint, in memory of its own: training may go on while it is being written."""
+    """The state that a checkpoint holds, copied: training may go on while it is being written."""
 
     position: Position
     next_row: int
@@ -73,13 +50,15 @@ class Snapshot:
     optimizer_numbers: dict[str, float]
 
 
-def newest(store: Store, layout: RunLayout, on_unusable: OnUnusable = lambda ref, why: None) -> CheckpointRef | None:
-    """The newest checkpoint whose manifest can be read and whose files are there with their sizes.
+def newest(
+    store: Store, layout: RunLayout, on_unusable: OnUnusable = lambda ref, why: None
+) -> CommittedCheckpoint | None:
+    """Returns the newest checkpoint whose manifest is readable and whose files have the right sizes.
 
-    `on_unusable` hears of newer ones that are not whole. None if there is none to go on from;
-    DataError if there are several and none is whole.
+    `on_unusable` is called for newer ones that are damaged. None if there is none to resume from;
+    DataError if there are several and all are damaged.
     """
-    return next(_whole(store, layout, on_unusable), None)
+    return next(_intact(store, layout, on_unusable), None)
 
 
 def fetch_newest(
@@ -88,23 +67,23 @@ def fetch_newest(
     folder: Path,
     on_unusable: OnUnusable = lambda ref, why: None,
     identity: str | None = None,
-) -> tuple[CheckpointRef, Path] | None:
-    """As `newest`, and the checkpoint is fetched under `folder`, every file's sha256 checked.
+) -> tuple[CommittedCheckpoint, Path] | None:
+    """Like `newest`, and fetches the checkpoint into `folder`, verifying the sha256 of every file.
 
-    With `identity` (a digest) only a checkpoint of that identity will do.
+    With `identity` (a digest) checkpoints of another identity are unusable.
     """
-    for ref in _whole(store, layout, on_unusable):
+    for ref in _intact(store, layout, on_unusable):
         try:
             if identity not in (None, manifest_of(store, ref).body.get("identity")):
-                raise CorruptError(f"{store.uri}/{ref.prefix}: it is the checkpoint of another identity")
+                raise CorruptError(f"{store.uri}/{ref.prefix}: this checkpoint belongs to a run with another identity")
             return ref, fetch_files(store, ref, folder)
         except CorruptError as error:
             on_unusable(ref, error.message)
     return None
 
 
-def fetch_files(store: Store, ref: CheckpointRef, folder: Path, names: Collection[str] | None = None) -> Path:
-    """Fetch a checkpoint's files into a folder of its own under `folder`; several processes may ask at once."""
+def fetch_files(store: Store, ref: CommittedCheckpoint, folder: Path, names: Collection[str] | None = None) -> Path:
+    """Fetches a checkpoint's files (all, or `names`) into its own folder under `folder`; safe to call concurrently."""
     from filelock import FileLock
 
     target = folder / Path(ref.prefix).name
@@ -113,43 +92,36 @@ def fetch_files(store: Store, ref: CheckpointRef, folder: Path, names: Collectio
         return fetch(store, manifest_of(store, ref), target, names)
 
 
-def load_model(store: Store, layout: RunLayout, ref: CheckpointRef, folder: Path) -> Path:
-    """A folder under `folder` with the weights and their configuration, as `raytrain.model.load` reads it."""
-    assert ref.prefix.startswith(layout.checkpoints)
-    names = [entry.name for entry in manifest_of(store, ref).files if entry.name != OPTIMIZER]
-    return fetch_files(store, ref, folder, names)
-
-
-def manifest_of(store: Store, ref: CheckpointRef) -> Manifest:
-    """The manifest; CorruptError if it is gone or broken."""
+def manifest_of(store: Store, ref: CommittedCheckpoint) -> Manifest:
+    """Returns the checkpoint's manifest; CorruptError if it is missing or damaged."""
     manifest = read_manifest(store, ref.prefix)
     if manifest is None:
-        raise CorruptError(f"{store.uri}/{ref.prefix}: its manifest is gone")
+        raise CorruptError(f"{store.uri}/{ref.prefix}: its manifest is missing")
     return manifest
 
 
 def position_of(manifest: Manifest) -> Position:
-    """Where a checkpoint stands."""
+    """Returns the position that a checkpoint was taken at."""
     body = manifest.body
     return Position(int(body["step"]), int(body["tokens"]), int(body["examples"]))
 
 
 def read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Tensors and numbers of an optimizer's file, as `raytrain.training.optim.optimizer.state` gives them."""
+    """Reads the tensors and numbers of an optimizer's file, keyed as by `raytrain.training.optim.optimizer.state`."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
-        numbers = json.loads((file.metadata() or {}).get(_NUMBERS, "{}"))
+        numbers = json.loads((file.metadata() or {}).get(NUMBERS_KEY, "{}"))
         return {name: file.get_tensor(name) for name in file.keys()}, numbers  # noqa: SIM118 (it is no mapping)
 
 
-def prune(store: Store, layout: RunLayout, *, last: int, keep: Collection[int] = ()) -> list[CheckpointRef]:
-    """Remove checkpoints but the newest `last` steps and the steps in `keep`; what was removed.
+def prune(store: Store, layout: RunLayout, *, last: int, keep: Collection[int] = ()) -> list[CommittedCheckpoint]:
+    """Removes all checkpoints except those of the newest `last` steps and of the steps in `keep`; returns the removed.
 
-    Of one step only the newest attempt stays. A checkpoint's manifest goes first, so that nobody
-    finds half of one.
+    Of each step only the newest attempt's is kept. A checkpoint's manifest is removed first, so
+    that nobody finds half of one.
     """
-    refs = committed(store, layout)
+    refs = committed_checkpoints(store, layout)
     steps = sorted({ref.step for ref in refs}, reverse=True)
     kept = {*steps[:last], *keep}
     seen: set[int] = set()
@@ -164,124 +136,12 @@ def prune(store: Store, layout: RunLayout, *, last: int, keep: Collection[int] =
     return removed
 
 
-class CheckpointWriter:
-    """Writes snapshots in a thread, one at a time: a new one waits for the one before.
+def _intact(store: Store, layout: RunLayout, on_unusable: OnUnusable) -> Iterator[CommittedCheckpoint]:
+    """Yields checkpoints whose files look intact, newest first.
 
-    `guard` is called before each manifest and raises where this attempt may not write any more. A
-    checkpoint that cannot be stored is reported (`on_missed`) and training goes on from the one
-    before; after `MOST_MISSES` in a row `save` raises. Anything else that goes wrong, a newer
-    attempt above all, is raised by the next call.
+    Raises DataError where there are several and the consumer has used none of them.
     """
-
-    def __init__(
-        self,
-        store: Store,
-        layout: RunLayout,
-        origin: Origin,
-        *,
-        guard: Callable[[], None],
-        on_committed: Callable[[CheckpointRef], None],
-        on_missed: Callable[[int, str], None],
-    ) -> None:
-        self._store, self._layout, self._origin, self._guard = store, layout, origin, guard
-        self._on_committed, self._on_missed = on_committed, on_missed
-        self._thread: threading.Thread | None = None
-        self._error: BaseException | None = None
-        self._missed = 0
-        self._last: Snapshot | None = None
-
-    def save(self, snapshot: Snapshot) -> None:
-        """Begin to write; returns while it is being written."""
-        self.wait()
-        self._thread = threading.Thread(target=self._run, args=(snapshot,), name="checkpoint", daemon=True)
-        self._thread.start()
-
-    def check(self) -> None:
-        """Raise what went wrong so far, without waiting."""
-        if self._error is not None:
-            raise self._error
-
-    def wait(self) -> None:
-        """Wait for the checkpoint being written."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.check()
-
-    def finish(self) -> None:
-        """Wait for the last checkpoint; one that could not be stored is tried once more, and then it is an error."""
-        self.wait()
-        if self._last is not None:
-            self._missed = MOST_MISSES
-            self.save(self._last)
-            self.wait()
-
-    def _run(self, snapshot: Snapshot) -> None:
-        try:
-            ref = write(self._store, self._layout, self._origin, snapshot, guard=self._guard)
-        except StorageError as error:
-            self._last = snapshot
-            self._missed += 1
-            if self._missed >= MOST_MISSES:
-                self._error = error
-            else:
-                self._on_missed(snapshot.position.step, error.message)
-        except BaseException as error:  # raised in the training thread
-            self._error = error
-        else:
-            self._missed, self._last = 0, None
-            self._on_committed(ref)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a run's checkpoints have in common: `body` (JSON) goes into the manifests, `config` beside the weights."""
-
-    attempt: int
-    body: Mapping[str, Any]
-    config: Mapping[str, bytes]
-
-
-def write(
-    store: Store, layout: RunLayout, origin: Origin, snapshot: Snapshot, *, guard: Callable[[], None] | None = None
-) -> CheckpointRef:
-    """Commit a checkpoint. StorageError if it cannot be written or stored; what `guard` raises.
-
-    TrainingError if a weight is not a finite number: such a checkpoint is of no use to anyone.
-    """
-    from safetensors.torch import save_file
-
-    position = snapshot.position
-    ref = CheckpointRef(position.step, origin.attempt, layout.checkpoint(position.step, origin.attempt))
-    if broken := [name for name, tensor in snapshot.weights.items() if not bool(tensor.isfinite().all())]:
-        raise TrainingError(
-            f"step {position.step}: {broken[0]} holds numbers that are not finite", hint="lower training.learningRate"
-        )
-    with scratch("checkpoint") as folder:
-        files: dict[str, Path | bytes] = dict(origin.config)
-        try:
-            save_file(snapshot.weights, folder / WEIGHTS_FILE, {"format": "pt"})
-            numbers = json.dumps(snapshot.optimizer_numbers, allow_nan=False)
-            save_file(snapshot.optimizer, folder / OPTIMIZER, {_NUMBERS: numbers})
-        except Exception as error:  # safetensors raises kinds of its own for a full disk
-            raise StorageError(f"{folder}: the checkpoint of step {position.step} cannot be written: {error}") from None
-        files |= {WEIGHTS_FILE: folder / WEIGHTS_FILE, OPTIMIZER: folder / OPTIMIZER}
-        whole = {
-            "kind": "checkpoint",
-            "step": position.step,
-            "attempt": origin.attempt,
-            "next_row": snapshot.next_row,
-            "tokens": position.tokens,
-            "examples": position.examples,
-            **origin.body,
-        }
-        commit(store, ref.prefix, files, whole, guard=guard)
-    return ref
-
-
-def _whole(store: Store, layout: RunLayout, on_unusable: OnUnusable) -> Iterator[CheckpointRef]:
-    """Checkpoints that look whole, newest first; DataError where several were tried and the consumer wants more."""
-    refs = committed(store, layout)
+    refs = committed_checkpoints(store, layout)
     for ref in refs:
         try:
             check(store, manifest_of(store, ref))
@@ -291,6 +151,6 @@ def _whole(store: Store, layout: RunLayout, on_unusable: OnUnusable) -> Iterator
             yield ref
     if len(refs) > 1:
         raise DataError(
-            f"run {layout.name}: none of its {len(refs)} checkpoints under {store.uri}/{layout.checkpoints} is whole",
-            hint="bring one back, or start over with --fresh",
+            f"run {layout.name}: all of its {len(refs)} checkpoints under {store.uri}/{layout.checkpoints} are damaged",
+            hint="restore one from a backup, or start over with --fresh",
         )

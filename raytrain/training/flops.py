@@ -1,7 +1,7 @@
-"""Floating point operations of a training step, and what a device could make of them at most: for MFU.
+"""Floating point operations (FLOPs) of a training step, and the peak of a device: for MFU.
 
-MFU (model FLOPs utilisation, PaLM, arXiv:2204.02311, appendix B) counts what the model needs
-without padding and without computing anything twice, as if every weight were trained.
+MFU (model FLOPs utilization; PaLM, arXiv:2204.02311, appendix B) counts what the model needs
+without padding and without recomputation, as if every weight were trained.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-PEAKS = {  # dense bf16 by the makers' data sheets, operations a second; a longer name comes before one it begins with
+PEAKS = {  # dense bf16 FLOPs a second, from data sheets; "H100 PCIe" stands before "H100", which it begins with
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
@@ -28,29 +28,28 @@ PEAKS = {  # dense bf16 by the makers' data sheets, operations a second; a longe
     "L4": 121e12,
 }
 _FP32_ON_TENSOR_CORES = 0.5
-"""TF32 runs at half of bf16's speed; plain fp32, torch's default, far below: its MFU is small, as it should be."""
+"""TF32 runs at half of bf16's speed. Plain fp32, torch's default, is far slower: its MFU is rightly small."""
 
 
 def step_flops(config: Any, source_lengths: npt.NDArray[Any], target_lengths: npt.NDArray[Any]) -> float:
-    """Of forward and backward pass (three times the forward) over examples of these lengths, without padding.
+    """Returns the FLOPs of forward and backward pass (three times the forward) over examples of these lengths.
 
-    Matrix products alone; attention inside examples, the decoder's own counted as the half that is
-    causal.
+    Counts matrix products only, without padding. Attention stays within examples; of the decoder's
+    self-attention only the causal half is counted.
     """
     d, inner = config.d_model, config.d_kv * config.num_heads
     feed_forward = (3 if config.is_gated_act else 2) * d * config.d_ff
     s, t = source_lengths.astype(np.float64), target_lengths.astype(np.float64)
     encoder = config.num_layers * (4 * d * inner + feed_forward) * s.sum()
     decoder = config.num_decoder_layers * (6 * d * inner + feed_forward) * t.sum()
-    memory = config.num_decoder_layers * 2 * d * inner * s.sum()
+    cross_kv = config.num_decoder_layers * 2 * d * inner * s.sum()
     head = d * config.vocab_size * t.sum()
     pairs = config.num_layers * (s**2).sum() + config.num_decoder_layers * ((t**2).sum() / 2 + (s * t).sum())
-    return float(3 * 2 * (encoder + decoder + memory + head + 2 * inner * pairs))
+    return float(3 * 2 * (encoder + decoder + cross_kv + head + 2 * inner * pairs))
 
 
-def peak(device: torch.device, precision: str) -> float | None:
-    """Operations a second that a GPU could make at most in this precision; None for a processor, and for a GPU that is
-    not in `PEAKS`."""
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Returns a GPU's peak FLOPs a second in this precision; None for a CPU or a GPU that is not in `PEAKS`."""
     if device.type != "cuda":
         return None
     import torch

@@ -1,13 +1,12 @@
-"""How many threads a worker computes with, and the environment in which a worker on a CPU runs well."""
+"""How many threads a worker computes with, and the environment variables of a worker on a CPU."""
 
 import os
 from pathlib import Path
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
-# glibc gives big blocks back to the kernel on each free, and getting them again costs more than the
-# arithmetic on them: a step on a CPU takes up to five times as long. These keep the memory in the
-# process.
+# glibc returns big blocks to the kernel on each free, and getting them back costs more than the
+# arithmetic on them: a step on a CPU takes up to five times as long. With these it keeps them.
 MALLOC = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_MAX_": "0",
@@ -17,18 +16,18 @@ MALLOC = {
 
 
 def cores() -> int:
-    """Cores that this process may use: its affinity, or less where a container has a quota."""
+    """Returns the cores that this process may use: its affinity, or the quota of its container if that is less."""
     mask = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(mask, _quota() or mask))
 
 
-def threads_of_worker(workers_here: int) -> int:
-    """Threads of each of `workers_here` workers on this node."""
+def threads_per_worker(workers_here: int) -> int:
+    """Returns the threads of each of `workers_here` workers on this node."""
     return max(1, cores() // max(1, workers_here))
 
 
 def _quota() -> int | None:
-    """Whole cores that the container's quota comes to, None without one."""
+    """Returns the container's quota in cores, rounded down; None without one."""
     try:
         quota, period = _QUOTA.read_text().split()
         return max(1, int(quota) // int(period))
@@ -37,5 +36,5 @@ def _quota() -> int | None:
 
 
 def worker_environment() -> dict[str, str]:
-    """Variables for workers on a CPU; what the user has set stays."""
+    """Returns the variables for workers on a CPU, without those that the user has set."""
     return {name: value for name, value in MALLOC.items() if name not in os.environ}

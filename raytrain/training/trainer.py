@@ -11,17 +11,14 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch import distributed as dist
 
 from raytrain.config.job import TrainingSpec
+from raytrain.training import distributed
 from raytrain.training.checkpoint import Position, Snapshot
 from raytrain.training.data.batch import EMPTY, PackedBatch, split
 from raytrain.training.flops import peak_flops, step_flops
@@ -31,87 +28,16 @@ from raytrain.training.optim import optimizer as optim
 from raytrain.training.optim.fsdp import Sharding, shard
 from raytrain.training.optim.lr_schedule import learning_rate
 from raytrain.training.optim.weights import Weights
+from raytrain.training.step import StepRecord, StepResult, StepSums, StepTimer
 from raytrain_core.errors import TrainingError
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
 
 _log = logging.getLogger(__name__)
-_Item = TypeVar("_Item")
 
 MAX_SKIPPED = 3
 """A step whose loss or gradient is not finite changes nothing; this many in a row end training."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """One step over all workers: a line of the metric segments.
-
-    Losses are per target token. `gradient_norm` is before clipping. `seconds_by_part` and
-    `peak_memory_bytes` are this worker's.
-    """
-
-    step: int
-    loss: float
-    loss_by_task: dict[str, float]
-    target_tokens_by_task: dict[str, int]
-    source_tokens: int
-    target_tokens: int
-    examples: int
-    learning_rate: float
-    gradient_norm: float
-    seconds: float
-    tokens_per_second: float
-    seconds_by_part: dict[str, float]
-    mfu: float | None = None
-    """Model FLOPs utilization over all workers, 0..1 (see `flops`); None where the peak is not known."""
-    peak_memory_bytes: int = 0
-    """Highest memory use so far: of the GPU, or of the process without one."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns plain data."""
-        return asdict(self)
-
-
-@dataclass(slots=True)
-class StepSums:
-    """Sums over the rows of a step: of one worker, or of all after `reduced`. float64 holds these counts exactly."""
-
-    losses: Tensor
-    tokens: Tensor
-    source_tokens: float = 0.0
-    examples: float = 0.0
-    flops: float = 0.0
-    stop: float = 0.0
-    """Above 0 if training should end after this step."""
-    checkpoint: float = 0.0
-    """Above 0 if a checkpoint was requested after this step."""
-
-    def reduced(self) -> StepSums:
-        """Returns the sums over all workers, on the CPU."""
-        tasks = len(self.losses)
-        numbers = [self.source_tokens, self.examples, self.flops, self.stop, self.checkpoint]
-        rest = torch.tensor(numbers, dtype=torch.float64)
-        packed = torch.cat([self.losses, self.tokens, rest.to(self.losses.device)])
-        all_reduce(packed)
-        packed = packed.cpu()
-        return StepSums(packed[:tasks], packed[tasks : 2 * tasks], *packed[2 * tasks :].tolist())
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a step came to over all workers."""
-
-    position: Position
-    """Position after the step."""
-    sums: StepSums
-    gradient_norm: float
-    """Before clipping; NaN if the step was skipped."""
-    record: StepRecord | None
-    """None if the step was skipped because its loss or gradient was not finite."""
-    checkpoint_due: bool
-    stop: bool
-    """Whether training ends here because a stop was requested."""
 
 
 class Callbacks:
@@ -133,42 +59,6 @@ class Callbacks:
 
     def on_checkpoint(self, snapshot: Snapshot) -> None:
         """Called with the state to store."""
-
-
-@dataclass(slots=True)
-class StepTimer:
-    """Seconds of a step, in total and by part (data, forward, backward, grad_sync, optimizer, checkpoint)."""
-
-    parts: dict[str, float] = field(default_factory=dict)
-    start: float = field(default_factory=time.perf_counter)
-
-    def seconds(self) -> float:
-        """Returns the seconds since the step began."""
-        return time.perf_counter() - self.start
-
-    def restart(self) -> None:
-        """Begins the next step."""
-        self.parts, self.start = {}, time.perf_counter()
-
-    @contextmanager
-    def time(self, part: str) -> Iterator[None]:
-        """Adds the time spent inside to `part`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - start
-
-    def waiting(self, part: str, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Yields `items`; the time spent waiting for each is added to `part`."""
-        iterator = iter(items)
-        while True:
-            with self.time(part):
-                try:
-                    item = next(iterator)
-                except StopIteration:
-                    return
-            yield item
 
 
 class Trainer:
@@ -209,7 +99,7 @@ class Trainer:
             checkpointing=training.activation_checkpointing,
             dtype=torch.bfloat16 if bf16 else torch.float32,
         )
-        if sharded and world_size() > 1:
+        if sharded and distributed.world_size() > 1:
             self.sharding = shard(self.packed_model, self.device, bf16=bf16)
         else:
             self.sharding = Sharding()
@@ -246,7 +136,7 @@ class Trainer:
         own.stop, own.checkpoint = float(stop), float(checkpoint)
         with self.timer.time("grad_sync"):
             if not self.sharding.active:  # otherwise the backward pass has reduced them
-                all_reduce(self.gradients.buffer)
+                distributed.all_reduce(self.gradients.buffer)
             sums = own.reduced()
         if float(sums.tokens.sum()) == 0:
             raise TrainingError(f"step {step + 1} has no target tokens")
@@ -387,7 +277,7 @@ class Trainer:
         counts = {t: int(n) for t, n in zip(self.tasks, sums.tokens.tolist(), strict=True) if n}
         losses = dict(zip(self.tasks, sums.losses.tolist(), strict=True))
         target, seconds = sum(counts.values()), self.timer.seconds()
-        peak = self.peak_flops * world_size() if self.peak_flops else None
+        peak = self.peak_flops * distributed.world_size() if self.peak_flops else None
         return StepRecord(
             step=step + 1,
             loss=sum(losses.values()) / target,
@@ -412,14 +302,3 @@ def _peak_memory(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def world_size() -> int:
-    """Returns the number of workers in the process group; 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def all_reduce(tensor: Tensor) -> None:
-    """Replaces `tensor` by its sum over all workers; nothing happens if there is only one."""
-    if world_size() > 1:
-        dist.all_reduce(tensor)

@@ -1,7 +1,7 @@
-"""A worker that gets no further says where it stands, and ends, so that the group can begin again.
+"""Notices a worker that makes no progress, so that it can log where it hangs and end: its group then restarts.
 
-A collective waits for the slowest: when one worker hangs, all of them do, and each writes its own
-stacks. One that the system has stopped cannot; Ray finds it by its silence.
+A collective waits for the slowest: when one worker hangs, all of them do, and each logs its own
+stacks. A worker that the system has stopped cannot; Ray finds it by its silence.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 10.0
-"""A pause is no hang while it is shorter than so many times the longest one so far: large models take long steps."""
-FIRST = 5.0
-"""The first pause may take so many times as long: kernels are chosen, memory is fetched, other workers come late."""
+LONGEST_FACTOR = 10.0
+"""A silence is no hang until it is this many times the longest one so far: large models take long steps."""
+FIRST_FACTOR = 5.0
+"""The first step may take this many times as long: kernels are chosen, memory is allocated, other workers are late."""
 
 
 class Watchdog:
-    """Calls `on_hang(seconds of silence, stacks)` if nobody calls `beat` for `seconds`; with 0 it never does.
+    """Calls `on_hang(seconds of silence, stacks)` if there is no heartbeat for `seconds`; never if that is 0.
 
-    Where that returns there was a reason to wait, and the watch begins again. Use it as a context
-    manager around the work, which calls `beat` whenever it has got further.
+    If `on_hang` returns there was a reason to wait, and the watch begins again. Use it as a context
+    manager around the work, which calls `heartbeat` after every piece of progress.
     """
 
     def __init__(self, seconds: float, on_hang: Callable[[float, str], None]) -> None:
@@ -33,8 +33,8 @@ class Watchdog:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def beat(self) -> None:
-        """The work has got further."""
+    def heartbeat(self) -> None:
+        """Notes that the work has made progress."""
         now = time.monotonic()
         if self._beats:
             self._longest = max(self._longest, now - self._last)
@@ -43,10 +43,10 @@ class Watchdog:
 
     @property
     def limit(self) -> float:
-        """Seconds of silence that are a hang now."""
+        """Seconds of silence that count as a hang now."""
         if self._beats < 2:
-            return FIRST * self._seconds
-        return max(self._seconds, PATIENCE * self._longest)
+            return FIRST_FACTOR * self._seconds
+        return max(self._seconds, LONGEST_FACTOR * self._longest)
 
     def __enter__(self) -> Self:
         self._last = time.monotonic()
@@ -70,7 +70,7 @@ class Watchdog:
 
 
 def stacks() -> str:
-    """Where every thread of this process stands, the innermost call last."""
+    """Returns the stack of every thread of this process, the innermost call last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "\n".join(
         f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame)).rstrip()}"

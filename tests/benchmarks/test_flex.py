@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.flex import FlexT5
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
-from tests.support.flat_rows import KINDS, examples, gradients, row_of
+from tests.support.packed_rows import KINDS, examples, gradients, row_of
 from tests.support.tiny_t5 import tiny_model
 
 
@@ -15,7 +15,7 @@ def test_the_loss_is_that_of_the_groups(tied, feed_forward, dtype, off):
     model = tiny_model(tied=tied, feed_forward=feed_forward, layers=3).to(dtype)
     batch = DeviceBatch.of(row_of(examples()), dtype=dtype)
     with torch.no_grad():
-        (one, by_task), (other, theirs) = FlexT5(model).loss(batch, tasks=3), PackedT5(model).loss(batch, tasks=3)
+        (one, by_task), (other, theirs) = FlexT5(model)(batch, tasks=3), PackedT5(model)(batch, tasks=3)
     assert abs(one.item() - other.item()) <= off * other.item()
     assert torch.allclose(by_task, theirs, rtol=off)
 
@@ -34,7 +34,7 @@ def test_the_gradients_are_those_of_the_groups(tied, feed_forward):
     found = []
     for forward in (FlexT5(model), PackedT5(model)):
         model.zero_grad()
-        loss, _ = forward.loss(batch, tasks=3)
+        loss, _ = forward(batch, tasks=3)
         loss.backward()
         found.append((loss.item(), gradients(model)))
     (one, ours), (other, theirs) = found

@@ -6,7 +6,7 @@ import torch
 from torch import distributed as dist
 
 from raytrain.training.checkpoint import Snapshot
-from tests.support.tiny_feed import settings, stepper_of, tiny_feed, train
+from tests.support.tiny_loader import settings, tiny_loader, train, trainer_of
 
 STEPS = 4
 
@@ -14,25 +14,25 @@ STEPS = 4
 def work(rank, workers, folder, options):
     """Train, from the snapshot in `options["start"]` if there is one; what came out lies in `<folder>/<rank>.pt`.
 
-    `options`: `training` (changes to the settings), `model` (of the tiny model), `stepper` and
+    `options`: `training` (changes to the settings), `model` (of the tiny model), `trainer` and
     `start`.
     """
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)
     try:
         training = settings(**{"steps": STEPS, "optimizer": "adamw", **options.get("training", {})})
-        stepper = stepper_of(training, **options.get("stepper", {}), **options.get("model", {}))
+        trainer = trainer_of(training, **options.get("trainer", {}), **options.get("model", {}))
         position = None
         if (start := options.get("start")) is not None:
             snapshot = torch.load(start, weights_only=False)["snapshot"]
-            stepper.restore(snapshot.weights, snapshot.optimizer, snapshot.optimizer_numbers)
+            trainer.restore(snapshot.position, snapshot.weights, snapshot.optimizer, snapshot.optimizer_numbers)
             position = snapshot.position
-        records, snapshots, _ = train(tiny_feed(), stepper, start=position, worker=rank, workers=workers, every=2)
+        records, snapshots, _ = train(tiny_loader(), trainer, start=position, worker=rank, workers=workers, every=2)
         last = snapshots[-1] if snapshots else None
         assert last is None or isinstance(last, Snapshot)
-        sizes = {name: value.numel() for name, value in stepper.weights.values.items()}
+        sizes = {name: value.numel() for name, value in trainer.weights.values.items()}
         out = {"snapshot": last, "losses": [(r.loss, r.gradient_norm) for r in records], "sizes": sizes}
-        out["weights"] = {name: value.detach().clone() for name, value in stepper.weights.values.items()}
+        out["weights"] = {name: value.detach().clone() for name, value in trainer.weights.values.items()}
         torch.save(out, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()

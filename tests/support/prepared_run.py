@@ -16,12 +16,13 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.evaluator import Evaluator
 from raytrain.generation.requests import GenerationLimits, ModelRef
 from raytrain.model.export import export
-from raytrain.model.loading import load, state
+from raytrain.model.loading import load
 from raytrain.model.source import digest
 from raytrain.runs.record import RunRecord, write_record
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.cache import Cache
 from raytrain_core.storage.commit import commit
+from tests.support.tiny_t5 import state
 
 torch.set_num_threads(1)  # the models are tiny: several threads would only wait for each other
 

@@ -76,6 +76,11 @@ def save_tiny(folder: Path, **options) -> Path:
     return tiny_tokenizer(folder)
 
 
+def state(model):
+    """Every parameter once, by name; no copies."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
 def logits(model, seed=1):
     """Logits of a fixed small batch."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""From a job and its prepared shards to the rows that its steps take."""
+"""The data loader of a run: from a job and its prepared shards to the packed rows of each step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raytrain_core.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class DataLoader:
-    """All rows of a run, whoever computes them: the names of its trained tasks, its plan, and how to read tokens."""
+    """All packed rows of a run, independent of workers: trained tasks by name, the order, and the token reader."""
 
     tasks: tuple[str, ...]
     packed_order: PackedOrder
@@ -27,13 +27,13 @@ class DataLoader:
 
     @classmethod
     def open(cls, job: FineTuneJob, shard_set: ShardSet, store: Store, cache: PartCache) -> DataLoader:
-        """Fetch and map the token parts of every trained task; DataError if one of them has no rows."""
+        """Fetches and maps the token parts of every trained task; DataError if a task has no training rows."""
         training = job.spec.training
         names = tuple(task.name for task in job.spec.trained_tasks)
         readers = [open_split(shard_set, name, "train", store, cache) for name in names]
         for name, reader in zip(names, readers, strict=True):
             if not reader.examples:
-                raise DataError(f"task {name} has no training rows", hint="make it a probe, or leave it out")
+                raise DataError(f"task {name} has no training rows", hint="make it a probe, or remove it")
         rates = [shard_set.rates[name] for name in names]
         lengths = ExampleLengths.of([(r.source_lengths, r.target_lengths) for r in readers])
         shape = training.packing or packing_shape(
@@ -42,25 +42,26 @@ class DataLoader:
         streams = [
             TaskStream(name, r.examples, r.variants, rate) for name, r, rate in zip(names, readers, rates, strict=True)
         ]
-        plan = PackedOrder(SamplingOrder(streams, job.spec.mixture.seed), lengths, shape)
-        return cls(names, plan, token_reader(readers), rows_per_step(training.batch_tokens, shape))
+        order = PackedOrder(SamplingOrder(streams, job.spec.mixture.seed), lengths, shape)
+        return cls(names, order, token_reader(readers), rows_per_step(training.batch_tokens, shape))
 
     def last_step(self, training: TrainingSpec) -> int:
-        """How many steps the job wants; what its epochs or tokens come to is rounded up."""
+        """Returns the number of steps that the job asks for; epochs and tokens are converted and rounded up."""
         if training.steps is not None:
             return training.steps
-        streams = self.packed_order.order.streams
+        order = self.packed_order
+        streams = order.order.streams
         if training.tokens is not None:
-            examples = training.tokens / sum(self.packed_order.lengths.means([stream.rate for stream in streams]))
+            examples = training.tokens / sum(order.lengths.means([stream.rate for stream in streams]))
         else:
             examples = (training.epochs or 0.0) * sum(stream.examples for stream in streams)
-        block, beyond = divmod(examples, self.packed_order.block)
-        first, following = (self.packed_order.first_row(int(block) + n) for n in (0, 1))
-        rows = first + (following - first) * beyond / self.packed_order.block
+        block, beyond = divmod(examples, order.block)
+        first, following = (order.first_row(int(block) + n) for n in (0, 1))
+        rows = first + (following - first) * beyond / order.block
         return max(1, math.ceil(rows / self.rows_per_step))
 
     def batches(self, start: int, stop: int, *, worker: int, workers: int) -> BatchPrefetcher:
-        """The rows of steps `start` .. `stop`-1 of one worker, read ahead; a context manager."""
+        """Returns the packed rows of steps `start` .. `stop`-1 of one worker, read ahead; a context manager."""
         return BatchPrefetcher(
             self.packed_order,
             self.read_tokens,

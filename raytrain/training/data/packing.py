@@ -1,15 +1,15 @@
-"""Packing: the plan's examples into rows of fixed capacity, none split, in independent blocks.
+"""Packs the samples of the sampling order into rows of fixed capacity, unsplit, in independent blocks.
 
-Block b packs the plan's examples b*E .. (b+1)*E-1 and nothing else, so that it can be packed
-without the blocks before it. How many rows a block takes follows from the lengths of its examples;
-`RowPlan` counts them once, many blocks at a time, and remembers where each block begins, so that
-the global row number k stays dense: 0, 1, 2, ... It is all that a checkpoint has to remember.
-Everything is integer arithmetic: the same rows on every machine.
+Block b packs the samples b*E .. (b+1)*E-1 and nothing else, so it can be packed without the blocks
+before it. How many rows a block takes follows from the lengths of its samples; `PackedOrder` counts
+them once, many blocks at a time, and remembers where each block begins. So the global row numbers
+are dense (0, 1, 2, ...), and one of them is all that a checkpoint has to remember. Everything is
+integer arithmetic: the same rows on every machine.
 
-A row is filled one example after the other from a window of the block's examples. Rows that hold
-many examples first take the plan's order as it is and use the best fit for the rest only: every row
-is the mixture. Rows of few examples begin with the hardest example left and go on by best fit in
-the whole block; then the rows are shuffled.
+A row is filled one sample after the other from a window of the block's samples. If rows hold many
+samples, a row first takes samples in the given order, and uses best fit only for what room is left:
+every row is a sample of the mixture. If rows hold few, a row begins with the hardest sample left
+and continues by best fit over the entire block; then the block's rows are shuffled.
 """
 
 import math
@@ -29,16 +29,16 @@ from raytrain_core.errors import UsageError
 from raytrain_core.hashing import splitmix64_finalize
 
 MANY = 16
-"""From this many examples a row on, the plan's order is kept."""
+"""From this many examples a row on, rows keep the sampling order."""
 FEW_BLOCK = 768
-"""Examples of a block where rows hold few."""
+"""Examples of a block if rows hold few."""
 MANY_ROWS = 40
-"""Rows of a block, roughly, where they hold many: the last one is partly empty."""
+"""Rows of a block, roughly, if they hold many; the last one is partly empty."""
 
 LARGEST_DEFAULT = 8192 + 1792
-"""Tokens of a default row at most: fuller rows gain little, and workers share a step by rows."""
+"""Most tokens of a default row: longer rows gain little, and workers share a step by rows."""
 ROWS_A_STEP = 8
-"""Rows a step that a default row leaves room for, if batchTokens allows it."""
+"""Default rows are short enough for this many a step, if batchTokens allows it."""
 
 _LENGTH_LIMIT = 1 << 16
 _GROUP = 1 << 17  # elements of the arrays that count many blocks at once
@@ -50,7 +50,7 @@ LengthsByVariant = Sequence[npt.NDArray[np.integer]]
 
 
 class SampleRef(NamedTuple):
-    """One example of the plan: index of its task's stream, of the example in the task, of its wording."""
+    """One training sample: number of its task stream, of the example in the task, and of its variant."""
 
     task: int
     example: int
@@ -59,10 +59,10 @@ class SampleRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExampleLengths:
-    """Source and target tokens of every example in every wording: task by task, wording by wording, one flat array.
+    """Source and target tokens of every example in every variant, as one flat array: by task, then by variant.
 
-    `first` is where a task begins, `examples` how many it has, `wordings` in how many wordings:
-    shape (tasks,).
+    `first` (tasks,) is where a task begins, `examples` (tasks,) its number of examples, `variants`
+    (tasks,) its number of variants.
     """
 
     source: npt.NDArray[np.uint16]
@@ -73,10 +73,10 @@ class ExampleLengths:
 
     @classmethod
     def of(cls, tasks: Sequence[tuple[LengthsByVariant, LengthsByVariant]]) -> Self:
-        """From (source lengths by wording, target lengths by wording) of each task, arrays of shape (examples,)."""
+        """Joins (source lengths by variant, target lengths by variant) of each task, arrays of shape (examples,)."""
         sizes = [{len(a) for side in task for a in side} for task in tasks]
         if any(len(s) != 1 or len(task[0]) != len(task[1]) for s, task in zip(sizes, tasks, strict=True)):
-            raise ValueError("every wording of a task must have a source and a target length for every example")
+            raise ValueError("every variant of a task must have a source and a target length for every example")
         examples = np.array([s.pop() for s in sizes], np.int64)
         variants = np.array([len(task[0]) for task in tasks], np.int64)
         total = examples * variants
@@ -84,20 +84,20 @@ class ExampleLengths:
         return cls(source, target, np.cumsum(total) - total, examples, variants)
 
     def at(self, placed: npt.NDArray[np.void]) -> tuple[Wide, Wide]:
-        """Source and target tokens of places of the plan (`plan.EXAMPLE`)."""
+        """Returns source and target tokens of samples, given as an array of `sampling_order.SAMPLE`."""
         task = placed["task"]
         where = self.first[task] + placed["variant"] * self.examples[task] + placed["example"]
         return self.source[where].astype(np.int64), self.target[where].astype(np.int64)
 
     def totals(self) -> tuple[list[int], list[int]]:
-        """Source and target tokens of each task over all its examples and wordings."""
+        """Returns source and target tokens of each task, summed over its examples and variants."""
         return (
             np.add.reduceat(self.source, self.first, dtype=np.int64).tolist(),
             np.add.reduceat(self.target, self.first, dtype=np.int64).tolist(),
         )
 
     def means(self, rates: Sequence[float]) -> tuple[float, float]:
-        """Mean source and target tokens of an example of the mixture: what `row_shape` asks for."""
+        """Returns mean source and target tokens of a sample of the mixture, for `packing_shape`."""
         counts = (self.examples * self.variants).tolist()
         source, target = (
             math.fsum(rate * total / count for rate, total, count in zip(rates, totals, counts, strict=True))
@@ -113,10 +113,10 @@ def _small(lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.uint16]:
 
 
 class PackedOrder:
-    """Global rows of a plan: (plan, lengths, shape) and nothing else determine row k.
+    """The global packed rows: (order, lengths, shape) and nothing else determine row k.
 
     Looking up a row packs its block, and counts the blocks before it that were not counted yet
-    (once; half a microsecond an example in rows of many). One thread at a time.
+    (once; half a microsecond an example if rows hold many). Not thread-safe.
     """
 
     def __init__(self, order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> None:
@@ -130,7 +130,7 @@ class PackedOrder:
         self._packed: OrderedDict[int, tuple[npt.NDArray[np.void], Wide]] = OrderedDict()
 
     def rows(self, k: int, n: int) -> list[list[SampleRef]]:
-        """The global rows k .. k+n-1."""
+        """Returns the global rows k .. k+n-1."""
         if k < 0 or n < 0:
             raise ValueError(f"rows {k} .. {k + n - 1}")
         out: list[list[SampleRef]] = []
@@ -141,7 +141,7 @@ class PackedOrder:
         return out
 
     def before(self, k: int) -> Iterator[npt.NDArray[np.void]]:
-        """All examples in the rows before row k as arrays of `plan.EXAMPLE`, in no particular order."""
+        """Yields all samples of the rows before row k, as arrays of `sampling_order.SAMPLE` in any order."""
         last, rows = self._block_of(k)
         many = max(1, _GROUP // self.block)
         for block in range(0, last, many):
@@ -150,14 +150,10 @@ class PackedOrder:
             yield np.concatenate(self._rows_of(last)[:rows])
 
     def first_row(self, block: int) -> int:
-        """Number of the first row of a block, counting the blocks before it if they were not yet."""
+        """Returns the number of a block's first row; counts the blocks before it if they were not counted yet."""
         while len(self._starts) <= block:
             self._count()
         return self._starts[block]
-
-    def forget(self) -> None:
-        """Drop the packed blocks that are remembered; how many rows they have stays known."""
-        self._packed.clear()
 
     def _block_of(self, k: int) -> tuple[int, int]:
         while self._starts[-1] <= k:
@@ -166,7 +162,7 @@ class PackedOrder:
         return block, k - self._starts[block]
 
     def _count(self) -> None:
-        """Pack the next blocks: few at first, so that the first row comes at once."""
+        """Packs the next blocks: few at first, so that the first row comes at once."""
         known = len(self._starts) - 1
         for rows in self._pack(range(known, known + max(1, min(known, _GROUP // self._window)))):
             self._starts.append(self._starts[-1] + rows)
@@ -180,7 +176,7 @@ class PackedOrder:
         return rows if self._many else [rows[i] for i in _shuffled(len(rows), self.order.seed, block)]
 
     def _pack(self, blocks: range) -> list[int]:
-        """Number of rows of each block; how they were packed is remembered for the latest `_KEPT`."""
+        """Packs blocks and returns the number of rows of each; the latest `_KEPT` stay in memory."""
         placed = self.order.examples(blocks.start * self.block, blocks.stop * self.block)
         source, target = (side.reshape(len(blocks), self.block) for side in self.lengths.at(placed))
         row = pack(source, target, self.shape, window=self._window, keep_order=self._many)
@@ -195,12 +191,12 @@ class PackedOrder:
 
 
 def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_order: bool) -> Wide:
-    """Row number of every example; `source`, `target` of shape (blocks, examples) are packed block by block.
+    """Returns the row number of every example; `source`, `target` (blocks, examples) are packed block by block.
 
-    A row is drawn from the first `window` examples of its block that have no row yet, in the order
-    given (`keep_order`) or hardest first. It takes the first one; with `keep_order` also those
-    after it, as long as they fit; then, again and again, the one that leaves least: the smallest
-    maximum of the free shares of source and target.
+    A row is drawn from the first `window` examples of its block that have no row yet, in the given
+    order (`keep_order`) or hardest first. It takes the first one; with `keep_order` also the
+    following ones as long as they fit; then repeatedly the one that leaves the least room, measured
+    as the larger of the free shares of source and target.
     """
     blocks, length = source.shape
     # in units of 1 / (shape.source * shape.target) of a row, source and target are measured alike
@@ -242,7 +238,7 @@ def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_o
 
 
 def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> Wide:
-    """Row number of every example of one block, as `pack` finds them, with a third of the calls."""
+    """Like `pack` for one block: the same rows with a third of the numpy calls."""
     row, number = np.empty(len(s), np.int64), 0
     slot = np.arange(min(window, len(s)))
     following, kind = len(slot), s.dtype.type
@@ -273,10 +269,10 @@ def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> 
 
 
 def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.bool_]:
-    """Which examples of each window make the next row of capacity `whole` in both measures; s, t: (blocks, window).
+    """Returns which examples of each window make up the next row; s, t and the result are (blocks, window).
 
-    Words are unsigned: what is larger than the free room wraps around to beyond `whole` and so is
-    never the least.
+    `whole` is a row's capacity in both measures. Numbers are unsigned: what is larger than the free
+    room wraps around to more than `whole`, and so is never the minimum.
     """
     blocks, width = s.shape
     if keep_order:
@@ -320,7 +316,7 @@ def _shuffled(n: int, seed: int, block: int) -> Wide:
 
 
 def _examples_per_row(order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> int:
-    """How many examples of mean length a row holds, at least 1."""
+    """Returns how many examples of mean length a row holds, at least 1."""
     source, target = 0, 0
     parts = zip(*lengths.totals(), order.quotas.tolist(), (lengths.examples * lengths.variants).tolist(), strict=True)
     for s, t, quota, count in parts:
@@ -332,7 +328,7 @@ def _examples_per_row(order: SamplingOrder, lengths: ExampleLengths, shape: Pack
 def _check(order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> None:
     given = [(s.examples, s.variants) for s in order.streams]
     if given != list(zip(lengths.examples.tolist(), lengths.variants.tolist(), strict=True)):
-        raise ValueError("the lengths are not those of the plan's streams")
+        raise ValueError("the lengths are not those of the order's streams")
     bounds = [*lengths.first.tolist(), len(lengths.source)]
     for stream, (a, b) in zip(order.streams, pairwise(bounds), strict=True):
         source, target = int(lengths.source[a:b].max()), int(lengths.target[a:b].max())
@@ -345,14 +341,14 @@ def _check(order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -
 
 
 def rows_per_step(batch_tokens: int, shape: PackingShape) -> int:
-    """Rows of one step over all workers, so that the step holds at most `batch_tokens`.
+    """Returns how many rows a step over all workers has, so that it holds at most `batch_tokens`.
 
-    UsageError if not even one.
+    UsageError if not even one fits.
     """
     if shape.source + shape.target > batch_tokens:
         raise UsageError(
             f"training.batchTokens is {batch_tokens}, but one row holds {shape.source} + {shape.target} tokens",
-            hint="raise training.batchTokens, or lower training.packing or the longest lengths",
+            hint="raise training.batchTokens, or lower training.packing, training.maxInputTokens or training.maxTargetTokens",
         )
     return batch_tokens // (shape.source + shape.target)
 
@@ -360,11 +356,12 @@ def rows_per_step(batch_tokens: int, shape: PackingShape) -> int:
 def packing_shape(
     batch_tokens: int, max_input: int, max_target: int, mean_input: float, mean_target: float
 ) -> PackingShape:
-    """A good row where the job names none.
+    """Returns the default capacity of a row, for jobs that do not set `training.packing`.
 
-    It holds the longest example, takes an eighth of the step if that is enough (so that workers can
-    share a step by rows), at most `LARGEST_DEFAULT` tokens, and source and target in proportion to
-    the mean lengths. UsageError if `batch_tokens` cannot hold the longest example.
+    A row holds the longest example. If that leaves room, it takes an eighth of a step (so that
+    workers can share a step by rows) and at most `LARGEST_DEFAULT` tokens, with source and target
+    in proportion to their mean lengths. UsageError if `batch_tokens` cannot hold the longest
+    example.
     """
     least = max_input + max_target
     if least > batch_tokens:

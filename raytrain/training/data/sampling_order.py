@@ -1,16 +1,16 @@
-"""The plan: which example in which wording comes at which place of training, as a pure function of place and seed.
+"""The sampling order: which example in which variant comes at which place, as a pure function of place and seed.
 
-The order of tasks is one block of `Plan.period` places, repeated for ever. In it a task has an
-integer quota, and its j-th place lies in the window that keeps its count within 1 of its share:
-after floor(j * period / quota) places, before ceil((j + 1) * period / quota). Earliest deadline
-first fills the block: it meets every window, because windows of this form are feasible whenever the
-shares sum to 1 (Liu and Layland 1973; Tijdeman 1980, "The chairman assignment problem"; Baruah et
-al. 1996, "Proportionate progress").
+The order of tasks is one block of `SamplingOrder.period` places, repeated forever. In it a task has
+an integer quota, and its j-th place lies in the window that keeps its count within 1 of its share:
+after floor(j * period / quota) places, before ceil((j + 1) * period / quota). Scheduling by
+earliest deadline first fills the block and meets every window, because windows of this form are
+feasible whenever the shares sum to 1 (Liu and Layland 1973; Tijdeman 1980, "The chairman assignment
+problem"; Baruah et al. 1996, "Proportionate progress").
 
-Each task walks an endless chain of passes; a pass is a permutation of its examples by a keyed
-bijection (a Feistel network with cycle walking), so that any place is found without replaying the
-past and nothing is stored per example. All randomness is integer arithmetic written out here: no
-release of a library can change the order.
+Each task repeats passes over its examples. A pass is a permutation by a keyed bijection (a Feistel
+network with cycle walking), so any place is found without replaying the past, and nothing is stored
+per example. All randomness is integer arithmetic of our own: no release of a library can change the
+order.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ import numpy.typing as npt
 from raytrain_core.hashing import splitmix64_finalize
 
 LARGEST_PERIOD = 1 << 20
-"""Longest block of the task order; shares that need a longer one are rounded to multiples of 1 / LARGEST_PERIOD."""
-EXAMPLE = np.dtype([("task", np.int16), ("example", np.int64), ("variant", np.int16)])
-"""One place of the plan: index of the task's stream, of the example in it, of its wording."""
+"""Longest block of the task order; rates that need a longer one are rounded to multiples of 1 / LARGEST_PERIOD."""
+SAMPLE = np.dtype([("task", np.int16), ("example", np.int64), ("variant", np.int16)])
+"""One place of the order: number of the task stream, of the example in it, and of its variant."""
 
 _CHUNK = 1 << 17  # places computed at once: their arrays stay in the processor's cache
 _ROUNDS = 8
@@ -39,9 +39,9 @@ Words = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class TaskStream:
-    """One trained task: how many examples it has, in how many wordings each, and its share of the mixture.
+    """One trained task: number of examples, variants of each, and its rate, 0..1 of the mixture.
 
-    The name keys the order of its examples: it does not depend on which other tasks there are.
+    The name keys the order of its examples, which does not depend on the other tasks.
     """
 
     name: str
@@ -51,7 +51,7 @@ class TaskStream:
 
 
 class SamplingOrder:
-    """Endless order of examples over all tasks: see the module's text.
+    """Endless order of examples over all tasks; the module's docstring explains it.
 
     In every prefix of n places each task's count differs by less than 1 from n * quota / period.
     quota / period is the stream's rate exactly if the rates are fractions with a common denominator
@@ -73,13 +73,13 @@ class SamplingOrder:
         self._variant_key = np.array([_key(seed, s.name, "wording") for s in self.streams], np.uint64)
 
     def examples(self, start: int, stop: int) -> npt.NDArray[np.void]:
-        """Places start .. stop-1 as an array of `EXAMPLE`.
+        """Returns the samples at places start .. stop-1 as an array of `SAMPLE`.
 
         Places count from 0; there is no last one.
         """
         if not 0 <= start <= stop:
-            raise ValueError(f"places {start} .. {stop} of the plan")
-        out = np.empty(stop - start, EXAMPLE)
+            raise ValueError(f"places {start} .. {stop} of the sampling order")
+        out = np.empty(stop - start, SAMPLE)
         for a in range(start, stop, _CHUNK):
             b = min(a + _CHUNK, stop)
             self._fill(np.arange(a, b, dtype=np.int64), out[a - start : b - start])
@@ -101,10 +101,10 @@ class SamplingOrder:
 
 
 def quotas(rates: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Places of each task in one block: the smallest integers in the rates' proportion.
+    """Returns the places of each task in one block: the smallest integers in proportion to the rates.
 
-    Rates whose common denominator is larger than `LARGEST_PERIOD` are rounded to multiples of its
-    inverse by largest remainder, every task at least one place.
+    Rates whose common denominator exceeds `LARGEST_PERIOD` are rounded to multiples of its inverse
+    by largest remainder; every task gets at least one place.
     """
     exact = [Fraction(r).limit_denominator(LARGEST_PERIOD) for r in rates]
     if all(abs(float(e) - r) <= 1e-12 * r for e, r in zip(exact, rates, strict=True)) and sum(exact) == 1:
@@ -113,16 +113,16 @@ def quotas(rates: Sequence[float]) -> npt.NDArray[np.int64]:
             return np.array([int(e * period) for e in exact], np.int64)
     share = np.array(rates, np.float64) / math.fsum(rates) * LARGEST_PERIOD
     out = np.maximum(np.floor(share).astype(np.int64), 1)
-    lack = LARGEST_PERIOD - int(out.sum())
-    out[np.argsort(out - share, kind="stable")[: max(lack, 0)]] += 1
-    for _ in range(-lack):  # tasks were rounded up to one place: the largest gives
+    missing = LARGEST_PERIOD - int(out.sum())
+    out[np.argsort(out - share, kind="stable")[: max(missing, 0)]] += 1
+    for _ in range(-missing):  # tasks were rounded up to one place: the largest gives
         out[out.argmax()] -= 1
     smallest: npt.NDArray[np.int64] = out // np.gcd.reduce(out)
     return smallest
 
 
 def _pattern(quota: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
-    """Task of every place of the block, and how many places the task had before it in the block."""
+    """Returns the task of every place of the block, and how many places the task has before it in the block."""
     period, tasks = int(quota.sum()), len(quota)
     task = np.repeat(np.arange(tasks, dtype=np.int64), quota)
     rank = np.arange(period, dtype=np.int64) - np.repeat(np.cumsum(quota) - quota, quota)
@@ -145,10 +145,11 @@ def _pattern(quota: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.N
 
 
 def permuted(index: Words, count: Words, bits: Words, key: Words) -> Words:
-    """Image of every index < count under the permutation of 0 .. count-1 that its key names; all of one shape.
+    """Maps every index < count by the permutation of 0 .. count-1 that its key selects; arrays of one shape.
 
     `bits` (at least 2) must hold count - 1. A Feistel network permutes the words of that many bits;
-    images outside are sent on until they fall inside (cycle walking), which keeps it a bijection.
+    images outside the range are mapped again until they are inside (cycle walking), which keeps the
+    map a bijection.
     """
     out = _feistel(index, bits, key)
     outside = np.flatnonzero(out >= count)
@@ -187,12 +188,12 @@ def _key(seed: int, name: str, use: str) -> int:
 
 def _check(streams: Sequence[TaskStream]) -> None:
     if not 1 <= len(streams) < 1 << 15:
-        raise ValueError(f"a plan has 1 to 32,767 streams, not {len(streams)}")
+        raise ValueError(f"a sampling order has 1 to 32,767 streams, not {len(streams)}")
     if len({s.name for s in streams}) != len(streams):
         raise ValueError("two streams have the same name")
     for s in streams:
         if s.examples < 1 or not 1 <= s.variants < 1 << 15:
-            raise ValueError(f"stream {s.name}: {s.examples} examples in {s.variants} wordings")
+            raise ValueError(f"stream {s.name}: {s.examples} examples in {s.variants} variants")
         if not 0 < s.rate <= 1:
             raise ValueError(f"stream {s.name}: rate {s.rate} is not in (0, 1]")
     total = math.fsum(s.rate for s in streams)

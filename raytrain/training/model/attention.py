@@ -76,9 +76,7 @@ class RowLayout:
     target: PaddedLayout
 
 
-def group_segments(
-    source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.int32]
-) -> list[SegmentGroup]:
+def group_segments(source_lengths: npt.NDArray[np.int32], target_lengths: npt.NDArray[np.int32]) -> list[SegmentGroup]:
     """Splits segments, in their order, into groups.
 
     A segment joins the current group as long as the padding costs less than a new group would.
@@ -133,9 +131,7 @@ def _padded_layout(
     at = np.flatnonzero(np.concatenate(is_token))
     unpad_index_N = np.empty(len(at), np.int64)
     unpad_index_N[pad_index_M[at]] = at
-    return PaddedLayout(
-        torch.from_numpy(pad_index_M), torch.from_numpy(unpad_index_N), tuple(starts), tuple(masks)
-    )
+    return PaddedLayout(torch.from_numpy(pad_index_M), torch.from_numpy(unpad_index_N), tuple(starts), tuple(masks))
 
 
 def mask_value(dtype: torch.dtype) -> float:
@@ -183,9 +179,7 @@ class _Unpad(torch.autograd.Function):
         return grad_M.index_copy_(0, unpad_index_N, grad_N), None
 
 
-def attend(
-    q_GQHK: Tensor, k_GCHK: Tensor, v_GCHK: Tensor, bias_HQC: Tensor | None, mask_G11C: Tensor | None
-) -> Tensor:
+def attend(q_GQHK: Tensor, k_GCHK: Tensor, v_GCHK: Tensor, bias_HQC: Tensor | None, mask_G11C: Tensor | None) -> Tensor:
     """T5's attention (scores are not scaled) within the segments of one group, as (G * Q, H * K).
 
     Attention weights get no dropout.

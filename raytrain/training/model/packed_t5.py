@@ -50,15 +50,15 @@ class DeviceBatch:
     def of(
         cls, row: PackedBatch, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> DeviceBatch:
-        """Copies a row to `device`, without its padding. `dtype` is that of the attention masks."""
+        """Copies a row to `device`. `dtype` is that of the attention masks."""
         place = torch.device(device)
         task_T = torch.from_numpy(row.task.astype("int64")).repeat_interleave(
             torch.from_numpy(row.target_lengths.astype("int64"))
         )
         return cls(
-            source_S=torch.from_numpy(row.source[: row.source_tokens]).to(place),
-            decoder_input_T=torch.from_numpy(row.decoder_input[: row.target_tokens]).to(place),
-            labels_T=torch.from_numpy(row.labels[: row.target_tokens]).to(place),
+            source_S=torch.from_numpy(row.source).to(place),
+            decoder_input_T=torch.from_numpy(row.decoder_input).to(place),
+            labels_T=torch.from_numpy(row.labels).to(place),
             task_T=task_T.to(place),
             layout=row_layout(row, dtype=dtype, device=place),
         )

@@ -1,10 +1,9 @@
-"""A model too large for one device: its parameters, gradients and optimizer state lie over the workers (FSDP2).
+"""Shards a model that is too large for one device over the workers: parameters, gradients, optimizer state (FSDP2).
 
-Each worker holds some rows (of dimension 0) of every parameter. torch's `fully_shard` brings a
-layer together when it is computed and adds up its gradients over the workers, row by row, when it
-has been. Everything after that (norm, optimizer, averages, anchors) is arithmetic on a worker's own
-rows, as plain tensors. A checkpoint holds whole tensors, so that it does not know how many workers
-wrote it.
+Each worker holds some rows (of dimension 0) of every parameter. torch's `fully_shard` gathers a
+layer when it is computed and reduces its gradients over the workers afterwards. Everything after
+that (norm, optimizer, averages, anchor) is arithmetic on a worker's own rows, as plain tensors. A
+checkpoint holds complete tensors, so it does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -16,53 +15,54 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 if TYPE_CHECKING:
-    from raytrain.training.model.packed_t5 import Root
+    from raytrain.training.model.packed_t5 import PackedT5
 
 
-class Shards:
-    """How the rows of a tensor lie over the workers: in stretches of equal size, the last ones shorter or empty.
+class Sharding:
+    """How the rows of a tensor are distributed over the workers: `torch.chunk`'s rule, which is FSDP2's too.
 
-    That is `torch.chunk`'s rule, and FSDP2's. Of one worker, everything is whole.
+    Chunks have equal size; the last ones may be shorter or empty. With one worker nothing is
+    sharded.
     """
 
     def __init__(self, rank: int = 0, workers: int = 1) -> None:
         self.rank, self.workers = rank, workers
 
     @property
-    def split(self) -> bool:
-        """Whether there is more than one."""
+    def active(self) -> bool:
+        """Whether there is more than one worker."""
         return self.workers > 1
 
-    def mine(self, whole: Tensor) -> Tensor:
-        """This worker's rows of a tensor that every worker holds; numbers (0 dimensions) are everybody's."""
-        if not (self.split and whole.ndim):
-            return whole
-        size = -(-len(whole) // self.workers)
-        return whole[self.rank * size : (self.rank + 1) * size]
+    def local(self, full: Tensor) -> Tensor:
+        """Returns this worker's rows of a complete tensor; scalars are replicated."""
+        if not (self.active and full.ndim):
+            return full
+        size = -(-len(full) // self.workers)
+        return full[self.rank * size : (self.rank + 1) * size]
 
-    def whole(self, mine: Tensor, rows: int) -> Tensor:
-        """All `rows` rows, of which this worker has `mine`.
+    def gather(self, local: Tensor, rows: int) -> Tensor:
+        """Returns all `rows` rows of a tensor of which this worker holds `local`.
 
         Every worker must call this, in the same order.
         """
-        if not (self.split and mine.ndim):
-            return mine
+        if not (self.active and local.ndim):
+            return local
         size = -(-rows // self.workers)
-        padded = mine.new_zeros((size, *mine.shape[1:]))
-        padded[: len(mine)] = mine
-        out = mine.new_empty((size * self.workers, *mine.shape[1:]))
+        padded = local.new_zeros((size, *local.shape[1:]))
+        padded[: len(local)] = local
+        out = local.new_empty((size * self.workers, *local.shape[1:]))
         dist.all_gather_into_tensor(out, padded)
         return out[:rows]
 
-    def add_up(self, tensor: Tensor) -> Tensor:
-        """Replace `tensor` by its sum over the workers that hold shards; it is returned too."""
-        if self.split:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Replaces `tensor` by its sum over the workers that hold shards, and returns it."""
+        if self.active:
             dist.all_reduce(tensor)
         return tensor
 
-    def most(self, count: int) -> int:
-        """The largest of the workers' counts."""
-        if not self.split:
+    def all_max(self, count: int) -> int:
+        """Returns the largest of the workers' counts."""
+        if not self.active:
             return count
         box = torch.tensor(count)
         if dist.get_backend() == "nccl":
@@ -71,18 +71,17 @@ class Shards:
         return int(box)
 
 
-def own(parameter: nn.Parameter) -> nn.Parameter:
-    """This worker's rows as a plain parameter that shares their memory; a parameter that is not sharded is returned."""
+def local_parameter(parameter: nn.Parameter) -> nn.Parameter:
+    """Returns this worker's rows as a plain parameter that shares their memory, or `parameter` if it is not sharded."""
     local = getattr(parameter, "_local_tensor", None)
     return parameter if local is None else nn.Parameter(local, requires_grad=parameter.requires_grad)
 
 
-def shard(root: Root, device: torch.device, *, bf16: bool = False) -> Shards:
-    """Spread the parameters of a flat forward over the workers, layer by layer; the model's parameters are new then.
+def shard(packed_model: PackedT5, device: torch.device, *, bf16: bool = False) -> Sharding:
+    """Shards the parameters of a model over the workers, layer by layer; the model then has new parameters.
 
-    With `bf16` layers are brought together and computed in bf16, gradients are added up in fp32.
-    The parameters may still be in the processor's memory: each layer's rows go to `device` as it is
-    spread.
+    With `bf16` layers are gathered and computed in bf16, and gradients are reduced in fp32.
+    Parameters may still be in CPU memory: the rows of each layer move to `device` as it is sharded.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -92,11 +91,15 @@ def shard(root: Root, device: torch.device, *, bf16: bool = False) -> Shards:
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
     half = torch.bfloat16 if bf16 else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if bf16 else None)
-    tables = [m for name, m in root.named_modules() if name.endswith("relative_attention_bias")]
-    for module in (*tables, *root.layers, root):  # the tables are looked up before the first layer is computed
+    tables = [m for name, m in packed_model.named_modules() if name.endswith("relative_attention_bias")]
+    for module in (
+        *tables,
+        *packed_model.layers,
+        packed_model,
+    ):  # the tables are used before the first layer is computed
         fully_shard(module, mesh=mesh, mp_policy=policy)
-    for module in root.modules():
+    for module in packed_model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # losses are sums; the step divides by its target tokens
             module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
-    return Shards(dist.get_rank(), dist.get_world_size())
+    return Sharding(dist.get_rank(), dist.get_world_size())

@@ -6,11 +6,11 @@ from raytrain.config.job import TrainingSpec
 
 
 def learning_rate(step: int, training: TrainingSpec) -> float:
-    """Learning rate of the step number `step`, counted from 0.
+    """Returns the learning rate of step number `step`, counted from 0.
 
-    It rises linearly over `warmup_steps` and reaches the peak at the last of them; then it stays
-    (constant) or falls (linear, cosine) until, at the last step, it is the peak's
-    `final_learning_rate_share`; inverse-square-root goes on from there as 1 / sqrt(step).
+    It rises linearly over `warmup_steps` and reaches the peak at the last of them. Then it stays
+    there (constant), falls to `final_learning_rate_share` of the peak at the last step (linear,
+    cosine), or falls as 1 / sqrt(step) (inverse-square-root).
     """
     peak = training.learning_rate
     if step < training.warmup_steps:

@@ -1,4 +1,4 @@
-"""The optimizer, the gradients it takes as one buffer, and its state as named tensors (nothing is pickled)."""
+"""The optimizer, its gradients in one buffer, and its state as named tensors (nothing is pickled)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raytrain.config.job import TrainingSpec
 from raytrain.training.optim.adafactor import COLUMNS, Adafactor
-from raytrain.training.optim.fsdp import Shards
+from raytrain.training.optim.fsdp import Sharding
 from raytrain_core.errors import TrainingError
 
 _BIAS = "relative_attention_bias"
@@ -20,20 +20,20 @@ def build(
     parameters: Mapping[str, nn.Parameter],
     training: TrainingSpec,
     *,
-    spared: Collection[str] = (),
-    shards: Shards | None = None,
+    no_decay: Collection[str] = (),
+    sharding: Sharding | None = None,
     rows: Mapping[str, int] | None = None,
 ) -> torch.optim.Optimizer:
-    """Adafactor with FLAN's recipe (external rate, no scaling by the parameter), or fused AdamW.
+    """Builds Adafactor with FLAN's settings (external rate, no scaling by the parameter), or fused AdamW.
 
-    Weight decay is decoupled in both. Norms and biases (also T5's relative position biases) have
-    none, nor have the parameters named in `spared`. Where `parameters` are this worker's `shards`,
-    `rows` says how many rows each has.
+    Weight decay is decoupled in both. It is not applied to norms, biases (T5's relative position
+    biases included) and the parameters named in `no_decay`. `rows` are the total rows of each
+    parameter, needed if `sharding` is active.
     """
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in parameters.items():
-        free = parameter.ndim < 2 or _BIAS in name or name in spared
+        free = parameter.ndim < 2 or _BIAS in name or name in no_decay
         (others if free else decayed).append(parameter)
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": training.weight_decay},
@@ -43,11 +43,11 @@ def build(
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.learning_rate, betas=training.betas, fused=True)
     total: dict[Tensor, int] = {parameter: rows[name] for name, parameter in parameters.items()} if rows else {}
-    return Adafactor(groups, lr=training.learning_rate, shards=shards, rows=total)
+    return Adafactor(groups, lr=training.learning_rate, sharding=sharding, rows=total)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """For the next step, in every group."""
+    """Sets the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
 
@@ -55,74 +55,71 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 class Gradients:
     """The gradients of all parameters in one fp32 buffer; each parameter's `.grad` is a view of it.
 
-    So workers exchange, measure and scale them in one operation each, and a worker without a row of
-    its own takes part with zeros. Where the model computes with other tensors (`used`: in bf16, or
-    sharded) what comes to those is added to the buffer after each backward pass, so that many
-    passes add up in fp32. Of `shards` the buffer holds this worker's, and what comes to them has
-    been added up over the workers already.
+    So they are all-reduced, measured and scaled in one operation each, and a worker without a row
+    takes part with zeros. Where the model computes with other tensors (`used`: in bf16, or sharded)
+    their gradients are added to the buffer after each backward pass, so that passes accumulate in
+    fp32. Of a sharded model the buffer holds this worker's rows, already reduced over the workers.
+    `row_masks` are the rows that learn, of parameters of which only some do.
     """
 
     def __init__(
         self,
         values: Mapping[str, nn.Parameter],
         used: Mapping[str, nn.Parameter] | None = None,
-        rows: Mapping[str, Tensor] | None = None,
-        shards: Shards | None = None,
+        row_masks: Mapping[str, Tensor] | None = None,
+        sharding: Sharding | None = None,
     ) -> None:
-        self._shards = shards or Shards()
+        self._sharding = sharding or Sharding()
         parameters = list(values.values())
         self.buffer = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
-        self._rows: list[tuple[Tensor, Tensor]] = []
+        self._masked: list[tuple[Tensor, Tensor]] = []
         start = 0
         for name, parameter in values.items():
             if parameter.dtype != self.buffer.dtype:
-                raise TrainingError(f"weights are {parameter.dtype}, but training needs them in fp32")
+                raise TrainingError(f"weights are {parameter.dtype}, but training needs fp32")
             view = self.buffer[start : start + parameter.numel()].view_as(parameter)
             parameter.grad = view
             start += parameter.numel()
-            if rows and name in rows:
-                self._rows.append((view, rows[name]))
+            if row_masks and name in row_masks:
+                self._masked.append((view, row_masks[name]))
             if used is not None and used[name] is not parameter:
                 parameter_used: Any = used[name]
-                parameter_used.register_post_accumulate_grad_hook(_moves_into(view))
+                parameter_used.register_post_accumulate_grad_hook(_accumulate_into(view))
 
     def clear(self) -> None:
-        """To zero, for the next step."""
+        """Sets all gradients to zero, for the next step."""
         self.buffer.zero_()
 
     def norm(self) -> float:
-        """2-norm over all parameters; of rows that do not learn the gradients are dropped first."""
-        for view, mask in self._rows:
+        """Returns the 2-norm over all parameters, after clearing the gradients of rows that do not learn."""
+        for view, mask in self._masked:
             view.mul_(mask)
         norm = torch.linalg.vector_norm(self.buffer)
-        return float(self._shards.add_up(norm**2).sqrt() if self._shards.split else norm)
+        return float(self._sharding.all_reduce(norm**2).sqrt() if self._sharding.active else norm)
 
     def scale(self, factor: float) -> None:
-        """Multiply all by `factor`."""
+        """Multiplies all gradients by `factor`."""
         self.buffer.mul_(factor)
 
 
-def _moves_into(view: Tensor) -> Callable[[nn.Parameter], None]:
-    def move(parameter: nn.Parameter) -> None:
+def _accumulate_into(view: Tensor) -> Callable[[nn.Parameter], None]:
+    def accumulate(parameter: nn.Parameter) -> None:
         if parameter.grad is not None:
             view.add_(getattr(parameter.grad, "_local_tensor", parameter.grad))
             parameter.grad = None
 
-    return move
+    return accumulate
 
 
-def is_shared(entry: str) -> bool:
-    """Whether every worker has this entry of the optimizer's state (`<entry>/<parameter's name>`) whole."""
+def is_replicated(entry: str) -> bool:
+    """Returns whether every worker holds this entry of the state (`<entry>/<parameter name>`) completely."""
     return entry.partition("/")[0] == COLUMNS
 
 
 def state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The optimizer's state as tensors and as plain numbers, by `<entry>/<parameter's name>`.
-
-    No copies.
-    """
+    """Returns the optimizer's state as tensors (not copied) and plain numbers, by `<entry>/<parameter name>`."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
     for name, parameter in parameters.items():
@@ -139,19 +136,18 @@ def load_state(
     parameters: Mapping[str, nn.Parameter],
     tensors: Mapping[str, Tensor],
     numbers: Mapping[str, float],
-    shards: Shards | None = None,
+    sharding: Sharding | None = None,
 ) -> None:
-    """Put back what `state` gave, whole tensors; of `shards` this worker's rows. TrainingError if it is the state of
-    another model."""
+    """Restores what `state` returned, from complete tensors; TrainingError if it is the state of another model."""
     optimizer.state.clear()
     values: list[tuple[str, Any]] = [*tensors.items(), *numbers.items()]
     for key, value in values:
         entry, _, name = key.partition("/")
         if name not in parameters:
-            raise TrainingError(f"the optimizer's state is that of another model: there is no {name}")
+            raise TrainingError(f"the optimizer's state is that of another model: there is no parameter {name}")
         parameter = parameters[name]
         if isinstance(value, Tensor):
-            mine = value if shards is None or is_shared(key) else shards.mine(value)
-            optimizer.state[parameter][entry] = mine.to(parameter.device).clone()
+            local = value if sharding is None or is_replicated(key) else sharding.local(value)
+            optimizer.state[parameter][entry] = local.to(parameter.device).clone()
         else:
             optimizer.state[parameter][entry] = value

@@ -1,8 +1,9 @@
-"""The fp32 values that the optimizer moves, and what is kept beside them: their average, and where they started.
+"""The fp32 values that the optimizer moves, their moving average, and the values they started from.
 
-What is scored and exported (`outcome`) may differ from what is trained: the moving average instead
-of the last values, adapters merged, a share of the way from the start. Training itself goes on from
-the values.
+What is scored and exported (`export_state`) may differ from what is trained: the moving average
+instead of the latest values, adapters merged into their layers, or a point on the line from the
+start to the trained values (interpolation: WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903).
+Training itself always goes on from the values.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from raytrain.config.job import TrainingSpec
 from raytrain.model import loading
 from raytrain.training.optim import trainable
-from raytrain.training.optim.fsdp import Shards, own
+from raytrain.training.optim.fsdp import Sharding, local_parameter
 from raytrain_core.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -25,33 +26,40 @@ _VALUE, _AVERAGE = "value", "average"  # entries of a checkpoint's state
 
 
 class Weights:
-    """What is trained of `model`, which computes with it in the job's precision."""
+    """The trained values of a model, which itself computes in the job's precision."""
 
     def __init__(
         self,
         model: T5ForConditionalGeneration,
         training: TrainingSpec,
         new_rows: range = range(0),
-        shards: Shards | None = None,
+        sharding: Sharding | None = None,
     ) -> None:
-        """Of a model whose parameters lie in `shards`, everything here is this worker's rows."""
-        self.model, self.training, self._shards = model, training, shards or Shards()
-        chosen = trainable.choose(model, training, new_rows)
-        self.rows = {
-            name: self._shards.mine(mask).to(chosen.parameters[name].device) for name, mask in chosen.rows.items()
+        """Selects what is trained of `model`; of a sharded model all tensors here are this worker's rows.
+
+        `new_rows` are the ids of the tokens that preparation added. TrainingError if a weight is
+        not fp32, or if nothing is left to train.
+        """
+        self.model, self.training, self._sharding = model, training, sharding or Sharding()
+        selected = trainable.trainable_params(model, training, new_rows)
+        self.row_masks = {
+            name: self._sharding.local(mask).to(selected.params[name].device)
+            for name, mask in selected.row_masks.items()
         }
-        self.used = chosen.parameters
+        """Of parameters of which only some rows are trained: (V, 1), 1 where a row is."""
+        self.used = selected.params
         """The model's own parameters, by name."""
         self.values = self.used
-        """The same in fp32, as the optimizer moves them: other tensors where the model is in bf16, or sharded."""
+        """The same in fp32, as the optimizer moves them: other tensors if the model is in bf16, or sharded."""
         if wrong := [name for name, p in model.named_parameters() if p.dtype != torch.float32]:
             raise TrainingError(f"{wrong[0]} is {dict(model.named_parameters())[wrong[0]].dtype}, not fp32")
-        if self._shards.split:  # the optimizer's tensors share the parameters' memory
-            self.values = {name: own(p) for name, p in self.used.items()}
-            self._frozen = {name: own(p).detach() for name, p in model.named_parameters() if name not in self.used}
+        if self._sharding.active:  # the optimizer's tensors share the parameters' memory
+            self.values = {name: local_parameter(p) for name, p in self.used.items()}
+            frozen = ((name, p) for name, p in model.named_parameters() if name not in self.used)
+            self._frozen = {name: local_parameter(p).detach() for name, p in frozen}
         elif training.precision == "bf16-pure":
             self.values = {name: nn.Parameter(p.detach().clone()) for name, p in self.used.items()}
-            self._frozen = {  # as they came, for the export
+            self._frozen = {  # in fp32, for the export
                 name: p.detach().to("cpu", copy=True) for name, p in model.named_parameters() if name not in self.used
             }
             model.bfloat16()
@@ -61,7 +69,11 @@ class Weights:
         self._start = self._copies() if training.anchor or training.interpolation < 1 else {}
 
     def after_step(self, learning_rate: float) -> None:
-        """The optimizer has moved the values: pull them back, average them, give them to the model."""
+        """Finishes an optimizer step: anchor, moving average, and the copy to the model.
+
+        The anchor is decoupled L2-SP: values move towards their start by `learning_rate` times the
+        anchor's strength (Li et al. 2018, arXiv:1802.01483; decoupled as weight decay in AdamW).
+        """
         with torch.no_grad():
             values: list[Tensor] = list(self.values.values())
             if self.training.anchor:
@@ -69,14 +81,14 @@ class Weights:
                 torch._foreach_lerp_(values, [self._start[name] for name in self.values], back)
             if self.training.ema is not None:
                 torch._foreach_lerp_([self._average[name] for name in self.values], values, 1 - self.training.ema)
-        self._hand_on()
+        self._copy_to_model()
 
-    def outcome(self) -> dict[str, Tensor]:
-        """What is scored and exported: every weight of the stock model, by name; tensors may be the model's own."""
+    def export_state(self) -> dict[str, Tensor]:
+        """Returns what is scored and exported: every weight of the stock model; tensors may be the model's own."""
         training = self.training
         values = self._average or {name: p.detach() for name, p in self.values.items()}
         share = training.interpolation
-        if share < 1:  # of adapters the merged difference is shortened, not each factor
+        if share < 1:  # of adapters the merged difference is scaled, not each factor
             values = {
                 name: value if ".lora_" in name else torch.lerp(self._start[name], value, share)
                 for name, value in values.items()
@@ -84,50 +96,48 @@ class Weights:
         return trainable.merged(self.model, {**self._frozen, **values}, share)
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold beside `outcome` and the optimizer's state; no copies."""
-        kept = {f"{_AVERAGE}/{name}": tensor for name, tensor in self._average.items()}
-        if self._beside_the_outcome:
-            kept |= {f"{_VALUE}/{name}": p.detach() for name, p in self.values.items()}
-        return kept
+        """Returns what a checkpoint must hold in addition to `export_state` and the optimizer's state; not copied."""
+        state = {f"{_AVERAGE}/{name}": tensor for name, tensor in self._average.items()}
+        if self._differs_from_export:
+            state |= {f"{_VALUE}/{name}": p.detach() for name, p in self.values.items()}
+        return state
 
-    def restore(self, outcome: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Put back what `outcome` and `state` gave; what of `state` is not ours comes back.
+    def restore(self, exported: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Restores what `export_state` and `state` returned; returns the entries of `state` that are not its own.
 
-        TrainingError if it is that of another model.
+        TrainingError if it is the state of another model; nothing is changed then.
         """
-        outcome = {name: self._shards.mine(tensor) for name, tensor in outcome.items()}
-        mine = {
-            key: self._shards.mine(tensor)
+        exported = {name: self._sharding.local(tensor) for name, tensor in exported.items()}
+        own = {
+            key: self._sharding.local(tensor)
             for key, tensor in state.items()
             if key.split("/", 1)[0] in (_VALUE, _AVERAGE)
         }
-        known = self.outcome()
-        loading.require_same(known, outcome)
-        values = {name: outcome[name] for name in self.values} if not self._beside_the_outcome else {}
-        wanted = {
-            **({f"{_VALUE}/{name}": p for name, p in self.values.items()} if self._beside_the_outcome else {}),
+        loading.require_same(self.export_state(), exported)
+        expected = {
+            **({f"{_VALUE}/{name}": p for name, p in self.values.items()} if self._differs_from_export else {}),
             **{f"{_AVERAGE}/{name}": tensor for name, tensor in self._average.items()},
         }
-        loading.require_same(wanted, mine)
+        loading.require_same(expected, own)
         with torch.no_grad():
             for name, value in self.values.items():
-                value.copy_(mine[f"{_VALUE}/{name}"] if self._beside_the_outcome else values[name])
+                value.copy_(own[f"{_VALUE}/{name}"] if self._differs_from_export else exported[name])
             for name, average in self._average.items():
-                average.copy_(mine[f"{_AVERAGE}/{name}"])
-        self._hand_on()
-        return {key: tensor for key, tensor in state.items() if key not in mine}
+                average.copy_(own[f"{_AVERAGE}/{name}"])
+        self._copy_to_model()
+        return {key: tensor for key, tensor in state.items() if key not in own}
 
     @property
-    def _beside_the_outcome(self) -> bool:
-        """Whether the values cannot be told from the outcome."""
+    def _differs_from_export(self) -> bool:
+        """Whether the values cannot be recovered from the exported state."""
         training = self.training
         return bool(self._average) or training.interpolation < 1 or training.method == "lora"
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.values.items()}
 
-    def _hand_on(self) -> None:
-        if self.values is not self.used and not self._shards.split:
+    def _copy_to_model(self) -> None:
+        if self.values is not self.used and not self._sharding.active:
             with torch.no_grad():
                 used: list[Tensor] = list(self.used.values())
                 torch._foreach_copy_(used, list[Tensor](self.values.values()))

@@ -1,6 +1,6 @@
-"""Training's numbers as Ray metrics, which Ray hands to Prometheus under `ray_raytrain_...`.
+"""Training's numbers as Ray metrics, which Ray exports to Prometheus as `ray_raytrain_...`.
 
-They carry Ray Train's own tags, so that a dashboard filters ours and Ray's alike by run.
+They carry Ray Train's own tags, so that a dashboard filters ours and Ray's by run alike.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raytrain.training.trainer import StepRecord
+    from raytrain.training.step import StepRecord
 
 RUN, RUN_ID, RANK = "ray_train_run_name", "ray_train_run_id", "ray_train_worker_world_rank"
 _GAUGES = {
     "raytrain_step": "Steps done.",
     "raytrain_loss": "Cross entropy per target token of the last step.",
-    "raytrain_tokens_per_second": "Real tokens, source and target, a second.",
+    "raytrain_tokens_per_second": "Tokens a second, source and target, without padding.",
     "raytrain_examples_per_second": "Examples a second.",
     "raytrain_step_seconds": "Seconds of the last step.",
     "raytrain_learning_rate": "Learning rate of the last step.",
     "raytrain_gradient_norm": "Norm of the last step's gradient before clipping.",
-    "raytrain_mfu": "Share of what the GPUs could compute at most that the last step's arithmetic took.",
-    "raytrain_peak_memory_bytes": "Most memory so far: of the GPU, else of the first worker's process.",
+    "raytrain_mfu": "Model FLOPs utilization of the last step, 0..1.",
+    "raytrain_peak_memory_bytes": "Highest memory use so far: of the GPU, or of the first worker's process without one.",
     "raytrain_unsaved_intervals": (
-        "Steps since the newest checkpoint that is whole in storage, in units of training.checkpointEvery."
+        "Steps since the newest committed checkpoint, in units of training.checkpointEvery."
     ),
 }
 _BY_TASK = "raytrain_task_loss"
@@ -33,7 +33,7 @@ WAITING = "raytrain_unscored_checkpoints"
 
 
 class Gauges:
-    """Set by the first worker after every step; setting one costs microseconds and never waits."""
+    """Gauges that the first worker sets after every step; setting one takes microseconds and never waits."""
 
     def __init__(self, run: str, run_id: str, rank: int = 0, *, checkpoint_every: int = 1) -> None:
         from ray.util.metrics import Gauge
@@ -41,9 +41,9 @@ class Gauges:
         tags = {RUN: run, RUN_ID: run_id, RANK: str(rank)}
 
         def gauge(name: str, description: str, *more: str) -> Any:
-            made = Gauge(name, description=description, tag_keys=(*tags, *more))
-            made.set_default_tags(tags)
-            return made
+            created = Gauge(name, description=description, tag_keys=(*tags, *more))
+            created.set_default_tags(tags)
+            return created
 
         self._gauges = {name: gauge(name, description) for name, description in _GAUGES.items()}
         self._by_task = gauge(_BY_TASK, "Cross entropy per target token of a task in the last step.", "task")
@@ -51,16 +51,16 @@ class Gauges:
         self._every = checkpoint_every
         self._saved: int | None = None
 
-    def saved(self, step: int) -> None:
-        """The checkpoint of this step is whole in storage."""
+    def checkpoint_committed(self, step: int) -> None:
+        """Notes that the checkpoint of `step` is in storage."""
         self._saved = max(self._saved or 0, step)
 
-    def step(self, record: StepRecord) -> None:
-        """The numbers of a step."""
+    def show_step(self, record: StepRecord) -> None:
+        """Sets the gauges to the numbers of a step."""
         if self._saved is None:
-            self._saved = record.step - 1  # a group begins at a checkpoint, or at the beginning
+            self._saved = record.step - 1  # a group begins at a checkpoint, or at step 0
         unsaved = (record.step - self._saved) / self._every
-        for name, value in (values(record) | {"raytrain_unsaved_intervals": unsaved}).items():
+        for name, value in (gauge_values(record) | {"raytrain_unsaved_intervals": unsaved}).items():
             self._gauges[name].set(value)
         for task, loss in record.loss_by_task.items():
             if math.isfinite(loss):
@@ -69,9 +69,9 @@ class Gauges:
             self._by_part.set(seconds, tags={"part": part})
 
 
-def values(record: StepRecord) -> dict[str, float]:
-    """What the gauges show of a step; what is not finite is left out."""
-    found = {
+def gauge_values(record: StepRecord) -> dict[str, float]:
+    """Returns the gauges' values for a step, by name, without those that are not finite."""
+    values = {
         "raytrain_step": float(record.step),
         "raytrain_loss": record.loss,
         "raytrain_tokens_per_second": record.tokens_per_second,
@@ -82,13 +82,13 @@ def values(record: StepRecord) -> dict[str, float]:
         "raytrain_mfu": math.nan if record.mfu is None else record.mfu,
         "raytrain_peak_memory_bytes": float(record.peak_memory_bytes),
     }
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def waiting_gauge(run: str) -> Callable[[int], None]:
-    """For the driver: sets how many checkpoints lie in storage whose scores are not there yet."""
+    """Returns a function for the driver that sets the number of stored checkpoints without scores."""
     from ray.util.metrics import Gauge
 
-    gauge = Gauge(WAITING, description="Checkpoints that wait to be scored.", tag_keys=(RUN,))
+    gauge = Gauge(WAITING, description="Checkpoints waiting to be scored.", tag_keys=(RUN,))
     gauge.set_default_tags({RUN: run})
     return gauge.set

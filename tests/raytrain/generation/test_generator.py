@@ -10,11 +10,11 @@ from data_prep.text.tokenizer import EOS, Tokenizer
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import GenerationLimits, GenerationRequest, ModelRef
 from raytrain.model.export import export
-from raytrain.model.loading import load, state
+from raytrain.model.loading import load
 from raytrain_core.errors import StorageError, TrainingError
 from raytrain_core.storage import CorruptError, open_store
 from raytrain_core.storage.commit import commit
-from tests.support.tiny_t5 import save_tiny
+from tests.support.tiny_t5 import save_tiny, state
 
 WORDS = ["abc", "defg", "hi", "jklmno", "", "xyz"]
 PROMPTS = [" ".join(WORDS[i % 6 :] * (1 + i % 5)) for i in range(40)]

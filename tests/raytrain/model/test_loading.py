@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
 from raytrain.model.export import export, write_config
-from raytrain.model.loading import is_tied, load, load_state, state
+from raytrain.model.loading import is_tied, load, load_state
 from raytrain_core.errors import TrainingError
-from tests.support.tiny_t5 import VOCABULARY, logits, save_tiny, tiny_model, tiny_tokenizer
+from tests.support.tiny_t5 import VOCABULARY, logits, save_tiny, state, tiny_model, tiny_tokenizer
 
 BOTH = pytest.mark.parametrize("tied", [True, False])
 KINDS = pytest.mark.parametrize(("tied", "feed_forward"), [(True, "relu"), (False, "gated-gelu")])
@@ -105,12 +105,11 @@ def test_no_path_of_ours_falls_into_them(folder, tmp_path, tied):
 def test_no_step_and_an_export_change_no_logit(folder, tmp_path, tied):
     """from_pretrained, the training engine without a step, its checkpoint, the export, plain transformers."""
     from raytrain.config.job import TrainingSpec
-    from raytrain.training.checkpoint import Position
     from raytrain.training.trainer import Trainer
 
     save_tiny(folder, tied=tied)
-    stepper = Trainer(load(folder, tokenizer_size=VOCABULARY), TrainingSpec(steps=0), ["only"])
-    snapshot = stepper.snapshot(Position(), 0)
+    trainer = Trainer(load(folder, tokenizer_size=VOCABULARY), TrainingSpec(steps=0), ["only"])
+    snapshot = trainer.snapshot(next_row=0)
     model = load(folder, tokenizer_size=VOCABULARY)
     load_state(model, snapshot.weights)
     export(model, folder, tmp_path / "out")

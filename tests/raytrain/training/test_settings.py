@@ -9,11 +9,11 @@ from transformers import AutoModelForSeq2SeqLM
 
 from raytrain.model import export as exporting
 from raytrain.model import loading
-from raytrain.training.data.batch import cut
+from raytrain.training.data.batch import split
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 from raytrain.training.optim.lr_schedule import learning_rate
 from raytrain_core.errors import TrainingError
-from tests.support.tiny_feed import TASKS, same, settings, stepper_of, tiny_feed, train, weights
+from tests.support.tiny_loader import TASKS, same, settings, tiny_loader, train, trainer_of, weights
 from tests.support.tiny_t5 import logits, save_tiny, tiny_model
 
 LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8, "targets": ["q", "v", "wi_0", "wo"]}, "learning_rate": 0.02}
@@ -21,7 +21,7 @@ LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8, "targets": ["q", "v", 
 
 @pytest.fixture(scope="module")
 def loader():
-    return tiny_feed()
+    return tiny_loader()
 
 
 def distance(one, other):
@@ -29,9 +29,9 @@ def distance(one, other):
 
 
 def trained(loader, **changes):
-    stepper = stepper_of(settings(**changes))
-    records, snapshots, _ = train(loader, stepper)
-    return stepper, records, snapshots[-1]
+    trainer = trainer_of(settings(**changes))
+    records, snapshots, _ = train(loader, trainer)
+    return trainer, records, snapshots[-1]
 
 
 # ---- which weights learn
@@ -40,11 +40,11 @@ def trained(loader, **changes):
 def test_lora_learns_and_leaves_the_base_alone(loader):
     pytest.importorskip("peft")
     base = dict(tiny_model(seed=1).named_parameters())
-    stepper, records, _ = trained(loader, **LORA, steps=25)
+    trainer, records, _ = trained(loader, **LORA, steps=25)
     assert records[-1].loss < 0.8 * records[0].loss
-    adapters = [name for name in stepper.weights.values if "lora_" in name]
-    assert len(adapters) == len(stepper.weights.values) == 2 * (3 * 2 * 2 + 2 * 4)
-    for name, parameter in stepper.model.named_parameters():
+    adapters = [name for name in trainer.weights.values if "lora_" in name]
+    assert len(adapters) == len(trainer.weights.values) == 2 * (3 * 2 * 2 + 2 * 4)
+    for name, parameter in trainer.model.named_parameters():
         if "lora_" not in name:
             assert torch.equal(parameter, base[name.replace(".base_layer", "")]), name
 
@@ -53,14 +53,14 @@ def test_lora_learns_and_leaves_the_base_alone(loader):
 def test_a_merged_adapter_gives_the_adapter_s_logits_by_plain_transformers(loader, tmp_path, tied):
     pytest.importorskip("peft")
     training = settings(**{**LORA, "lora": {"rank": 4, "targets": ["q", "k", "v", "o"]}})
-    stepper = stepper_of(training, tied=tied)
-    _, snapshots, _ = train(loader, stepper)
+    trainer = trainer_of(training, tied=tied)
+    _, snapshots, _ = train(loader, trainer)
     model = tiny_model(seed=1, tied=tied)
     before = logits(model)
     loading.load_state(model, snapshots[-1].weights)
     exporting.export(model, save_tiny(tmp_path / "base"), tmp_path / "out")
     plain = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
-    found, wanted = logits(plain), logits(stepper.model.eval())
+    found, wanted = logits(plain), logits(trainer.model.eval())
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
     assert (found - before).abs().max() > 1e-2
 
@@ -71,8 +71,8 @@ def test_pieces_that_were_added_learn_under_lora_and_when_frozen(loader):
     for changes in (LORA, {"freeze": ["embeddings", "head"]}):
         for optimizer in ("adamw", "adafactor"):
             training = settings(**changes, optimizer=optimizer, weight_decay=0.1)
-            stepper = stepper_of(training, new_rows=range(30, 40))
-            _, snapshots, _ = train(loader, stepper)
+            trainer = trainer_of(training, new_rows=range(30, 40))
+            _, snapshots, _ = train(loader, trainer)
             start = dict(tiny_model(seed=1).named_parameters())
             for table in ("shared.weight", "lm_head.weight"):
                 moved = (snapshots[-1].weights[table] != start[table]).any(1)
@@ -83,7 +83,7 @@ def test_pieces_that_were_added_learn_under_lora_and_when_frozen(loader):
 def test_lora_wants_layers_that_are_there():
     pytest.importorskip("peft")
     with pytest.raises(TrainingError, match="no linear layers wi_0") as raised:
-        stepper_of(settings(method="lora", lora={"targets": ["q", "wi_0"]}), feed_forward="relu", tied=True)
+        trainer_of(settings(method="lora", lora={"targets": ["q", "wi_0"]}), feed_forward="relu", tied=True)
     assert "T5 v1.0 has wi" in raised.value.hint
 
 
@@ -98,17 +98,17 @@ def test_lora_wants_layers_that_are_there():
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
 def test_frozen_parts_stay_bit_for_bit(loader, parts, prefixes, optimizer):
     start = dict(tiny_model(seed=1).named_parameters())
-    stepper, _, snapshot = trained(loader, freeze=parts, optimizer=optimizer, weight_decay=0.1)
+    trainer, _, snapshot = trained(loader, freeze=parts, optimizer=optimizer, weight_decay=0.1)
     assert snapshot.weights.keys() == start.keys()
     for name, value in snapshot.weights.items():
         assert torch.equal(value, start[name]) is name.startswith(prefixes), name
-    assert not any(name.startswith(prefixes) for name in stepper.weights.values)
+    assert not any(name.startswith(prefixes) for name in trainer.weights.values)
 
 
 def test_a_tied_head_is_frozen_with_its_table_only():
     with pytest.raises(TrainingError, match="embedding table"):
-        stepper_of(settings(freeze=["head"]), tied=True)
-    assert "shared.weight" not in stepper_of(settings(freeze=["head", "embeddings"]), tied=True).weights.values
+        trainer_of(settings(freeze=["head"]), tied=True)
+    assert "shared.weight" not in trainer_of(settings(freeze=["head", "embeddings"]), tied=True).weights.values
 
 
 # ---- what is kept beside the weights
@@ -116,9 +116,9 @@ def test_a_tied_head_is_frozen_with_its_table_only():
 
 def test_the_moving_average_is_its_closed_form(loader):
     decay, seen = 0.7, []
-    stepper = stepper_of(settings(ema=decay, optimizer="adamw"))
-    start = weights(stepper)
-    _, snapshots, _ = train(loader, stepper, hooks={"on_step": lambda record, at: seen.append(weights(stepper))})
+    trainer = trainer_of(settings(ema=decay, optimizer="adamw"))
+    start = weights(trainer)
+    _, snapshots, _ = train(loader, trainer, callbacks={"on_step": lambda result: seen.append(weights(trainer))})
     n = len(seen)
     for name, value in snapshots[-1].weights.items():
         expected = decay**n * start[name].double()
@@ -129,7 +129,7 @@ def test_the_moving_average_is_its_closed_form(loader):
 
 
 def test_anchoring_lowers_the_distance_to_the_start(loader):
-    start = weights(stepper_of(settings()))
+    start = weights(trainer_of(settings()))
     far, near, nearest = (
         distance(trained(loader, optimizer="adamw", anchor=a, steps=12)[2].weights, start) for a in (0.0, 30.0, 200.0)
     )
@@ -138,30 +138,30 @@ def test_anchoring_lowers_the_distance_to_the_start(loader):
 
 def test_anchoring_without_a_gradient_is_a_geometric_way_back(loader):
     """With every task's weight 0 there is nothing but the pull."""
-    stepper = stepper_of(settings(anchor=10.0, learning_rate=0.01, task_weights=dict.fromkeys(TASKS, 0.0)))
-    start = weights(stepper)
+    trainer = trainer_of(settings(anchor=10.0, learning_rate=0.01, task_weights=dict.fromkeys(TASKS, 0.0)))
+    start = weights(trainer)
     with torch.no_grad():
-        for parameter in stepper.model.parameters():
+        for parameter in trainer.model.parameters():
             parameter.add_(1.0)
-    moved = weights(stepper)
-    train(loader, stepper)
-    for name, value in weights(stepper).items():
+    moved = weights(trainer)
+    train(loader, trainer)
+    for name, value in weights(trainer).items():
         expected = start[name] + (moved[name] - start[name]) * (1 - 0.01 * 10.0) ** 6
         assert torch.allclose(value, expected, rtol=1e-4, atol=1e-5), name
 
 
 def test_interpolation_lies_between_the_first_weights_and_the_tuned(loader):
-    start = weights(stepper_of(settings()))
+    start = weights(trainer_of(settings()))
     _, _, whole = trained(loader, dropout=0.0)
-    stepper, _, part = trained(loader, dropout=0.0, interpolation=0.25)
-    assert same(weights(stepper), whole.weights)  # training itself is not changed
+    trainer, _, part = trained(loader, dropout=0.0, interpolation=0.25)
+    assert same(weights(trainer), whole.weights)  # training itself is not changed
     for name, value in part.weights.items():
         assert torch.allclose(value, start[name] + 0.25 * (whole.weights[name] - start[name]), atol=1e-7), name
 
 
 def test_interpolated_adapters_are_a_share_of_their_difference(loader):
     pytest.importorskip("peft")
-    start = weights(stepper_of(settings()))
+    start = weights(trainer_of(settings()))
     whole, part = (trained(loader, **LORA, interpolation=share)[2].weights for share in (1.0, 0.5))
     for name, value in part.items():
         assert torch.allclose(value, start[name] + 0.5 * (whole[name] - start[name]), atol=1e-6), name
@@ -183,12 +183,12 @@ def test_resuming_is_exact_with_all_that_is_kept(loader, changes):
         pytest.importorskip("peft")
     training = settings(**changes)
     rows = range(30, 40)
-    _, (half, end), _ = train(loader, stepper_of(training, new_rows=rows), every=3)
-    resumed = stepper_of(training, new_rows=rows)
+    _, (half, end), _ = train(loader, trainer_of(training, new_rows=rows), every=3)
+    resumed = trainer_of(training, new_rows=rows)
     with torch.no_grad():
         for parameter in resumed.weights.values.values():
             parameter.fill_(0.5)
-    resumed.restore(half.weights, half.optimizer, half.optimizer_numbers)
+    resumed.restore(half.position, half.weights, half.optimizer, half.optimizer_numbers)
     _, (again,), _ = train(loader, resumed, start=half.position)
     assert same(again.weights, end.weights)
     assert same(again.optimizer, end.optimizer)
@@ -198,7 +198,9 @@ def test_resuming_is_exact_with_all_that_is_kept(loader, changes):
 def test_the_state_of_another_method_is_refused(loader):
     _, _, snapshot = trained(loader, steps=1)
     with pytest.raises(TrainingError, match="another model"):
-        stepper_of(settings(ema=0.9)).restore(snapshot.weights, snapshot.optimizer, snapshot.optimizer_numbers)
+        trainer_of(settings(ema=0.9)).restore(
+            snapshot.position, snapshot.weights, snapshot.optimizer, snapshot.optimizer_numbers
+        )
 
 
 # ---- what is minimised
@@ -206,8 +208,8 @@ def test_the_state_of_another_method_is_refused(loader):
 
 def test_a_task_that_does_not_count_teaches_nothing(loader):
     """Only the other task's tokens make the gradient, and only they are counted in its mean."""
-    stepper = stepper_of(settings(steps=1, dropout=0.0, task_weights={"short": 0.0}, gradient_clip=None))
-    (one,), _, _ = train(loader, stepper)
+    trainer = trainer_of(settings(steps=1, dropout=0.0, task_weights={"short": 0.0}, gradient_clip=None))
+    (one,), _, _ = train(loader, trainer)
     assert one.loss_by_task.keys() == set(TASKS)
     reference = tiny_model(seed=1)
     total, tokens = 0.0, 0
@@ -228,7 +230,7 @@ def test_equal_weights_change_nothing(loader):
     _, plain, one = trained(loader)
     _, weighted, other = trained(loader, task_weights=dict.fromkeys(TASKS, 3.0))
     assert [r.loss for r in weighted] == pytest.approx([r.loss for r in plain], rel=1e-5)
-    assert distance(one.weights, other.weights) < 1e-3 * distance(one.weights, weights(stepper_of(settings())))
+    assert distance(one.weights, other.weights) < 1e-3 * distance(one.weights, weights(trainer_of(settings())))
 
 
 def test_the_loss_that_is_told_is_the_cross_entropy(loader):
@@ -257,7 +259,7 @@ def test_checkpointed_activations_give_the_same_gradients_and_hold_less(loader):
         model, held = tiny_model(seed=1, dropout=0.2, layers=4).train(), []
         torch.manual_seed(5)
         with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
-            loss, _ = PackedT5(model, checkpointing=checkpointing).loss(DeviceBatch.of(row), 2)
+            loss, _ = PackedT5(model, checkpointing=checkpointing)(DeviceBatch.of(row), 2)
         loss.backward()
         return loss.item(), [p.grad.clone() for p in model.parameters()], sum(held)
 
@@ -269,19 +271,14 @@ def test_checkpointed_activations_give_the_same_gradients_and_hold_less(loader):
 
 def test_parts_of_a_row_are_the_row(loader):
     row = next(iter(loader.batches(0, 1, worker=0, workers=1)))[1][0]
-    parts = cut(row, 40)
+    parts = split(row, 40)
     assert len(parts) > 1
-    assert sum((part.placements for part in parts), ()) == row.placements
+    assert sum((part.samples for part in parts), ()) == row.samples
     for part in parts:
         assert part.examples == 1 or part.source_tokens + part.target_tokens <= 40
-        assert part.source_segment.tolist() == [
-            i + 1 for i, n in enumerate(part.source_lengths.tolist()) for _ in range(n)
-        ]
     model = tiny_model(seed=1)
-    whole = PackedT5(model).loss(DeviceBatch.of(row), 2)[0]
-    assert sum(PackedT5(model).loss(DeviceBatch.of(p), 2)[0] for p in parts).item() == pytest.approx(
-        whole.item(), rel=1e-6
-    )
+    whole = PackedT5(model)(DeviceBatch.of(row), 2)[0]
+    assert sum(PackedT5(model)(DeviceBatch.of(p), 2)[0] for p in parts).item() == pytest.approx(whole.item(), rel=1e-6)
 
 
 def test_small_micro_batches_come_to_the_same(loader):
@@ -294,25 +291,25 @@ def test_small_micro_batches_come_to_the_same(loader):
 
 def with_memory_for(monkeypatch, tokens):
     """The GPU that is not there holds so many tokens: more run out of it, in the middle of the backward pass."""
-    loss = PackedT5.loss
+    forward = PackedT5.forward
 
     def limited(self, batch, tasks):
-        total, by_task = loss(self, batch, tasks)
-        if len(batch.source) + len(batch.labels) > tokens:
+        total, by_task = forward(self, batch, tasks)
+        if len(batch.source_S) + len(batch.labels_T) > tokens:
             total.register_hook(run_out)
         return total, by_task
 
     def run_out(_):
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(PackedT5, "loss", limited)
+    monkeypatch.setattr(PackedT5, "forward", limited)
 
 
 def test_the_micro_batch_is_found_that_fits(loader, monkeypatch):
     _, expected, one = trained(loader, dropout=0.0)
     with_memory_for(monkeypatch, 45)
-    stepper, found, other = trained(loader, dropout=0.0)
-    assert 20 < stepper.micro_batch_tokens < 64
+    trainer, found, other = trained(loader, dropout=0.0)
+    assert 20 < trainer.micro_batch_tokens < 64
     assert [r.loss for r in found] == pytest.approx([r.loss for r in expected], rel=1e-5)
     assert [r.examples for r in found] == [r.examples for r in expected]
     assert distance(one.weights, other.weights) < 1e-3
@@ -326,9 +323,9 @@ def test_an_example_that_does_not_fit_is_an_error(loader, monkeypatch):
 
 
 def test_pure_bf16_computes_in_bf16_and_moves_fp32(loader):
-    stepper, records, snapshot = trained(loader, precision="bf16-pure", steps=25, learning_rate=5e-3)
-    assert {p.dtype for p in stepper.model.parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in stepper.weights.values.values()} == {torch.float32}
+    trainer, records, snapshot = trained(loader, precision="bf16-pure", steps=25, learning_rate=5e-3)
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in trainer.weights.values.values()} == {torch.float32}
     assert {t.dtype for t in snapshot.weights.values()} == {torch.float32}
     exact = trained(loader, steps=25, learning_rate=5e-3)[1]
     assert records[0].loss == pytest.approx(exact[0].loss, rel=0.03)
@@ -364,17 +361,22 @@ def test_settings_that_do_not_go_together(changes, words):
 
 
 def test_a_step_of_tokens_that_do_not_count_changes_nothing(loader):
-    stepper = stepper_of(settings(task_weights=dict.fromkeys(TASKS, 0.0), optimizer="adamw", weight_decay=0.0))
-    before = weights(stepper)
-    records, _, _ = train(loader, stepper)
-    assert same(weights(stepper), before)
+    trainer = trainer_of(settings(task_weights=dict.fromkeys(TASKS, 0.0), optimizer="adamw", weight_decay=0.0))
+    before = weights(trainer)
+    records, _, _ = train(loader, trainer)
+    assert same(weights(trainer), before)
     assert all(r.gradient_norm == 0 and math.isfinite(r.loss) for r in records)
 
 
 def test_a_state_is_checked_before_anything_is_put_in_place(loader):
     _, _, snapshot = trained(loader, steps=1)
-    stepper = stepper_of(settings())
-    before = weights(stepper)
+    trainer = trainer_of(settings())
+    before = weights(trainer)
     with pytest.raises(TrainingError, match="another model"):
-        stepper.restore({**snapshot.weights, "extra": torch.zeros(1)}, snapshot.optimizer, snapshot.optimizer_numbers)
-    assert same(weights(stepper), before)
+        trainer.restore(
+            snapshot.position,
+            {**snapshot.weights, "extra": torch.zeros(1)},
+            snapshot.optimizer,
+            snapshot.optimizer_numbers,
+        )
+    assert same(weights(trainer), before)

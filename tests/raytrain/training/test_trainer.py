@@ -1,4 +1,4 @@
-"""The loop: the same result for any number of workers, exact resumption, golden losses, and what it refuses."""
+"""The trainer: the same result for any number of workers, exact resumption, golden losses, and what it refuses."""
 
 import math
 import threading
@@ -6,13 +6,14 @@ import threading
 import pytest
 import torch
 
-from raytrain.training import threads
-from raytrain.training import trainer as loop
+from raytrain.training import distributed, threads
 from raytrain.training.checkpoint import Position
+from raytrain.training.model.packed_t5 import PackedT5
 from raytrain.training.optim import optimizer
 from raytrain.training.optim.lr_schedule import learning_rate
+from raytrain.training.trainer import Trainer
 from raytrain_core.errors import TrainingError
-from tests.support.tiny_feed import TASKS, same, settings, stepper_of, tiny_feed, train, weights
+from tests.support.tiny_loader import TASKS, same, settings, tiny_loader, train, trainer_of, weights
 from tests.support.tiny_t5 import tiny_model
 
 GOLDEN = [
@@ -41,25 +42,25 @@ GOLDEN = [
 
 @pytest.fixture(scope="module")
 def loader():
-    return tiny_feed()
+    return tiny_loader()
 
 
 def test_golden_losses(loader):
     """Any change of plan, packing, forward, loss, optimizer or schedule shows here; a refactoring must not."""
     training = settings(steps=20, schedule="cosine", warmup_steps=3, dropout=0.0)
-    records, _, _ = train(loader, stepper_of(training))
+    records, _, _ = train(loader, trainer_of(training))
     assert [r.loss for r in records] == pytest.approx(GOLDEN, rel=2e-4)
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
 def test_it_learns(loader, name):
-    records, _, _ = train(loader, stepper_of(settings(steps=25, optimizer=name, learning_rate=5e-3)))
+    records, _, _ = train(loader, trainer_of(settings(steps=25, optimizer=name, learning_rate=5e-3)))
     assert records[-1].loss < 0.7 * records[0].loss
     assert records[-1].loss_by_task.keys() == set(TASKS)
 
 
 def test_a_record_adds_up(loader):
-    records, _, (position, interrupted) = train(loader, stepper_of(settings(dropout=0.0)))
+    records, _, (position, interrupted) = train(loader, trainer_of(settings(dropout=0.0)))
     assert not interrupted
     assert [r.step for r in records] == [1, 2, 3, 4, 5, 6]
     for r in records:
@@ -76,7 +77,7 @@ def test_a_record_adds_up(loader):
 
 def test_one_step_is_the_mean_over_target_tokens(loader):
     """The gradient applied is that of stock transformers' loss over all examples of the step, token by token."""
-    stepper = stepper_of(settings(steps=1, dropout=0.0, gradient_clip=None, optimizer="adamw"))
+    trainer = trainer_of(settings(steps=1, dropout=0.0, gradient_clip=None, optimizer="adamw"))
     reference = tiny_model(seed=1)
     losses, tokens = 0.0, 0
     for row in loader.packed_order.rows(0, loader.rows_per_step):
@@ -89,10 +90,10 @@ def test_one_step_is_the_mean_over_target_tokens(loader):
             tokens += len(target)
     (losses / tokens).backward()
     norm = torch.sqrt(sum((p.grad**2).sum() for p in reference.parameters()))
-    (record,), _, _ = train(loader, stepper)
+    (record,), _, _ = train(loader, trainer)
     assert record.loss == pytest.approx((losses / tokens).item(), rel=1e-5)
     assert record.gradient_norm == pytest.approx(norm.item(), rel=1e-4)
-    own = dict(stepper.model.named_parameters())
+    own = dict(trainer.model.named_parameters())
     for name, parameter in reference.named_parameters():
         assert torch.allclose(own[name].grad, parameter.grad, rtol=1e-3, atol=1e-6), name
 
@@ -103,7 +104,7 @@ class Meeting:
     def __init__(self, workers):
         self.lock, self.barrier, self.slots = threading.Lock(), threading.Barrier(workers), {}
 
-    def add_up(self, tensor):
+    def all_reduce(self, tensor):
         self.slots[threading.get_ident()] = tensor
         self.barrier.wait()
         total = sum(self.slots[key].clone() for key in sorted(self.slots))
@@ -114,21 +115,21 @@ class Meeting:
 
 def train_together(monkeypatch, loader, training, workers, **options):
     meeting = Meeting(workers)
-    accumulate = loop.Trainer._accumulate
+    forward_backward = Trainer.forward_backward
 
-    def in_turn(self, rows, clock):
+    def in_turn(self, micro_batches):
         with meeting.lock:
-            return accumulate(self, rows, clock)
+            return forward_backward(self, micro_batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "add_up", meeting.add_up)
-        patch.setattr(loop.Trainer, "_accumulate", in_turn)
-        steppers = [stepper_of(training) for _ in range(workers)]
+        patch.setattr(distributed, "all_reduce", meeting.all_reduce)
+        patch.setattr(Trainer, "forward_backward", in_turn)
+        trainers = [trainer_of(training) for _ in range(workers)]
         results = [None] * workers
 
         def work(worker):
             try:
-                results[worker] = train(loader, steppers[worker], worker=worker, workers=workers, **options)
+                results[worker] = train(loader, trainers[worker], worker=worker, workers=workers, **options)
             except BaseException as error:
                 results[worker] = error
                 meeting.barrier.abort()
@@ -141,23 +142,23 @@ def train_together(monkeypatch, loader, training, workers, **options):
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    return steppers, results
+    return trainers, results
 
 
 @pytest.mark.parametrize("workers", [2, 4, 6])
 def test_any_number_of_workers_comes_to_the_same(monkeypatch, loader, workers):
     """Six workers have four rows a step to share: two of them get none."""
     training = settings(steps=4, optimizer="adamw")
-    alone = stepper_of(training)
+    alone = trainer_of(training)
     expected, _, _ = train(loader, alone)
-    steppers, results = train_together(monkeypatch, loader, training, workers)
+    trainers, results = train_together(monkeypatch, loader, training, workers)
     records, snapshots, (position, _) = results[0]
-    assert all(same(weights(steppers[0]), weights(s)) for s in steppers)
+    assert all(same(weights(trainers[0]), weights(s)) for s in trainers)
     assert [r.loss for r in records] == pytest.approx([r.loss for r in expected], rel=1e-5)
     assert [r.gradient_norm for r in records] == pytest.approx([r.gradient_norm for r in expected], rel=1e-4)
     assert [r.target_tokens_by_task for r in records] == [r.target_tokens_by_task for r in expected]
     for name, tensor in weights(alone).items():
-        assert torch.allclose(tensor, weights(steppers[0])[name], rtol=1e-3, atol=1e-5), name
+        assert torch.allclose(tensor, weights(trainers[0])[name], rtol=1e-3, atol=1e-5), name
     assert all(out == (position, False) for _, _, out in results)
     assert len(snapshots) == 1
     assert all(not records and not taken for records, taken, _ in results[1:])
@@ -170,7 +171,7 @@ def test_all_workers_stop_at_the_same_step(monkeypatch, loader):
         calls.append(None)
         return len(calls) == 3
 
-    _, results = train_together(monkeypatch, loader, settings(), 2, hooks={"stop": stop})
+    _, results = train_together(monkeypatch, loader, settings(), 2, callbacks={"stop_requested": stop})
     assert [out for _, _, out in results] == [(results[0][2][0], True)] * 2
     assert results[0][2][0].step == 3
     assert [s.position.step for s in results[0][1]] == [3]
@@ -180,16 +181,16 @@ def test_all_workers_stop_at_the_same_step(monkeypatch, loader):
 @pytest.mark.parametrize("tied", [True, False])
 def test_resuming_is_exact(loader, name, tied):
     training = settings(optimizer=name, weight_decay=0.01, warmup_steps=2, schedule="linear")
-    whole = stepper_of(training, tied=tied)
+    whole = trainer_of(training, tied=tied)
     records, snapshots, _ = train(loader, whole, every=3)
     assert [s.position.step for s in snapshots] == [3, 6]
     assert [s.next_row for s in snapshots] == [12, 24]
     half = snapshots[0]
-    resumed = stepper_of(training, tied=tied)
+    resumed = trainer_of(training, tied=tied)
     with torch.no_grad():
         for parameter in resumed.model.parameters():
             parameter.fill_(0.5)
-    resumed.restore(half.weights, half.optimizer, half.optimizer_numbers)
+    resumed.restore(half.position, half.weights, half.optimizer, half.optimizer_numbers)
     torch.rand(17)
     again, ends, _ = train(loader, resumed, start=half.position, every=3)
     assert same(weights(resumed), weights(whole))
@@ -200,101 +201,100 @@ def test_resuming_is_exact(loader, name, tied):
 
 
 def test_a_snapshot_does_not_change_afterwards(loader):
-    stepper = stepper_of(settings())
-    _, (first, *_), _ = train(loader, stepper, every=1)
+    trainer = trainer_of(settings())
+    _, (first, *_), _ = train(loader, trainer, every=1)
     kept = {name: tensor.clone() for name, tensor in first.weights.items()}
     assert same(first.weights, kept)
-    assert not same(first.weights, weights(stepper))
+    assert not same(first.weights, weights(trainer))
 
 
 def test_asked_to_stop_at_the_last_step_it_is_done(loader):
-    _, snapshots, (position, interrupted) = train(loader, stepper_of(settings(steps=1)), hooks={"stop": lambda: True})
+    _, snapshots, (position, interrupted) = train(
+        loader, trainer_of(settings(steps=1)), callbacks={"stop_requested": lambda: True}
+    )
     assert (position.step, interrupted, len(snapshots)) == (1, False, 1)
 
 
 def test_no_steps_nothing_happens(loader):
-    stepper = stepper_of(settings(steps=0))
-    before = weights(stepper)
-    assert train(loader, stepper) == ([], [], (Position(), False))
-    assert same(weights(stepper), before)
+    trainer = trainer_of(settings(steps=0))
+    before = weights(trainer)
+    assert train(loader, trainer) == ([], [], (Position(), False))
+    assert same(weights(trainer), before)
 
 
 def break_steps(monkeypatch, broken, *, task=0):
     """Make the losses of these step numbers (from 0) not a number, gradients included."""
     now = {"step": -1}
-    step, loss = loop.Trainer.step, loop.PackedT5.loss
+    step, forward = Trainer.step, PackedT5.forward
 
     def counted(self, number, *args, **options):
         now["step"] = number
         return step(self, number, *args, **options)
 
     def poisoned(self, batch, tasks):
-        total, by_task = loss(self, batch, tasks)
+        total, by_task = forward(self, batch, tasks)
         if now["step"] in broken:
             total, by_task = total * math.nan, by_task.clone()
             by_task[task] = math.nan
         return total, by_task
 
-    monkeypatch.setattr(loop.Trainer, "step", counted)
-    monkeypatch.setattr(loop.PackedT5, "loss", poisoned)
+    monkeypatch.setattr(Trainer, "step", counted)
+    monkeypatch.setattr(PackedT5, "forward", poisoned)
 
 
 def test_a_step_that_is_not_finite_changes_nothing(monkeypatch, loader):
     break_steps(monkeypatch, {2, 3})
-    skipped, kept = [], []
-    stepper = stepper_of(settings())
-    records, snapshots, (position, _) = train(
-        loader, stepper, every=1, hooks={"on_skipped": lambda step, message: skipped.append((step, message))}
-    )
-    assert [r.step for r in records] == [1, 2, 5, 6]
-    assert [step for step, _ in skipped] == [3, 4]
-    assert "step 3 was skipped" in skipped[0][1]
+    results = []
+    trainer = trainer_of(settings())
+    _, snapshots, (position, _) = train(loader, trainer, every=1, callbacks={"on_step": results.append})
+    assert [r.record.step for r in results if r.record is not None] == [1, 2, 5, 6]
+    assert [r.position.step for r in results if r.record is None] == [3, 4]
     kept = [s.weights for s in snapshots]
     assert same(kept[1], kept[3])
     assert not same(kept[3], kept[4])
-    assert all(t.isfinite().all() for t in weights(stepper).values())
+    assert all(t.isfinite().all() for t in weights(trainer).values())
     assert position.step == 6
 
 
 def test_three_of_them_in_a_row_end_training(monkeypatch, loader):
     break_steps(monkeypatch, {1, 2, 3}, task=1)
     with pytest.raises(TrainingError, match=r"step 4: the loss of short is not a finite number.*long, short") as raised:
-        train(loader, stepper_of(settings()))
+        train(loader, trainer_of(settings()))
     assert "learningRate" in (raised.value.hint or "")
 
 
 def test_an_infinite_gradient_alone_is_seen(monkeypatch, loader):
-    loss = loop.PackedT5.loss
+    forward = PackedT5.forward
 
     def steep(self, batch, tasks):
-        total, by_task = loss(self, batch, tasks)
+        total, by_task = forward(self, batch, tasks)
         return total * math.inf, by_task
 
-    monkeypatch.setattr(loop.PackedT5, "loss", steep)
+    monkeypatch.setattr(PackedT5, "forward", steep)
     with pytest.raises(TrainingError, match="step 3: the gradient is not a finite number"):
-        train(loader, stepper_of(settings()))
+        train(loader, trainer_of(settings()))
 
 
-def test_trouble_elsewhere_ends_the_loop(loader):
+def test_an_error_in_the_background_ends_training(loader):
     def check():
         raise TrainingError("superseded")
 
     with pytest.raises(TrainingError, match="superseded"):
-        train(loader, stepper_of(settings()), hooks={"check": check})
+        train(loader, trainer_of(settings()), callbacks={"raise_errors": check})
 
 
 def test_the_gradient_is_clipped(loader):
-    stepper = stepper_of(settings(steps=1, gradient_clip=0.01, optimizer="adamw"))
-    (record,), _, _ = train(loader, stepper)
+    trainer = trainer_of(settings(steps=1, gradient_clip=0.01, optimizer="adamw"))
+    (record,), _, _ = train(loader, trainer)
     assert record.gradient_norm > 0.1
-    assert stepper.gradients.norm() == pytest.approx(0.01, rel=1e-3)
+    assert trainer.gradients.norm() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_bf16_learns_over_fp32_weights(loader):
-    stepper = stepper_of(settings(steps=15, precision="bf16", learning_rate=5e-3))
-    records, _, _ = train(loader, stepper)
+    trainer = trainer_of(settings(steps=15, precision="bf16", learning_rate=5e-3))
+    records, _, _ = train(loader, trainer)
     assert records[-1].loss < 0.8 * records[0].loss
-    assert {p.dtype for p in stepper.model.parameters()} == {torch.float32}
+    assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
 
 
 def test_norms_and_biases_do_not_decay():
@@ -307,20 +307,20 @@ def test_norms_and_biases_do_not_decay():
         names = dict(model.named_parameters())
         assert len(decay) == len(names)
         for key, parameter in names.items():
-            spared = "layer_norm" in key or "relative_attention_bias" in key
-            assert decay[id(parameter)] == (0.0 if spared else 0.5), key
+            no_decay = "layer_norm" in key or "relative_attention_bias" in key
+            assert decay[id(parameter)] == (0.0 if no_decay else 0.5), key
 
 
 def test_the_job_s_dropout_replaces_the_model_s(loader):
-    assert stepper_of(settings(dropout=None), dropout=0.3).model.config.dropout_rate == 0.3
-    stepper = stepper_of(settings(dropout=0.2), dropout=0.3)
-    assert {m.p for m in stepper.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.2}
+    assert trainer_of(settings(dropout=None), dropout=0.3).model.config.dropout_rate == 0.3
+    trainer = trainer_of(settings(dropout=0.2), dropout=0.3)
+    assert {m.p for m in trainer.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.2}
 
 
 def test_a_state_of_another_model_is_refused():
-    stepper = stepper_of(settings())
-    with pytest.raises(TrainingError, match="another model: there is no nothing"):
-        optimizer.load_state(stepper.optimizer, stepper.weights.values, {"exp_avg/nothing": torch.zeros(1)}, {})
+    trainer = trainer_of(settings())
+    with pytest.raises(TrainingError, match="another model: there is no parameter nothing"):
+        optimizer.load_state(trainer.optimizer, trainer.weights.values, {"exp_avg/nothing": torch.zeros(1)}, {})
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_schedules_of_one_step():
 def test_threads_share_the_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(threads, "_QUOTA", tmp_path / "none")
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)))
-    assert [threads.threads_of_worker(n) for n in (1, 2, 3, 20)] == [8, 4, 2, 1]
+    assert [threads.threads_per_worker(n) for n in (1, 2, 3, 20)] == [8, 4, 2, 1]
     (tmp_path / "quota").write_text("250000 100000")
     monkeypatch.setattr(threads, "_QUOTA", tmp_path / "quota")
     assert threads.cores() == 2
@@ -374,7 +374,9 @@ def test_epochs_and_tokens_are_so_many_steps(loader):
 def test_a_checkpoint_that_is_asked_for_is_taken_after_the_step(loader, wanted):
     """As for a node that is about to go; training goes on."""
     asked = iter(range(100))
-    stepper = stepper_of(settings(steps=6))
-    _, snapshots, (position, stopped) = train(loader, stepper, hooks={"keep": lambda: next(asked) == wanted - 1})
+    trainer = trainer_of(settings(steps=6))
+    _, snapshots, (position, stopped) = train(
+        loader, trainer, callbacks={"checkpoint_requested": lambda: next(asked) == wanted - 1}
+    )
     assert [snapshot.position.step for snapshot in snapshots] == [wanted, 6]
     assert (position.step, stopped) == (6, False)

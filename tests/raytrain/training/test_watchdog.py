@@ -22,7 +22,7 @@ def test_silence_is_noticed_and_the_stacks_name_the_place():
 
     with Watchdog(0.2, on_hang) as dog:
         for _ in range(3):
-            dog.beat()
+            dog.heartbeat()
         began = time.monotonic()
         waits_here(done)
     assert 0.2 <= heard[0][0] < 5
@@ -30,11 +30,11 @@ def test_silence_is_noticed_and_the_stacks_name_the_place():
     assert "waits_here" in heard[0][1] and "thread MainThread" in heard[0][1]
 
 
-def test_who_beats_is_left_alone():
+def test_regular_heartbeats_are_no_hang():
     heard = []
     with Watchdog(0.5, lambda *hang: heard.append(hang)) as dog:
         for _ in range(12):
-            dog.beat()
+            dog.heartbeat()
             time.sleep(0.1)
     assert not heard
 
@@ -42,7 +42,7 @@ def test_who_beats_is_left_alone():
 def test_nothing_is_heard_after_the_end_nor_without_a_limit():
     heard = []
     with Watchdog(0.1, lambda *hang: heard.append(hang)) as dog:
-        dog.beat()
+        dog.heartbeat()
     with Watchdog(0, lambda *hang: heard.append(hang)):
         time.sleep(0.3)
     time.sleep(0.3)
@@ -56,8 +56,8 @@ def test_a_long_step_is_no_hang(monkeypatch):
     assert dog.limit == 600  # nothing is known yet
     for pause in (0, 40, 50):
         now[0] += pause
-        dog.beat()
+        dog.heartbeat()
     assert dog.limit == 500
     now[0] += 1
-    dog.beat()
+    dog.heartbeat()
     assert dog.limit == 500

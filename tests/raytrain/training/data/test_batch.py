@@ -1,4 +1,4 @@
-"""Flat rows and their iterator: what the model sees is what was placed, whoever and however many workers read."""
+"""Packed rows and their prefetcher: the model sees exactly the samples of the order, for any number of workers."""
 
 import threading
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytrain.config.job import PackingShape
-from raytrain.training.data.batch import BatchPrefetcher, collate, lengths, token_reader
-from raytrain.training.data.packing import PackedOrder, SampleRef
+from raytrain.training.data.batch import BatchPrefetcher, collate, token_reader
+from raytrain.training.data.packing import ExampleLengths, PackedOrder, SampleRef
 from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
 
 SHAPE = PackingShape(source=64, target=24)
@@ -42,16 +42,15 @@ def splits_plan(shape=SHAPE):
     streams = [
         TaskStream(f"t{i}", s.examples, s.variants, r) for i, (s, r) in enumerate(zip(SPLITS, rates, strict=True))
     ]
-    return PackedOrder(SamplingOrder(streams, 3), lengths(SPLITS), shape)
+    lengths = ExampleLengths.of([(s.source_lengths, s.target_lengths) for s in SPLITS])
+    return PackedOrder(SamplingOrder(streams, 3), lengths, shape)
 
 
 def unpack(row):
-    """(placement, source ids, decoder inputs, labels) of each segment, by offsets."""
-    for i, placed in enumerate(row.placements):
+    """(sample, source ids, decoder inputs, labels) of each segment, by offsets."""
+    for i, placed in enumerate(row.samples):
         s = slice(row.source_offsets[i], row.source_offsets[i] + row.source_lengths[i])
         t = slice(row.target_offsets[i], row.target_offsets[i] + row.target_lengths[i])
-        assert (row.source_segment[s] == i + 1).all()
-        assert (row.target_segment[t] == i + 1).all()
         yield placed, row.source[s], row.decoder_input[t], row.labels[t]
 
 
@@ -67,26 +66,23 @@ placements = st.lists(
 
 
 @settings(max_examples=100, deadline=None)
-@given(placed=placements, pad=st.booleans())
-def test_a_flat_row_holds_exactly_its_examples(placed, pad):
+@given(placed=placements)
+def test_a_packed_row_holds_exactly_its_examples(placed):
     read = token_reader(SPLITS)
     large = PackingShape(source=400, target=120)
-    row = collate(placed, read, large, index=7, pad_to=large if pad else None)
-    assert sorted(row.placements) == sorted(placed)
+    row = collate(placed, read, large, index=7)
+    assert sorted(row.samples) == sorted(placed)
     for p, source, decoder_input, labels in unpack(row):
         expected_source, expected_target = read(p)
         assert source.tolist() == expected_source.tolist()
         assert labels.tolist() == expected_target.tolist()
         assert decoder_input.tolist() == [0, *expected_target[:-1].tolist()]
-    assert row.task.tolist() == [p.task for p in row.placements]
+    assert row.task.tolist() == [p.task for p in row.samples]
     assert row.index == 7
     assert row.examples == len(placed)
-    assert row.source_tokens == sum(len(read(p)[0]) for p in placed) == (row.source_segment > 0).sum()
-    assert row.target_tokens == sum(len(read(p)[1]) for p in placed) == (row.labels != -100).sum()
-    assert len(row.source) == len(row.source_segment) == (400 if pad else row.source_tokens)
-    assert len(row.labels) == len(row.decoder_input) == len(row.target_segment) == (120 if pad else row.target_tokens)
-    assert not row.source[row.source_segment == 0].any()
-    assert not row.decoder_input[row.target_segment == 0].any()
+    assert len(row.source) == row.source_tokens == sum(len(read(p)[0]) for p in placed) == row.source_lengths.sum()
+    assert len(row.labels) == row.target_tokens == sum(len(read(p)[1]) for p in placed) == row.target_lengths.sum()
+    assert len(row.decoder_input) == row.target_tokens
     steps = [(-(-int(s) // 16), int(t)) for s, t in zip(row.source_lengths, row.target_lengths, strict=True)]
     assert steps == sorted(steps)
 
@@ -95,7 +91,7 @@ def test_the_arrays_do_not_depend_on_the_order_of_placements():
     read = token_reader(SPLITS)
     placed = splits_plan(PackingShape(source=300, target=90)).rows(2, 1)[0]
     one, other = (collate(p, read, PackingShape(source=300, target=90)) for p in (placed, placed[::-1]))
-    for name in ("source", "decoder_input", "labels", "source_segment", "target_segment", "task"):
+    for name in ("source", "decoder_input", "labels", "source_lengths", "target_lengths", "task"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
 
 
@@ -103,8 +99,6 @@ def test_what_does_not_fit_is_refused():
     read = token_reader(SPLITS)
     with pytest.raises(ValueError, match="do not fit a row of 8/4"):
         collate([SampleRef(0, i, 0) for i in range(9)], read, PackingShape(source=8, target=4))
-    with pytest.raises(ValueError, match="cannot be padded"):
-        collate([SampleRef(0, i, 0) for i in range(9)], read, PackingShape(source=4000, target=400), pad_to=SHAPE)
     empty = np.zeros(0, np.uint16)
     with pytest.raises(ValueError, match="without source or target"):
         collate([SampleRef(0, 0, 0)], lambda p: (empty, empty), SHAPE)
@@ -117,7 +111,7 @@ def steps_of(worker, workers, start, stop, rows_per_step=6):
 
 
 def test_any_number_of_workers_sees_the_same_steps():
-    alone = [[(r.index, r.placements) for r in rows] for _, rows in steps_of(0, 1, 0, 12)]
+    alone = [[(r.index, r.samples) for r in rows] for _, rows in steps_of(0, 1, 0, 12)]
     assert [[i for i, _ in rows] for rows in alone] == [list(range(6 * s, 6 * s + 6)) for s in range(12)]
     for workers in (2, 3, 4, 8, 1024):
         together = [[] for _ in alone]
@@ -126,15 +120,15 @@ def test_any_number_of_workers_sees_the_same_steps():
         for worker in range(min(workers, 80)):
             for step, rows in steps_of(worker, workers, 0, 12):
                 assert all(r.index % workers == worker for r in rows)
-                together[step] += [(r.index, r.placements) for r in rows]
+                together[step] += [(r.index, r.samples) for r in rows]
         assert [sorted(rows) for rows in together] == alone
 
 
 def test_training_goes_on_from_one_integer_with_other_workers():
-    alone = [(r.index, r.placements) for _, rows in steps_of(0, 1, 0, 9) for r in rows]
+    alone = [(r.index, r.samples) for _, rows in steps_of(0, 1, 0, 9) for r in rows]
     before = [r for w in range(2) for _, rows in steps_of(w, 2, 0, 4) for r in rows]
     after = [r for w in range(8) for _, rows in steps_of(w, 8, 4, 9) for r in rows]
-    assert sorted((r.index, r.placements) for r in before + after) == alone
+    assert sorted((r.index, r.samples) for r in before + after) == alone
 
 
 def test_steps_come_in_order_and_end():
@@ -180,11 +174,8 @@ def test_reading_ahead_is_bounded():
 
 
 def test_a_step_can_be_read_by_itself():
-    steps = BatchPrefetcher(
-        splits_plan(), token_reader(SPLITS), rows_per_step=6, worker=0, workers=1, start=0, stop=0, pad=True
-    )
-    assert [r.placements for r in steps.step(4)] == [r.placements for r in steps_of(0, 1, 4, 5)[0][1]]
-    assert {len(r.source) for r in steps.step(4)} == {64}
+    steps = BatchPrefetcher(splits_plan(), token_reader(SPLITS), rows_per_step=6, worker=0, workers=1, start=0, stop=0)
+    assert [r.samples for r in steps.read_step(4)] == [r.samples for r in steps_of(0, 1, 4, 5)[0][1]]
 
 
 @pytest.mark.parametrize("wrong", [{"worker": 2}, {"worker": -1}, {"rows_per_step": 0}, {"ahead": 0}])

@@ -199,7 +199,7 @@ def test_an_example_that_fits_no_row_is_named():
 def test_lengths_must_be_those_of_the_plan():
     plan = SamplingOrder([TaskStream("a", 3, 1, 1.0)], 1)
     lengths = ExampleLengths.of([([np.array([5, 5])], [np.array([5, 5])])])
-    with pytest.raises(ValueError, match="not those of the plan"):
+    with pytest.raises(ValueError, match="not those of the order"):
         PackedOrder(plan, lengths, PackingShape(source=512, target=128))
     with pytest.raises(ValueError, match="lengths of 0"):
         ExampleLengths.of([([np.array([5, 0])], [np.array([5, 5])])])

@@ -1,4 +1,4 @@
-"""The plan's promises: shares in every prefix, nothing twice before all once, wordings in turn, no replay."""
+"""Promises of the sampling order: shares in every prefix, no repeats within a pass, variants in turn, no replay."""
 
 import hashlib
 import math
@@ -154,7 +154,7 @@ def test_the_order_never_changes():
     [
         ([], "1 to 32,767 streams"),
         ([TaskStream("a", 0, 1, 1.0)], "stream a: 0 examples"),
-        ([TaskStream("a", 5, 0, 1.0)], "in 0 wordings"),
+        ([TaskStream("a", 5, 0, 1.0)], "in 0 variants"),
         ([TaskStream("a", 5, 1, 0.5)], "sum to 0.5"),
         ([TaskStream("a", 5, 1, 1.0), TaskStream("b", 5, 1, 0.0)], "stream b: rate 0.0"),
         ([TaskStream("a", 5, 1, 0.5), TaskStream("a", 5, 1, 0.5)], "same name"),

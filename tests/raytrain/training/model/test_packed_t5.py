@@ -1,4 +1,4 @@
-"""The flat forward's loss and gradients are those of stock transformers, one example at a time."""
+"""The packed forward pass's loss and gradients are those of stock transformers, one example at a time."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import torch
 
 from raytrain.training.data.batch import LENGTH_STEP, collate
 from raytrain.training.data.packing import SampleRef
-from raytrain.training.model.attention import GROUP_COST, LARGEST_GROUP, group
-from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_row, set_dropout
-from tests.support.flat_rows import KINDS, SHAPE, examples, gradients, row_of
+from raytrain.training.model.attention import GROUP_COST, LARGEST_GROUP, group_segments
+from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_dropout, set_dropout
+from tests.support.packed_rows import KINDS, SHAPE, examples, gradients, row_of
 from tests.support.tiny_t5 import tiny_model
 
 PRECISIONS = pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_loss_and_gradients_are_those_of_transformers(
     ids = examples()
     expected, each, wanted = one_by_one(model, ids)
     model.zero_grad()
-    loss, by_task = PackedT5(model).loss(DeviceBatch.of(row_of(ids), dtype=dtype), tasks=3)
+    loss, by_task = PackedT5(model)(DeviceBatch.of(row_of(ids), dtype=dtype), tasks=3)
     loss.backward()
     assert abs(loss.item() - expected) <= loss_off * expected
     found = gradients(model)
@@ -67,28 +67,21 @@ def test_loss_and_gradients_are_those_of_transformers(
         assert by_task[task].item() == pytest.approx(sum(each[task::3]), rel=max(loss_off, 1e-6))
 
 
-def test_a_padded_row_is_the_same_row():
-    model, ids = tiny_model(), examples()
-    plain, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids)), 3)
-    padded, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids, pad_to=SHAPE)), 3)
-    assert torch.equal(plain, padded)
-
-
 def test_one_example_alone_and_one_token_targets():
     model = tiny_model()
     ids = [(source, target[-1:]) for source, target in examples(1)]
     expected, _, _ = one_by_one(model, ids)
-    loss, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids)), 1)
+    loss, _ = PackedT5(model)(DeviceBatch.of(row_of(ids)), 1)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_other_segments_do_not_matter():
     """What stands beside an example in a row changes nothing of its loss."""
     model, ids = tiny_model().double(), examples(6)
-    alone, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids[:1]), dtype=torch.float64), 1)
+    alone, _ = PackedT5(model)(DeviceBatch.of(row_of(ids[:1]), dtype=torch.float64), 1)
     placed = [SampleRef(int(i > 0), i, 0) for i in range(6)]
     row = collate(placed, lambda p: ids[p.example], SHAPE)
-    _, by_task = PackedT5(model).loss(DeviceBatch.of(row, dtype=torch.float64), 2)
+    _, by_task = PackedT5(model)(DeviceBatch.of(row, dtype=torch.float64), 2)
     assert by_task[0].item() == pytest.approx(alone.item(), rel=1e-12)
 
 
@@ -97,8 +90,8 @@ def test_dropout_is_keyed_by_the_row():
     batch = DeviceBatch.of(row_of(examples()))
 
     def loss(index):
-        seed_row(17, index)
-        return PackedT5(model).loss(batch, 3)[0].item()
+        seed_dropout(17, index)
+        return PackedT5(model)(batch, 3)[0].item()
 
     first = loss(4)
     torch.rand(100)
@@ -118,7 +111,7 @@ def test_dropout_in_the_mean_is_no_dropout(tied, feed_forward):
     ids = examples(4, longest=40)
     batch, row = DeviceBatch.of(row_of(ids)), 60
     with torch.no_grad():
-        ours = torch.tensor([PackedT5(model).loss(batch, 3)[0].item() for _ in range(row)])
+        ours = torch.tensor([PackedT5(model)(batch, 3)[0].item() for _ in range(row)])
         theirs = torch.tensor([_stock_sum(model, ids) for _ in range(row)])
     model.eval()
     still = _stock_sum(model, ids)
@@ -139,9 +132,9 @@ def _stock_sum(model, ids):
 def test_bf16_autocast_is_near_and_its_gradients_are_fp32():
     model = tiny_model(layers=3).train()
     batch = DeviceBatch.of(row_of(examples()))
-    exact, _ = PackedT5(model).loss(batch, 3)
+    exact, _ = PackedT5(model)(batch, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, _ = PackedT5(model).loss(batch, 3)
+        loss, _ = PackedT5(model)(batch, 3)
     loss.backward()
     assert loss.item() == pytest.approx(exact.item(), rel=0.02)
     assert loss.item() != exact.item()
@@ -167,7 +160,7 @@ def test_adapters_in_the_place_of_linear_layers_are_called():
     ids = examples(5)
     expected, _, wanted = one_by_one(model, ids)
     model.zero_grad()
-    loss, _ = PackedT5(model).loss(DeviceBatch.of(row_of(ids)), 3)
+    loss, _ = PackedT5(model)(DeviceBatch.of(row_of(ids)), 3)
     loss.backward()
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     for name, gradient in gradients(model).items():
@@ -178,9 +171,9 @@ def test_groups_cover_the_row_in_order_and_waste_little():
     random = np.random.default_rng(0)
     lengths = np.rint(np.exp(random.normal(4.5, 0.7, 300))).astype(np.int32).clip(2, 512)
     targets = np.rint(np.exp(random.normal(3, 0.6, 300))).astype(np.int32).clip(2, 128)
-    order = np.lexsort((targets, -(-lengths // LENGTH_STEP)))  # as `assemble` orders a row
+    order = np.lexsort((targets, -(-lengths // LENGTH_STEP)))  # as `collate` orders a row
     lengths, targets = lengths[order], targets[order]
-    groups = group(lengths, targets)
+    groups = group_segments(lengths, targets)
     assert [g.first for g in groups] == [0, *np.cumsum([g.segments for g in groups])[:-1]]
     assert sum(g.segments for g in groups) == 300
     for g in groups:
@@ -193,4 +186,4 @@ def test_groups_cover_the_row_in_order_and_waste_little():
 
 
 def test_no_segments_no_groups():
-    assert group(np.array([], np.int32), np.array([], np.int32)) == []
+    assert group_segments(np.array([], np.int32), np.array([], np.int32)) == []

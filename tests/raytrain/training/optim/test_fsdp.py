@@ -4,25 +4,25 @@ import pytest
 import torch
 from torch import multiprocessing
 
-from raytrain.training.optim.fsdp import Shards
+from raytrain.training.optim.fsdp import Sharding
 from tests.support import gloo_worker
 from tests.support.gloo_worker import STEPS
-from tests.support.tiny_feed import off, settings, stepper_of, tiny_feed, train
+from tests.support.tiny_loader import off, settings, tiny_loader, train, trainer_of
 
 
 def sharded(folder, workers, **options):
     """What each worker left."""
     folder.mkdir(exist_ok=True)
-    options.setdefault("stepper", {})["sharded"] = True
+    options.setdefault("trainer", {})["sharded"] = True
     multiprocessing.spawn(gloo_worker.work, (workers, str(folder), options), nprocs=workers)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(workers)]
 
 
-def alone(model=None, stepper=None, **training):
-    made = stepper_of(
-        settings(**{"steps": STEPS, "optimizer": "adamw", **training}), **(stepper or {}), **(model or {})
+def alone(model=None, trainer=None, **training):
+    made = trainer_of(
+        settings(**{"steps": STEPS, "optimizer": "adamw", **training}), **(trainer or {}), **(model or {})
     )
-    records, snapshots, _ = train(tiny_feed(), made, every=2)
+    records, snapshots, _ = train(tiny_loader(), made, every=2)
     return [(r.loss, r.gradient_norm) for r in records], snapshots
 
 
@@ -41,14 +41,14 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("workers", "training", "model", "stepper"), SETTINGS.values(), ids=SETTINGS.keys())
-def test_shards_come_to_what_one_worker_comes_to(tmp_path, workers, training, model, stepper):
+@pytest.mark.parametrize(("workers", "training", "model", "trainer"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_shards_come_to_what_one_worker_comes_to(tmp_path, workers, training, model, trainer):
     """Losses, norms and the outcome; dropout included.
 
     The first worker's checkpoint is whole, no worker's share is.
     """
-    found = sharded(tmp_path, workers, training=training, model=model, stepper=dict(stepper))
-    losses, snapshots = alone(model, stepper, **training)
+    found = sharded(tmp_path, workers, training=training, model=model, trainer=dict(trainer))
+    losses, snapshots = alone(model, trainer, **training)
     equal(found[0], losses, snapshots[-1])
     for name, whole in snapshots[-1].optimizer.items():
         assert torch.allclose(found[0]["snapshot"].optimizer[name], whole, rtol=1e-3, atol=1e-6), name
@@ -82,10 +82,10 @@ def test_another_number_of_workers_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 6, 7])
-def test_rows_lie_as_torch_cuts_them(rows):
+def test_rows_are_sharded_as_torch_chunks_them(rows):
     whole = torch.arange(rows * 2.0).view(rows, 2)
-    mine = [Shards(rank, 3).mine(whole) for rank in range(3)]
+    mine = [Sharding(rank, 3).local(whole) for rank in range(3)]
     assert torch.equal(torch.cat(mine), whole)
     for rank, chunk in enumerate(torch.chunk(whole, 3)):
         assert torch.equal(mine[rank], chunk)
-    assert Shards(1, 3).mine(torch.tensor(4.0)) == 4
+    assert Sharding(1, 3).local(torch.tensor(4.0)) == 4

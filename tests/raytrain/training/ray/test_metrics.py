@@ -43,10 +43,10 @@ def shown(monkeypatch):
 
 
 @pytest.mark.parametrize("start", [0, 40])
-def test_what_is_not_saved_grows_until_a_checkpoint_is_whole(shown, start):
+def test_what_is_not_saved_grows_until_a_checkpoint_is_committed(shown, start):
     gauges = Gauges("run", "id", checkpoint_every=4)
     for step in range(start + 1, start + 13):
-        gauges.step(Record(step))
+        gauges.show_step(Record(step))
         if step == start + 9:
-            gauges.saved(start + 4)  # it took its time
+            gauges.checkpoint_committed(start + 4)  # it took its time
     assert shown["raytrain_unsaved_intervals"] == [n / 4 for n in [*range(1, 10), 6, 7, 8]]

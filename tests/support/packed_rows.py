@@ -1,4 +1,4 @@
-"""Rows of made-up examples for the flat forward, and the gradients that it leaves."""
+"""Packed rows of made-up examples, and the gradients that a forward pass over them leaves."""
 
 import numpy as np
 import pytest
