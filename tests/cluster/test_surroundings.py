@@ -99,7 +99,7 @@ def test_a_full_disk_is_reported_with_its_path_and_keeps_complete_checkpoints(ta
     assert "/tmp" in message(status)
     assert "No space left" in message(status)
     store = open_store(storage)
-    kept = checkpoint.committed(store, RunLayout("full"))
+    kept = committed_checkpoints(store, RunLayout("full"))
     assert kept
     for ref in kept:
         checkpoint.fetch_files(store, ref, tmp_path)  # compares their digests
