@@ -1,13 +1,13 @@
 """Conditions over the columns of a row, as in `stars >= 4 and len(text) < 2000`.
 
-A small part of Python's expressions, read by Python's own parser and interpreted here: names of
-columns (`row["odd name"]`, `user["country"]` inside a column), numbers, texts, True, False, None
-(also true, false, null), lists of those, comparisons, `in`, `and`, `or`, `not`, `len()` and
-`lower()`. Nothing is ever run as code.
+A small subset of Python's expressions, parsed by Python and interpreted here: column names
+(`row["odd name"]`, `user["country"]` inside a column), numbers, texts, True, False, None (also true,
+false, null), lists of those, comparisons, `in`, `and`, `or`, `not`, `len()` and `lower()`. Nothing
+is executed as code.
 
-Columns of a CSV file are text: beside a number (or True, False) a text counts as the number that it
-writes. What cannot be compared (null with a number, say) is an error of that row, and never quietly
-left out.
+Columns of a CSV file are text: compared with a number (or True, False), a text counts as the number
+it spells. Values that cannot be compared, such as null and a number, make the row a bad row; it is
+never dropped silently.
 """
 
 import ast
@@ -36,15 +36,15 @@ _SIGNS = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition that was understood."""
+    """A compiled condition."""
 
     text: str
     columns: tuple[str, ...]
-    """Columns that it asks for, in order; one that a row lacks is None there."""
+    """Columns used, in order; a column missing in a row counts as None."""
     _holds: Callable[[Row], bool]
 
     def holds(self, row: Row) -> bool:
-        """Whether it holds for `row`; RowError if that cannot be said."""
+        """Whether it holds for `row`; raises RowError if its values cannot be compared."""
         try:
             return self._holds(row)
         except RowError as error:
@@ -52,34 +52,34 @@ class Condition:
 
 
 def compile_condition(text: str) -> Condition:
-    """The condition that `text` writes; ValueError says where something is that it must not be."""
+    """Compiles a condition; raises ValueError that names the offending characters."""
     if len(text) > _LONGEST:
-        raise ValueError(f"is longer than {_LONGEST:,} characters; a row function (transform) may say it better")
+        raise ValueError(f"is longer than {_LONGEST:,} characters; use a row function (transform) instead")
     source = " ".join(text.split("\n")).strip()
     try:
         tree = ast.parse(source, mode="eval")
     except SyntaxError as error:
         place = f"character {error.offset or len(source) + 1} of {source!r}"
-        raise ValueError(f"is no condition: {place}: {error.msg}; write it as in {_EXAMPLE}") from None
+        raise ValueError(f"is not a condition: {place}: {error.msg}; an example is {_EXAMPLE}") from None
     except (ValueError, RecursionError, MemoryError):
-        raise ValueError("is no condition: it cannot be read, or is nested too deep") from None
+        raise ValueError("is not a condition: it cannot be parsed, or is nested too deeply") from None
     compiler = _Compiler(source)
     try:
         holds = compiler.condition(tree.body)
     except RecursionError:
-        raise ValueError("is no condition: it is nested too deep") from None
+        raise ValueError("is not a condition: it is nested too deeply") from None
     return Condition(source, tuple(dict.fromkeys(compiler.columns)), holds)
 
 
 class _Compiler:
-    """Turns checked nodes into functions of a row."""
+    """Compiles syntax nodes into functions of a row."""
 
     def __init__(self, source: str) -> None:
         self._source = source
         self.columns: list[str] = []
 
     def condition(self, node: ast.expr) -> Callable[[Row], bool]:
-        """Something that is true or false."""
+        """Compiles an expression that is true or false."""
         match node:
             case ast.BoolOp(op=op, values=values):
                 parts = [self.condition(value) for value in values]
@@ -100,7 +100,7 @@ class _Compiler:
         raise self._error(node, "is neither true nor false; compare it with something")
 
     def value(self, node: ast.expr) -> _Value:  # noqa: PLR0911 - one for each kind of node
-        """Something that can be compared."""
+        """Compiles an expression whose value can be compared."""
         match node:
             case ast.Constant(value=constant) if constant is None or isinstance(constant, bool | int | float | str):
                 return lambda row: constant
@@ -126,7 +126,7 @@ class _Compiler:
             case ast.Call(func=ast.Name(id="lower"), args=[argument], keywords=[]):
                 lowered = self.value(argument)
                 return lambda row: _lower(lowered(row))
-        raise self._error(node, f"is not known here; known are {_KNOWN}")
+        raise self._error(node, f"is not allowed here; allowed are {_KNOWN}")
 
     def _column(self, column: str) -> _Value:
         self.columns.append(column)
@@ -152,7 +152,7 @@ class _Compiler:
     def _error(self, node: ast.expr, what: str) -> ValueError:
         offset = len(self._source.encode()[: node.col_offset].decode())
         part = ast.get_source_segment(self._source, node) or ""
-        return ValueError(f"is no condition: character {offset + 1} of {self._source!r}: {part!r} {what}")
+        return ValueError(f"is not a condition: character {offset + 1} of {self._source!r}: {part!r} {what}")
 
 
 def _truth(value: Any, shown: str) -> bool:
@@ -205,7 +205,7 @@ def _comparable(a: Any, b: Any, sign: str) -> tuple[Any, Any]:
 
 
 def _alike(a: Any, b: Any) -> tuple[Any, Any]:
-    """Both, a text beside a number or truth value as what it writes, if it writes one."""
+    """Both values; a text compared with a number or truth value is converted if it spells one."""
     if isinstance(a, str) and isinstance(b, bool | int | float):
         return _written(a, b), b
     if isinstance(b, str) and isinstance(a, bool | int | float):

@@ -1,4 +1,4 @@
-"""Which columns a task needs of a row, and whether a source has them."""
+"""The columns that a task needs, and whether a source has them."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,13 +10,13 @@ from data_prep.sources.readers import SourceRow
 from raytrain_core.errors import DataError, RowError, UsageError
 from raytrain_core.text import did_you_mean
 
-_LOOKED_AT = 1000  # first rows of a file in which a column must be that some rows may leave out
+_FIRST_ROWS = 1000  # a column that rows may omit must occur among so many first rows of a file
 
 Row = Mapping[str, Any]
 
 
 def needed_columns(task: Task) -> list[str]:
-    """The columns that every row must have. `a|b` stands for whichever of a and b a row has."""
+    """Returns the columns that every row must have; `a|b` stands for whichever of the two a row has."""
     columns = task.columns
     if columns.tokens is not None and columns.tags is not None:
         if task.type != "ner":
@@ -32,30 +32,33 @@ def needed_columns(task: Task) -> list[str]:
 
 
 def used_columns(task: Task) -> list[str]:
-    """Every column that ends up in an example, as a row may have it."""
+    """Returns every column that can end up in an example."""
     return [name for column in [*needed_columns(task), *task.columns.references] for name in alternatives(column)]
 
 
 def alternatives(column: str) -> list[str]:
-    """The names that a column mapping stands for: `summary|summaries` is the first of the two that a row has."""
+    """Splits `summary|summaries` into its names; the first that a row has is used."""
     return [name.strip() for name in column.split("|")]
 
 
 def check_columns(
     task: Task, file: str, rows: Callable[[], Iterable[SourceRow]], transform: Callable[[Row], Row | None]
 ) -> None:
-    """DataError unless a file has the columns: the first row that is wanted those that every row must have, one of
-    the first rows those that some rows may lack. `rows` gives the file's rows from their beginning."""
+    """Raises DataError unless a file has the task's columns.
+
+    The first row kept by `where` must have the needed columns; columns that rows may omit must occur
+    among the first rows. `rows` starts reading the file from its beginning.
+    """
     condition = compile_condition(task.where) if task.where is not None else None
     if condition is not None:
-        first = itertools.islice(_transformed(rows(), transform), _LOOKED_AT)
+        first = itertools.islice(_transformed(rows(), transform), _FIRST_ROWS)
         _check(task, file, condition.columns, _columns(first, condition.columns))
-    wanted = (
-        _transformed(rows(), transform) if condition is None else _wanted(_transformed(rows(), transform), condition)
+    kept = (
+        _transformed(rows(), transform) if condition is None else _kept(_transformed(rows(), transform), condition)
     )
-    for row in wanted:
+    for row in kept:
         _check(task, file, needed_columns(task), list(row))
-        more = itertools.islice(wanted, _LOOKED_AT)
+        more = itertools.islice(kept, _FIRST_ROWS)
         _check(task, file, task.columns.references, _columns(itertools.chain([row], more), task.columns.references))
         return
 
@@ -65,13 +68,13 @@ def _transformed(rows: Iterable[SourceRow], transform: Callable[[Row], Row | Non
         if row.values is not None:
             try:
                 found = transform(row.values)
-            except RowError:  # a bad row, named when it is its turn
+            except RowError:  # a bad row: reported when it is read
                 continue
             if found is not None:
                 yield found
 
 
-def _wanted(rows: Iterable[Row], condition: Condition) -> Iterator[Row]:
+def _kept(rows: Iterable[Row], condition: Condition) -> Iterator[Row]:
     for row in rows:
         try:
             if condition.holds(row):
@@ -80,25 +83,25 @@ def _wanted(rows: Iterable[Row], condition: Condition) -> Iterator[Row]:
             continue
 
 
-def _columns(rows: Iterable[Row], wished: Sequence[str]) -> list[str] | None:
-    """The columns that `rows` have, as far as they must be read to find those wished for; None without any row."""
+def _columns(rows: Iterable[Row], required: Sequence[str]) -> list[str] | None:
+    """The columns of `rows`, read until all required ones were found; None if there are no rows."""
     known: dict[str, None] = {}
     for row in rows:
         known |= dict.fromkeys(row)
-        if all(any(name in known for name in alternatives(column)) for column in wished):
+        if all(any(name in known for name in alternatives(column)) for column in required):
             break
     return list(known) or None
 
 
-def _check(task: Task, file: str, wished: Sequence[str], columns: Sequence[str] | None) -> None:
+def _check(task: Task, file: str, required: Sequence[str], columns: Sequence[str] | None) -> None:
     if columns is None:
         return
-    for column in wished:
+    for column in required:
         names = alternatives(column)
         if not any(name in columns for name in names):
             raise DataError(
                 f"task {task.name}: {file} has no column {' or '.join(map(repr, names))}"
                 f"{did_you_mean(names[0], columns)}",
                 hint=f"Its columns are {', '.join(map(repr, columns))}. Map them with `columns`; "
-                "`a|b` takes whichever of the two a file has.",
+                "`a|b` uses whichever of the two a row has.",
             )

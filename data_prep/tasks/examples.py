@@ -1,4 +1,4 @@
-"""From a row as its source holds it to an example: raw input, targets, and what is known besides."""
+"""Turns a source row into an example: raw input, targets and metadata."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,25 +26,25 @@ from raytrain_core.errors import RowError
 
 Row = Mapping[str, Any]
 
-_NUMBERS_ANSWER = ("rating", "sentiment", "text", "question-answering", "multiple-choice")
+_NUMERIC_TARGETS = ("rating", "sentiment", "text", "question-answering", "multiple-choice")
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One example, before an instruction is put around it."""
+    """One example, before an instruction is added."""
 
     input: str
     targets: list[str]
-    """At least one; the first is trained on, all are references when an answer is scored."""
+    """At least one. The first is trained on; all are references for scoring."""
     meta: dict[str, Any]
-    """Becomes JSON; `input` is always there: the text that the task works on."""
+    """Stored as JSON; always has `input`, the text that the task works on."""
     id: str | None
     masked: Mapping[str, int] = field(default_factory=dict)
-    """How many values of each kind were masked in it."""
+    """How many values of each kind were masked."""
 
 
 def example_maker(task: Task) -> Callable[[Row], Example | None]:
-    """How a row of `task` becomes an example; None is a row that is left out on purpose (`transform`, `where`).
+    """Returns a function from a row of `task` to its example; None if `transform` or `where` leaves it out.
 
     The function raises RowError with the reason for a bad row.
     """
@@ -53,7 +53,7 @@ def example_maker(task: Task) -> Callable[[Row], Example | None]:
     transform = row_transform(task)
     condition = compile_condition(task.where) if task.where is not None else None
     masker, used = (Masker(task.mask), used_columns(task)) if task.mask is not None else (None, [])
-    frame = TargetFormat.of(task)
+    target_format = TargetFormat.of(task)
 
     def example_of(source_row: Row) -> Example | None:
         row = transform(source_row)
@@ -61,14 +61,14 @@ def example_maker(task: Task) -> Callable[[Row], Example | None]:
             return None
         row, masked = masker.mask(row, used) if masker is not None else (row, {})
         example = make(task, row)
-        targets = [frame.wrap(target) for target in example.targets]
+        targets = [target_format.wrap(target) for target in example.targets]
         return replace(example, targets=targets, id=_identifier(task, row), masked=masked)
 
     return example_of
 
 
 def row_transform(task: Task) -> Callable[[Row], Row | None]:
-    """The task's own function of rows, or one that changes nothing; RowError where it fails."""
+    """Returns the task's row function (`transform`), or one that changes nothing; it raises RowError on failure."""
     if task.transform is None:
         return lambda row: row
     plugin = load_plugin(ROWS, task.transform, f"task {task.name}")
@@ -76,10 +76,10 @@ def row_transform(task: Task) -> Callable[[Row], Row | None]:
     def transformed(row: Row) -> Row | None:
         try:
             found = plugin.function(dict(row))
-        except Exception as error:  # whatever a function of somebody else's raises
+        except Exception as error:  # third-party code may raise anything
             raise RowError(f"{plugin.name} failed ({short(error)})") from None
         if found is not None and not isinstance(found, Mapping):
-            raise RowError(f"{plugin.name} gave {_show(found)} instead of a row or None")
+            raise RowError(f"{plugin.name} returned {_show(found)} instead of a row or None")
         return found
 
     return transformed
@@ -119,7 +119,7 @@ def _ner(task: Task, row: Row) -> Example:
             tags = [_named(tag, task.label_names) for tag in tags]
         if any(isinstance(tag, int) for tag in tags):
             raise RowError(
-                f"{task.columns.tags!r} holds numbers; say with labelNames which tag (O, B-PER, I-PER, ...) each is"
+                f"{task.columns.tags!r} holds numbers; map each to a tag (O, B-PER, I-PER, ...) with labelNames"
             )
         if not all(isinstance(value, str) for value in [*tokens, *tags]):
             raise RowError(f"{task.columns.tokens!r} and {task.columns.tags!r} must hold text only")
@@ -131,7 +131,7 @@ def _ner(task: Task, row: Row) -> Example:
         targets = [format_entities(entities)]
     for kind, _ in entities:
         if task.labels and kind not in task.labels:
-            raise RowError(f"entity type {kind!r} is none of labels ({', '.join(task.labels)})")
+            raise RowError(f"entity type {kind!r} is not one of labels ({', '.join(task.labels)})")
     return Example(text, targets, {"input": text, "entities": [list(entity) for entity in entities]}, None)
 
 
@@ -178,7 +178,7 @@ def _check_text(value: Any, column: str, *, code: bool = False) -> str:
 
 
 def _texts(task: Task, row: Row) -> list[str]:
-    """One target or several, and further references; what a label means where there are labels."""
+    """The targets and further references, with label names instead of source labels."""
     targets = _several(task, task.columns.target, _value(row, task.columns.target))
     if not targets:
         raise RowError(f"{task.columns.target!r} is an empty list")
@@ -194,7 +194,7 @@ def _several(task: Task, column: str, value: Any) -> list[str]:
     for one in value if isinstance(value, list) else [value]:
         if task.label_names is not None and task.type != "ner" and one is not None:
             texts.append(_named(one, task.label_names))
-        elif isinstance(one, int | float) and not isinstance(one, bool) and task.type in _NUMBERS_ANSWER:
+        elif isinstance(one, int | float) and not isinstance(one, bool) and task.type in _NUMERIC_TARGETS:
             texts.append(str(one))
         else:
             texts.append(_check_text(one, column, code=task.type == "code-translation"))
@@ -202,10 +202,10 @@ def _several(task: Task, column: str, value: Any) -> list[str]:
 
 
 def _named(value: Any, names: Mapping[str, str]) -> str:
-    """What a label of the source means."""
+    """The name of a source label."""
     key = str(value).lower() if isinstance(value, bool) else normal_label(str(value))
     if key not in names:
-        raise RowError(f"label {_show(value)} is none of labelNames ({', '.join(names)})")
+        raise RowError(f"label {_show(value)} is not one of labelNames ({', '.join(names)})")
     return names[key]
 
 
@@ -217,7 +217,7 @@ def _list(row: Row, column: str) -> list[Any]:
 
 
 def _unpacked(value: Any) -> Any:
-    """A list or mapping that a CSV file holds as JSON."""
+    """Decodes a list or mapping that a CSV file holds as JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
@@ -227,7 +227,7 @@ def _unpacked(value: Any) -> Any:
 
 
 def _choices(row: Row, column: str) -> tuple[list[str], Sequence[str] | None]:
-    """The choices, and their names where the column holds {text: [...], label: [...]}."""
+    """The choices, and their names if the column holds {text: [...], label: [...]}."""
     value = _unpacked(_value(row, column))
     names = None
     if isinstance(value, dict) and isinstance(value.get("text"), list):
@@ -246,16 +246,16 @@ def _choice_text(choice: Any) -> Any:
 def _label(value: str, labels: Sequence[str]) -> str:
     label = find_label(value, labels)
     if label is None:
-        raise RowError(f"label {_show(value)} is none of {', '.join(labels)}")
+        raise RowError(f"label {_show(value)} is not one of {', '.join(labels)}")
     return label
 
 
 def _clean(text: str) -> str:
-    """Line ends as \\n; RowError for what is no Unicode text."""
+    """Normalises line ends to \\n; raises RowError if the text is not valid Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise RowError(f"{_show(text)} holds half a character (a lone surrogate)") from None
+        raise RowError(f"{_show(text)} is not valid Unicode (a lone surrogate)") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

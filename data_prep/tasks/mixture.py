@@ -1,4 +1,4 @@
-"""In which shares the trained tasks are mixed: pure arithmetic on the numbers of their examples."""
+"""The share of each trained task in the mixture, computed from the numbers of examples."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from data_prep.config import Mixture, MixtureStrategy
 from raytrain_core.errors import UsageError
 
-_LEAST = 1e-15  # of the largest task's share: an extreme temperature must not leave a task with nothing at all
+_LEAST = 1e-15  # of the largest task's share: even an extreme temperature leaves every task a share
 
 
 class _MixturePart(NamedTuple):
-    """Tasks that divide a share of all examples in one way; `where` is its place in the job."""
+    """Tasks that divide one share of all examples; `where` is the field of the job."""
 
     where: str
     share: float
@@ -20,15 +20,15 @@ class _MixturePart(NamedTuple):
 
 
 def rates(mixture: Mixture, examples: Mapping[str, int]) -> dict[str, float]:
-    """The share of every trained task, summing to 1, from its number of training examples (no probes in it).
+    """Returns the share of every trained task, summing to 1, from the numbers of training examples.
 
     proportional: min(n, cap); temperature: min(n, cap)^(1/temperature) (T5, Raffel et al. 2020,
-    section 3.5.2); equal: 1; weights: as given. Replayed tasks divide their share among themselves,
-    the others what is left; with groups these get their rates of it, and the tasks inside each
-    divide that by the group's own strategy.
+    section 3.5.2); equal: 1; weights: as given. Replayed tasks divide the replay share, the others the
+    rest. Groups divide it by their rates, and the tasks of a group by the group's strategy.
+    `examples` must not contain probes. Raises UsageError if the mixture does not fit the tasks.
     """
     if not examples:
-        raise UsageError("mixture: there is no task to train on")
+        raise UsageError("mixture: no task to train on")
     if empty := sorted(name for name, n in examples.items() if n < 1):
         raise UsageError(f"mixture: no training examples in {', '.join(empty)}")
     if wrong := misfit(mixture, examples):
@@ -42,34 +42,34 @@ def rates(mixture: Mixture, examples: Mapping[str, int]) -> dict[str, float]:
 
 
 def misfit(mixture: Mixture, trained: Collection[str]) -> str | None:
-    """Why a mixture does not fit these trained tasks, in a sentence; None if it does."""
+    """Returns why a mixture does not fit these trained tasks, as a sentence; None if it fits."""
     parts = _parts(mixture, trained)
     for part in parts:
         if unknown := [name for name in part.tasks if name not in trained]:
-            return f"{part.where} names {', '.join(unknown)}, which is no task that is trained on"
+            return f"{part.where} names {', '.join(unknown)}, which is not a trained task"
     counted = Counter(name for part in parts for name in part.tasks)
     if double := sorted(name for name, n in counted.items() if n > 1):
-        return f"mixture: {', '.join(double)} is named twice; a task is in one group, or replayed"
+        return f"mixture: {', '.join(double)} is named twice; a task belongs to one group or is replayed"
     if left := sorted(set(trained) - set(counted)):
         return f"mixture.groups leaves out {', '.join(left)}"
     for part in parts:
         if not part.tasks:
-            return "mixture.replay names every trained task: there is nothing to mix it into"
+            return "mixture.replay names every trained task: nothing is left to mix them into"
         if part.how.weights is not None and set(part.how.weights) != set(part.tasks):
             every = "the trained tasks" if part.how is mixture else "its tasks"
-            but = " but the replayed ones" if part.how is mixture and mixture.replay is not None else ""
+            but = " except the replayed ones" if part.how is mixture and mixture.replay is not None else ""
             return f"{part.where}.weights must name exactly {every}{but}: {', '.join(sorted(part.tasks))}"
     return None
 
 
 def depends_on_examples(mixture: Mixture) -> bool:
-    """Whether the shares are known only when the examples of each task are counted."""
+    """Whether the shares depend on how many examples each task has."""
     counting = ("proportional", "temperature")
     return any(part.how.strategy in counting and len(part.tasks) != 1 for part in _parts(mixture, ()))
 
 
 def _parts(mixture: Mixture, trained: Collection[str]) -> list[_MixturePart]:
-    """What shares something, the replayed tasks first; the shares sum to 1."""
+    """The parts of the mixture, the replayed tasks first; their shares sum to 1."""
     parts, left, others = list[_MixturePart](), 1.0, list(trained)
     if mixture.replay is not None:
         parts.append(_MixturePart("mixture.replay", mixture.replay.share, mixture.replay, mixture.replay.tasks))
@@ -86,12 +86,12 @@ def _parts(mixture: Mixture, trained: Collection[str]) -> list[_MixturePart]:
 
 
 def _shares(inner: MixtureStrategy, examples: Mapping[str, int]) -> dict[str, float]:
-    """Shares of tasks among themselves, summing to 1."""
+    """Divides 1 among the tasks of a part."""
     capped = {name: float(min(n, inner.cap or n)) for name, n in examples.items()}
     match inner.strategy:
         case "proportional":
             sizes = capped
-        case "temperature":  # divided by the largest first: n^(1/T) itself could overflow for a small temperature
+        case "temperature":  # relative to the largest: n^(1/T) could overflow for a small temperature
             largest = max(capped.values())
             sizes = {n: max((size / largest) ** (1 / inner.temperature), _LEAST) for n, size in capped.items()}
         case "equal":

@@ -1,9 +1,9 @@
-"""Personal data in rows, put out of sight: e-mail addresses, phone and card numbers, and whatever a pattern describes.
+"""Masks personal data in rows: e-mail addresses, phone and card numbers, and custom patterns.
 
-The same value in the same row becomes the same placeholder, in its input, its targets and
-everything else that is used: `Write to ann@example.org` and its answer `ann@example.org` both say
-`[EMAIL_1]`, another address is `[EMAIL_2]`. Addresses and numbers are found by their form, so what
-is written in an unusual way stays: look at the counts.
+The same value in the same row becomes the same placeholder in its input, targets and all other
+columns used: `Write to ann@example.org` and its target `ann@example.org` both get `[EMAIL_1]`,
+another address `[EMAIL_2]`. Values are found by their form, so unusual spellings are not masked:
+look at the counts.
 """
 
 import re
@@ -16,8 +16,8 @@ from data_prep.config import Mask
 
 Row = Mapping[str, Any]
 
-# No alternative can be entered at two places of the same word, so that a long text takes time in
-# proportion.
+# No alternative can match at two places of the same word, so the time is linear in the length of a
+# text.
 _EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _CARD = re.compile(
     r"(?<![\w+])(?:[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -])\d{6}\2\d{5}|[2-6]\d{12,18})(?!\w)"
@@ -39,25 +39,25 @@ _PHONE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How values of a kind look."""
+    """The form of values of one kind."""
 
     kind: str
     pattern: re.Pattern[str]
-    sign: re.Pattern[str] | None = None
-    """Found in every text that holds such a value, and in a tenth of the time."""
-    is_one: Callable[[str], bool] = bool
-    """Whether what the pattern finds is one."""
+    precheck: re.Pattern[str] | None = None
+    """Matches in every text that holds such a value, and takes a tenth of the time."""
+    is_valid: Callable[[str], bool] = bool
+    """Whether a match of the pattern is such a value."""
 
 
 class Masker:
-    """Masks the columns of rows, one row after the other; knows nothing of earlier rows."""
+    """Masks the columns of rows, each row independently."""
 
     def __init__(self, mask: Mask) -> None:
         own = [_Form(name, re.compile(pattern)) for name, pattern in mask.patterns.items()]
         self._forms = [*own, *(form for form in _FORMS if form.kind in mask.kinds)]
 
     def mask(self, row: Row, columns: Iterable[str]) -> tuple[dict[str, Any], dict[str, int]]:
-        """The row with all text in `columns` masked (also in lists and mappings), and how many values of each kind."""
+        """Returns the row with all text in `columns` masked, also inside lists and mappings, and counts by kind."""
         seen: dict[str, dict[str, int]] = {}
         counts: Counter[str] = Counter()
 
@@ -75,11 +75,11 @@ class Masker:
 
     def _text(self, text: str, seen: dict[str, dict[str, int]], counts: Counter[str]) -> str:
         for form in self._forms:
-            if form.sign is not None and not form.sign.search(text):
+            if form.precheck is not None and not form.precheck.search(text):
                 continue
             pieces, end = [], 0
             for match in form.pattern.finditer(text):
-                if not form.is_one(match[0]):
+                if not form.is_valid(match[0]):
                     continue
                 same = match[0].lower() if form.kind == "email" else _SEPARATORS.sub("", match[0])
                 number = seen.setdefault(form.kind, {}).setdefault(same, len(seen[form.kind]) + 1)
@@ -91,18 +91,18 @@ class Masker:
 
 
 def is_card_number(text: str) -> bool:
-    """Whether the digits of `text` end in the check digit that Luhn's formula (ISO/IEC 7812) gives."""
+    """Whether the digits of `text` have a valid Luhn check digit (ISO/IEC 7812)."""
     digits = [int(c) for c in text if c.isdigit()]
     doubled = (d * 2 - 9 * (d > 4) for d in digits[-2::-2])
     return 13 <= len(digits) <= 19 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
 def is_phone_number(text: str) -> bool:
-    """Whether `text`, which has a phone number's form, has a sensible length and is no date."""
+    """Whether `text`, in the form of a phone number, has a plausible length and is not a date."""
     return 8 <= sum(c.isdigit() for c in text) <= 15 and not _DATE.fullmatch(text)
 
 
-# Card before phone: a part of a card's number can look like a phone's.
+# Card before phone: part of a card number can look like a phone number.
 _FORMS = (
     _Form("email", _EMAIL, re.compile("@")),
     _Form("card", _CARD, re.compile(r"\d(?:[ -]?\d){12}"), is_card_number),

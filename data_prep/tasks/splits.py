@@ -1,4 +1,4 @@
-"""Which rows become train, validation and test: as their files say, and by hash of content where they do not say."""
+"""Divides rows into train, validation and test: by their files, else by a hash of their content."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from raytrain_core.hashing import content_key, unit
 
 @dataclass(frozen=True, slots=True)
 class Splitter:
-    """Where a row goes, by the split its file has: shares in the order of the splits, summing to 1."""
+    """Assigns rows to splits."""
 
     shares: Mapping[Split | None, tuple[tuple[Split, float], ...]]
-    """A file's split that is not here is not read."""
+    """By the split of a file: the splits its rows go to, with shares summing to 1. Other files are not read."""
     rule: str
-    """The same in words, for the manifest."""
+    """The rule in words, for manifest and messages."""
 
     def split(self, file_split: Split | None, text: str) -> Split:
-        """The split of a row with the input `text`; equal inputs go the same way, in every task."""
+        """Returns the split of a row with the input `text`; equal inputs get the same split in every task."""
         shares = self.shares[file_split]
         if len(shares) > 1:
             point = unit(content_key("split", text))
@@ -29,20 +29,20 @@ class Splitter:
         return shares[-1][0]
 
 
-def splitter_of(task: Task, told: Iterable[Split | None]) -> Splitter:
-    """How the rows of a task are divided, given the splits that its files have; DataError if that leaves a hole.
+def splitter_of(task: Task, file_splits: Iterable[Split | None]) -> Splitter:
+    """Returns how the rows of a task are divided, given the splits of its files.
 
-    A trained task needs all three, a probe validation and test. What lacks is taken by hash: from
-    the only split there is, validation or test from train, for a probe each of validation and test
-    from the other.
+    A trained task needs all three splits, a probe validation and test. A missing split is taken by
+    hash: from the only split there is, or validation or test from train; for a probe, validation and
+    test from each other. Raises DataError if there is nothing to train on.
     """
-    splits = set(told)
+    splits = set(file_splits)
     validation, test = task.split.validation, task.split.test
     if task.probe:
         if len(splits) > 1:
-            splits.discard("train")  # never trained on, so not needed where there is something else
+            splits.discard("train")  # a probe is never trained on, so train is needed only if there is nothing else
         if splits == {"validation", "test"}:
-            return Splitter(_as_told("validation", "test"), "as the files say")
+            return Splitter(_by_file("validation", "test"), "according to the files")
         half = validation / (validation + test) if validation + test else 0.5
         only = splits.pop()
         rule = f"the rows of {only or 'the source'} divided by hash: {half:.0%} validation, {1 - half:.0%} test"
@@ -53,22 +53,22 @@ def splitter_of(task: Task, told: Iterable[Split | None]) -> Splitter:
         return Splitter({splits.pop(): (*parts, ("train", 1 - validation - test))}, rule)
     if "train" not in splits:
         raise DataError(
-            f"task {task.name}: there are validation and test rows but none to train on",
+            f"task {task.name}: has validation and test rows but none to train on",
             hint="Add a train split, or make it a probe (probe: true).",
         )
     if splits == {"train", "test"}:
-        shares = _as_told("test") | {"train": (("validation", validation), ("train", 1 - validation))}
-        return Splitter(shares, f"as the files say; validation by hash: {validation:.1%} of train")
+        shares = _by_file("test") | {"train": (("validation", validation), ("train", 1 - validation))}
+        return Splitter(shares, f"according to the files; validation by hash: {validation:.1%} of train")
     if splits == {"train", "validation"}:
-        shares = _as_told("validation") | {"train": (("test", test), ("train", 1 - test))}
-        return Splitter(shares, f"as the files say; test by hash: {test:.1%} of train")
-    return Splitter(_as_told("train", "validation", "test"), "as the files say")
+        shares = _by_file("validation") | {"train": (("test", test), ("train", 1 - test))}
+        return Splitter(shares, f"according to the files; test by hash: {test:.1%} of train")
+    return Splitter(_by_file("train", "validation", "test"), "according to the files")
 
 
 def needed_splits(task: Task) -> tuple[Split, ...]:
-    """The splits that must not be empty."""
+    """Returns the splits that must not be empty."""
     return ("validation", "test") if task.probe else ("train", "validation", "test")
 
 
-def _as_told(*splits: Split) -> dict[Split | None, tuple[tuple[Split, float], ...]]:
+def _by_file(*splits: Split) -> dict[Split | None, tuple[tuple[Split, float], ...]]:
     return {split: ((split, 1.0),) for split in splits}

@@ -1,4 +1,4 @@
-"""What a task type brings: its answer format and how an answer is read back."""
+"""The target formats of the task types: labels, entities and choices, written and parsed."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,10 @@ _LETTER = re.compile(r"^\(?([A-Za-z])\)?[.:]?$")
 
 
 def labels_of(task: Task) -> tuple[str, ...] | None:
-    """The answers that a task allows: its labels, else what its source's labels mean, else its type's; None for any."""
+    """Returns the targets that a task allows; None if any.
+
+    They are its `labels`, else the names of its source's labels, else those of its type.
+    """
     if task.labels is not None:
         return tuple(task.labels)
     if task.label_names is not None and task.type != "ner":
@@ -28,41 +31,44 @@ def labels_of(task: Task) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True, slots=True)
 class TargetFormat:
-    """What stands around a target when it is written as an answer."""
+    """The text before and after a target in what the model generates."""
 
     before: str = ""
     after: str = ""
 
     @classmethod
     def of(cls, task: Task) -> Self:
-        """As the task's `answer` says."""
+        """The format in the task's `targetFormat`."""
         before, _, after = (task.target_format or "{target}").partition("{target}")
         return cls(before, after)
 
     def wrap(self, target: str) -> str:
-        """The answer."""
+        """Returns the text that the model should generate for `target`."""
         return f"{self.before}{target}{self.after}"
 
-    def unwrap(self, answer: str) -> str:
-        """The target in an answer, of which what stands around it may be missing; white space does not matter."""
+    def unwrap(self, text: str) -> str:
+        """Returns the target in a generated text, which may omit the text before and after it.
+
+        White space is ignored.
+        """
         if not self.before and not self.after:
-            return answer
-        text = answer.strip().removeprefix(self.before.strip())
+            return text
+        text = text.strip().removeprefix(self.before.strip())
         return text.removesuffix(self.after.strip()).strip()
 
 
 def format_entities(entities: Iterable[tuple[str, str]]) -> str:
-    """`PER: Philip Kowalski | ORG: Aurora Bank`, in order of appearance; `none` where there are none.
+    """Returns `PER: Philip Kowalski | ORG: Aurora Bank`, in order of appearance; `none` without entities.
 
-    A `|` inside an entity becomes `/`, runs of spaces one space: the answer must stay readable
-    back.
+    A `|` inside an entity becomes `/` and runs of spaces become one, so that `parse_entities` can
+    read it back.
     """
     parts = (f"{kind}: {' '.join(text.replace('|', '/').split())}" for kind, text in entities)
     return _BETWEEN.join(parts) or NO_ENTITIES
 
 
 def parse_entities(answer: str) -> list[tuple[str, str]] | None:
-    """The (type, text) pairs of an answer, [] for `none`; None if it is not of this form."""
+    """Parses what `format_entities` writes into (type, text) pairs; returns None for another form."""
     answer = answer.strip()
     if answer.lower().rstrip(".") == NO_ENTITIES:
         return []
@@ -77,9 +83,10 @@ def parse_entities(answer: str) -> list[tuple[str, str]] | None:
 
 
 def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
-    """The (type, text) pairs of a tagged sentence: BIO, BIOES, IOB1, or bare types (I only).
+    """Returns the (type, text) pairs of a sentence tagged with BIO, BIOES, IOB1 or bare types (I only).
 
-    An `I-` that continues nothing begins an entity; `B-` (and S, U) always does.
+    `B-` (and S, U) always begins an entity; `I-` does if it continues none. Raises RowError for an
+    invalid tag.
     """
     if len(tokens) != len(tags):
         raise RowError(f"{len(tokens)} tokens but {len(tags)} tags")
@@ -103,7 +110,7 @@ def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, s
 
 
 def normal_label(value: str) -> str:
-    """A label without surrounding spaces; a whole number without its zeros: `5.0` and `05` are `5`."""
+    """Strips spaces from a label, and zeros from a whole number: `5.0` and `05` become `5`."""
     text = value.strip()
     if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
         return str(int(text.partition(".")[0]))
@@ -111,37 +118,41 @@ def normal_label(value: str) -> str:
 
 
 def find_label(value: str, labels: Sequence[str]) -> str | None:
-    """The label that `value` means: the same one, after `normal_label`, or but for case where that is clear.
+    """Returns the label equal to `value` after `normal_label`, or the only one equal except for case.
 
-    A whole number is the label at that place, counted from 0, where no label is a number.
+    If no label is a number, a whole number is a position counted from 0. Returns None if none
+    matches.
     """
-    wanted = normal_label(value)
+    normal = normal_label(value)
     for label in labels:
-        if normal_label(label) == wanted:
+        if normal_label(label) == normal:
             return normal_label(label)
-    folded = [normal_label(label) for label in labels if normal_label(label).casefold() == wanted.casefold()]
+    folded = [normal_label(label) for label in labels if normal_label(label).casefold() == normal.casefold()]
     if len(folded) == 1:
         return folded[0]
-    if wanted.isdecimal() and int(wanted) < len(labels) and not any(_NUMBER.fullmatch(one.strip()) for one in labels):
-        return normal_label(labels[int(wanted)])
+    if normal.isdecimal() and int(normal) < len(labels) and not any(_NUMBER.fullmatch(one.strip()) for one in labels):
+        return normal_label(labels[int(normal)])
     return None
 
 
 def letter(index: int) -> str:
-    """How option `index` is named: (A), (B), ..."""
+    """Returns the name of option `index`: (A), (B), ..."""
     return f"({chr(ord('A') + index)})"
 
 
 def format_options(choices: Sequence[str]) -> str:
-    """The options below a question, as BIG-Bench Hard writes them."""
+    """Returns the options below a question in the form of BIG-Bench Hard."""
     return "\n".join(["Options:", *(f"{letter(i)} {choice}" for i, choice in enumerate(choices))])
 
 
 def find_choice(value: str | int, choices: Sequence[str], names: Sequence[str] | None = None) -> int:
-    """Which of `choices` is meant: by its text, by one of `names`, by letter, or (a number) counted from 0."""
+    """Returns the index of the choice that `value` is: its text, name, letter or number from 0.
+
+    Raises RowError if it is none of them.
+    """
     if isinstance(value, int):
         if not 0 <= value < len(choices):
-            raise RowError(f"answer {value} is none of the {len(choices)} choices (counted from 0)")
+            raise RowError(f"target {value} is not one of the {len(choices)} choices (counted from 0)")
         return value
     text = value.strip()
     if names and text in names:
@@ -151,4 +162,4 @@ def find_choice(value: str | int, choices: Sequence[str], names: Sequence[str] |
     match = _LETTER.match(text)
     if match and (index := ord(match[1].upper()) - ord("A")) < len(choices):
         return index
-    raise RowError(f"answer {text[:60]!r} is none of the choices")
+    raise RowError(f"target {text[:60]!r} is not one of the choices")

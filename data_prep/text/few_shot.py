@@ -1,8 +1,7 @@
-"""Few-shot prompts: some training rows, with their answers, in front of the row that is asked.
+"""Few-shot prompts: some training rows with their targets before the row itself.
 
-Which rows get shots, and which ones, is a function of the row, of the seed and of the set of
-training rows, so the order of reading does not matter. Shots are training rows, never one with the
-input of the row itself.
+Which rows get shots, and which shots, depends on the row, the seed and the set of training rows, not
+on the reading order. A row is never its own shot.
 """
 
 import heapq
@@ -15,31 +14,31 @@ from data_prep.text.templates import Template
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.hashing import content_key, splitmix64, unit
 
-POOL = 1000  # training rows that shots are taken from: they travel with every piece of work
+POOL = 1000  # training rows that shots are chosen from: they are sent with every work unit
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A row with its answer."""
+    """A row with its target."""
 
     input: str
-    answer: str
+    target: str
 
 
 class ShotPool:
-    """Gathers the rows that shots are taken from: those with the smallest keys of all that it is shown."""
+    """Collects the rows that shots are chosen from: those with the smallest keys."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._heap: list[tuple[int, str, str]] = []  # negated keys: the largest key is the first to go
         self._held: set[tuple[str, str]] = set()
 
-    def add(self, text: str, answer: str) -> None:
-        """One training row; the same one a second time changes nothing."""
-        if (text, answer) in self._held:
+    def add(self, text: str, target: str) -> None:
+        """Adds a training row; adding an equal one again changes nothing."""
+        if (text, target) in self._held:
             return
-        entry = (-content_key("shot", self._seed, text, answer), text, answer)
-        self._held.add((text, answer))
+        entry = (-content_key("shot", self._seed, text, target), text, target)
+        self._held.add((text, target))
         if len(self._heap) < POOL:
             heapq.heappush(self._heap, entry)
         else:
@@ -47,13 +46,13 @@ class ShotPool:
             self._held.remove((gone[0], gone[1]))
 
     def shots(self) -> tuple[Shot, ...]:
-        """The rows, in an order of their own."""
-        return tuple(Shot(text, answer) for _, text, answer in sorted(self._heap))
+        """Returns the rows in a fixed order."""
+        return tuple(Shot(text, target) for _, text, target in sorted(self._heap))
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
-    """Who gets which shots."""
+    """Chooses the shots of each row."""
 
     pool: tuple[Shot, ...]
     share: float
@@ -61,7 +60,7 @@ class Shots:
     seed: int
 
     def shots_of(self, text: str, variant: int) -> list[Shot]:
-        """The shots of the row with input `text` in that of its wordings; none for all but `share` of them."""
+        """Returns the shots of one variant of the row with input `text`; only `share` of the rows have any."""
         key = content_key("few-shot", self.seed, variant, text)
         if unit(key) >= self.share:
             return []
@@ -74,22 +73,22 @@ class Shots:
     def prompts(
         self, inputs: Sequence[str], templates: Sequence[Template], variant: int, tokenizer: Tokenizer, limit: int
     ) -> Mapping[int, str]:
-        """The few-shot prompts among those of `inputs`, the i-th in `templates[i]`, by i.
+        """Renders input i with `templates[i]` and returns the prompts that have shots, by i.
 
         A prompt gets as many of its shots as fit into `limit` tokens with it; one without any is
         left out.
         """
-        wanted = {i: shots for i, text in enumerate(inputs) if (shots := self.shots_of(text, variant))}
+        remaining = {i: shots for i, text in enumerate(inputs) if (shots := self.shots_of(text, variant))}
         found: dict[int, str] = {}
-        while wanted:
-            tried = {i: _prompt(templates[i], shots, inputs[i]) for i, shots in wanted.items()}
+        while remaining:
+            tried = {i: _prompt(templates[i], shots, inputs[i]) for i, shots in remaining.items()}
             lengths = map(len, tokenizer.encode_open(list(tried.values())))
             fits = {i: length < limit for i, length in zip(tried, lengths, strict=True)}  # and one for EOS
             found |= {i: prompt for i, prompt in tried.items() if fits[i]}
-            wanted = {i: shots[:-1] for i, shots in wanted.items() if not fits[i] and len(shots) > 1}
+            remaining = {i: shots[:-1] for i, shots in remaining.items() if not fits[i] and len(shots) > 1}
         return dict(sorted(found.items()))
 
 
 def _prompt(template: Template, shots: Sequence[Shot], text: str) -> str:
-    answered = [f"{template.render(shot.input)}\n{shot.answer}" for shot in shots]
+    answered = [f"{template.render(shot.input)}\n{shot.target}" for shot in shots]
     return "\n\n".join([*answered, template.render(text)])

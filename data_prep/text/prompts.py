@@ -1,9 +1,8 @@
-"""Token ids of the same inputs in several wordings, without tokenising an input once per wording.
+"""Token ids of the same inputs in several templates, without tokenising an input once for each.
 
-The tokenizer cuts a text at its white space and normalises no character by what stands beyond it;
-so where a wording puts white space around the input, the ids of the prompt are those of what stands
-before, of the input, and of what stands after, joined. A test holds them against the ids of the
-whole prompt.
+The tokenizer splits a text at white space and normalises each word on its own. So if a template has
+white space around the input, the ids of the prompt are those of the text before, the input and the
+text after, concatenated. A test compares them with the ids of the complete prompt.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -15,7 +14,7 @@ from data_prep.text.tokenizer import Encoded, Ids, Tokenizer, finished, keeps
 
 
 class PromptEncoder:
-    """Encodes `inputs` inside any of `templates`."""
+    """Encodes `inputs` in any of `templates`."""
 
     def __init__(self, tokenizer: Tokenizer, templates: Sequence[Template], inputs: Sequence[str]) -> None:
         self._tokenizer, self._texts = tokenizer, inputs
@@ -27,19 +26,19 @@ class PromptEncoder:
             self._inputs[i] = found
 
     def altered(self) -> int:
-        """How many inputs text -> ids -> text changes."""
+        """Returns how many inputs change from text to ids and back."""
         doubtful = [i for i, text in enumerate(self._texts) if not keeps(text)]
-        lacking = [i for i in doubtful if self._inputs[i] is None]
-        encoded = dict(zip(lacking, self._tokenizer.encode_open([self._texts[i] for i in lacking]), strict=True))
+        missing = [i for i in doubtful if self._inputs[i] is None]
+        encoded = dict(zip(missing, self._tokenizer.encode_open([self._texts[i] for i in missing]), strict=True))
         found = (encoded[i] if ids is None else ids for i in doubtful for ids in [self._inputs[i]])
         return self._tokenizer.altered(zip(found, (self._texts[i] for i in doubtful), strict=True))
 
     def encode(
         self, prompts: Sequence[str], templates: Sequence[int], limit: int, others: Container[int] = ()
     ) -> Encoded:
-        """What `Tokenizer.encode_counted` gives for `prompts`, the i-th being input i in template `templates[i]`.
+        """Encodes `prompts` like `Tokenizer.encode_counted`; prompt i is input i in template `templates[i]`.
 
-        Except for those i in `others`, which are any text.
+        Prompts i in `others` may be any text.
         """
         frames = [None if i in others else self._frames[template] for i, template in enumerate(templates)]
         whole = [
@@ -55,21 +54,21 @@ class PromptEncoder:
 
 
 def _joinable(text: str) -> bool:
-    """Whether nothing at the ends of an input could grow together with white space beside it."""
+    """Whether the ends of an input cannot merge with white space next to them."""
     return bool(text) and all(
         c.isalnum() or (c.isascii() and c.isprintable() and c != " ") for c in (text[0], text[-1])
     )
 
 
 def _frame(tokenizer: Tokenizer, template: Template) -> tuple[Ids, Ids] | None:
-    """Ids before and after the input; None where it stands twice, or not between white space.
+    """Ids before and after the input; None if the input occurs twice or not between white space.
 
-    The first `▁` of what stands after is the one that every text begins with; the last of what
-    stands before becomes the input's own.
+    The first `▁` of the text after is the one that every text begins with; the last of the text before
+    becomes the input's own.
     """
-    if len(template.pieces) != 2:
+    if len(template.segments) != 2:
         return None
-    before, after = template.pieces
+    before, after = template.segments
     if (before and before[-1] not in " \n\t") or (after and after[0] not in " \n\t") or after[:2] == "  ":
         return None
     first, last = tokenizer.encode_open([before, after])

@@ -1,4 +1,4 @@
-"""Wordings of the instruction: those that a task type brings, and how one becomes a prompt."""
+"""Instruction templates: those built in for each task type, and how a prompt is rendered."""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from data_prep.tasks.task_types import labels_of
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, order
 
-_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-# The instruction stands first wherever it can: a source that is too long is cut at its end.
+# The instruction comes first if possible: a source that is too long is truncated at its end.
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "summarization": (
         "Summarize the following conversation.\n\n{input}",
@@ -111,17 +111,18 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One wording with its fields filled in: what stands before, between and after the places of the input."""
+    """An instruction template with its fields filled in."""
 
-    pieces: tuple[str, ...]
+    segments: tuple[str, ...]
+    """The text before, between and after the occurrences of the input."""
 
     def render(self, text: str) -> str:
-        """The prompt for `text`, which may hold braces or anything else: it is put in as it is."""
-        return text.join(self.pieces)
+        """Returns the prompt for `text`, which is inserted verbatim, braces included."""
+        return text.join(self.segments)
 
 
 def templates_of(task: Task) -> tuple[Template, ...]:
-    """The wordings of a task, its own or those of its type; UsageError names a wrong one."""
+    """Returns the templates of a task, its own or those of its type; raises UsageError for an invalid one."""
     templates = tuple(task.templates) if task.templates is not None else BUILT_IN[task.type]
     fields = fields_of(task)
     return tuple(
@@ -131,41 +132,41 @@ def templates_of(task: Task) -> tuple[Template, ...]:
 
 
 def fields_of(task: Task) -> dict[str, str]:
-    """What wordings may refer to besides {input}: the task's fields, {labels} where there are such, {types} for ner."""
+    """Returns the fields that templates may use next to {input}: the task's own, {labels}, {types} for ner."""
     labels = labels_of(task)
     own = {"labels": ", ".join(labels)} if labels else {}
     if task.type == "ner":
         own["types"] = f" ({', '.join(task.labels)})" if task.labels else ""
     if "input" in task.fields:
-        raise UsageError(f"task {task.name}: fields must not be named input: that is the row's own text")
+        raise UsageError(f"task {task.name}: no field may be named input: {input} is the text of the row")
     return own | task.fields
 
 
 def compile_template(template: str, fields: Mapping[str, str], where: str) -> Template:
-    """A wording as text around the input.
+    """Fills in `fields` and splits a template at {input}; raises UsageError for an unknown field.
 
-    `{name}` is a place if it looks like one; any other brace is text.
+    Only `{name}` with an identifier is a field; any other brace is text.
     """
-    pieces, current, end = [], [], 0
-    for match in _PLACE.finditer(template):
+    segments, current, end = [], [], 0
+    for match in _FIELD.finditer(template):
         current.append(template[end : match.start()])
         end = match.end()
         name = match[1]
         if name == "input":
-            pieces.append("".join(current))
+            segments.append("".join(current))
             current = []
         elif name in fields:
             current.append(fields[name])
         else:
             known = ", ".join("{" + name + "}" for name in ["input", *sorted(fields)])
             raise UsageError(
-                f"{where}: {{{name}}} is not known in {template!r}",
+                f"{where}: {{{name}}} is not a known field in {template!r}",
                 hint=f"Give it a value in `fields`, e.g. fields: {{{name}: ...}}; known here: {known}.",
             )
-    pieces.append("".join([*current, template[end:]]))
-    if len(pieces) == 1:
-        raise UsageError(f"{where}: {template!r} has no {{input}}", hint="Put {input} where the row's text belongs.")
-    return Template(tuple(pieces))
+    segments.append("".join([*current, template[end:]]))
+    if len(segments) == 1:
+        raise UsageError(f"{where}: {template!r} has no {{input}}", hint="Put {input} where the text of the row belongs.")
+    return Template(tuple(segments))
 
 
 def template_order(seed: int, text: str, templates: int) -> list[int]:

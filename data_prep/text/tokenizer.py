@@ -1,22 +1,21 @@
-"""T5's tokenizer, extended so that text survives it: the one way from text to ids and back.
+"""T5's tokenizer, extended so that no text is lost: the only way from text to ids and back.
 
 T5's vocabulary has no `{ } < ~ \\ ^` and no backtick, newline or tab, and folds runs of spaces:
-code and dialogues lose their shape. `Tokenizer.from_folder` gives every missing printable
-character, newline, tab and some runs of spaces a piece of their own (15 for the real T5, whose
-models have 28 spare rows) and leaves all other ids as they were: a line of words with single spaces
-between them is cut into the same pieces as before.
+code and dialogues lose their layout. `Tokenizer.from_folder` adds a token for every missing printable
+character, newline, tab and some runs of spaces (15 for the real T5, whose models have 28 spare
+embedding rows) and keeps all other ids: a line of words with single spaces between them is tokenised
+as before.
 
-How text becomes pieces, `▁` being a space as everywhere in sentencepiece:
+How text becomes tokens, with `▁` for a space as in sentencepiece:
 
-- every line, and whatever follows a tab, begins with one `▁` that stands for no space, as T5 has it at the start of a
-  text; so a word at the start of a line is the same piece as inside a line;
-- of a run of spaces the last one belongs to the word after it, the others are one segment (`▁▁▁`);
-- a literal such as `</s>` or `<extra_id_0>` in a text never becomes a control token: the tokenizer encodes special
-  tokens as text, and its pre-tokenizer cuts such a literal after its first character, because the vocabulary itself
-  holds these strings as pieces too.
+- Every line, and the text after a tab, begins with one `▁` that stands for no space, like the start
+  of a text in T5. So a word at the start of a line is the same token as inside a line.
+- The last of a run of spaces belongs to the word after it; the others form one segment (`▁▁▁`).
+- A literal such as `</s>` or `<extra_id_0>` in a text never becomes a control token. The tokenizer
+  encodes special tokens as text, and its pre-tokenizer splits such a literal after its first
+  character, because the vocabulary contains these strings too.
 
-Everything stands in tokenizer.json, so plain `AutoTokenizer` gives the same ids from a saved
-folder.
+All of this is stored in tokenizer.json, so plain `AutoTokenizer` gives the same ids from a saved folder.
 """
 
 import copy
@@ -43,30 +42,30 @@ SPACE = "▁"
 RUNS_OF_SPACES = (2, 3, 4, 8, 12, 16)
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
-# Unicode noncharacters, which no text may hold: they carry white space through a normalizer that
-# would fold it.
+# Unicode noncharacters, which no text may contain: they carry white space through a normalizer that
+# would collapse it.
 _NEWLINE, _TAB, _BLANK = "\ufdd0", "\ufdd1", "\ufdd2"
 
-_CHUNK = 1000  # texts per call: the fastest in a measurement, and bounds memory
+_CHUNK = 1000  # texts per call: measured to be fastest, and bounds memory
 
 Ids = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Ids of some texts, each ending in EOS, and what was lost."""
+    """Ids of texts, each ending in EOS, and how much was lost."""
 
     ids: list[Ids]
     lengths: NDArray[np.int64]
-    """Tokens of each text with EOS, before it was cut."""
+    """Tokens of each text with EOS, before truncation."""
     truncated: int
-    """Texts that were cut."""
+    """How many texts were truncated."""
     unknown: int
-    """Tokens among `ids` that are `<unk>`."""
+    """How many tokens in `ids` are `<unk>`."""
 
 
 def finished(rows: Iterable[Ids], limit: int) -> Encoded:
-    """Open rows of ids cut to `limit` with EOS at their end, and what that cost."""
+    """Truncates rows of ids without EOS to `limit` and appends EOS; counts what was lost."""
     if limit < 1:
         raise ValueError("limit must leave room for EOS")
     ids, lengths = [], []
@@ -85,31 +84,31 @@ class Tokenizer:
     """A T5-like tokenizer: Unigram, pad 0, eos 1, unk 2, at most 65,536 ids."""
 
     def __init__(self, document: dict[str, Any], *, added: Sequence[str] = ()) -> None:
-        """`document` is a tokenizer.json that keeps this module's conventions; `from_folder` makes it."""
+        """`document` is a tokenizer.json that follows this module's conventions; `from_folder` creates it."""
         self._tokenizer = _build(document)
         self._tokenizer.encode_special_tokens = True
         self._text = _canonical(self._tokenizer)
         self._of_written: tokenizers.Tokenizer | None = None
-        """The same without its normalizer, for texts that are `written` already: that is a third of the work."""
+        """The same without its normalizer, for texts normalised by `_written`: a third of the work."""
         if _keeps_plain_text(document.get("normalizer")):
             self._of_written = _build({**document, "normalizer": None})
             self._of_written.encode_special_tokens = True
         self.added: tuple[str, ...] = tuple(added)
-        """The pieces that this extension gave to the vocabulary it came from, in the order of their ids (the last)."""
+        """The tokens that the extension added to the vocabulary, in the order of their ids (the last ones)."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (self._text, self.added)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """The tokenizer of a model folder, extended where it loses characters; DataError if it is no T5 tokenizer."""
+        """Loads and extends the tokenizer of a model folder; raises DataError if it is not a T5 tokenizer."""
         path = folder / "tokenizer.json"
         try:
             document = json.loads(path.read_bytes())
         except FileNotFoundError:
             raise DataError(
-                f"{folder}: there is no tokenizer.json in it",
-                hint="A model folder needs one; transformers' AutoTokenizer.from_pretrained(...).save_pretrained(...) "
+                f"{folder}: no tokenizer.json",
+                hint="A model folder needs one; AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers "
                 "writes it from spiece.model.",
             ) from None
         except (ValueError, OSError) as error:
@@ -119,34 +118,34 @@ class Tokenizer:
             tokenizer = cls(extended, added=added)
             tokenizer.check()
         except _NotT5Error as error:
-            raise DataError(f"{path}: {error}", hint="raytrain trains T5 and FLAN-T5 models and their kin.") from None
+            raise DataError(f"{path}: {error}", hint="raytrain trains T5, FLAN-T5 and models derived from them.") from None
         return tokenizer
 
     @property
     def size(self) -> int:
-        """Number of ids: every id is smaller. A model may have more embedding rows."""
+        """The number of ids; a model may have more embedding rows."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
-    def id_of(self, piece: str) -> int | None:
-        """The id of one piece, None if the vocabulary does not hold it."""
-        found: int | None = self._tokenizer.token_to_id(piece)
-        return found
+    def id_of(self, token: str) -> int | None:
+        """Returns the id of a token; None if the vocabulary does not contain it."""
+        number: int | None = self._tokenizer.token_to_id(token)
+        return number
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of everything that determines the ids."""
+        """The hex sha256 of everything that determines the ids."""
         return hashlib.sha256(self._text.encode()).hexdigest()
 
     def encode_batch(self, texts: Sequence[str], limit: int) -> list[Ids]:
-        """Ids of each text, at most `limit` of them, the last one EOS."""
+        """Returns the ids of each text, at most `limit` with EOS at the end."""
         return self.encode_counted(texts, limit).ids
 
     def encode_counted(self, texts: Sequence[str], limit: int) -> Encoded:
-        """As `encode_batch`, with the lengths before cutting, how many texts were cut, and the unknown tokens."""
+        """Encodes like `encode_batch`, and counts truncated texts and unknown tokens."""
         return finished(self.encode_open(texts), limit)
 
     def encode_open(self, texts: Sequence[str]) -> list[Ids]:
-        """All ids of each text, without EOS."""
+        """Returns all ids of each text, without EOS."""
         ids: list[Ids] = []
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
@@ -157,36 +156,35 @@ class Tokenizer:
             ids.extend(next(found[0] if is_plain else found[1]) for is_plain in plain)
         return ids
 
-    def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The piece of each id, as the vocabulary writes it."""
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """Returns the token of each id as the vocabulary spells it."""
         return [str(self._tokenizer.id_to_token(int(i))) for i in ids]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of these ids; control tokens (pad, eos, unk, extra ids) are left out."""
+        """Returns the text of these ids without control tokens (pad, eos, unk, extra ids)."""
         return str(self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True))
 
     def decode_batch(self, batch: Iterable[Iterable[int]]) -> list[str]:
-        """The texts of several rows of ids."""
+        """Returns the texts of several rows of ids."""
         return list(self._tokenizer.decode_batch([[int(i) for i in ids] for ids in batch], skip_special_tokens=True))
 
     def altered(self, texts: Iterable[tuple[Ids, str]]) -> int:
-        """How many of these texts, each with its ids, come back from the ids as another text."""
+        """Returns how many of these texts differ from the text of their ids."""
         doubtful = [(ids, text) for ids, text in texts if not keeps(text)]
         back = self.decode_batch(ids.tolist() for ids, _ in doubtful)
         return sum(text != found for (_, text), found in zip(doubtful, back, strict=True))
 
     def files(self) -> dict[str, bytes]:
-        """The files of a Hugging Face tokenizer folder, the same bytes each time."""
+        """Returns the files of a Hugging Face tokenizer folder, always with the same bytes."""
         special = [t.content for _, t in sorted(self._tokenizer.get_added_tokens_decoder().items()) if t.special]
         config = {
-            # The generic class takes tokenizer.json as it is; T5Tokenizer builds a pre-tokenizer of
-            # its own.
+            # The generic class uses tokenizer.json as it is; T5Tokenizer builds its own pre-tokenizer.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": _NAMES[PAD],
             "eos_token": _NAMES[EOS],
             "unk_token": _NAMES[UNK],
             "additional_special_tokens": [token for token in special if token not in _NAMES.values()],
-            "split_special_tokens": True,  # literals such as </s> in a text stay text
+            "split_special_tokens": True,  # keeps literals such as </s> in a text as text
             "clean_up_tokenization_spaces": False,
             "model_input_names": ["input_ids", "attention_mask"],
         }
@@ -196,13 +194,13 @@ class Tokenizer:
         }
 
     def save(self, folder: Path) -> None:
-        """Write a folder that plain `AutoTokenizer.from_pretrained` reads to the same ids and texts."""
+        """Writes a folder from which plain `AutoTokenizer.from_pretrained` gives the same ids and texts."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in self.files().items():
             (folder / name).write_bytes(data)
 
     def check(self) -> None:
-        """Raise unless printable ASCII with its white space survives, and control literals stay text."""
+        """Raises unless printable ASCII with white space is lossless and control literals stay text."""
         control = [t.content for t in self._tokenizer.get_added_tokens_decoder().values() if t.special]
         every = f"{PRINTABLE[:40]} {PRINTABLE[40:]}"
         probes = ["", *"\n\t ", every, *(f"a{c}a {c}{c} {c}a" for c in PRINTABLE), *(f"a{c}b {c} {c}" for c in control)]
@@ -211,16 +209,16 @@ class Tokenizer:
         for probe in probes:
             ids = self._tokenizer.encode(probe, add_special_tokens=False).ids
             if forbidden.intersection(ids) or self.decode(ids) != probe:
-                raise _NotT5Error(f"{probe!r} does not survive it (comes back as {self.decode(ids)!r})")
+                raise _NotT5Error(f"{probe!r} is not lossless (decodes as {self.decode(ids)!r})")
 
 
 def keeps(text: str) -> bool:
-    """Whether every tokenizer of this module keeps `text` as it is: printable ASCII, newlines and tabs were checked."""
+    """Whether every tokenizer of this module is lossless for `text`: printable ASCII, newlines and tabs."""
     return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
 def _written(text: str) -> str:
-    """What `_normalizer` makes of a text that it `keeps`."""
+    """Normalises a text for which `keeps` holds like `_normalizer`."""
     return text and SPACE + text.replace(" ", SPACE).replace("\n", f"\n{SPACE}").replace("\t", f"\t{SPACE}")
 
 
@@ -232,10 +230,10 @@ def _ids(tokenizer: tokenizers.Tokenizer | None, texts: list[str]) -> list[Ids]:
 
 
 def _keeps_plain_text(normalizer: dict[str, Any] | None) -> bool:
-    """Whether a normalizer made by `_normalizer` is known to change nothing of printable ASCII but its white space.
+    """Whether a normalizer from `_normalizer` is known to change only the white space of printable ASCII.
 
-    Unicode's normal forms and T5's own map (`Precompiled`) look at one character and its marks, and
-    none of ASCII's is one; of replacements only those that speak of white space are known.
+    Unicode's normal forms and T5's own map (`Precompiled`) change no ASCII character; of replacements,
+    only those of white space are known.
     """
     if normalizer is None:
         return False
@@ -249,18 +247,18 @@ def _keeps_plain_text(normalizer: dict[str, Any] | None) -> bool:
 
 
 def _is_ours(step: dict[str, Any]) -> bool:
-    """Whether `_normalizer` put it there, around the base's."""
+    """Whether `_normalizer` added this step around the base's."""
     return step in (*_BEFORE, *_AROUND[0], *_AROUND[1], *_AFTER)
 
 
 class _NotT5Error(Exception):
-    """Why a tokenizer.json cannot be used."""
+    """A tokenizer.json cannot be used; the message says why."""
 
 
 def extend(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A tokenizer.json that keeps this module's conventions, from a T5-like one, and the pieces added to it.
+    """Extends a T5-like tokenizer.json by this module's conventions; returns it and the tokens added.
 
-    One that keeps them already comes back with nothing added.
+    One that follows them already is returned with nothing added.
     """
     document = copy.deepcopy(document)
     vocabulary = _check_model(document)
@@ -276,7 +274,7 @@ def extend(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     document["post_processor"] = _post_processor()
     document["truncation"] = document["padding"] = None
     if len(vocabulary) > _LARGEST:
-        raise _NotT5Error(f"{len(vocabulary):,} pieces, at most {_LARGEST:,} are supported")
+        raise _NotT5Error(f"{len(vocabulary):,} tokens, at most {_LARGEST:,} are supported")
     return document, added
 
 
@@ -286,7 +284,7 @@ def _check_model(document: dict[str, Any]) -> list[Any]:
     if model.get("type") != "Unigram" or not isinstance(vocabulary, list):
         raise _NotT5Error(f"not a T5 tokenizer: its model is {model.get('type')!r} instead of 'Unigram'")
     if model.get("byte_fallback"):
-        raise _NotT5Error("not a T5 tokenizer: it falls back to bytes")
+        raise _NotT5Error("not a T5 tokenizer: it uses byte fallback")
     for number, name in _NAMES.items():
         if len(vocabulary) <= number or vocabulary[number][0] != name:
             found = repr(vocabulary[number][0]) if len(vocabulary) > number else "nothing"
@@ -297,10 +295,9 @@ def _check_model(document: dict[str, Any]) -> list[Any]:
 
 
 def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> None:
-    """Make tokens that somebody added later plain pieces, with their ids; only control tokens stay apart.
+    """Turns tokens added later into ordinary vocabulary entries with the same ids; control tokens stay special.
 
-    An added token cuts a text before it is normalised, so that white space around it could not be
-    told.
+    An added token splits a text before it is normalised, so white space around it would be lost.
     """
     kept = []
     for token in sorted(document.get("added_tokens") or [], key=lambda t: t["id"]):
@@ -320,14 +317,14 @@ def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> No
 
 
 def _check_pre_tokenizer(pre_tokenizer: dict[str, Any] | None) -> None:
-    """Words must have been cut at spaces, each with its `▁`: else the pieces learned are not those that we make."""
+    """Raises unless words are split at spaces and begin with `▁`: else the vocabulary would not fit."""
     steps = (pre_tokenizer or {}).get("pretokenizers") or [pre_tokenizer or {}]
     kinds = [step.get("type") for step in steps]
     last = steps[-1]
     if kinds not in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]):
-        raise _NotT5Error(f"not a T5 tokenizer: it cuts words by {kinds}, not by Metaspace")
+        raise _NotT5Error(f"not a T5 tokenizer: it splits words by {kinds}, not by Metaspace")
     if last.get("replacement", SPACE) != SPACE or last.get("split") is False or last.get("prepend_scheme") == "never":
-        raise _NotT5Error("not a T5 tokenizer: its Metaspace does not mark the beginning of every word with ▁")
+        raise _NotT5Error("not a T5 tokenizer: its Metaspace does not begin every word with ▁")
 
 
 def _replace(pattern: str, content: str) -> dict[str, Any]:
@@ -340,11 +337,11 @@ _AFTER = (
     *(_replace(" ", SPACE), _replace(_NEWLINE, f"\n{SPACE}"), _replace(_TAB, f"\t{SPACE}")),
     {"type": "Prepend", "prepend": SPACE},
 )
-_WHITE = (r"\s+", r"\s{2,}", " +", " {2,}", r"[\n\t\r]")  # patterns that match nothing but white space
+_WHITE = (r"\s+", r"\s{2,}", " +", " {2,}", r"[\n\t\r]")  # patterns that match only white space
 
 
 def _normalizer(base: dict[str, Any] | None) -> dict[str, Any]:
-    """The base's normalizer, with white space carried past it where it would be folded, and written as pieces."""
+    """Wraps the base's normalizer so that white space is carried past it and becomes tokens."""
     inside: list[dict[str, Any]] = []
     if base is not None:
         before, after = _AROUND if not _keeps_spaces(base) else ((), ())
@@ -360,7 +357,7 @@ def _keeps_spaces(normalizer: dict[str, Any]) -> bool:
 
 
 def _pre_tokenizer(special: Iterable[str]) -> dict[str, Any]:
-    """Cut into: the spaces before a word's own; newline; tab; the first character of a control literal; words."""
+    """Splits into extra spaces, newlines, tabs, first characters of control literals, and words."""
     literals = {re.sub(r"^<extra_id_\d+>$", "<extra_id_0>", token) for token in special if len(token) > 1}
     first = "".join(sorted({re.escape(token[0]) for token in literals}))
     rests = (re.escape(t[0]) + (r"extra_id_[0-9]+>" if t == "<extra_id_0>" else re.escape(t[1:])) for t in literals)
@@ -390,21 +387,23 @@ def _post_processor() -> dict[str, Any]:
 
 
 def _add_pieces(vocabulary: list[Any]) -> list[str]:
-    """Append what is missing. Characters get the lowest score (only unknown was their rival), so that nothing that
-    could be written before is written otherwise; a run of spaces gets the score of one space, so that it wins.
+    """Appends missing tokens and returns them.
+
+    Characters get the lowest score, because they compete only with <unk>: text that could be encoded
+    before keeps its tokens. A run of spaces gets the score of one space, so that it wins.
     """
     scores: dict[str, float] = dict(vocabulary)
     lowest = min(scores.values())
     space = scores.get(SPACE, lowest)
-    wanted = dict.fromkeys([SPACE, *PRINTABLE, "\n", "\t"], lowest) | {SPACE * n: space for n in RUNS_OF_SPACES}
-    added = [piece for piece in wanted if piece not in scores]
-    vocabulary.extend([piece, wanted[piece]] for piece in added)
+    scored = dict.fromkeys([SPACE, *PRINTABLE, "\n", "\t"], lowest) | {SPACE * n: space for n in RUNS_OF_SPACES}
+    added = [piece for piece in scored if piece not in scores]
+    vocabulary.extend([piece, scored[piece]] for piece in added)
     return added
 
 
 @cache
 def _restored(text: str, added: tuple[str, ...]) -> Tokenizer:
-    """A tokenizer in another process: read once there, however many things refer to it."""
+    """Unpickles a tokenizer: built once in a process, however many objects refer to it."""
     return Tokenizer(json.loads(text), added=added)
 
 

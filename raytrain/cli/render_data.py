@@ -36,8 +36,8 @@ def _tokens(what: str, found: "Tokens") -> str:
     """`15 tokens of the prompt: ▁Ann ▁said ⏎ ...`; white space pieces are made visible."""
     cut = f", of which {found.limit:,} are kept" if found.cut else ""
     unknown = f", {found.unknown:,} unknown" if found.unknown else ""
-    pieces = " ".join(piece.replace("\n", "⏎").replace("\t", "⇥") for piece in found.pieces)
-    return _indent(f"{len(found.pieces):,} tokens of the {what}{cut}{unknown}:\n{pieces}")
+    tokens = " ".join(token.replace("\n", "⏎").replace("\t", "⇥") for token in found.tokens)
+    return _indent(f"{len(found.tokens):,} tokens of the {what}{cut}{unknown}:\n{tokens}")
 
 
 def plan(found: "PlanReport") -> str:

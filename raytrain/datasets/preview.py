@@ -23,7 +23,7 @@ MOST_BAD_ROWS = 20  # after so many bad rows of a task no further rows are read
 class Tokens:
     """A text as the model reads it: all its tokens with the final `</s>`, and whether `limit` truncates them."""
 
-    pieces: list[str]
+    tokens: list[str]
     limit: int
     cut: bool
     unknown: int
@@ -94,7 +94,7 @@ def _tokenizer(job: FineTuneJob, base_folder: Path) -> _Tokenize:
 
     def tokens(text: str, limit: int) -> Tokens:
         ids = [*tokenizer.encode_open([text])[0].tolist(), EOS]
-        return Tokens(tokenizer.pieces(ids), limit, len(ids) > limit, ids[:limit].count(UNK))
+        return Tokens(tokenizer.tokens(ids), limit, len(ids) > limit, ids[:limit].count(UNK))
 
     return lambda prompt, target: (
         tokens(prompt, training.max_input_tokens),

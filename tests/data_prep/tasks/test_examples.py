@@ -80,16 +80,16 @@ CHOICES = {"type": "multiple-choice", "columns": {"choices": "options"}}
         ({"input": "x", "target": 7}, {}, "'target' is 7 instead of text"),
         ({"input": ["x"], "target": "a"}, {}, r"'input' is \['x'\] instead of text"),
         ({"input": "x"}, {}, "no column 'target'; the row has 'input'"),
-        ({"input": "x\ud800", "target": "a"}, {}, "half a character"),
-        ({"input": "x", "target": 6}, {"type": "rating"}, "label '6' is none of 1, 2, 3, 4, 5"),
+        ({"input": "x\ud800", "target": "a"}, {}, "not valid Unicode"),
+        ({"input": "x", "target": 6}, {"type": "rating"}, "label '6' is not one of 1, 2, 3, 4, 5"),
         ({"input": "x", "target": True}, {"type": "rating"}, "'target' is True instead of text"),
-        ({"input": "x", "target": "b"}, {"type": "text", "labels": ["a"]}, "label 'b' is none of a"),
+        ({"input": "x", "target": "b"}, {"type": "text", "labels": ["a"]}, "label 'b' is not one of a"),
         ({"input": "x", "target": "Ann"}, {"type": "ner"}, "not `TYPE: text"),
         ({"words": "Ann", "tags": ["O"]}, NER, "'words' is 'Ann' instead of a list"),
         ({"words": ["Ann"], "tags": [3]}, NER, "'tags' holds numbers"),
         ({"words": ["Ann", 1], "tags": ["O", "O"]}, NER, "must hold text only"),
         ({"words": [], "tags": []}, NER, "'words' is empty"),
-        ({"words": ["Ann"], "tags": ["B-PER"]}, {**NER, "labels": ["LOC"]}, "entity type 'PER' is none of labels"),
+        ({"words": ["Ann"], "tags": ["B-PER"]}, {**NER, "labels": ["LOC"]}, "entity type 'PER' is not one of labels"),
         ({"input": "x", "target": "c", "options": ["a"]}, CHOICES, "instead of a list of 2 to 26 choices"),
         ({"input": "x", "target": 1.5, "options": ["a", "b"]}, CHOICES, "'target' is 1.5 instead of a choice"),
         ({"input": "x", "target": "a", "n": None}, {"columns": {"id": "n"}}, "'n' .the row's id. is null"),
@@ -138,12 +138,12 @@ def test_a_label_is_what_it_means(value, fields, answer):
 @pytest.mark.parametrize(
     ("value", "fields", "reason"),
     [
-        (2, {}, "label '2' is none of negative, positive"),
-        (3, {"labels": ["a", "b", "c"]}, "label '3' is none of a, b, c"),
-        (-1, {"labels": ["a", "b"]}, "label '-1' is none of"),
-        (7, {"label_names": {"0": "no"}}, r"label 7 is none of labelNames \(0\)"),
+        (2, {}, "label '2' is not one of negative, positive"),
+        (3, {"labels": ["a", "b", "c"]}, "label '3' is not one of a, b, c"),
+        (-1, {"labels": ["a", "b"]}, "label '-1' is not one of"),
+        (7, {"label_names": {"0": "no"}}, r"label 7 is not one of labelNames \(0\)"),
         (None, {"label_names": {"0": "no"}}, "'target' is null"),
-        (1, {"label_names": {"1": "x"}, "labels": ["y"]}, "label 'x' is none of y"),
+        (1, {"label_names": {"1": "x"}, "labels": ["y"]}, "label 'x' is not one of y"),
     ],
 )
 def test_a_label_that_means_nothing_is_a_bad_row(value, fields, reason):
@@ -152,7 +152,7 @@ def test_a_label_that_means_nothing_is_a_bad_row(value, fields, reason):
 
 
 def test_numbers_of_a_scale_are_never_places_in_a_list():
-    with pytest.raises(RowError, match="label '0' is none of 1, 2, 3, 4, 5"):
+    with pytest.raises(RowError, match="label '0' is not one of 1, 2, 3, 4, 5"):
         example({"input": "x", "target": 0}, type="rating")
 
 

@@ -26,7 +26,7 @@ def test_every_task_type_brings_eight_different_wordings(kind):
 @given(text=st.text(min_size=1))
 def test_the_text_stands_in_the_prompt_exactly_as_it_is(kind, text):
     for template in templates_of(make_task(type=kind, fields=FIELDS)):
-        before, after = template.pieces
+        before, after = template.segments
         assert template.render(text) == before + text + after
 
 

@@ -184,11 +184,11 @@ def _gap(document):
     [
         (_bpe, "its model is 'BPE'"),
         (_swapped, "id 0 is '</s>' instead of '<pad>'"),
-        (_lowercase, "does not survive"),
+        (_lowercase, "is not lossless"),
         (_bytes, "not by Metaspace"),
         (_gap, "id 5000"),
         (lambda d: d["model"].update(unk_id=3), "unknown token is 3"),
-        (lambda d: d["model"].update(byte_fallback=True), "falls back to bytes"),
+        (lambda d: d["model"].update(byte_fallback=True), "uses byte fallback"),
     ],
 )
 def test_other_tokenizers_are_refused_with_the_reason(base_folder, tmp_path, change, message):

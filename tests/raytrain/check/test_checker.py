@@ -109,7 +109,7 @@ def test_all_problems_with_model_and_data_at_once(project: Path, capsys: Capture
         "  give a folder with config.json, or a hub id",
         "task notes: there is no note.jsonl, did you mean notes.jsonl?",
         f"  Looked for {project}/note.jsonl; relative paths are relative to the job file.",
-        "task stars: dev.csv:3: label '9' is none of 1, 2, 3, 4, 5",
+        "task stars: dev.csv:3: label '9' is not one of 1, 2, 3, 4, 5",
         "task stars: dev.csv:4: 'text' is empty",
         "  correct them, or skip bad rows with onBadRow: skip",
     ]
@@ -119,7 +119,7 @@ def test_bad_rows_that_are_left_out_are_warned_of(project: Path) -> None:
     rewrite("target: stars}", "target: stars}\n      onBadRow: skip")
     Path("dev.csv").write_text("text,stars\nfine,3\nodd,9\n")
     found = checked()
-    assert found.warnings == ["task stars: 1 bad rows are skipped, e.g. dev.csv:3: label '9' is none of 1, 2, 3, 4, 5"]
+    assert found.warnings == ["task stars: 1 bad rows are skipped, e.g. dev.csv:3: label '9' is not one of 1, 2, 3, 4, 5"]
     assert found.tasks[1].bad_rows == 1
 
 
@@ -131,7 +131,7 @@ def test_a_wrong_column(project: Path) -> None:
 
 def test_an_empty_task(project: Path) -> None:
     Path("test.csv").write_text("text,stars\n")
-    with pytest.raises(DataError, match=r"task stars: no rows for test \(as the files say\)"):
+    with pytest.raises(DataError, match=r"task stars: no rows for test \(according to the files\)"):
         checked()
 
 
@@ -288,4 +288,4 @@ class TestDataShow:
     def test_bad_rows_on_the_way_are_shown(self, project: Path, capsys: Captured) -> None:
         Path("train.csv").write_text("text,stars\nodd,9\nfine,3\n")
         assert main(["data", "show", "job.yaml", "--task", "stars"]) == 0
-        assert "bad row: train.csv:2: label '9' is none of 1, 2, 3, 4, 5" in capsys.readouterr().out
+        assert "bad row: train.csv:2: label '9' is not one of 1, 2, 3, 4, 5" in capsys.readouterr().out
