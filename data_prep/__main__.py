@@ -1,4 +1,4 @@
-"""`python -m data_prep prepare job.yaml`: the preparation part of a job, without anything of training."""
+"""`python -m data_prep prepare job.yaml`: prepares the data of a job without training."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ from raytrain_core.storage.scratch import sweep
 
 
 class _Lenient(SpecModel):
-    """A part of the job of which preparation reads some fields."""
+    """A part of the job in which preparation ignores fields of training."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -54,7 +54,7 @@ class _JobFile(_Lenient):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code, errors being printed as sentences."""
+    """Runs the command, prints errors, and returns the exit code."""
     options = _parser().parse_args(arguments)
     sweep()
     with ProgressLine(sys.stderr) as progress:
@@ -66,16 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return error.exit_code
         except KeyboardInterrupt:
             progress.close()
-            print("interrupted; what is prepared stays, the same command goes on", file=sys.stderr)
+            print("interrupted; finished work is kept, and the same command continues", file=sys.stderr)
             return ExitCode.INTERRUPTED
     if not progress.used:
-        print("nothing to do: everything is prepared already", file=sys.stderr)
+        print("nothing to do: everything is already prepared", file=sys.stderr)
     print(table(shard_set))
     return ExitCode.OK
 
 
 def table(shard_set: ShardSet) -> str:
-    """What was prepared, as text: a line per task and split, and what deserves a look."""
+    """Returns a summary: a line for each task and split, and remarks."""
     head = (
         "task",
         "split",
@@ -119,20 +119,22 @@ def _remarks(shard_set: ShardSet) -> list[str]:
     remarks = []
     for task in shard_set.tasks:
         if count := task.bad_rows["count"]:
-            remarks.append(f"{task.name}: bad rows left out: {count:,}, e.g. {task.bad_rows['first'][0]}")
+            remarks.append(f"{task.name}: bad rows skipped: {count:,}, e.g. {task.bad_rows['first'][0]}")
         if count := task.provenance["left_out_rows"]:
             remarks.append(f"{task.name}: rows left out by where or transform: {count:,}")
         if masked := task.provenance["masked"]:
             remarks.append(f"{task.name}: masked " + ", ".join(f"{n:,} {kind}" for kind, n in masked.items()))
         for split, prepared in task.splits.items():
             if count := prepared.statistics["duplicates"]:
-                remarks.append(f"{task.name}: {split} rows that repeat the input of another: {count:,}")
+                remarks.append(f"{task.name}: {split} rows with the input of another row: {count:,}")
         for where, count in task.leakage.items():
             if count:
                 held, _, seen = where.partition(" in ")
-                remarks.append(f"{task.name}: {held} rows that are in {seen} too: {count:,}")
+                remarks.append(f"{task.name}: {held} rows also in {seen}: {count:,}")
     for leak in shard_set.leakage:
-        remarks.append(f"{leak['task']}: {leak['split']} rows that {leak['trained_in']} trains on: {leak['rows']:,}")
+        remarks.append(
+            f"{leak['task']}: {leak['split']} rows also in the training data of {leak['trained_in']}: {leak['rows']:,}"
+        )
     if shard_set.rates:
         remarks.append("mixture: " + ", ".join(f"{name} {rate:.1%}" for name, rate in shard_set.rates.items()))
     return remarks
@@ -145,8 +147,8 @@ def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
     folder = Path(options.tokenizer) if options.tokenizer else base_folder / Path(spec.model).expanduser()
     if not folder.is_dir():
         raise UsageError(
-            f"model {spec.model}: not a folder here, so there is no tokenizer.json to prepare with",
-            hint="Give the folder of its tokenizer with --tokenizer; `raytrain run` fetches models by itself.",
+            f"model {spec.model}: not a local folder, so there is no tokenizer.json to prepare with",
+            hint="Name the folder of its tokenizer with --tokenizer; `raytrain run` downloads models by itself.",
         )
     storage = choose_location(options.storage, spec.storage, base_folder=base_folder)
     with local_workers(options.cpus or spec.resources.preparation.cpus) as workers:
@@ -168,10 +170,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("prepare", help="prepare the shards of a job")
     command.add_argument("job_file", help="the job file, e.g. job.yaml")
-    command.add_argument("--storage", metavar="URI", help="where the shards go, instead of what the job says")
+    command.add_argument("--storage", metavar="URI", help="where shards are stored, instead of the job's storage")
     command.add_argument("--tokenizer", metavar="FOLDER", help="folder with tokenizer.json, instead of the model's")
-    command.add_argument("--cpus", type=float, help="processes at most, instead of resources.preparation.cpus")
-    command.add_argument("--verify", action="store_true", help="read sources and parts again instead of trusting them")
+    command.add_argument(
+        "--cpus", type=float, help="maximum number of processes, instead of resources.preparation.cpus"
+    )
+    command.add_argument(
+        "--verify", action="store_true", help="read sources and parts again and replace what does not match"
+    )
     return parser
 
 

@@ -1,1 +1,1 @@
-"""What prepared data looks like: statistics, findings, n-gram overlap, plots and the data card."""
+"""The quality of prepared data: statistics, findings, n-gram overlap, plots and the data card."""

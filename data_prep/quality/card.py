@@ -1,4 +1,4 @@
-"""The data card of a shard set: Markdown from its manifests, with what the job says of the sources."""
+"""Writes the data card of a shard set as Markdown, from its manifests and the job's sources."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,20 +9,20 @@ from data_prep.shards.manifest import PreparedTask, ShardSet
 
 _SETTINGS = {
     "where": "only rows where `{}`",
-    "transform": "every row goes through the function `{}`",
+    "transform": "rows changed by the function `{}`",
     "limit": "at most {:,} rows of each split, chosen by a keyed hash",
-    "target_format": "an answer is written `{}`",
+    "target_format": "targets are written as `{}`",
 }
-"""Fields of a task that say what was done to its rows, in words."""
+"""Settings of a task that changed or selected its rows, as text."""
 
 
 def card(
     shard_set: ShardSet, *, title: str, tasks: Mapping[str, Task], findings: Sequence[Finding] | None = None
 ) -> str:
-    """The card.
+    """Returns the card.
 
-    `tasks` (of the job, by name) add source and licence; `findings` what `find` found, if
-    asked.
+    `tasks` (of the job, by name) add source and licence; `findings` those of `find`, if all rows were
+    checked.
     """
     blocks = [
         f"# Data of {title}",
@@ -55,8 +55,8 @@ def _licence(task: Task | None) -> str:
 def _preparation(shard_set: ShardSet) -> str:
     limits, tokenizer = shard_set.limits, shard_set.tokenizer
     lines = [
-        f"- Tokenizer of {tokenizer.size:,} pieces, digest `{tokenizer.digest[:16]}`.",
-        f"- A prompt is cut to {limits['max_input_tokens']:,} tokens, an answer to {limits['max_target_tokens']:,}.",
+        f"- Tokenizer with {tokenizer.size:,} tokens, digest `{tokenizer.digest[:16]}`.",
+        f"- Prompts are truncated to {limits['max_input_tokens']:,} tokens, targets to {limits['max_target_tokens']:,}.",
         f"- Mixture: {_mixture(Mixture.model_validate(shard_set.mixture))}.",
     ]
     return "\n".join(lines)
@@ -74,34 +74,34 @@ def _mixture(mixture: Mixture) -> str:
 def _how(shares: MixtureStrategy) -> str:
     words: list[str] = [shares.strategy]
     words += [f"temperature {shares.temperature:g}"] if shares.strategy == "temperature" else []
-    words += [f"at most {shares.cap:,} examples of a task counted"] if shares.cap is not None else []
+    words += [f"counting at most {shares.cap:,} examples of a task"] if shares.cap is not None else []
     return ", ".join(words)
 
 
 def _checks(shard_set: ShardSet, findings: Sequence[Finding] | None) -> str:
     lines = [
-        "Preparation compares the inputs of all rows exactly, within a split, between splits and across tasks.",
+        "Preparation compares the inputs of all rows for equality: within a split, between splits and across tasks.",
         "",
         *_list(_exact(shard_set)),
     ]
     if findings is not None:
-        lines += ["", "All rows were read once more:", ""]
+        lines += ["", "All rows were checked for:", ""]
         lines += [f"- {meaning}: {_found(kind, findings)}" for kind, meaning in MEANING.items()]
     return "\n".join(lines)
 
 
 def _exact(shard_set: ShardSet) -> list[str]:
     found = [
-        f"{task.name}: {what.replace(' in ', ' rows that are in ')} too: {rows:,}"
+        f"{task.name}: {what.replace(' in ', ' rows also in ')}: {rows:,}"
         for task in shard_set.tasks
         for what, rows in task.leakage.items()
         if rows
     ]
     found += [
-        f"{one['task']}: {one['split']} rows that {one['trained_in']} trains on: {one['rows']:,} of {one['of']:,}"
+        f"{one['task']}: {one['split']} rows also in the training data of {one['trained_in']}: {one['rows']:,} of {one['of']:,}"
         for one in shard_set.leakage
     ]
-    return found or ["no held-out row is trained on"]
+    return found or ["no held-out row is in the training data"]
 
 
 def _found(kind: str, findings: Sequence[Finding]) -> str:
@@ -119,7 +119,7 @@ def _task(task: PreparedTask, job_task: Task | None) -> list[str]:
         _sources(task, job_task),
         "\n".join(_list(_filters(task, identity))),
         _splits(task),
-        "Wordings of the instruction:",
+        "Templates of the instruction:",
         _variants(task, identity),
     ]
 
@@ -135,16 +135,16 @@ def _sources(task: PreparedTask, job_task: Task | None) -> str:
 
 
 def _filters(task: PreparedTask, identity: Mapping[str, Any]) -> list[str]:
-    """What decides which rows are there, what was done to them, and what became of the others."""
+    """How rows were chosen and changed, and how many were left out."""
     found = [f"splits: {task.provenance['split_rule']}", f"columns: {_columns(identity['columns'])}"]
     found += [text.format(identity[name]) for name, text in _SETTINGS.items() if identity.get(name)]
     if labels := identity.get("labels"):
-        found.append(f"only the answers {', '.join(map(str, labels))}")
+        found.append(f"labels: {', '.join(map(str, labels))}")
     if shots := identity.get("few_shot"):
         found.append(f"{shots['share']:.0%} of the training prompts show up to {shots['examples']} other training rows")
     if identity.get("mask"):
         masked = ", ".join(f"{count:,} of kind {kind}" for kind, count in task.provenance["masked"].items())
-        found.append(f"personal data replaced by placeholders: {masked or 'none was found'}")
+        found.append(f"personal data replaced by placeholders: {masked or 'none found'}")
     if left_out := task.provenance.get("left_out_rows"):
         found.append(f"{_count(left_out, 'row')} left out by where or transform")
     count = task.bad_rows.get("count", 0)
@@ -153,8 +153,8 @@ def _filters(task: PreparedTask, identity: Mapping[str, Any]) -> list[str]:
 
 
 def _columns(columns: Mapping[str, Any]) -> str:
-    unread = ("input", "target") if columns.get("tokens") else ()  # tokens and tags stand for these
-    used = {name: column for name, column in columns.items() if column and name not in unread}
+    unused = ("input", "target") if columns.get("tokens") else ()  # tokens and tags replace these
+    used = {name: column for name, column in columns.items() if column and name not in unused}
     return ", ".join(
         f"{name} from {' and '.join(f'`{one}`' for one in (column if isinstance(column, list) else [column]))}"
         for name, column in used.items()
@@ -163,7 +163,7 @@ def _columns(columns: Mapping[str, Any]) -> str:
 
 def _splits(task: PreparedTask) -> str:
     rows = [
-        ("split", "rows", "wordings", "prompt p50/p95/max", "cut", "answer p50/p95/max", "cut", "unknown", "repeated")
+        ("split", "rows", "variants", "prompt p50/p95/max", "cut", "target p50/p95/max", "cut", "unknown", "repeated")
     ]
     for name, split in task.splits.items():
         s = split.statistics

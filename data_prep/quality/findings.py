@@ -1,7 +1,7 @@
-"""What a person should look at in prepared data: rows that leak, repeat, answer otherwise, say nothing, or lose text.
+"""Finds rows of prepared data that deserve attention: leaked, repeated, contradictory, empty or lossy ones.
 
-Everything is read from the shards of a set; nothing is written. Rows are compared by their raw
-input, not by the prompt that is made of it.
+Reads all shards of a set and writes nothing. Rows are compared by their raw input, not by the
+rendered prompt.
 """
 
 import re
@@ -26,23 +26,23 @@ from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, sample, splitmix64
 from raytrain_core.storage import Store
 
-Kind = Literal["leak", "overlap", "duplicate", "other-answer", "empty-target", "constant-target", "lost-text"]
+Kind = Literal["leak", "overlap", "duplicate", "other-target", "empty-target", "constant-target", "lost-text"]
 MEANING: dict[Kind, str] = {
-    "leak": "held-out rows whose input is trained on (or stands in the other held-out split), exactly",
-    "overlap": "held-out rows that share most of their 8-grams with one row that is trained on",
-    "duplicate": "rows whose input and answer an earlier row of the split has",
-    "other-answer": "rows whose input an earlier row of the split has, with another answer",
-    "empty-target": "answers that are a placeholder: a dash, dots, n/a, null",
-    "constant-target": "splits in which (nearly) every answer is the same",
-    "lost-text": "rows that do not come back from the tokenizer as they were",
+    "leak": "held-out rows whose exact input is in the training data (or in the other held-out split)",
+    "overlap": "held-out rows that share most of their 8-grams with one training row",
+    "duplicate": "rows with the input and target of an earlier row of the split",
+    "other-target": "rows with the input of an earlier row of the split but another target",
+    "empty-target": "targets that are a placeholder: a dash, dots, n/a, null",
+    "constant-target": "splits in which (nearly) all targets are the same",
+    "lost-text": "rows that the tokenizer does not reproduce exactly",
 }
 
 OVERLAP = 0.5
-"""From this share of common 8-grams on a row counts as overlapping."""
+"""A row overlaps if at least this share of its 8-grams is shared."""
 HELD_ROWS = 5000
-"""Rows of a held-out split that are compared by 8-grams: a keyed sample, with those that are scored in it."""
+"""Rows of a held-out split compared by 8-grams: a keyed sample that includes those scored."""
 CONSTANT = 0.95
-"""Share of one answer from which on a split's answers count as constant."""
+"""A split's targets are constant if at least this share of them is the same."""
 
 _PLACEHOLDER = re.compile(r"[\s.,;:…?!*/_'\"–—-]*|n/?a|nan|null|tbd", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class DataRow:
-    """A row; `index` is its number in the split, `input` is raw, `target` the first one."""
+    """A row; `index` is its number in the split, `input` the raw input, `target` the first target."""
 
     task: str
     split: str
@@ -65,7 +65,7 @@ class DataRow:
 
 @dataclass(frozen=True, slots=True)
 class FindingExample:
-    """One case: the row, the row that it is held against (if any), and what is to be said of them."""
+    """A row, the row it was compared with (if any), and a note on both."""
 
     row: DataRow
     other: DataRow | None
@@ -74,7 +74,7 @@ class FindingExample:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of finding in one split: `rows` of its `of` rows; `within` (a task and a split) has the other rows."""
+    """One kind of finding in one split: `rows` of its `of` rows; `within` is the split of the other rows."""
 
     kind: Kind
     task: str
@@ -88,7 +88,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A finding by row numbers: `others[i]` (in `within`) is what `rows[i]` is held against, `shares[i]` how much."""
+    """A finding by row numbers: `rows[i]` was compared with `others[i]` of `within`, sharing `shares[i]`."""
 
     kind: Kind
     name: Name
@@ -97,12 +97,12 @@ class _Found:
     others: Numbers | None = None
     shares: NDArray[np.float64] | None = None
     of: int | None = None
-    same_answer: int | None = None
+    same_target: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Of every row of a split a hash of its input and of its answer; the rows that say nothing or lose something."""
+    """Hashes of input and target of every row of a split, and its empty and lossy rows."""
 
     keys: Keys
     answers: Keys
@@ -118,16 +118,17 @@ def find(
     examples: int = 3,
     on_progress: OnProgress = lambda task, done, total: None,
 ) -> list[Finding]:
-    """All findings in the order of `MEANING`, each with at most so many examples; every row is read.
+    """Reads every row and returns all findings in the order of `MEANING`, each with at most `examples`.
 
-    `on_progress` hears the task, the rows done and the rows in all. CorruptError, NotFoundError.
+    `on_progress` is called with the task, the rows read and the rows in all. Raises CorruptError if
+    a part is missing or damaged.
     """
-    rooms = _Rooms(shard_set, store, cache, load_tokenizer(shard_set, store), on_progress)
-    held = rooms.held_out()
+    data = _SplitData(shard_set, store, cache, load_tokenizer(shard_set, store), on_progress)
+    held = data.held_out()
     seen: dict[Name, _Seen] = {}
     found: list[_Found] = []
-    for name in rooms.names:
-        seen[name], overlapping = rooms.read(name, held)
+    for name in data.names:
+        seen[name], overlapping = data.read(name, held)
         found += overlapping
     found = [f for each in found if len((f := _without_equals(each, seen)).rows)]
     found += _leaks(shard_set, seen)
@@ -135,18 +136,18 @@ def find(
         found += [f for f in _inside(name, split) if len(f.rows)]
     kinds = list(MEANING)
     found.sort(key=lambda f: (kinds.index(f.kind), -len(f.rows)))
-    return rooms.described(found, examples)
+    return data.described(found, examples)
 
 
 def require_kind(kind: str | None) -> None:
-    """UsageError if there are no findings of that kind."""
+    """Raises UsageError for an unknown kind of finding."""
     if kind is not None and kind not in MEANING:
-        raise UsageError(f"there are no findings of kind {kind}", hint=f"the kinds are {', '.join(MEANING)}")
+        raise UsageError(f"unknown kind of finding: {kind}", hint=f"the kinds are {', '.join(MEANING)}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """The held-out rows that are compared by 8-grams, and where each number of them comes from."""
+    """The held-out rows compared by 8-grams, with split and row of each."""
 
     index: HeldOut
     names: list[Name]
@@ -155,7 +156,7 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rooms:
+class _SplitData:
     """Reads the splits of a set."""
 
     shard_set: ShardSet
@@ -170,7 +171,7 @@ class _Rooms:
         return [(task.name, split) for task in self.shard_set.tasks for split in task.splits]
 
     def held_out(self) -> _Held:
-        """A sample of every split that is not trained on."""
+        """Indexes a sample of every held-out split."""
         names = [name for name in self.names if name[1] != "train"]
         chosen = {name: sample(self._rows(name), HELD_ROWS, content_key("sample", *name)) for name in names}
 
@@ -186,7 +187,7 @@ class _Rooms:
         return _Held(index, names, split, np.concatenate([np.empty(0, np.int64), *chosen.values()]))
 
     def read(self, name: Name, held: _Held) -> tuple[_Seen, list[_Found]]:
-        """What is remembered of a split, and which held-out rows overlap with its rows if it is trained on."""
+        """Reads a split: hashes and lossy rows; for a training split, also the held-out rows it overlaps."""
         task, split = name
         tokens = open_split(self.shard_set, task, split, self.store, self.cache)
         limit = self.shard_set.limits["max_target_tokens"]
@@ -216,17 +217,17 @@ class _Rooms:
         return _Seen(keys, np.concatenate(answers), *numbers), list(_overlaps(name, best, held))
 
     def described(self, found: Sequence[_Found], examples: int) -> list[Finding]:
-        """With their texts, so many of each."""
-        many = max(examples, 1)  # one is needed in any case, to name a constant answer
+        """Adds texts: `examples` rows of each finding."""
+        many = max(examples, 1)  # at least one, to name a constant target
         chosen = [sample(len(f.rows), many, content_key("finding", f.kind, *f.name)) for f in found]
-        wanted: dict[Name, set[int]] = defaultdict(set)
+        needed: dict[Name, set[int]] = defaultdict(set)
         for f, places in zip(found, chosen, strict=True):
-            wanted[f.name].update(f.rows[places].tolist())
+            needed[f.name].update(f.rows[places].tolist())
             if f.within is not None and f.others is not None:
-                wanted[f.within].update(f.others[places].tolist())
+                needed[f.within].update(f.others[places].tolist())
         rows = {
             name: rows_at(self.shard_set.split(*name), indices, self.store, self.cache)
-            for name, indices in wanted.items()
+            for name, indices in needed.items()
         }
         findings = [self._finding(f, places.tolist(), rows) for f, places in zip(found, chosen, strict=True)]
         return [replace(finding, examples=finding.examples[:examples]) for finding in findings]
@@ -240,21 +241,21 @@ class _Rooms:
             cases.append(FindingExample(_row(f.name, row), _row(f.within, other) if f.within and other else None, note))
         of = self._rows(f.name) if f.of is None else f.of
         within = None if f.within is None or f.within == f.name else f"{f.within[0]} {f.within[1]}"
-        note = "" if f.same_answer is None else f"{f.same_answer:,} with the same answer"
+        note = "" if f.same_target is None else f"{f.same_target:,} with the same target"
         if f.kind == "constant-target":
-            note = f"{len(f.rows) / of:.0%} of the answers are {cases[0].row.target!r}"
+            note = f"{len(f.rows) / of:.0%} of the targets are {cases[0].row.target!r}"
         return Finding(f.kind, *f.name, within, len(f.rows), of, note, cases)
 
     def _note(self, f: _Found, at: int, row: TextRow, other: TextRow | None) -> str:
         if f.kind == "lost-text":
-            parts = {"prompt": row.input, "answer": row.targets[0]}
-            changes = ((what, _change(text, self._through(text))) for what, text in parts.items())
+            parts = {"prompt": row.input, "target": row.targets[0]}
+            changes = ((what, _change(text, self._roundtrip(text))) for what, text in parts.items())
             return "; ".join(f"{what}: {change}" for what, change in changes if change)
         if f.kind == "leak" and other is not None:
-            return "the same answer" if row.targets[0] == other.targets[0] else "another answer"
+            return "the same target" if row.targets[0] == other.targets[0] else "another target"
         return f"{f.shares[at]:.0%} of its 8-grams" if f.shares is not None else ""
 
-    def _through(self, text: str) -> str:
+    def _roundtrip(self, text: str) -> str:
         return self.tokenizer.decode(self.tokenizer.encode_open([text])[0].tolist())
 
     def _texts(self, name: Name) -> Iterator[TextBatch]:
@@ -265,7 +266,7 @@ class _Rooms:
 
 
 def _overlaps(trained: Name, best: Mapping[int, tuple[float, int]], held: _Held) -> Iterator[_Found]:
-    """Held-out rows with the row trained on that shares most with each, split by split."""
+    """Held-out rows, each with the training row that shares most with it, split by split."""
     numbers = np.array(sorted(best), np.int64)
     shares = np.array([best[number][0] for number in numbers.tolist()])
     others = np.array([best[number][1] for number in numbers.tolist()], np.int64)
@@ -277,15 +278,17 @@ def _overlaps(trained: Name, best: Mapping[int, tuple[float, int]], held: _Held)
 
 
 def _without_equals(found: _Found, seen: Mapping[Name, _Seen]) -> _Found:
-    """An overlap less the rows that are equal as a whole: those are leaks."""
-    assert found.within is not None and found.others is not None and found.shares is not None
+    """Removes rows with equal inputs from an overlap: those are leaks."""
+    assert found.within is not None
+    assert found.others is not None
+    assert found.shares is not None
     other = seen[found.name].keys[found.rows] != seen[found.within].keys[found.others]
     rows, others, shares = found.rows[other], found.others[other], found.shares[other]
     return _Found(found.kind, found.name, rows, found.within, others, shares, found.of)
 
 
 def _leaks(shard_set: ShardSet, seen: Mapping[Name, _Seen]) -> Iterator[_Found]:
-    """Where preparation has counted equal inputs (`data_prep.shards.split_statistics`), which rows these are."""
+    """Finds the rows whose equal inputs preparation has counted (`data_prep.shards.leakage`)."""
     pairs: list[tuple[Name, Name]] = []
     for task in shard_set.tasks:
         for held in task.splits:
@@ -301,18 +304,18 @@ def _leaks(shard_set: ShardSet, seen: Mapping[Name, _Seen]) -> Iterator[_Found]:
         rows = np.flatnonzero(known[at] == seen[name].keys)
         others = order[at[rows]]
         same = int((seen[name].answers[rows] == seen[within].answers[others]).sum())
-        yield _Found("leak", name, rows, within, others, same_answer=same)
+        yield _Found("leak", name, rows, within, others, same_target=same)
 
 
 def _inside(name: Name, split: _Seen) -> Iterator[_Found]:
-    """What is found in a split alone."""
+    """Findings within a split."""
     pairs = splitmix64(split.keys) ^ split.answers
     first, first_pair = _first(split.keys), _first(pairs)
     rows = np.arange(len(pairs))
     again = np.flatnonzero(first_pair != rows)
     yield _Found("duplicate", name, again, name, first_pair[again])
     differs = np.flatnonzero((first != rows) & (first_pair == rows))
-    yield _Found("other-answer", name, differs, name, first[differs])
+    yield _Found("other-target", name, differs, name, first[differs])
     yield _Found("empty-target", name, split.empty)
     answers, counts = np.unique(split.answers, return_counts=True)
     if len(pairs) > 1 and counts.max() >= CONSTANT * len(pairs):
@@ -321,7 +324,7 @@ def _inside(name: Name, split: _Seen) -> Iterator[_Found]:
 
 
 def _first(keys: Keys) -> Numbers:
-    """For every row the first row with the same key."""
+    """Returns for every row the first row with the same key."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     found: Numbers = first[inverse]
     return found
@@ -332,7 +335,7 @@ def _row(name: Name, row: TextRow) -> DataRow:
 
 
 def _change(text: str, back: str) -> str:
-    """What is not the same in `back`: characters that are gone, else the first place that differs."""
+    """Describes how `back` differs from `text`: lost characters, else the first difference."""
     if text == back:
         return ""
     if gone := [char for char in dict.fromkeys(text) if char not in back]:

@@ -1,9 +1,9 @@
-"""Rows that share much of their text: runs of eight words (8-grams) that stand in both.
+"""Finds rows that share much of their text, by runs of eight words (8-grams).
 
-Exact keys find rows that are equal; a row that was lightly edited, cut, or embedded in another is
-found by its 8-grams. What is held out (validation and test rows) is kept as hashes in memory; what
-is trained on streams by. The measure is the share of a held-out row's distinct 8-grams that one
-single training row has: a phrase that many rows begin with does not add up over all of them.
+Exact keys find equal rows; 8-grams find rows that were lightly edited, cut, or embedded in another.
+Held-out rows (validation and test) are kept in memory as hashes; training rows are streamed. The
+measure is the share of a held-out row's distinct 8-grams found in one single training row, so a
+phrase that many rows begin with does not add up over all of them.
 """
 
 import itertools
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from raytrain_core.hashing import splitmix64
 
 WORDS = 8
-"""Words of a run; shorter texts have none."""
+"""Words of a run; shorter texts have no runs."""
 LEAST = 6
-"""A held-out text with fewer runs (up to 12 words) says too little: a line of code, or a formula of a whole tweet."""
+"""A held-out text with fewer runs (up to 12 words) is too short to judge, such as a line of code."""
 COMMON = 64
-"""A run that more held-out rows have than this is a formula of the source, and counts for none of them."""
+"""A run that more held-out rows contain is boilerplate of the source and is ignored."""
 
 _WORD = re.compile(r"\w+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_UNKNOWN = 0  # the number of a word that no held-out text has
+_UNKNOWN = 0  # the number of words that no held-out text contains
 
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
@@ -32,10 +32,10 @@ Shares = NDArray[np.float64]
 
 
 class HeldOut:
-    """Texts that nothing trained on should have, numbered in the order in which they are given."""
+    """An index of texts that training rows should not contain, numbered in the order given."""
 
     def __init__(self, texts: Iterable[Sequence[str]], *, least: int = LEAST) -> None:
-        """Takes them batch by batch; keeps 16 bytes for each distinct run of each text, and every distinct word.
+        """Reads the texts in batches; keeps every distinct word and 16 bytes for each distinct run of a text.
 
         Texts with fewer runs than `least` are never found.
         """
@@ -54,17 +54,17 @@ class HeldOut:
         all_runs, all_owners = np.concatenate(runs), np.concatenate(owners)
         order = np.argsort(all_runs, kind="stable")
         distinct, begin, times = np.unique(all_runs[order], return_index=True, return_counts=True)
-        telling = times <= COMMON
-        self._known: Hashes = distinct[telling]
+        informative = times <= COMMON
+        self._known: Hashes = distinct[informative]
         self._owners: Numbers = all_owners[order]
-        self._begin: Numbers = begin[telling]
-        self._times: Numbers = times[telling]
+        self._begin: Numbers = begin[informative]
+        self._times: Numbers = times[informative]
         kept = self._owners[_spans(self._begin, self._times)]
         self._sizes: Numbers = np.bincount(kept, minlength=count)
         self._least = least
 
     def shared(self, texts: Sequence[str]) -> tuple[Numbers, Numbers, Shares]:
-        """Which of `texts` (by place) has runs of which held-out text, and what share of that one's runs, 0..1."""
+        """Returns, for each pair that shares runs, the text, the held-out text and the share of its runs, 0..1."""
         runs, rows = self._runs([_WORD.findall(text.lower()) for text in texts])
         if not len(runs) or not len(self._known):
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
@@ -80,7 +80,7 @@ class HeldOut:
         return row[long], held[long], common[long] / self._sizes[held[long]]
 
     def _runs(self, words: Sequence[Sequence[str]]) -> tuple[Hashes, Numbers]:
-        """Hashes of all runs of known words, and which text each is of."""
+        """Returns hashes of all runs of known words, and the text of each."""
         number = self._words.get
         ids = np.array([number(word, _UNKNOWN) for text in words for word in text], np.uint64)
         count = len(ids) - WORDS + 1
@@ -88,15 +88,15 @@ class HeldOut:
             return np.empty(0, np.uint64), np.empty(0, np.int64)
         owner = np.repeat(np.arange(len(words)), [len(text) for text in words])
         unknown = np.concatenate([[0], np.cumsum(ids == _UNKNOWN)])
-        whole = (owner[:count] == owner[WORDS - 1 :]) & (unknown[WORDS:] == unknown[:count])
+        complete = (owner[:count] == owner[WORDS - 1 :]) & (unknown[WORDS:] == unknown[:count])
         scattered, runs = splitmix64(ids), np.zeros(count, np.uint64)
         for place in range(WORDS):
             runs = runs * _FACTOR + scattered[place : place + count]
-        return splitmix64(runs[whole]), owner[:count][whole]
+        return splitmix64(runs[complete]), owner[:count][complete]
 
 
 def _distinct(runs: Hashes, rows: Numbers) -> tuple[Hashes, Numbers]:
-    """Each run once for each row, ordered by row."""
+    """Removes repeated runs of a row; orders by row."""
     order = np.lexsort((runs, rows))
     runs, rows = runs[order], rows[order]
     new = np.ones(len(runs), bool)
@@ -105,6 +105,6 @@ def _distinct(runs: Hashes, rows: Numbers) -> tuple[Hashes, Numbers]:
 
 
 def _spans(begin: Numbers, length: Numbers) -> Numbers:
-    """begin[0], begin[0] + 1, ... (length[0] of them), begin[1], ...: all places of some spans."""
+    """Returns all positions of some spans: begin[0], begin[0] + 1, ... (length[0] of them), begin[1], ..."""
     offset: Numbers = np.repeat(begin - np.cumsum(length) + length, length) + np.arange(int(length.sum()))
     return offset

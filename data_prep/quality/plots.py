@@ -1,4 +1,4 @@
-"""Pictures of prepared data: how long its rows are, what its answers are, and who has which share."""
+"""Plots prepared data: lengths of rows, labels, and the share of each task."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ _SHOWN_LABELS = 8
 def write(
     shard_set: ShardSet, summaries: Sequence[SplitSummary], store: Store, cache: PartCache, folder: Path
 ) -> list[Path]:
-    """lengths.png, and mixture.png and labels.png where there is something to show; the files written."""
+    """Writes lengths.png and, if there is something to show, mixture.png and labels.png; returns the files."""
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write(
 
 
 def _first_splits(summaries: Sequence[SplitSummary]) -> list[SplitSummary]:
-    """The split of each task that says most of it: train, for a probe the first there is."""
+    """The most informative split of each task: train or, for a probe, its first one."""
     return list({summary.task: summary for summary in reversed(summaries)}.values())[::-1]
 
 
@@ -69,8 +69,8 @@ def _lengths(shard_set: ShardSet, summaries: Sequence[SplitSummary], store: Stor
         ):
             counts, edges = np.histogram(side, bins)
             axis.bar(edges[:-1], sign * counts / len(side), np.diff(edges), align="edge", color=color)
-            name, half = ("prompt", summary.source.p50) if sign > 0 else ("answer", summary.target.p50)
-            text = f"{name}: half at most {half:,}" + (f", {cut:.1%} cut" if cut else "")
+            name, half = ("prompt", summary.source.p50) if sign > 0 else ("target", summary.target.p50)
+            text = f"{name}: median {half:,}" + (f", {cut:.1%} truncated" if cut else "")
             axis.text(
                 0.02,
                 0.97 if sign > 0 else 0.03,
@@ -90,12 +90,12 @@ def _lengths(shard_set: ShardSet, summaries: Sequence[SplitSummary], store: Stor
         axis.set_yticks([])
         axis.spines["left"].set_visible(False)
         axis.set_title(f"{summary.task}, {summary.rows:,} {summary.split} rows", loc="left", fontsize=9)
-    figure.supxlabel("tokens of a row after cutting", fontsize=8)
+    figure.supxlabel("tokens of a row after truncation", fontsize=8)
     return figure
 
 
 def _mixture(shard_set: ShardSet) -> Any:
-    """Each trained task's share of the rows that there are, and of the examples that are seen."""
+    """Each trained task's share of the rows, and of the examples that training sees."""
     from matplotlib.figure import Figure
 
     names = sorted(shard_set.rates, key=lambda name: shard_set.rates[name])
@@ -124,7 +124,7 @@ def _labelled(summaries: Sequence[SplitSummary]) -> list[SplitSummary]:
 
 
 def _labels(shown: Sequence[SplitSummary]) -> Any:
-    """How often each label is the answer, for tasks that have few."""
+    """How often each label is the target, for tasks with few labels."""
     figure, axes = _grid(len(shown), 0.5 + 0.2 * min(_SHOWN_LABELS, max(len(s.labels or {}) for s in shown)))
     for axis, summary in zip(axes, shown, strict=True):
         most = list((summary.labels or {}).items())[:_SHOWN_LABELS][::-1]
@@ -138,7 +138,7 @@ def _labels(shown: Sequence[SplitSummary]) -> Any:
         axis.set_xticks([])
         axis.spines["bottom"].set_visible(False)
         axis.margins(x=0.2)
-        of = "rows with such an entity" if summary.type == "ner" else "answers"
+        of = "rows with such an entity" if summary.type == "ner" else "targets"
         axis.set_title(f"{summary.task}: {of}", loc="left", fontsize=9)
     return figure
 

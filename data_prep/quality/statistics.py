@@ -1,4 +1,4 @@
-"""Prepared data in numbers: lengths, what was cut or lost, and answers, split by split."""
+"""Statistics of prepared data by split: lengths, truncation, lost text and labels."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from data_prep.shards.text_reader import iter_text
 from raytrain_core.storage import Store
 
 MOST_LABELS = 30
-"""A split with more different answers has no labels."""
+"""A split with more distinct targets has no labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class LengthSummary:
-    """Tokens of a side before anything was cut, and the share of rows that were cut, 0..1."""
+    """Token counts before truncation, and the share of rows truncated, 0..1."""
 
     mean: float
     p50: int
@@ -43,23 +43,22 @@ class SplitSummary:
     source: LengthSummary
     target: LengthSummary
     unknown_tokens: float
-    """Share of the tokens that are kept."""
+    """Share of the tokens that remain after truncation."""
     altered_inputs: float
-    """Share of the rows whose raw input does not come back from the tokenizer as it was."""
+    """Share of the rows whose raw input the tokenizer does not reproduce exactly."""
     altered_targets: float
-    """As much of the answers."""
+    """The same for targets."""
     duplicates: int
-    answers: int
-    """Different answers."""
+    distinct_targets: int
     labels: dict[str, int] | None
-    """How often each answer is given, most frequent first, where there are few; for ner rows with each entity type."""
+    """How often each target occurs, most frequent first, if there are few; for ner, rows with each entity type."""
 
 
 def summarize(shard_set: ShardSet, store: Store, cache: PartCache, *, task: str | None = None) -> list[SplitSummary]:
-    """Every split of every task (or of one), in the job's order; DataError for a task that is not there."""
+    """Summarises every split of every task (or of one) in the job's order; raises DataError for an unknown task."""
     tasks = shard_set.tasks if task is None else (shard_set.task(task),)
     return [
-        _summary(found, split, prepared, *_answers(found, prepared, store, cache))
+        _summary(found, split, prepared, *_targets(found, prepared, store, cache))
         for found in tasks
         for split, prepared in found.splits.items()
     ]
@@ -68,13 +67,13 @@ def summarize(shard_set: ShardSet, store: Store, cache: PartCache, *, task: str 
 def lengths(
     shard_set: ShardSet, task: str, split: Split, store: Store, cache: PartCache
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Source and target tokens of every row in its first wording, after cutting: int32, shape (examples,)."""
+    """Returns source and target tokens of every row's first variant after truncation: int32, (examples,)."""
     reader = open_split(shard_set, task, split, store, cache)
     return reader.source_lengths[0], reader.target_lengths[0]
 
 
 def _summary(
-    task: PreparedTask, split: Split, prepared: PreparedSplit, answers: int, labels: dict[str, int] | None
+    task: PreparedTask, split: Split, prepared: PreparedSplit, distinct_targets: int, labels: dict[str, int] | None
 ) -> SplitSummary:
     s: Mapping[str, Any] = prepared.statistics
     return SplitSummary(
@@ -90,15 +89,15 @@ def _summary(
         altered_inputs=s["altered_inputs"],
         altered_targets=s["altered_targets"],
         duplicates=s["duplicates"],
-        answers=answers,
+        distinct_targets=distinct_targets,
         labels=labels,
     )
 
 
-def _answers(
+def _targets(
     task: PreparedTask, prepared: PreparedSplit, store: Store, cache: PartCache
 ) -> tuple[int, dict[str, int] | None]:
-    """How many different answers there are, and how often each label comes."""
+    """Returns the number of distinct targets, and how often each label occurs."""
     answers, kinds = Counter[str](), Counter[str]()
     for texts in iter_text(prepared, store, cache):
         answers.update(texts.targets)

@@ -1,1 +1,1 @@
-"""Prepared data in the object store: manifests, writing, reading, verifying, and who does the work."""
+"""Shard sets in the object store: manifests, parts, writing, reading, and the workers that do it."""

@@ -1,4 +1,4 @@
-"""What preparation leaves in the store: a shard set, its tasks, their splits; and how its rows are read."""
+"""The manifests that preparation stores: a shard set, its tasks and their splits."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ _FORMAT = 3
 
 @dataclass(frozen=True, slots=True)
 class PartRef:
-    """A content-addressed object."""
+    """A content-addressed object in the store."""
 
     key: str
     bytes: int
@@ -23,7 +23,7 @@ class PartRef:
 
 @dataclass(frozen=True, slots=True)
 class PartPair:
-    """Some rows of one wording: row i of `tokens` is row i of `text`."""
+    """Some rows of one variant: row i of `tokens` is row i of `text`."""
 
     rows: int
     text: PartRef
@@ -32,25 +32,25 @@ class PartPair:
 
 @dataclass(frozen=True, slots=True)
 class PreparedSplit:
-    """A split of a task: `parts[w]` holds every example in its wording w, in the same order for every w."""
+    """A split of a task: `parts[v]` holds variant v of every example, in the same order for every v."""
 
     examples: int
     variants: int
     parts: tuple[tuple[PartPair, ...], ...]
     keys: tuple[PartRef, ...]
-    """uint64 hashes of the raw inputs, in row order (.npy), cut like the parts: for duplicates and leakage."""
+    """uint64 hashes of the raw inputs in row order (.npy), divided like the parts: for duplicates and leakage."""
     statistics: Mapping[str, Any]
     """`data_prep.shards.split_statistics.SplitStatistics.summary`."""
 
     def all_parts(self) -> list[PartRef]:
-        """Every object of the split."""
+        """Returns every object of the split."""
         pairs = [pair for variant in self.parts for pair in variant]
         return [*self.keys, *(pair.text for pair in pairs), *(pair.tokens for pair in pairs)]
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedTask:
-    """One task prepared; `digest` is that of everything that determines it."""
+    """A prepared task; `digest` is that of everything that determines it."""
 
     name: str
     type: str
@@ -60,18 +60,18 @@ class PreparedTask:
     bad_rows: Mapping[str, Any]
     """`count` and `first`: the first five as `file:line: reason`."""
     leakage: Mapping[str, int]
-    """`data_prep.shards.split_statistics.leakage` between its own splits."""
+    """`data_prep.shards.leakage.leakage` between its own splits."""
     provenance: Mapping[str, Any]
-    """Sources with sha256, rule of the split, the wordings, limits, tokenizer."""
+    """Sources with sha256, split rule, templates, limits, tokenizer."""
 
     @staticmethod
     def key(digest: str) -> str:
-        """Where the manifest of a task lies."""
+        """Returns the storage key of a task's manifest."""
         return f"shards/tasks/{digest}.json"
 
     @classmethod
     def load(cls, store: Store, digest: str) -> Self:
-        """Read the manifest; NotFoundError, CorruptError."""
+        """Reads the manifest; raises NotFoundError or CorruptError."""
         document = _read_json(store, cls.key(digest))
         try:
             splits = {split: _split(document["splits"][split]) for split in SPLITS if split in document["splits"]}
@@ -81,11 +81,11 @@ class PreparedTask:
             raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a task ({error!r})") from None
 
     def to_json(self) -> bytes:
-        """The manifest."""
+        """Returns the manifest to store."""
         return _to_json({"format": _FORMAT, "kind": "task", **asdict(self)})
 
     def all_parts(self) -> list[PartRef]:
-        """Every object of the task."""
+        """Returns every object of the task."""
         return [part for split in self.splits.values() for part in split.all_parts()]
 
 
@@ -112,16 +112,16 @@ class ShardSet:
     limits: Mapping[str, int]
     """max_input_tokens, max_target_tokens."""
     leakage: Sequence[Mapping[str, Any]]
-    """`data_prep.shards.split_statistics.leakage_across`."""
+    """`data_prep.shards.leakage.leakage_across`."""
 
     @staticmethod
     def key(digest: str) -> str:
-        """Where the manifest of a set lies."""
+        """Returns the storage key of a set's manifest."""
         return f"shards/sets/{digest}.json"
 
     @classmethod
     def load(cls, store: Store, digest: str) -> Self:
-        """Read the manifests of the set and of its tasks; NotFoundError, CorruptError."""
+        """Reads the manifests of the set and its tasks; raises NotFoundError or CorruptError."""
         document = _read_json(store, cls.key(digest))
         try:
             tasks = tuple(PreparedTask.load(store, task["digest"]) for task in document["tasks"])
@@ -134,7 +134,7 @@ class ShardSet:
             raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a set ({error!r})") from None
 
     def to_json(self) -> bytes:
-        """The manifest; its tasks are named by digest."""
+        """Returns the manifest to store, which refers to its tasks by digest."""
         tasks = [{"name": task.name, "digest": task.digest} for task in self.tasks]
         document = {field: getattr(self, field) for field in ("digest", "mixture", "rates", "limits", "leakage")}
         return _to_json(
@@ -142,14 +142,14 @@ class ShardSet:
         )
 
     def task(self, name: str) -> PreparedTask:
-        """The task of that name; DataError if there is none."""
+        """Returns the task of that name; raises DataError if there is none."""
         for task in self.tasks:
             if task.name == name:
                 return task
-        raise DataError(f"task {name} is not in the shard set {self.digest[:12]}", hint="Prepare it again.")
+        raise DataError(f"task {name} is not in the shard set {self.digest[:12]}", hint="Prepare the data again.")
 
     def split(self, task: str, split: Split) -> PreparedSplit:
-        """A split of a task; DataError if there is none."""
+        """Returns a split of a task; raises DataError if there is none."""
         found = self.task(task).splits.get(split)
         if found is None:
             raise DataError(f"task {task} has no {split} rows in the shard set {self.digest[:12]}")
@@ -171,7 +171,9 @@ def _read_json(store: Store, key: str) -> dict[str, Any]:
     except ValueError as error:
         raise CorruptError(f"{store.uri}/{key}: not JSON ({error})") from None
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise CorruptError(f"{store.uri}/{key}: not of the format that this version reads", hint="Prepare again.")
+        raise CorruptError(
+            f"{store.uri}/{key}: not in the format that this version reads", hint="Prepare the data again."
+        )
     return document
 
 

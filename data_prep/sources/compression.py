@@ -1,4 +1,4 @@
-"""The bytes of a source file, unpacked where its name says so, and refused if they unpack to far too much."""
+"""Opens source files, decompressing .gz and .zst, and refuses decompression bombs."""
 
 import gzip
 import io
@@ -13,21 +13,21 @@ from raytrain_core.errors import DataError
 Compression = Literal["gz", "zst"]
 
 LONGEST_ROW = 16 << 20  # bytes
-UNPACKED_FREELY = 64 << 20  # bytes that a packed file may become before its ratio is looked at
-LARGEST_RATIO = 200  # text packs 3 to 20 times, a log that says the same all day up to 100 times
+UNCHECKED_BYTES = 64 << 20  # bytes that a file may decompress to before its ratio is checked
+LARGEST_RATIO = 200  # text compresses 3 to 20 times, a very repetitive log up to 100 times
 
 _BUFFER = 1 << 17
 _SUFFIXES: dict[str, Compression] = {".gz": "gz", ".zst": "zst"}
 
 
 def compression_of(name: str) -> Compression | None:
-    """How a file of that name is packed."""
+    """Returns how a file of that name is compressed."""
     return _SUFFIXES.get(Path(name.lower()).suffix)
 
 
 @contextmanager
 def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked while they are read; DataError for a damaged file or one that is a bomb."""
+    """Yields the file's bytes, decompressed while read; raises DataError for a damaged file or a bomb."""
     with path.open("rb") as raw:
         if compression is None:
             yield raw
@@ -39,7 +39,7 @@ def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterat
 
 
 def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Every line with its number from 1; None instead of a line longer than LONGEST_ROW, which is never held."""
+    """Yields every line with its number from 1; None for a line longer than LONGEST_ROW, never in memory."""
     number = 0
     while line := file.readline(LONGEST_ROW + 1):
         number += 1
@@ -52,16 +52,16 @@ def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
 
 
 def check_ratio(packed: int, unpacked: int, name: str) -> None:
-    """DataError if so few bytes became so many as no text does."""
-    if unpacked > UNPACKED_FREELY and unpacked > LARGEST_RATIO * packed:
+    """Raises DataError if the compression ratio is higher than that of any real text."""
+    if unpacked > UNCHECKED_BYTES and unpacked > LARGEST_RATIO * packed:
         raise DataError(
-            f"{name}: its first {packed:,} bytes unpack to more than {unpacked:,}",
-            hint=f"More than {LARGEST_RATIO} times is taken for an attack; if it is none, unpack the file first.",
+            f"{name}: its first {packed:,} bytes decompress to more than {unpacked:,}",
+            hint=f"A ratio above {LARGEST_RATIO} is taken for an attack; if it is not, decompress the file first.",
         )
 
 
 class _Unpacked(io.RawIOBase):
-    """What is in a packed file."""
+    """The contents of a compressed file as a stream."""
 
     def __init__(self, raw: IO[bytes], compression: Compression, name: str) -> None:
         self._raw, self._name, self._zst = raw, name, compression == "zst"

@@ -1,4 +1,4 @@
-"""Where a task's rows come from: files here, in an S3 bucket, or splits of a data set on the Hugging Face hub."""
+"""The files of a task's source: local, in an S3 bucket, or splits of a data set on the Hugging Face hub."""
 
 import glob
 import hashlib
@@ -29,33 +29,33 @@ _SPLIT_WORDS: dict[str, Split] = {
     "test": "test",
     "testing": "test",
 }
-_SETTLED_SECONDS = 2.0  # FAT, the coarsest, keeps even seconds
-_ANY: Format = "jsonl"  # in place of a format where a reader of its own is asked
+_SETTLED_SECONDS = 2.0  # FAT, the coarsest file system, stores even seconds
+_ANY: Format = "jsonl"  # a placeholder where a plug-in reads the file
 
 
 class SourceFile(Protocol):
-    """Some rows that belong together: a file, or a split of a data set on the hub."""
+    """A file with rows, or a split of a data set on the hub."""
 
     @property
     def name(self) -> str:
-        """How messages and manifests call it."""
+        """Its name in messages and manifests."""
 
     @property
     def split(self) -> Split | None:
-        """The split that its name or the job gives it, None where neither does."""
+        """The split that its name or the job gives it; None if neither does."""
 
     @property
     def fingerprint(self) -> str | None:
-        """Differs, as well as can be told without reading, whenever the contents do; None if that cannot be told."""
+        """Changes with the contents, as far as that can be seen without reading; None if it cannot."""
 
     def sha256(self, scratch: Path) -> str:
-        """Hex sha256 of the contents, read; `scratch` is a folder for what must be downloaded for that."""
+        """Returns the hex sha256 of the contents, which are read; `scratch` is a folder for downloads."""
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Every row."""
+        """Yields every row."""
 
     def count(self, scratch: Path) -> int | None:
-        """About how many rows, None where only reading them would tell."""
+        """Returns about how many rows there are; None if only reading them would tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +69,31 @@ class LocalFile:
 
     @property
     def fingerprint(self) -> str | None:
-        """Place, size, time and inode; None for a file so new that another change might not show in its time."""
+        """Path, size, time and inode; None for a file so new that a further change might not show in its time."""
         stat = self.path.stat()
         if time.time() - stat.st_mtime < _SETTLED_SECONDS:
             return None
         return f"file:{self.path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
 
     def sha256(self, scratch: Path) -> str:
-        """Of the file."""
+        """Returns the hex sha256 of the file."""
         try:
             return sha256_of_file(self.path)
         except OSError as error:
             raise DataError(f"{self.name}: cannot be read ({error.strerror or error})") from None
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Every row."""
+        """Yields every row."""
         return read_rows(self.path, self.format, self.name, packed_as=self.path.name)
 
     def count(self, scratch: Path) -> int | None:
-        """As its lines say, or its Parquet."""
+        """Returns the number of lines, or of Parquet rows."""
         return count_rows(self.path, self.format, self.name, packed_as=self.path.name)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """An object of a bucket; it is downloaded when it is first read."""
+    """An object in a bucket, downloaded when it is first read."""
 
     store: Store
     stat: Stat
@@ -103,19 +103,19 @@ class StoredFile:
 
     @property
     def fingerprint(self) -> str:
-        """Place, size and etag."""
+        """URI, size and etag."""
         return f"{self.store.uri}:{self.stat.key}:{self.stat.bytes}:{self.stat.etag}"
 
     def sha256(self, scratch: Path) -> str:
-        """Of the downloaded object."""
+        """Returns the hex sha256 of the downloaded object."""
         return sha256_of_file(self._file(scratch))
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Every row."""
+        """Yields every row."""
         return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key)
 
     def count(self, scratch: Path) -> int | None:
-        """As its lines say, or its Parquet."""
+        """Returns the number of lines, or of Parquet rows."""
         return count_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key)
 
     def _file(self, scratch: Path) -> Path:
@@ -126,36 +126,36 @@ class StoredFile:
 
 
 def source_files(task: Task, base_folder: Path, store: Store | None = None) -> list[SourceFile]:
-    """All that the task's source names, in a fixed order; nothing is read yet. DataError or UsageError say what lacks.
+    """Returns the files of the task's source in a fixed order, without reading them.
 
-    A source with a single file, or whose names tell one split at most, has `split` None: its rows
-    are to be divided.
+    A single file, or files whose names give at most one split, have `split` None: their rows will be
+    divided. Raises DataError or UsageError if files are missing.
     """
     where = f"task {task.name}"
     if task.source.splits is not None:
         if not task.source.splits:
             raise UsageError(f"{where}: source.splits names no split")
         files = []
-        # in an order of our own: an API server gives mappings back sorted, and a run in a cluster
-        # is the same run
+        # in a fixed order: an API server returns mappings sorted, and a run in a cluster must be
+        # the same run
         for split in (split for split in SPLITS if split in task.source.splits):
             uri = task.source.splits[split]
             files += [_with_split(file, split) for file in _resolve(uri, task.source, base_folder, where, store)]
         return files
     assert task.source.uri is not None
     files = _resolve(task.source.uri, task.source, base_folder, where, store)
-    told = {file.split for file in files}
-    if len(files) > 1 and None in told and len(told) > 1:
+    splits = {file.split for file in files}
+    if len(files) > 1 and None in splits and len(splits) > 1:
         odd = [file.name for file in files if file.split is None]
         raise DataError(
-            f"{where}: {odd[0]} names no split (train, validation or test), other files of {task.source.uri} do",
-            hint="Say which file is what with source.splits, or take it out of the folder.",
+            f"{where}: {odd[0]} names no split (train, validation or test), but other files of {task.source.uri} do",
+            hint="Assign files to splits with source.splits, or remove the file from the folder.",
         )
     return files
 
 
 def split_of_name(name: str) -> Split | None:
-    """The split that a word of the last telling part of a path names: `data/train-00000-of-00002.parquet` is train."""
+    """Returns the split named in a path, the last part first: `data/train-00000-of-00002.parquet` is train."""
     for part in reversed(PurePosixPath(name).parts):
         words = re.split(r"[^a-z]+", part.lower())
         if found := {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}:
@@ -184,14 +184,14 @@ def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Sto
 
         return list(hub_splits(f"hf://{rest}", where))
     raise UsageError(
-        f"{where}: {kind}:// sources are not known",
+        f"{where}: {kind}:// sources are not supported",
         hint="A source is a path, s3://bucket/key or hf://name[:config][@revision]; "
-        "others take a package with a reader (an entry point of raytrain.readers).",
+        "others need a package with a reader (an entry point of raytrain.readers).",
     )
 
 
 def _by_reader(path: str, plugin: Plugin, base_folder: Path, where: str) -> list[SourceFile]:
-    """Each file that the path names, read by a function of a package."""
+    """The files at a path, each read by a plug-in."""
     return [
         PluginRows(plugin, str(file.path.resolve()), file.name, file.split, file.fingerprint)
         for file in _local(path, _ANY, base_folder, where)
@@ -209,18 +209,18 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207 - absolute patterns too
         top = Path(str(path)[: WILD.search(str(path)).start()]).parent  # type: ignore[union-attr]
         if not found:
-            raise DataError(f"{where}: no file matches {uri} (looked from {base_folder})")
+            raise DataError(f"{where}: no file matches {uri} (relative to {base_folder})")
     else:
         near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(
             f"{where}: there is no {uri}{did_you_mean(path.name, near)}",
             hint=f"Looked for {path}; relative paths are relative to the job file.",
         )
-    wanted = [p for p in found if format is not None or format_of(p.name)]
-    if not wanted:
-        raise DataError(f"{where}: no data files in {uri}", hint=f"Read are {known_extensions()}.")
+    readable = [p for p in found if format is not None or format_of(p.name)]
+    if not readable:
+        raise DataError(f"{where}: no data files in {uri}", hint=f"Supported files are {known_extensions()}.")
     files: list[LocalFile] = []
-    for p in wanted:
+    for p in readable:
         try:
             relative = p.relative_to(top).as_posix()
         except ValueError:
@@ -230,10 +230,10 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
     return files
 
 
-def _bucket(place: str, format: Format | None, where: str, beside: Store | None) -> list[SourceFile]:
-    bucket, _, key = place.partition("/")
-    uri = f"s3://{place}"
-    store = open_like(beside, f"s3://{bucket}")
+def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | None) -> list[SourceFile]:
+    bucket, _, key = path.partition("/")
+    uri = f"s3://{path}"
+    store = open_like(store_of_job, f"s3://{bucket}")
     wild = WILD.search(key)
     if not wild and key and not key.endswith("/") and (stat := store.stat(key)) is not None:
         return [StoredFile(store, stat, uri, _format(key, format, where), None)]
@@ -246,7 +246,7 @@ def _bucket(place: str, format: Format | None, where: str, beside: Store | None)
         stats = [s for s in store.list(f"{top}/" if top else "") if not _hidden(PurePosixPath(s.key[len(top) :]))]
     stats = [stat for stat in stats if format is not None or format_of(stat.key)]
     if not stats:
-        raise DataError(f"{where}: there is no data at {uri}", hint=f"Read are {known_extensions()}.")
+        raise DataError(f"{where}: no data at {uri}", hint=f"Supported files are {known_extensions()}.")
     return [
         StoredFile(
             store,
@@ -260,7 +260,7 @@ def _bucket(place: str, format: Format | None, where: str, beside: Store | None)
 
 
 def _glob_pattern(key: str) -> str:
-    """The regular expression of a glob in which * stays inside one part and ** does not."""
+    """The regular expression of a glob in which * matches within one path part and ** across parts."""
     pattern = ""
     for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]*\]|.", key):
         known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
@@ -284,7 +284,7 @@ def _format(name: str, given: Format | None, where: str) -> Format:
     found = given or format_of(name)
     if found is None:
         raise DataError(
-            f"{where}: the format of {name} is not known",
-            hint=f"Known are {known_extensions()}; or say it with source.format.",
+            f"{where}: unknown format of {name}",
+            hint=f"Known are {known_extensions()}; otherwise set source.format.",
         )
     return found

@@ -22,7 +22,7 @@ _SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class HubSplit:
-    """One split of a data set at one commit."""
+    """One split of a data set on the hub, at one commit."""
 
     dataset: str
     config: str | None
@@ -38,15 +38,15 @@ class HubSplit:
 
     @property
     def fingerprint(self) -> str:
-        """A commit never changes."""
+        """Data set, commit and split; a commit never changes."""
         return f"hf:{self.dataset}:{self.config}:{self.commit}:{self.hub_split}"
 
     def sha256(self, scratch: Path) -> str:
-        """Of the names of what is at that commit, which stand for its contents."""
+        """Returns the hash of the fingerprint, which stands for the contents."""
         return hashlib.sha256(self.fingerprint.encode()).hexdigest()
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Every row, streamed; numbers of class labels become their names."""
+        """Yields every row, streamed, with class labels by name instead of number."""
         import datasets
 
         try:
@@ -61,49 +61,51 @@ class HubSplit:
                     yield SourceRow(number, {key: _named(features.get(key), value) for key, value in row.items()})
         except DataError:
             raise
-        except Exception as error:  # whatever the hub, its client or the data set's format raise
+        except Exception as error:  # the hub, its client or the data set's format may raise anything
             raise DataError(f"{self.name}: cannot be read ({short(error)})") from None
 
     def count(self, scratch: Path) -> int | None:
-        """Not known before reading."""
+        """Returns None: unknown before reading."""
         return None
 
 
 def hub_splits(uri: str, where: str) -> list[HubSplit]:
-    """The splits of the data set that `uri` names, at the commit that its revision is now; DataError if unreachable."""
+    """Returns the splits of a data set at the current commit of its revision; raises DataError if unreachable."""
     from data_prep.sources.files import split_of_name
 
     match = _URI.fullmatch(uri)
     if match is None:
-        raise UsageError(f"{where}: {uri} is no data set", hint="Write hf://name[:config][@revision].")
+        raise UsageError(f"{where}: {uri} is not a data set", hint="Write hf://name[:config][@revision].")
     name, config, revision = match["name"], match["config"], match["revision"]
     import datasets
     import huggingface_hub
 
     info = _ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=_SECONDS), uri, where)
-    name, commit = str(info.id), str(info.sha)  # `squad` has become rajpurkar/squad, and other questions take only that
+    name, commit = str(info.id), str(info.sha)  # `squad` is now rajpurkar/squad; other requests need that name
     splits = _ask(lambda: datasets.get_dataset_split_names(name, config, revision=commit), uri, where)
-    told = [HubSplit(name, config, commit, split, split_of_name(split)) for split in splits]
-    # A data set may have further splits (unsupervised, ...): only those that say what they are
-    # count, if any do.
-    return [split for split in told if split.split] or told
+    found = [HubSplit(name, config, commit, split, split_of_name(split)) for split in splits]
+    # A data set may have further splits (unsupervised, ...): if any has a known name, only those
+    # count.
+    return [split for split in found if split.split] or found
 
 
-def _ask(question: Callable[[], Any], uri: str, where: str) -> Any:
+def _ask(request: Callable[[], Any], uri: str, where: str) -> Any:
     try:
-        return question()
-    except Exception as error:  # connection errors of three libraries, and their own
+        return request()
+    except Exception as error:  # of three libraries and their connections
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         raise DataError(
-            f"{where}: {uri} cannot be had from the hub ({short(error)})",
-            hint="HF_HUB_OFFLINE is set." if offline else "Is the name right, and the hub reachable (HF_ENDPOINT)?",
+            f"{where}: {uri} cannot be read from the hub ({short(error)})",
+            hint="HF_HUB_OFFLINE is set."
+            if offline
+            else "Check the name, and whether the hub is reachable (HF_ENDPOINT).",
         ) from None
 
 
 def characters(value: Any, enough: int) -> int:
-    """How many characters and bytes `value` holds at any depth, and one for each value in it.
+    """Counts characters and bytes in `value` at any depth, plus one for each nested value.
 
-    The count may end once it is above `enough`.
+    Stops counting above `enough`.
     """
     if isinstance(value, str | bytes):
         return len(value)
@@ -117,7 +119,7 @@ def characters(value: Any, enough: int) -> int:
 
 
 def _named(feature: Any, value: Any) -> Any:
-    """The value with the names of class labels instead of their numbers."""
+    """Replaces numbers of class labels by their names."""
     if value is None or feature is None:
         return value
     if hasattr(feature, "int2str"):

@@ -1,9 +1,9 @@
-"""Functions of installed packages that a job names: readers of odd sources, and changes to rows.
+"""Plug-ins: functions of installed packages that read other sources or change rows.
 
-A package offers them as entry points. In group `raytrain.readers` a function takes a URI (for files
-here an absolute path) and gives the rows it holds, one mapping each; in group `raytrain.rows` it
-takes a row and gives the row to use, or None to leave it out. Only what is installed can be named;
-a job cannot bring code of its own.
+A package offers them as entry points. In group `raytrain.readers`, a function takes a URI (an
+absolute path for local files) and yields rows as mappings; in group `raytrain.rows`, it takes a row
+and returns the row to use, or None to leave it out. A job can name only installed functions; it
+cannot contain code.
 """
 
 import hashlib
@@ -31,27 +31,27 @@ class Plugin:
     name: str
     function: Callable[[Any], Any]
     version: str
-    """Distribution, its version, and a hash of the module's file, which changes while a package is being written."""
+    """Distribution, version, and a hash of the module's file, which changes during development."""
 
 
 @dataclass(frozen=True, slots=True)
 class PluginRows:
-    """What a reader gives for one URI."""
+    """The rows that a reader gives for one URI."""
 
     plugin: Plugin
     uri: str
     name: str
     split: Any = None
     contents: str | None = None
-    """Differs whenever what is at the URI does; None if that cannot be told without reading."""
+    """Changes with the contents of the URI; None if that cannot be seen without reading."""
 
     @property
     def fingerprint(self) -> str | None:
-        """Of the URI's contents and of the reader."""
+        """Changes with the contents or the reader."""
         return f"{self.plugin.name}:{self.plugin.version}:{self.contents}" if self.contents else None
 
     def sha256(self, scratch: Path) -> str:
-        """Of the rows, read."""
+        """Returns the hash of the rows, which are read."""
         digest = hashlib.sha256(self.plugin.version.encode())
         with self._spooled(scratch).open("rb") as file:
             for line in file:
@@ -59,7 +59,7 @@ class PluginRows:
         return digest.hexdigest()
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Every row; what is no mapping is a bad row."""
+        """Yields every row; anything but a mapping is a bad row."""
         with self._spooled(scratch).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 value = json.loads(line)
@@ -67,15 +67,15 @@ class PluginRows:
                     yield SourceRow(number, value)
                 else:
                     yield SourceRow(
-                        number, None, f"reader {self.plugin.name} gave {line[:40].strip()} instead of a row"
+                        number, None, f"reader {self.plugin.name} returned {line[:40].strip()} instead of a row"
                     )
 
     def count(self, scratch: Path) -> int | None:
-        """Not known before reading."""
+        """Returns None: unknown before reading."""
         return None
 
     def _spooled(self, scratch: Path) -> Path:
-        """The rows as JSON lines, so that a reader is asked once: twice it might say different things."""
+        """Stores the rows as JSON lines, so that the reader runs once: a second run might differ."""
         path = scratch / f"{hashlib.sha256(f'{self.plugin.name} {self.uri}'.encode()).hexdigest()}.jsonl"
         if not path.exists():
             unfinished = path.with_suffix(".part")
@@ -89,14 +89,14 @@ class PluginRows:
         try:
             found = self.plugin.function(self.uri)
             if not isinstance(found, Iterable) or isinstance(found, str | bytes | Mapping):
-                raise TypeError(f"it gave a {type(found).__name__} instead of rows")
+                raise TypeError(f"it returned a {type(found).__name__} instead of rows")
             yield from (dict(row) if isinstance(row, Mapping) else row for row in found)
-        except Exception as error:  # whatever a function of somebody else's raises
+        except Exception as error:  # third-party code may raise anything
             raise DataError(f"{self.name}: reader {self.plugin.name} failed ({short(error)})") from None
 
 
 def load_plugin(group: Group, name: str, where: str) -> Plugin:
-    """The function of that name; UsageError if there is none, or if its package cannot be imported."""
+    """Returns the function of that name; raises UsageError if it is not installed or cannot be imported."""
     found = _entry_points(group)
     if name not in found:
         known = f"Installed are {', '.join(sorted(found))}." if found else "None is installed."
@@ -104,15 +104,15 @@ def load_plugin(group: Group, name: str, where: str) -> Plugin:
     point = found[name]
     try:
         function = point.load()
-    except Exception as error:  # importing runs code of somebody else's
+    except Exception as error:  # importing runs third-party code
         raise UsageError(f"{where}: {point.value} cannot be imported ({short(error)})") from None
     if not callable(function):
-        raise UsageError(f"{where}: {point.value} is no function")
+        raise UsageError(f"{where}: {point.value} is not a function")
     return Plugin(name, function, _version(point, function))
 
 
 def reader_for_scheme(scheme: str) -> str | None:
-    """The reader that is named like a scheme of URIs, if one is installed."""
+    """Returns the reader named like a URI scheme, if one is installed."""
     return scheme if scheme in _entry_points(READERS) else None
 
 
@@ -131,11 +131,11 @@ def _version(point: EntryPoint, function: Callable[[Any], Any]) -> str:
 
 
 def short(error: Exception) -> str:
-    """Kind and first line of an error of somebody else's."""
+    """Returns type and first line of a third-party error."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def versions(transform: str | None, where: str) -> dict[str, str]:
-    """What the functions that change a task's rows are, for its digest; nothing where there is none."""
+    """Returns the version of the task's row function for its digest; empty if there is none."""
     return {} if transform is None else {"transform": load_plugin(ROWS, transform, where).version}

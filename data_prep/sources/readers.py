@@ -1,6 +1,6 @@
-"""Rows of one file, one after the other: JSONL, CSV, TSV (also .gz, .zst) and Parquet.
+"""Reads the rows of one file one after the other: JSONL, CSV, TSV (also .gz, .zst) and Parquet.
 
-Memory does not grow with the file, and no row is larger than `streams.LONGEST_ROW`.
+Memory does not grow with the file, and no row is larger than `compression.LONGEST_ROW`.
 """
 
 import csv
@@ -25,14 +25,14 @@ _EXTENSIONS: dict[str, Format] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-_BATCH = 64  # rows of Parquet in memory at once: few, since a value that repeats takes next to nothing in the file
-_COUNTED = 1 << 20  # bytes whose lines are counted at once
+_BATCH = 64  # Parquet rows in memory at once: few, because repeated values take almost no space in the file
+_COUNT_BYTES = 1 << 20  # read at once to count lines
 _LONGEST_FIELD = 1 << 27  # characters in a CSV field; the library's own limit is 131,072
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A row, or why there is none; `number` is its line (its row in Parquet), from 1."""
+    """A row, or the reason why it is bad; `number` is its line (its row in Parquet), from 1."""
 
     number: int
     values: dict[str, Any] | None
@@ -40,23 +40,24 @@ class SourceRow:
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a file name tells, None if it tells none."""
+    """Returns the format of a file name; None if it is unknown."""
     packed = compression_of(name)
     found = _EXTENSIONS.get(Path(name.lower().removesuffix(f".{packed}")).suffix)
     return None if packed and found == "parquet" else found
 
 
 def known_extensions() -> str:
-    """For messages."""
+    """Returns the supported extensions, for messages."""
     return ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
 
 
 def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> Iterator[SourceRow]:
-    """Every row of the file `path`; `name` is how messages call it. DataError where the file as a whole is broken.
+    """Yields every row of the file `path`; raises DataError if the file itself is broken.
 
-    How it is packed is told by the name `packed_as`, by default `name`.
+    `name` is its name in messages; `packed_as` (by default `name`) has the extension that tells its
+    compression.
     """
-    with _sentences(name):
+    with _as_data_error(name):
         if format == "parquet":
             yield from _parquet(path, name)
             return
@@ -65,21 +66,21 @@ def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = 
 
 
 def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> int:
-    """How many rows there are: exactly in Parquet, elsewhere the lines, some more than rows (blank ones, a header).
+    """Counts the rows: exactly for Parquet, else lines, which include blank ones and the header.
 
-    `name` and `packed_as` as for `read_rows`.
+    `name` and `packed_as` are those of `read_rows`.
     """
-    with _sentences(name):
+    with _as_data_error(name):
         if format == "parquet":
             import pyarrow.parquet as pq
 
             return int(pq.read_metadata(path).num_rows)
         with open_bytes(path, compression_of(packed_as or name), name) as file:
-            return sum(block.count(b"\n") for block in iter(partial(file.read, _COUNTED), b""))
+            return sum(block.count(b"\n") for block in iter(partial(file.read, _COUNT_BYTES), b""))
 
 
 @contextmanager
-def _sentences(name: str) -> Iterator[None]:
+def _as_data_error(name: str) -> Iterator[None]:
     import pyarrow as pa
 
     try:
@@ -104,7 +105,7 @@ def _jsonl(file: IO[bytes], name: str) -> Iterator[SourceRow]:
             continue
         if number == 1 and text.startswith("["):
             raise DataError(
-                f"{name}:1: begins a JSON array instead of JSON Lines",
+                f"{name}:1: is a JSON array instead of JSON Lines",
                 hint="Write one object per line, e.g. jq -c '.[]' data.json > data.jsonl",
             )
         try:
@@ -147,10 +148,9 @@ def _delimited(file: IO[bytes], name: str, format: Format) -> Iterator[SourceRow
 
 
 class _Record:
-    """Lines of a file as text, for a reader that makes records of them.
+    """Lines of a file as text, for the CSV reader.
 
-    Bytes that are no UTF-8 become surrogates, so that their row can be named and the reading goes
-    on.
+    Bytes that are not UTF-8 become surrogates, so that reading continues and the row can be named.
     """
 
     def __init__(self, file: IO[bytes], name: str) -> None:
@@ -159,7 +159,7 @@ class _Record:
         self.first = 1
 
     def begin(self) -> None:
-        """What is read from now on belongs to the next record, which begins in line `first`."""
+        """Starts the next record, which begins in line `first`."""
         self.first, self._bytes = self._number + 1, 0
 
     def __iter__(self) -> "_Record":
@@ -195,7 +195,7 @@ def _parquet(path: Path, name: str) -> Iterator[SourceRow]:
                 raise DataError(f"{name}: row {number + 1} to {number + batch.num_rows}: {_not_utf8(error)}") from None
             for i, row in enumerate(values):
                 number += 1
-                # get_total_buffer_size would count the whole batch for each of its rows
+                # get_total_buffer_size would count the complete batch for each row
                 if large and batch.slice(i, 1).nbytes > LONGEST_ROW:
                     yield SourceRow(number, None, too_long())
                 else:
@@ -203,7 +203,7 @@ def _parquet(path: Path, name: str) -> Iterator[SourceRow]:
 
 
 def _check_chunks(metadata: Any, name: str) -> None:
-    """DataError if a column packs better than text does: it would be unpacked as a whole."""
+    """Raises DataError if a column compresses better than text does: it would be decompressed at once."""
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)
@@ -211,7 +211,7 @@ def _check_chunks(metadata: Any, name: str) -> None:
 
 
 def too_long() -> str:
-    """Why a row is none."""
+    """Returns the reason why such a row is bad."""
     return f"a row of more than {LONGEST_ROW >> 20} MiB"
 
 

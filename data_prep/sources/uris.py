@@ -1,4 +1,4 @@
-"""What a source's URI may be. A message never repeats what could be a secret."""
+"""Which URIs a source may have. Messages never repeat what could be a secret."""
 
 import re
 from pathlib import PurePosixPath
@@ -15,10 +15,10 @@ _SIGNED = re.compile(r"[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=|token=)", re.
 
 
 def split_source_uri(uri: str, where: str) -> tuple[str, str]:
-    """The scheme of `uri` (`path` where it has none) and what follows; UsageError for what no source may be.
+    """Splits a URI into scheme (`path` if it has none) and rest; raises UsageError if it is not allowed.
 
-    Refused are credentials, control characters, and a `..` that stands after a wildcard or in a
-    bucket or data set: a pattern names what is below the folder that it begins with.
+    Credentials and control characters are refused, and `..` after a wildcard or in a bucket or data
+    set: a pattern matches only below the folder that it begins with.
     """
     if not uri.strip():
         raise UsageError(f"{where}: the source's URI is empty")
@@ -27,16 +27,16 @@ def split_source_uri(uri: str, where: str) -> tuple[str, str]:
     rest = uri[found.end() :] if found else uri
     named = f"{where}: the source {kind}://..." if found else f"{where}: the source's path"
     if _CONTROL.search(uri):
-        raise UsageError(f"{named} holds control characters")
+        raise UsageError(f"{named} contains control characters")
     secret = _TOKEN.search(rest) or _SIGNED.search(rest)
     if found and (secret or (kind != "hf" and "@" in rest.split("/", 1)[0])):
         raise UsageError(
-            f"{named} has credentials in it",
-            hint="Take them out and give them by the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, HF_TOKEN, ...).",
+            f"{named} contains credentials",
+            hint="Remove them and set them in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, HF_TOKEN, ...).",
         )
     wild = WILD.search(rest)
     checked = rest if kind in ("s3", "hf") else rest[wild.start() :] if wild else ""
     if ".." in PurePosixPath(checked.replace("@", "/").replace(":", "/")).parts:
         what = "" if kind in ("s3", "hf") else " after a wildcard"
-        raise UsageError(f"{named} has a ..{what}", hint="Name the folder itself.")
+        raise UsageError(f"{named} contains ..{what}", hint="Name the folder itself.")
     return kind, rest

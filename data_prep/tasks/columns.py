@@ -53,9 +53,7 @@ def check_columns(
     if condition is not None:
         first = itertools.islice(_transformed(rows(), transform), _FIRST_ROWS)
         _check(task, file, condition.columns, _columns(first, condition.columns))
-    kept = (
-        _transformed(rows(), transform) if condition is None else _kept(_transformed(rows(), transform), condition)
-    )
+    kept = _transformed(rows(), transform) if condition is None else _kept(_transformed(rows(), transform), condition)
     for row in kept:
         _check(task, file, needed_columns(task), list(row))
         more = itertools.islice(kept, _FIRST_ROWS)

@@ -77,16 +77,16 @@ class Masker:
         for form in self._forms:
             if form.precheck is not None and not form.precheck.search(text):
                 continue
-            pieces, end = [], 0
+            spans, end = [], 0
             for match in form.pattern.finditer(text):
                 if not form.is_valid(match[0]):
                     continue
                 same = match[0].lower() if form.kind == "email" else _SEPARATORS.sub("", match[0])
                 number = seen.setdefault(form.kind, {}).setdefault(same, len(seen[form.kind]) + 1)
                 counts[form.kind] += 1
-                pieces += [text[end : match.start()], f"[{form.kind.upper()}_{number}]"]
+                spans += [text[end : match.start()], f"[{form.kind.upper()}_{number}]"]
                 end = match.end()
-            text = "".join([*pieces, text[end:]])
+            text = "".join([*spans, text[end:]])
         return text
 
 

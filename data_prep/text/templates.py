@@ -165,7 +165,9 @@ def compile_template(template: str, fields: Mapping[str, str], where: str) -> Te
             )
     segments.append("".join([*current, template[end:]]))
     if len(segments) == 1:
-        raise UsageError(f"{where}: {template!r} has no {{input}}", hint="Put {input} where the text of the row belongs.")
+        raise UsageError(
+            f"{where}: {template!r} has no {{input}}", hint="Put {input} where the text of the row belongs."
+        )
     return Template(tuple(segments))
 
 

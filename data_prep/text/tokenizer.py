@@ -118,7 +118,9 @@ class Tokenizer:
             tokenizer = cls(extended, added=added)
             tokenizer.check()
         except _NotT5Error as error:
-            raise DataError(f"{path}: {error}", hint="raytrain trains T5, FLAN-T5 and models derived from them.") from None
+            raise DataError(
+                f"{path}: {error}", hint="raytrain trains T5, FLAN-T5 and models derived from them."
+            ) from None
         return tokenizer
 
     @property
@@ -270,7 +272,7 @@ def extend(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         document["normalizer"] = _normalizer(document.get("normalizer"))
         document["pre_tokenizer"] = _pre_tokenizer(special)
         document["decoder"] = _decoder()
-        added = _add_pieces(vocabulary)
+        added = _add_tokens(vocabulary)
     document["post_processor"] = _post_processor()
     document["truncation"] = document["padding"] = None
     if len(vocabulary) > _LARGEST:
@@ -386,7 +388,7 @@ def _post_processor() -> dict[str, Any]:
     }
 
 
-def _add_pieces(vocabulary: list[Any]) -> list[str]:
+def _add_tokens(vocabulary: list[Any]) -> list[str]:
     """Appends missing tokens and returns them.
 
     Characters get the lowest score, because they compete only with <unk>: text that could be encoded

@@ -21,7 +21,9 @@ class MeanLengths:
     cut: float
 
 
-def measure(rows: Mapping[str, TaskRows], model: ModelSize, training: TrainingSpec) -> tuple[dict[str, MeanLengths], str]:
+def measure(
+    rows: Mapping[str, TaskRows], model: ModelSize, training: TrainingSpec
+) -> tuple[dict[str, MeanLengths], str]:
     """Returns the mean lengths of the tasks whose rows could be read, and how they were measured."""
     sampled = {name: task_rows for name, task_rows in rows.items() if task_rows.prompts}
     if not sampled:

@@ -80,7 +80,7 @@ def plan(found: "PlanReport") -> str:
 def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]") -> str:
     """Prepared data in numbers, split by split; then the answers of tasks that have few."""
     heads = ("task", "split", "rows", "variants", "prompt p50/p95/max", "cut", "answer p50/p95/max", "cut")
-    rows: list[tuple[str, ...]] = [(*heads, "unknown", "altered in/out", "repeated", "answers")]
+    rows: list[tuple[str, ...]] = [(*heads, "unknown", "altered in/out", "repeated", "targets")]
     for s in found:
         sides = []
         for side in (s.source, s.target):
@@ -88,7 +88,7 @@ def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]"
         lost = f"{s.unknown_tokens:.2%}", f"{s.altered_inputs:.1%}/{s.altered_targets:.1%}"
         task = f"{s.task} (probe)" if s.probe else s.task
         rows.append(
-            (task, s.split, f"{s.rows:,}", f"{s.variants}", *sides, *lost, f"{s.duplicates:,}", f"{s.answers:,}")
+            (task, s.split, f"{s.rows:,}", f"{s.variants}", *sides, *lost, f"{s.duplicates:,}", f"{s.distinct_targets:,}")
         )
     lines = [_title(name, shard_set), "", columns(rows, right=range(2, len(rows[0])))]
     labelled = [s for s in found if s.labels]

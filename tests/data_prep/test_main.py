@@ -44,7 +44,7 @@ def test_it_prepares_and_says_what(job_file, capsys):
     assert [line.split()[:2] for line in out.splitlines()[:4]] == [
         ["task", "split"], ["notes", "train"], ["notes", "validation"], ["notes", "test"],
     ]  # fmt: skip
-    assert "bad rows left out: 1, e.g. rows.jsonl:101: 'target' is null" in out
+    assert "bad rows skipped: 1, e.g. rows.jsonl:101: 'target' is null" in out
     assert "mixture: notes 100.0%" in out
     digest = out.split()[-1]
     assert (job_file.parent / "store/shards/sets" / f"{digest}.json").is_file()
@@ -53,7 +53,7 @@ def test_it_prepares_and_says_what(job_file, capsys):
     assert time.process_time() - began < 2
     again = capsys.readouterr()
     assert again.out == out
-    assert again.err == "nothing to do: everything is prepared already\n"
+    assert again.err == "nothing to do: everything is already prepared\n"
 
 
 def test_another_storage_and_another_tokenizer(job_file, tmp_path, capsys, base_folder):

@@ -44,7 +44,7 @@ def test_a_file_a_folder_and_a_glob(bucket, tmp_path):
     assert found(f"{top}/*.jsonl*", tmp_path) == [test, *train]
     assert found(f"{top}/**/*.jsonl", tmp_path) == [valid, test]
     assert found(f"{top}/train-[1-9].jsonl.gz", tmp_path) == train[1:]
-    with pytest.raises(DataError, match="there is no data at"):
+    with pytest.raises(DataError, match="no data at"):
         found(f"s3://{bucket}/nowhere", tmp_path)
 
 

@@ -21,7 +21,7 @@ def test_filters_masks_and_shots_are_told(bench):
     lines = lines_of(bench, task)
     assert '- only rows where `lang == "en"`' in lines
     assert "- at most 50 rows of each split, chosen by a keyed hash" in lines
-    assert "- an answer is written `It is {target}`" in lines
+    assert "- targets are written as `It is {target}`" in lines
     assert "- 25% of the training prompts show up to 2 other training rows" in lines
     assert any(line.startswith("- personal data replaced by placeholders:") for line in lines)
     assert "- 30 rows left out by where or transform" in lines

@@ -39,10 +39,10 @@ def test_clean_data_has_no_findings(bench):
 def test_every_kind_is_found_where_it_was_planted(bench):
     train, validation, test = rows(0, 60), rows(100, 9), rows(200, 9)
     train[10] = dict(train[3])  # a duplicate
-    train[11] = train[4] | {"target": "something else"}  # another answer
+    train[11] = train[4] | {"target": "something else"}  # another target
     train[12] = train[12] | {"target": " -- "}  # says nothing
     train[13] = train[13] | {"target": "smile \U0001f600"}  # a sign that the vocabulary does not have
-    test[1] = dict(train[20])  # a leak with the same answer
+    test[1] = dict(train[20])  # a leak with the same target
     validation[2] = train[21] | {"target": "another"}  # a leak with another
     test[5] = {"input": f"{train[30]['input']} {word(5000)}", "target": "x"}  # nearly a row trained on
     found = found_in(bench, write(bench, "notes", train, validation, test))
@@ -51,20 +51,20 @@ def test_every_kind_is_found_where_it_was_planted(bench):
         ("leak", "notes", "test", "notes train"): 1,
         ("overlap", "notes", "test", "notes train"): 1,
         ("duplicate", "notes", "train", None): 1,
-        ("other-answer", "notes", "train", None): 1,
+        ("other-target", "notes", "train", None): 1,
         ("empty-target", "notes", "train", None): 1,
         ("lost-text", "notes", "train", None): 1,
     }
     cases = {key: one.examples[0] for key, one in found.items()}
     leak = cases["leak", "notes", "test", "notes train"]
-    assert (leak.row.index, leak.other.index, leak.note) == (1, 20, "the same answer")
-    assert found["leak", "notes", "test", "notes train"].note == "1 with the same answer"
-    assert cases["leak", "notes", "validation", "notes train"].note == "another answer"
+    assert (leak.row.index, leak.other.index, leak.note) == (1, 20, "the same target")
+    assert found["leak", "notes", "test", "notes train"].note == "1 with the same target"
+    assert cases["leak", "notes", "validation", "notes train"].note == "another target"
     overlap = cases["overlap", "notes", "test", "notes train"]
     assert (overlap.row.index, overlap.other.index, overlap.note) == (5, 30, "88% of its 8-grams")
     duplicate = cases["duplicate", "notes", "train", None]
     assert (duplicate.row.index, duplicate.other.index) == (10, 3)
-    other = cases["other-answer", "notes", "train", None]
+    other = cases["other-target", "notes", "train", None]
     assert (other.row.index, other.row.target, other.other.target) == (
         11,
         "something else",
@@ -99,7 +99,7 @@ def test_answers_that_are_nearly_always_the_same(bench):
     shard_set = bench.prepare(write(bench, "notes", constant, rows(100, 5), rows(200, 5)))
     (one,) = find(shard_set, bench.store, bench.cache, examples=0)
     assert (one.kind, one.split, one.rows, one.of, one.note) == (
-        "constant-target", "train", 39, 40, "98% of the answers are 'none'",
+        "constant-target", "train", 39, 40, "98% of the targets are 'none'",
     )  # fmt: skip
 
 
@@ -121,5 +121,5 @@ def test_examples_are_limited_and_progress_is_told(bench):
 def test_kinds_are_known_by_name():
     for kind in [None, *MEANING]:
         require_kind(kind)
-    with pytest.raises(UsageError, match="no findings of kind leaks"):
+    with pytest.raises(UsageError, match="unknown kind of finding: leaks"):
         require_kind("leaks")

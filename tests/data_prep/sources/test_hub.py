@@ -75,7 +75,7 @@ def test_class_labels_become_their_names(hub, bench):
 def test_an_unreachable_hub_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(DataError, match="task notes: hf://someone/notes cannot be had from the hub") as caught:
+    with pytest.raises(DataError, match="task notes: hf://someone/notes cannot be read from the hub") as caught:
         source_files(make_task(source={"uri": "hf://someone/notes"}), tmp_path)
     assert caught.value.hint == "HF_HUB_OFFLINE is set."
 
@@ -93,7 +93,7 @@ def test_a_data_set_that_breaks_while_it_is_read(hub, bench, monkeypatch):
 
 @pytest.mark.parametrize("uri", ["hf://", "hf://a/b/c", "hf://a:b:c", "hf:// x"])
 def test_a_uri_that_names_no_data_set(uri, tmp_path):
-    with pytest.raises(UsageError, match="is no data set"):
+    with pytest.raises(UsageError, match="is not a data set"):
         source_files(make_task(source={"uri": uri}), tmp_path)
 
 

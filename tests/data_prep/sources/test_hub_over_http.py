@@ -118,8 +118,8 @@ def test_packed_lines_of_a_data_set_by_its_former_name(prepare):
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("hf://someone/nots", "hf://someone/nots cannot be had from the hub (RepositoryNotFoundError"),
-        ("hf://someone/notes@v9", "hf://someone/notes@v9 cannot be had from the hub (RevisionNotFoundError"),
+        ("hf://someone/nots", "hf://someone/nots cannot be read from the hub (RepositoryNotFoundError"),
+        ("hf://someone/notes@v9", "hf://someone/notes@v9 cannot be read from the hub (RevisionNotFoundError"),
         ("hf://someone/notes:fancy", "'plain', 'more'"),
     ],
 )

@@ -117,9 +117,9 @@ def test_another_version_of_the_package_is_another_preparation(package, bench):
     ("reader", "error", "reason"),
     [
         ("broken", DataError, r"rows\.jsonl: reader broken failed \(ConnectionError: no answer\)"),
-        ("text", DataError, r"reader text failed \(TypeError: it gave a str instead of rows\)"),
-        ("odd", DataError, r"rows\.jsonl:2: reader odd gave \[\"x\", \"y\"\] instead of a row"),
-        ("number", UsageError, r"task notes: odd_rows:number is no function"),
+        ("text", DataError, r"reader text failed \(TypeError: it returned a str instead of rows\)"),
+        ("odd", DataError, r"rows\.jsonl:2: reader odd returned \[\"x\", \"y\"\] instead of a row"),
+        ("number", UsageError, r"task notes: odd_rows:number is not a function"),
         ("missing", UsageError, r"task notes: odd_rows:missing cannot be imported \(AttributeError"),
         ("nowhere", UsageError, r"no_such_module:f cannot be imported \(ModuleNotFoundError"),
         ("linse", UsageError, r"no installed package has 'linse' as an entry point of raytrain\.readers"),
@@ -134,7 +134,7 @@ def test_what_is_wrong_with_a_reader_is_said(package, bench, reader, error, reas
 
 
 def test_a_scheme_without_a_reader_is_unknown(package, tmp_path):
-    with pytest.raises(UsageError, match="jira:// sources are not known"):
+    with pytest.raises(UsageError, match="jira:// sources are not supported"):
         source_files(make_task(source={"uri": "jira://project"}), tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_another_version_of_a_function_of_rows_is_another_preparation(package, b
     ("name", "reason"),
     [
         ("fails", r"rows\.jsonl:1: fails failed \(KeyError: 'nothing'\)"),
-        ("gives-text", r"rows\.jsonl:1: gives-text gave 'x' instead of a row or None"),
+        ("gives-text", r"rows\.jsonl:1: gives-text returned 'x' instead of a row or None"),
     ],
 )
 def test_a_function_that_fails_makes_a_bad_row(package, bench, name, reason):

@@ -87,7 +87,7 @@ def test_data_stats(prepared: ShardSet, capsys: pytest.CaptureFixture[str], tmp_
     assert sum(s["duplicates"] for s in found if s["task"] == "echo") == 1
     (stars,) = [s for s in found if (s["task"], s["split"]) == ("stars", "train")]
     assert sum(stars["labels"].values()) == stars["rows"]
-    assert stars["answers"] == 3
+    assert stars["distinct_targets"] == 3
     assert main(["data", "stats", "tiny", "--task", "star"]) == 3
 
 
@@ -103,7 +103,7 @@ def test_data_check(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> N
     assert text.startswith(f"shard set {prepared.digest[:12]}\n")
     assert "== duplicate: rows whose input and answer" in text
     assert main(["data", "check", "tiny", "--kind", "duplicates"]) == 2
-    assert "there are no findings of kind duplicates" in capsys.readouterr().err
+    assert "unknown kind of finding: duplicates" in capsys.readouterr().err
 
 
 def test_data_card(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_data_card(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> No
     sources = prepared.task("echo").provenance["sources"]
     assert f"`{sources[0]['sha256'][:16]}`" in card
     assert "        repeat {input}" in card  # a wording
-    assert "- only the answers a, b, c" in card
+    assert "- labels: a, b, c" in card
     assert "- 0 bad rows left out" in card
     assert f"- {MEANING['duplicate']}: 1 of " in card
     assert f"- {MEANING['lost-text']}: none" in card
@@ -176,12 +176,12 @@ def test_data_plan_of_what_is_not_prepared_says_so(prepared: ShardSet, capsys: p
 def test_data_show_tokens(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "show", "job.yaml", "--task", "echo", "--rows", "1", "--tokens", "-o", "json"]) == 0
     ((echo,),) = [task["rows"] for task in json.loads(capsys.readouterr().out)]
-    pieces = echo["prompt_tokens"]["pieces"]
-    assert pieces[-1] == "</s>"
-    assert "".join(pieces[:-1]).replace("▁", " ").strip() == echo["prompt"]
+    tokens = echo["prompt_tokens"]["tokens"]
+    assert tokens[-1] == "</s>"
+    assert "".join(tokens[:-1]).replace("▁", " ").strip() == echo["prompt"]
     assert not echo["prompt_tokens"]["cut"]
     assert main(["data", "show", "job.yaml", "--task", "echo", "--rows", "1", "--tokens"]) == 0
-    assert f"{len(pieces)} tokens of the prompt:" in capsys.readouterr().out
+    assert f"{len(tokens)} tokens of the prompt:" in capsys.readouterr().out
 
 
 def test_data_verify_names_what_is_corrupt(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
