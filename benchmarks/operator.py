@@ -1,16 +1,17 @@
-"""The operator at the scale of a large company: a thousand FineTuneJobs on a real API server, nobody playing KubeRay.
+"""The operator with a thousand FineTuneJobs on a real API server, without KubeRay.
 
     python -m benchmarks.operator --out benchmarks/results/operator.json [--jobs 1000]
 
-Needs the programs of `make cluster` (etcd, kube-apiserver) and KubeRay's definition. The operator
-runs as its own process with the rights of the chart. Figures:
+Requires the programs of `make cluster` (etcd, kube-apiserver) and KubeRay's CRDs. The operator runs
+as a process of its own with the permissions of the chart. Figures:
 
-- `seconds_to_all_accepted`: from the first object's creation until all have their RayJob and `Accepted=True`,
-- `cpu_seconds_per_job`: of the operator's process until then,
-- `api_calls_per_job_steady`: requests of the operator in a stretch in which nothing changes, watches included,
-- `reaction_p99_seconds`: from a RayJob's failure until the object says so, one after another, all objects there.
+- `seconds_to_all_accepted`: from the creation of the first object until all have a RayJob and
+  `Accepted=True`
+- `cpu_seconds_per_job`: CPU time of the operator until then
+- `api_calls_per_job_steady`: its requests while nothing changes, watches included
+- `reaction_p99_seconds`: from a RayJob's failure until the object's status shows it, one at a time
 
-Ratio `peak_memory_mib` is the operator's peak resident memory over the 256 MiB that it may have.
+The ratio `peak_memory_mib` is the operator's peak resident memory divided by 256 MiB.
 """
 
 import argparse
@@ -45,7 +46,7 @@ _GROUPS = re.compile(r'group="(raytrain\.dev|ray\.io)"')
 
 
 def main() -> None:
-    """Measure and write the outcome."""
+    """Measures and writes the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operator", description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=1000)
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def measure(folder: Path, jobs: int) -> dict[str, Any]:
-    """Start everything in `folder`, measure `jobs` objects."""
+    """Starts everything in `folder` and measures `jobs` objects."""
     with api_server(folder, users=["operator"]) as server:
         _install(server)
         api = _client(server, "admin")
@@ -127,7 +128,7 @@ def _client(server: ApiServer, user: str) -> KubernetesApi:
 
 
 def _accepted(api: KubernetesApi) -> int:
-    """Objects that are accepted and have begun an attempt."""
+    """Counts objects that are accepted and have started an attempt."""
     found = 0
     for body in api.list(JOBS, NAMESPACE):
         status = body.get("status", {})
@@ -137,7 +138,7 @@ def _accepted(api: KubernetesApi) -> int:
 
 
 def _reaction(api: KubernetesApi, name: str) -> float:
-    """Seconds from a RayJob's failure to what the object says of it."""
+    """Seconds from a RayJob's failure until the object's status shows it."""
     failed = {"status": {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "reason": "AppFailed"}}
     started = time.monotonic()
     api.patch(RAY_JOBS, NAMESPACE, f"{name}-a01", failed, manager="bench", status=True)
@@ -146,21 +147,21 @@ def _reaction(api: KubernetesApi, name: str) -> float:
 
 
 def _requests(server: ApiServer) -> int:
-    """Requests so far for FineTuneJobs and RayJobs, as the API server counts them."""
+    """Number of requests for FineTuneJobs and RayJobs so far, according to the API server."""
     lines = server.kubectl("get", "--raw", "/metrics").stdout.splitlines()
     ours = [line for line in lines if line.startswith("apiserver_request_total{") and _GROUPS.search(line)]
     return sum(int(float(line.rsplit(" ", 1)[1])) for line in ours)
 
 
 def _peak_mib(pid: int) -> float:
-    """Peak resident memory of a process, as Linux keeps it."""
+    """Peak resident memory of a process, according to Linux."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(encoding="ascii"))
     assert found is not None
     return int(found[1]) / 1024
 
 
 def _settle(api: KubernetesApi) -> None:
-    """Until no object has changed for three seconds."""
+    """Waits until no object has changed for three seconds."""
     last, since = -1, time.monotonic()
     while time.monotonic() - since < 3:
         now = sum(int(body["metadata"]["resourceVersion"]) for body in api.list(JOBS, NAMESPACE))

@@ -196,7 +196,7 @@ def bug_report(
     parts = report.write(KubernetesApi.connect(), namespace, name, file)
     emit(
         {"file": str(file), "parts": parts},
-        f"{file} holds {', '.join(parts)}\nsecrets are struck out; read it before you send it",
+        f"{file} holds {', '.join(parts)}\nsecrets are redacted; read it before you send it",
         output,
     )
 
@@ -209,4 +209,4 @@ def open_run(run: str, storage: str | None, namespace: str | None) -> tuple[Any,
     from raytrain.kubernetes.client import KubernetesApi
     from raytrain.runs import status
 
-    return status.open_run(jobs.place_of(jobs.get(KubernetesApi.connect(), namespace, run), storage))
+    return status.open_run(jobs.run_location(jobs.get(KubernetesApi.connect(), namespace, run), storage))

@@ -1,1 +1,1 @@
-"""The command line's side of a cluster: jobs are sent there, looked at, and ended."""
+"""The command line's side of a cluster: jobs are submitted, watched and ended."""

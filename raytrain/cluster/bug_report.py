@@ -1,7 +1,7 @@
-"""What somebody else needs to see to help with a job in the cluster: its objects and events, without secrets.
+"""Bundles what helps to debug a job in a cluster: its objects and events, without secrets.
 
-No Secret is read. Values of variables and of everything that looks like a secret are struck out of
-what is read.
+Secrets are never read. Values of environment variables, and everything that looks like a secret, are
+redacted.
 """
 
 import json
@@ -20,22 +20,22 @@ from raytrain.operator.render.names import JOB_LABEL
 from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.errors import UserError
 
-STRUCK = "(struck out)"
+REDACTED = "(redacted)"
 _RAY_CLUSTERS = ("ray.io/v1", "RayCluster")
 _KINDS = {"rayjobs": RAY_JOBS, "rayclusters": _RAY_CLUSTERS, "pods": ("v1", "Pod")}
 _EVENTS = ("v1", "Event")
 _PACKAGES = ("raytrain", "ray", "torch", "transformers", "kubernetes")
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # the job once more, in one string
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"  # a copy of the job in one string
 _SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|access_?key", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def write(api: KubernetesApi, namespace: str, name: str, file: Path) -> list[str]:
-    """Write the bundle (a zip of JSON files); the names of what is in it."""
+    """Writes the bundle, a zip of JSON files, and returns the names of its parts."""
     parts = dict(_parts(api, namespace, name))
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
         for part, content in parts.items():
-            bundle.writestr(f"{name}/{part}.json", json.dumps(struck(content), indent=1))
+            bundle.writestr(f"{name}/{part}.json", json.dumps(redact(content), indent=1))
     return list(parts)
 
 
@@ -43,13 +43,13 @@ def _parts(api: KubernetesApi, namespace: str, name: str) -> Iterator[tuple[str,
     yield "machine", {"python": platform.python_version(), "system": platform.platform(), "packages": _versions()}
     yield "job", jobs.get(api, namespace, name)
     findings = doctor.of_cluster(api, namespace)
-    yield "doctor", _or_why(lambda: [{"what": found.what, "ok": found.ok} for found in findings])
+    yield "doctor", _or_error(lambda: [{"what": result.what, "ok": result.ok} for result in findings])
     for part, kind in _KINDS.items():
-        yield part, _or_why(partial(api.list, kind, namespace, f"{JOB_LABEL}={name}"))
-    # names of everything that belongs to the job begin with the job's
+        yield part, _or_error(partial(api.list, kind, namespace, f"{JOB_LABEL}={name}"))
+    # the names of all objects of a job begin with the job's name
     yield (
         "events",
-        _or_why(
+        _or_error(
             lambda: [
                 event
                 for event in api.list(_EVENTS, namespace)
@@ -59,8 +59,8 @@ def _parts(api: KubernetesApi, namespace: str, name: str) -> Iterator[tuple[str,
     )
 
 
-def _or_why(look: Callable[[], Any]) -> Any:
-    """What was found, or why it could not be looked at: a bundle with a gap is better than none."""
+def _or_error(look: Callable[[], Any]) -> Any:
+    """The result, or why there is none: a bundle with a gap is better than no bundle."""
     try:
         return look()
     except UserError as error:
@@ -68,26 +68,26 @@ def _or_why(look: Callable[[], Any]) -> Any:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    result = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            result[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            result[package] = "not installed"
+    return result
 
 
-def struck(value: Any) -> Any:
-    """The same without values of variables, of fields named like a secret, and without passwords in addresses."""
+def redact(value: Any) -> Any:
+    """Removes values of variables, of fields named like a secret, and passwords in URLs."""
     if isinstance(value, Mapping):
         return {
-            key: STRUCK if _is_secret(key, item, value) else struck(item)
+            key: REDACTED if _is_secret(key, item, value) else redact(item)
             for key, item in value.items()
             if key not in (_LAST_APPLIED, "managedFields")
         }
     if isinstance(value, list):
-        return [struck(item) for item in value]
-    return _USER_INFO.sub(f"{STRUCK}@", mask_secrets(value)) if isinstance(value, str) else value
+        return [redact(item) for item in value]
+    return _USER_INFO.sub(f"{REDACTED}@", mask_secrets(value)) if isinstance(value, str) else value
 
 
 def _is_secret(key: str, item: Any, owner: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Ray's dashboard of a job in the cluster, brought to this machine."""
+"""Forwards the Ray dashboard of a job in the cluster to this machine."""
 
 import base64
 import shutil
@@ -20,7 +20,7 @@ _SECONDS_TO_END = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """Where the dashboard is, and what it asks for."""
+    """Where the dashboard is, and its access token."""
 
     namespace: str
     service: str
@@ -28,13 +28,13 @@ class Dashboard:
 
 
 def find(api: KubernetesApi, namespace: str, name: str) -> Dashboard:
-    """The dashboard of the Ray cluster that works on a job now; UsageError if there is none."""
+    """Finds the dashboard of a job's current Ray cluster; UsageError if there is none."""
     cluster = jobs.ray_cluster(api, jobs.get(api, namespace, name))
     secret = api.get(_SECRETS, namespace, cluster)
     token = ((secret or {}).get("data") or {}).get(_TOKEN_KEY)
     if not token:
         raise ClusterError(
-            f"there is no token of the Ray cluster {cluster}", hint="it is starting or ending; try again"
+            f"the Ray cluster {cluster} has no access token", hint="it is starting or stopping; try again"
         )
     head = ((api.get(_RAY_CLUSTERS, namespace, cluster) or {}).get("status") or {}).get("head") or {}
     service = head.get("serviceName") or f"{cluster}-head-svc"
@@ -43,7 +43,7 @@ def find(api: KubernetesApi, namespace: str, name: str) -> Dashboard:
 
 @contextmanager
 def forwarded(dashboard: Dashboard, port: int = PORT) -> Iterator["subprocess.Popen[bytes]"]:
-    """`kubectl port-forward` to it from 127.0.0.1, which goes through the API server and so past network policies."""
+    """Runs `kubectl port-forward` on 127.0.0.1; it goes through the API server, past network policies."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise UsageError("kubectl is not installed", hint="https://kubernetes.io/docs/tasks/tools/")

@@ -1,4 +1,4 @@
-"""FineTuneJobs in a cluster: send, look, wait, cancel, delete."""
+"""FineTuneJobs in a cluster: submit, get, watch, cancel, delete."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from raytrain.cluster.upload import uploaded
+from raytrain.cluster.upload import upload_sources
 from raytrain.config.job import FineTuneJob
 from raytrain.config.job_status import Status
 from raytrain.config.locations import RunLocation, storage_location
@@ -19,14 +19,14 @@ from raytrain_core.storage import open_store
 from raytrain_core.text import did_you_mean
 
 MANAGER = "raytrain"
-ENDS = ("Complete", "Failed", "Cancelled")
-_EVERY = 2.0
-_UNSEEN = "the operator has not looked at it yet"
+ENDED_PHASES = ("Complete", "Failed", "Cancelled")
+_POLL_SECONDS = 2.0
+_UNSEEN = "the operator has not seen the job yet"
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """An object at a glance: what its status says, in plain words."""
+    """The status of a FineTuneJob, flattened for display."""
 
     name: str
     namespace: str
@@ -47,8 +47,8 @@ class ClusterStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.phase in ENDS
+        """Whether the job has ended."""
+        return self.phase in ENDED_PHASES
 
 
 def submit(
@@ -60,38 +60,38 @@ def submit(
     base_folder: Path,
     say: Callable[[str], None],
 ) -> ClusterStatus:
-    """Upload what only this machine has, then make (or update) the object.
+    """Uploads local sources and models, then creates (or updates) the FineTuneJob.
 
-    UsageError for a storage pods cannot see.
+    Raises UsageError for a storage that pods cannot reach.
     """
     location = storage_location(storage, job, base_folder=base_folder)
     if not location.uri.startswith("s3://"):
         raise UsageError(
-            f"storage {location.uri} is on this machine; pods cannot see it",
+            f"storage {location.uri} is on this machine, where pods cannot reach it",
             hint="set spec.storage.uri or --storage to s3://bucket/prefix",
         )
     store = open_store(location)
-    sent = uploaded(job, base_folder, store, say)
-    sent = sent.model_copy(update={"spec": sent.spec.model_copy(update={"storage": location})})
-    body = sent.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    submitted = upload_sources(job, base_folder, store, say)
+    submitted = submitted.model_copy(update={"spec": submitted.spec.model_copy(update={"storage": location})})
+    body = submitted.model_dump(mode="json", by_alias=True, exclude_unset=True)
     body["metadata"] = body["metadata"] | {"name": job.metadata.name, "namespace": namespace}
     return of_object(api.apply(body, manager=MANAGER))
 
 
 def get(api: KubernetesApi, namespace: str, name: str) -> dict[str, Any]:
-    """The object; UsageError naming the nearest one if it is not there."""
+    """Returns the object; UsageError with the closest name if it does not exist."""
     found = api.get(JOBS, namespace, name)
     if found is not None:
         return found
     names = sorted(item["metadata"]["name"] for item in api.list(JOBS, namespace))
     raise UsageError(
         f"there is no FineTuneJob {name} in namespace {namespace}{did_you_mean(name, names)}",
-        hint=f"there are {', '.join(names[:20])}" if names else "there are none; `raytrain submit` sends one",
+        hint=f"there are {', '.join(names[:20])}" if names else "there are none; `raytrain submit` creates one",
     )
 
 
 def of_object(body: Mapping[str, Any]) -> ClusterStatus:
-    """What the object's status says."""
+    """Reads an object's status."""
     status = Status.model_validate(body.get("status") or {})
     progress = status.progress
     return ClusterStatus(
@@ -102,7 +102,7 @@ def of_object(body: Mapping[str, Any]) -> ClusterStatus:
         percent=progress.percent if progress else "",
         step=progress.step if progress else 0,
         steps=progress.steps if progress else None,
-        eta_seconds=progress.eta_seconds if progress and status.phase not in ENDS else None,
+        eta_seconds=progress.eta_seconds if progress and status.phase not in ENDED_PHASES else None,
         loss=progress.loss if progress else None,
         workers=status.workers,
         attempts=[attempt.model_dump(mode="json") for attempt in status.attempts],
@@ -113,13 +113,14 @@ def of_object(body: Mapping[str, Any]) -> ClusterStatus:
     )
 
 
-def place_of(body: Mapping[str, Any], storage: str | None) -> RunLocation:
-    """Where the run of this object keeps its things."""
+def run_location(body: Mapping[str, Any], storage: str | None) -> RunLocation:
+    """Returns name and storage of an object's run."""
     spec = body["spec"]
     name = body["metadata"]["name"]
     if storage is None and not spec.get("storage"):
         raise UsageError(
-            f"{name} names no storage: it is the operator's default", hint="say --storage s3://bucket/prefix"
+            f"{name} does not name its storage and uses the operator's default",
+            hint="give it as --storage s3://bucket/prefix",
         )
     job = FineTuneJob.model_validate(
         {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": name}, "spec": spec}
@@ -128,11 +129,11 @@ def place_of(body: Mapping[str, Any], storage: str | None) -> RunLocation:
 
 
 def watch(
-    api: KubernetesApi, namespace: str, name: str, *, timeout: float | None = None, every: float = _EVERY
+    api: KubernetesApi, namespace: str, name: str, *, timeout: float | None = None, poll_seconds: float = _POLL_SECONDS
 ) -> Iterator[ClusterStatus]:
-    """The status at first and after each change, until the job has ended.
+    """Yields the status now and after each change, until the job has ended.
 
-    ClusterError after `timeout` seconds.
+    Raises ClusterError after `timeout` seconds.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     last = None
@@ -145,28 +146,30 @@ def watch(
             return
         if deadline is not None and time.monotonic() > deadline:
             raise ClusterError(f"{name} is still {found.phase} after {timeout:.0f} s")
-        time.sleep(every)
+        time.sleep(poll_seconds)
 
 
 def cancel(api: KubernetesApi, namespace: str, name: str) -> None:
-    """End the job for good; its object and what is in storage stay."""
+    """Ends the job for good; the object and its storage are kept."""
     get(api, namespace, name)
     body = {"metadata": {"annotations": {CANCEL_ANNOTATION: "true"}}}
     api.patch(JOBS, namespace, name, body, manager=MANAGER)
 
 
 def delete(api: KubernetesApi, namespace: str, name: str) -> None:
-    """Remove the object and everything in the cluster that it owns; what is in storage stays."""
+    """Deletes the object and everything it owns in the cluster; storage is kept."""
     get(api, namespace, name)
     api.delete(JOBS, namespace, name)
 
 
 def ray_cluster(api: KubernetesApi, body: Mapping[str, Any]) -> str:
-    """Name of the Ray cluster that works on the object now; UsageError if there is none."""
+    """Returns the name of the job's current Ray cluster; UsageError if there is none."""
     namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
     attempts = Status.model_validate(body.get("status") or {}).attempts
     ray_job = api.get(RAY_JOBS, namespace, attempts[-1].ray_job) if attempts else None
     found = ((ray_job or {}).get("status") or {}).get("rayClusterName")
     if not found:
-        raise UsageError(f"{name} has no Ray cluster now", hint=f"`raytrain status {name} -n {namespace}` says why")
+        raise UsageError(
+            f"{name} has no Ray cluster at the moment", hint=f"`raytrain status {name} -n {namespace}` says why"
+        )
     return str(found)

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from raytrain.cluster.bug_report import STRUCK, struck, write
+from raytrain.cluster.bug_report import REDACTED, redact, write
 from raytrain.kubernetes.client import ApiError
 from tests.support.finetunejob_objects import finetunejob, rayjob
 
@@ -65,7 +65,7 @@ def test_it_holds_objects_and_events_without_secrets(cluster, tmp_path):
 
 
 def test_what_explains_stays():
-    shown = struck({"name": "x", "maxInputTokens": 512, "env": [{"name": "HOME", "value": "/tmp"}], "dbPassword": "p"})
+    shown = redact({"name": "x", "maxInputTokens": 512, "env": [{"name": "HOME", "value": "/tmp"}], "dbPassword": "p"})
     assert shown == {
-        "name": "x", "maxInputTokens": 512, "env": [{"name": "HOME", "value": STRUCK}], "dbPassword": STRUCK,
+        "name": "x", "maxInputTokens": 512, "env": [{"name": "HOME", "value": REDACTED}], "dbPassword": REDACTED,
     }  # fmt: skip

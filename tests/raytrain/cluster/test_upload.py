@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
-from raytrain.cluster.upload import uploaded
+from raytrain.cluster.upload import upload_sources
 from raytrain.config.load import job_from
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import open_store
@@ -47,7 +47,7 @@ def store(tmp_path):
 
 def _send(job, here, store):
     said: list[str] = []
-    return uploaded(job, here, store, said.append), said
+    return upload_sources(job, here, store, said.append), said
 
 
 def test_a_folder_goes_up_once(here, store):
