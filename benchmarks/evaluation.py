@@ -1,13 +1,13 @@
-"""Answering and scoring beside what people otherwise use: transformers' `generate`, rouge_score, one actor.
+"""Generation and scoring against transformers' `generate`, rouge_score and a single actor.
 
-    python -m benchmarks.evaluation [--out FILE] [--only PIECE ...] [--fresh]
+    python -m benchmarks.evaluation [--out FILE] [--only PART ...] [--fresh]
 
-Every piece is measured in a process of its own (below two minutes on two cores) and kept in FILE's
-folder until all are there, so that an interrupted benchmark goes on where it was. Modes of a piece
-are interleaved in one process, with the same threads and the same malloc settings. The model has
-FLAN-T5-small's shape and random weights; sources and answers have the lengths of a mixture of
-summaries, ratings, entities and code. A random model never ends by itself: every answer is ended at
-its length, for `generate` by a logits processor, here by its limit.
+Every part is measured in a process of its own (below two minutes on two cores), and its result is
+kept in FILE's folder until all parts are done, so that an interrupted benchmark can be continued.
+Modes of a part are interleaved in one process, with the same threads and the same malloc settings.
+The model has FLAN-T5-small's shape and random weights; prompts and generations have the lengths of
+a mixture of summaries, ratings, entities and code. A random model never ends by itself: every
+generation is ended at its length, for `generate` by a logits processor, for ours by its limit.
 """
 
 import argparse
@@ -42,7 +42,7 @@ KINDS = [(190, 0.654, 30, 0.55, 0.38), (120, 0.6, 2, 0.0, 0.28), (30, 0.45, 20, 
 
 
 def workload(count: int, seed: int) -> tuple[list[np.ndarray], list[int]]:
-    """Sources as token ids and the length of each one's answer."""
+    """Returns sources as token ids, and the length of the generation for each."""
     rng = np.random.default_rng(seed)
     kinds = rng.choice(len(KINDS), size=count, p=np.array([k[-1] for k in KINDS]) / sum(k[-1] for k in KINDS))
     sources, lengths = [], []
@@ -55,7 +55,7 @@ def workload(count: int, seed: int) -> tuple[list[np.ndarray], list[int]]:
 
 
 def random_model(**sizes: int) -> Any:
-    """FLAN-T5-small's shape; listens to its source, and never ends an answer by itself."""
+    """A model of FLAN-T5-small's shape that depends on its source and never ends by itself."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -74,7 +74,7 @@ def random_model(**sizes: int) -> Any:
 
 
 def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size: int, *, by_length: bool) -> list:
-    """transformers' greedy `generate`, in batches of `size`."""
+    """Greedy `generate` of transformers, in batches of `size`."""
     import torch
     from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
@@ -108,7 +108,7 @@ def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size:
 
 
 def generation(number: int, *, device: str = "cpu", texts: int = SOURCES, slots: int = SLOTS) -> dict[str, Any]:
-    """One round: the same sources by all modes, one after the other."""
+    """One round: the same sources in all modes, one after the other."""
     import torch
 
     from raytrain.generation.continuous_batching import generate_greedy
@@ -127,13 +127,13 @@ def generation(number: int, *, device: str = "cpu", texts: int = SOURCES, slots:
     generate_greedy(ours, sources[:8], slots=8, max_new_tokens=2)  # warm
     by_generate(model, sources[:8], [2] * 8, 8, by_length=False)
     names = list(modes)
-    seconds, answers = {}, {}
+    seconds, generations = {}, {}
     for name in names[number % len(names) :] + names[: number % len(names)]:
         began = time.perf_counter()
-        answers[name] = modes[name]()
+        generations[name] = modes[name]()
         seconds[name] = time.perf_counter() - began
-    differ = [i for i in range(len(sources)) if answers["ours"][i] != answers["hf_sorted"][i]]
-    ties = [i for i in differ if gap(model, sources[i], answers["ours"][i], answers["hf_sorted"][i]) < TIE]
+    differ = [i for i in range(len(sources)) if generations["ours"][i] != generations["hf_sorted"][i]]
+    ties = [i for i in differ if gap(model, sources[i], generations["ours"][i], generations["hf_sorted"][i]) < TIE]
     return {
         "seconds": seconds,
         "tokens": sum(lengths),
@@ -144,7 +144,7 @@ def generation(number: int, *, device: str = "cpu", texts: int = SOURCES, slots:
 
 
 def gap(model: Any, source: np.ndarray, one: list[int], other: list[int]) -> float:
-    """How far apart the logits are of the two tokens in which the answers differ first."""
+    """Returns the distance of the logits of the first two tokens in which generations differ."""
     import torch
 
     place = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
@@ -156,7 +156,7 @@ def gap(model: Any, source: np.ndarray, one: list[int], other: list[int]) -> flo
 
 
 def rouge() -> dict[str, Any]:
-    """All four kinds with the stemmer, 2,000 pairs of about 22 words, five times each in turn."""
+    """All four kinds of ROUGE with the stemmer: 2,000 pairs of about 22 words, five times each."""
     from rouge_score.rouge_scorer import RougeScorer
 
     from raytrain.evaluation.metrics import METRICS
@@ -192,7 +192,7 @@ def rouge() -> dict[str, Any]:
 
 
 def actors(number: int) -> dict[str, Any]:
-    """The same stages scored by one actor and by two, of one core each, models loaded before the clock starts."""
+    """Scores the same stages with one actor and with two, of one core each."""
     import ray
 
     from benchmarks.evaluation_world import World
@@ -221,9 +221,9 @@ def actors(number: int) -> dict[str, Any]:
 
 
 def slowdown(number: int) -> dict[str, Any]:
-    """Seconds of training steps on one core, alone and while the other core answers: PAIRS pairs in turn."""
+    """Times training steps on one core, alone and while the other core generates."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    evaluating = [sys.executable, "-m", "benchmarks.evaluation", "--piece", "answering"]
+    evaluating = [sys.executable, "-m", "benchmarks.evaluation", "--part", "generating"]
     evaluating += ["--core", str(cores[-1])] if len(cores) > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     step = training_step()
@@ -234,7 +234,7 @@ def slowdown(number: int) -> dict[str, Any]:
             other = subprocess.Popen(evaluating, env=environment, stdout=subprocess.PIPE) if busy else None
             if other is not None:
                 assert other.stdout is not None
-                other.stdout.readline()  # it says when it begins to answer
+                other.stdout.readline()  # it prints a line when it begins
             began = time.perf_counter()
             for _ in range(3):
                 step()
@@ -250,7 +250,7 @@ def slowdown(number: int) -> dict[str, Any]:
 
 
 def training_step() -> Callable[[], None]:
-    """A step of training on one thread: FLAN-T5-small's shape, eight examples."""
+    """Returns a training step on one thread: FLAN-T5-small's shape, eight examples."""
     import torch
 
     torch.set_num_threads(1)
@@ -269,8 +269,8 @@ def training_step() -> Callable[[], None]:
     return step
 
 
-def answering(core: int | None) -> None:
-    """Answer without end, on one thread of that core; say so before."""
+def generate_forever(core: int | None) -> None:
+    """Generates forever on one thread of `core`, after printing a line."""
     import torch
 
     from raytrain.generation.continuous_batching import generate_greedy
@@ -282,12 +282,12 @@ def answering(core: int | None) -> None:
     ours = T5Engine(random_model(), longest_input=512, longest_output=LONGEST)
     sources, lengths = workload(64, seed=9)
     generate_greedy(ours, sources[:4], slots=4, max_new_tokens=2)
-    print("answering", flush=True)
+    print("generating", flush=True)
     while True:
         generate_greedy(ours, sources, slots=32, max_new_tokens=lengths)
 
 
-PIECES: dict[str, Callable[[], Any]] = {
+PARTS: dict[str, Callable[[], Any]] = {
     **{f"generation-{i}": (lambda i=i: generation(i)) for i in range(ROUNDS)},
     "rouge": rouge,
     **{f"actors-{i}": (lambda i=i: actors(i)) for i in range(3)},
@@ -301,8 +301,8 @@ def ratio(values: list[float]) -> dict[str, float]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """Ratios and figures of all pieces."""
-    rounds = [found[name] for name in PIECES if name.startswith("generation")]
+    """Returns ratios and figures of all parts."""
+    rounds = [found[name] for name in PARTS if name.startswith("generation")]
     ratios = {
         f"vs_{mode}": ratio([r["seconds"][mode] / r["seconds"]["ours"] for r in rounds])
         for mode in ("hf_bs8", "hf_bs32", "hf_sorted")
@@ -310,7 +310,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     scoring = found["rouge"]["seconds"]
     pairs = zip(scoring["rouge_score"], scoring["ours"], strict=True)
     ratios["rouge_vs_rouge_score"] = ratio([theirs / ours for theirs, ours in pairs])
-    shared = [found[name]["seconds"] for name in PIECES if name.startswith("actors")]
+    shared = [found[name]["seconds"] for name in PARTS if name.startswith("actors")]
     ratios["two_actors_vs_one"] = ratio([s["actors_1"] / s["actors_2"] for s in shared])
     ratios["training_slowdown"] = ratio([beside / alone - 1 for alone, beside in found["slowdown"]["pairs"]])
     tokens, texts = sum(r["tokens"] for r in rounds), sum(r["texts"] for r in rounds)
@@ -330,7 +330,7 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Describes the machine."""
     import torch
     import transformers
 
@@ -347,30 +347,30 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/evaluation.json"))
-    parser.add_argument("--only", nargs="+", choices=list(PIECES), metavar="PIECE", help=f"of {', '.join(PIECES)}")
-    parser.add_argument("--fresh", action="store_true", help="measure anew what is there already")
-    parser.add_argument("--wrap", default="", help="a command that every piece is started with")
-    parser.add_argument("--piece", help=argparse.SUPPRESS)  # what a process of its own is asked for
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--fresh", action="store_true", help="measure again what was measured already")
+    parser.add_argument("--wrap", default="", help="a command that every part is started with")
+    parser.add_argument("--part", help=argparse.SUPPRESS)  # the part that a child process measures
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.piece == "answering":
-        answering(options.core)
-    if options.piece:
-        print(json.dumps(PIECES[options.piece]()))
+    if options.part == "generating":
+        generate_forever(options.core)
+    if options.part:
+        print(json.dumps(PARTS[options.part]()))
         return
     kept = options.out.parent / f".{options.out.stem}"
     kept.mkdir(parents=True, exist_ok=True)
-    for name in options.only or PIECES:
+    for name in options.only or PARTS:
         path = kept / f"{name}.json"
         if path.exists() and not options.fresh:
             continue
-        command = [*options.wrap.split(), sys.executable, "-m", "benchmarks.evaluation", "--piece", name]
+        command = [*options.wrap.split(), sys.executable, "-m", "benchmarks.evaluation", "--part", name]
         print(name, flush=True)
         done = subprocess.run(command, env={**os.environ, **MALLOC}, stdout=subprocess.PIPE, text=True, check=True)
         path.write_text(done.stdout.strip().splitlines()[-1] + "\n")
     found = {path.stem: json.loads(path.read_text()) for path in kept.glob("*.json")}
-    if missing := [name for name in PIECES if name not in found]:
-        print(f"still to be measured: {', '.join(missing)}")
+    if missing := [name for name in PARTS if name not in found]:
+        print(f"not measured yet: {', '.join(missing)}")
         return
     emit(summary(found), options.out)
     for path in kept.glob("*.json"):

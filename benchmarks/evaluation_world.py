@@ -1,4 +1,4 @@
-"""A prepared task and a random model of some size, made on the spot, for the benchmark of evaluation actors."""
+"""A prepared task and a random model, made on the spot, for the benchmark of actors."""
 
 import json
 import random
@@ -54,11 +54,11 @@ class World:
         self.base = ModelRef("base", str(folder / "model"), digest(folder / "model"))
 
     def settings(self) -> ActorSettings:
-        """What the actors get."""
+        """Returns the settings of the actors."""
         return ActorSettings(self.store, self.shards.digest, self.base, self.cache.folder, LIMITS)
 
     def evaluator(self, run: str) -> Evaluator:
-        """Scores of a run of this name: none of another one are found there."""
+        """Returns the evaluator of a run of this name, which has no scores yet."""
         return Evaluator(
             self.store, RunLayout(run), self.shards, self.tasks, self.cache, LIMITS, examples_per_task=ROWS
         )

@@ -16,7 +16,7 @@ Shapes are written as suffixes of tensor names:
     K  size of a head
     D  model width
     V  vocabulary
-    P  target tokens without padding
+    N  tokens of all targets, without padding
 """
 
 from collections.abc import Callable
@@ -231,9 +231,9 @@ class T5Engine:
             x_BD = feed_forward(cross.step(x_BD, keys_BHSK, values_BHSK, mask_B11S))
         return self._logits(x_BD)
 
-    def _losses(self, x_PD: Tensor, ids_P: Tensor) -> Tensor:
-        """Cross entropy of each target token, shape (P,); computes few positions at a time."""
-        parts = zip(torch.split(x_PD, _LOGIT_ROWS), torch.split(ids_P, _LOGIT_ROWS), strict=True)
+    def _losses(self, x_ND: Tensor, ids_N: Tensor) -> Tensor:
+        """Cross entropy of each target token, shape (N,); computes few positions at a time."""
+        parts = zip(torch.split(x_ND, _LOGIT_ROWS), torch.split(ids_N, _LOGIT_ROWS), strict=True)
         return torch.cat([F.cross_entropy(self._logits(x), ids, reduction="none") for x, ids in parts])
 
     def _logits(self, x: Tensor) -> Tensor:

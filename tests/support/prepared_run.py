@@ -1,4 +1,4 @@
-"""A small prepared run: real shards of two tasks and a probe, and a random T5 beside them."""
+"""A small prepared run: real shards of two tasks and a probe, and a random T5."""
 
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -24,12 +24,12 @@ from raytrain_core.storage.cache import Cache
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_t5 import state
 
-torch.set_num_threads(1)  # the models are tiny: several threads would only wait for each other
+torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
 
 
 @dataclass(frozen=True)
 class World:
-    """What a run has when its data is prepared; every test gets a layout (a run's name) of its own."""
+    """A run whose data is prepared; every test gets a layout (a run's name) of its own."""
 
     job: FineTuneJob
     folder: Path

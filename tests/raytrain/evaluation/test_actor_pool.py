@@ -74,7 +74,7 @@ def timeless(cards):
 
 
 def fake(folder: Path, behave: str):
-    """An actor class (pickled by value) without a model that adds a line to `folder`/calls per call.
+    """An actor class (pickled by value) without a model; adds a line to `folder`/calls per call.
 
     It answers at once, but `behave`s where a prompt contains "which".
     """
@@ -95,13 +95,9 @@ def fake(folder: Path, behave: str):
             if "which" in requests[0].prompt:
                 if behave == "die":
                     os.kill(os.getpid(), signal.SIGKILL)
-                if behave == "die once":
-                    try:
-                        (self.folder / "died").touch(exist_ok=False)
-                    except FileExistsError:
-                        pass
-                    else:
-                        os.kill(os.getpid(), signal.SIGKILL)
+                if behave == "die once" and not (self.folder / "died").exists():
+                    (self.folder / "died").touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
                 if behave == "refuse":
                     raise DataError("that cannot be answered", hint="never")
                 if behave == "throw":

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from raytrain.config.run_layout import EvaluationLayout, RunLayout
+from raytrain.evaluation import local
 from raytrain.evaluation.evaluate_model import evaluate_model, evaluation_name
 from raytrain.evaluation.evaluator import Stage
-from raytrain.evaluation.local import score_locally as score_in_process
 from raytrain.evaluation.results import MetricScore, ScoreCard, read_card, write_scores
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import Generation
@@ -26,7 +26,7 @@ def scored(world, tmp_path, monkeypatch):
     return score
 
 
-def test_a_folder_is_scored_as_a_run_would_be_and_kept(world, scored, score_locally):
+def test_a_model_folder_is_scored_like_a_run_and_its_scores_are_stored(world, scored, score_locally):
     progress = []
     found = scored(str(world.folder / "model"), on_progress=lambda *call: progress.append(call))
     spec = world.job.spec
@@ -35,64 +35,64 @@ def test_a_folder_is_scored_as_a_run_would_be_and_kept(world, scored, score_loca
     )
     evaluator = world.evaluator(limits=limits, examples_per_task=spec.evaluation.examples_per_task)
     options = {"store": world.store, "cache_folder": world.folder / "c", "tokenizer_size": world.tokenizer.size}
-    decoder = Generator(load_model(world.base, world.base, **options), world.tokenizer, limits, device="cpu")
+    generator = Generator(load_model(world.base, world.base, **options), world.tokenizer, limits, device="cpu")
     cards = score_locally(
-        evaluator, lambda m, questions: decoder.generate(questions), Stage("test", world.base, "test")
+        evaluator, lambda m, requests: generator.generate(requests), Stage("test", world.base, "test")
     )
     assert [replace(c, seconds=0) for c in found.cards] == [replace(c, seconds=0) for c in cards]
     assert read_card(world.store, EvaluationLayout(found.name), "test", "echo") == found.cards[0]
     assert progress[-1][0] == progress[-1][1] == sum(card.rows for card in found.cards)
     progress.clear()
     assert scored(str(world.folder / "model"), on_progress=lambda *call: progress.append(call)) == found
-    assert progress == []  # nothing was asked again
+    assert progress == []  # nothing was generated again
 
 
-def test_only_the_tasks_and_rows_that_are_wished(scored, world):
+def test_only_requested_tasks_and_rows_are_scored(scored, world):
     found = scored(str(world.folder / "model"), tasks=["stars"], split="validation")
     assert [(card.task, card.split) for card in found.cards] == [("stars", "validation")]
     with pytest.raises(UsageError, match="no task 'star', did you mean stars"):
         scored(str(world.folder / "model"), tasks=["star"])
 
 
-def test_a_run_is_named_by_its_name_or_place(world, scored):
+def test_a_run_is_named_by_its_name_or_uri(world, scored):
     world.export(world.checkpoint(31))
     by_name = scored(world.layout.name, tasks=["echo"])
-    by_place = scored(f"{world.folder}/store/runs/{world.layout.name}", tasks=["echo"])
-    assert by_name.cards[0].metrics == by_place.cards[0].metrics
+    by_uri = scored(f"{world.folder}/store/runs/{world.layout.name}", tasks=["echo"])
+    assert by_name.cards[0].metrics == by_uri.cards[0].metrics
     assert by_name.cards[0].model["digest"] != world.base.digest
 
 
-def test_a_model_that_cannot_be_had_is_said(scored):
+def test_a_missing_model_is_reported(scored):
     with pytest.raises(TrainingError, match="there is no folder"):
         scored("./nowhere")
 
 
-def test_names_are_readable_and_tell_models_apart():
+def test_names_are_readable_and_unique_to_models():
     assert evaluation_name("google/flan-t5-small", "ab" * 32) == "flan-t5-small-abababababab"
     assert evaluation_name("/x/My Model/", "cd" * 32) == "my-model-cdcdcdcdcdcd"
     assert evaluation_name("///", "ef" * 32) == "model-efefefefefef"
 
 
-def test_memory_that_does_not_suffice_halves_what_is_asked_at_once(world):
-    asked = []
+def test_out_of_memory_halves_the_batch_size(world):
+    sizes = []
 
     class Small:
-        def generate(self, questions, *, batch_size):
-            asked.append(batch_size)
+        def generate(self, requests, *, batch_size):
+            sizes.append(batch_size)
             if batch_size > 1:
                 raise MemoryError("too much")
-            return [Generation("x", 1, False)] * len(questions)
+            return [Generation("x", 1, False)] * len(requests)
 
-    [card] = score_in_process(world.evaluator(), Stage("test", world.base, "test"), Small, tasks=["echo"])
+    [card] = local.score_locally(world.evaluator(), Stage("test", world.base, "test"), Small, tasks=["echo"])
     assert card.scored == card.rows
-    assert asked[:3] == [5, 2, 1]
+    assert sizes[:3] == [5, 2, 1]
 
     class Full(Small):
-        def generate(self, questions, *, batch_size):
+        def generate(self, requests, *, batch_size):
             raise MemoryError("too much")
 
     with pytest.raises(TrainingError, match="one example at a time"):
-        score_in_process(world.evaluator(), Stage("after", world.base, "test"), Full, tasks=["echo"])
+        local.score_locally(world.evaluator(), Stage("after", world.base, "test"), Full, tasks=["echo"])
 
 
 def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_locally):
@@ -108,9 +108,11 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_lo
     )
     options = {"limits": limits, "examples_per_task": spec.evaluation.examples_per_task}
     evaluator = world.evaluator(layout=RunLayout("perfect"), **options)
-    right = {e.input: e.targets[0] for task in ("echo", "stars") for e in evaluator.examples(task, "test")}
+    correct = {e.input: e.targets[0] for task in ("echo", "stars") for e in evaluator.examples(task, "test")}
     stage = Stage("after", replace(world.base, digest="perfect"), "test")
-    score_locally(evaluator, lambda m, q: [Generation(right[x.prompt], 1, False) for x in q], stage, ["echo", "stars"])
+    score_locally(
+        evaluator, lambda m, q: [Generation(correct[x.prompt], 1, False) for x in q], stage, ["echo", "stars"]
+    )
     for stat in list(world.store.list("runs/perfect/")):
         store.put(stat.key, world.store.get(stat.key))
     board = leaderboard(store)
@@ -118,14 +120,14 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_lo
     assert [c.label for c in board.columns] == ["echo rougeL", "stars accuracy"]
     assert board.entries[0].scores[0][0] == 1.0
     few = world.evaluator(layout=RunLayout("few"), limits=limits, examples_per_task=3)
-    score_locally(few, lambda m, q: [Generation(right[x.prompt], 1, False) for x in q], stage, ["echo"])
+    score_locally(few, lambda m, q: [Generation(correct[x.prompt], 1, False) for x in q], stage, ["echo"])
     for stat in list(world.store.list("runs/few/")):
         store.put(stat.key, world.store.get(stat.key))
     assert len(leaderboard(store).columns) == 3  # other rows are another column
 
 
 def test_the_same_rows_are_one_column_whatever_the_baselines(tmp_path):
-    """The most frequent label is that of the training rows where there are some: a probe has another one."""
+    """The most frequent label comes from training rows, which a probe does not have."""
     from raytrain_core.storage import open_store
 
     store = open_store(str(tmp_path))

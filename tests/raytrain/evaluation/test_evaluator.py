@@ -14,13 +14,13 @@ from raytrain_core.errors import DataError, StorageError
 BASELINES = {"text": {"most-frequent", "copy"}, "rating": {"most-frequent"}, "question-answering": {"most-frequent"}}
 
 
-class Answering:
-    """Answers with the real model and counts the calls."""
+class CountingGenerator:
+    """Generates with the real model and counts the calls."""
 
     def __init__(self, world):
         self.world, self.calls, self.loaded = world, 0, {}
 
-    def __call__(self, model, questions):
+    def __call__(self, model, requests):
         self.calls += 1
         if model.digest not in self.loaded:
             world = self.world
@@ -32,13 +32,13 @@ class Answering:
                 tokenizer_size=world.tokenizer.size,
             )
             self.loaded[model.digest] = Generator(loaded, world.tokenizer, world.limits, device="cpu")
-        return self.loaded[model.digest].generate(questions)
+        return self.loaded[model.digest].generate(requests)
 
 
-def test_a_stage_is_scored_and_found_again(world, score_locally):
-    answering = Answering(world)
+def test_a_stage_is_scored_once_and_read_back(world, score_locally):
+    generate = CountingGenerator(world)
     stage = Stage("before", world.base, "test")
-    cards = score_locally(world.evaluator(), answering, stage)
+    cards = score_locally(world.evaluator(), generate, stage)
     assert [card.task for card in cards] == ["echo", "stars", "first"]
     assert [card.primary_metric for card in cards] == ["rougeL", "accuracy", "exact_match"]
     assert [card.probe for card in cards] == [False, False, True]
@@ -55,40 +55,40 @@ def test_a_stage_is_scored_and_found_again(world, score_locally):
         }
         for row in read_predictions(world.store, world.layout, "before", card.task):
             assert (row.input, list(row.targets)) == (rows[row.id].input, rows[row.id].targets)
-    calls = answering.calls
+    calls = generate.calls
     assert calls > 0
-    assert score_locally(world.evaluator(), answering, stage) == cards
-    assert answering.calls == calls
+    assert score_locally(world.evaluator(), generate, stage) == cards
+    assert generate.calls == calls
 
 
 def test_another_model_or_protocol_is_scored_again(world, score_locally):
-    answering = Answering(world)
-    first = score_locally(world.evaluator(), answering, Stage("after", world.base, "test"), ["echo"])
+    generate = CountingGenerator(world)
+    first = score_locally(world.evaluator(), generate, Stage("after", world.base, "test"), ["echo"])
     for evaluator, model in (
         (world.evaluator(), replace(world.base, digest="another")),
         (world.evaluator(limits=replace(world.limits, max_new_tokens=3)), world.base),
         (world.evaluator(examples_per_task=5), world.base),
     ):
-        calls = answering.calls
-        again = score_locally(evaluator, answering, Stage("after", model, "test"), ["echo"])
-        assert answering.calls > calls
+        calls = generate.calls
+        again = score_locally(evaluator, generate, Stage("after", model, "test"), ["echo"])
+        assert generate.calls > calls
         assert again != first
-    calls = answering.calls
-    batch = world.evaluator(limits=replace(world.limits, batch_size=2), examples_per_task=5)  # no part of the protocol
-    score_locally(batch, answering, Stage("after", world.base, "test"), ["echo"])
-    assert answering.calls == calls
+    calls = generate.calls
+    batch = world.evaluator(limits=replace(world.limits, batch_size=2), examples_per_task=5)  # not part of the protocol
+    score_locally(batch, generate, Stage("after", world.base, "test"), ["echo"])
+    assert generate.calls == calls
 
 
-def test_damaged_scores_are_made_again(world, score_locally):
-    answering, stage = Answering(world), Stage("before", world.base, "test")
-    cards = score_locally(world.evaluator(), answering, stage, ["stars"])
+def test_damaged_scores_are_computed_again(world, score_locally):
+    generate, stage = CountingGenerator(world), Stage("before", world.base, "test")
+    cards = score_locally(world.evaluator(), generate, stage, ["stars"])
     world.store.put(f"{world.layout.scores('before', 'stars')}/scores.json", b"{}")
-    again = score_locally(world.evaluator(), answering, stage, ["stars"])
+    again = score_locally(world.evaluator(), generate, stage, ["stars"])
     assert replace(again[0], seconds=0) == replace(cards[0], seconds=0)
 
 
-def test_a_checkpoint_and_its_export_answer_the_same(world, score_locally):
-    answering = Answering(world)
+def test_a_checkpoint_and_its_export_generate_the_same(world, score_locally):
+    generate = CountingGenerator(world)
     checkpoint = world.checkpoint(7)
     exported = world.export(checkpoint)
     for stage in (
@@ -96,7 +96,7 @@ def test_a_checkpoint_and_its_export_answer_the_same(world, score_locally):
         Stage("step-000007", checkpoint, "test"),
         Stage("after", exported, "test"),
     ):
-        assert score_locally(world.evaluator(), answering, stage, ["echo"])[0].error is None
+        assert score_locally(world.evaluator(), generate, stage, ["echo"])[0].error is None
     texts = {
         stage: [p.prediction for p in read_predictions(world.store, world.layout, stage, "echo")]
         for stage in ("before", "step-000007", "after")
@@ -111,21 +111,21 @@ def test_the_same_rows_are_scored_each_time(world):
     assert {e.id for e in few.examples("echo", "test")} <= {e.id for e in many.examples("echo", "test")}
 
 
-def test_right_answers_score_one_and_baselines_stay_what_they_are(world, score_locally):
+def test_correct_predictions_score_one_and_baselines_do_not_change(world, score_locally):
     evaluator, stage = world.evaluator(), Stage("after", world.base, "validation")
     before = score_locally(evaluator, lambda m, p: [Generation("", 0, False)] * len(p), stage, ["echo"])[0]
     assert before.value == 0
-    right = {e.input: e.targets[0] for e in evaluator.examples("echo", "validation")}
+    correct = {e.input: e.targets[0] for e in evaluator.examples("echo", "validation")}
     perfect = replace(stage, model=replace(world.base, digest="perfect"))
     after = score_locally(
-        evaluator, lambda m, p: [Generation(right[q.prompt], 1, False) for q in p], perfect, ["echo"]
+        evaluator, lambda m, p: [Generation(correct[q.prompt], 1, False) for q in p], perfect, ["echo"]
     )[0]
     assert after.value == 1
     assert after.baselines == before.baselines
     assert 0 < after.baselines["copy"] <= 1
 
 
-def test_a_failed_scoring_is_a_card_with_the_reason(world):
+def test_a_failed_scoring_gives_a_card_with_the_reason(world):
     first = world.evaluator().failed_card(Stage("before", world.base, "test"), "first", "out of memory")
     assert first.error == "out of memory"
     assert (first.value, first.rows, first.task, first.probe) == (None, 0, "first", True)
@@ -136,11 +136,13 @@ def test_a_guard_stops_the_commit(world, score_locally):
         raise StorageError("a newer attempt runs")
 
     with pytest.raises(StorageError, match="a newer attempt runs"):
-        score_locally(world.evaluator(guard=guard), Answering(world), Stage("before", world.base, "test"), ["echo"])
+        score_locally(
+            world.evaluator(guard=guard), CountingGenerator(world), Stage("before", world.base, "test"), ["echo"]
+        )
     assert read_card(world.store, world.layout, "before", "echo") is None
 
 
-def test_a_split_without_rows_is_said(world):
+def test_a_split_without_rows_is_reported(world):
     task = world.shard_set.task("first")
     without = replace(task, splits={"test": task.splits["test"]})
     evaluator = world.evaluator(shard_set=replace(world.shard_set, tasks=(without,)))

@@ -1,4 +1,4 @@
-"""The artifact: what is written comes back, and what was tampered with does not."""
+"""Stored scores: what is written is read back, and damage is detected."""
 
 import json
 
@@ -27,12 +27,12 @@ GENERATIONS = [Generation(str(1 + (i * i) % 5), 1, False, prompt_tokens=3) for i
 ]
 
 
-def scored(stage="step-000500", task=TASK, examples=EXAMPLES, answers=GENERATIONS):
+def scored(stage="step-000500", task=TASK, examples=EXAMPLES, generations=GENERATIONS):
     return score_task(
         task,
         metrics_for(task),
         examples,
-        answers,
+        generations,
         stage=Stage(stage, MODEL, "validation"),
         baselines={"copy": 0.25},
         limits=GenerationLimits(512, 8),
@@ -45,11 +45,11 @@ def store(tmp_path):
     return open_store(str(tmp_path / "store"))
 
 
-def test_the_card_is_what_the_architecture_says(store):
+def test_the_fields_of_a_score_card(store):
     card, predictions = scored()
     write_scores(store, LAYOUT, card, predictions, fingerprint="f")
     body = json.loads(store.get("runs/run/scores/step-000500/reviews/scores.json"))
-    right = [int(a.text == e.targets[0]) for a, e in zip(GENERATIONS, EXAMPLES, strict=True)]
+    correct = [int(a.text == e.targets[0]) for a, e in zip(GENERATIONS, EXAMPLES, strict=True)]
     assert set(body) == {
         "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "primary_metric", "metrics",
         "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds", "rows_digest",
@@ -58,10 +58,10 @@ def test_the_card_is_what_the_architecture_says(store):
     assert (body["stage"], body["step"], body["split"], body["probe"]) == ("step-000500", 500, "validation", False)
     assert (body["rows"], body["scored"], body["primary_metric"]) == (10, 10, "accuracy")
     accuracy = body["metrics"]["accuracy"]
-    assert accuracy["value"] == sum(right) / 10
+    assert accuracy["value"] == sum(correct) / 10
     assert accuracy["low"] < accuracy["value"] < accuracy["high"]
     assert body["metrics"]["mae"]["better"] == "lower"
-    assert body["by_template"] == {str(t): {"rows": 5, "value": pytest.approx(sum(right[t::2]) / 5)} for t in (0, 1)}
+    assert body["by_template"] == {str(t): {"rows": 5, "value": pytest.approx(sum(correct[t::2]) / 5)} for t in (0, 1)}
     assert body["by_length"] == {"3-3": {"rows": 10, "value": accuracy["value"]}}
     assert {label: part["rows"] for label, part in body["by_label"].items()} == dict.fromkeys("12345", 2)
     assert body["lengths"] == {
@@ -83,7 +83,7 @@ def test_the_card_is_what_the_architecture_says(store):
     }  # fmt: skip
 
 
-def test_card_and_predictions_come_back(store):
+def test_card_and_predictions_are_read_back(store):
     card, predictions = scored()
     write_scores(store, LAYOUT, card, predictions, fingerprint="f")
     assert read_card(store, LAYOUT, "step-000500", "reviews") == card
@@ -106,26 +106,26 @@ def test_the_stored_statistics_give_the_score(store, tmp_path):
     assert [metric.combine(row) for row in stats] == table.column("score").to_pylist()
 
 
-def test_odd_texts_survive(store):
-    odd = ["", "\n\t", "𝔘nïcode ✓", "a\x00b", '{"x": "</script>"}', "\ufdd0", "é" * 5000, "x", "y", "z"]
+def test_unusual_texts_survive(store):
+    texts = ["", "\n\t", "𝔘nïcode ✓", "a\x00b", '{"x": "</script>"}', "\ufdd0", "é" * 5000, "x", "y", "z"]
     task = TASK.model_copy(update={"type": "text"})
-    card, predictions = scored(task=task, answers=[Generation(text, 3, False) for text in odd])
+    card, predictions = scored(task=task, generations=[Generation(text, 3, False) for text in texts])
     write_scores(store, LAYOUT, card, predictions, fingerprint="f")
-    assert [p.prediction for p in read_predictions(store, LAYOUT, "step-000500", "reviews")] == odd
+    assert [p.prediction for p in read_predictions(store, LAYOUT, "step-000500", "reviews")] == texts
 
 
-def test_damage_is_found(store):
+def test_damage_is_detected(store):
     card, predictions = scored()
     manifest = write_scores(store, LAYOUT, card, predictions, fingerprint="f")
     for name, read in (("scores.json", read_card), ("predictions.parquet", read_predictions)):
-        whole = store.get(manifest.key(name))
-        store.put(manifest.key(name), whole[:-1])
+        intact = store.get(manifest.key(name))
+        store.put(manifest.key(name), intact[:-1])
         with pytest.raises(CorruptError, match=name):
             read(store, LAYOUT, "step-000500", "reviews")
-        store.put(manifest.key(name), whole)
+        store.put(manifest.key(name), intact)
 
 
-def test_headlines_of_checkpoints(store):
+def test_primary_scores_of_checkpoints(store):
     rating, rating_rows = scored()
     mae, mae_rows = scored(task=TASK.model_copy(update={"name": "stars", "metrics": ["mae"]}))
     for stage, card, rows in (

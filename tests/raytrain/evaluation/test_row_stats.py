@@ -1,4 +1,4 @@
-"""A metric that throws on a row costs that row, and says so."""
+"""A row that a metric fails on is left out of that metric, and the reason is kept."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
 
 
 class Delicate(MeanMetric):
-    """Throws on an answer that is empty."""
+    """Fails on an empty prediction."""
 
     name = "delicate"
     protocol = "by hand"
@@ -27,13 +27,13 @@ TASK = Task(name="t", type="text", source=Source(uri="x"))
 
 
 def scored(metrics, texts):
-    answers = [Generation(text, 1, False) for text in texts]
+    generations = [Generation(text, 1, False) for text in texts]
     return score_task(
-        TASK, metrics, EXAMPLES, answers, stage=STAGE, baselines={}, limits=GenerationLimits(8, 8), seconds=0.0
+        TASK, metrics, EXAMPLES, generations, stage=STAGE, baselines={}, limits=GenerationLimits(8, 8), seconds=0.0
     )
 
 
-def test_the_rows_that_it_throws_on_are_left_out_and_counted():
+def test_rows_that_a_metric_fails_on_are_left_out_and_counted():
     card, predictions = scored([Delicate(), METRICS["exact_match"]], ["x", "", "y", ""])
     assert (card.rows, card.scored, card.value) == (4, 2, 1.0)
     assert card.metrics["delicate"].error == "ZeroDivisionError: division by zero"
@@ -44,7 +44,7 @@ def test_the_rows_that_it_throws_on_are_left_out_and_counted():
     assert card.by_template == {"0": {"rows": 2, "value": 1.0}}
 
 
-def test_a_headline_that_no_row_has_is_null_and_the_others_stand():
+def test_a_primary_metric_that_fails_on_all_rows_does_not_affect_the_others():
     card, predictions = scored([Delicate(), METRICS["exact_match"]], ["", "", "", ""])
     assert (card.value, card.scored, card.error) == (None, 0, None)
     assert "ZeroDivisionError" in card.metrics["delicate"].error
@@ -61,12 +61,12 @@ def test_only_rows_that_both_have_are_compared():
     assert compare(metric, before, after).rows == 2
 
 
-def test_a_metric_whose_measures_are_missing_is_left_out():
+def test_a_metric_whose_losses_are_missing_is_left_out():
     card, _ = scored([METRICS["exact_match"], METRICS["perplexity"]], ["x"] * 4)
     assert set(card.metrics) == {"exact_match"}
 
 
-def test_the_reason_of_the_first_row_is_kept():
+def test_the_reason_of_the_first_failing_row_is_kept():
     found = compute_row_stats(Delicate(), ["", "x"], [["x"], []], [{}, {}])
     assert found.scored.tolist() == [False, False]
     assert found.per_row() == [(), ()]

@@ -1,4 +1,4 @@
-"""Greedy answers: those of transformers, whatever else is in the batch."""
+"""Greedy generation equals that of transformers, whatever else is in the batch."""
 
 import json
 
@@ -36,8 +36,8 @@ def generator(model, tokenizer, **limits):
     )
 
 
-def lively(model):
-    """`model` made to listen to its prompt and to end now and then: an untrained one does neither."""
+def make_responsive(model):
+    """Makes a random model depend on its prompt and sometimes end: untrained ones do neither."""
     with torch.no_grad():
         for block in model.decoder.block:
             block.layer[1].EncDecAttention.o.weight.mul_(40)
@@ -45,42 +45,42 @@ def lively(model):
     return model
 
 
-def test_answers_are_those_of_plain_generate(folder, tokenizer):
-    model = lively(load(folder, tokenizer_size=tokenizer.size))
-    answers = generator(model, tokenizer).generate(PROMPTS)
-    stock = lively(load(folder, tokenizer_size=tokenizer.size))
-    for prompt, answer in zip(PROMPTS, answers, strict=True):
+def test_greedy_generation_equals_transformers_generate(folder, tokenizer):
+    model = make_responsive(load(folder, tokenizer_size=tokenizer.size))
+    generations = generator(model, tokenizer).generate(PROMPTS)
+    stock = make_responsive(load(folder, tokenizer_size=tokenizer.size))
+    for prompt, generation in zip(PROMPTS, generations, strict=True):
         ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
         written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=1)[0, 1:].tolist()
-        wanted = written[: written.index(1)] if 1 in written else written
-        assert answer.text == tokenizer.decode(wanted)
-        assert answer.tokens == len(wanted)
-        assert answer.cut_off == (1 not in written)
-    assert len({answer.text for answer in answers}) > 8
-    assert any(answer.cut_off for answer in answers)
-    assert not all(answer.cut_off for answer in answers)
+        expected = written[: written.index(1)] if 1 in written else written
+        assert generation.text == tokenizer.decode(expected)
+        assert generation.tokens == len(expected)
+        assert generation.cut_off == (1 not in written)
+    assert len({generation.text for generation in generations}) > 8
+    assert any(generation.cut_off for generation in generations)
+    assert not all(generation.cut_off for generation in generations)
 
 
 @pytest.mark.parametrize("size", [1, 3, 40])
-def test_the_batch_does_not_matter(folder, tokenizer, size):
-    model = lively(load(folder, tokenizer_size=tokenizer.size))
-    wanted = generator(model, tokenizer, batch_size=8).generate(PROMPTS)
-    assert generator(model, tokenizer, batch_size=size).generate(PROMPTS) == wanted
-    assert generator(model, tokenizer, batch_size=size).generate(PROMPTS[::-1]) == wanted[::-1]
+def test_batching_does_not_change_generations(folder, tokenizer, size):
+    model = make_responsive(load(folder, tokenizer_size=tokenizer.size))
+    expected = generator(model, tokenizer, batch_size=8).generate(PROMPTS)
+    assert generator(model, tokenizer, batch_size=size).generate(PROMPTS) == expected
+    assert generator(model, tokenizer, batch_size=size).generate(PROMPTS[::-1]) == expected[::-1]
 
 
 @pytest.mark.parametrize("size", [3, 64])
-def test_losses_are_those_of_transformers(folder, tokenizer, size):
-    model = lively(load(folder, tokenizer_size=tokenizer.size))
-    stock = lively(load(folder, tokenizer_size=tokenizer.size))
+def test_losses_equal_those_of_transformers(folder, tokenizer, size):
+    model = make_responsive(load(folder, tokenizer_size=tokenizer.size))
+    stock = make_responsive(load(folder, tokenizer_size=tokenizer.size))
     prompts = PROMPTS[:12]
     targets = [PROMPTS[-1 - i][:30] for i in range(12)]
     choices = ("(A)", "abc", "(B)")
-    asked = [
+    requests = [
         GenerationRequest(p, t, choices if i % 2 else ()) for i, (p, t) in enumerate(zip(prompts, targets, strict=True))
     ]
-    asked[5] = GenerationRequest(prompts[5])
-    answers = generator(model, tokenizer).generate(asked, batch_size=size)
+    requests[5] = GenerationRequest(prompts[5])
+    generations = generator(model, tokenizer).generate(requests, batch_size=size)
 
     def loss(prompt, target):
         ids, labels = (
@@ -90,53 +90,53 @@ def test_losses_are_those_of_transformers(folder, tokenizer, size):
         with torch.no_grad():
             return float(stock(input_ids=ids, labels=labels).loss) * labels.shape[1], labels.shape[1]
 
-    for question, answer in zip(asked, answers, strict=True):
-        assert answer.prompt_tokens == len(tokenizer.encode_batch([question.prompt], 64)[0])
-        assert len(answer.choice_losses) == len(question.choices)
-        if question.target is not None:
-            wanted, tokens = loss(question.prompt, question.target)
-            assert (answer.loss, answer.loss_tokens) == (pytest.approx(wanted, rel=1e-5), tokens)
-        for choice, found in zip(question.choices, answer.choice_losses, strict=True):
-            assert found == pytest.approx(loss(question.prompt, choice)[0], rel=1e-5)
-    assert (answers[5].loss, answers[5].choice_losses) == (None, ())
-    assert [a.text for a in answers] == [a.text for a in generator(model, tokenizer).generate(prompts)]
+    for request, generation in zip(requests, generations, strict=True):
+        assert generation.prompt_tokens == len(tokenizer.encode_batch([request.prompt], 64)[0])
+        assert len(generation.choice_losses) == len(request.choices)
+        if request.target is not None:
+            expected, tokens = loss(request.prompt, request.target)
+            assert (generation.loss, generation.loss_tokens) == (pytest.approx(expected, rel=1e-5), tokens)
+        for choice, found in zip(request.choices, generation.choice_losses, strict=True):
+            assert found == pytest.approx(loss(request.prompt, choice)[0], rel=1e-5)
+    assert (generations[5].loss, generations[5].choice_losses) == (None, ())
+    assert [a.text for a in generations] == [a.text for a in generator(model, tokenizer).generate(prompts)]
 
 
-def test_a_beam_search_is_transformers_own(folder, tokenizer):
-    model = lively(load(folder, tokenizer_size=tokenizer.size))
-    answers = generator(model, tokenizer, beams=3, batch_size=4).generate(
+def test_beam_search_is_that_of_transformers(folder, tokenizer):
+    model = make_responsive(load(folder, tokenizer_size=tokenizer.size))
+    generations = generator(model, tokenizer, beams=3, batch_size=4).generate(
         [GenerationRequest(p, "abc") for p in PROMPTS[:12]]
     )
-    stock = lively(load(folder, tokenizer_size=tokenizer.size))
-    for prompt, answer in zip(PROMPTS, answers, strict=False):
+    stock = make_responsive(load(folder, tokenizer_size=tokenizer.size))
+    for prompt, generation in zip(PROMPTS, generations, strict=False):
         ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
         written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=3)[0, 1:].tolist()
-        wanted = written[: written.index(1)] if 1 in written else written
-        assert answer.text == tokenizer.decode([i for i in wanted if i])
-        assert answer.loss > 0
+        expected = written[: written.index(1)] if 1 in written else written
+        assert generation.text == tokenizer.decode([i for i in expected if i])
+        assert generation.loss > 0
 
 
 @pytest.mark.parametrize(
     "kind", [{"feed_forward_proj": "relu", "tie_word_embeddings": True}, {"num_decoder_layers": 1}]
 )
 def test_other_shapes_of_t5(tokenizer, kind):
-    """T5 1.0 has no gate, one table for both ends, and scales; some models have fewer layers on one side."""
+    """T5 1.0: no gate, tied embeddings and scaled outputs; some models have a smaller decoder."""
     from transformers import T5Config
 
     torch.manual_seed(3)
     sizes = {"vocab_size": 96, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
     config = T5Config(**{**sizes, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, **kind})
     config.decoder_start_token_id = 0
-    stock = lively(T5ForConditionalGeneration(config).eval())
-    answers = generator(stock, tokenizer).generate(PROMPTS)
-    for prompt, answer in zip(PROMPTS, answers, strict=True):
+    stock = make_responsive(T5ForConditionalGeneration(config).eval())
+    generations = generator(stock, tokenizer).generate(PROMPTS)
+    for prompt, generation in zip(PROMPTS, generations, strict=True):
         ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
         written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=1)[0, 1:].tolist()
-        wanted = written[: written.index(1)] if 1 in written else written
-        assert answer.text == tokenizer.decode(wanted)
+        expected = written[: written.index(1)] if 1 in written else written
+        assert generation.text == tokenizer.decode(expected)
 
 
-def test_memory_that_does_not_suffice_is_a_memory_error(folder, tokenizer, monkeypatch):
+def test_running_out_of_memory_is_a_memory_error(folder, tokenizer, monkeypatch):
     def full(*arguments, **options):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried")
 
@@ -146,26 +146,26 @@ def test_memory_that_does_not_suffice_is_a_memory_error(folder, tokenizer, monke
         full_generator.generate(["abc"])
 
 
-def test_an_empty_answer(folder, tokenizer):
+def test_an_empty_generation(folder, tokenizer):
     model = load(folder, tokenizer_size=tokenizer.size)
     model.lm_head = torch.nn.Linear(model.config.d_model, model.config.vocab_size)
     with torch.no_grad():  # a model that ends at once
         model.lm_head.weight.zero_()
         model.lm_head.bias.copy_(torch.arange(model.config.vocab_size) == EOS)
-    answers = generator(model, tokenizer).generate(["abc", ""])
-    assert [(a.text, a.tokens, a.cut_off) for a in answers] == [("", 0, False)] * 2
+    generations = generator(model, tokenizer).generate(["abc", ""])
+    assert [(a.text, a.tokens, a.cut_off) for a in generations] == [("", 0, False)] * 2
     assert generator(model, tokenizer).generate([]) == []
 
 
-def test_long_prompts_are_cut_as_training_cuts_them(folder, tokenizer):
-    model = lively(load(folder, tokenizer_size=tokenizer.size))
+def test_long_prompts_are_truncated_as_in_training(folder, tokenizer):
+    model = make_responsive(load(folder, tokenizer_size=tokenizer.size))
     short = generator(model, tokenizer, max_input_tokens=8)
     cut = tokenizer.decode(tokenizer.encode_batch(["abc defg hi jklmno"], 8)[0])
     assert short.generate(["abc defg hi jklmno"]) == short.generate([cut])
     assert short.generate(["abc defg hi jklmno"]) != generator(model, tokenizer).generate(["abc defg hi jklmno"])
 
 
-def test_the_models_own_generation_settings_do_not_leak_in(folder, tokenizer, tmp_path):
+def test_the_generation_config_of_the_model_is_ignored(folder, tokenizer, tmp_path):
     plain = generator(load(folder, tokenizer_size=tokenizer.size), tokenizer).generate(PROMPTS)
     model = load(folder, tokenizer_size=tokenizer.size)
     model.generation_config.num_beams = 4
@@ -174,21 +174,21 @@ def test_the_models_own_generation_settings_do_not_leak_in(folder, tokenizer, tm
     assert generator(model, tokenizer).generate(PROMPTS) == plain
 
 
-def test_pieces_that_the_tokenizer_does_not_have_leave_no_text(folder, tokenizer):
+def test_ids_that_the_tokenizer_does_not_know_have_no_text(folder, tokenizer):
     model = load(folder, tokenizer_size=tokenizer.size + 50)
     with torch.no_grad():
         model.lm_head.weight[: tokenizer.size].zero_()
-    answer = generator(model, tokenizer).generate(["abc"])[0]
-    assert answer.text == ""
-    assert answer.tokens == 12
-    assert answer.cut_off
+    generation = generator(model, tokenizer).generate(["abc"])[0]
+    assert generation.text == ""
+    assert generation.tokens == 12
+    assert generation.cut_off
 
 
 def same(one, other):
     return all(torch.equal(a, state(other)[name]) for name, a in state(one).items())
 
 
-def test_a_checkpoint_is_its_weights_in_the_base_model(folder, tokenizer, tmp_path):
+def test_a_checkpoint_is_loaded_into_the_base_model(folder, tokenizer, tmp_path):
     from safetensors.torch import save_file
 
     store = open_store(str(tmp_path / "store"))
@@ -219,8 +219,8 @@ def test_a_checkpoint_is_its_weights_in_the_base_model(folder, tokenizer, tmp_pa
         load_model(ModelRef("checkpoint", prefix, "c", 10), base, **options)
 
 
-def test_a_prefix_is_never_taken_for_a_folder(folder, tokenizer, tmp_path, monkeypatch):
-    """In a store that is the working folder every prefix is also a folder, with a config.json or without."""
+def test_a_prefix_is_never_mistaken_for_a_folder(folder, tokenizer, tmp_path, monkeypatch):
+    """If the store is the working folder, every prefix is a folder, perhaps with config.json."""
     from safetensors.torch import save_file
 
     trained = load(folder, tokenizer_size=tokenizer.size)
@@ -246,12 +246,12 @@ def test_a_prefix_is_never_taken_for_a_folder(folder, tokenizer, tmp_path, monke
     assert same(trained, load_model(ModelRef("checkpoint", prefix, "c", 10), gone, **options))
 
 
-def test_a_missing_base_is_said(tmp_path):
+def test_a_missing_base_model_is_reported(tmp_path):
     base = ModelRef("base", str(tmp_path / "nowhere"), "b")
     with pytest.raises(TrainingError, match="nowhere"):
         load_model(base, base, store=open_store(str(tmp_path)), cache_folder=tmp_path / "c", tokenizer_size=96)
 
 
-def test_fixture_is_what_the_hub_would_give(folder):
+def test_the_fixture_looks_like_a_model_from_the_hub(folder):
     assert json.loads((folder / "config.json").read_text())["model_type"] == "t5"
     assert T5ForConditionalGeneration.from_pretrained(folder).config.vocab_size == 96

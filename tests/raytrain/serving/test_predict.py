@@ -10,13 +10,13 @@ from raytrain_core.errors import DataError, UsageError
 
 
 @pytest.fixture
-def asking(world):
-    def ask(texts=("abc", "xyz q"), *, layout=world.layout, task="echo", which="after", **options):
+def generate(world):
+    def run(texts=("abc", "xyz q"), *, layout=world.layout, task="echo", which="after", **options):
         return predict(
             texts, store=world.store, layout=layout, task=task, which=which, cache=world.folder / "c", **options
         )
 
-    return ask
+    return run
 
 
 def direct(world, ref, prompts):
@@ -25,37 +25,37 @@ def direct(world, ref, prompts):
     return [a.text for a in Generator(model, world.tokenizer, GenerationLimits(48, 16), device="cpu").generate(prompts)]
 
 
-def test_before_is_the_base_model_and_after_the_export(world, asking):
+def test_before_is_the_base_model_and_after_the_export(world, generate):
     exported = world.export(world.checkpoint(9))
-    assert asking(which="after") == direct(world, exported, ["say abc", "say xyz q"])
-    assert asking(which="before") == direct(world, world.base, ["say abc", "say xyz q"])
-    assert asking(which="before") != asking(which="after")
-    assert asking(which="after", template=2) == direct(world, exported, ["repeat abc", "repeat xyz q"])
-    assert asking([]) == []
+    assert generate(which="after") == direct(world, exported, ["say abc", "say xyz q"])
+    assert generate(which="before") == direct(world, world.base, ["say abc", "say xyz q"])
+    assert generate(which="before") != generate(which="after")
+    assert generate(which="after", template=2) == direct(world, exported, ["repeat abc", "repeat xyz q"])
+    assert generate([]) == []
 
 
-def test_what_is_fetched_goes_where_the_environment_says(world, monkeypatch, tmp_path):
+def test_downloads_go_to_the_cache_folder_of_the_environment(world, monkeypatch, tmp_path):
     world.export(world.checkpoint(9))
     monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "there"))
     predict(["abc"], store=world.store, layout=world.layout, task="echo", which="after")
     assert (tmp_path / "there" / "models").is_dir()
 
 
-def test_texts_are_put_in_as_they_are(world):
+def test_texts_are_inserted_unchanged(world):
     task = world.job.spec.tasks[0]
     assert render_prompts(task, ["{input} {x} </s>"], None) == ["say {input} {x} </s>"]
     assert len(templates_of(task)) == 3
 
 
-def test_what_there_is_not_is_said(world, asking):
+def test_missing_things_are_reported(world, generate):
     with pytest.raises(UsageError, match=r"no task 'ecko', did you mean echo\?"):
-        asking(task="ecko")
+        generate(task="ecko")
     with pytest.raises(UsageError, match="task echo has no template 3"):
-        asking(template=3)
+        generate(template=3)
     with pytest.raises(DataError, match="no tuned model yet"):
-        asking()
+        generate()
     with pytest.raises(UsageError, match="there is no run nowhere"):
-        asking(layout=RunLayout("nowhere"))
+        generate(layout=RunLayout("nowhere"))
     write_record(world.store, RunLayout("fresh"), RunRecord(world.job, world.folder))
     with pytest.raises(DataError, match="not prepared yet"):
-        asking(layout=RunLayout("fresh"))
+        generate(layout=RunLayout("fresh"))

@@ -1,4 +1,4 @@
-"""The page and the JSON interface: what they answer, and whom they do not."""
+"""The page and the JSON interface: what they return, and which requests they refuse."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ HOSTILE = "<script>window.pwned = 1</script><img src=x onerror=window.pwned=1>"
 
 
 class Model:
-    """Says what it read, after its own name."""
+    """Generates its own name and the prompt."""
 
     def __init__(self, name):
         self.name = name
@@ -44,7 +44,7 @@ class Models:
         return Model(which)
 
 
-def ask(*requests, models=None, **options):
+def send(*requests, models=None, **options):
     """Statuses, bodies and headers of (method, path, options) sent one after the other."""
 
     async def run():
@@ -61,12 +61,12 @@ def ask(*requests, models=None, **options):
     return asyncio.run(run())
 
 
-def generate(there=None, **body):
-    [(status, found, _)] = ask(("POST", "/api/generate", {"json": body}), models=there)
+def generate(run_models=None, **body):
+    [(status, found, _)] = send(("POST", "/api/generate", {"json": body}), models=run_models)
     return status, found
 
 
-def test_both_models_answer_in_the_tasks_wording():
+def test_both_models_generate_with_the_tasks_template():
     status, found = generate(task="echo", text="hello")
     assert status == 200
     assert found["prompt"] == "say hello"
@@ -81,15 +81,15 @@ def test_both_models_answer_in_the_tasks_wording():
     assert other["prompt"] == f"{HOSTILE} hello"
 
 
-def test_a_run_without_a_model_of_its_own_has_the_one_before():
+def test_a_run_without_a_tuned_model_offers_the_base_model():
     _, found = generate(Models(tuned=False), task="echo", text="x")
     assert list(found["generations"]) == ["before"]
     status, found = generate(Models(tuned=False), task="echo", text="x", models=["after"])
     assert (status, found["error"]) == (400, "models must be a non-empty list of: before")
 
 
-def test_tasks_and_wordings_are_told():
-    [(status, body, _)] = ask(("GET", "/api/tasks", {}))
+def test_tasks_and_templates_are_listed():
+    [(status, body, _)] = send(("GET", "/api/tasks", {}))
     assert status == 200
     assert next((t["name"], t["probe"], t["templates"][0]) for t in body["tasks"]) == ("echo", False, "say {input}")
     assert len(body["tasks"][1]["templates"]) > 3
@@ -104,13 +104,13 @@ def test_tasks_and_wordings_are_told():
      ({"task": "echo", "text": "x", "a": 1}, "'a'"), ({"task": "echo", "text": "x" * 100_001}, "longer than"),
      ({"task": "echo", "text": "x", "models": []}, "models must be"), ([], "not a JSON object")],
 )  # fmt: skip
-def test_a_request_that_is_wrong_is_told_why(body, words):
-    [(status, found, _)] = ask(("POST", "/api/generate", {"json": body}))
+def test_an_invalid_request_is_explained(body, words):
+    [(status, found, _)] = send(("POST", "/api/generate", {"json": body}))
     assert status == 400
     assert words in found["error"]
 
 
-def test_what_other_pages_could_send_is_refused():
+def test_requests_of_other_websites_are_refused():
     foreign = {"headers": {"Host": "evil.example:8080"}}
     form = {"data": '{"task": "echo", "text": "x"}', "headers": {"Content-Type": "text/plain"}}
     large = {"json": {"task": "echo", "text": "x" * (1 << 21)}}
@@ -120,14 +120,14 @@ def test_what_other_pages_could_send_is_refused():
         ("POST", "/api/generate", large),
         ("GET", "/no", {}),
     ]
-    found = ask(*requests, ("POST", "/api/generate", {"data": "{", "headers": {"Content-Type": "application/json"}}))
+    found = send(*requests, ("POST", "/api/generate", {"data": "{", "headers": {"Content-Type": "application/json"}}))
     assert [status for status, _, _ in found] == [421, 415, 413, 404, 400]
     assert all("error" in body for _, body, _ in found)
-    assert ask(("GET", "/api/tasks", foreign), hosts=None)[0][0] == 200
+    assert send(("GET", "/api/tasks", foreign), hosts=None)[0][0] == 200
 
 
-def test_the_page_allows_itself_and_nothing_else():
-    [(status, text, headers)] = ask(("GET", "/", {}))
+def test_the_page_allows_only_itself():
+    [(status, text, headers)] = send(("GET", "/", {}))
     policy = headers["Content-Security-Policy"]
     assert status == 200
     assert "default-src 'none'" in policy
@@ -140,7 +140,7 @@ def test_the_page_allows_itself_and_nothing_else():
 
 @contextlib.contextmanager
 def served():
-    """A real server in a thread; gives its address."""
+    """A real server in a thread; yields its address."""
     ready, address = threading.Event(), []
 
     def on_ready(at):
@@ -153,7 +153,7 @@ def served():
     yield address[0]
 
 
-def test_it_listens_where_it_says_and_a_port_that_is_taken_is_said():
+def test_it_listens_where_it_says_and_reports_a_port_in_use():
     async def look(at):
         async with aiohttp.ClientSession() as session, session.get(f"{at}api/tasks") as response:
             return response.status

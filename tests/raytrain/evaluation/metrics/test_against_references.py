@@ -1,4 +1,4 @@
-"""Every metric against the reference implementation that people compare with."""
+"""Every metric against the reference implementation that it is usually compared with."""
 
 import random
 
@@ -49,7 +49,7 @@ def test_rouge_is_bit_equal_to_rouge_score(kind, package, monkeypatch):
     rouge._scorer.cache_clear()
 
 
-def test_rouge_says_which_package_and_protocol():
+def test_the_protocol_of_rouge_names_its_package():
     assert METRICS["rougeL"].protocol.startswith("rouge-score-rs 0.")
     assert "sentences end after" in METRICS["rougeLsum"].protocol
     assert "sentences" not in METRICS["rougeL"].protocol
@@ -96,7 +96,7 @@ def test_chrf_of_every_row_is_sacrebleus_sentence_score():
 
 @st.composite
 def tagged_sentences(draw):
-    """A sentence with gold and predicted BIO tags; every word is different, so that text and place say the same."""
+    """A sentence with gold and predicted BIO tags; all words differ, so text gives position."""
     length = draw(st.integers(1, 12))
     words = [f"w{i}" for i in range(length)]
 

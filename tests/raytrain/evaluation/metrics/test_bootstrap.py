@@ -11,7 +11,7 @@ def shares(values):
     return np.stack([np.asarray(values, dtype=float), np.ones(len(values))], axis=1)
 
 
-def test_interval_of_a_share_is_about_the_normal_one():
+def test_the_interval_of_a_share_is_close_to_the_normal_one():
     generator = np.random.default_rng(3)
     stats = shares(generator.random(400) < 0.6)
     found = interval(ACCURACY, stats)
@@ -22,7 +22,7 @@ def test_interval_of_a_share_is_about_the_normal_one():
     assert found.high == pytest.approx(p + half, abs=0.01)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_covers_the_truth_about_as_often_as_stated():
     generator = np.random.default_rng(0)
     hits = 0
     for _ in range(200):
@@ -31,7 +31,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     assert 0.90 <= hits / 200 <= 0.99
 
 
-def test_same_seed_same_interval_and_portions_do_not_matter(monkeypatch):
+def test_the_interval_depends_on_the_seed_and_not_on_memory_limits(monkeypatch):
     stats = shares(np.random.default_rng(1).random(50))
     assert interval(ACCURACY, stats) == interval(ACCURACY, stats)
     assert interval(ACCURACY, stats, seed=1) != interval(ACCURACY, stats, seed=2)
@@ -53,8 +53,8 @@ def test_vectorised_resampling_equals_drawing_rows_one_by_one():
     assert fast == pytest.approx(slow, abs=1e-12)
 
 
-def test_paired_sees_what_two_intervals_do_not():
-    """Rows differ much, the two models little but always: only the paired test notices."""
+def test_the_paired_test_detects_what_two_intervals_miss():
+    """Rows differ a lot, the two models differ little but consistently."""
     rouge = METRICS["rougeL"]
     base = np.random.default_rng(5).random(100) * 0.8
     before, after = shares(base), shares(base + 0.03)
@@ -67,7 +67,7 @@ def test_paired_sees_what_two_intervals_do_not():
     assert found.verdict == "better"
 
 
-def test_noise_is_called_noise():
+def test_noise_is_reported_as_noise():
     generator = np.random.default_rng(6)
     found = paired(ACCURACY, shares(generator.random(80) < 0.5), shares(generator.random(80) < 0.5))
     assert found.low < 0 < found.high
@@ -77,7 +77,7 @@ def test_noise_is_called_noise():
     assert (same.difference, same.low, same.high, same.below_zero, same.verdict) == (0, 0, 0, 0.5, "inside the noise")
 
 
-def test_errors_get_better_downward():
+def test_lower_errors_are_better():
     mae = METRICS["mae"]
     found = paired(mae, shares([2.0] * 30 + [1.0] * 10), shares([0.0] * 30 + [1.0] * 10))
     assert found.difference == -1.5

@@ -1,4 +1,4 @@
-"""Metrics that another package brings by an entry point."""
+"""Metrics that another package adds with an entry point."""
 
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from raytrain_core.errors import UsageError
 
 
 class Shouting(MeanMetric):
-    """Share of answers in capitals."""
+    """Share of predictions in capitals."""
 
     name = "shouting"
     protocol = "all letters are capitals"
@@ -46,14 +46,14 @@ def task(*names):
     return Task(name="t", type="text", source=Source(uri="x"), metrics=list(names))
 
 
-def test_it_is_found_and_scores():
+def test_an_entry_point_is_loaded_and_scores():
     found = metrics_for(task("shouting", "rougeL"))
     assert [metric.name for metric in found] == ["shouting", "rougeL"]
     assert found[0].score(found[0].stats_many(["A", "b"], [["x"]] * 2, [{}] * 2)) == 0.5
     assert as_module("shouting").compute(predictions=["A"], references=[["x"]]) == {"shouting": 1.0}
 
 
-def test_ours_cannot_be_replaced_and_others_are_none():
+def test_built_in_metrics_cannot_be_replaced_and_unknown_ones_are_none():
     assert find("rougeL") is METRICS["rougeL"]
     assert find("nothing") is None
 
@@ -66,11 +66,11 @@ def test_a_broken_entry_point_is_reported(name, words):
         metrics_for(task(name))
 
 
-def test_it_stands_among_the_names_to_choose_from():
+def test_entry_points_are_listed_among_known_metrics():
     with pytest.raises(UsageError, match="did you mean shouting") as caught:
         metrics_for(task("shoutin"))
     assert "shouting" in caught.value.hint
 
 
-def test_the_group_is_the_one_that_packages_name():
+def test_the_name_of_the_entry_point_group():
     assert EntryPoint("x", "y:z", metrics.ENTRY_POINTS).group == "raytrain.metrics"

@@ -1,4 +1,4 @@
-"""The metrics as `evaluate.Metric` modules, where no network can be reached."""
+"""The metrics as `evaluate.Metric` modules, without a network."""
 
 import socket
 import sys
@@ -15,7 +15,7 @@ REFERENCES = [["a cat sat down"], ["5"], ["PER: Ann | LOC: Rome"], ["x  = 1", "y
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_a_module_computes_what_the_metric_says(name):
+def test_a_module_computes_the_same_as_the_metric(name):
     module, metric = as_module(name), METRICS[name]
     assert isinstance(module, evaluate.Metric)
     wanted = metric.score(metric.stats_many(PREDICTIONS, REFERENCES, METAS))

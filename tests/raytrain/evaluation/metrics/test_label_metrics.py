@@ -1,4 +1,4 @@
-"""Macro F1 and rank correlation against scikit-learn and SciPy, and what no answer of a label costs."""
+"""Macro F1 and rank correlation against scikit-learn and SciPy, and predictions without label."""
 
 import numpy as np
 import pytest
@@ -36,19 +36,19 @@ def test_spearman_is_scipys(pairs):
     assert score("spearman", answers, targets) == pytest.approx(wanted, abs=1e-9)
 
 
-def test_an_order_of_labels_that_is_not_the_scales_does_not_matter():
+def test_the_order_of_numeric_labels_does_not_matter():
     answers, targets = ["1", "2", "3", "5"], ["1", "3", "2", "5"]
     for name in ("spearman", "macro_f1"):
         assert score(name, answers, targets, {"labels": list("53124")}) == score(name, answers, targets)
 
 
-def test_words_are_ranked_by_their_place():
+def test_words_are_ranked_by_their_position():
     meta = {"labels": ["bad", "fair", "good"]}
     assert score("spearman", ["bad", "fair", "good"], ["bad", "fair", "good"], meta) == pytest.approx(1)
     assert score("spearman", ["good", "fair", "bad"], ["bad", "fair", "good"], meta) == pytest.approx(-1)
 
 
-def test_what_is_no_label():
+def test_predictions_that_are_not_a_label():
     answers, targets = ["1", "?", "5", ""], ["1", "2", "5", "4"]
     assert score("no_label", answers, targets) == 0.5
     assert score("spearman", answers, targets) == pytest.approx(1)  # of those that have a rank
@@ -57,7 +57,7 @@ def test_what_is_no_label():
     assert score("spearman", ["?"], ["2"]) == 0
 
 
-def test_intervals_and_paired_tests_work_on_tables():
+def test_intervals_and_paired_tests_work_on_confusion_matrices():
     generator = np.random.default_rng(3)
     targets = generator.choice(LABELS, 200)
     good = np.where(generator.random(200) < 0.8, targets, generator.choice(LABELS, 200))

@@ -1,4 +1,4 @@
-"""Other people's protocols by name, against the code that they are named after."""
+"""Presets of other protocols, against the code that they are named after."""
 
 import random
 
@@ -44,7 +44,7 @@ def test_rouge_as_t5_computes_it(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rouge_as_hugging_faces_script_computes_it(kind):
+def test_rouge_as_the_hugging_face_script_computes_it(kind):
     """run_summarization.py: stemmer, sentences on lines of their own, one reference."""
     predictions = [p + "\n" for p in texts(4, 60)]
     first, second = texts(5, 60), texts(6, 60)
@@ -60,7 +60,7 @@ def test_rouge_as_hugging_faces_script_computes_it(kind):
     assert stats[:, 0].tolist() == pytest.approx(wanted, abs=1e-12)
 
 
-def test_the_ways_differ_and_say_so():
+def test_the_ways_differ_and_their_protocols_too():
     predictions, targets = texts(7, 80), [[a, b] for a, b in zip(texts(8, 80), texts(9, 80), strict=True)]
     scores, protocols = set(), set()
     for name in ("rougeLsum", "rougeLsum@t5", "rougeLsum@hf"):

@@ -1,4 +1,4 @@
-"""Does code parse: methods as data sets hold them, whole files, and what is none."""
+"""Whether code parses: methods as data sets contain them, complete files, and invalid code."""
 
 import pytest
 
@@ -28,11 +28,11 @@ def test_code_that_parses_and_code_that_does_not(code, language, right):
     ("name", "language"),
     [("Java", "java"), (" C# ", "c#"), ("csharp", "c#"), ("Python3", "python"), ("COBOL", None), (None, None)],
 )
-def test_languages_by_the_names_people_give_them(name, language):
+def test_names_of_languages(name, language):
     assert language_of(name) == language
 
 
-def test_the_references_share_stands_beside_it():
+def test_the_share_of_references_that_parse():
     metric = METRICS["parses"]
     meta = {"language": "Java"}
     targets = [[JAVA_METHOD], ["int broken("], [JAVA_METHOD, "x"], [JAVA_METHOD]]
@@ -42,12 +42,12 @@ def test_the_references_share_stands_beside_it():
     assert "tree-sitter-java" in metric.protocol
 
 
-def test_a_language_without_a_grammar_is_said():
+def test_a_language_without_a_grammar_is_reported():
     with pytest.raises(DataError, match="no grammar for 'COBOL'"):
         METRICS["parses"].stats("x", ["y"], {"language": "COBOL"})
 
 
-def test_a_translation_gets_it_where_the_language_is_known():
+def test_a_translation_gets_the_metric_if_the_language_is_known():
     task = Task(name="t", type="code-translation", source=Source(uri="x"), fields={"from": "Java", "to": "C#"})
     assert [m.name for m in metrics_for(task)] == ["chrf", "exact_code", "bleu", "parses", "perplexity"]
     other = task.model_copy(update={"fields": {"to": "COBOL"}})
