@@ -1,4 +1,4 @@
-"""Models: from a URI to a local folder, loading without the tied-embedding traps, export as a plain folder.
+"""Models: resolving a URI to a folder, loading without the tied-embedding traps, exporting.
 
 Importing this package imports neither torch nor transformers.
 """

@@ -1,4 +1,4 @@
-"""The tuned model as a plain Hugging Face folder that needs nothing of ours to be used."""
+"""Exports the tuned model as a plain Hugging Face folder, usable without raytrain."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ TOKENIZER_FILES = (
 
 
 def export(model: T5ForConditionalGeneration, tokenizer_folder: Path, folder: Path) -> dict[str, Path]:
-    """Write weights, configuration and tokenizer into `folder`; returns its files by name, as `commit` wants them.
+    """Writes weights, configuration and tokenizer to `folder`; returns its files by name, ready for `commit`.
 
     Plain `AutoModelForSeq2SeqLM` and `AutoTokenizer` read it, with the same ids and logits.
     TrainingError if `tokenizer_folder` has no tokenizer.json.
     """
     if not (tokenizer_folder / "tokenizer.json").is_file():
-        raise TrainingError(f"{tokenizer_folder} has no tokenizer.json to export")
+        raise TrainingError(f"{tokenizer_folder}: no tokenizer.json to export")
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         model.save_pretrained(folder, max_shard_size="1000GB")
-    _tell_the_truth(folder / "config.json", tied=is_tied(model))
+    _correct_tie_flag(folder / "config.json", tied=is_tied(model))
     for name in TOKENIZER_FILES:
         if (tokenizer_folder / name).is_file():
             shutil.copyfile(tokenizer_folder / name, folder / name)
@@ -41,10 +41,10 @@ def export(model: T5ForConditionalGeneration, tokenizer_folder: Path, folder: Pa
 
 
 def write_config(model: T5ForConditionalGeneration, folder: Path) -> dict[str, Path]:
-    """Only the configuration, as `export` writes it: with a state beside it `raytrain.model.load` reads the folder."""
+    """Writes only the configuration, as `export` does; with weights next to it `raytrain.model.load` reads the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
-    _tell_the_truth(folder / "config.json", tied=is_tied(model))
+    _correct_tie_flag(folder / "config.json", tied=is_tied(model))
     files = {"config.json": folder / "config.json"}
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
@@ -52,8 +52,8 @@ def write_config(model: T5ForConditionalGeneration, folder: Path) -> dict[str, P
     return files
 
 
-def _tell_the_truth(path: Path, *, tied: bool) -> None:
-    """Transformers 5 writes "tied" for every T5; readers that trust it would tie and scale a FLAN-T5."""
+def _correct_tie_flag(path: Path, *, tied: bool) -> None:
+    """Corrects "tied", which transformers 5 writes for every T5: readers would tie and scale a FLAN-T5."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tie_word_embeddings"] = tied
     path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

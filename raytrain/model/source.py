@@ -1,4 +1,4 @@
-"""From the model that a job names to a local folder that transformers can read."""
+"""Resolves the model that a job names to a local folder that transformers can read."""
 
 import hashlib
 import json
@@ -31,13 +31,12 @@ _HUB_FILES = (
 
 
 def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) -> Path:
-    """Local folder of the model `uri`, checked by `check_folder`.
+    """Returns the local folder of the model `uri`, checked by `check_folder`.
 
-    `uri` is a folder (relative to `base_folder`), `run://NAME` (the model that this run left in
-    `store`), `s3://bucket/prefix` (at the endpoint of `store`, if that is in S3 too) or
-    `file:///folder`, or else a hub id. What has to be fetched goes under `cache` and is reused
-    there. Raises TrainingError where there is no such model, StorageError where its store does not
-    answer.
+    `uri` is a folder (relative to `base_folder`), `file:///folder`, `run://NAME` (the model that
+    this run left in `store`), `s3://bucket/prefix` (at the endpoint of `store`, if that is in S3
+    too), or else a hub id. Downloads go to `cache` and are reused. TrainingError if there is no
+    such model, StorageError if its store does not answer.
     """
     if uri.startswith("run://"):
         return check_folder(_of_run(uri, store, cache), uri)
@@ -47,36 +46,37 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
     if folder.is_dir():
         return check_folder(folder.resolve(), uri)
     if folder.exists():
-        raise TrainingError(f"model {uri}: {folder} is a file, not a folder", hint="name the folder with config.json")
+        raise TrainingError(f"model {uri}: {folder} is a file, not a folder", hint="give the folder that contains config.json")
     name = uri.removeprefix("hf://")
     if uri.startswith((".", "/", "~", "file:")) or not _HUB_ID.fullmatch(name):
         raise TrainingError(
-            f"model {uri}: there is no folder {folder}", hint="give a folder with config.json, or a hub id"
+            f"model {uri}: there is no folder {folder}", hint="give a folder that contains config.json, or a hub id"
         )
     return check_folder(_of_hub(name, folder, cache), uri)
 
 
 def local_path(uri: str, base_folder: Path) -> Path:
-    """The folder that `uri` would be, if it names one; whether it is there is not looked at."""
+    """Returns the folder that `uri` means if it is a local path; it need not exist."""
     local = Path(uri.removeprefix("file://")).expanduser()
     return local if local.is_absolute() else base_folder / local
 
 
 def check_folder(folder: Path, name: str) -> Path:
-    """`folder` again, if it looks like a T5 in safetensors with its tokenizer; else TrainingError that says what lacks.
+    """Returns `folder` if it contains a T5 in safetensors format and its tokenizer.
 
-    Weights are not read here (`load` does). Pickled weights are refused: reading them can run code.
+    Otherwise raises TrainingError with what is missing. Weights are not read here (`load` does).
+    Pickled weights are refused: reading them can run code.
     """
     config = read_config(folder, name)
     if config.get("model_type") != "t5":
         raise TrainingError(
             f"model {name}: model_type is {config.get('model_type')!r} in {folder / 'config.json'}, not t5",
-            hint="T5, T5 v1.1 and FLAN-T5 can be tuned",
+            hint="use a T5, T5 v1.1 or FLAN-T5 model",
         )
     if not any((folder / weights).is_file() for weights in (WEIGHTS_FILE, _SHARDED_WEIGHTS)):
         pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
-        hint = "convert it with save_pretrained" if pickled else "save the model into it with save_pretrained"
-        also = f" ({', '.join(pickled)} is a pickle, which is not read)" if pickled else ""
+        hint = "convert it with save_pretrained" if pickled else "save the model there with save_pretrained"
+        also = f" ({', '.join(pickled)} is a pickle: raytrain does not read pickles)" if pickled else ""
         raise TrainingError(f"model {name}: no {WEIGHTS_FILE} in {folder}{also}", hint=hint)
     if not (folder / "tokenizer.json").is_file():
         raise TrainingError(
@@ -87,23 +87,23 @@ def check_folder(folder: Path, name: str) -> Path:
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """The model's config.json; TrainingError if it is missing or no JSON object."""
+    """Reads the model's config.json; TrainingError if it is missing or not a JSON object."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(
-            f"model {name}: no config.json in {folder}", hint="is that the folder of a model?"
+            f"model {name}: no config.json in {folder}", hint="give the folder of a model"
         ) from None
     except (OSError, ValueError) as error:
-        raise TrainingError(f"model {name}: {path} cannot be read: {error}") from None
+        raise TrainingError(f"model {name}: cannot read {path}: {error}") from None
     if not isinstance(config, dict):
         raise TrainingError(f"model {name}: {path} is not a JSON object")
     return config
 
 
 def digest(folder: Path) -> str:
-    """sha256 over names and contents of config, weights and tokenizer.json: which model this is."""
+    """Returns the model's identity: sha256 over names and contents of config, weights and tokenizer.json."""
     summary = hashlib.sha256()
     for path in sorted([folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]):
         if path.is_file():
@@ -114,29 +114,29 @@ def digest(folder: Path) -> str:
 def _of_run(uri: str, store: Store | None, cache: Path) -> Path:
     name = uri.removeprefix("run://").strip("/")
     if store is None:
-        raise UsageError(f"model {uri}: no storage is known in which that run could be", hint="give --storage")
+        raise UsageError(f"model {uri}: the storage of that run is not known", hint="set --storage")
     manifest = read_manifest(store, RunLayout(name).model)
     if manifest is None:
         raise TrainingError(
             f"model {uri}: {store.uri} has no finished model of a run named {name}",
-            hint="let that run finish first, or name another storage",
+            hint="wait until that run has finished, or use another storage",
         )
     return fetch(store, manifest, cache / "run" / f"{name}-{_short(repr(manifest.files))}")
 
 
 def _of_bucket(uri: str, beside: Store | None, cache: Path) -> Path:
-    """Objects directly under the prefix; each is fetched again when its etag has changed."""
+    """Fetches the objects directly under the prefix, again if an etag has changed."""
     store = open_like(beside, uri)
     found = [stat for stat in store.list("") if "/" not in stat.key]
     if not any(stat.key == "config.json" for stat in found):
-        raise TrainingError(f"model {uri}: no config.json under it", hint="name the folder that holds config.json")
+        raise TrainingError(f"model {uri}: no config.json under it", hint="give the prefix that contains config.json")
     wanted = [stat for stat in found if stat.key.endswith((".json", ".safetensors", ".model"))]
     folder = cache / "s3" / _short(uri + repr([(stat.key, stat.etag) for stat in wanted]))
     folder.mkdir(parents=True, exist_ok=True)
     for stat in wanted:
         target = folder / stat.key
         if not target.is_file() or target.stat().st_size != stat.bytes:
-            _room(folder, stat.bytes)
+            _require_space(folder, stat.bytes)
             store.download(stat.key, target)
     return folder
 
@@ -155,7 +155,8 @@ def _of_hub(name: str, folder: Path, cache: Path) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), cache_dir=cache / "hub"))
     except GatedRepoError:
         raise TrainingError(
-            f"model {name}: the hub gives it only to those who were admitted", hint="set HF_TOKEN"
+            f"model {name}: access to it on the hub is restricted",
+            hint="request access on its page, and set HF_TOKEN"
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise TrainingError(
@@ -164,18 +165,18 @@ def _of_hub(name: str, folder: Path, cache: Path) -> Path:
         ) from None
     except LocalEntryNotFoundError:
         raise TrainingError(
-            f"model {name}: the hub cannot be reached, it is not in {cache / 'hub'}, and there is no folder {folder}",
-            hint="name a local folder or an s3:// folder with the model's files",
+            f"model {name}: the hub cannot be reached, {cache / 'hub'} has no copy, and there is no folder {folder}",
+            hint="give a local or s3:// folder with the model's files",
         ) from None
     except (HfHubHTTPError, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"model {name}: cannot be fetched from the hub: {first}") from None
+        raise TrainingError(f"model {name}: cannot fetch it from the hub: {first}") from None
 
 
-def _room(folder: Path, size: int) -> None:
+def _require_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
-        raise StorageError(f"{folder}: {size:,} bytes are needed for the model and {free:,} are free")
+        raise StorageError(f"{folder}: the model needs {size:,} bytes, but only {free:,} are free")
 
 
 def _short(text: str) -> str:

@@ -165,7 +165,7 @@ def test_state_survives_a_file_without_tying(folder, tmp_path, tied):
 
 
 @BOTH
-def test_a_state_beside_its_configuration_is_a_model(folder, tmp_path, tied):
+def test_a_state_next_to_its_configuration_is_a_model(folder, tmp_path, tied):
     save_tiny(folder, tied=tied)
     model = load(folder, tokenizer_size=VOCABULARY + 1)
     place = tmp_path / "checkpoint"
@@ -213,11 +213,11 @@ def test_export_needs_a_tokenizer(tmp_path):
         export(tiny_model(), tmp_path, tmp_path / "out")
 
 
-def test_broken_weights_are_named(folder):
+def test_damaged_weights_are_named(folder):
     save_tiny(folder)
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
-    with pytest.raises(TrainingError, match=r"model.safetensors is broken"):
+    with pytest.raises(TrainingError, match=r"model.safetensors is damaged"):
         load(folder, tokenizer_size=VOCABULARY)
 
 

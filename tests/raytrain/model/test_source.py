@@ -1,4 +1,4 @@
-"""A model's URI becomes a local folder, or one sentence that says what is wrong."""
+"""A model's URI resolves to a local folder, or to an error that says what is wrong."""
 
 import json
 
@@ -37,14 +37,14 @@ def test_a_file_instead_of_a_folder(tmp_path):
     ("name", "content", "message"),
     [
         ("config.json", None, "no config.json"),
-        ("config.json", "{", "cannot be read"),
+        ("config.json", "{", "cannot read"),
         ("config.json", "[]", "is not a JSON object"),
         ("config.json", json.dumps({"model_type": "bart"}), "'bart'.*not t5"),
         ("model.safetensors", None, "no model.safetensors"),
         ("tokenizer.json", None, "no tokenizer.json"),
     ],
 )
-def test_what_lacks_is_named(model, tmp_path, name, content, message):
+def test_what_is_missing_is_named(model, tmp_path, name, content, message):
     (model / name).unlink()
     if content is not None:
         (model / name).write_text(content)
@@ -72,7 +72,7 @@ def test_a_run_without_a_model(tmp_path):
     store = open_store(str(tmp_path / "storage"))
     with pytest.raises(TrainingError, match="no finished model of a run named first"):
         resolve("run://first", store=store, base_folder=tmp_path, cache=tmp_path)
-    with pytest.raises(UsageError, match="no storage"):
+    with pytest.raises(UsageError, match="storage of that run is not known"):
         resolve("run://first", store=None, base_folder=tmp_path, cache=tmp_path)
 
 

@@ -34,4 +34,4 @@ def test_examples_add_up():
 
 
 def test_what_a_processor_could_do_is_not_known():
-    assert peak(torch.device("cpu"), "bf16") is None
+    assert peak_flops(torch.device("cpu"), "bf16") is None
