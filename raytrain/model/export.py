@@ -23,10 +23,11 @@ TOKENIZER_FILES = (
 
 
 def export(model: T5ForConditionalGeneration, tokenizer_folder: Path, folder: Path) -> dict[str, Path]:
-    """Writes weights, configuration and tokenizer to `folder`; returns its files by name, ready for `commit`.
+    """Writes weights, configuration and tokenizer to `folder`.
 
-    Plain `AutoModelForSeq2SeqLM` and `AutoTokenizer` read it, with the same ids and logits.
-    TrainingError if `tokenizer_folder` has no tokenizer.json.
+    Returns its files by name, ready for `commit`. Plain `AutoModelForSeq2SeqLM` and `AutoTokenizer`
+    read it, with the same ids and logits. TrainingError if `tokenizer_folder` has no
+    tokenizer.json.
     """
     if not (tokenizer_folder / "tokenizer.json").is_file():
         raise TrainingError(f"{tokenizer_folder}: no tokenizer.json to export")
@@ -41,7 +42,10 @@ def export(model: T5ForConditionalGeneration, tokenizer_folder: Path, folder: Pa
 
 
 def write_config(model: T5ForConditionalGeneration, folder: Path) -> dict[str, Path]:
-    """Writes only the configuration, as `export` does; with weights next to it `raytrain.model.load` reads the folder."""
+    """Writes only the configuration, as `export` does.
+
+    With weights next to it `raytrain.model.load` reads the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     _correct_tie_flag(folder / "config.json", tied=is_tied(model))
@@ -53,7 +57,10 @@ def write_config(model: T5ForConditionalGeneration, folder: Path) -> dict[str, P
 
 
 def _correct_tie_flag(path: Path, *, tied: bool) -> None:
-    """Corrects "tied", which transformers 5 writes for every T5: readers would tie and scale a FLAN-T5."""
+    """Corrects the flag that transformers 5 writes for every T5.
+
+    Readers that trust it would tie and scale a FLAN-T5.
+    """
     config = json.loads(path.read_text(encoding="utf-8"))
     config["tie_word_embeddings"] = tied
     path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")

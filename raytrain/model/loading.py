@@ -28,9 +28,10 @@ _ROWS_MULTIPLE = 8  # matrix units are fastest if the vocabulary is a multiple o
 
 
 def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
-    """Loads the model in `folder` in fp32 and evaluation mode, with at least `tokenizer_size` embedding rows.
+    """Loads the model in `folder` in fp32 and evaluation mode.
 
-    TrainingError if files are missing or damaged, or if the weights do not fit the configuration.
+    It has at least `tokenizer_size` embedding rows. TrainingError if files are missing or damaged,
+    or if the weights do not fit the configuration.
     """
     import torch
     from transformers import T5ForConditionalGeneration
@@ -65,7 +66,7 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences transformers, which warns about the config of every FLAN-T5 and draws progress bars."""
+    """Silences transformers' warnings about the config of FLAN-T5 and its progress bars."""
     from transformers.utils import logging
 
     shared: Any = logging
@@ -125,9 +126,9 @@ def add_rows(model: T5ForConditionalGeneration, rows: int) -> None:
 
 
 def load_state(model: T5ForConditionalGeneration, tensors: dict[str, torch.Tensor]) -> None:
-    """Copies `tensors`, one for each name of `named_parameters()`, into the model; ties stay as they are.
+    """Copies `tensors`, one for each name of `named_parameters()`, into the model.
 
-    TrainingError unless names and shapes are exactly the model's.
+    Ties stay as they are. TrainingError unless names and shapes are exactly the model's.
     """
     import torch
 

@@ -46,7 +46,9 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
     if folder.is_dir():
         return check_folder(folder.resolve(), uri)
     if folder.exists():
-        raise TrainingError(f"model {uri}: {folder} is a file, not a folder", hint="give the folder that contains config.json")
+        raise TrainingError(
+            f"model {uri}: {folder} is a file, not a folder", hint="give the folder that contains config.json"
+        )
     name = uri.removeprefix("hf://")
     if uri.startswith((".", "/", "~", "file:")) or not _HUB_ID.fullmatch(name):
         raise TrainingError(
@@ -92,9 +94,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TrainingError(
-            f"model {name}: no config.json in {folder}", hint="give the folder of a model"
-        ) from None
+        raise TrainingError(f"model {name}: no config.json in {folder}", hint="give the folder of a model") from None
     except (OSError, ValueError) as error:
         raise TrainingError(f"model {name}: cannot read {path}: {error}") from None
     if not isinstance(config, dict):
@@ -103,7 +103,7 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def digest(folder: Path) -> str:
-    """Returns the model's identity: sha256 over names and contents of config, weights and tokenizer.json."""
+    """Returns a sha256 over names and contents of config, weights and tokenizer.json."""
     summary = hashlib.sha256()
     for path in sorted([folder / "config.json", folder / "tokenizer.json", *folder.glob("*.safetensors")]):
         if path.is_file():
@@ -155,8 +155,7 @@ def _of_hub(name: str, folder: Path, cache: Path) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), cache_dir=cache / "hub"))
     except GatedRepoError:
         raise TrainingError(
-            f"model {name}: access to it on the hub is restricted",
-            hint="request access on its page, and set HF_TOKEN"
+            f"model {name}: access to it on the hub is restricted", hint="request access on its page, and set HF_TOKEN"
         ) from None
     except (RepositoryNotFoundError, HFValidationError):
         raise TrainingError(

@@ -1,10 +1,10 @@
-"""Initial embeddings of the tokens that preparation adds to a vocabulary: braces, newlines, indentation.
+"""Initial embeddings of the tokens that preparation adds: braces, newlines, indentation.
 
-FLAN-T5 has spare embedding rows for them, but no text ever used those rows: they are as random as at
-the start of pre-training, and a newline would be noise in every prompt. So a new token starts from
-the row of its closest stand-in: white space from the space, a brace from its bracket, any other
-character from `<unk>`, which is what the model has read in its place so far. The output layer is
-left alone: every text has taught it not to write these tokens.
+FLAN-T5 has spare embedding rows for them, but no text ever used those rows: they are as random as
+at the start of pre-training, and a newline would be noise in every prompt. So a new token starts
+from the row of its closest stand-in: white space from the space, a brace from its bracket, any
+other character from `<unk>`, which is what the model has read in its place so far. The output layer
+is left alone: every text has taught it not to write these tokens.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ def stand_ins(tokenizer: Tokenizer) -> dict[int, int]:
 
 
 def new_rows(folder: Path) -> range:
-    """Returns the ids of the tokens that are added to the tokenizer of the base model in `folder`."""
+    """Returns the ids of the tokens that are added to the tokenizer in `folder`."""
     tokenizer = Tokenizer.from_folder(folder)
     return range(tokenizer.size - len(tokenizer.added), tokenizer.size)
 
 
 def initialize_new_rows(model: T5ForConditionalGeneration, folder: Path) -> None:
-    """Copies the embedding rows of stand-ins to the rows of added tokens; `folder` is the base model's."""
+    """Copies the embedding rows of stand-ins to the rows of added tokens.
+
+    `folder` is the base model's.
+    """
     import torch
 
     if not (folder / "tokenizer.json").is_file():  # a checkpoint: its rows were trained

@@ -1,1 +1,1 @@
-"""Training: the plan of examples, packing into rows, the model step, the loop and its checkpoints."""
+"""Training: sampling order and packing, the packed model, optimizers, trainer, checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints in storage: found newest first, never trusted before they are verified, removed when they are old.
+"""Checkpoints in storage: finding the newest intact one, reading it, removing old ones.
 
 A checkpoint holds the weights with their configuration (a folder that `raytrain.model.load` reads),
 the optimizer's state, and in its manifest the position in the sampling order. It holds no generator
@@ -32,7 +32,10 @@ OnUnusable = Callable[[CommittedCheckpoint, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far training is: steps done, and the tokens (source and target, without padding) and examples in them."""
+    """How far training is: steps done, and the tokens and examples in them.
+
+    Tokens are source and target tokens without padding.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -53,7 +56,7 @@ class Snapshot:
 def newest(
     store: Store, layout: RunLayout, on_unusable: OnUnusable = lambda ref, why: None
 ) -> CommittedCheckpoint | None:
-    """Returns the newest checkpoint whose manifest is readable and whose files have the right sizes.
+    """Returns the newest intact checkpoint: its manifest is readable, its files have their sizes.
 
     `on_unusable` is called for newer ones that are damaged. None if there is none to resume from;
     DataError if there are several and all are damaged.
@@ -74,16 +77,23 @@ def fetch_newest(
     """
     for ref in _intact(store, layout, on_unusable):
         try:
-            if identity not in (None, manifest_of(store, ref).body.get("identity")):
-                raise CorruptError(f"{store.uri}/{ref.prefix}: this checkpoint belongs to a run with another identity")
+            _require_identity(store, ref, identity)
             return ref, fetch_files(store, ref, folder)
         except CorruptError as error:
             on_unusable(ref, error.message)
     return None
 
 
+def _require_identity(store: Store, ref: CommittedCheckpoint, identity: str | None) -> None:
+    if identity not in (None, manifest_of(store, ref).body.get("identity")):
+        raise CorruptError(f"{store.uri}/{ref.prefix}: this checkpoint belongs to a run with another identity")
+
+
 def fetch_files(store: Store, ref: CommittedCheckpoint, folder: Path, names: Collection[str] | None = None) -> Path:
-    """Fetches a checkpoint's files (all, or `names`) into its own folder under `folder`; safe to call concurrently."""
+    """Fetches a checkpoint's files (all, or `names`) into its own folder under `folder`.
+
+    Safe to call concurrently.
+    """
     from filelock import FileLock
 
     target = folder / Path(ref.prefix).name
@@ -107,7 +117,7 @@ def position_of(manifest: Manifest) -> Position:
 
 
 def read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Reads the tensors and numbers of an optimizer's file, keyed as by `raytrain.training.optim.optimizer.state`."""
+    """Reads the tensors and numbers of an optimizer's file, keyed as by `optimizer.state`."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -116,10 +126,10 @@ def read_optimizer(path: Path) -> tuple[dict[str, Tensor], dict[str, float]]:
 
 
 def prune(store: Store, layout: RunLayout, *, last: int, keep: Collection[int] = ()) -> list[CommittedCheckpoint]:
-    """Removes all checkpoints except those of the newest `last` steps and of the steps in `keep`; returns the removed.
+    """Removes all checkpoints except those of the newest `last` steps and of the steps in `keep`.
 
-    Of each step only the newest attempt's is kept. A checkpoint's manifest is removed first, so
-    that nobody finds half of one.
+    Returns the removed. Of each step only the newest attempt's is kept. A checkpoint's manifest is
+    removed first, so that nobody finds half of one.
     """
     refs = committed_checkpoints(store, layout)
     steps = sorted({ref.step for ref in refs}, reverse=True)

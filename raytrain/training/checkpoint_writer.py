@@ -27,7 +27,10 @@ MAX_FAILURES = 3
 
 @dataclass(frozen=True, slots=True)
 class CheckpointOrigin:
-    """What all checkpoints of an attempt share: `body` (JSON) for the manifests, `config` files next to the weights."""
+    """What all checkpoints of an attempt share.
+
+    `body` (JSON) goes into the manifests, the `config` files are stored next to the weights.
+    """
 
     attempt: int
     body: Mapping[str, Any]
@@ -72,7 +75,10 @@ class CheckpointWriter:
         self._not_stored: Snapshot | None = None
 
     def save(self, snapshot: Snapshot) -> None:
-        """Starts to write a snapshot, once the one before is done; returns while it is being written."""
+        """Starts to write a snapshot, once the one before is done.
+
+        Returns while it is being written.
+        """
         self.wait()
         self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint", daemon=True)
         self._thread.start()

@@ -1,4 +1,7 @@
-"""The few collectives that workers need; each does nothing where there is no process group or only one worker."""
+"""The few collectives that workers need.
+
+Each does nothing where there is no process group or only one worker.
+"""
 
 from __future__ import annotations
 

@@ -28,14 +28,18 @@ PEAKS = {  # dense bf16 FLOPs a second, from data sheets; "H100 PCIe" stands bef
     "L4": 121e12,
 }
 _FP32_ON_TENSOR_CORES = 0.5
-"""TF32 runs at half of bf16's speed. Plain fp32, torch's default, is far slower: its MFU is rightly small."""
+"""TF32 runs at half of bf16's speed.
+
+Plain fp32, torch's default, is far slower: its MFU is rightly small.
+"""
 
 
 def step_flops(config: Any, source_lengths: npt.NDArray[Any], target_lengths: npt.NDArray[Any]) -> float:
-    """Returns the FLOPs of forward and backward pass (three times the forward) over examples of these lengths.
+    """Returns the FLOPs of forward and backward pass over examples of these lengths.
 
-    Counts matrix products only, without padding. Attention stays within examples; of the decoder's
-    self-attention only the causal half is counted.
+    They are three times those of the forward pass. Counts matrix products only, without padding.
+    Attention stays within examples; of the decoder's self-attention only the causal half is
+    counted.
     """
     d, inner = config.d_model, config.d_kv * config.num_heads
     feed_forward = (3 if config.is_gated_act else 2) * d * config.d_ff
@@ -49,7 +53,10 @@ def step_flops(config: Any, source_lengths: npt.NDArray[Any], target_lengths: np
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Returns a GPU's peak FLOPs a second in this precision; None for a CPU or a GPU that is not in `PEAKS`."""
+    """Returns a GPU's peak FLOPs a second in this precision.
+
+    None for a CPU or a GPU that is not in `PEAKS`.
+    """
     if device.type != "cuda":
         return None
     import torch

@@ -1,4 +1,4 @@
-"""What a training step is measured by: its sums over rows and workers, its times, its record and its result."""
+"""What a training step yields: its sums over rows and workers, times, record and result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ class StepRecord:
     tokens_per_second: float
     seconds_by_part: dict[str, float]
     mfu: float | None = None
-    """Model FLOPs utilization over all workers, 0..1 (see `flops`); None where the peak is not known."""
+    """Model FLOPs utilization over all workers, 0..1 (see `flops`).
+
+    None where the peak is not known.
+    """
     peak_memory_bytes: int = 0
     """Highest memory use so far: of the GPU, or of the process without one."""
 
@@ -49,7 +52,10 @@ class StepRecord:
 
 @dataclass(slots=True)
 class StepSums:
-    """Sums over the rows of a step: of one worker, or of all after `reduced`. float64 holds these counts exactly."""
+    """Sums over the rows of a step, of one worker; `reduced` gives those of all.
+
+    float64 holds these counts exactly.
+    """
 
     losses: Tensor
     tokens: Tensor
@@ -90,7 +96,10 @@ class StepResult:
 
 @dataclass(slots=True)
 class StepTimer:
-    """Seconds of a step, in total and by part (data, forward, backward, grad_sync, optimizer, checkpoint)."""
+    """Seconds of a step, in total and by part.
+
+    Parts are data, forward, backward, grad_sync, optimizer and checkpoint.
+    """
 
     parts: dict[str, float] = field(default_factory=dict)
     start: float = field(default_factory=time.perf_counter)

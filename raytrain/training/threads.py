@@ -16,7 +16,7 @@ MALLOC = {
 
 
 def cores() -> int:
-    """Returns the cores that this process may use: its affinity, or the quota of its container if that is less."""
+    """Returns the cores that this process may use: affinity, or the container's quota if less."""
     mask = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(mask, _quota() or mask))
 

@@ -1,9 +1,10 @@
-"""Trains one worker's share of each step. No Ray here: workers meet in a torch process group, or there is only one.
+"""Trains one worker's share of each step.
 
-A step is R packed rows. Worker w of N computes those whose number is w modulo N, one after the
-other, and accumulates the gradients of their summed losses. The workers' gradients are all-reduced,
-divided by the step's target tokens, clipped, and applied by every worker alike. So the result does
-not depend on how rows are distributed, except for the order of the sums.
+No Ray here: workers meet in a torch process group, or there is only one. A step is R packed rows.
+Worker w of N computes those whose number is w modulo N, one after the other, and accumulates the
+gradients of their summed losses. The workers' gradients are all-reduced, divided by the step's
+target tokens, clipped, and applied by every worker alike. So the result does not depend on how rows
+are distributed, except for the order of the sums.
 """
 
 from __future__ import annotations
@@ -41,21 +42,24 @@ MAX_SKIPPED = 3
 
 
 class Callbacks:
-    """What the first worker reports after each step, and what it asks before; here nothing, as for all others."""
+    """What the first worker reports after each step, and what it asks before.
+
+    Here nothing, as for all others.
+    """
 
     def raise_errors(self) -> None:
-        """Raises what went wrong in the background, such as in the thread that writes checkpoints."""
+        """Raises what went wrong in the background, such as in the checkpoint thread."""
 
     def stop_requested(self) -> bool:
         """Returns whether training should end after the next step."""
         return False
 
     def checkpoint_requested(self) -> bool:
-        """Returns whether a checkpoint is needed after the next step: a node may be about to leave."""
+        """Returns whether to take a checkpoint after the next step: a node may leave."""
         return False
 
     def on_step(self, result: StepResult) -> None:
-        """Called after every step and before its checkpoint: every stored checkpoint has the records of its steps."""
+        """Called after every step, before its checkpoint: its records come first."""
 
     def on_checkpoint(self, snapshot: Snapshot) -> None:
         """Called with the state to store."""
@@ -111,7 +115,10 @@ class Trainer:
         self.gradients = optim.Gradients(values, self.weights.used, row_masks, self.sharding)
         self.peak_flops = peak_flops(self.device, training.precision)
         self.micro_batch_tokens = training.micro_batch_tokens
-        """Most tokens in one forward pass: the job's setting, or less if that did not fit; None for entire rows."""
+        """Most tokens in one forward pass: the job's setting, or less if that did not fit.
+
+        None for entire rows.
+        """
         self._skipped = 0
         self._stopped = False
 
@@ -183,10 +190,10 @@ class Trainer:
         return self._stopped and self.position.step < self.training.last_step
 
     def snapshot(self, next_row: int) -> Snapshot:
-        """Copies everything that a checkpoint holds into CPU memory; `next_row` is the first row not yet trained.
+        """Copies everything that a checkpoint holds into CPU memory.
 
-        All workers of a sharded model must call it after the same step; only the first one's
-        snapshot holds tensors.
+        `next_row` is the first row not yet trained. All workers of a sharded model must call it
+        after the same step; only the first one's snapshot holds tensors.
         """
         tensors, numbers = optim.state(self.optimizer, self.weights.values)
         state = self._gather_copies({**tensors, **self.weights.state()})
@@ -205,7 +212,10 @@ class Trainer:
         self.position = position
 
     def _gather_copies(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies tensors, keyed by name or `<entry>/<name>`, to the CPU; of shards, the first worker gets the whole."""
+        """Copies tensors, keyed by name or `<entry>/<name>`, to the CPU.
+
+        Of shards, the first worker gets the whole.
+        """
         copies = {}
         for key, tensor in tensors.items():
             full = tensor.detach()
@@ -233,7 +243,10 @@ class Trainer:
         return min(largest, self.micro_batch_tokens or largest) // 2  # one example may be longer than the limit
 
     def _update(self, step: int, sums: StepSums) -> float:
-        """Moves the weights by the accumulated gradient; returns its norm, NaN if the step was skipped."""
+        """Moves the weights by the accumulated gradient.
+
+        Returns its norm, NaN if the step was skipped.
+        """
         total = float((sums.tokens * self._task_weights).sum())
         norm = self.gradients.norm() / total if total else 0.0
         if not (math.isfinite(norm) and math.isfinite(float(sums.losses.sum()))):

@@ -1,7 +1,8 @@
-"""Notices a worker that makes no progress, so that it can log where it hangs and end: its group then restarts.
+"""Notices a worker that makes no progress.
 
-A collective waits for the slowest: when one worker hangs, all of them do, and each logs its own
-stacks. A worker that the system has stopped cannot; Ray finds it by its silence.
+The worker can then log where it hangs and end, and its group restarts. A collective waits for the
+slowest: when one worker hangs, all of them do, and each logs its own stacks. A worker that the
+system has stopped cannot; Ray finds it by its silence.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from types import TracebackType
 from typing import Self
 
 LONGEST_FACTOR = 10.0
-"""A silence is no hang until it is this many times the longest one so far: large models take long steps."""
+"""A silence must be this many times the longest one so far: large models take long steps."""
 FIRST_FACTOR = 5.0
-"""The first step may take this many times as long: kernels are chosen, memory is allocated, other workers are late."""
+"""The first step may take this many times as long: kernels are chosen, workers are late."""
 
 
 class Watchdog:
-    """Calls `on_hang(seconds of silence, stacks)` if there is no heartbeat for `seconds`; never if that is 0.
+    """Calls `on_hang(seconds of silence, stacks)` if there is no heartbeat for `seconds`.
 
-    If `on_hang` returns there was a reason to wait, and the watch begins again. Use it as a context
-    manager around the work, which calls `heartbeat` after every piece of progress.
+    Never if that is 0. If `on_hang` returns there was a reason to wait, and the watch begins again.
+    Use it as a context manager around the work, which calls `heartbeat` after every piece of
+    progress.
     """
 
     def __init__(self, seconds: float, on_hang: Callable[[float, str], None]) -> None:

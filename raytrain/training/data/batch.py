@@ -1,4 +1,4 @@
-"""Packed batches: the arrays that one forward pass takes, collated from samples, and a worker's share of them.
+"""Packed batches: the arrays that one forward pass takes, and a worker's share of them.
 
 A packed row concatenates its samples without padding: linear layers see real tokens only, attention
 stays within segments. Segments are sorted by (source length in steps of `LENGTH_STEP`, target
@@ -114,9 +114,10 @@ def collate(
 
 
 def split(batch: PackedBatch, tokens: int | None) -> list[PackedBatch]:
-    """Splits a batch between segments into micro-batches of at most `tokens` source and target tokens.
+    """Splits a batch between segments into micro-batches of at most `tokens` tokens.
 
-    A longer segment becomes a micro-batch of its own. With None the batch is returned as it is.
+    Source and target tokens count. A longer segment becomes a micro-batch of its own. With None the
+    batch is returned as it is.
     """
     if tokens is None:
         return [batch]
@@ -161,7 +162,10 @@ EMPTY = collate(
 
 
 def token_reader(splits: Sequence[TokenizedSplit]) -> TokenReader:
-    """Returns a function that reads a sample from its task's split; splits in the order of the task streams."""
+    """Returns a function that reads a sample from its task's split.
+
+    Splits in the order of the task streams.
+    """
 
     def read(ref: SampleRef) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
         return splits[ref.task].tokens(ref.example, ref.variant)
@@ -170,7 +174,7 @@ def token_reader(splits: Sequence[TokenizedSplit]) -> TokenReader:
 
 
 class BatchPrefetcher:
-    """Steps `start` .. `stop`-1 of one worker, as (step, its packed rows), read ahead by one thread.
+    """Reads steps `start` .. `stop`-1 of one worker ahead in a thread, as (step, packed rows).
 
     Step s takes the global rows s*R .. (s+1)*R-1; worker w of N takes those whose number is w
     modulo N. A worker may get no row of a step (N > R). Use it as a context manager, so that the

@@ -18,7 +18,7 @@ from raytrain_core.storage import Store
 
 @dataclass(frozen=True, slots=True)
 class DataLoader:
-    """All packed rows of a run, independent of workers: trained tasks by name, the order, and the token reader."""
+    """All packed rows of a run, independent of the number of workers."""
 
     tasks: tuple[str, ...]
     packed_order: PackedOrder
@@ -27,7 +27,10 @@ class DataLoader:
 
     @classmethod
     def open(cls, job: FineTuneJob, shard_set: ShardSet, store: Store, cache: PartCache) -> DataLoader:
-        """Fetches and maps the token parts of every trained task; DataError if a task has no training rows."""
+        """Fetches and maps the token parts of every trained task.
+
+        DataError if a task has no training rows.
+        """
         training = job.spec.training
         names = tuple(task.name for task in job.spec.trained_tasks)
         readers = [open_split(shard_set, name, "train", store, cache) for name in names]
@@ -46,7 +49,10 @@ class DataLoader:
         return cls(names, order, token_reader(readers), rows_per_step(training.batch_tokens, shape))
 
     def last_step(self, training: TrainingSpec) -> int:
-        """Returns the number of steps that the job asks for; epochs and tokens are converted and rounded up."""
+        """Returns the number of steps that the job asks for.
+
+        Epochs and tokens are converted and rounded up.
+        """
         if training.steps is not None:
             return training.steps
         order = self.packed_order
@@ -61,7 +67,7 @@ class DataLoader:
         return max(1, math.ceil(rows / self.rows_per_step))
 
     def batches(self, start: int, stop: int, *, worker: int, workers: int) -> BatchPrefetcher:
-        """Returns the packed rows of steps `start` .. `stop`-1 of one worker, read ahead; a context manager."""
+        """Returns a context manager: the packed rows of steps `start` .. `stop`-1 of one worker."""
         return BatchPrefetcher(
             self.packed_order,
             self.read_tokens,

@@ -1,4 +1,4 @@
-"""Packs the samples of the sampling order into rows of fixed capacity, unsplit, in independent blocks.
+"""Packs samples, in their order, into rows of fixed capacity, in independent blocks.
 
 Block b packs the samples b*E .. (b+1)*E-1 and nothing else, so it can be packed without the blocks
 before it. How many rows a block takes follows from the lengths of its samples; `PackedOrder` counts
@@ -50,7 +50,7 @@ LengthsByVariant = Sequence[npt.NDArray[np.integer]]
 
 
 class SampleRef(NamedTuple):
-    """One training sample: number of its task stream, of the example in the task, and of its variant."""
+    """One sample: numbers of its task stream, of the example in it, and of its variant."""
 
     task: int
     example: int
@@ -59,10 +59,11 @@ class SampleRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ExampleLengths:
-    """Source and target tokens of every example in every variant, as one flat array: by task, then by variant.
+    """Source and target tokens of every example in every variant.
 
-    `first` (tasks,) is where a task begins, `examples` (tasks,) its number of examples, `variants`
-    (tasks,) its number of variants.
+    Both are one flat array: task by task, in a task variant by variant. `first` (tasks,) is where a
+    task begins, `examples` (tasks,) its number of examples, `variants` (tasks,) its number of
+    variants.
     """
 
     source: npt.NDArray[np.uint16]
@@ -73,7 +74,10 @@ class ExampleLengths:
 
     @classmethod
     def of(cls, tasks: Sequence[tuple[LengthsByVariant, LengthsByVariant]]) -> Self:
-        """Joins (source lengths by variant, target lengths by variant) of each task, arrays of shape (examples,)."""
+        """Joins the lengths of all tasks.
+
+        A task is (source lengths by variant, target lengths by variant), arrays (examples,).
+        """
         sizes = [{len(a) for side in task for a in side} for task in tasks]
         if any(len(s) != 1 or len(task[0]) != len(task[1]) for s, task in zip(sizes, tasks, strict=True)):
             raise ValueError("every variant of a task must have a source and a target length for every example")
@@ -84,7 +88,7 @@ class ExampleLengths:
         return cls(source, target, np.cumsum(total) - total, examples, variants)
 
     def at(self, placed: npt.NDArray[np.void]) -> tuple[Wide, Wide]:
-        """Returns source and target tokens of samples, given as an array of `sampling_order.SAMPLE`."""
+        """Returns source and target tokens of samples, an array of `sampling_order.SAMPLE`."""
         task = placed["task"]
         where = self.first[task] + placed["variant"] * self.examples[task] + placed["example"]
         return self.source[where].astype(np.int64), self.target[where].astype(np.int64)
@@ -141,7 +145,7 @@ class PackedOrder:
         return out
 
     def before(self, k: int) -> Iterator[npt.NDArray[np.void]]:
-        """Yields all samples of the rows before row k, as arrays of `sampling_order.SAMPLE` in any order."""
+        """Yields all samples before row k, as arrays of `sampling_order.SAMPLE` in any order."""
         last, rows = self._block_of(k)
         many = max(1, _GROUP // self.block)
         for block in range(0, last, many):
@@ -150,7 +154,10 @@ class PackedOrder:
             yield np.concatenate(self._rows_of(last)[:rows])
 
     def first_row(self, block: int) -> int:
-        """Returns the number of a block's first row; counts the blocks before it if they were not counted yet."""
+        """Returns the number of a block's first row.
+
+        Counts the blocks before it if they were not counted yet.
+        """
         while len(self._starts) <= block:
             self._count()
         return self._starts[block]
@@ -176,7 +183,10 @@ class PackedOrder:
         return rows if self._many else [rows[i] for i in _shuffled(len(rows), self.order.seed, block)]
 
     def _pack(self, blocks: range) -> list[int]:
-        """Packs blocks and returns the number of rows of each; the latest `_KEPT` stay in memory."""
+        """Packs blocks and returns the number of rows of each.
+
+        The latest `_KEPT` stay in memory.
+        """
         placed = self.order.examples(blocks.start * self.block, blocks.stop * self.block)
         source, target = (side.reshape(len(blocks), self.block) for side in self.lengths.at(placed))
         row = pack(source, target, self.shape, window=self._window, keep_order=self._many)
@@ -191,12 +201,13 @@ class PackedOrder:
 
 
 def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_order: bool) -> Wide:
-    """Returns the row number of every example; `source`, `target` (blocks, examples) are packed block by block.
+    """Returns the row number of every example.
 
-    A row is drawn from the first `window` examples of its block that have no row yet, in the given
-    order (`keep_order`) or hardest first. It takes the first one; with `keep_order` also the
-    following ones as long as they fit; then repeatedly the one that leaves the least room, measured
-    as the larger of the free shares of source and target.
+    `source`, `target` (blocks, examples) are packed block by block. A row is drawn from the first
+    `window` examples of its block that have no row yet, in the given order (`keep_order`) or
+    hardest first. It takes the first one; with `keep_order` also the following ones as long as they
+    fit; then repeatedly the one that leaves the least room, measured as the larger of the free
+    shares of source and target.
     """
     blocks, length = source.shape
     # in units of 1 / (shape.source * shape.target) of a row, source and target are measured alike
@@ -269,10 +280,11 @@ def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> 
 
 
 def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.bool_]:
-    """Returns which examples of each window make up the next row; s, t and the result are (blocks, window).
+    """Returns which examples of each window make up the next row.
 
-    `whole` is a row's capacity in both measures. Numbers are unsigned: what is larger than the free
-    room wraps around to more than `whole`, and so is never the minimum.
+    S, t and the result are (blocks, window). `whole` is a row's capacity in both measures. Numbers
+    are unsigned: what is larger than the free room wraps around to more than `whole`, and so is
+    never the minimum.
     """
     blocks, width = s.shape
     if keep_order:
@@ -348,7 +360,7 @@ def rows_per_step(batch_tokens: int, shape: PackingShape) -> int:
     if shape.source + shape.target > batch_tokens:
         raise UsageError(
             f"training.batchTokens is {batch_tokens}, but one row holds {shape.source} + {shape.target} tokens",
-            hint="raise training.batchTokens, or lower training.packing, training.maxInputTokens or training.maxTargetTokens",
+            hint="raise training.batchTokens, or lower training.packing or the maximum lengths",
         )
     return batch_tokens // (shape.source + shape.target)
 

@@ -1,4 +1,4 @@
-"""The sampling order: which example in which variant comes at which place, as a pure function of place and seed.
+"""The sampling order: which sample comes at which place, a pure function of place and seed.
 
 The order of tasks is one block of `SamplingOrder.period` places, repeated forever. In it a task has
 an integer quota, and its j-th place lies in the window that keeps its count within 1 of its share:
@@ -26,7 +26,10 @@ import numpy.typing as npt
 from raytrain_core.hashing import splitmix64_finalize
 
 LARGEST_PERIOD = 1 << 20
-"""Longest block of the task order; rates that need a longer one are rounded to multiples of 1 / LARGEST_PERIOD."""
+"""Longest block of the task order.
+
+Rates that need a longer one are rounded to multiples of 1 / LARGEST_PERIOD.
+"""
 SAMPLE = np.dtype([("task", np.int16), ("example", np.int64), ("variant", np.int16)])
 """One place of the order: number of the task stream, of the example in it, and of its variant."""
 
@@ -101,7 +104,7 @@ class SamplingOrder:
 
 
 def quotas(rates: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Returns the places of each task in one block: the smallest integers in proportion to the rates.
+    """Returns the places of each task in a block: the smallest integers in the rates' proportion.
 
     Rates whose common denominator exceeds `LARGEST_PERIOD` are rounded to multiples of its inverse
     by largest remainder; every task gets at least one place.
@@ -122,7 +125,7 @@ def quotas(rates: Sequence[float]) -> npt.NDArray[np.int64]:
 
 
 def _pattern(quota: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
-    """Returns the task of every place of the block, and how many places the task has before it in the block."""
+    """Returns the task of every place of a block, and the number of its places before that one."""
     period, tasks = int(quota.sum()), len(quota)
     task = np.repeat(np.arange(tasks, dtype=np.int64), quota)
     rank = np.arange(period, dtype=np.int64) - np.repeat(np.cumsum(quota) - quota, quota)
@@ -145,11 +148,11 @@ def _pattern(quota: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.N
 
 
 def permuted(index: Words, count: Words, bits: Words, key: Words) -> Words:
-    """Maps every index < count by the permutation of 0 .. count-1 that its key selects; arrays of one shape.
+    """Maps every index < count by the permutation of 0 .. count-1 that its key selects.
 
-    `bits` (at least 2) must hold count - 1. A Feistel network permutes the words of that many bits;
-    images outside the range are mapped again until they are inside (cycle walking), which keeps the
-    map a bijection.
+    Arrays of one shape. `bits` (at least 2) must hold count - 1. A Feistel network permutes the
+    words of that many bits; images outside the range are mapped again until they are inside (cycle
+    walking), which keeps the map a bijection.
     """
     out = _feistel(index, bits, key)
     outside = np.flatnonzero(out >= count)

@@ -35,7 +35,7 @@ LARGEST_GROUP = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class SegmentGroup:
-    """Consecutive segments of a row, from number `first` on, padded to `source` and `target` tokens."""
+    """Segments of a row, from number `first` on, padded to `source` and `target` tokens."""
 
     first: int
     segments: int
@@ -59,7 +59,7 @@ class PaddedLayout:
     masks: tuple[Tensor | None, ...]
 
     def to(self, dtype: torch.dtype, device: torch.device) -> PaddedLayout:
-        """Moves the layout to `device` and turns boolean masks (True at padding) into additive ones of `dtype`."""
+        """Moves the layout to `device`; boolean masks become additive ones of `dtype`."""
         masks = (
             None if m is None else torch.zeros_like(m, dtype=dtype).masked_fill_(m, mask_value(dtype)).to(device)
             for m in self.masks
@@ -150,7 +150,10 @@ def unpad(x_M: Tensor, layout: PaddedLayout) -> Tensor:
 
 
 class _Pad(torch.autograd.Function):
-    """`x_N[pad_index_M]`. Its gradient is a gather too: padded positions are masked, their gradient is zero."""
+    """`x_N[pad_index_M]`.
+
+    Its gradient is a gather too: padded positions are masked, their gradient is zero.
+    """
 
     @staticmethod
     def forward(ctx: Any, x_N: Tensor, pad_index_M: Tensor, unpad_index_N: Tensor) -> Tensor:
@@ -164,7 +167,10 @@ class _Pad(torch.autograd.Function):
 
 
 class _Unpad(torch.autograd.Function):
-    """`x_M[unpad_index_N]`. Each token has one padded position: the gradient is copied, not summed."""
+    """`x_M[unpad_index_N]`.
+
+    Each token has one padded position: the gradient is copied, not summed.
+    """
 
     @staticmethod
     def forward(ctx: Any, x_M: Tensor, unpad_index_N: Tensor) -> Tensor:

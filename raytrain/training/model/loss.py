@@ -18,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Scores held at once (tokens times vocabulary): 32 MB in fp32, which stays near a processor's cache.
+# Scores held at once (tokens times vocabulary): 32 MB in fp32, near a processor's cache size.
 _SCORES = 1 << 23
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is minimised for a token with scores x, their log-sum-exp z and label y, over a vocabulary of V.
+    """What is minimised for a token.
 
+    With scores x over a vocabulary of V, their log-sum-exp z, and label y:
     (1 - s) (z - x_y) + s (z - sum(x) / V) + c z², with s `label_smoothing` and c `z_loss`.
     """
 
@@ -64,7 +65,7 @@ def sum_by_task(losses_N: Tensor, task_N: Tensor, tasks: int) -> Tensor:
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0917, C901 (autograd passes by place; one pass over each chunk, in order)
+    def forward(  # noqa: PLR0917 (autograd passes them by place)
         ctx: Any,
         hidden_ND: Tensor,
         head_VD: Tensor,

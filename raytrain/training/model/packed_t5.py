@@ -1,4 +1,4 @@
-"""T5's forward pass over a packed row: linear layers see real tokens only, attention stays within segments.
+"""T5's forward pass over a packed row: no padding, attention stays within segments.
 
 It runs on the stock `T5ForConditionalGeneration`: that model's own embedding, norm, linear and
 dropout modules are called, so that adapters in their place work, and gradients arrive in its
@@ -65,14 +65,20 @@ class DeviceBatch:
 
 
 class Layer(nn.Module):
-    """One of the model's blocks in the packed forward pass; a module, so that it can be sharded as a unit."""
+    """One of the model's blocks in the packed forward pass.
+
+    A module, so that it can be sharded as a unit.
+    """
 
     def __init__(self, block: nn.Module, compute: Callable[..., Tensor], *, checkpointing: bool) -> None:
         super().__init__()
         self.block, self._compute, self._checkpointing = block, compute, checkpointing
 
     def forward(self, *inputs: Any) -> Tensor:
-        """`compute(block, *inputs)`; with checkpointing, activations are recomputed in the backward pass."""
+        """`compute(block, *inputs)`.
+
+        With checkpointing, activations are recomputed in the backward pass.
+        """
         if not (self._checkpointing and torch.is_grad_enabled()):
             return self._compute(self.block, *inputs)
         out: Tensor = checkpoint(self._compute, self.block, *inputs, use_reentrant=False)
@@ -118,7 +124,7 @@ class PackedT5(nn.Module):
         return self._model[0]
 
     def forward(self, batch: DeviceBatch, tasks: int) -> tuple[Tensor, Tensor]:
-        """Returns the objective summed over target tokens, and the summed cross entropy of each task.
+        """Returns the objective, and the cross entropy of each task, summed over target tokens.
 
         The latter has shape (tasks,), is float64 and carries no gradient.
         """
@@ -206,7 +212,7 @@ class PackedT5(nn.Module):
 
 
 def _autocast(x: Tensor) -> Tensor:
-    """Casts as autocast would: it does not see the output layer, which is used by its weight alone."""
+    """Casts as autocast would, which does not see a layer that is used by its weight alone."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
@@ -217,13 +223,13 @@ def _group_slice(x_MHK: Tensor, start: int, segments: int, length: int) -> Tenso
 
 
 def _position_bias(stack: Any, length: int) -> Tensor:
-    """Returns the stack's relative position bias (H, length, length), from the table in its first block."""
+    """Returns the stack's relative position bias (H, length, length)."""
     attention = stack.block[0].layer[0].SelfAttention
     return attention.compute_bias(length, length)[0]  # type: ignore[no-any-return]
 
 
 def seed_dropout(seed: int, index: int) -> None:
-    """Seeds torch's generators for packed row `index`: dropout is the same on whichever worker computes it."""
+    """Seeds torch's generators for packed row `index`: its dropout is the same everywhere."""
     digest = hashlib.sha256(f"{seed}\0dropout\0{index}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 

@@ -20,7 +20,10 @@ DECAY = -0.8
 CLIP = 1.0
 
 COLUMNS = "exp_avg_sq_col"
-"""The entry of a parameter's state that is replicated on every worker; all others are sharded by rows."""
+"""The entry of a parameter's state that is replicated on every worker.
+
+All others are sharded by rows.
+"""
 
 
 class Adafactor(torch.optim.Optimizer):

@@ -1,9 +1,10 @@
-"""Shards a model that is too large for one device over the workers: parameters, gradients, optimizer state (FSDP2).
+"""Shards parameters, gradients and optimizer state over the workers (FSDP2).
 
-Each worker holds some rows (of dimension 0) of every parameter. torch's `fully_shard` gathers a
-layer when it is computed and reduces its gradients over the workers afterwards. Everything after
-that (norm, optimizer, averages, anchor) is arithmetic on a worker's own rows, as plain tensors. A
-checkpoint holds complete tensors, so it does not depend on the number of workers.
+For models too large for one device. Each worker holds some rows (of dimension 0) of every
+parameter. torch's `fully_shard` gathers a layer when it is computed and reduces its gradients over
+the workers afterwards. Everything after that (norm, optimizer, averages, anchor) is arithmetic on a
+worker's own rows, as plain tensors. A checkpoint holds complete tensors, so it does not depend on
+the number of workers.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Sharding:
-    """How the rows of a tensor are distributed over the workers: `torch.chunk`'s rule, which is FSDP2's too.
+    """How the rows of a tensor are distributed over the workers.
 
-    Chunks have equal size; the last ones may be shorter or empty. With one worker nothing is
-    sharded.
+    By `torch.chunk`'s rule, which is FSDP2's too. Chunks have equal size; the last ones may be
+    shorter or empty. With one worker nothing is sharded.
     """
 
     def __init__(self, rank: int = 0, workers: int = 1) -> None:
@@ -72,16 +73,20 @@ class Sharding:
 
 
 def local_parameter(parameter: nn.Parameter) -> nn.Parameter:
-    """Returns this worker's rows as a plain parameter that shares their memory, or `parameter` if it is not sharded."""
+    """Returns this worker's rows as a plain parameter that shares their memory.
+
+    A parameter that is not sharded is returned as it is.
+    """
     local = getattr(parameter, "_local_tensor", None)
     return parameter if local is None else nn.Parameter(local, requires_grad=parameter.requires_grad)
 
 
 def shard(packed_model: PackedT5, device: torch.device, *, bf16: bool = False) -> Sharding:
-    """Shards the parameters of a model over the workers, layer by layer; the model then has new parameters.
+    """Shards the parameters of a model over the workers, layer by layer.
 
-    With `bf16` layers are gathered and computed in bf16, and gradients are reduced in fp32.
-    Parameters may still be in CPU memory: the rows of each layer move to `device` as it is sharded.
+    The model then has new parameters. With `bf16` layers are gathered and computed in bf16, and
+    gradients are reduced in fp32. Parameters may still be in CPU memory: the rows of each layer
+    move to `device` as it is sharded.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard

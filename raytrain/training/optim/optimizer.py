@@ -1,4 +1,4 @@
-"""The optimizer, its gradients in one buffer, and its state as named tensors (nothing is pickled)."""
+"""The optimizer, its gradients in one buffer, and its state as named tensors (not pickled)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(
     sharding: Sharding | None = None,
     rows: Mapping[str, int] | None = None,
 ) -> torch.optim.Optimizer:
-    """Builds Adafactor with FLAN's settings (external rate, no scaling by the parameter), or fused AdamW.
+    """Builds Adafactor with FLAN's settings, or fused AdamW.
 
     Weight decay is decoupled in both. It is not applied to norms, biases (T5's relative position
     biases included) and the parameters named in `no_decay`. `rows` are the total rows of each
@@ -91,7 +91,10 @@ class Gradients:
         self.buffer.zero_()
 
     def norm(self) -> float:
-        """Returns the 2-norm over all parameters, after clearing the gradients of rows that do not learn."""
+        """Clears the gradients of rows that are not trained.
+
+        Returns the 2-norm over all parameters.
+        """
         for view, mask in self._masked:
             view.mul_(mask)
         norm = torch.linalg.vector_norm(self.buffer)
@@ -112,14 +115,14 @@ def _accumulate_into(view: Tensor) -> Callable[[nn.Parameter], None]:
 
 
 def is_replicated(entry: str) -> bool:
-    """Returns whether every worker holds this entry of the state (`<entry>/<parameter name>`) completely."""
+    """Returns whether every worker holds this entry of the state completely."""
     return entry.partition("/")[0] == COLUMNS
 
 
 def state(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Returns the optimizer's state as tensors (not copied) and plain numbers, by `<entry>/<parameter name>`."""
+    """Returns the state as tensors (not copied) and numbers, by `<entry>/<parameter name>`."""
     tensors: dict[str, Tensor] = {}
     numbers: dict[str, float] = {}
     for name, parameter in parameters.items():
@@ -138,7 +141,10 @@ def load_state(
     numbers: Mapping[str, float],
     sharding: Sharding | None = None,
 ) -> None:
-    """Restores what `state` returned, from complete tensors; TrainingError if it is the state of another model."""
+    """Restores what `state` returned, from complete tensors.
+
+    TrainingError if it is the state of another model.
+    """
     optimizer.state.clear()
     values: list[tuple[str, Any]] = [*tensors.items(), *numbers.items()]
     for key, value in values:

@@ -1,4 +1,4 @@
-"""Which parameters are trained: all, those that are not frozen, or low-rank adapters next to frozen layers.
+"""Which parameters are trained: all, those that are not frozen, or low-rank adapters.
 
 The rows of embedding and output layer for tokens that preparation added to the vocabulary are
 trained in any case: no text that the model has ever seen used them.

@@ -35,10 +35,11 @@ class Weights:
         new_rows: range = range(0),
         sharding: Sharding | None = None,
     ) -> None:
-        """Selects what is trained of `model`; of a sharded model all tensors here are this worker's rows.
+        """Selects what is trained of `model`.
 
-        `new_rows` are the ids of the tokens that preparation added. TrainingError if a weight is
-        not fp32, or if nothing is left to train.
+        Of a sharded model all tensors here are this worker's rows. `new_rows` are the ids of the
+        tokens that preparation added. TrainingError if a weight is not fp32, or if nothing is left
+        to train.
         """
         self.model, self.training, self._sharding = model, training, sharding or Sharding()
         selected = trainable.trainable_params(model, training, new_rows)
@@ -50,7 +51,7 @@ class Weights:
         self.used = selected.params
         """The model's own parameters, by name."""
         self.values = self.used
-        """The same in fp32, as the optimizer moves them: other tensors if the model is in bf16, or sharded."""
+        """The same in fp32, for the optimizer; other tensors if the model is bf16 or sharded."""
         if wrong := [name for name, p in model.named_parameters() if p.dtype != torch.float32]:
             raise TrainingError(f"{wrong[0]} is {dict(model.named_parameters())[wrong[0]].dtype}, not fp32")
         if self._sharding.active:  # the optimizer's tensors share the parameters' memory
@@ -84,7 +85,10 @@ class Weights:
         self._copy_to_model()
 
     def export_state(self) -> dict[str, Tensor]:
-        """Returns what is scored and exported: every weight of the stock model; tensors may be the model's own."""
+        """Returns what is scored and exported: every weight of the stock model.
+
+        Tensors may be the model's own.
+        """
         training = self.training
         values = self._average or {name: p.detach() for name, p in self.values.items()}
         share = training.interpolation
@@ -96,16 +100,17 @@ class Weights:
         return trainable.merged(self.model, {**self._frozen, **values}, share)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what a checkpoint must hold in addition to `export_state` and the optimizer's state; not copied."""
+        """Returns what a checkpoint must hold in addition to `export_state`; not copied."""
         state = {f"{_AVERAGE}/{name}": tensor for name, tensor in self._average.items()}
         if self._differs_from_export:
             state |= {f"{_VALUE}/{name}": p.detach() for name, p in self.values.items()}
         return state
 
     def restore(self, exported: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Restores what `export_state` and `state` returned; returns the entries of `state` that are not its own.
+        """Restores what `export_state` and `state` returned.
 
-        TrainingError if it is the state of another model; nothing is changed then.
+        Returns the entries of `state` that are not its own. TrainingError if it is the state of
+        another model; nothing is changed then.
         """
         exported = {name: self._sharding.local(tensor) for name, tensor in exported.items()}
         own = {

@@ -1,4 +1,4 @@
-"""The channel between the driver and the workers of a training: one small Ray actor on the driver's node.
+"""The channel between driver and workers: one small Ray actor on the driver's node.
 
 Events and progress go from the workers to the driver; the request to stop goes the other way. The
 actor outlives worker groups, so it also remembers the error that ended one. `ray.train.report` is a
@@ -23,10 +23,10 @@ _STORING_SECONDS = 10.0  # validity of the first worker's notice that it waits f
 
 @dataclass(frozen=True, slots=True)
 class TrainProgress:
-    """How far training is: `step` of `steps` done, loss per target token of that step, tokens trained so far.
+    """How far training is.
 
-    Tokens are counted without padding. `tokens_per_second` and `eta_seconds` are smoothed over the
-    latest steps.
+    `loss` is that of `step`, per target token. `tokens` were trained so far; they are counted
+    without padding. `tokens_per_second` and `eta_seconds` are smoothed over the latest steps.
     """
 
     step: int
@@ -67,13 +67,16 @@ class ChannelActor:
         return messages
 
     def begin_group(self) -> int:
-        """Counts the start of a worker group, and returns how many there were, this one included."""
+        """Counts the start of a worker group; returns how many there were, with this one."""
         self._starts += 1
         self._storing_until = 0.0
         return self._starts
 
     def fail(self, error: UserError, final: bool) -> None:
-        """Records a worker's error; `final` if another group would fail alike. The first final error is kept."""
+        """Records a worker's error; `final` if another group would fail alike.
+
+        The first final error is kept.
+        """
         if not self._final:
             self._failure, self._final = error, final
 
@@ -164,7 +167,10 @@ class DriverChannel:
         return bool(ray.get(self._actor.failed.remote()))
 
     def is_storing(self, *, timeout: float) -> bool:
-        """Returns whether the first worker waits for the store; raises if there is no answer for `timeout` seconds."""
+        """Returns whether the first worker waits for the store.
+
+        Raises if there is no answer for `timeout` seconds.
+        """
         return bool(ray.get(self._actor.is_storing.remote(), timeout=timeout))
 
     @contextmanager
@@ -195,7 +201,10 @@ class DriverChannel:
 
 
 class StopSignal:
-    """Whether the driver requested a stop. It never waits: the answer is to a question asked some steps ago."""
+    """Whether the driver requested a stop.
+
+    It never waits: the answer is to a question asked some steps ago.
+    """
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor

@@ -1,8 +1,9 @@
-"""Training on Ray Train, seen from the driver: starts the workers, passes on what they emit, turns errors into sentences.
+"""Training on Ray Train, seen from the driver.
 
-Ray schedules workers and restarts their group when one dies; it never stores anything of ours. The
-newest committed checkpoint says where a group begins, the sampling order what it sees. What runs in
-a worker is in `worker`; what the two say to each other goes through `channel`.
+It starts the workers, passes on what they emit, and turns errors into sentences. Ray schedules
+workers and restarts their group when one dies; it never stores anything of ours. The newest
+committed checkpoint says where a group begins, the sampling order what it sees. What runs in a
+worker is in `worker`; what the two say to each other goes through `channel`.
 """
 
 from __future__ import annotations
@@ -39,12 +40,15 @@ OnEvent = Callable[..., None]
 MAX_RESTARTS = 3
 """Worker groups that may die (reclaimed nodes not counted) before training ends."""
 MAX_STARTS = 6
-"""Tries to find room for the worker group and to start it, each of RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S seconds."""
+"""Tries to start the worker group, each for RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S seconds."""
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 60.0  # how long a requested stop waits for workers that have not begun
 _PREEMPTION_GRACE_SECONDS = 10.0
-"""From a leaving node's deadline until the group restarts: any sooner, and Ray counts the node that is being ended,
-wants a worker there and waits for the start timeout."""
+"""From a leaving node's deadline until the group restarts.
+
+Any sooner, and Ray counts the node that is being ended, wants a worker there and waits for the
+start timeout.
+"""
 _COLLECTIVE_SECONDS = 600
 _MORE_MEMORY = "raise resources.training.memory, or lower training.microBatchTokens"
 _SAME_COMMAND = "the same command resumes from the last checkpoint"
@@ -52,7 +56,7 @@ _SAME_COMMAND = "the same command resumes from the last checkpoint"
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """Where training ended, its checkpoints (newest first), and whether it ended early because of `stop`."""
+    """Where training ended, its checkpoints (newest first), and whether `stop` ended it early."""
 
     step: int
     checkpoints: tuple[CommittedCheckpoint, ...]
@@ -73,7 +77,7 @@ def train(
     cache: Cache | None = None,
     local: bool = True,
 ) -> TrainResult:
-    """Trains `job` from the newest intact checkpoint to its last step, in the Ray cluster of this process.
+    """Trains `job` from the newest intact checkpoint to its last step, in this Ray cluster.
 
     `on_progress` and `on_event` are called in this thread. Once `stop` returns True the workers
     finish their step, write a checkpoint and end. After every checkpoint older ones are removed,
@@ -218,7 +222,7 @@ def _torch_trainer(train_func: Callable[[], Any], settings: WorkerSettings, note
 
 
 def _gpus_per_worker(job: FineTuneJob, *, local: bool) -> tuple[float, str]:
-    """Returns the GPUs that a worker reserves (0 to train on CPUs) and a notice for the user, or "".
+    """Returns the GPUs that a worker reserves (0: train on CPUs) and a notice for the user or "".
 
     In a cluster a worker takes the pod that the job describes even if `device` leaves its GPU
     alone. ClusterError if the job asks for GPUs that are not there, or would leave GPUs idle

@@ -22,7 +22,7 @@ _GAUGES = {
     "raytrain_learning_rate": "Learning rate of the last step.",
     "raytrain_gradient_norm": "Norm of the last step's gradient before clipping.",
     "raytrain_mfu": "Model FLOPs utilization of the last step, 0..1.",
-    "raytrain_peak_memory_bytes": "Highest memory use so far: of the GPU, or of the first worker's process without one.",
+    "raytrain_peak_memory_bytes": "Highest memory use so far: of the GPU, or of the process without one.",
     "raytrain_unsaved_intervals": (
         "Steps since the newest committed checkpoint, in units of training.checkpointEvery."
     ),
@@ -33,7 +33,10 @@ WAITING = "raytrain_unscored_checkpoints"
 
 
 class Gauges:
-    """Gauges that the first worker sets after every step; setting one takes microseconds and never waits."""
+    """Gauges that the first worker sets after every step.
+
+    Setting one takes microseconds and never waits.
+    """
 
     def __init__(self, run: str, run_id: str, rank: int = 0, *, checkpoint_every: int = 1) -> None:
         from ray.util.metrics import Gauge
@@ -86,7 +89,7 @@ def gauge_values(record: StepRecord) -> dict[str, float]:
 
 
 def waiting_gauge(run: str) -> Callable[[int], None]:
-    """Returns a function for the driver that sets the number of stored checkpoints without scores."""
+    """Returns a function that sets the number of stored checkpoints without scores."""
     from ray.util.metrics import Gauge
 
     gauge = Gauge(WAITING, description="Checkpoints waiting to be scored.", tag_keys=(RUN,))

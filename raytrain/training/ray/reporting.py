@@ -1,4 +1,4 @@
-"""What the first worker reports while it trains: metrics, gauges, trackers, progress, events and checkpoints."""
+"""What the first worker reports: metrics, gauges, trackers, progress, events, checkpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ _PROGRESS_SECONDS = 0.25
 
 @contextmanager
 def worker_callbacks(settings: WorkerSettings, model: Any, rank: int) -> Iterator[Callbacks]:
-    """Yields the callbacks of worker `rank`; when training ended well, waits for the last checkpoint and event."""
+    """Yields the callbacks of worker `rank`.
+
+    When training ended well, waits for the last checkpoint and event.
+    """
     if rank != 0:
         yield Callbacks()
         return
@@ -120,7 +123,7 @@ class ProgressEmitter:
         self._emitted = 0.0
 
     def after_step(self, record: StepRecord, position: Position) -> None:
-        """Updates the smoothed rates and emits progress if it is due, in any case after the last step."""
+        """Updates the rates and emits progress if it is due; always after the last step."""
         self._seconds = _smoothed(self._seconds, record.seconds)
         self._rate = _smoothed(self._rate, record.tokens_per_second)
         now = time.monotonic()
@@ -145,7 +148,7 @@ def _smoothed(before: float | None, now: float) -> float:
 
 
 class PreemptionNotices:
-    """Notices that a worker's node is about to leave, as Ray was told (a drain, a reclaimed spot node).
+    """Notices that a worker's node is about to leave: a drain, or a reclaimed spot node.
 
     A checkpoint is taken then, and training goes on until the node is gone; Ray does not count that
     as a failure. `ray.train.get_preemption_info` says the same but is a barrier over all workers,
@@ -157,7 +160,7 @@ class PreemptionNotices:
         self._last: Any = None
 
     def is_new(self) -> bool:
-        """Returns whether there is a notice that was not there at the last call, and emits an event for it."""
+        """Returns whether there is a notice since the last call, and emits an event for it."""
         notice = _preemption_info()
         if notice is None or notice == self._last:
             return False
@@ -179,7 +182,10 @@ def _preemption_info() -> Any:
 
 
 def _ray_run_id() -> str:
-    """Returns Ray Train's id of this run, by which its dashboards filter; "" if Ray does not say."""
+    """Returns Ray Train's id of this run, by which its dashboards filter.
+
+    "" if Ray does not say.
+    """
     try:
         from ray.train.v2._internal.execution.context import get_train_context
 

@@ -1,4 +1,4 @@
-"""What runs on a training worker: `train_worker` is its whole life, from set-up to the last checkpoint."""
+"""What runs on a training worker; `train_worker` is its life from set-up to the last checkpoint."""
 
 from __future__ import annotations
 
@@ -154,7 +154,10 @@ def _device(training: TrainingSpec) -> Any:
 
 
 def _restore(settings: WorkerSettings, rank: int, trainer: Trainer) -> CommittedCheckpoint | None:
-    """Restores the newest intact checkpoint, which the first worker chooses for all; None if there is none."""
+    """Restores the newest intact checkpoint, which the first worker chooses for all.
+
+    None if there is none.
+    """
     from safetensors.torch import load_file
 
     from raytrain.training.distributed import barrier, broadcast_from_first

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from raytrain.training.flops import peak, step_flops
+from raytrain.training.flops import peak_flops, step_flops
 from tests.support.tiny_t5 import tiny_model
 
 
