@@ -1,7 +1,7 @@
 """Bundles what helps to debug a job in a cluster: its objects and events, without secrets.
 
-Secrets are never read. Values of environment variables, and everything that looks like a secret, are
-redacted.
+Secrets are never read. Values of environment variables, and everything that looks like a secret,
+are redacted.
 """
 
 import json

@@ -43,7 +43,7 @@ def find(api: KubernetesApi, namespace: str, name: str) -> Dashboard:
 
 @contextmanager
 def forwarded(dashboard: Dashboard, port: int = PORT) -> Iterator["subprocess.Popen[bytes]"]:
-    """Runs `kubectl port-forward` on 127.0.0.1; it goes through the API server, past network policies."""
+    """Runs `kubectl port-forward` on 127.0.0.1, which network policies do not block."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise UsageError("kubectl is not installed", hint="https://kubernetes.io/docs/tasks/tools/")

@@ -46,7 +46,7 @@ class KubernetesApi:
 
     @classmethod
     def connect(cls, context: str | None = None) -> KubernetesApi:
-        """Connects to the cluster of this pod, else of the kubeconfig; ClusterError if there is neither."""
+        """Connects to this pod's cluster, else to the kubeconfig's; ClusterError without both."""
         import kubernetes
 
         config: Any = kubernetes.config  # untyped
@@ -70,7 +70,7 @@ class KubernetesApi:
             raise
 
     def list(self, kind: tuple[str, str], namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
-        """Returns the objects of a namespace, or of all namespaces, that match a label selector."""
+        """Returns the objects of a namespace (None: of all) that match a label selector."""
         query = {"labelSelector": selector} if selector else {}
         answer = self.call("GET", path(kind, namespace), query=query)
         return [{"apiVersion": kind[0], "kind": kind[1], **item} for item in answer.get("items", [])]
@@ -108,7 +108,7 @@ class KubernetesApi:
         )
 
     def delete(self, kind: tuple[str, str], namespace: str, name: str) -> bool:
-        """Deletes the object, and in the background what it owns; returns False if there was none."""
+        """Deletes the object and what it owns; returns False if there was none."""
         try:
             self.call("DELETE", path(kind, namespace, name), query={"propagationPolicy": "Background"})
         except ApiError as error:
@@ -129,7 +129,7 @@ class KubernetesApi:
         return any(resource.get("kind") == word for resource in answer.get("resources", []))
 
     def is_allowed(self, verb: str, group: str, resource: str, namespace: str) -> bool:
-        """Whether this client's account may do something; `resource` may name a subresource (`a/status`)."""
+        """Whether this account has a permission; `resource` may be a subresource (`a/status`)."""
         name, _, subresource = resource.partition("/")
         action = {"verb": verb, "group": group, "resource": name, "subresource": subresource, "namespace": namespace}
         body = {

@@ -79,7 +79,7 @@ def predict(
 
     Each text is put into the task's instruction template number `template`, by default the first.
     Downloaded models are kept under `cache`, by default this machine's cache folder
-    (`raytrain.config.storage.cache_folder`).
+    (`raytrain.config.locations.cache_folder`).
 
     Raises UsageError for an unknown run, task or template, DataError where the run has no such
     model yet.

@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of a Kubernetes API server that refuses, resets and forgets, as an overloaded one does."""
+"""A proxy for a Kubernetes API server that refuses, resets and forgets, as under overload."""
 
 import asyncio
 import json
@@ -23,18 +23,18 @@ _TOO_OLD = {
 
 
 class ApiProxy:
-    """What it breaks. `refuse` and `share` may be set from any thread, at any time."""
+    """The faults of the proxy; any thread may set `refuse` and `share` at any time."""
 
     def __init__(self) -> None:
         self.endpoint = ""
         self.refuse: int | None = None
         """Every request is answered with this status."""
         self.share = 0.0
-        """This share of requests is answered with 429, 500 or 503, or reset, drawn with a fixed seed."""
+        """Share of requests answered with 429, 500 or 503, or reset; drawn with a fixed seed."""
         self.too_old = 0
-        """So many of the next watches are told that their resource version is too old."""
+        """Number of watches that will be told that their resource version is too old."""
         self.broken = 0
-        """Requests that were not answered as the server would have."""
+        """Number of requests with a fault."""
         self._random = random.Random(17)
         self._watches: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
@@ -121,7 +121,7 @@ class ApiProxy:
 
 @contextmanager
 def api_proxy(kubeconfig: Path, folder: Path) -> Iterator[tuple[ApiProxy, Path]]:
-    """A proxy on a free port of this machine to the server of a kubeconfig, and a kubeconfig that leads through it."""
+    """Starts a proxy for the server of a kubeconfig; yields it with a kubeconfig that uses it."""
     proxy, started, stopped = ApiProxy(), threading.Event(), asyncio.Event()
     content = json.loads(kubeconfig.read_text())
     cluster = content["clusters"][0]["cluster"]

@@ -1,6 +1,6 @@
-"""A real Kubernetes API server with etcd, alone: no controllers, no kubelets, no root; ready in about five seconds.
+"""A real Kubernetes API server with etcd: no controllers, no kubelets, no root; ready in 5 seconds.
 
-Its programs are those that `make cluster` builds and keeps; without them ToolsUnavailable says so.
+It uses the programs that `make cluster` builds; without them ToolsUnavailableError is raised.
 """
 
 import json
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from tests.support.kubernetes_tools import ToolsUnavailable, cache_folder, kubernetes_tools
+from tests.support.kubernetes_tools import ToolsUnavailableError, cache_folder, kubernetes_tools
 
 _START_SECONDS = 90
 
@@ -64,13 +64,13 @@ def _program(name: str) -> Path:
         (cache_folder().parent / "cluster" / "programs").glob(f"*/{name}"), key=lambda p: p.stat().st_mtime
     )
     if not folders:
-        raise ToolsUnavailable(f"{name} was never built here (`make cluster` does)")
+        raise ToolsUnavailableError(f"{name} was never built here (`make cluster` does)")
     return folders[-1]
 
 
 @contextmanager
 def api_server(folder: Path, users: Sequence[str] = ()) -> Iterator[ApiServer]:
-    """A server that keeps its things in `folder`, ended with it; `users` may log in and have no rights yet."""
+    """Runs a server with its data in `folder`; `users` can log in but have no permissions yet."""
     etcd, kube = _program("etcd"), _program("kube-apiserver")
     key, public = folder / "accounts.key", folder / "accounts.pub"
     _openssl("genrsa", "-out", str(key), "2048")

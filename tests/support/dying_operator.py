@@ -1,4 +1,4 @@
-"""The operator, killed as it is about to make its nth call of the API (RAYTRAIN_TEST_DIES_AT, from 0)."""
+"""The operator, killed just before its nth API call (RAYTRAIN_TEST_DIES_AT, from 0)."""
 
 import os
 import signal

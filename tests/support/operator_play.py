@@ -1,11 +1,11 @@
-"""The other side of the operator: KubeRay and the run, played against one job on a real API server."""
+"""Plays KubeRay and the run for one job on a real API server, to test the operator."""
 
 import json
 import time
 
 
 class Play:
-    """Plays KubeRay and the run against one job, and waits for what the operator makes of it."""
+    """Plays KubeRay and the run for one job, and waits for the operator's reaction."""
 
     def __init__(self, server, namespace, name="assistant"):
         self._server, self._namespace, self._name = server, namespace, name
@@ -24,8 +24,8 @@ class Play:
 
     def kuberay(self, ray_job, deployment, job, *, desired=0, ready=0, **status):
         replicas = {"desiredWorkerReplicas": desired, "readyWorkerReplicas": ready}
-        told = {"jobDeploymentStatus": deployment, "jobStatus": job, "rayClusterStatus": replicas, **status}
-        self._patch("rayjob", ray_job, told)
+        ray_job_status = {"jobDeploymentStatus": deployment, "jobStatus": job, "rayClusterStatus": replicas, **status}
+        self._patch("rayjob", ray_job, ray_job_status)
 
     def run(self, **status):
         self._patch("ftj", self._name, status)

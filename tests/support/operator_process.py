@@ -1,4 +1,4 @@
-"""The operator as a process of this machine, with a user's rights."""
+"""Runs the operator as a process of this machine, with a user's permissions."""
 
 import json
 import os
@@ -19,7 +19,7 @@ def start_operator(
     program: Sequence[str] = ("-m", "raytrain.operator"),
     **variables: str,
 ) -> subprocess.Popen:
-    """The operator as a process with short pauses between attempts; it writes to `operator.log` in the folder."""
+    """Starts the operator with short waits between attempts; it logs to `operator.log`."""
     settings = folder / "settings.yaml"
     settings.write_text(json.dumps({"retry": {"firstSeconds": 0.2}, "runs": {"secrets": ["bucket"]}}))
     environment = {

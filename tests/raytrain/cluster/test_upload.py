@@ -56,12 +56,14 @@ def test_a_folder_goes_up_once(here, store):
     assert uri.startswith(f"{store.uri}/uploads/")
     keys = sorted(stat.key.rsplit("/", 1)[1] for stat in store.list("uploads/"))
     assert keys == ["00000-validation-dev.jsonl", "00001-train-train.jsonl", "manifest.json"]
-    assert len(said) == 1 and "2 files" in said[0]
+    assert len(said) == 1
+    assert "2 files" in said[0]
     again, said = _send(_job(uri="data"), here, store)
     assert (again, said) == (sent, [])
     (here / "data/dev.jsonl").write_text(ROWS.replace("number", "amount"))
     changed, said = _send(_job(uri="data"), here, store)
-    assert changed.spec.tasks[0].source.uri != uri and said
+    assert changed.spec.tasks[0].source.uri != uri
+    assert said
 
 
 def test_a_file_whose_rows_are_to_be_divided_stays_one(here, store):

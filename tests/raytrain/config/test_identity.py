@@ -100,7 +100,7 @@ def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
 
 
 def test_every_field_of_the_spec_is_decided_on() -> None:
-    """A new field is in the identity unless it is left out by name: nothing is forgotten in silence."""
+    """A new field belongs to the identity unless it is left out by name."""
     found = identity(BASE)["spec"]
     written = BASE.spec.model_dump(mode="json", by_alias=True)
     assert set(written) - set(found) == {"storage", "resources", "cluster"}

@@ -124,7 +124,8 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
         ("packing: 7", "job.yaml:12:14: spec.training.packing: must be a mapping, got 7"),
         (
             "packing: {source: 8, target: 4}",
-            "job.yaml:10:3: spec.training: packing is too small for an example: it needs at least maxInputTokens and maxTargetTokens",
+            "job.yaml:10:3: spec.training: packing is too small for an example: it needs at least maxInputTokens and "
+            "maxTargetTokens",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A real API server with our definition and KubeRay's, and no controllers: the tests play KubeRay."""
+"""A real API server with our CRD and KubeRay's, without controllers: tests play KubeRay."""
 
 from uuid import uuid4
 
@@ -7,7 +7,7 @@ import pytest
 from raytrain.operator.install import deployment, rbac
 from raytrain.operator.install.crd import crd
 from tests.support.api_server import api_server
-from tests.support.kubernetes_tools import ToolsUnavailable, kuberay_crds, kubernetes_tools
+from tests.support.kubernetes_tools import ToolsUnavailableError, kuberay_crds, kubernetes_tools
 from tests.support.operator_process import operator_process
 
 
@@ -16,7 +16,7 @@ def tools():
     """The real kubectl and helm."""
     try:
         return kubernetes_tools()
-    except ToolsUnavailable as error:
+    except ToolsUnavailableError as error:
         pytest.skip(str(error))
 
 
@@ -34,7 +34,7 @@ def kubernetes(tools, tmp_path_factory):
             for served in ("raytrain.dev/v1alpha1/finetunejobs", "ray.io/v1/rayjobs"):
                 server.until_served(f"/apis/{served}")
             yield server
-    except ToolsUnavailable as error:
+    except ToolsUnavailableError as error:
         pytest.skip(str(error))
 
 

@@ -1,4 +1,4 @@
-"""A real API server takes the definition and refuses what is wrong; the operator works with the rights it is given."""
+"""A real API server takes the CRD and refuses invalid jobs; the operator has what it needs."""
 
 import copy
 import json

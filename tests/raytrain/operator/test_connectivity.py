@@ -1,4 +1,4 @@
-"""Who reaches whom, computed from what is rendered: the operator's policy, two runs, and the neighbours.
+"""Who reaches whom, computed from the rendered network policies of the operator and two runs.
 
 The semantics are those of networking.k8s.io/v1: a pod that some policy selects for ingress takes
 what one of them allows and nothing else; any other pod takes everything. What enforces it is the

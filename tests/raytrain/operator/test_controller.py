@@ -1,4 +1,4 @@
-"""The effects: what is asked of the API server, in which order, and what happens when it refuses or dies midway."""
+"""The controller's API calls: their order, refusals, and a crash at any of them."""
 
 import asyncio
 import copy
@@ -19,7 +19,7 @@ KEY = ("team", "assistant")
 
 
 class Server:
-    """Objects in a dictionary: as much of an API server as the controller uses, and every call counted."""
+    """A fake API server with what the controller uses; it records every call."""
 
     def __init__(self, *objects):
         self.objects = {}
@@ -38,7 +38,7 @@ class Server:
 
     def _called(self, verb, kind, name):
         if self.dies_at is not None and len(self.calls) >= self.dies_at:
-            raise Killed
+            raise KilledError
         self.calls.append((verb, kind, name))
         if (verb, kind) in self.refuses:
             raise ApiError(403, "Forbidden", self.refuses[verb, kind])
@@ -79,7 +79,7 @@ class Server:
         return [(kind, name) for verb, kind, name in self.calls if verb in ("create", "apply")]
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The operator's process dies here."""
 
 
@@ -123,7 +123,8 @@ def test_what_is_remembered_of_a_rayjob_is_little_and_says_the_same(found):
     remembered = trim(found)
     assert ray_job_status(remembered) == ray_job_status(found)
     assert is_owned(remembered, UID)
-    assert "rayClusterSpec" not in str(remembered) and "managedFields" not in str(remembered)
+    assert "rayClusterSpec" not in str(remembered)
+    assert "managedFields" not in str(remembered)
 
 
 def test_nothing_is_asked_while_nothing_changes():
@@ -267,7 +268,7 @@ def test_killed_at_every_call_it_makes_it_ends_the_same():
     for dies_at in range(calls):
         server = Server(finetunejob())
         server.dies_at = dies_at
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             run(whole(server), server)
         server.dies_at = None
         run(whole(server), server)

@@ -1,4 +1,4 @@
-"""The run's side and the operator's side of one status, with the run's own account on a real API server."""
+"""Run and operator write one status, the run with its own account, on a real API server."""
 
 import json
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def started(kubernetes, namespace, operator, tmp_path, monkeypatch):
-    """A job whose first attempt runs; this process (and its children) is its driver, with its account and no other."""
+    """A job whose first attempt runs, with this process as its driver, using the run's account."""
     kubernetes.apply({**finetunejob(), "metadata": {"name": "assistant", "namespace": namespace}})
     play = Play(kubernetes, namespace)
     play.until("Pending")

@@ -8,7 +8,7 @@ import pytest
 from tests.support import REPOSITORY
 from tests.support.api_server import api_server
 from tests.support.finetunejob_objects import finetunejob
-from tests.support.kubernetes_tools import ToolsUnavailable
+from tests.support.kubernetes_tools import ToolsUnavailableError
 
 CHART, JOB_CHART = str(REPOSITORY / "helm" / "raytrain-operator"), str(REPOSITORY / "helm" / "finetune-job")
 
@@ -21,7 +21,7 @@ def empty(tools, tmp_path):
     try:
         with api_server(tmp_path) as server:
             yield server
-    except ToolsUnavailable as error:
+    except ToolsUnavailableError as error:
         pytest.skip(str(error))
 
 

@@ -15,7 +15,7 @@ from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from tests.support import REPOSITORY
 from tests.support.finetunejob_objects import NOW, finetunejob, task
-from tests.support.kubernetes_tools import ToolsUnavailable, kuberay_crds
+from tests.support.kubernetes_tools import ToolsUnavailableError, kuberay_crds
 from tests.support.structural_walk import problems
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +72,7 @@ def test_golden(name, job, request):
 def resolved_schema():
     try:
         folder = kuberay_crds()
-    except ToolsUnavailable as error:
+    except ToolsUnavailableError as error:
         pytest.skip(str(error))
     crd = YAML(typ="safe").load((folder / "ray.io_rayjobs.yaml").read_text(encoding="utf-8"))
     return next(v for v in crd["spec"]["versions"] if v["name"] == "v1")["schema"]["openAPIV3Schema"]
