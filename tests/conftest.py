@@ -1,22 +1,25 @@
 """Fixtures for all tests: a real S3 server, started when the first test needs it."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from tests.support.fault_proxy import fault_proxy
-from tests.support.s3_server import s3_server
+from raytrain_core.storage import Store, open_store
+from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.s3_server import S3Server, s3_server
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory):
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A running S3 server, shared by the session."""
     with s3_server(tmp_path_factory.mktemp("s3-server")) as server:
         yield server
 
 
 @pytest.fixture
-def s3_bucket(s3, monkeypatch):
+def s3_bucket(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The name of a fresh bucket; the environment of this process points at its server."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_WEB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
@@ -28,23 +31,21 @@ def s3_bucket(s3, monkeypatch):
 
 
 @pytest.fixture
-def s3_uri(s3_bucket):
+def s3_uri(s3_bucket: str) -> str:
     """A storage URI in a fresh bucket."""
     return f"s3://{s3_bucket}/raytrain"
 
 
 @pytest.fixture
-def s3_proxy(s3, s3_bucket):
+def s3_proxy(s3: S3Server, s3_bucket: str) -> Iterator[FaultProxy]:
     """A proxy in front of the S3 server that breaks chosen requests."""
     with fault_proxy(s3.endpoint) as proxy:
         yield proxy
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
-def any_store(request, tmp_path):
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     """A fresh store of each kind."""
-    from raytrain_core.storage import open_store
-
     if request.param == "local":
         return open_store(str(tmp_path / "any-store"))
     return open_store(request.getfixturevalue("s3_uri"))

@@ -92,7 +92,7 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
 
     def kill(method, path, moment):
         nonlocal puts
-        if method == "PUT" and moment == "asked":
+        if method == "PUT" and moment == "requested":
             puts += 1
             if puts == n:
                 os.kill(process.pid, signal.SIGKILL)
@@ -155,7 +155,7 @@ def test_trouble_that_stays_ends_with_a_sentence_and_the_next_run_goes_on(
     bench, task, expected, store, direct, s3_proxy, no_waiting, fault, message, after
 ):
     def begin(method, path, moment):
-        if method == "PUT" and moment == "asked" and len(s3_proxy.requests("PUT")) == after:
+        if method == "PUT" and moment == "requested" and len(s3_proxy.requests("PUT")) == after:
             s3_proxy.break_(fault, "PUT")
 
     s3_proxy.watch = begin
@@ -212,7 +212,7 @@ def cut_off(s3_proxy, seconds, *, after):
     """From the PUT number `after` on no request reaches the server, for some time."""
 
     def begin(method, path, moment):
-        if method == "PUT" and moment == "asked" and len(s3_proxy.requests("PUT")) == after:
+        if method == "PUT" and moment == "requested" and len(s3_proxy.requests("PUT")) == after:
             s3_proxy.watch = None
             for verb in ("PUT", "GET", "HEAD", "POST", "DELETE"):
                 s3_proxy.break_("reset", verb)

@@ -1,4 +1,4 @@
-"""A proxy for a Kubernetes API server that refuses, resets and forgets, as under overload."""
+"""An HTTP proxy that makes a Kubernetes API server refuse, reset and forget, as if overloaded."""
 
 import asyncio
 import json
@@ -23,18 +23,18 @@ _TOO_OLD = {
 
 
 class ApiProxy:
-    """The faults of the proxy; any thread may set `refuse` and `share` at any time."""
+    """The faults of the proxy; `refuse` and `share` may be set from any thread at any time."""
 
     def __init__(self) -> None:
         self.endpoint = ""
         self.refuse: int | None = None
-        """Every request is answered with this status."""
+        """Answer every request with this status."""
         self.share = 0.0
-        """Share of requests answered with 429, 500 or 503, or reset; drawn with a fixed seed."""
+        """Share of requests that fail with 429, 500, 503 or a reset, drawn with a fixed seed."""
         self.too_old = 0
-        """Number of watches that will be told that their resource version is too old."""
+        """Number of following watches that fail because their resource version is too old."""
         self.broken = 0
-        """Number of requests with a fault."""
+        """Number of requests that failed because of the proxy."""
         self._random = random.Random(17)
         self._watches: set[asyncio.Transport] = set()
         self._loop = asyncio.new_event_loop()
@@ -43,7 +43,7 @@ class ApiProxy:
         self.refuse, self.share, self.too_old = None, 0.0, 0
 
     def drop_watches(self) -> None:
-        """Cut every watch that is open, without a word."""
+        """Resets every open watch."""
         self._loop.call_soon_threadsafe(self._drop)
 
     def _drop(self) -> None:
@@ -54,7 +54,8 @@ class ApiProxy:
         if self.refuse is not None:
             return self.refuse
         if self._random.random() < self.share:
-            return self._random.choice([429, 500, 503, "reset"])
+            fates: list[int | str] = [429, 500, 503, "reset"]
+            return self._random.choice(fates)
         if watch and self.too_old:
             self.too_old -= 1
             return "too-old"
@@ -84,19 +85,19 @@ class ApiProxy:
         async with self._session.request(
             request.method, where, headers=headers, data=await request.read() or None
         ) as answer:
-            told = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]})
+            reply = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]})
             transport = request.transport
             if watch and transport is not None:
                 self._watches.add(transport)
             try:
                 with suppress(aiohttp.ClientConnectionResetError):  # the client is gone
-                    await told.prepare(request)
+                    await reply.prepare(request)
                     async for chunk in answer.content.iter_any():
-                        await told.write(chunk)
-                    await told.write_eof()
+                        await reply.write(chunk)
+                    await reply.write_eof()
             finally:
                 self._watches.discard(transport)
-            return told
+            return reply
 
     async def _serve(self, server: str, started: threading.Event, stopped: asyncio.Event) -> None:
         self._server = server
@@ -121,7 +122,7 @@ class ApiProxy:
 
 @contextmanager
 def api_proxy(kubeconfig: Path, folder: Path) -> Iterator[tuple[ApiProxy, Path]]:
-    """Starts a proxy for the server of a kubeconfig; yields it with a kubeconfig that uses it."""
+    """Runs a proxy to the server of a kubeconfig; yields it and a kubeconfig that uses it."""
     proxy, started, stopped = ApiProxy(), threading.Event(), asyncio.Event()
     content = json.loads(kubeconfig.read_text())
     cluster = content["clusters"][0]["cluster"]

@@ -1,6 +1,6 @@
-"""A real Kubernetes API server with etcd: no controllers, no kubelets, no root; ready in 5 seconds.
+"""A real Kubernetes API server with etcd, without controllers, kubelets or root; starts in 5 s.
 
-It uses the programs that `make cluster` builds; without them ToolsUnavailableError is raised.
+`make cluster` builds and caches its programs; ToolsUnavailableError is raised without them.
 """
 
 import json
@@ -16,24 +16,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 from tests.support.kubernetes_tools import ToolsUnavailableError, cache_folder, kubernetes_tools
 
 _START_SECONDS = 90
 
+Done = subprocess.CompletedProcess[str]
+
 
 @dataclass(frozen=True)
 class ApiServer:
-    """Its folder, where the kubeconfigs of its users lie."""
+    """A running API server; its folder contains the kubeconfigs of its users."""
 
     folder: Path
 
     def kubeconfig(self, user: str = "admin") -> Path:
         return self.folder / f"{user}.kubeconfig"
 
-    def kubectl(self, *arguments: str, text: str | None = None, user: str | None = None, check: bool = True):
-        """The finished process of the real kubectl, as `user` (impersonated) if one is named."""
+    def kubectl(self, *arguments: str, text: str | None = None, user: str | None = None, check: bool = True) -> Done:
+        """Runs the real kubectl, impersonating `user` if given; returns the finished process."""
         command = [str(kubernetes_tools().kubectl), f"--kubeconfig={self.kubeconfig()}", *arguments]
         if user:
             command += [f"--as={user}"]
@@ -42,16 +45,17 @@ class ApiServer:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {done.stderr}")
         return done
 
-    def apply(self, *objects: dict, check: bool = True):
-        """Server-side apply, strictly."""
+    def apply(self, *objects: dict[str, Any], check: bool = True) -> Done:
+        """Applies objects server-side, with strict validation."""
         text = "\n---\n".join(json.dumps(each) for each in objects)
         return self.kubectl("apply", "--server-side", "--validate=strict", "-f", "-", text=text, check=check)
 
-    def get(self, *arguments: str) -> dict:
-        return json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+    def get(self, *arguments: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(self.kubectl("get", *arguments, "-o", "json").stdout)
+        return content
 
     def until_served(self, path: str) -> None:
-        """A definition takes a moment until its objects can be asked for."""
+        """Waits until an API path is served, which a new definition is after a moment."""
         deadline = time.monotonic() + _START_SECONDS
         while self.kubectl("get", "--raw", path, check=False).returncode:
             if time.monotonic() > deadline:
@@ -70,7 +74,7 @@ def _program(name: str) -> Path:
 
 @contextmanager
 def api_server(folder: Path, users: Sequence[str] = ()) -> Iterator[ApiServer]:
-    """Runs a server with its data in `folder`; `users` can log in but have no permissions yet."""
+    """Runs a server with its files in `folder`; `users` can log in but have no rights yet."""
     etcd, kube = _program("etcd"), _program("kube-apiserver")
     key, public = folder / "accounts.key", folder / "accounts.pub"
     _openssl("genrsa", "-out", str(key), "2048")
@@ -119,7 +123,7 @@ def api_server(folder: Path, users: Sequence[str] = ()) -> Iterator[ApiServer]:
 
 
 @contextmanager
-def _process(log: Path, command: list[str]) -> Iterator[subprocess.Popen]:
+def _process(log: Path, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     setpriv = shutil.which("setpriv")
     prefix = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
     with log.open("wb") as output:
@@ -132,7 +136,7 @@ def _process(log: Path, command: list[str]) -> Iterator[subprocess.Popen]:
         process.wait()
 
 
-def _kubeconfig(url: str, token: str, authority: Path) -> dict:
+def _kubeconfig(url: str, token: str, authority: Path) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Config",
@@ -149,7 +153,7 @@ def _ready(url: str, token: str) -> bool:
     request = Request(f"{url}/readyz", headers={"Authorization": f"Bearer {token}"})
     try:
         with urlopen(request, timeout=5, context=context) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except OSError:
         return False
 

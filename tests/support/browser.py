@@ -1,4 +1,4 @@
-"""Chromium without a window, over the DevTools protocol: enough to click through a page and hear its complaints."""
+"""Headless Chromium over the DevTools protocol: clicks through pages and collects their errors."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,9 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -25,8 +28,9 @@ SWITCHES = [
 
 
 @contextlib.contextmanager
-def chromium(folder):
-    """A browser of its own; gives the port of its debugging interface."""
+def chromium(folder: Path) -> Iterator[int]:
+    """Runs a separate browser; yields the port of its debugging interface."""
+    assert CHROMIUM is not None
     process = subprocess.Popen(
         [CHROMIUM, *SWITCHES, f"--user-data-dir={folder}", "about:blank"],
         stdout=subprocess.DEVNULL,
@@ -37,7 +41,7 @@ def chromium(folder):
         deadline = time.monotonic() + 60
         while not (port.is_file() and port.read_text().count("\n")):
             assert process.poll() is None, "the browser ended"
-            assert time.monotonic() < deadline, "the browser did not come up"
+            assert time.monotonic() < deadline, "the browser did not start"
             time.sleep(0.05)
         yield int(port.read_text().split()[0])
     finally:
@@ -48,41 +52,43 @@ def chromium(folder):
 class Tab:
     """One tab, over the DevTools protocol."""
 
-    def __init__(self, socket):
-        self.socket, self.numbers, self.events = socket, itertools.count(1), []
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self.socket, self.numbers = socket, itertools.count(1)
+        self.events: list[dict[str, Any]] = []
 
-    async def call(self, method, **parameters):
+    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         number = next(self.numbers)
         await self.socket.send_str(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
             message = json.loads((await self.socket.receive(timeout=60)).data)
             if message.get("id") == number:
                 assert "error" not in message, message
-                return message["result"]
+                result: dict[str, Any] = message["result"]
+                return result
             self.events.append(message)
 
-    async def js(self, expression):
+    async def js(self, expression: str) -> Any:
         found = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    async def key(self, key):
+    async def key(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):
             await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
-    async def open(self, url):
+    async def open(self, url: str) -> None:
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
         await self.call("Page.navigate", url=url)
         while await self.js("document.readyState") != "complete" or await self.js("location.href") != url:
             await asyncio.sleep(0.02)
 
-    def complaints(self):
+    def complaints(self) -> list[dict[str, Any]]:
         kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")
         return [e for e in self.events if e.get("method") in kinds]
 
 
-async def visit(port, url, script):
+async def visit(port: int, url: str, script: Callable[[Tab, str], Awaitable[None]]) -> None:
     async with aiohttp.ClientSession() as session:
         async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
             page = next(t for t in await answer.json() if t["type"] == "page")

@@ -1,16 +1,19 @@
-"""Small things to prepare: a tokenizer like T5's, rows, tasks, and a folder with a store."""
+"""Small inputs of preparation: a T5-like tokenizer, rows, tasks, and a folder with a store."""
 
 import json
 import string
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
+from data_prep.shards.manifest import ShardSet
 from data_prep.text.tokenizer import Tokenizer
-from raytrain_core.storage import open_store
+from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.cache import Cache
 
 LOST_BY_T5 = "{}<~\\^`"
@@ -19,8 +22,10 @@ LIMITS = PrepLimits(64, 16)
 
 
 def t5_like(*, extra_ids: int = 4) -> tokenizers.Tokenizer:
-    """A tokenizer with T5's conventions and T5's losses, but 200 pieces: Unigram, Metaspace after a white-space split,
-    a normalizer that folds white space."""
+    """Returns a tokenizer with T5's conventions and losses, but only 200 tokens.
+
+    Unigram, Metaspace after a white-space split, and a normalizer that folds white space.
+    """
     special = ["<pad>", "</s>", "<unk>"]
     pieces = [(piece, 0.0) for piece in special] + [("▁", -2.0)]
     pieces += [(f"▁{word}", -4.0 - i / 10) for i, word in enumerate(WORDS)]
@@ -39,17 +44,17 @@ def t5_like(*, extra_ids: int = 4) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def write_jsonl(path: Path, rows) -> Path:
+def write_jsonl(path: Path, rows: Iterable[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
-def make_task(**fields) -> Task:
+def make_task(**fields: Any) -> Task:
     return Task.model_validate({"name": "notes", "type": "summarization", "source": {"uri": "rows.jsonl"}} | fields)
 
 
-def numbered(n: int, start: int = 0):
+def numbered(n: int, start: int = 0) -> list[dict[str, str]]:
     return [{"input": f"the text number {i}", "target": f"answer {i % 7}"} for i in range(start, start + n)]
 
 
@@ -61,10 +66,17 @@ class Workbench:
         self.store = open_store(str(folder / "store"))
         self.cache = Cache(folder / "cache", 1 << 30)
 
-    def write(self, name: str, rows) -> Path:
+    def write(self, name: str, rows: Iterable[Any]) -> Path:
         return write_jsonl(self.folder / name, rows)
 
-    def prepare(self, *tasks: Task, mixture: Mixture | None = None, limits=LIMITS, store=None, **options):
+    def prepare(
+        self,
+        *tasks: Task,
+        mixture: Mixture | None = None,
+        limits: PrepLimits = LIMITS,
+        store: Store | None = None,
+        **options: Any,
+    ) -> ShardSet:
         return prepare(
             tasks,
             mixture or Mixture(),

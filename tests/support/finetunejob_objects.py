@@ -1,6 +1,7 @@
 """FineTuneJobs and RayJobs as the API server has them, for tests of the operator."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 UID = "0b0d2c8e-5a1f-4c4e-9c63-3b3a6f3a7e11"
@@ -10,13 +11,21 @@ def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def task(name="chats", **fields):
+def task(name: str = "chats", **fields: Any) -> dict[str, Any]:
     return {"name": name, "type": "summarization", "source": {"uri": f"s3://rows/{name}.jsonl"}} | fields
 
 
-def finetunejob(*, name="assistant", status=None, annotations=None, generation=1, cluster=None, **spec):
-    """A FineTuneJob that can run; `spec` replaces parts of its spec."""
-    contents = {
+def finetunejob(
+    *,
+    name: str = "assistant",
+    status: dict[str, Any] | None = None,
+    annotations: dict[str, str] | None = None,
+    generation: int = 1,
+    cluster: dict[str, Any] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    """Returns a FineTuneJob that can run; `spec` replaces parts of its spec."""
+    contents: dict[str, Any] = {
         "model": "google/flan-t5-small",
         "storage": {"uri": "s3://bucket/raytrain"},
         "tasks": [task(), task("reviews", type="rating"), task("puzzles", type="text", probe=True)],
@@ -29,16 +38,31 @@ def finetunejob(*, name="assistant", status=None, annotations=None, generation=1
     } | spec
     if cluster is not None:
         contents["cluster"] = cluster
-    metadata = {"name": name, "namespace": "team", "uid": UID, "generation": generation, "resourceVersion": "1"}
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": "team",
+        "uid": UID,
+        "generation": generation,
+        "resourceVersion": "1",
+    }
     if annotations:
         metadata["annotations"] = annotations
     body = {"apiVersion": "raytrain.dev/v1alpha1", "kind": "FineTuneJob", "metadata": metadata, "spec": contents}
     return body if status is None else body | {"status": status}
 
 
-def rayjob(number=1, *, name="assistant", deployment="", job="", uid=UID, suspend=False, **status):
-    """The RayJob of an attempt, with the status that KubeRay writes."""
-    found = {
+def rayjob(
+    number: int = 1,
+    *,
+    name: str = "assistant",
+    deployment: str = "",
+    job: str = "",
+    uid: str = UID,
+    suspend: bool = False,
+    **status: Any,
+) -> dict[str, Any]:
+    """Returns the RayJob of an attempt with KubeRay's status."""
+    content: dict[str, Any] = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
         "metadata": {
@@ -51,5 +75,5 @@ def rayjob(number=1, *, name="assistant", deployment="", job="", uid=UID, suspen
         "spec": {"suspend": suspend},
     }
     if deployment or status:
-        found["status"] = {"jobDeploymentStatus": deployment, "jobStatus": job, **status}
-    return found
+        content["status"] = {"jobDeploymentStatus": deployment, "jobStatus": job, **status}
+    return content

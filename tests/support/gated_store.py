@@ -1,4 +1,4 @@
-"""Local stores that make trouble at the put of one key: they wait until the test lets it pass, kill, or refuse."""
+"""Local stores that wait, kill the process or raise an error when a chosen key is put."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ PATIENCE = 300.0  # seconds after which a test that forgot its gate fails
 
 @dataclass(frozen=True, slots=True)
 class GatedStore(LocalStore):
-    """Who puts a key that contains `gated` writes its process id to `gate`/pid and waits for the file `gate`/open."""
+    """Writes the process id to `gate`/pid and waits for `gate`/open when a `gated` key is put."""
 
     gated: str
     gate: Path
@@ -33,20 +33,20 @@ class GatedStore(LocalStore):
             time.sleep(0.02)
 
     def waiting(self) -> int | None:
-        """The process that waits at the gate."""
+        """Returns the id of the process that waits at the gate."""
         try:
             return int((self.gate / "pid").read_text())
         except FileNotFoundError:
             return None
 
     def open(self) -> None:
-        """Let it pass, now and later."""
+        """Opens the gate for good."""
         (self.gate / "open").touch()
 
 
 @dataclass(frozen=True, slots=True)
 class DeadlyStore(LocalStore):
-    """Kills who puts a key that contains `deadly`, the first `times` times; leaves a file in `deaths` for each."""
+    """Kills the process that puts a key containing `deadly`, `times` times; counts in `deaths`."""
 
     deadly: str
     times: int
@@ -61,7 +61,7 @@ class DeadlyStore(LocalStore):
 
 @dataclass(frozen=True, slots=True)
 class RefusingStore(LocalStore):
-    """Raises `error` at the put of a key that contains `refused`."""
+    """Raises `error` when a key containing `refused` is put."""
 
     refused: str
     error: Exception

@@ -1,6 +1,7 @@
-"""A training worker as a process of its own; here, so that a fresh interpreter can import it."""
+"""A training worker as a separate process, in a module that a fresh interpreter can import."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed as dist
@@ -11,8 +12,8 @@ from tests.support.tiny_loader import settings, tiny_loader, train, trainer_of
 STEPS = 4
 
 
-def work(rank, workers, folder, options):
-    """Train, from the snapshot in `options["start"]` if there is one; what came out lies in `<folder>/<rank>.pt`.
+def work(rank: int, workers: int, folder: Path, options: dict[str, Any]) -> None:
+    """Trains and saves the results to `<folder>/<rank>.pt`.
 
     `options`: `training` (changes to the settings), `model` (of the tiny model), `trainer` and
     `start`.
@@ -31,7 +32,7 @@ def work(rank, workers, folder, options):
         last = snapshots[-1] if snapshots else None
         assert last is None or isinstance(last, Snapshot)
         sizes = {name: value.numel() for name, value in trainer.weights.values.items()}
-        out = {"snapshot": last, "losses": [(r.loss, r.gradient_norm) for r in records], "sizes": sizes}
+        out: dict[str, Any] = {"snapshot": last, "losses": [(r.loss, r.gradient_norm) for r in records], "sizes": sizes}
         out["weights"] = {name: value.detach().clone() for name, value in trainer.weights.values.items()}
         torch.save(out, Path(folder) / f"{rank}.pt")
     finally:

@@ -1,4 +1,4 @@
-"""A server that speaks the Hugging Face hub's API as far as a data set of files needs it: info, tree, ranges."""
+"""A server with the part of the Hugging Face hub's API that data sets need: info, tree, ranges."""
 
 import hashlib
 import json
@@ -22,11 +22,11 @@ class Hub:
     revisions: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[tuple[str, str], Mapping[str, bytes]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
-    """Names that a data set had before."""
+    """Earlier names of data sets."""
     asked: list[str] = field(default_factory=list)
 
     def add(self, name: str, commit: str, files: Mapping[str, bytes], revisions: tuple[str, ...] = ("main",)) -> None:
-        """A data set, or one more commit of it."""
+        """Adds a data set, or another commit to it."""
         known = self.revisions.setdefault(name, {})
         known[commit] = commit
         known.update(dict.fromkeys(revisions, commit))
@@ -35,7 +35,7 @@ class Hub:
 
 @contextmanager
 def hub_server() -> Iterator[Hub]:
-    """A hub without data sets at a free port."""
+    """Runs an empty hub on a free port."""
     hub = Hub()
 
     class Handler(_Handler):

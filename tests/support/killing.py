@@ -1,12 +1,14 @@
-"""`raytrain run` as a process whose parts can be killed, and what the end of a run is compared by."""
+"""Runs `raytrain run` as a process whose parts can be killed, and reads a run's results."""
 
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -17,8 +19,10 @@ LAYOUT = RunLayout("tiny")
 
 
 @contextmanager
-def driver(folder: Path, storage: str, log: Path, environment=None):
-    """`raytrain run` of the job in `folder`; whatever it started is gone afterwards."""
+def driver(
+    folder: Path, storage: str, log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs the job in `folder`; afterwards ends every process that it started."""
     command = [sys.executable, "-m", "raytrain", "run", str(folder / "job.yaml"), "--storage", storage]
     own = {"RAYTRAIN_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     with log.open("ab") as file:
@@ -33,22 +37,20 @@ def driver(folder: Path, storage: str, log: Path, environment=None):
 
 
 def family_of(pid: int) -> list[psutil.Process]:
-    """Everything that a process started, directly or not."""
+    """Returns all descendants of a process."""
     try:
-        return psutil.Process(pid).children(recursive=True)
+        children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
+    return children
 
 
 def end(family: list[psutil.Process], seconds: float = 20) -> None:
-    """Ray's processes follow their driver; whichever has not after a while is killed.
-
-    A zombie has ended.
-    """
+    """Waits for processes to end, as Ray's do after their driver, and kills those that do not."""
 
     def alive(member: psutil.Process) -> bool:
         try:
-            return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+            return bool(member.is_running() and member.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 
@@ -59,8 +61,8 @@ def end(family: list[psutil.Process], seconds: float = 20) -> None:
         member.kill()
 
 
-def named(process: subprocess.Popen, name: str) -> list[psutil.Process]:
-    """The processes of a run whose command line holds `name`."""
+def named(process: subprocess.Popen[bytes], name: str) -> list[psutil.Process]:
+    """Returns the processes of a run whose command line contains `name`."""
     found = []
     for member in family_of(process.pid):
         try:
@@ -71,8 +73,8 @@ def named(process: subprocess.Popen, name: str) -> list[psutil.Process]:
     return found
 
 
-def result(store: Store) -> dict:
-    """What the end of a run is compared by: the weights, every score and every step's loss."""
+def result(store: Store) -> dict[str, Any]:
+    """Returns the weights' digest, every score and every step's loss of a finished run."""
     from raytrain.telemetry.segments import read_segments
 
     model = json.loads(store.get(f"{LAYOUT.model}/manifest.json"))

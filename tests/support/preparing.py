@@ -1,4 +1,4 @@
-"""A process that prepares and that tests kill: `python preparing.py FOLDER STORE TOKENIZER WORKERS [GATED GATE]`.
+"""A preparing process to kill: `python preparing.py FOLDER STORE TOKENIZER WORKERS [GATED GATE]`.
 
 Prepares FOLDER/rows into STORE (a URI, at the endpoint of the environment if it is in S3) with
 parts of seven rows and prints the digest. With GATED and GATE the store is
@@ -22,7 +22,7 @@ TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "te
 
 
 def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **fields: Any) -> str:
-    """The digest of the shard set; `count` processes make the parts, or this one if it is 1."""
+    """Prepares with `count` processes, or in this one if 1; returns the shard set's digest."""
     task_sources.ROWS_OF_A_UNIT = ROWS_OF_A_UNIT
     workers._LOCAL_EXAMPLES = 0
     sweep()
@@ -40,7 +40,7 @@ def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **
 
 
 def prepare_at(environment: dict[str, str], folder: Path, uri: str, tokenizer: Path, fields: dict[str, Any]) -> None:
-    """As a process of `multiprocessing`."""
+    """Entry point of a `multiprocessing` process."""
     os.environ.update(environment)
     prepare_rows(folder, open_store(uri), tokenizer, **fields)
 

@@ -1,4 +1,4 @@
-"""A real S3 server for tests: SeaweedFS, on free ports of this machine, in a folder of its own.
+"""A real S3 server for tests: SeaweedFS on free ports of this machine.
 
 By hand: `python -m tests.support.s3_server [ADDRESS]` starts one, prints what to export, and stops
 it at Ctrl-C.
@@ -18,8 +18,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 ACCESS_KEY = "raytrain-test"
 SECRET_KEY = "raytrain-test-secret"
@@ -32,7 +36,7 @@ _PORTS = (
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where a running server is and who may write to it."""
+    """Address and credentials of a running server."""
 
     endpoint: str
     access_key: str = ACCESS_KEY
@@ -42,7 +46,7 @@ class S3Server:
     pid: int | None = None
 
     def rotated(self, access_key: str, secret_key: str) -> "S3Server":
-        """The same server, which from now on takes these keys and the old ones no more."""
+        """Replaces the server's keys; returns the server with the new ones."""
         assert self.identities is not None
         assert self.pid is not None
         content = json.loads(self.identities.read_text())
@@ -53,13 +57,13 @@ class S3Server:
         deadline = time.monotonic() + _START_SECONDS
         while _answers(self) or not _answers(new):
             if time.monotonic() > deadline:
-                raise RuntimeError("the S3 server did not take the new keys")
+                raise RuntimeError("the S3 server did not accept the new keys")
             time.sleep(0.1)
         return new
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs in its environment to use the server, and nothing of the machine's own AWS set-up."""
+        """Environment variables for the server; they hide the machine's AWS configuration."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self.access_key,
@@ -70,8 +74,8 @@ class S3Server:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
 
-    def client(self):
-        """A plain boto3 client, for looking at the server past our own code."""
+    def client(self) -> "S3Client":
+        """Returns a plain boto3 client, to inspect the server without our own code."""
         return _client(self)
 
     def make_bucket(self, name: str) -> str:
@@ -79,7 +83,7 @@ class S3Server:
         return name
 
     def remove_bucket(self, name: str) -> None:
-        """The bucket and what is in it."""
+        """Removes a bucket and its objects."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=name)
         for key in [entry["Key"] for page in pages for entry in page.get("Contents", [])]:
             self.client().delete_object(Bucket=name, Key=key)
@@ -87,7 +91,7 @@ class S3Server:
 
 
 @cache
-def _client(server: S3Server):
+def _client(server: S3Server) -> "S3Client":
     import boto3
     from botocore.config import Config
 
@@ -102,7 +106,7 @@ def _client(server: S3Server):
 
 
 def _answers(server: S3Server) -> bool:
-    """It takes these keys."""
+    """Whether the server accepts these keys."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -113,7 +117,7 @@ def _answers(server: S3Server) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different: kept open together until all are drawn."""
+    """Returns different free ports, reserved together until all are drawn."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
@@ -122,10 +126,10 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _is_up(endpoint: str) -> bool:
-    """The server answers S3 requests (403: it wants a signature), its filer behind it included."""
+    """Whether server and filer answer S3 requests (403: a signature is required)."""
     try:
         with urlopen(f"{endpoint}/no-such-bucket/no-such-key", timeout=5) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except HTTPError as error:
         return error.code in (403, 404)
     except (URLError, OSError):
@@ -133,7 +137,7 @@ def _is_up(endpoint: str) -> bool:
 
 
 def _has_storage(server: S3Server) -> bool:
-    """A volume can be written to: the volume server registers some time after the rest is up."""
+    """Whether a volume is writable; the volume server registers some time after the rest."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -147,14 +151,14 @@ def _has_storage(server: S3Server) -> bool:
 
 
 def _dies_with_us() -> list[str]:
-    """A prefix that ends the server even when this process is killed."""
+    """Returns a command prefix that ends the server even if this process is killed."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 @contextmanager
 def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
-    """A server on an address of this machine that keeps its things in `folder`; killed with all its children."""
+    """Runs a server with its files in `folder`; kills it and its children at the end."""
     weed = Path(sys.executable).with_name("weed")
     identities = folder / "identities.json"
     identities.write_text(
@@ -175,11 +179,11 @@ def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
             }
         )
     )
-    # a bucket gets volumes of its own: one is enough, seven (the default) would soon use up those
-    # of a test session
+    # each bucket gets its own volumes: one instead of the default seven, which would use up the
+    # limit during a test session
     (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     log = folder / "server.log"
-    for last in (False, False, True):  # another process may take a port between the drawing and the start
+    for last in (False, False, True):  # another process may take a port before the server starts
         ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
         server = S3Server(f"http://{address}:{ports['s3.port']}")
         data = folder / f"data-{ports['s3.port']}"
@@ -215,7 +219,7 @@ def s3_server(folder: Path, address: str = "127.0.0.1") -> Iterator[S3Server]:
 
 
 def main() -> None:
-    """Start a server, say how to use it, wait for Ctrl-C (or SIGTERM)."""
+    """Starts a server, prints how to use it, and waits for Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with tempfile.TemporaryDirectory(prefix="s3-server-") as folder, s3_server(Path(folder), *sys.argv[1:2]) as server:
         server.make_bucket("test")

@@ -1,10 +1,20 @@
-"""Validates a value against a structural schema, without an API server."""
+"""Checks values against a structural schema, without an API server."""
 
-_TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+from collections.abc import Iterator
+from typing import Any
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "integer": int,
+    "number": (int, float),
+}
 
 
-def problems(value, schema, path=""):
-    """Lists violations of a structural schema; unknown fields too, which the API server drops."""
+def problems(value: Any, schema: dict[str, Any], path: str = "") -> list[str]:
+    """Returns what a structural schema rejects, unknown fields included, which the server drops."""
     if schema.get("x-kubernetes-int-or-string"):
         return [] if isinstance(value, int | str) else [f"{path}: not an int or a string"]
     kind = schema.get("type")
@@ -13,20 +23,19 @@ def problems(value, schema, path=""):
     if "enum" in schema and value not in schema["enum"]:
         return [f"{path}: {value!r} is not one of {schema['enum']}"]
     if isinstance(value, dict):
-        return _in_mapping(value, schema, path)
+        return list(_in_object(value, schema, path))
     if isinstance(value, list):
         return [found for i, item in enumerate(value) for found in problems(item, schema["items"], f"{path}[{i}]")]
     return []
 
 
-def _in_mapping(value, schema, path):
+def _in_object(value: dict[str, Any], schema: dict[str, Any], path: str) -> Iterator[str]:
     known = schema.get("properties", {})
-    found = [f"{path}.{key}: missing" for key in schema.get("required", []) if key not in value]
+    yield from (f"{path}.{key}: missing" for key in schema.get("required", []) if key not in value)
     for key, item in value.items():
         if key in known:
-            found += problems(item, known[key], f"{path}.{key}")
+            yield from problems(item, known[key], f"{path}.{key}")
         elif isinstance(schema.get("additionalProperties"), dict):
-            found += problems(item, schema["additionalProperties"], f"{path}.{key}")
+            yield from problems(item, schema["additionalProperties"], f"{path}.{key}")
         elif not schema.get("x-kubernetes-preserve-unknown-fields") and path != ".metadata":
-            found.append(f"{path}.{key}: unknown")
-    return found
+            yield f"{path}.{key}: unknown"

@@ -1,8 +1,9 @@
-"""A whole job small enough to run in seconds: a random tiny T5, two tasks and a probe, made on the spot."""
+"""A complete job that runs in seconds: a random tiny T5, two tasks and a probe."""
 
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
@@ -58,7 +59,7 @@ spec:
 def write_job(
     folder: Path, *, steps: int = 12, checkpoint_every: int = 4, every: int = 4, workers: int = 2, rows: int = 60
 ) -> Path:
-    """The path of the job; its rows and its model lie beside it."""
+    """Writes a job, its rows and its model into `folder`; returns the path of the job."""
     folder.mkdir(parents=True, exist_ok=True)
     save_tiny(folder / "model")
 
@@ -80,8 +81,8 @@ def write_job(
     return job_file
 
 
-def prepared_data(job_file: Path | str = "job.yaml", *, record=True, **options) -> ShardSet:
-    """Prepare the data of a job in this folder into ./raytrain-storage, with `record` as a run of it would."""
+def prepared_data(job_file: Path | str = "job.yaml", *, record: bool = True, **options: Any) -> ShardSet:
+    """Prepares the data of a job into ./raytrain-storage, with `record` like a run of the job."""
     loaded = load_job(job_file)
     training, store = loaded.job.spec.training, open_store("raytrain-storage")
     shards = prepare(

@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
@@ -31,8 +32,8 @@ class TinyRun:
     def attempt(self) -> Attempt:
         return Attempt.begin(self.store, self.layout)
 
-    def named(self, name: str, **training) -> "TinyRun":
-        """The same under another name, with other training settings (by their Python names)."""
+    def named(self, name: str, **training: Any) -> "TinyRun":
+        """Returns the same run under another name, with changed training settings."""
         job = self.job.model_copy(
             update={
                 "metadata": self.job.metadata.model_copy(update={"name": name}),
@@ -55,8 +56,8 @@ def _rows(path: Path, n: int, seed: int) -> str:
     return path.name
 
 
-def tiny_run(folder: Path, *, workers: int = 1, **training) -> TinyRun:
-    """Two tasks of 120 and 60 rows; a step is some rows of a few examples each."""
+def tiny_run(folder: Path, *, workers: int = 1, **training: Any) -> TinyRun:
+    """Returns a run on two tasks of 120 and 60 rows; a step is a few packed rows."""
     folder.mkdir(parents=True, exist_ok=True)
     model = save_tiny(folder / "base")
     settings = {

@@ -1,7 +1,8 @@
-"""Small random T5s of both kinds, and a tokenizer with T5's conventions, made on the spot."""
+"""Small random T5s of both kinds, and a tokenizer with T5's conventions."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
@@ -12,28 +13,37 @@ VOCABULARY = 96
 
 
 def tiny_model(
-    *, tied=False, feed_forward="gated-gelu", seed=0, dropout=0.0, vocabulary=VOCABULARY, width=32, head=8, layers=2
+    *,
+    tied: bool = False,
+    feed_forward: str = "gated-gelu",
+    seed: int = 0,
+    dropout: float = 0.0,
+    vocabulary: int = VOCABULARY,
+    width: int = 32,
+    head: int = 8,
+    layers: int = 2,
 ) -> T5ForConditionalGeneration:
-    """A T5 that transformers' own code made: v1.0 style when tied, FLAN style otherwise."""
+    """Returns a T5 built by transformers: v1.0 style if tied, FLAN style otherwise."""
     torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=vocabulary,
-        d_model=width,
-        d_kv=head,
-        d_ff=2 * width,
-        num_layers=layers,
-        num_decoder_layers=layers,
-        num_heads=4,
-        feed_forward_proj=feed_forward,
-        dropout_rate=dropout,
-        tie_word_embeddings=tied,
-        decoder_start_token_id=0,
-    )
-    model = T5ForConditionalGeneration(config)
+    options: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "d_kv": head,
+        "d_ff": 2 * width,
+        "num_layers": layers,
+        "num_decoder_layers": layers,
+        "num_heads": 4,
+        "feed_forward_proj": feed_forward,
+        "dropout_rate": dropout,
+        "tie_word_embeddings": tied,
+        "decoder_start_token_id": 0,
+    }
+    model = T5ForConditionalGeneration(T5Config(**options))
     if not tied:
         model.lm_head.weight = torch.nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
         model.all_tied_weights_keys.pop("lm_head.weight")
-    return model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def tiny_tokenizer(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
@@ -64,27 +74,28 @@ def tiny_tokenizer(folder: Path, *, vocabulary: int = VOCABULARY) -> Path:
     return folder
 
 
-def save_tiny(folder: Path, **options) -> Path:
-    """A folder as the hub gives it: model by `save_pretrained` with the flag as v1.0/v1.1 checkpoints have it."""
+def save_tiny(folder: Path, **options: Any) -> Path:
+    """Saves a model as on the hub, with the tying flag of v1.0/v1.1 checkpoints."""
     model = tiny_model(**options)
     with quiet():
         model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     config["tie_word_embeddings"] = bool(options.get("tied"))
-    config.pop("scale_decoder_outputs", None)  # the hub's files are older than that key
+    config.pop("scale_decoder_outputs", None)  # missing in the hub's older files
     (folder / "config.json").write_text(json.dumps(config))
     return tiny_tokenizer(folder)
 
 
-def state(model):
-    """Every parameter once, by name; no copies."""
+def state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Returns every parameter by name, without copies."""
     return {name: parameter.detach() for name, parameter in model.named_parameters()}
 
 
-def logits(model, seed=1):
-    """Logits of a fixed small batch."""
+def logits(model: torch.nn.Module, seed: int = 1) -> torch.Tensor:
+    """Returns the logits of a fixed small batch."""
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, 90, (2, 11), generator=generator)
     labels = torch.randint(3, 90, (2, 7), generator=generator)
     with torch.no_grad():
-        return model(input_ids=ids, labels=labels).logits
+        found: torch.Tensor = model(input_ids=ids, labels=labels).logits
+    return found

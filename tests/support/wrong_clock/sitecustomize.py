@@ -1,7 +1,7 @@
-"""Every Python process that starts with this on its path has a `time.time` that is wrong by CLOCK_OFFSET seconds.
+"""Shifts `time.time` by CLOCK_OFFSET seconds in every Python process with this folder on its path.
 
-libfaketime would reach all code, but Ray does not start under it (2.60: invalid argument); a
-`datetime` put in place of the real one ends pyarrow with a segmentation fault.
+libfaketime would reach all code, but Ray 2.60 does not start under it (invalid argument), and
+replacing `datetime` crashes pyarrow with a segmentation fault.
 """
 
 import os
