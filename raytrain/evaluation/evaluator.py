@@ -250,7 +250,7 @@ def _lengths(
         "prediction_tokens_mean": float(np.mean([g.tokens for g in generations])),
         "cut_off": float(np.mean([g.cut_off for g in generations])),
         "empty": float(np.mean([not g.text.strip() for g in generations])),
-        "same_answer": _share_of_most_frequent(texts),
+        "same_prediction": _share_of_most_frequent(texts),
         "same_reference": _share_of_most_frequent([row[0] for row in targets]),
     }
 

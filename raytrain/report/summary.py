@@ -31,7 +31,7 @@ def summarize(
         if t.below_baseline and not t.probe
     ]
     warnings += [
-        f"{t.name}: the model gives the same answer to {100 * t.lengths['same_answer']:.0f} % of the rows, while no "
+        f"{t.name}: the model gives the same answer to {100 * t.lengths['same_prediction']:.0f} % of the rows, while no "
         f"reference occurs in more than {100 * t.lengths['same_reference']:.0f} %: the score may be that of one sentence."
         for t in tasks
         if t.one_answer

@@ -168,7 +168,7 @@ def _unreached_baseline(metric: Metric, baselines: Sequence[Baseline]) -> str | 
 
 def _has_one_answer(lengths: Mapping[str, float]) -> bool:
     """Whether the most frequent answer is far more frequent than the most frequent reference."""
-    return lengths.get("same_answer", 0.0) >= lengths.get("same_reference", 1.0) + ONE_ANSWER
+    return lengths.get("same_prediction", 0.0) >= lengths.get("same_reference", 1.0) + ONE_ANSWER
 
 
 def _templates(before: Stage | None, after: Stage | None, task: JobTask | None) -> list[TemplateScore]:

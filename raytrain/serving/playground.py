@@ -73,6 +73,8 @@ class Playground:
     def _generate(self, which: "Which", prompt: str) -> TimedGeneration:
         with self._lock:
             began = time.perf_counter()
-            [found] = self._models.generator(which).generate([prompt])
+            [generation] = self._models.generator(which).generate([prompt])
         seconds = round(time.perf_counter() - began, 3)
-        return TimedGeneration(found.text, found.tokens, found.cut_off, found.prompt_tokens, seconds)
+        return TimedGeneration(
+            generation.text, generation.tokens, generation.cut_off, generation.prompt_tokens, seconds
+        )

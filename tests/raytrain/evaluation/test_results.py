@@ -69,7 +69,7 @@ def test_the_fields_of_a_score_card(store):
         "prediction_tokens_mean": 1.3,
         "cut_off": 0.1,
         "empty": 0.1,
-        "same_answer": 0.4,
+        "same_prediction": 0.4,
         "same_reference": 0.2,
     }
     assert body["protocol"]["max_new_tokens"] == 8

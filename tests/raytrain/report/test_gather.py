@@ -69,7 +69,7 @@ def test_the_model_before_training_is_not_held_against_a_baseline(make_run, tmp_
 )
 def test_one_answer_to_everything_is_flagged(make_run, tmp_path, monkeypatch, answers, references, flagged):
     """A constant sentence reached the baseline of a set whose summaries begin alike (docs/explanation/metrics.md)."""
-    run = make_run(tmp_path, rows=20, lengths={"same_answer": answers, "same_reference": references})
+    run = make_run(tmp_path, rows=20, lengths={"same_prediction": answers, "same_reference": references})
     found = gather(run.store, run.layout)
     assert {t.one_answer for t in found.tasks} == {flagged}
     assert any("the score may be that of one sentence" in w for w in found.summary.warnings) == flagged

@@ -38,13 +38,13 @@ def test_rouge_is_bit_equal_to_rouge_score(kind, package, monkeypatch):
     stats = metric.stats_many(predictions, targets, [{}] * len(predictions))
     oracle = RougeScorer([kind], use_stemmer=True)
     prepare = rouge.split_sentences if kind == "rougeLsum" else str
-    wanted = [
+    expected = [
         oracle.score_multi([prepare(t) for t in several], prepare(prediction))[kind].fmeasure
         for prediction, several in zip(predictions, targets, strict=True)
     ]
-    assert stats[:, 0].tolist() == wanted
-    assert [metric.stats(p, t, {})[0] for p, t in zip(predictions, targets, strict=True)] == wanted
-    assert metric.score(stats) == pytest.approx(np.mean(wanted), abs=1e-15)
+    assert stats[:, 0].tolist() == expected
+    assert [metric.stats(p, t, {})[0] for p, t in zip(predictions, targets, strict=True)] == expected
+    assert metric.score(stats) == pytest.approx(np.mean(expected), abs=1e-15)
     assert 0.1 < metric.score(stats) < 0.9
     rouge._scorer.cache_clear()
 
@@ -81,17 +81,17 @@ def test_chrf_and_bleu_with_several_references():
     for name, oracle in (("chrf", CHRF()), ("bleu", BLEU(force=True))):
         metric = METRICS[name]
         stats = metric.stats_many(predictions, list(zip(first, second, strict=True)), [{}] * 40)
-        wanted = oracle.corpus_score(predictions, [first, second]).score / 100
-        assert metric.score(stats) == pytest.approx(wanted, abs=1e-12)
-        assert 0 < wanted < 1
+        expected = oracle.corpus_score(predictions, [first, second]).score / 100
+        assert metric.score(stats) == pytest.approx(expected, abs=1e-12)
+        assert 0 < expected < 1
 
 
 def test_chrf_of_every_row_is_sacrebleus_sentence_score():
     predictions, targets = texts(8, 30), texts(9, 30)
     metric = METRICS["chrf"]
     rows = metric.score_rows(metric.stats_many(predictions, [[t] for t in targets], [{}] * 30))
-    wanted = [CHRF().sentence_score(p, [t]).score / 100 for p, t in zip(predictions, targets, strict=True)]
-    assert rows == pytest.approx(wanted, abs=1e-12)
+    expected = [CHRF().sentence_score(p, [t]).score / 100 for p, t in zip(predictions, targets, strict=True)]
+    assert rows == pytest.approx(expected, abs=1e-12)
 
 
 @st.composite
@@ -118,12 +118,12 @@ def tagged_sentences(draw):
 def test_entity_scores_are_seqevals(sentences):
     from seqeval.metrics import f1_score, precision_score, recall_score
 
-    answers = [format_entities(entities_of(words, predicted)) for words, _, predicted in sentences]
+    predictions = [format_entities(entities_of(words, predicted)) for words, _, predicted in sentences]
     targets = [[format_entities(entities_of(words, gold))] for words, gold, _ in sentences]
     gold, predicted = [s[1] for s in sentences], [s[2] for s in sentences]
     some = any(tag != "O" for tags in gold for tag in tags) and any(tag != "O" for tags in predicted for tag in tags)
     for name, oracle in (("f1", f1_score), ("precision", precision_score), ("recall", recall_score)):
         metric = METRICS[name]
-        ours = metric.score(metric.stats_many(answers, targets, [{}] * len(answers)))
-        if some:  # seqeval calls it 0 where there is nothing to find; that is 1 here if nothing was given
+        ours = metric.score(metric.stats_many(predictions, targets, [{}] * len(predictions)))
+        if some:  # without entities seqeval gives 0; here nothing predicted is correct: 1
             assert ours == pytest.approx(oracle(gold, predicted, zero_division=0), abs=1e-12)

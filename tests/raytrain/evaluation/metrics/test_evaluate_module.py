@@ -18,11 +18,11 @@ REFERENCES = [["a cat sat down"], ["5"], ["PER: Ann | LOC: Rome"], ["x  = 1", "y
 def test_a_module_computes_the_same_as_the_metric(name):
     module, metric = as_module(name), METRICS[name]
     assert isinstance(module, evaluate.Metric)
-    wanted = metric.score(metric.stats_many(PREDICTIONS, REFERENCES, METAS))
-    assert module.compute(predictions=PREDICTIONS, references=REFERENCES, metas=METAS) == {name: wanted}
+    expected = metric.score(metric.stats_many(PREDICTIONS, REFERENCES, METAS))
+    assert module.compute(predictions=PREDICTIONS, references=REFERENCES, metas=METAS) == {name: expected}
     for prediction, references in zip(PREDICTIONS, REFERENCES, strict=True):
         module.add(prediction=prediction, reference=references)
-    assert module.compute(metas=METAS) == {name: wanted}
+    assert module.compute(metas=METAS) == {name: expected}
     assert metric.protocol in module.description
 
 
@@ -38,7 +38,7 @@ def test_an_unknown_name_is_refused():
 
 def test_evaluate_load_takes_the_file_without_a_network(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
-        raise AssertionError("the network was asked")
+        raise AssertionError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)

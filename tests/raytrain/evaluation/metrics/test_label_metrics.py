@@ -14,32 +14,32 @@ META = {"labels": LABELS}
 RATINGS = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=2, max_size=40)
 
 
-def score(name, answers, targets, meta=META):
+def score(name, predictions, targets, meta=META):
     metric = METRICS[name]
-    return metric.score(metric.stats_many(answers, [[t] for t in targets], [meta] * len(answers)))
+    return metric.score(metric.stats_many(predictions, [[t] for t in targets], [meta] * len(predictions)))
 
 
 @settings(max_examples=80, deadline=None)
 @given(RATINGS)
 def test_macro_f1_is_scikit_learns(pairs):
-    answers, targets = zip(*pairs, strict=True)
-    wanted = f1_score(targets, answers, average="macro", zero_division=0)
-    assert score("macro_f1", answers, targets) == pytest.approx(wanted, abs=1e-12)
+    predictions, targets = zip(*pairs, strict=True)
+    expected = f1_score(targets, predictions, average="macro", zero_division=0)
+    assert score("macro_f1", predictions, targets) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(max_examples=80, deadline=None)
 @given(RATINGS)
 def test_spearman_is_scipys(pairs):
-    answers, targets = zip(*pairs, strict=True)
-    assume(len(set(answers)) > 1 and len(set(targets)) > 1)
-    wanted = spearmanr([int(a) for a in answers], [int(t) for t in targets]).statistic
-    assert score("spearman", answers, targets) == pytest.approx(wanted, abs=1e-9)
+    predictions, targets = zip(*pairs, strict=True)
+    assume(len(set(predictions)) > 1 and len(set(targets)) > 1)
+    expected = spearmanr([int(a) for a in predictions], [int(t) for t in targets]).statistic
+    assert score("spearman", predictions, targets) == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_order_of_numeric_labels_does_not_matter():
-    answers, targets = ["1", "2", "3", "5"], ["1", "3", "2", "5"]
+    predictions, targets = ["1", "2", "3", "5"], ["1", "3", "2", "5"]
     for name in ("spearman", "macro_f1"):
-        assert score(name, answers, targets, {"labels": list("53124")}) == score(name, answers, targets)
+        assert score(name, predictions, targets, {"labels": list("53124")}) == score(name, predictions, targets)
 
 
 def test_words_are_ranked_by_their_position():
@@ -49,11 +49,11 @@ def test_words_are_ranked_by_their_position():
 
 
 def test_predictions_that_are_not_a_label():
-    answers, targets = ["1", "?", "5", ""], ["1", "2", "5", "4"]
-    assert score("no_label", answers, targets) == 0.5
-    assert score("spearman", answers, targets) == pytest.approx(1)  # of those that have a rank
-    assert score("macro_f1", answers, targets) == pytest.approx((1 + 0 + 0 + 1) / 4)
-    assert score("spearman", ["3", "3"], ["1", "2"]) == 0  # always the same answer: nothing is known
+    predictions, targets = ["1", "?", "5", ""], ["1", "2", "5", "4"]
+    assert score("no_label", predictions, targets) == 0.5
+    assert score("spearman", predictions, targets) == pytest.approx(1)  # over predictions that have a rank
+    assert score("macro_f1", predictions, targets) == pytest.approx((1 + 0 + 0 + 1) / 4)
+    assert score("spearman", ["3", "3"], ["1", "2"]) == 0  # the same prediction always: no correlation
     assert score("spearman", ["?"], ["2"]) == 0
 
 

@@ -19,12 +19,12 @@ def one(name, prediction, *targets, meta=None):
 
 
 @pytest.mark.parametrize(
-    ("answer", "label"),
+    ("prediction", "label"),
     [("4", 3), (" 4 ", 3), ("4.0", 3), ("4 stars", 3), ("I'd say 5, not 1", 4), ("7", None), ("", None), ("good", None),
      ("-4", None), ("44", None)],
 )  # fmt: skip
-def test_parsing_a_rating(answer, label):
-    assert parse_rating(answer, FIVE["labels"]) == label
+def test_parsing_a_rating(prediction, label):
+    assert parse_rating(prediction, FIVE["labels"]) == label
 
 
 def test_word_labels_are_positions_in_their_list():
@@ -61,11 +61,11 @@ def test_exact_match_of_short_answers(prediction, target, same):
 
 
 @pytest.mark.parametrize(
-    ("answer", "right"),
+    ("prediction", "right"),
     [("(B)", 1), ("b", 1), ("B. Paris", 1), ("Paris", 1), ("Cairo", 0), ("(A)", 0), ("A Paris", 0), ("C", 0), ("", 0)],
 )
-def test_a_choice_can_be_named_by_letter_or_text(answer, right):
-    assert one("exact_match", answer, "(B)", meta={"choices": ["Cairo", "Paris", "C", "C"]}) == right
+def test_a_choice_can_be_named_by_letter_or_text(prediction, right):
+    assert one("exact_match", prediction, "(B)", meta={"choices": ["Cairo", "Paris", "C", "C"]}) == right
 
 
 def test_an_ambiguous_text_does_not_name_a_choice():
@@ -86,21 +86,21 @@ def test_code_keeps_what_white_space_means():
 
 
 @pytest.mark.parametrize(
-    ("answer", "target", "f1", "precision", "recall"),
+    ("prediction", "target", "f1", "precision", "recall"),
     [("PER: Ann | LOC: Rome", "LOC: Rome | PER: Ann", 1, 1, 1), ("LOC: Ann", "PER: Ann", 0, 0, 0),
      ("PER: Ann", "PER: Ann | LOC: Rome", 2 / 3, 1, 1 / 2), ("PER: Ann | PER: Ann", "PER: Ann", 2 / 3, 1 / 2, 1),
      ("none", "none", 1, 1, 1), ("PER: Ann", "none", 0, 0, 1), ("none", "PER: Ann", 0, 0, 0),
      ("Ann lives in Rome", "none", 0, 0, 1), ("", "PER: Ann", 0, 0, 0)],
 )  # fmt: skip
-def test_entities_of_one_row(answer, target, f1, precision, recall):
-    for name, wanted in (("f1", f1), ("precision", precision), ("recall", recall)):
-        assert one(name, answer, target) == pytest.approx(wanted), name
+def test_entities_of_one_row(prediction, target, f1, precision, recall):
+    for name, expected in (("f1", f1), ("precision", precision), ("recall", recall)):
+        assert one(name, prediction, target) == pytest.approx(expected), name
 
 
 def test_unparsable_answers_are_counted():
     metric = METRICS["unparsable"]
-    answers = ["PER: Ann", "none", "Ann lives in Rome", ""]
-    assert metric.score(metric.stats_many(answers, [["none"]] * 4, [{}] * 4)) == 0.5
+    predictions = ["PER: Ann", "none", "Ann lives in Rome", ""]
+    assert metric.score(metric.stats_many(predictions, [["none"]] * 4, [{}] * 4)) == 0.5
     assert metric.better == "lower"
 
 

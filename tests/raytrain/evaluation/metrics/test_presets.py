@@ -33,14 +33,14 @@ def test_rouge_as_t5_computes_it(kind):
     def prepared(text):
         return text.replace(" . ", " .\n")
 
-    wanted = [
+    expected = [
         max(oracle.score(prepared(t), prepared(p))[kind].fmeasure for t in several)
         for p, *several in zip(predictions, first, second, strict=True)
     ]
     metric = METRICS[f"{kind}@t5"]
     stats = metric.stats_many(predictions, list(zip(first, second, strict=True)), [{}] * 60)
-    assert stats[:, 0].tolist() == pytest.approx(wanted, abs=1e-12)
-    assert metric.score(stats) == pytest.approx(np.mean(wanted))
+    assert stats[:, 0].tolist() == pytest.approx(expected, abs=1e-12)
+    assert metric.score(stats) == pytest.approx(np.mean(expected))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,10 +54,10 @@ def test_rouge_as_the_hugging_face_script_computes_it(kind):
         return text.strip().replace(". ", ".\n").replace("! ", "!\n").replace("? ", "?\n")
 
     prepare = lines if kind == "rougeLsum" else str
-    wanted = [oracle.score(prepare(t), prepare(p))[kind].fmeasure for p, t in zip(predictions, first, strict=True)]
+    expected = [oracle.score(prepare(t), prepare(p))[kind].fmeasure for p, t in zip(predictions, first, strict=True)]
     metric = METRICS[f"{kind}@hf"]
     stats = metric.stats_many(predictions, list(zip(first, second, strict=True)), [{}] * 60)
-    assert stats[:, 0].tolist() == pytest.approx(wanted, abs=1e-12)
+    assert stats[:, 0].tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_ways_differ_and_their_protocols_too():
@@ -76,19 +76,19 @@ def test_bleu_as_t5_computes_it():
     predictions, targets = texts(10, 50), texts(11, 50)
     metric = METRICS["bleu@t5"]
     ours = metric.score(metric.stats_many(predictions, [[t] for t in targets], [{}] * 50))
-    wanted = corpus_bleu(predictions, [targets], smooth_method="exp", tokenize="intl", force=False).score / 100
-    assert ours == pytest.approx(wanted, abs=1e-12)
+    expected = corpus_bleu(predictions, [targets], smooth_method="exp", tokenize="intl", force=False).score / 100
+    assert ours == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("answer", "targets", "exact", "f1"),
+    ("prediction", "targets", "exact", "f1"),
     [("The Eiffel Tower!", ["eiffel tower"], 1, 1), ("in Paris", ["Paris", "Lyon"], 0, 2 / 3), ("", ["x"], 0, 0),
      ("the", ["an"], 1, 1), ("a b c", ["c b"], 0, 1), ("Ann's cat", ["anns dog"], 0, 1 / 2)],
 )  # fmt: skip
-def test_squad_by_hand(answer, targets, exact, f1):
-    for name, wanted in (("exact@squad", exact), ("f1@squad", f1)):
+def test_squad_by_hand(prediction, targets, exact, f1):
+    for name, expected in (("exact@squad", exact), ("f1@squad", f1)):
         metric = METRICS[name]
-        assert metric.combine(metric.stats(answer, targets, {})) == pytest.approx(wanted), name
+        assert metric.combine(metric.stats(prediction, targets, {})) == pytest.approx(expected), name
 
 
 def test_squad_normalisation_is_the_official_one():
