@@ -224,8 +224,9 @@ def hf(work: Path) -> dict[str, float]:
 def opened(work: Path, name: str, batch_tokens: int) -> Any:
     """The feed of a prepared set, as a training worker opens it."""
     from data_prep.shards.manifest import ShardSet
-    from raytrain.config.load import job_from
+    from raytrain.config.job import FineTuneJob
     from raytrain.training.data.loader import DataLoader
+    from raytrain_core.config.loader import from_mapping
     from raytrain_core.storage import open_store
     from raytrain_core.storage.cache import Cache
 
@@ -233,13 +234,14 @@ def opened(work: Path, name: str, batch_tokens: int) -> Any:
     store = open_store(str(work / f"store-{name}"))
     tasks = [{"name": name, "type": "summarization", "source": {"uri": f"{name}.jsonl"}}]
     training = {"steps": 10, "batchTokens": batch_tokens, "maxInputTokens": LIMITS[0], "maxTargetTokens": LIMITS[1]}
-    job = job_from(
+    job = from_mapping(
         {
             "apiVersion": "raytrain.dev/v1alpha1",
             "kind": "FineTuneJob",
             "metadata": {"name": "bench"},
             "spec": {"model": "./none", "tasks": tasks, "training": training},
-        }
+        },
+        FineTuneJob,
     )
     return job, DataLoader.open(job, ShardSet.load(store, digest), store, Cache(work / "cache", 1 << 30))
 

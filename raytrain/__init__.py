@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def load(path: str | Path) -> FineTuneJob:
-    """The job file at `path`; raises ConfigError, which names every problem by line and column."""
+    """Loads a job file; ConfigError lists every problem with line and column."""
     from raytrain.config.load import load_job
 
     return load_job(path).job
@@ -31,11 +31,11 @@ def load(path: str | Path) -> FineTuneJob:
 def run(
     job: FineTuneJob | str | Path, *, storage: str | None = None, base_folder: Path | None = None, fresh: bool = False
 ) -> RunOutcome:
-    """Run a job here, or resume it, or find it done: what `raytrain run` does.
+    """Runs a job on this machine, or resumes it, as `raytrain run` does.
 
-    `job` is a job or the path of one. Relative paths in it start at `base_folder`: by default
-    the job file's own folder, or the working folder for a job made in Python. Raises a
-    `raytrain_core.errors.UserError` for a mistake in the job, the data or the surroundings.
+    `job` is a job or the path of a job file. Relative paths in it are relative to `base_folder`: by
+    default the folder of the job file, or the working folder for a job created in Python. Raises a
+    `raytrain_core.errors.UserError` for errors in the job, the data or the environment.
     """
     from raytrain.config.load import load_job
     from raytrain.pipeline.run import run as run_job

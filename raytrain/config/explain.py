@@ -46,11 +46,6 @@ def describe(field: ConfigField) -> dict[str, Any]:
     }
 
 
-def explain(path: str | None = None) -> str:
-    """Explains one field; without a path, returns the tree of all fields with their defaults."""
-    return tree() if path is None else in_words(find_field(path))
-
-
 def in_words(field: ConfigField) -> str:
     """Explains a field: meaning, type, default, limits, allowed values, and the fields below it."""
     lines = [field.path, f"  {field.description}", "", f"  type     {field.type_words}"]

@@ -12,8 +12,6 @@ from pydantic.alias_generators import to_camel
 from raytrain_core.config.base import SpecModel
 
 CONDITIONS = ("Accepted", "DataReady", "Running", "Evaluated", "Complete", "Failed", "Suspended")
-RUN_FIELDS = ("progress", "tasks", "result")
-"""Fields of the status that the run writes."""
 
 OBJECT_VARIABLE = "RAYTRAIN_KUBERNETES_OBJECT"
 """Environment variable with the FineTuneJob of a run in a pod: NAMESPACE/NAME."""

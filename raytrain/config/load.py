@@ -1,12 +1,10 @@
-"""Loads a FineTuneJob from its file or from Python data."""
+"""Loads a FineTuneJob from its file."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from raytrain.config.job import FineTuneJob
-from raytrain_core.config.loader import from_mapping, load_config
+from raytrain_core.config.loader import load_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +20,3 @@ def load_job(path: str | Path) -> LoadedJob:
     """Loads and validates a job file; ConfigError lists every problem with line and column."""
     job = load_config(path, FineTuneJob)
     return LoadedJob(job, Path(path), Path(path).resolve().parent)
-
-
-def job_from(mapping: Mapping[str, Any]) -> FineTuneJob:
-    """Validates a job given as Python data; field names may be camelCase or snake_case."""
-    return from_mapping(mapping, FineTuneJob, name="job")

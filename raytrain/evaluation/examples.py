@@ -44,7 +44,7 @@ def generation_request(example: Example, measured: Collection[str]) -> Generatio
 
 
 def examples_from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
-    """Returns the examples of rows that `data_prep.shards.text_reader.rows_at` yields.
+    """Returns the examples of rows that `data_prep.shards.text_reader.read_rows` yields.
 
     Targets are without the task's target format; `meta` is extended by what metrics need to know
     about the task.

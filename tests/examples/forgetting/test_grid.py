@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from examples.forgetting import grid, page
-from raytrain.config.load import job_from
+from tests.support.job_mapping import job_from
 
 PUBLIC = Path("/somewhere/public")
 

@@ -7,9 +7,9 @@ import pytest
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.cluster.upload import upload_sources
-from raytrain.config.load import job_from
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import open_store
+from tests.support.job_mapping import job_from
 from tests.support.tiny_t5 import tiny_tokenizer
 
 ROWS = "".join(json.dumps({"input": f"say number {i}", "target": f"number {i}"}) + "\n" for i in range(40))

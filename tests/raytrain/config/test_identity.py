@@ -6,7 +6,7 @@ import pytest
 
 from raytrain.config.identity import diff, digest, identity
 from raytrain.config.job import FineTuneJob
-from raytrain.config.load import job_from
+from tests.support.job_mapping import job_from
 
 
 def job(**changes: Any) -> FineTuneJob:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from raytrain.config.job import FineTuneJob
-from raytrain.config.load import job_from
 from raytrain.config.locations import cache_folder, locate_run, storage_location
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import StorageLocation
+from tests.support.job_mapping import job_from
 
 
 def job(storage: dict[str, str] | None) -> FineTuneJob:

@@ -76,7 +76,7 @@ def test_the_example_for_the_hub_loads() -> None:
     "path", ["training.optimizer", "spec.training.optimizer", "spec.training.optimizer.", " training.optimizer"]
 )
 def test_explain_a_field(path: str) -> None:
-    assert explain.explain(path) == "\n".join(
+    assert explain.in_words(explain.find_field(path)) == "\n".join(
         [
             "spec.training.optimizer",
             "  adafactor (as FLAN was trained: no relative step size) or adamw (fused).",
@@ -89,7 +89,7 @@ def test_explain_a_field(path: str) -> None:
 
 
 def test_explain_what_holds_fields() -> None:
-    lines = explain.explain("tasks[3].split").splitlines()
+    lines = explain.in_words(explain.find_field("tasks[3].split")).splitlines()
     assert lines[0] == "spec.tasks[].split"
     assert lines[-2:] == [
         "    validation  Share of rows for validation.",
@@ -113,7 +113,7 @@ def test_explain_a_field_that_is_none(path: str, message: str) -> None:
 
 
 def test_the_tree_has_every_field_with_its_default() -> None:
-    tree = explain.explain()
+    tree = explain.tree()
     assert len(tree.splitlines()) == len(explain.all_fields())
     assert '    optimizer: adafactor | adamw, default "adafactor"' in tree
     assert "    steps: whole number or null" in tree
