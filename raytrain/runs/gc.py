@@ -3,7 +3,7 @@
 Whatever a manifest, a record or a job mentions is kept, whichever version wrote it: keys of
 parts and digests are looked for in their text. A preparation puts its parts first, then what it has
 made of them (`shards/units/`), then the manifests of its tasks, last that of the set; and it counts
-on tasks, items and parts that earlier ones left. So as long as anything below shards/ that nothing
+on tasks, work units and parts that earlier ones left. So as long as anything below shards/ that nothing
 names is younger than the grace period, all of it is left alone.
 """
 
@@ -25,7 +25,7 @@ from raytrain_core.storage.commit import MANIFEST, read_manifest
 GRACE = 24 * 3600.0
 """Seconds for which everything is left alone; longer than any clock is wrong and any upload takes."""
 
-_PARTS, _ITEMS, _TASKS, _SETS = (f"shards/{kind}/" for kind in ("parts", "items", "tasks", "sets"))
+_PARTS, _UNITS, _TASKS, _SETS = (f"shards/{kind}/" for kind in ("parts", "units", "tasks", "sets"))
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _COMMITTED = re.compile(r"(runs/[^/]+/(?:checkpoints/[^/]+|scores/[^/]+/[^/]+|report|model))/")
 """Prefixes of a run that exist by their manifest."""
@@ -106,7 +106,7 @@ def _of_shards(store: Store, clock: _Clock, unused_sets: bool) -> tuple[list[Gar
             parts |= _mentioned(store, stat.key)
         else:
             unnamed.append((stat, "a prepared task that no shard set names"))
-    unnamed += [(stat, "left by a preparation that was not finished") for stat in store.list(_ITEMS)]
+    unnamed += [(stat, "left by a preparation that was not finished") for stat in store.list(_UNITS)]
     unnamed += [(stat, "a part that no prepared task names") for stat in store.list(_PARTS) if _name(stat) not in parts]
     preparing = next((stat.key for stat, _ in unnamed if clock.young(stat)), None)
     return ([clock.garbage(*one) for one in unnamed] if preparing is None else []), preparing

@@ -1,4 +1,4 @@
-"""Stored objects on a node's own disk: downloaded once per node, checked on arrival, the longest unused removed."""
+"""A cache of stored objects on a node's disk: downloaded once, verified, least recently used removed first."""
 
 import os
 import time
@@ -12,14 +12,14 @@ from raytrain_core.storage.local import LocalStore
 from raytrain_core.storage.store import CorruptError, NotFoundError, Store, sha256_of_file
 
 DEFAULT_LIMIT_BYTES = 50 << 30
-_IN_USE_SECONDS = 600.0  # a file handed out later than this ago may not have been opened yet: it stays
+_IN_USE_SECONDS = 600.0  # a file returned more recently may not have been opened yet: it is kept
 
 
 class Cache:
     """Files named by their sha256 in `folder`, shared by the processes of a node; pickles.
 
-    The limit is kept by removing the longest unused files, but never one that was handed out in the
-    last ten minutes; so it can be exceeded while a working set larger than the limit is being read.
+    The least recently used files are removed to keep the limit, but never one returned in the last ten
+    minutes. So a working set larger than the limit can exceed it.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
@@ -30,10 +30,10 @@ class Cache:
         return Cache, (self.folder, self.limit_bytes)
 
     def fetch(self, store: Store, key: str, sha256: str) -> Path:
-        """A local file with exactly these contents; NotFoundError, CorruptError.
+        """Returns a local file with exactly these contents; raises NotFoundError or CorruptError.
 
-        The objects of a local store are verified (once per process while they do not change) and
-        given themselves.
+        Files of a local store are not copied; they are verified once in each process until they
+        change.
         """
         if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
             raise UsageError(f"{sha256!r} is not a sha256")
@@ -43,9 +43,9 @@ class Cache:
         if self._touch(path):
             return path
         (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "locks" / f"{sha256}.lock"):  # one downloader per node; the others find its file
+        with FileLock(self.folder / "locks" / f"{sha256}.lock"):  # one downloads; the others find its file
             if not self._touch(path):
-                for left in path.parent.glob(f".{sha256}.*"):  # by one that was killed: we are the only one now
+                for left in path.parent.glob(f".{sha256}.*"):  # of a killed process: nobody else downloads now
                     left.unlink(missing_ok=True)
                 store.download(key, path, sha256=sha256)
                 self._make_room(keep=path)
@@ -65,7 +65,7 @@ class Cache:
         return path
 
     def _touch(self, path: Path) -> bool:
-        """Mark as used now; whether it is there."""
+        """Marks a file as used now; returns whether it exists."""
         try:
             os.utime(path)
         except FileNotFoundError:

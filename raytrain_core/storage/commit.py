@@ -1,8 +1,7 @@
-"""The rule that keeps data safe: a thing exists when its manifest exists.
+"""Commits files so that a group of files exists once its manifest exists.
 
-All files go up first, each verified; the manifest (names, bytes, sha256, what made them) is put
-last, in one call. Readers look only at manifests, so whatever a dying writer leaves behind is
-invisible.
+All files are uploaded and verified first; the manifest (names, bytes, sha256, origin) is put last, in
+one request. Readers look only at manifests, so they never see what a killed writer left behind.
 """
 
 import json
@@ -21,7 +20,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file of a committed thing; `name` is relative to the thing's prefix, `sha256` is 64 hex digits."""
+    """A committed file; `name` is relative to the manifest's prefix, `sha256` is 64 hex digits."""
 
     name: str
     bytes: int
@@ -30,21 +29,21 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A committed thing: where it is, its files, and what its writer said about it."""
+    """A commit: its prefix, its files, and the body that its writer added."""
 
     prefix: str
     files: tuple[FileEntry, ...]
     body: dict[str, Any]
 
     def file(self, name: str) -> FileEntry:
-        """The entry of one file; KeyError if the thing has no such file."""
+        """Returns the entry of one file; raises KeyError if there is none."""
         for entry in self.files:
             if entry.name == name:
                 return entry
         raise KeyError(name)
 
     def key(self, name: str) -> str:
-        """The storage key of one file."""
+        """Returns the storage key of one file."""
         return f"{self.prefix}/{name}"
 
 
@@ -56,11 +55,11 @@ def commit(
     *,
     guard: Callable[[], None] | None = None,
 ) -> Manifest:
-    """Upload `files` under `prefix`, verified, then put the manifest that makes them exist.
+    """Uploads and verifies `files` under `prefix`, then puts the manifest that makes them visible.
 
-    `guard` is called when all files are stored and may raise to stop the commit: nothing is visible
-    then. A thing that is there already under `prefix` ceases to exist first (after a `guard` of its
-    own), so that its manifest never names the files of another. `body` must be JSON.
+    `guard` is called when all files are stored and may raise to stop the commit; nothing is visible
+    then. An earlier manifest under `prefix` is deleted first (after another call of `guard`), so that it
+    never names files of this commit. `body` must be JSON.
     """
     check_key(prefix)
     for name in files:
@@ -88,7 +87,7 @@ def commit(
 
 
 def read_manifest(store: Store, prefix: str) -> Manifest | None:
-    """The manifest under `prefix`, None if nothing is committed there; CorruptError if it is not a manifest."""
+    """Returns the manifest under `prefix`; None if there is none. Raises CorruptError if it is invalid."""
     key = f"{prefix}/{MANIFEST}"
     try:
         data = store.get(key)
@@ -101,7 +100,7 @@ def read_manifest(store: Store, prefix: str) -> Manifest | None:
 
 
 def check(store: Store, manifest: Manifest) -> None:
-    """CorruptError unless every file of the manifest is there with its size; nothing is downloaded."""
+    """Raises CorruptError unless every file exists with its size; downloads nothing."""
     for entry in manifest.files:
         stat = store.stat(manifest.key(entry.name))
         if stat is None:
@@ -113,9 +112,9 @@ def check(store: Store, manifest: Manifest) -> None:
 
 
 def fetch(store: Store, manifest: Manifest, folder: Path, names: Iterable[str] | None = None) -> Path:
-    """Download the files of a committed thing (or only `names`) into `folder`, each checked against the manifest.
+    """Downloads the committed files (or only `names`) to `folder` and verifies each of them.
 
-    What is in the folder already with the right sha256 is kept. CorruptError names the file that
+    Files already in the folder with the right sha256 are kept. Raises CorruptError for a file that
     does not match.
     """
     entries = manifest.files if names is None else [manifest.file(name) for name in names]
@@ -140,7 +139,7 @@ def _encode(manifest: Manifest) -> bytes:
 def _decode(prefix: str, data: bytes) -> Manifest:
     document = json.loads(data)
     if not isinstance(document, dict):
-        raise ValueError("not an object")
+        raise TypeError("not an object")
     if document.get("format") != _FORMAT:
         raise ValueError(f"format {document.get('format')!r}, this version reads {_FORMAT}")
     files = tuple(
@@ -149,5 +148,5 @@ def _decode(prefix: str, data: bytes) -> Manifest:
     )
     body = document["body"]
     if not isinstance(body, dict):
-        raise ValueError("its body is not an object")
+        raise TypeError("its body is not an object")
     return Manifest(prefix, files, body)

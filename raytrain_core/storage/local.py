@@ -1,4 +1,4 @@
-"""A folder as a store: every write goes to a temporary file, to the disk, is read back and only then gets its name."""
+"""A store in a local folder. A write goes to a temporary file, is synced and read back, then renamed."""
 
 import errno
 import fcntl
@@ -29,7 +29,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True, slots=True)
 class LocalStore:
-    """A store in the folder `root`, which is made by the first write."""
+    """A store in the folder `root`, which the first write creates."""
 
     root: Path
 
@@ -39,17 +39,17 @@ class LocalStore:
         return self.root.as_uri()
 
     def path(self, key: str) -> Path:
-        """The file that holds `key`."""
+        """Returns the file of `key`."""
         return self.root / check_key(key)
 
     def get(self, key: str) -> bytes:
-        """The bytes of the file."""
+        """Returns the bytes of the file."""
         path = self.path(key)
-        with _sentences("read", path):
+        with _as_storage_error("read", path):
             return path.read_bytes()
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Write, fsync, read back, rename (or link, which fails if the name is taken)."""
+        """Writes, syncs, reads back, and renames; with `if_absent`, links, which fails if the key exists."""
 
         def write(file: BinaryIO) -> None:
             file.write(data)
@@ -57,11 +57,11 @@ class LocalStore:
         self._write(self.path(key), write, len(data), sha256_of(data), if_absent=if_absent)
 
     def upload(self, key: str, path: Path, *, if_absent: bool = False) -> Stored:
-        """Copy the file as `put` does."""
+        """Copies the file like `put`."""
         target = self.path(key)
-        if if_absent and target.exists():  # spares the copying; the link decides
+        if if_absent and target.exists():  # saves the copy; the link decides
             raise AlreadyExistsError(f"{target}: exists already")
-        with _sentences("read", path):
+        with _as_storage_error("read", path):
             size = path.stat().st_size
             sha256 = sha256_of_file(path)
 
@@ -73,9 +73,9 @@ class LocalStore:
         return Stored(key, size, sha256)
 
     def download(self, key: str, path: Path, *, sha256: str | None = None) -> None:
-        """Copy out of the store, checked, with its name only when it is whole."""
+        """Copies and verifies the file, and names it only when it is complete."""
         source = self.path(key)
-        with _sentences("read", source):
+        with _as_storage_error("read", source):
             size = source.stat().st_size
             if source.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -89,13 +89,13 @@ class LocalStore:
         """Size and a tag of modification time, size and inode."""
         path = self.path(key)
         try:
-            with _sentences("read", path):
+            with _as_storage_error("read", path):
                 return _stat(key, path)
         except NotFoundError:
             return None
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """All files below the root whose key starts with `prefix`."""
+        """Yields all files whose key starts with `prefix`."""
         check_prefix(prefix)
         top = self.root / prefix.rpartition("/")[0]
         found = []
@@ -106,15 +106,15 @@ class LocalStore:
                 path = Path(folder, name)
                 key = path.relative_to(self.root).as_posix()
                 if key.startswith(prefix):
-                    with suppress(FileNotFoundError):  # removed while we look
+                    with suppress(FileNotFoundError):  # removed meanwhile
                         found.append(_stat(key, path))
         yield from sorted(found, key=lambda stat: stat.key)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Unlink, and drop the folders that are empty then."""
+        """Deletes the files, and folders that are empty then."""
         for key in keys:
             path = self.path(key)
-            with _sentences("delete", path), suppress(FileNotFoundError, NotADirectoryError):
+            with _as_storage_error("delete", path), suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
             for folder in path.parents:
                 if folder == self.root:
@@ -125,11 +125,11 @@ class LocalStore:
                     break
 
     def sweep(self) -> int:
-        """Remove what killed writers left half-written (living writers hold a lock); how many files that were."""
+        """Removes unfinished files of killed writers (live ones hold a lock); returns how many."""
         removed = 0
         with suppress(FileNotFoundError, NotADirectoryError):
             for path in (self.root / LEFTOVERS).iterdir():
-                with suppress(OSError), path.open("rb") as file:  # no locks here: better keep it
+                with suppress(OSError), path.open("rb") as file:  # no locks on this file system: keep it
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
                     removed += 1
@@ -138,26 +138,26 @@ class LocalStore:
     def _write(
         self, target: Path, write: Callable[[BinaryIO], None], size: int, sha256: str, *, if_absent: bool
     ) -> None:
-        with _sentences("write", target, needed=size), self._unfinished() as (part, file):
+        with _as_storage_error("write", target, needed=size), self._unfinished() as (part, file):
             write(file)
             file.flush()
             os.fsync(file.fileno())
             if part.stat().st_size != size or sha256_of_file(part) != sha256:
                 raise CorruptError(
-                    f"{target}: what was written reads back differently",
-                    hint="The disk is failing, or the source changed while it was copied.",
+                    f"{target}: read back different bytes than were written",
+                    hint="The disk may be failing, or the source changed while it was copied.",
                 )
             _name(part, target, if_absent=if_absent)
 
     @contextmanager
     def _unfinished(self) -> Iterator[tuple[Path, BinaryIO]]:
-        """A new file under a name of its own, locked so that `sweep` leaves it alone, gone at the end."""
+        """Yields a new temporary file, locked against `sweep` and removed at the end."""
         folder = self.root / LEFTOVERS
         while True:
             folder.mkdir(parents=True, exist_ok=True)
             part = folder / uuid4().hex
             with part.open("xb") as file:
-                with suppress(OSError):  # a file system without locks: `sweep` then removes nothing either
+                with suppress(OSError):  # no locks on this file system: `sweep` removes nothing there
                     fcntl.flock(file, fcntl.LOCK_SH)
                 if os.fstat(file.fileno()).st_nlink == 0:  # swept between open and lock
                     continue
@@ -170,9 +170,9 @@ class LocalStore:
 
 @contextmanager
 def part_file(path: Path, size: int) -> Iterator[Path]:
-    """A name beside `path` to write `size` bytes to; it becomes `path` if the block ends well, else it is removed."""
+    """Yields a temporary name next to `path`; it becomes `path` if the block succeeds, else it is removed."""
     part = path.with_name(f".{path.name[:100]}.{uuid4().hex}.part")
-    with _sentences("write", path, needed=size):
+    with _as_storage_error("write", path, needed=size):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
@@ -184,7 +184,7 @@ def part_file(path: Path, size: int) -> Iterator[Path]:
 
 
 def _name(part: Path, target: Path, *, if_absent: bool) -> None:
-    """Give the finished file its name, durably."""
+    """Renames the finished file durably."""
     for last in (False, False, True):
         _make_folders(target.parent)
         try:
@@ -195,7 +195,7 @@ def _name(part: Path, target: Path, *, if_absent: bool) -> None:
             break
         except FileExistsError:
             raise AlreadyExistsError(f"{target}: exists already") from None
-        except FileNotFoundError:  # a concurrent delete dropped the empty folder
+        except FileNotFoundError:  # a concurrent delete removed the empty folder
             if last:
                 raise
     _fsync_folder(target.parent)
@@ -226,14 +226,14 @@ def _stat(key: str, path: Path) -> Stat:
 
 
 @contextmanager
-def _sentences(verb: str, path: Path, *, needed: int = 0) -> Iterator[None]:
-    """Turn what the operating system says into a StorageError that names the path."""
+def _as_storage_error(verb: str, path: Path, *, needed: int = 0) -> Iterator[None]:
+    """Turns errors of the operating system into a StorageError that names the path."""
     try:
         yield
     except FileNotFoundError:
         if verb == "read":
             raise NotFoundError(f"{path}: no such file") from None
-        raise StorageError(f"{path}: cannot {verb}: the folder went away") from None
+        raise StorageError(f"{path}: cannot {verb}: the folder disappeared") from None
     except (FileExistsError, IsADirectoryError, NotADirectoryError):
         if verb == "read":
             raise NotFoundError(f"{path}: no such file") from None

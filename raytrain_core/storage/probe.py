@@ -1,4 +1,4 @@
-"""Ask a store, before anything long begins, whether it can be used as everything else will use it."""
+"""Tests, before anything long begins, whether a store supports every operation that will be needed."""
 
 from uuid import uuid4
 
@@ -10,10 +10,10 @@ _QUICK_ATTEMPTS = 3
 
 
 def probe(store: Store) -> None:
-    """Write, read, list, refuse to overwrite, and delete one small object; StorageError says what does not work.
+    """Writes, reads, lists, conditionally writes and deletes one small object; raises StorageError if one fails.
 
-    Gives up after a few seconds where the store itself is patient for more than a minute. In a
-    folder it also clears away what killed writers left half-written.
+    Gives up after a few seconds, while normal requests are retried for more than a minute. In a local
+    folder, it also removes unfinished files of killed writers.
     """
     if isinstance(store, LocalStore):
         store.sweep()
@@ -26,7 +26,7 @@ def probe(store: Store) -> None:
     store.put(key, data, if_absent=True)
     try:
         if store.get(key) != data or [stat.key for stat in store.list(key)] != [key]:
-            raise StorageError(f"{store.uri}: what was just written does not read back or is not listed")
+            raise StorageError(f"{store.uri}: an object just written does not read back or is not listed")
         try:
             store.put(key, b"second", if_absent=True)
         except AlreadyExistsError:
@@ -34,8 +34,8 @@ def probe(store: Store) -> None:
         else:
             raise StorageError(
                 f"{store.uri}: the store ignores conditional writes (If-None-Match), "
-                "so two drivers of one run would not notice each other",
-                hint="Use a store that honours them: AWS S3, SeaweedFS, MinIO and others do.",
+                "so two drivers of one run could not detect each other",
+                hint="Use a store that supports them, such as AWS S3, SeaweedFS or MinIO.",
             )
     finally:
         store.delete([key])

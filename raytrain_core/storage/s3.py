@@ -1,11 +1,11 @@
-"""A bucket prefix as a store. What "verified" means here:
+"""A store in a bucket prefix. Every write and read is verified:
 
-- Every body goes up with its SHA-256 (`x-amz-checksum-sha256`, for each part of a multipart upload too), so that a
-  server refuses bytes that were damaged on the way; a damaged attempt is sent again twice.
-- The whole object's sha256 and a token of the writing call are kept as object metadata.
-- Small objects (up to 1 MiB) are read back and compared. Of larger ones the size, and the SHA-256 that the server
-  computed while receiving (of the whole, or of the parts' digests), are asked for afterwards and compared; a server
-  that does not tell gets the object read back. An upload returns only after that.
+- Every body is sent with its SHA-256 (`x-amz-checksum-sha256`; for each part of a multipart upload
+  too), so that the server refuses bytes damaged on the way; a damaged body is sent twice more.
+- The object's sha256 and a token of the writing call are stored as object metadata.
+- Small objects (up to 1 MiB) are read back and compared. For larger ones, the size and the SHA-256
+  that the server computed (of the object, or of the parts' digests) are compared; a server that does
+  not return it gets the object read back. An upload returns only after that.
 - Downloads check size and sha256 (the caller's, else the metadata's).
 """
 
@@ -58,7 +58,7 @@ from raytrain_core.storage.uri import check_key, check_prefix
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-PART = 16 << 20  # bytes; larger files go up in parts of this size and come down in ranges of it
+PART = 16 << 20  # bytes; larger files are uploaded in parts and downloaded in ranges of this size
 READ_BACK = 1 << 20
 _PAGE = 1000  # objects listed or deleted by one request; S3's limit
 _THREADS = 4
@@ -70,19 +70,19 @@ _CONFLICT_TRIES = 5
 _CUT = (HTTPClientError, ConnectionError, IncompleteReadError, RetriesExceededError)
 T = TypeVar("T")
 
-# Signals between the methods below; StorageErrors, so that one that nobody expected is still a
-# sentence.
+# Signals between the methods below; StorageErrors, so that an unexpected one is still a message for
+# the user.
 
 
-class _Cut(StorageError):
+class _CutError(StorageError):
     """The connection broke within a body."""
 
 
-class _Damaged(StorageError):
-    """A body is not what it should be."""
+class _DamagedError(StorageError):
+    """A body does not match its size or checksum."""
 
 
-class _Refused(StorageError):
+class _RefusedError(StorageError):
     """A condition was not met (412, 409), or the multipart upload is gone (404)."""
 
     def __init__(self, place: str, status: int) -> None:
@@ -91,10 +91,7 @@ class _Refused(StorageError):
 
 
 class S3Store:
-    """The objects of `bucket` below `prefix`; connects at first use.
-
-    Safe to use from several threads.
-    """
+    """The objects of `bucket` below `prefix`. Connects at first use; thread-safe."""
 
     def __init__(
         self, bucket: str, prefix: str, endpoint: str | None, region: str | None, attempts: int = ATTEMPTS
@@ -115,15 +112,15 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def get(self, key: str) -> bytes:
-        """The object's bytes, checked against the sha256 of its metadata if it has one."""
+        """Returns the object's bytes, verified against the sha256 in its metadata if it has one."""
         return self._read(self._full(check_key(key)), None)[0]
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """One conditional or plain PutObject, verified."""
+        """Stores by one PutObject (conditional with `if_absent`), and verifies."""
         self._put(self._full(check_key(key)), data, if_absent)
 
     def upload(self, key: str, path: Path, *, if_absent: bool = False) -> Stored:
-        """One PutObject, or for more than 16 MiB a multipart upload, which is invisible until it is complete."""
+        """Stores by one PutObject or, above 16 MiB, by a multipart upload, invisible until it is complete."""
         full = self._full(check_key(key))
         try:
             size = path.stat().st_size
@@ -135,7 +132,7 @@ class S3Store:
             raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     def download(self, key: str, path: Path, *, sha256: str | None = None) -> None:
-        """In one go, or for more than 16 MiB in parallel ranges; a damaged body is asked for twice more."""
+        """Downloads at once or, above 16 MiB, in parallel ranges; a damaged body is requested twice more."""
         full = self._full(check_key(key))
         head = self._head(full)
         if head is None:
@@ -158,15 +155,15 @@ class S3Store:
                         ),
                     )
                 except RetriesExceededError as error:
-                    raise _Cut(str(error)) from error
+                    raise _CutError(str(error)) from error
                 except ClientError as error:
                     if status_of(error) == 412:  # replaced between two ranges
-                        raise _Damaged("the object changed while it was read") from error
+                        raise _DamagedError("the object changed while it was read") from error
                     raise
             if part.stat().st_size != size:
-                raise _Damaged(f"{part.stat().st_size:,} bytes came instead of {size:,}")
+                raise _DamagedError(f"received {part.stat().st_size:,} bytes instead of {size:,}")
             if expected is not None and (found := sha256_of_file(part)) != expected:
-                raise _Damaged(f"what came has sha256 {found}, expected {expected}")
+                raise _DamagedError(f"received sha256 {found}, expected {expected}")
 
         with part_file(path, size) as part:
             if size <= PART:
@@ -175,15 +172,12 @@ class S3Store:
                 self._with_body(full, lambda client: ranges(client, part))
 
     def stat(self, key: str) -> Stat | None:
-        """HeadObject."""
+        """Returns the metadata of HeadObject; None if the key does not exist."""
         head = self._head(self._full(check_key(key)))
         return None if head is None else _stat(key, head, head["ContentLength"])
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """ListObjectsV2, all pages; sorted here, for not every server lists in the order of keys.
-
-        Folder markers are left out.
-        """
+        """Yields all pages of ListObjectsV2, sorted here because not every server sorts; skips folder markers."""
         check_prefix(prefix)
         root = f"{self.prefix}/" if self.prefix else ""
         found = []
@@ -203,7 +197,7 @@ class S3Store:
         return dict(client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, **more))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """DeleteObjects, a page at a time."""
+        """Deletes by DeleteObjects, a page at a time."""
         full = [self._full(check_key(key)) for key in keys]
         for start in range(0, len(full), _PAGE):
             batch = full[start : start + _PAGE]
@@ -223,7 +217,7 @@ class S3Store:
     # Reading
 
     def _head(self, full: str, **more: Any) -> dict[str, Any] | None:
-        """HeadObject's answer, None if there is nothing."""
+        """Returns HeadObject's response; None if the key does not exist."""
 
         def ask(client: "S3Client") -> dict[str, Any] | None:
             try:
@@ -231,7 +225,7 @@ class S3Store:
             except ClientError as error:
                 if status_of(error) == 404:
                     return None
-                if status_of(error) in (400, 403):  # a HEAD has no body that would say why: ask by GET
+                if status_of(error) in (400, 403):  # a HEAD has no body with the reason: use GET
                     with suppress(client.exceptions.NoSuchKey):
                         client.get_object(Bucket=self.bucket, Key=full, Range="bytes=0-0")["Body"].close()
                 raise
@@ -239,34 +233,34 @@ class S3Store:
         return self._run("read", full, ask)
 
     def _read(self, full: str, sha256: str | None) -> tuple[bytes, dict[str, Any]]:
-        """A small object's bytes and headers; its sha256 is checked against `sha256`, else its own metadata."""
+        """Returns bytes and headers of a small object, verified against `sha256`, else its own metadata."""
 
         def read(client: "S3Client") -> tuple[bytes, dict[str, Any]]:
             answer: dict[str, Any] = dict(client.get_object(Bucket=self.bucket, Key=full))
             try:
                 data = answer["Body"].read()
             except FlexibleChecksumError as error:
-                raise _Damaged(str(error)) from error
+                raise _DamagedError(str(error)) from error
             except _CUT as error:
-                raise _Cut(str(error)) from error
+                raise _CutError(str(error)) from error
             expected = sha256 or answer["Metadata"].get("sha256")
             if expected is not None and sha256_of(data) != expected:
-                raise _Damaged(f"what came has sha256 {sha256_of(data)}, expected {expected}")
+                raise _DamagedError(f"received sha256 {sha256_of(data)}, expected {expected}")
             return data, answer
 
         return self._with_body(full, read)
 
     def _with_body(self, full: str, read: Callable[["S3Client"], T]) -> T:
-        """Read a body; ask again if the connection broke within it or if it came damaged."""
+        """Reads a body; repeats the request if the connection broke within it or if it was damaged."""
         cuts = damages = 0
         while True:
             try:
                 return self._run("read", full, read)
-            except _Damaged as error:
+            except _DamagedError as error:
                 damages += 1
                 if damages == _CORRUPT_TRIES:
                     raise CorruptError(f"{self._place(full)}: damaged: {error} ({_CORRUPT_TRIES} tries)") from None
-            except _Cut as error:
+            except _CutError as error:
                 cuts += 1
                 if cuts == _CUT_TRIES:
                     raise StorageError(
@@ -295,7 +289,7 @@ class S3Store:
         return sha256
 
     def _put_parts(self, full: str, path: Path, size: int, if_absent: bool) -> str:
-        if if_absent and self._head(full) is not None:  # spares the sending; completing decides
+        if if_absent and self._head(full) is not None:  # saves the upload; completing it decides
             raise AlreadyExistsError(f"{self._place(full)}: exists already")
         part_size = max(PART, -(-size // _MAX_PARTS))
         sha256, digests = _digests(path, part_size)
@@ -348,7 +342,7 @@ class S3Store:
             composite = f"{_base64(hashlib.sha256(b''.join(digests)).digest())}-{len(digests)}"
             self._verify(full, size, sha256, composite, writer)
         except BaseException:
-            with suppress(StorageError):  # parts without an object cost money; buckets also have rules for them
+            with suppress(StorageError):  # parts without an object cost money; buckets can also expire them
                 self._run(
                     "write",
                     full,
@@ -358,33 +352,33 @@ class S3Store:
         return sha256
 
     def _make_visible(self, full: str, send: Callable[["S3Client"], object], writer: str) -> None:
-        """The request after which readers see the object; AlreadyExistsError if another writer's is there."""
+        """Sends the request that makes the object visible; raises AlreadyExistsError if another writer won."""
         for remaining in reversed(range(_CONFLICT_TRIES)):
             try:
                 self._undamaged(full, send)
                 return
-            except _Refused as refusal:
-                # the answer to an earlier, successful attempt may have been lost and the request
-                # sent again
+            except _RefusedError as refusal:
+                # the response to an earlier, successful attempt may have been lost and the request
+                # repeated
                 if self._writer(full) == writer:
                     return
-                if refusal.status == 409 and remaining:  # two at once, nobody has won yet
+                if refusal.status == 409 and remaining:  # two writers at once, none has won yet
                     time.sleep(0.05 * (_CONFLICT_TRIES - remaining))
                     continue
                 if refusal.status == 404:
-                    raise StorageError(f"{self._place(full)}: the upload was aborted by somebody else") from None
+                    raise StorageError(f"{self._place(full)}: the upload was aborted by another process") from None
                 raise AlreadyExistsError(f"{self._place(full)}: exists already") from None
 
     def _undamaged(self, full: str, send: Callable[["S3Client"], T]) -> T:
-        """Send a body; again if the server says that it arrived damaged."""
+        """Sends a body; repeats it if the server reports that it arrived damaged."""
         for remaining in reversed(range(_CORRUPT_TRIES)):
             try:
                 return self._run("write", full, send)
-            except _Damaged as error:
+            except _DamagedError as error:
                 if not remaining:
                     raise CorruptError(
                         f"{self._place(full)}: the body arrived damaged {_CORRUPT_TRIES} times ({error})",
-                        hint="The network damages data, or the file changed while it was uploaded.",
+                        hint="The network may be damaging data, or the file changed while it was uploaded.",
                     ) from None
         raise AssertionError("unreachable")
 
@@ -393,14 +387,14 @@ class S3Store:
         return None if head is None else head["Metadata"].get("writer")
 
     def _verify(self, full: str, size: int, sha256: str, checksum: str, writer: str) -> None:
-        """Ask what is stored; CorruptError, and the object is removed, if it is not what was sent."""
+        """Verifies what is stored; removes the object and raises CorruptError if it is not what was sent."""
         if size <= READ_BACK:
             answer: dict[str, Any] | None
             try:
                 answer = self._read(full, sha256)[1]
             except NotFoundError:
                 answer = None
-            except CorruptError:  # unless somebody else has replaced it meanwhile: then it is theirs to verify
+            except CorruptError:  # unless another writer replaced it meanwhile, who verifies it then
                 if self._writer(full) != writer:
                     return
                 self._remove(full)
@@ -426,7 +420,7 @@ class S3Store:
             raise CorruptError(f"{self._place(full)}: {wrong}")
 
     def _remove(self, full: str) -> None:
-        """Best effort: a damaged object is worth less than none, above all under a content address."""
+        """Tries to remove a damaged object: it is worse than none, above all under a content address."""
         with suppress(StorageError):
             self._run("delete", full, lambda client: client.delete_object(Bucket=self.bucket, Key=full))
 
@@ -436,9 +430,9 @@ class S3Store:
             for chunk in client.get_object(Bucket=self.bucket, Key=full)["Body"].iter_chunks(1 << 20):
                 digest.update(chunk)
         except FlexibleChecksumError as error:
-            raise _Damaged(str(error)) from error
+            raise _DamagedError(str(error)) from error
         except _CUT as error:
-            raise _Cut(str(error)) from error
+            raise _CutError(str(error)) from error
         return digest.hexdigest()
 
     # Connection
@@ -461,7 +455,7 @@ class S3Store:
             return self._connection
 
     def _renewed(self, used: Connection) -> bool:
-        """Whether there are other credentials now than those that were refused (a rotated file or token)."""
+        """Whether credentials have changed since these were refused (a rotated file or token)."""
         with self._lock:
             if self._connection is not used:  # another thread has renewed them
                 return True
@@ -472,7 +466,7 @@ class S3Store:
             return True
 
     def _run(self, verb: str, full: str, call: Callable[["S3Client"], T]) -> T:
-        """Make a call, its errors turned into sentences; once more if credentials were renewed meanwhile."""
+        """Makes a call and turns errors into messages; repeats it if credentials were renewed meanwhile."""
         for last in (False, True):
             connection = self._connect()
             try:
@@ -481,13 +475,13 @@ class S3Store:
                 if is_about_credentials(error) and not last and self._renewed(connection):
                     continue
                 if code_of(error) in ("BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"):
-                    raise _Damaged(code_of(error)) from error
+                    raise _DamagedError(code_of(error)) from error
                 if code_of(error) in ("PreconditionFailed", "412"):
-                    raise _Refused(self._place(full), 412) from error
+                    raise _RefusedError(self._place(full), 412) from error
                 if code_of(error) in ("ConditionalRequestConflict", "OperationAborted", "409"):
-                    raise _Refused(self._place(full), 409) from error
+                    raise _RefusedError(self._place(full), 409) from error
                 if code_of(error) == "NoSuchUpload":
-                    raise _Refused(self._place(full), 404) from error
+                    raise _RefusedError(self._place(full), 404) from error
                 raise explain(
                     error, verb, self.bucket, full, endpoint=self.endpoint, source=connection.source
                 ) from error
@@ -503,7 +497,7 @@ def _base64(digest: bytes) -> str:
 
 
 def _digests(path: Path, part_size: int) -> tuple[str, list[bytes]]:
-    """sha256 of the whole file (hex) and of each of its parts, in one pass."""
+    """Returns the sha256 of the file (hex) and of each of its parts, in one pass."""
     whole, parts = hashlib.sha256(), []
     with path.open("rb") as file:
         while block := file.read(part_size):

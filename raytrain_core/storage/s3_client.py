@@ -1,4 +1,4 @@
-"""The boto3 client as we want it, and botocore's many errors as one sentence each."""
+"""Configures the boto3 client and turns botocore's errors into one sentence each."""
 
 import socket
 import time
@@ -29,8 +29,8 @@ from raytrain_core.storage.uri import refuse_metadata
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-ATTEMPTS = 20  # of one request; the deadline usually ends them first
-DEADLINE_SECONDS = 90.0  # no retry of a request begins later than this after its first failure: a minute is survived
+ATTEMPTS = 20  # for one request; usually the deadline comes first
+DEADLINE_SECONDS = 90.0  # a request is retried for so long after its first failure: an outage of a minute is survived
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 
@@ -59,20 +59,20 @@ _SOURCES = {
 }
 
 
-class GaveUp(Exception):
-    """A server error outlived the deadline."""
+class RetriesExhaustedError(Exception):
+    """A server error lasted longer than the deadline."""
 
     def __init__(self, status: int, code: str, attempts: int) -> None:
         super().__init__(f"{status} {code}")
         self.status, self.code, self.attempts = status, code, attempts
 
 
-S3_ERRORS = (BotoCoreError, ClientError, GaveUp)
+S3_ERRORS = (BotoCoreError, ClientError, RetriesExhaustedError)
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A client, which credentials it uses (never shown) and where they came from."""
+    """A client, its credentials (never shown) and where they came from."""
 
     client: "S3Client"
     credentials: tuple[str | None, ...] | None
@@ -80,13 +80,13 @@ class Connection:
 
 
 def connect(endpoint: str | None, region: str | None, attempts: int) -> Connection:
-    """A client of its own session: credentials are looked up anew, the store is not contacted yet.
+    """Creates a client in a new session, which looks up credentials again; contacts nothing yet.
 
-    UsageError for an endpoint whose name leads to a metadata service.
-    Path-style addresses are used with a custom endpoint, where virtual hosts seldom resolve.
+    Uses path-style addresses with a custom endpoint, where virtual hosts seldom resolve. Raises
+    UsageError if the endpoint resolves to a metadata service.
     """
     if endpoint is not None:
-        _refuse_what_it_resolves_to(endpoint)
+        _refuse_resolved_metadata(endpoint)
     session = boto3.session.Session()
     found = session.get_credentials()
     frozen = found.get_frozen_credentials() if found is not None else None
@@ -113,8 +113,8 @@ def connect(endpoint: str | None, region: str | None, attempts: int) -> Connecti
     )
 
 
-def _refuse_what_it_resolves_to(endpoint: str) -> None:
-    with suppress(OSError):  # a name that cannot be resolved is said when it is used
+def _refuse_resolved_metadata(endpoint: str) -> None:
+    with suppress(OSError):  # a name that cannot be resolved is reported at first use
         for *_, address in socket.getaddrinfo(urlsplit(endpoint).hostname, None, type=socket.SOCK_STREAM):
             refuse_metadata(str(address[0]))
 
@@ -122,7 +122,7 @@ def _refuse_what_it_resolves_to(endpoint: str) -> None:
 def _keep_deadline(
     response: Any, attempts: int, caught_exception: BaseException | None, request_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Botocore counts attempts but not seconds: end the retries of a request that has been failing for too long."""
+    """Ends the retries of a request after the deadline; botocore counts attempts but not seconds."""
     begun = request_dict["context"].setdefault("raytrain_first_answer", time.monotonic())
     if time.monotonic() - begun < DEADLINE_SECONDS:
         return
@@ -130,25 +130,25 @@ def _keep_deadline(
         raise caught_exception
     http, parsed = response
     if http.status_code >= 500 or http.status_code == 429:
-        raise GaveUp(http.status_code, str(parsed.get("Error", {}).get("Code", "")), attempts)
+        raise RetriesExhaustedError(http.status_code, str(parsed.get("Error", {}).get("Code", "")), attempts)
 
 
 def code_of(error: BaseException) -> str:
-    """S3's error code, or the HTTP status as a string where there is no body (HEAD); empty for other errors."""
+    """Returns S3's error code, or the HTTP status as text without a body (HEAD); empty for other errors."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
 
 
 def status_of(error: BaseException) -> int:
-    """The HTTP status of an answered error, else 0."""
+    """Returns the HTTP status of an error response, else 0."""
     if isinstance(error, ClientError):
         return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return error.status if isinstance(error, GaveUp) else 0
+    return error.status if isinstance(error, RetriesExhaustedError) else 0
 
 
 def is_about_credentials(error: BaseException) -> bool:
-    """Other credentials could help."""
+    """Whether other credentials could help."""
     return isinstance(error, (NoCredentialsError, PartialCredentialsError)) or code_of(error) in (
         _WRONG_CREDENTIALS | _EXPIRED_CREDENTIALS
     )
@@ -157,14 +157,14 @@ def is_about_credentials(error: BaseException) -> bool:
 def explain(  # noqa: PLR0911, PLR0912 - a table of sentences
     error: BaseException, verb: str, bucket: str, key: str, *, endpoint: str | None, source: str
 ) -> StorageError:
-    """The StorageError for what botocore raised: names bucket, endpoint and where credentials came from, no secret."""
+    """Returns the StorageError for a botocore error, with bucket, endpoint and source of the credentials."""
     at = endpoint or "AWS"
     place = f"s3://{bucket}/{key}".rstrip("/")
     code, status = code_of(error), status_of(error)
     if code == "NoSuchBucket":
         return StorageError(
             f"s3://{bucket}: there is no such bucket at {at}",
-            hint="Make it, or correct the storage URI, the endpoint or the region.",
+            hint="Create it, or correct the storage URI, endpoint or region.",
         )
     if code in _ABSENT:
         return NotFoundError(f"{place}: no such object at {at}")
@@ -176,26 +176,26 @@ def explain(  # noqa: PLR0911, PLR0912 - a table of sentences
     if code in _EXPIRED_CREDENTIALS:
         return StorageError(
             f"s3://{bucket} at {at}: the credentials have expired ({code}); they came from {source}",
-            hint="Renew them and run the same command again: the run goes on where it stood.",
+            hint="Renew them and run the same command again: the run continues where it stopped.",
         )
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return StorageError(
-            f"s3://{bucket} at {at}: no complete credentials were found",
-            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the pod a role.",
+            f"s3://{bucket} at {at}: no complete credentials found",
+            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or assign a role to the pod.",
         )
     if isinstance(error, (CredentialRetrievalError, SSOError, TokenRetrievalError)):
         return StorageError(
-            f"s3://{bucket} at {at}: no credentials could be had from {source}: {_short(error)}",
+            f"s3://{bucket} at {at}: cannot get credentials from {source}: {_short(error)}",
             hint="Log in again, or correct the role or profile.",
         )
     if code == "RequestTimeTooSkewed":
         return StorageError(
-            f"s3://{bucket} at {at}: the clock of this machine is wrong (RequestTimeTooSkewed)", hint="Set it right."
+            f"s3://{bucket} at {at}: the clock of this machine is wrong (RequestTimeTooSkewed)", hint="Correct it."
         )
     if code in _DENIED:
         return StorageError(
-            f"{place} at {at}: access denied: may not {verb} here; the credentials came from {source}",
-            hint="Reading, writing, listing and deleting under the storage URI must be allowed.",
+            f"{place} at {at}: access denied: no permission to {verb}; the credentials came from {source}",
+            hint="Allow reading, writing, listing and deleting under the storage URI.",
         )
     if code in _ELSEWHERE:
         return StorageError(
@@ -205,7 +205,7 @@ def explain(  # noqa: PLR0911, PLR0912 - a table of sentences
         return StorageError(f"{place} at {at}: the store is full ({code or status})", hint="Free some space there.")
     if isinstance(error, NoRegionError):
         return StorageError(f"s3://{bucket}: no region", hint="Set storage.region or AWS_REGION.")
-    if isinstance(error, GaveUp) or status >= 500 or status == 429:
+    if isinstance(error, RetriesExhaustedError) or status >= 500 or status == 429:
         return StorageError(
             f"{place}: {at} kept answering {status} {code_of(error) or getattr(error, 'code', '')}".rstrip()
             + f" when asked to {verb}, through all retries",

@@ -1,8 +1,8 @@
-"""Folders for what is needed for a while only, which do not outlive a killed process for long.
+"""Scratch folders that are cleaned up even if their process is killed.
 
-Whoever uses such a folder holds a lock (flock) on it, which the kernel releases however the process
-ends: what nobody holds belongs to nobody and `sweep` removes it, also if its owner was killed in
-another container of this machine.
+A process holds a lock (flock) on its scratch folder, which the kernel releases whenever the process
+ends. `sweep` removes folders that nobody locks, even if their owner ran in another container of this
+machine.
 """
 
 import errno
@@ -24,11 +24,11 @@ _NAME = re.compile(r"raytrain-[a-z-]+-[0-9a-f]{32}\.scratch")
 
 @contextmanager
 def scratch(what: str, *, folder: Path | None = None, token: str | None = None) -> Iterator[Path]:
-    """A new empty folder under `folder` (by default the folder for temporary files), removed at the end.
+    """Yields a new empty folder under `folder` (by default the temporary folder), removed at the end.
 
-    `what` (lower-case letters and dashes) says in its name what it is for. With a `token` (32 hex
-    digits) all who give the same one on this machine share one folder, and the last to leave
-    removes it. StorageError if there is no room or no permission.
+    `what` (lower-case letters and dashes) becomes part of its name. With a `token` (32 hex digits), all
+    users of the same token on this machine share one folder, and the last one removes it. Raises
+    StorageError if there is no space or no permission.
     """
     parent = folder or Path(tempfile.gettempdir())
     path = parent / f"raytrain-{what}-{token or uuid4().hex}.scratch"
@@ -38,7 +38,7 @@ def scratch(what: str, *, folder: Path | None = None, token: str | None = None) 
         parent.mkdir(parents=True, exist_ok=True)
         held = _make(path, shared=token is not None)
     except OSError as error:
-        raise StorageError(f"{path}: no folder for scratch files can be made: {error.strerror or error}") from None
+        raise StorageError(f"{path}: cannot create a scratch folder: {error.strerror or error}") from None
     try:
         yield path
     finally:
@@ -50,27 +50,27 @@ def scratch(what: str, *, folder: Path | None = None, token: str | None = None) 
 
 
 def sweep(*folders: Path) -> int:
-    """Remove scratch folders that nobody holds under `folders` and the folder for temporary files; how many."""
+    """Removes unlocked scratch folders in `folders` and the temporary folder; returns how many."""
     removed = 0
     for folder in {Path(tempfile.gettempdir()), *folders}:
-        with suppress(OSError):  # not there, or not ours to read
+        with suppress(OSError):  # missing, or no permission
             removed += sum(_remove_unheld(path) for path in list(folder.iterdir()) if _NAME.fullmatch(path.name))
     return removed
 
 
 def full_disk(error: BaseException) -> StorageError | None:
-    """What a person should hear if `error` is that of a full disk; None for any other."""
+    """Returns the error to show if `error` is that of a full disk; None for any other."""
     if not isinstance(error, OSError) or error.errno not in _FULL:
         return None
     where = error.filename or tempfile.gettempdir()
     return StorageError(
         f"{where}: {error.strerror}",
-        hint="make room there, or let TMPDIR (and RAYTRAIN_CACHE) name a larger disk; in pods it is the volume scratch",
+        hint="free space there, or point TMPDIR (and RAYTRAIN_CACHE) to a larger disk; in pods that is the volume scratch",
     )
 
 
 def _make(path: Path, *, shared: bool) -> int:
-    """Make the folder and hold it, until the descriptor returned is closed."""
+    """Creates the folder and locks it until the returned descriptor is closed."""
     while True:
         try:
             path.mkdir(mode=0o700)
@@ -79,9 +79,9 @@ def _make(path: Path, *, shared: bool) -> int:
                 raise
         try:
             held = _open(path)
-        except FileNotFoundError:  # swept before we held it
+        except FileNotFoundError:  # swept before it was locked
             continue
-        with suppress(OSError):  # a file system without locks: `sweep` then removes nothing either
+        with suppress(OSError):  # no locks on this file system: `sweep` removes nothing there
             fcntl.flock(held, fcntl.LOCK_SH)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(held), path.stat()):
@@ -99,9 +99,9 @@ def _remove_unheld(path: Path) -> bool:
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(descriptor), path.lstat()):
-            return False  # removed by another and made anew since it was opened: that one is somebody's
+            return False  # removed and created again since it was opened: it belongs to another process
         shutil.rmtree(path, ignore_errors=True)
-    except OSError:  # held, or no locks here: better keep it
+    except OSError:  # locked, or no locks on this file system: keep it
         return False
     finally:
         os.close(descriptor)

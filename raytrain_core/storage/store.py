@@ -1,4 +1,4 @@
-"""What a store promises, whatever it is made of: the protocol, its records and its errors."""
+"""The interface of every store: protocol, records and errors."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -12,23 +12,23 @@ CHUNK = 1 << 20  # bytes read at a time when a file is hashed or copied
 
 
 class NotFoundError(StorageError):
-    """There is nothing under that key."""
+    """The key does not exist."""
 
 
 class AlreadyExistsError(StorageError):
-    """`if_absent` was asked for and there is something under that key."""
+    """The key exists, but `if_absent` was requested."""
 
 
 class CorruptError(StorageError):
-    """The bytes that came back (or arrived) are not the bytes that were put."""
+    """The bytes read (or stored) are not the bytes that were written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What is known of a stored object without reading it; `etag` changes whenever its bytes do.
+    """Metadata of a stored object; `etag` changes whenever its bytes do.
 
-    `modified` is when it was put, in seconds since 1970 by the store's clock: for ages, never for
-    an order.
+    `modified` is the time of its last write in seconds since 1970 by the store's clock: use it for
+    ages, never for an order.
     """
 
     key: str
@@ -39,7 +39,7 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What an upload left in the store, verified; `sha256` is 64 hex digits."""
+    """A verified upload; `sha256` is 64 hex digits."""
 
     key: str
     bytes: int
@@ -50,52 +50,57 @@ class Stored:
 class Store(Protocol):
     """Bytes under keys. Keys are relative, `/`-separated and validated (`raytrain_core.storage.uri.check_key`).
 
-    A write that returned has stored exactly those bytes, and readers see either the old object or
-    the whole new one. Everything raises `StorageError` or a subclass with one sentence for a
-    person. A store pickles: it reopens in the other process and carries neither connections nor
-    credentials there.
+    A write that returns has stored exactly those bytes, and readers see either the old object or the
+    complete new one. All errors are `StorageError` or a subclass, with one sentence for the user. A
+    store pickles without connections and credentials: it reopens in the other process.
     """
 
     @property
     def uri(self) -> str:
-        """Where the store is, normalised, without credentials."""
+        """The normalised URI of the store, without credentials."""
         ...
 
     def get(self, key: str) -> bytes:
-        """The bytes under `key`, for small things; NotFoundError."""
+        """Returns the bytes of a small object; raises NotFoundError."""
         ...
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Store `data`, replacing what is there; with `if_absent` AlreadyExistsError instead, one winner among many."""
+        """Stores `data` under `key`, replacing an older object.
+
+        With `if_absent`, raises AlreadyExistsError instead; of several writers, one wins.
+        """
         ...
 
     def upload(self, key: str, path: Path, *, if_absent: bool = False) -> Stored:
-        """Store the file `path`, streamed; as `put` otherwise."""
+        """Stores the file `path` like `put`, streamed."""
         ...
 
     def download(self, key: str, path: Path, *, sha256: str | None = None) -> None:
-        """Write the object to `path` (temp file and rename); NotFoundError, CorruptError if size or sha256 differ."""
+        """Writes the object to `path` by a temporary file.
+
+        Raises NotFoundError, or CorruptError if size or sha256 differ.
+        """
         ...
 
     def stat(self, key: str) -> Stat | None:
-        """Size and etag, or None if there is nothing."""
+        """Returns size and etag; None if the key does not exist."""
         ...
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """Everything whose key starts with `prefix` (a plain string: end it in `/` for a folder), sorted by key."""
+        """Yields objects whose key starts with `prefix`, sorted by key; end it in `/` for a folder."""
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove these; what is not there is no error."""
+        """Deletes these; a missing key is not an error."""
         ...
 
 
 def sha256_of(data: bytes) -> str:
-    """Hex sha256 of bytes."""
+    """Returns the hex sha256 of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex sha256 of a file, read in chunks."""
+    """Returns the hex sha256 of a file, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,4 @@
-"""Storage URIs and keys: what is allowed, and their one normal form.
-
-Nothing here touches a disk or a network.
-"""
+"""Storage URIs and keys: which are allowed, and their normal form. Touches neither disk nor network."""
 
 import ipaddress
 import re
@@ -18,10 +15,10 @@ _BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _METADATA_HOSTS = {
     *("metadata.google.internal", "metadata", "instance-data"),
-    *("fd00:ec2::254", "100.100.100.200"),  # of two clouds whose service is not at a link-local address
+    *("fd00:ec2::254", "100.100.100.200"),  # of clouds whose metadata service is not at a link-local address
 }
 
-LEFTOVERS = ".tmp"  # folder of unfinished files under a local store; no key may start with it
+LEFTOVERS = ".tmp"  # folder of unfinished files in a local store; no key may start with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class FolderUri:
 
 @dataclass(frozen=True, slots=True)
 class S3Uri:
-    """A bucket and a prefix in it (no slash at either end; may be empty)."""
+    """A bucket and a prefix in it, without slashes at the ends; it may be empty."""
 
     bucket: str
     prefix: str
@@ -46,9 +43,9 @@ class S3Uri:
 
 
 def parse_uri(uri: str) -> FolderUri | S3Uri:
-    """The storage that `uri` names: a path, file:///... or s3://bucket/prefix.
+    """Parses a path, file:///... or s3://bucket/prefix.
 
-    Credentials, queries and other schemes raise UsageError; a message never repeats what could be a
+    Raises UsageError for credentials, queries and other schemes; messages never repeat what could be a
     secret.
     """
     if not uri.strip():
@@ -56,21 +53,19 @@ def parse_uri(uri: str) -> FolderUri | S3Uri:
     scheme = _SCHEME.match(uri)
     if scheme is None:
         if _CONTROL.search(uri):
-            raise UsageError("the storage path holds control characters")
+            raise UsageError("the storage path contains control characters")
         return FolderUri(Path(uri).expanduser().resolve())
     name = scheme[1].lower()
     rest = uri[scheme.end() :]
     authority = rest.split("/", 1)[0]
     if name in ("s3", "file") and "@" in authority:
         raise UsageError(
-            f"{name}:// URI with credentials in it",
-            hint="Take them out and give them by the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, a role, ...).",
+            f"{name}:// URI contains credentials",
+            hint="Remove them and set them in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, a role, ...).",
         )
     if name == "file":
         if authority not in ("", "localhost"):
-            raise UsageError(
-                f"{uri}: a file:// URI names a folder of this machine", hint="Write file:///absolute/path."
-            )
+            raise UsageError(f"{uri}: a file:// URI must name a local folder", hint="Write file:///absolute/path.")
         path = unquote(rest[len(authority) :])
         if not path or _CONTROL.search(path):
             raise UsageError(f"{uri!r}: not a folder")
@@ -78,7 +73,8 @@ def parse_uri(uri: str) -> FolderUri | S3Uri:
     if name == "s3":
         if "?" in rest or "#" in rest:
             raise UsageError(
-                f"s3://{authority.split('?')[0]}/...: a storage URI has no query", hint="Write s3://bucket/prefix."
+                f"s3://{authority.split('?')[0]}/...: a storage URI must not have a query",
+                hint="Write s3://bucket/prefix.",
             )
         if not _BUCKET.match(authority):
             raise UsageError(f"s3://{authority}: not a bucket name", hint="Write s3://bucket/prefix.")
@@ -86,14 +82,17 @@ def parse_uri(uri: str) -> FolderUri | S3Uri:
         if prefix:
             check_key(prefix)
         return S3Uri(authority, prefix)
-    raise UsageError(f"{name}://: storage of this kind is not known", hint="Use a folder, file:// or s3://.")
+    raise UsageError(f"{name}://: unsupported kind of storage", hint="Use a folder, file:// or s3://.")
 
 
 def check_endpoint(endpoint: str) -> str:
-    """The endpoint without a trailing slash; UsageError unless it is http(s)://host[:port] and no metadata service."""
+    """Returns the endpoint without a trailing slash.
+
+    Raises UsageError unless it is http(s)://host[:port] and not a metadata service.
+    """
     parts = urlsplit(endpoint)
     if parts.username is not None or parts.password is not None:
-        raise UsageError("the storage endpoint has credentials in it", hint="Give them by the environment.")
+        raise UsageError("the storage endpoint contains credentials", hint="Set them in the environment.")
     try:
         port_is_right = parts.port is None or parts.port > 0
     except ValueError:
@@ -106,13 +105,13 @@ def check_endpoint(endpoint: str) -> str:
 
 
 def refuse_metadata(host: str) -> None:
-    """UsageError for the name or address of what hands out a machine's own credentials, in whatever way written."""
+    """Raises UsageError for a metadata service, which hands out a machine's credentials, in any spelling."""
     if host.rstrip(".").lower() in _METADATA_HOSTS or ((address := _address(host)) and _is_forbidden(address)):
-        raise UsageError(f"{host}: a metadata or link-local address is no storage endpoint")
+        raise UsageError(f"{host}: a metadata or link-local address cannot be a storage endpoint")
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that `host` is written as; the system's resolver also takes 2852039166 and 0xa9fe.0xa9fe."""
+    """Parses an address like the system's resolver, which also accepts 2852039166 and 0xa9fe.0xa9fe."""
     with suppress(ValueError):
         address = ipaddress.ip_address(host.partition("%")[0])
         return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
@@ -126,7 +125,7 @@ def _is_forbidden(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> boo
 
 
 def check_key(key: str) -> str:
-    """`key` itself if it is relative, `/`-separated, without empty, `.` or `..` parts; UsageError otherwise."""
+    """Returns `key` if it is relative without empty, `.` or `..` parts; raises UsageError otherwise."""
     parts = key.split("/")
     if (
         not key
@@ -141,7 +140,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """`prefix` itself if it is the beginning of a key (or empty, or ends in `/`)."""
+    """Returns `prefix` if a key can begin with it; it may be empty or end in `/`."""
     stem = prefix[:-1] if prefix.endswith("/") else prefix
     if stem:
         check_key(stem)

@@ -145,7 +145,7 @@ def test_passing_trouble_of_every_kind_changes_nothing(
     ("fault", "message"),
     [
         ("expired", "the credentials have expired"),
-        ("denied", "access denied: may not write here"),
+        ("denied", "access denied: no permission to write;"),
         ("full", "the store is full"),
         ("slow-down", "kept answering 503 SlowDown when asked to write"),
     ],

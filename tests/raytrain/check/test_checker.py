@@ -138,13 +138,13 @@ def test_an_empty_task(project: Path) -> None:
 def test_limits_that_cut(project: Path) -> None:
     rewrite("device: cpu", "device: cpu, maxInputTokens: 8")
     warnings = checked().warnings
-    assert any(w.startswith("task notes: 100% of the rows are cut") for w in warnings)
+    assert any(w.startswith("task notes: 100% of the rows are truncated") for w in warnings)
 
 
 def test_so_little_data_that_an_epoch_is_a_step(project: Path) -> None:
     rewrite("steps: 100, batchTokens: 8192", "epochs: 1")
     (warning,) = checked().warnings
-    assert warning.startswith("training.epochs come to about 1 step of ")
+    assert warning.startswith("training.epochs comes to about 1 step of ")
     assert warning.endswith("lower training.batchTokens")
     rewrite("epochs: 1", "epochs: 10, batchTokens: 640")
     assert checked().warnings == []

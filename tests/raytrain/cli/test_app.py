@@ -130,7 +130,7 @@ class TestMistakes:
 
         monkeypatch.setattr(raytrain.pipeline.run, "run", broken)
         assert main(["run", "job.yaml"]) == ExitCode.STORAGE
-        assert capsys.readouterr().err.startswith("error: /tmp/somewhere: No space left on device\n  make room there")
+        assert capsys.readouterr().err.startswith("error: /tmp/somewhere: No space left on device\n  free space there")
 
     def test_ctrl_c(self, project: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupted(*_: Any, **__: Any) -> None:

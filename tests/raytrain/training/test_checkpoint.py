@@ -316,5 +316,5 @@ def test_an_attempt_that_was_taken_over_writes_nothing_more(store, origin, model
 def test_no_room_for_scratch_files_is_a_storage_error(store, origin, model, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
-    with pytest.raises(StorageError, match="no folder for scratch files"):
+    with pytest.raises(StorageError, match="cannot create a scratch folder"):
         write_checkpoint(store, LAYOUT, origin, snapshot(model))

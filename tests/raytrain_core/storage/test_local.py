@@ -51,7 +51,7 @@ def test_a_file_that_grows_while_it_is_uploaded_is_not_stored(tmp_path, monkeypa
 
     monkeypatch.setattr(local, "sha256_of_file", and_then_it_grows)
     store = LocalStore(tmp_path / "store")
-    with pytest.raises(CorruptError, match="reads back differently"):
+    with pytest.raises(CorruptError, match="read back different bytes"):
         store.upload("k", source)
     assert store.stat("k") is None
 

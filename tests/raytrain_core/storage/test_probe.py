@@ -41,7 +41,7 @@ def test_a_place_that_cannot_be_a_folder_is_named(tmp_path):
 def test_a_bucket_that_may_only_be_read_is_refused(s3_uri, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "reader-secret")
-    with pytest.raises(StorageError, match="access denied: may not write"):
+    with pytest.raises(StorageError, match="access denied: no permission to write"):
         probe(open_store(s3_uri))
 
 

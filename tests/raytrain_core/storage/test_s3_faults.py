@@ -68,7 +68,11 @@ def test_passing_trouble_is_survived(store, s3_proxy, fault, big_file, tmp_path)
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("denied", "access denied: may not write"), ("expired", "the credentials have expired"), ("full", "is full")],
+    [
+        ("denied", "access denied: no permission to write"),
+        ("expired", "the credentials have expired"),
+        ("full", "is full"),
+    ],
 )
 def test_lasting_refusals_become_one_sentence(store, s3, s3_proxy, fault, words):
     s3_proxy.break_(fault, "PUT")

@@ -135,7 +135,7 @@ def test_a_folder_made_anew_meanwhile_is_not_the_one_that_was_found(temporary, m
 def test_no_room_is_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(StorageError, match="no folder for scratch files can be made"),
+        pytest.raises(StorageError, match="cannot create a scratch folder"),
         scratch("test", folder=tmp_path / "file"),
     ):
         pass
