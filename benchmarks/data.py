@@ -44,7 +44,10 @@ NAMES = ("Amanda", "Jerry", "Hannah", "Betty", "Olivia", "Leo", "Nora", "Igor", 
 
 
 def dialogues(count: int, seed: int = 0, words: tuple[int, int] = (150, 250)) -> Iterator[dict[str, str]]:
-    """Rows of `input` and `target`: English running words from the standard library's own help text."""
+    """Rows of `input` and `target`.
+
+    English running words from the standard library's own help text.
+    """
     from pydoc_data import topics
 
     bag = [w for w in re.findall(r"[A-Za-z][a-z']+", " ".join(topics.topics.values())) if len(w) < 14]
@@ -275,7 +278,10 @@ def read(work: Path) -> dict[str, float]:
 
 
 def start(work: Path) -> dict[str, float]:
-    """From nothing opened to the first batch of a set of 100,000 examples; modules are imported already."""
+    """From nothing opened to the first batch of a set of 100,000 examples.
+
+    Modules are imported already.
+    """
     make_set(work, "many")
     import raytrain.training.data.loader  # noqa: F401
 
@@ -313,7 +319,10 @@ def step(work: Path) -> dict[str, float]:
 
 
 def resume(work: Path) -> dict[str, float]:
-    """A stream stopped in its middle and taken up again: examples that are lost, and that come twice."""
+    """A stream stopped in its middle and taken up again.
+
+    Examples that are lost, and that come twice.
+    """
     make_set(work, "rows")
     import datasets
 
@@ -348,7 +357,10 @@ def resume(work: Path) -> dict[str, float]:
 
 
 def large(work: Path) -> dict[str, float]:
-    """Rows of 2 GB prepared by two processes: the most memory that one of them, and the one that reads, ever had."""
+    """Rows of 2 GB prepared by two processes.
+
+    The most memory that one of them, and the one that reads, ever had.
+    """
     import shutil
 
     from data_prep.shards.workers import LocalProcesses

@@ -1,9 +1,9 @@
 """Conditions over the columns of a row, as in `stars >= 4 and len(text) < 2000`.
 
 A small subset of Python's expressions, parsed by Python and interpreted here: column names
-(`row["odd name"]`, `user["country"]` inside a column), numbers, texts, True, False, None (also true,
-false, null), lists of those, comparisons, `in`, `and`, `or`, `not`, `len()` and `lower()`. Nothing
-is executed as code.
+(`row["odd name"]`, `user["country"]` inside a column), numbers, texts, True, False, None (also
+true, false, null), lists of those, comparisons, `in`, `and`, `or`, `not`, `len()` and `lower()`.
+Nothing is executed as code.
 
 Columns of a CSV file are text: compared with a number (or True, False), a text counts as the number
 it spells. Values that cannot be compared, such as null and a number, make the row a bad row; it is

@@ -1,4 +1,6 @@
-"""Prepares tasks into a shard set in the store: deterministic, content-addressed, nothing done twice.
+"""Prepares tasks into a shard set in the store.
+
+Deterministic, content-addressed, nothing done twice.
 
 A task's digest is that of everything that determines its shards: its part of the job, the contents
 of its sources, tokenizer, limits, seed, format. This process reads the rows and cuts them into work
@@ -54,11 +56,12 @@ def prepare(
 ) -> ShardSet:
     """Prepares what is missing and returns the shard set, whose manifest is stored last.
 
-    Relative sources are relative to `base_folder`; sources in S3 use the endpoint of `store` if that
-    is in S3 too. `on_progress` is called at least a few times a second while something is prepared,
-    and may raise to stop. `verify` reads the sources and every part again and replaces what does not
-    match. `workers` write the parts (by default this process does); the result does not depend on
-    them. Raises UsageError, DataError or StorageError, before any work where possible.
+    Relative sources are relative to `base_folder`; sources in S3 use the endpoint of `store` if
+    that is in S3 too. `on_progress` is called at least a few times a second while something is
+    prepared, and may raise to stop. `verify` reads the sources and every part again and replaces
+    what does not match. `workers` write the parts (by default this process does); the result does
+    not depend on them. Raises UsageError, DataError or StorageError, before any work where
+    possible.
     """
     settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify)
     with scratch("preparation") as folder:
@@ -110,7 +113,7 @@ def _sources(tasks: Sequence[Task], settings: PrepSettings, base_folder: Path, f
 
 
 def _stored_tasks(digests: Sequence[str], store: Store, *, read: bool) -> dict[str, PreparedTask]:
-    """The tasks whose manifest and parts are all stored (compared by size; with `read`, by contents)."""
+    """The tasks whose manifest and parts are all stored, by size or, with `read`, by contents."""
 
     def stored(digest: str) -> PreparedTask | None:
         try:
@@ -124,7 +127,10 @@ def _stored_tasks(digests: Sequence[str], store: Store, *, read: bool) -> dict[s
 
 
 def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:
-    """Yields each task when it is complete. Rows are read ahead by one unit more than there are workers."""
+    """Yields each task when it is complete.
+
+    Rows are read ahead by one unit more than there are workers.
+    """
     meter = ProgressMeter(on_progress)
     for builder in builders:
         meter.expect(builder.task.name, builder.count())

@@ -35,7 +35,9 @@ def splitmix64(value: int) -> int: ...
 @overload
 def splitmix64(value: NDArray[np.uint64]) -> NDArray[np.uint64]: ...
 def splitmix64(value: int | NDArray[np.uint64]) -> int | NDArray[np.uint64]:
-    """Returns the generator's output for state `value`: one step of the state, then `splitmix64_finalize`.
+    """Returns the generator's output for state `value`.
+
+    One step of the state, then `splitmix64_finalize`.
 
     A bijection of 64-bit numbers that scatters neighbours (Steele, Lea, Flood 2014).
     """

@@ -21,8 +21,8 @@ def card(
 ) -> str:
     """Returns the card.
 
-    `tasks` (of the job, by name) add source and licence; `findings` those of `find`, if all rows were
-    checked.
+    `tasks` (of the job, by name) add source and licence; `findings` those of `find`, if all rows
+    were checked.
     """
     blocks = [
         f"# Data of {title}",

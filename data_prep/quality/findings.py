@@ -1,4 +1,6 @@
-"""Finds rows of prepared data that deserve attention: leaked, repeated, contradictory, empty or lossy ones.
+"""Finds rows of prepared data that deserve attention.
+
+Leaked, repeated, contradictory, empty or lossy ones.
 
 Reads all shards of a set and writes nothing. Rows are compared by their raw input, not by the
 rendered prompt.
@@ -53,7 +55,7 @@ OnProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class DataRow:
-    """A row; `index` is its number in the split, `input` the raw input, `target` the first target."""
+    """A row with its number in the split, raw input and first target."""
 
     task: str
     split: str
@@ -74,7 +76,10 @@ class FindingExample:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of finding in one split: `rows` of its `of` rows; `within` is the split of the other rows."""
+    """One kind of finding in one split: `rows` of its `of` rows.
+
+    `within` is the split of the other rows.
+    """
 
     kind: Kind
     task: str
@@ -88,7 +93,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A finding by row numbers: `rows[i]` was compared with `others[i]` of `within`, sharing `shares[i]`."""
+    """A finding by row numbers.
+
+    `rows[i]` was compared with `others[i]` of `within`, sharing `shares[i]`.
+    """
 
     kind: Kind
     name: Name
@@ -118,7 +126,9 @@ def find(
     examples: int = 3,
     on_progress: OnProgress = lambda task, done, total: None,
 ) -> list[Finding]:
-    """Reads every row and returns all findings in the order of `MEANING`, each with at most `examples`.
+    """Reads every row and returns all findings, each with at most `examples` rows.
+
+    They are in the order of `MEANING`.
 
     `on_progress` is called with the task, the rows read and the rows in all. Raises CorruptError if
     a part is missing or damaged.
@@ -187,7 +197,10 @@ class _SplitData:
         return _Held(index, names, split, np.concatenate([np.empty(0, np.int64), *chosen.values()]))
 
     def read(self, name: Name, held: _Held) -> tuple[_Seen, list[_Found]]:
-        """Reads a split: hashes and lossy rows; for a training split, also the held-out rows it overlaps."""
+        """Reads a split: hashes and lossy rows.
+
+        For a training split, also the held-out rows it overlaps.
+        """
         task, split = name
         tokens = open_split(self.shard_set, task, split, self.store, self.cache)
         limit = self.shard_set.limits["max_target_tokens"]

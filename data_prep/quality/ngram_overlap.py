@@ -18,7 +18,8 @@ from raytrain_core.hashing import splitmix64
 WORDS = 8
 """Words of a run; shorter texts have no runs."""
 LEAST = 6
-"""A held-out text with fewer runs (up to 12 words) is too short to judge, such as a line of code."""
+"""A held-out text with fewer runs (up to 12 words) is too short to judge, such as a line of
+code."""
 COMMON = 64
 """A run that more held-out rows contain is boilerplate of the source and is ignored."""
 
@@ -35,7 +36,9 @@ class HeldOut:
     """An index of texts that training rows should not contain, numbered in the order given."""
 
     def __init__(self, texts: Iterable[Sequence[str]], *, least: int = LEAST) -> None:
-        """Reads the texts in batches; keeps every distinct word and 16 bytes for each distinct run of a text.
+        """Reads the texts in batches.
+
+        Keeps every distinct word and 16 bytes for each distinct run of a text.
 
         Texts with fewer runs than `least` are never found.
         """
@@ -64,7 +67,11 @@ class HeldOut:
         self._least = least
 
     def shared(self, texts: Sequence[str]) -> tuple[Numbers, Numbers, Shares]:
-        """Returns, for each pair that shares runs, the text, the held-out text and the share of its runs, 0..1."""
+        """Returns every pair of a text and a held-out text that share runs.
+
+        Three arrays: the position of the text, the number of the held-out text, and the share of the
+        latter's runs, 0..1.
+        """
         runs, rows = self._runs([_WORD.findall(text.lower()) for text in texts])
         if not len(runs) or not len(self._known):
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
@@ -105,6 +112,6 @@ def _distinct(runs: Hashes, rows: Numbers) -> tuple[Hashes, Numbers]:
 
 
 def _spans(begin: Numbers, length: Numbers) -> Numbers:
-    """Returns all positions of some spans: begin[0], begin[0] + 1, ... (length[0] of them), begin[1], ..."""
+    """Returns all positions of some spans, each given by its first position and its length."""
     offset: Numbers = np.repeat(begin - np.cumsum(length) + length, length) + np.arange(int(length.sum()))
     return offset

@@ -20,7 +20,10 @@ _SHOWN_LABELS = 8
 def write(
     shard_set: ShardSet, summaries: Sequence[SplitSummary], store: Store, cache: PartCache, folder: Path
 ) -> list[Path]:
-    """Writes lengths.png and, if there is something to show, mixture.png and labels.png; returns the files."""
+    """Writes lengths.png and, if there is something to show, mixture.png and labels.png.
+
+    Returns the files.
+    """
     from matplotlib import rc_context
 
     folder.mkdir(parents=True, exist_ok=True)

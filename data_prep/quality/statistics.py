@@ -51,11 +51,15 @@ class SplitSummary:
     duplicates: int
     distinct_targets: int
     labels: dict[str, int] | None
-    """How often each target occurs, most frequent first, if there are few; for ner, rows with each entity type."""
+    """How often each target occurs, most frequent first, if there are few; for ner, rows with each
+    entity type."""
 
 
 def summarize(shard_set: ShardSet, store: Store, cache: PartCache, *, task: str | None = None) -> list[SplitSummary]:
-    """Summarises every split of every task (or of one) in the job's order; raises DataError for an unknown task."""
+    """Summarises every split of every task (or of one) in the job's order.
+
+    Raises DataError for an unknown task.
+    """
     tasks = shard_set.tasks if task is None else (shard_set.task(task),)
     return [
         _summary(found, split, prepared, *_targets(found, prepared, store, cache))
@@ -67,7 +71,10 @@ def summarize(shard_set: ShardSet, store: Store, cache: PartCache, *, task: str 
 def lengths(
     shard_set: ShardSet, task: str, split: Split, store: Store, cache: PartCache
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Returns source and target tokens of every row's first variant after truncation: int32, (examples,)."""
+    """Returns source and target tokens of every row's first variant after truncation.
+
+    Each is int32 with shape (examples,).
+    """
     reader = open_split(shard_set, task, split, store, cache)
     return reader.source_lengths[0], reader.target_lengths[0]
 

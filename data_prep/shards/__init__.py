@@ -1,1 +1,4 @@
-"""Shard sets in the object store: manifests, parts, writing, reading, and the workers that do it."""
+"""Shard sets in the object store.
+
+Manifests, parts, writing, reading, and the workers that do it.
+"""

@@ -1,4 +1,7 @@
-"""Equal inputs, found by their hashes: duplicates in a split, leakage between splits and between tasks."""
+"""Equal inputs, found by their hashes.
+
+Duplicates in a split, leakage between splits and between tasks.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +24,7 @@ def duplicates(keys: Keys) -> int:
 
 
 def leakage(keys: Mapping[Split, Keys]) -> dict[str, int]:
-    """Counts held-out rows of a task whose input an earlier split has too, e.g. {"test in train": 3}."""
+    """Counts held-out rows of a task whose input another split has too: {"test in train": 3}."""
     return {
         f"{held} in {seen}": int(np.isin(keys[held], keys[seen]).sum())
         for seen, held in _LEAKS

@@ -32,13 +32,14 @@ class PartPair:
 
 @dataclass(frozen=True, slots=True)
 class PreparedSplit:
-    """A split of a task: `parts[v]` holds variant v of every example, in the same order for every v."""
+    """A split of a task; `parts[v]` holds variant v of all examples, in the same order."""
 
     examples: int
     variants: int
     parts: tuple[tuple[PartPair, ...], ...]
     keys: tuple[PartRef, ...]
-    """uint64 hashes of the raw inputs in row order (.npy), divided like the parts: for duplicates and leakage."""
+    """uint64 hashes of the raw inputs in row order (.npy), divided like the parts: for duplicates
+    and leakage."""
     statistics: Mapping[str, Any]
     """`data_prep.shards.split_statistics.SplitStatistics.summary`."""
 

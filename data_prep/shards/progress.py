@@ -1,4 +1,7 @@
-"""The progress of a preparation: how it is counted, reported and shown on a terminal or in a log."""
+"""The progress of a preparation.
+
+How it is counted, reported and shown on a terminal or in a log.
+"""
 
 import time
 from collections.abc import Callable
@@ -16,8 +19,8 @@ _SECONDS = 0.2, 10.0  # between two lines on a terminal, and elsewhere
 class PrepareProgress:
     """Examples finished, how many there are to prepare, and the task whose rows are being read.
 
-    `total` is None if the rows cannot be counted before they are read. Until a task's rows are read,
-    it may be somewhat too large.
+    `total` is None if the rows cannot be counted before they are read. Until a task's rows are
+    read, it may be somewhat too large.
     """
 
     task: str
@@ -29,7 +32,10 @@ OnProgress = Callable[[PrepareProgress], None]
 
 
 class ProgressMeter:
-    """Counts finished examples; also reports while rows are only read, so that the receiver can stop there."""
+    """Counts finished examples.
+
+    Also reports while rows are only read, so that the receiver can stop there.
+    """
 
     def __init__(self, on_progress: OnProgress) -> None:
         self._on_progress = on_progress
@@ -64,7 +70,10 @@ class ProgressMeter:
 
 
 class ProgressLine:
-    """Shows progress and the time left: on one line of a terminal, or as a line now and then in a log."""
+    """Shows progress and the time left.
+
+    On one line of a terminal, or as a line now and then in a log.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._terminal = stream, stream.isatty()

@@ -19,7 +19,10 @@ Lengths = NDArray[np.int32]
 
 
 def open_split(shard_set: ShardSet, task: str, split: Split, store: Store, cache: PartCache) -> "SplitReader":
-    """Fetches and verifies the tokens of a split; raises CorruptError, NotFoundError or DataError."""
+    """Fetches and verifies the tokens of a split.
+
+    Raises CorruptError, NotFoundError or DataError.
+    """
     prepared = shard_set.split(task, split)
     files = [[fetch_part(pair.tokens, store, cache) for pair in pairs] for pairs in prepared.parts]
     return SplitReader(prepared, files)
@@ -39,16 +42,16 @@ class SplitReader:
 
     @cached_property
     def source_lengths(self) -> list[Lengths]:
-        """Source tokens of every example with EOS, one array a variant: int32, shape (examples,)."""
+        """Source tokens with EOS: for each variant int32, shape (examples,)."""
         return [_concatenate([np.diff(part.source_offsets) for part in parts]) for parts in self._parts]
 
     @cached_property
     def target_lengths(self) -> list[Lengths]:
-        """Target tokens of every example with EOS, one array a variant: int32, shape (examples,)."""
+        """Target tokens with EOS: for each variant int32, shape (examples,)."""
         return [_concatenate([np.diff(part.target_offsets) for part in parts]) for parts in self._parts]
 
     def tokens(self, example: int, variant: int) -> tuple[Ids, Ids]:
-        """Returns source and target ids, each ending in EOS, as read-only views of the mapped file."""
+        """Returns source and target ids with EOS, as read-only views of the mapped file."""
         part, row = self._locate(example, variant)
         return part.row(row)
 

@@ -1,4 +1,7 @@
-"""A task's `limit`: keeps a keyed sample of each split, not its first rows, since files are often sorted."""
+"""Applies a task's `limit`: keeps a keyed sample of each split.
+
+It is not the first rows, because files are often sorted.
+"""
 
 from array import array
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +40,10 @@ class RowLimit:
         return cls(largest, sum(min(len(values), limit) for values in keys.values()))
 
     def keeper(self) -> Keep:
-        """Returns a function that says whether an example stays; call it for all of them in reading order."""
+        """Returns a function that says whether an example stays.
+
+        Call it for all of them in reading order.
+        """
         seen = dict.fromkeys(SPLITS, 0)
 
         def keep(split: Split, example: Example) -> bool:

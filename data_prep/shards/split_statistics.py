@@ -1,4 +1,7 @@
-"""Statistics of a split, counted while it is written: lengths, truncation, unknown tokens, templates, duplicates."""
+"""Statistics of a split, counted while it is written.
+
+Lengths, truncation, unknown tokens, templates, duplicates.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,10 @@ from data_prep.shards.leakage import Keys, duplicates
 
 
 class Lengths:
-    """A histogram of token counts: its memory grows with the longest row, not with the number of rows."""
+    """A histogram of token counts.
+
+    Its memory grows with the longest row, not with the number of rows.
+    """
 
     def __init__(self, histogram: Mapping[str, int] | None = None) -> None:
         """Starts empty, or from what `histogram` returned."""
@@ -33,7 +39,10 @@ class Lengths:
         return {str(length): int(self._counts[length]) for length in np.flatnonzero(self._counts)}
 
     def summary(self) -> dict[str, float | int]:
-        """Returns mean, p50, p95 and max; p95 is the smallest length that 95% of the rows do not exceed."""
+        """Returns mean, p50, p95 and max.
+
+        95% of the rows are at most as long as p95.
+        """
         total = int(self._counts.sum())
         if not total:
             return {"mean": 0.0, "p50": 0, "p95": 0, "max": 0}
@@ -49,7 +58,10 @@ class Lengths:
 
 
 class SplitStatistics:
-    """Counts over rows while they are written; those of the work units add up to those of the split."""
+    """Counts over rows while they are written.
+
+    Those of the work units add up to those of the split.
+    """
 
     def __init__(self) -> None:
         self._source, self._target = Lengths(), Lengths()
@@ -81,7 +93,10 @@ class SplitStatistics:
         self._counts += other._counts
 
     def add_inputs(self, altered: int) -> None:
-        """Adds raw inputs, once for each example; `altered` of them change from text to ids and back."""
+        """Adds raw inputs, once for each example.
+
+        `altered` of them change from text to ids and back.
+        """
         self._counts["altered_inputs"] += altered
 
     def add_sources(
@@ -99,13 +114,19 @@ class SplitStatistics:
     def add_targets(
         self, lengths: NDArray[np.int64], truncated: int, altered: int, kept_tokens: int, unknown: int
     ) -> None:
-        """Adds first targets, once for each example; `altered` of them change from text to ids and back."""
+        """Adds first targets, once for each example.
+
+        `altered` of them change from text to ids and back.
+        """
         self._target.add(lengths)
         self._counts.update(rows=len(lengths), cut_targets=truncated, altered_targets=altered)
         self._counts.update(tokens=kept_tokens, unknown=unknown)
 
     def summary(self, keys: Keys) -> dict[str, Any]:
-        """Returns the statistics for the manifest: fractions of the rows; `unknown_tokens`, of the tokens kept."""
+        """Returns the statistics for the manifest.
+
+        Shares are fractions of the rows; `unknown_tokens` is a fraction of the tokens kept.
+        """
         counts = self._counts
         return {
             "rows": counts["rows"],

@@ -1,4 +1,4 @@
-"""Prepares one task: cuts its examples into work units, collects their parts, and stores the task's manifest."""
+"""Prepares one task: cuts work units, collects their parts, and stores the task's manifest."""
 
 import shutil
 from collections import Counter
@@ -26,7 +26,7 @@ from raytrain_core.storage import Store
 
 
 class TaskBuilder:
-    """Gives the work units of one task, takes their parts, and in the end stores the prepared task."""
+    """Yields the work units of one task, takes their parts, and stores the prepared task."""
 
     def __init__(self, sources: TaskSources, settings: PrepSettings) -> None:
         self.task, self.digest = sources.task, sources.digest
@@ -46,7 +46,10 @@ class TaskBuilder:
         return self._sources.count()
 
     def units(self, meter: ProgressMeter) -> Iterator[WorkUnit]:
-        """Reads the rows once and yields every work unit; raises DataError for rows that end the preparation."""
+        """Reads the rows once and yields every work unit.
+
+        Raises DataError for rows that end the preparation.
+        """
         meter.start_task(self.task.name)
         limit = self._limit(meter)
         cutters = self._cutters(self._shots(limit, meter))
@@ -66,7 +69,10 @@ class TaskBuilder:
         self._parts[split].done[number] = parts
 
     def finish(self) -> PreparedTask:
-        """Stores the manifest of the complete task; deletes the records of its units and its downloads."""
+        """Stores the manifest of the complete task.
+
+        Deletes the records of its units and its downloads.
+        """
         store = self._settings.store
         spec = self._spec()
         splits = {
@@ -189,9 +195,10 @@ class _UnitCutter:
             yield WorkUnit(self._spec, self._split, number, start, examples, settings.store, settings.verify)
 
     def _unique(self, identifier: str) -> str:
-        """Returns the row's own id, with the number of its occurrence from the second on (`q7`, `q7-2`, ...).
+        """Returns the row's own id; repeated ids get a number (`q7`, `q7-2`, ...).
 
-        Scores before and after training are paired by id. This keeps all ids of the split in memory.
+        Scores before and after training are paired by id. This keeps all ids of the split in
+        memory.
         """
         number = self._occurrences.get(identifier, 0) + 1
         unique = identifier if number == 1 else f"{identifier}-{number}"

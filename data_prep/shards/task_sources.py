@@ -1,4 +1,6 @@
-"""The source files of one task: the digest of everything that determines its shards, and its examples.
+"""The source files of one task.
+
+The digest of everything that determines its shards, and its examples.
 
 The sha256 of a source file is computed once: `shards/sources/` remembers it by the file's path,
 size and modification time (or etag), so that preparing unchanged sources again takes a moment.
@@ -28,7 +30,8 @@ from raytrain_core.storage import NotFoundError
 from raytrain_core.storage.store import sha256_of
 
 FORMAT = 5
-"""Raised whenever the same input would give other shards: templates, row mapping, tokenizer conventions."""
+"""Raised whenever the same input would give other shards: templates, row mapping, tokenizer
+conventions."""
 
 ROWS_OF_A_UNIT = 20_000
 TEXT_OF_A_UNIT = 32 << 20
@@ -46,7 +49,10 @@ class TaskSources:
     def __init__(
         self, task: Task, files: Sequence[SourceFile], splitter: Splitter, settings: PrepSettings, scratch: Path
     ) -> None:
-        """Reads files whose contents are not known yet for their sha256; creates `scratch` for downloads."""
+        """Reads files whose contents are not known yet for their sha256.
+
+        Creates `scratch` for downloads.
+        """
         scratch.mkdir()
         self.task, self.files, self.splitter, self.scratch = task, files, splitter, scratch
         self._settings = settings
@@ -57,7 +63,10 @@ class TaskSources:
         self.digest = digest_of(self.identity)
 
     def check_columns(self) -> None:
-        """Raises DataError if the first row of a file is missing a column; later on, such a row is a bad row."""
+        """Raises DataError if the first row of a file is missing a column.
+
+        Later on, such a row is a bad row.
+        """
         transform = row_transform(self.task)
         for file in self._used:
             check_columns(self.task, file.name, partial(file.rows, self.scratch), transform)

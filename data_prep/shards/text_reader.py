@@ -1,4 +1,7 @@
-"""Reads the text parts of prepared splits: prompts and targets of the first variant, one part at a time."""
+"""Reads the text parts of prepared splits.
+
+Prompts and targets of the first variant, one part at a time.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +22,10 @@ _ROW_COLUMNS = ("id", "template", "input", "targets", "meta")
 
 @dataclass(frozen=True, slots=True)
 class TextRow:
-    """A row of a text part; `index` is the example's number in its split, `input` the rendered prompt."""
+    """A row of a text part.
+
+    `index` is the example's number in its split, `input` the rendered prompt.
+    """
 
     index: int
     id: str
@@ -45,7 +51,10 @@ class TextBatch:
 def read_rows(  # noqa: PLR0917 - the same order of arguments as open_split
     shard_set: ShardSet, task: str, split: Split, store: Store, cache: PartCache, limit: int | None = None
 ) -> list[TextRow]:
-    """Returns the rows of a split in order; with `limit`, a keyed sample that is always the same."""
+    """Returns the rows of a split in order.
+
+    With `limit`, a keyed sample that is always the same.
+    """
     prepared = shard_set.split(task, split)
     chosen = sample(prepared.examples, limit, content_key("sample", task, split))
     return list(_rows(prepared, chosen, store, cache))
@@ -81,7 +90,10 @@ def _tables(
     columns: Sequence[str],
     chosen: NDArray[np.int64] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Yields first row number and Arrow table of each text part; with `chosen`, only of parts that hold such rows."""
+    """Yields first row number and Arrow table of each text part.
+
+    With `chosen`, only of parts that hold such rows.
+    """
     import pyarrow.parquet as pq
 
     start = 0

@@ -20,7 +20,9 @@ def store_tokenizer(tokenizer: Tokenizer, store: Store, *, overwrite: bool) -> T
 
 
 def load_tokenizer(shard_set: ShardSet, store: Store, folder: Path | None = None) -> Tokenizer:
-    """Returns the tokenizer of a set; with `folder`, its files stay there as a Hugging Face tokenizer folder.
+    """Returns the tokenizer of a set.
+
+    With `folder`, its files stay there as a Hugging Face tokenizer folder.
 
     Raises DataError if the tokenizers library now reads them differently.
     """

@@ -31,7 +31,7 @@ class PrepSpec:
     """For training prompts."""
 
     def variants_of(self, split: Split) -> int:
-        """Returns how many templates each example is rendered with; one outside the training split."""
+        """Returns how many templates each example is rendered with: outside training, one."""
         return min(self.templates_per_example, len(self.templates)) if split == "train" else 1
 
 
@@ -61,7 +61,10 @@ class WorkUnit:
 
 @dataclass(frozen=True, slots=True)
 class ShardParts:
-    """What was made of a work unit: a pair of parts for each variant, the input hashes, and what was counted."""
+    """What was made of a work unit.
+
+    A pair of parts for each variant, the input hashes, and what was counted.
+    """
 
     pairs: tuple[PartPair, ...]
     keys: PartRef
@@ -78,7 +81,10 @@ class ShardParts:
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
-        """Reads what `to_json` returned; raises ValueError, KeyError or TypeError for anything else."""
+        """Reads what `to_json` returned.
+
+        Raises ValueError, KeyError or TypeError for anything else.
+        """
         record: dict[str, Any] = json.loads(data)
         pairs = tuple(
             PartPair(pair["rows"], PartRef(**pair["text"]), PartRef(**pair["tokens"])) for pair in record["pairs"]
@@ -87,5 +93,5 @@ class ShardParts:
 
 
 def units_prefix(digest: str) -> str:
-    """Returns where finished units of a task are recorded until the task's own manifest is stored."""
+    """Returns the prefix of the records of finished units, kept until the task is complete."""
     return f"shards/units/{digest}/"

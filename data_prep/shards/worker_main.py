@@ -1,4 +1,4 @@
-"""The worker process of a preparation, started by `data_prep.shards.workers` as `python -m data_prep.shards.worker_main`.
+"""The worker process of a preparation, started by `data_prep.shards.workers`.
 
 It reads pickled work units from standard input and replies on standard output: with numbers of
 examples as they are finished, then with the parts of the unit, or with an error. It ends when its

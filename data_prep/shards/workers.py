@@ -1,4 +1,6 @@
-"""Who writes the work units of a preparation: this process, more processes on this machine, or e.g. Ray tasks.
+"""The workers that write the units of a preparation: this process, or more of this machine.
+
+Others, such as Ray tasks, implement `Workers`.
 
 A unit gives the same parts wherever it is written, so the number of workers changes only how long
 it takes.
@@ -26,7 +28,10 @@ _TRIES = 2
 
 
 class Workers(Protocol):
-    """The interface that `prepare` uses: `submit` is like that of an executor of `concurrent.futures`."""
+    """The interface that `prepare` uses.
+
+    `submit` is like that of an executor of `concurrent.futures`.
+    """
 
     @property
     def count(self) -> int:
@@ -39,7 +44,10 @@ class Workers(Protocol):
         """
 
     def tick(self) -> None:
-        """Reports the examples finished since the last call; called now and then while units are pending."""
+        """Reports the examples finished since the last call.
+
+        Called now and then while units are pending.
+        """
 
 
 @contextmanager
@@ -54,7 +62,10 @@ def local_workers(cpus: float) -> Iterator[Workers]:
 
 
 class ThisProcess:
-    """Writes every unit at once, in the thread that submits it; the tokenizer uses all cores by itself."""
+    """Writes every unit at once, in the thread that submits it.
+
+    The tokenizer uses all cores by itself.
+    """
 
     count = 0
 
@@ -117,7 +128,7 @@ class LocalProcesses:
             on_advance(examples)
 
     def _delegate(self, unit: bytes, on_advance: OnAdvance) -> ShardParts:
-        """Has this thread's process write the pickled unit; a second process if the first one is killed."""
+        """Lets this thread's process write the pickled unit, and a second one if that is killed."""
         reported = 0
         for _ in range(_TRIES):
             process = self._process()

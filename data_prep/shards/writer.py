@@ -1,4 +1,6 @@
-"""Turns a work unit into parts: renders and tokenises its examples and stores text, tokens and keys.
+"""Turns a work unit into parts.
+
+Renders and tokenises its examples and stores text, tokens and keys.
 
 The result is recorded in the store under the unit's own key, after the parts are there: a unit that
 any process finished before is not done again.
@@ -81,7 +83,10 @@ def _recorded(unit: WorkUnit) -> ShardParts | None:
 
 
 def _encode(unit: WorkUnit, on_advance: OnAdvance) -> tuple[list[_Rendered], list[Ids], SplitStatistics]:
-    """Renders and encodes chunk by chunk: the rows of every variant, target ids, and what was counted."""
+    """Renders and encodes chunk by chunk.
+
+    The rows of every variant, target ids, and what was counted.
+    """
     statistics = SplitStatistics()
     rendered = [_Rendered([], [], []) for _ in range(unit.spec.variants_of(unit.split))]
     targets: list[Ids] = []
@@ -128,7 +133,7 @@ def _encode_sources(
 def _render(
     spec: PrepSpec, split: Split, inputs: Sequence[str], templates: Sequence[int], variant: int
 ) -> tuple[list[str], Mapping[int, str]]:
-    """Returns the prompts of one variant, and those among them that show few-shot examples, by position."""
+    """Returns the prompts of one variant, and its few-shot prompts by position."""
     used = [spec.templates[t] for t in templates]
     prompts = [template.render(text) for template, text in zip(used, inputs, strict=True)]
     if spec.shots is None or split != "train":

@@ -27,7 +27,10 @@ def compression_of(name: str) -> Compression | None:
 
 @contextmanager
 def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterator[IO[bytes]]:
-    """Yields the file's bytes, decompressed while read; raises DataError for a damaged file or a bomb."""
+    """Yields the file's bytes, decompressed while read.
+
+    Raises DataError for a damaged file or a bomb.
+    """
     with path.open("rb") as raw:
         if compression is None:
             yield raw
@@ -39,7 +42,10 @@ def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterat
 
 
 def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Yields every line with its number from 1; None for a line longer than LONGEST_ROW, never in memory."""
+    """Yields every line with its number from 1.
+
+    None for a line longer than LONGEST_ROW, never in memory.
+    """
     number = 0
     while line := file.readline(LONGEST_ROW + 1):
         number += 1

@@ -1,4 +1,7 @@
-"""The files of a task's source: local, in an S3 bucket, or splits of a data set on the Hugging Face hub."""
+"""The files of a task's source.
+
+Local, in an S3 bucket, or splits of a data set on the Hugging Face hub.
+"""
 
 import glob
 import hashlib
@@ -46,10 +49,16 @@ class SourceFile(Protocol):
 
     @property
     def fingerprint(self) -> str | None:
-        """Changes with the contents, as far as that can be seen without reading; None if it cannot."""
+        """Changes with the contents, as far as that can be seen without reading.
+
+        None if it cannot.
+        """
 
     def sha256(self, scratch: Path) -> str:
-        """Returns the hex sha256 of the contents, which are read; `scratch` is a folder for downloads."""
+        """Returns the hex sha256 of the contents, which are read.
+
+        `scratch` is a folder for downloads.
+        """
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
         """Yields every row."""
@@ -69,7 +78,10 @@ class LocalFile:
 
     @property
     def fingerprint(self) -> str | None:
-        """Path, size, time and inode; None for a file so new that a further change might not show in its time."""
+        """Path, size, time and inode.
+
+        None for a file so new that a further change might not show in its time.
+        """
         stat = self.path.stat()
         if time.time() - stat.st_mtime < _SETTLED_SECONDS:
             return None
@@ -128,8 +140,8 @@ class StoredFile:
 def source_files(task: Task, base_folder: Path, store: Store | None = None) -> list[SourceFile]:
     """Returns the files of the task's source in a fixed order, without reading them.
 
-    A single file, or files whose names give at most one split, have `split` None: their rows will be
-    divided. Raises DataError or UsageError if files are missing.
+    A single file, or files whose names give at most one split, have `split` None: their rows will
+    be divided. Raises DataError or UsageError if files are missing.
     """
     where = f"task {task.name}"
     if task.source.splits is not None:
@@ -155,7 +167,10 @@ def source_files(task: Task, base_folder: Path, store: Store | None = None) -> l
 
 
 def split_of_name(name: str) -> Split | None:
-    """Returns the split named in a path, the last part first: `data/train-00000-of-00002.parquet` is train."""
+    """Returns the split named in a path, the last part first.
+
+    `data/train-00000-of-00002.parquet` is train.
+    """
     for part in reversed(PurePosixPath(name).parts):
         words = re.split(r"[^a-z]+", part.lower())
         if found := {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}:
@@ -260,7 +275,7 @@ def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | 
 
 
 def _glob_pattern(key: str) -> str:
-    """The regular expression of a glob in which * matches within one path part and ** across parts."""
+    """The regular expression of a glob: * matches within a path part, ** across parts."""
     pattern = ""
     for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]*\]|.", key):
         known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}

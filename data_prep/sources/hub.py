@@ -70,7 +70,10 @@ class HubSplit:
 
 
 def hub_splits(uri: str, where: str) -> list[HubSplit]:
-    """Returns the splits of a data set at the current commit of its revision; raises DataError if unreachable."""
+    """Returns the splits of a data set at the current commit of its revision.
+
+    Raises DataError if unreachable.
+    """
     from data_prep.sources.files import split_of_name
 
     match = _URI.fullmatch(uri)

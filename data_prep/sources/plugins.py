@@ -75,7 +75,10 @@ class PluginRows:
         return None
 
     def _spooled(self, scratch: Path) -> Path:
-        """Stores the rows as JSON lines, so that the reader runs once: a second run might differ."""
+        """Stores the rows as JSON lines, so that the reader runs once.
+
+        A second run might differ.
+        """
         path = scratch / f"{hashlib.sha256(f'{self.plugin.name} {self.uri}'.encode()).hexdigest()}.jsonl"
         if not path.exists():
             unfinished = path.with_suffix(".part")
@@ -96,7 +99,10 @@ class PluginRows:
 
 
 def load_plugin(group: Group, name: str, where: str) -> Plugin:
-    """Returns the function of that name; raises UsageError if it is not installed or cannot be imported."""
+    """Returns the function of that name.
+
+    Raises UsageError if it is not installed or cannot be imported.
+    """
     found = _entry_points(group)
     if name not in found:
         known = f"Installed are {', '.join(sorted(found))}." if found else "None is installed."

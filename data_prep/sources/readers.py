@@ -203,7 +203,10 @@ def _parquet(path: Path, name: str) -> Iterator[SourceRow]:
 
 
 def _check_chunks(metadata: Any, name: str) -> None:
-    """Raises DataError if a column compresses better than text does: it would be decompressed at once."""
+    """Raises DataError if a column compresses better than text does.
+
+    It would be decompressed at once.
+    """
     for group in range(metadata.num_row_groups):
         for column in range(metadata.num_columns):
             chunk = metadata.row_group(group).column(column)

@@ -15,7 +15,9 @@ _SIGNED = re.compile(r"[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=|token=)", re.
 
 
 def split_source_uri(uri: str, where: str) -> tuple[str, str]:
-    """Splits a URI into scheme (`path` if it has none) and rest; raises UsageError if it is not allowed.
+    """Splits a URI into scheme (`path` if it has none) and rest.
+
+    Raises UsageError if it is not allowed.
 
     Credentials and control characters are refused, and `..` after a wildcard or in a bucket or data
     set: a pattern matches only below the folder that it begins with.

@@ -1,1 +1,4 @@
-"""From a source's row to an example: task types, columns, labels, splits, mixture, bad rows, personal data."""
+"""From a source's row to an example.
+
+Task types, columns, labels, splits, mixture, bad rows, personal data.
+"""

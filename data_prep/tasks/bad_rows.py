@@ -1,4 +1,4 @@
-"""Counts the rows of a task that become no example, and ends its preparation when too many are bad."""
+"""Counts the rows of a task that become no example, and fails if too many are bad."""
 
 from typing import Any
 
@@ -22,7 +22,10 @@ class BadRows:
 
     @property
     def fatal(self) -> bool:
-        """Whether there are more than the job tolerates: preparation will fail, so nothing more needs to be written."""
+        """Whether there are more than the job tolerates.
+
+        Preparation will fail, so nothing more needs to be written.
+        """
         return self.count > (self._task.bad_row_limit if self._task.on_bad_row == "skip" else 0)
 
     def add(self, row: TaskRow) -> None:

@@ -16,7 +16,10 @@ Row = Mapping[str, Any]
 
 
 def needed_columns(task: Task) -> list[str]:
-    """Returns the columns that every row must have; `a|b` stands for whichever of the two a row has."""
+    """Returns the columns that every row must have.
+
+    `a|b` stands for whichever of the two a row has.
+    """
     columns = task.columns
     if columns.tokens is not None and columns.tags is not None:
         if task.type != "ner":
@@ -46,8 +49,8 @@ def check_columns(
 ) -> None:
     """Raises DataError unless a file has the task's columns.
 
-    The first row kept by `where` must have the needed columns; columns that rows may omit must occur
-    among the first rows. `rows` starts reading the file from its beginning.
+    The first row kept by `where` must have the needed columns; columns that rows may omit must
+    occur among the first rows. `rows` starts reading the file from its beginning.
     """
     condition = compile_condition(task.where) if task.where is not None else None
     if condition is not None:

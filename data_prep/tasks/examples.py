@@ -44,7 +44,9 @@ class Example:
 
 
 def example_maker(task: Task) -> Callable[[Row], Example | None]:
-    """Returns a function from a row of `task` to its example; None if `transform` or `where` leaves it out.
+    """Returns a function from a row of `task` to its example.
+
+    None if `transform` or `where` leaves it out.
 
     The function raises RowError with the reason for a bad row.
     """
@@ -68,7 +70,10 @@ def example_maker(task: Task) -> Callable[[Row], Example | None]:
 
 
 def row_transform(task: Task) -> Callable[[Row], Row | None]:
-    """Returns the task's row function (`transform`), or one that changes nothing; it raises RowError on failure."""
+    """Returns the task's row function (`transform`), or one that changes nothing.
+
+    It raises RowError on failure.
+    """
     if task.transform is None:
         return lambda row: row
     plugin = load_plugin(ROWS, task.transform, f"task {task.name}")

@@ -23,8 +23,8 @@ def rates(mixture: Mixture, examples: Mapping[str, int]) -> dict[str, float]:
     """Returns the share of every trained task, summing to 1, from the numbers of training examples.
 
     proportional: min(n, cap); temperature: min(n, cap)^(1/temperature) (T5, Raffel et al. 2020,
-    section 3.5.2); equal: 1; weights: as given. Replayed tasks divide the replay share, the others the
-    rest. Groups divide it by their rates, and the tasks of a group by the group's strategy.
+    section 3.5.2); equal: 1; weights: as given. Replayed tasks divide the replay share, the others
+    the rest. Groups divide it by their rates, and the tasks of a group by the group's strategy.
     `examples` must not contain probes. Raises UsageError if the mixture does not fit the tasks.
     """
     if not examples:

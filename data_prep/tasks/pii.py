@@ -57,7 +57,10 @@ class Masker:
         self._forms = [*own, *(form for form in _FORMS if form.kind in mask.kinds)]
 
     def mask(self, row: Row, columns: Iterable[str]) -> tuple[dict[str, Any], dict[str, int]]:
-        """Returns the row with all text in `columns` masked, also inside lists and mappings, and counts by kind."""
+        """Returns the row with text in `columns` masked, and counts by kind.
+
+        Text inside lists and mappings is masked too.
+        """
         seen: dict[str, dict[str, int]] = {}
         counts: Counter[str] = Counter()
 

@@ -13,12 +13,18 @@ class Splitter:
     """Assigns rows to splits."""
 
     shares: Mapping[Split | None, tuple[tuple[Split, float], ...]]
-    """By the split of a file: the splits its rows go to, with shares summing to 1. Other files are not read."""
+    """By the split of a file: the splits its rows go to, with shares summing to 1.
+
+    Other files are not read.
+    """
     rule: str
     """The rule in words, for manifest and messages."""
 
     def split(self, file_split: Split | None, text: str) -> Split:
-        """Returns the split of a row with the input `text`; equal inputs get the same split in every task."""
+        """Returns the split of a row with the input `text`.
+
+        Equal inputs get the same split in every task.
+        """
         shares = self.shares[file_split]
         if len(shares) > 1:
             point = unit(content_key("split", text))
@@ -33,8 +39,8 @@ def splitter_of(task: Task, file_splits: Iterable[Split | None]) -> Splitter:
     """Returns how the rows of a task are divided, given the splits of its files.
 
     A trained task needs all three splits, a probe validation and test. A missing split is taken by
-    hash: from the only split there is, or validation or test from train; for a probe, validation and
-    test from each other. Raises DataError if there is nothing to train on.
+    hash: from the only split there is, or validation or test from train; for a probe, validation
+    and test from each other. Raises DataError if there is nothing to train on.
     """
     splits = set(file_splits)
     validation, test = task.split.validation, task.split.test

@@ -1,4 +1,6 @@
-"""The rows of a task's files, one after the other: each with its example, or with why it became none.
+"""The rows of a task's files, one after the other.
+
+Each with its example, or with why it became none.
 
 Preparation, `raytrain check` and `raytrain data show` all read rows here, so they agree on which
 rows are bad and which are left out.

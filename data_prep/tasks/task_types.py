@@ -58,7 +58,9 @@ class TargetFormat:
 
 
 def format_entities(entities: Iterable[tuple[str, str]]) -> str:
-    """Returns `PER: Philip Kowalski | ORG: Aurora Bank`, in order of appearance; `none` without entities.
+    """Returns `PER: Philip Kowalski | ORG: Aurora Bank`, in order of appearance.
+
+    `none` without entities.
 
     A `|` inside an entity becomes `/` and runs of spaces become one, so that `parse_entities` can
     read it back.
@@ -68,7 +70,10 @@ def format_entities(entities: Iterable[tuple[str, str]]) -> str:
 
 
 def parse_entities(answer: str) -> list[tuple[str, str]] | None:
-    """Parses what `format_entities` writes into (type, text) pairs; returns None for another form."""
+    """Parses what `format_entities` writes into (type, text) pairs.
+
+    Returns None for another form.
+    """
     answer = answer.strip()
     if answer.lower().rstrip(".") == NO_ENTITIES:
         return []
@@ -83,7 +88,7 @@ def parse_entities(answer: str) -> list[tuple[str, str]] | None:
 
 
 def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns the (type, text) pairs of a sentence tagged with BIO, BIOES, IOB1 or bare types (I only).
+    """Returns the (type, text) pairs of a tagged sentence: BIO, BIOES, IOB1 or bare types.
 
     `B-` (and S, U) always begins an entity; `I-` does if it continues none. Raises RowError for an
     invalid tag.
@@ -118,7 +123,7 @@ def normal_label(value: str) -> str:
 
 
 def find_label(value: str, labels: Sequence[str]) -> str | None:
-    """Returns the label equal to `value` after `normal_label`, or the only one equal except for case.
+    """Returns the label equal to `value` after `normal_label`, else the only one but for case.
 
     If no label is a number, a whole number is a position counted from 0. Returns None if none
     matches.

@@ -1,7 +1,7 @@
 """Few-shot prompts: some training rows with their targets before the row itself.
 
-Which rows get shots, and which shots, depends on the row, the seed and the set of training rows, not
-on the reading order. A row is never its own shot.
+Which rows get shots, and which shots, depends on the row, the seed and the set of training rows,
+not on the reading order. A row is never its own shot.
 """
 
 import heapq
@@ -60,7 +60,10 @@ class Shots:
     seed: int
 
     def shots_of(self, text: str, variant: int) -> list[Shot]:
-        """Returns the shots of one variant of the row with input `text`; only `share` of the rows have any."""
+        """Returns the shots of one variant of the row with input `text`.
+
+        Only `share` of the rows have any.
+        """
         key = content_key("few-shot", self.seed, variant, text)
         if unit(key) >= self.share:
             return []

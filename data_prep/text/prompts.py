@@ -36,7 +36,9 @@ class PromptEncoder:
     def encode(
         self, prompts: Sequence[str], templates: Sequence[int], limit: int, others: Container[int] = ()
     ) -> Encoded:
-        """Encodes `prompts` like `Tokenizer.encode_counted`; prompt i is input i in template `templates[i]`.
+        """Encodes `prompts` like `Tokenizer.encode_counted`.
+
+        Prompt i is input i in template `templates[i]`.
 
         Prompts i in `others` may be any text.
         """
@@ -63,8 +65,8 @@ def _joinable(text: str) -> bool:
 def _frame(tokenizer: Tokenizer, template: Template) -> tuple[Ids, Ids] | None:
     """Ids before and after the input; None if the input occurs twice or not between white space.
 
-    The first `▁` of the text after is the one that every text begins with; the last of the text before
-    becomes the input's own.
+    The first `▁` of the text after is the one that every text begins with; the last of the text
+    before becomes the input's own.
     """
     if len(template.segments) != 2:
         return None

@@ -122,7 +122,10 @@ class Template:
 
 
 def templates_of(task: Task) -> tuple[Template, ...]:
-    """Returns the templates of a task, its own or those of its type; raises UsageError for an invalid one."""
+    """Returns the templates of a task, its own or those of its type.
+
+    Raises UsageError for an invalid one.
+    """
     templates = tuple(task.templates) if task.templates is not None else BUILT_IN[task.type]
     fields = fields_of(task)
     return tuple(
@@ -132,7 +135,10 @@ def templates_of(task: Task) -> tuple[Template, ...]:
 
 
 def fields_of(task: Task) -> dict[str, str]:
-    """Returns the fields that templates may use next to {input}: the task's own, {labels}, {types} for ner."""
+    """Returns the fields that templates may use next to {input}.
+
+    The task's own, {labels}, {types} for ner.
+    """
     labels = labels_of(task)
     own = {"labels": ", ".join(labels)} if labels else {}
     if task.type == "ner":
@@ -172,5 +178,8 @@ def compile_template(template: str, fields: Mapping[str, str], where: str) -> Te
 
 
 def template_order(seed: int, text: str, templates: int) -> list[int]:
-    """Returns the order in which an example takes the templates; it depends on the input, never on the target."""
+    """Returns the order in which an example takes the templates.
+
+    It depends on the input, never on the target.
+    """
     return order(content_key("wording", seed, text), templates) if templates > 1 else [0]

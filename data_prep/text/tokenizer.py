@@ -1,10 +1,10 @@
 """T5's tokenizer, extended so that no text is lost: the only way from text to ids and back.
 
 T5's vocabulary has no `{ } < ~ \\ ^` and no backtick, newline or tab, and folds runs of spaces:
-code and dialogues lose their layout. `Tokenizer.from_folder` adds a token for every missing printable
-character, newline, tab and some runs of spaces (15 for the real T5, whose models have 28 spare
-embedding rows) and keeps all other ids: a line of words with single spaces between them is tokenised
-as before.
+code and dialogues lose their layout. `Tokenizer.from_folder` adds a token for every missing
+printable character, newline, tab and some runs of spaces (15 for the real T5, whose models have 28
+spare embedding rows) and keeps all other ids: a line of words with single spaces between them is
+tokenised as before.
 
 How text becomes tokens, with `▁` for a space as in sentencepiece:
 
@@ -15,7 +15,8 @@ How text becomes tokens, with `▁` for a space as in sentencepiece:
   encodes special tokens as text, and its pre-tokenizer splits such a literal after its first
   character, because the vocabulary contains these strings too.
 
-All of this is stored in tokenizer.json, so plain `AutoTokenizer` gives the same ids from a saved folder.
+All of this is stored in tokenizer.json, so plain `AutoTokenizer` gives the same ids from a saved
+folder.
 """
 
 import copy
@@ -84,24 +85,32 @@ class Tokenizer:
     """A T5-like tokenizer: Unigram, pad 0, eos 1, unk 2, at most 65,536 ids."""
 
     def __init__(self, document: dict[str, Any], *, added: Sequence[str] = ()) -> None:
-        """`document` is a tokenizer.json that follows this module's conventions; `from_folder` creates it."""
+        """`document` is a tokenizer.json that follows this module's conventions.
+
+        `from_folder` creates it.
+        """
         self._tokenizer = _build(document)
         self._tokenizer.encode_special_tokens = True
         self._text = _canonical(self._tokenizer)
         self._of_written: tokenizers.Tokenizer | None = None
-        """The same without its normalizer, for texts normalised by `_written`: a third of the work."""
+        """The same without its normalizer, for texts normalised by `_written`: a third of the
+        work."""
         if _keeps_plain_text(document.get("normalizer")):
             self._of_written = _build({**document, "normalizer": None})
             self._of_written.encode_special_tokens = True
         self.added: tuple[str, ...] = tuple(added)
-        """The tokens that the extension added to the vocabulary, in the order of their ids (the last ones)."""
+        """The tokens that the extension added to the vocabulary, in the order of their ids (the
+        last ones)."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return _restored, (self._text, self.added)
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Loads and extends the tokenizer of a model folder; raises DataError if it is not a T5 tokenizer."""
+        """Loads and extends the tokenizer of a model folder.
+
+        Raises DataError if it is not a T5 tokenizer.
+        """
         path = folder / "tokenizer.json"
         try:
             document = json.loads(path.read_bytes())
@@ -180,7 +189,8 @@ class Tokenizer:
         """Returns the files of a Hugging Face tokenizer folder, always with the same bytes."""
         special = [t.content for _, t in sorted(self._tokenizer.get_added_tokens_decoder().items()) if t.special]
         config = {
-            # The generic class uses tokenizer.json as it is; T5Tokenizer builds its own pre-tokenizer.
+            # The generic class uses tokenizer.json as it is; T5Tokenizer builds its own
+            # pre-tokenizer.
             "tokenizer_class": "PreTrainedTokenizerFast",
             "pad_token": _NAMES[PAD],
             "eos_token": _NAMES[EOS],
@@ -196,13 +206,13 @@ class Tokenizer:
         }
 
     def save(self, folder: Path) -> None:
-        """Writes a folder from which plain `AutoTokenizer.from_pretrained` gives the same ids and texts."""
+        """Writes a folder that plain `AutoTokenizer.from_pretrained` loads with the same behaviour."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in self.files().items():
             (folder / name).write_bytes(data)
 
     def check(self) -> None:
-        """Raises unless printable ASCII with white space is lossless and control literals stay text."""
+        """Raises unless printable ASCII is lossless and control literals stay text."""
         control = [t.content for t in self._tokenizer.get_added_tokens_decoder().values() if t.special]
         every = f"{PRINTABLE[:40]} {PRINTABLE[40:]}"
         probes = ["", *"\n\t ", every, *(f"a{c}a {c}{c} {c}a" for c in PRINTABLE), *(f"a{c}b {c} {c}" for c in control)]
@@ -215,7 +225,10 @@ class Tokenizer:
 
 
 def keeps(text: str) -> bool:
-    """Whether every tokenizer of this module is lossless for `text`: printable ASCII, newlines and tabs."""
+    """Whether every tokenizer of this module is lossless for `text`.
+
+    Printable ASCII, newlines and tabs.
+    """
     return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
@@ -232,10 +245,10 @@ def _ids(tokenizer: tokenizers.Tokenizer | None, texts: list[str]) -> list[Ids]:
 
 
 def _keeps_plain_text(normalizer: dict[str, Any] | None) -> bool:
-    """Whether a normalizer from `_normalizer` is known to change only the white space of printable ASCII.
+    """Whether a result of `_normalizer` is known to change only white space of printable ASCII.
 
-    Unicode's normal forms and T5's own map (`Precompiled`) change no ASCII character; of replacements,
-    only those of white space are known.
+    Unicode's normal forms and T5's own map (`Precompiled`) change no ASCII character; of
+    replacements, only those of white space are known.
     """
     if normalizer is None:
         return False
@@ -258,7 +271,9 @@ class _NotT5Error(Exception):
 
 
 def extend(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Extends a T5-like tokenizer.json by this module's conventions; returns it and the tokens added.
+    """Extends a T5-like tokenizer.json by this module's conventions.
+
+    Returns it and the tokens added.
 
     One that follows them already is returned with nothing added.
     """
@@ -297,7 +312,9 @@ def _check_model(document: dict[str, Any]) -> list[Any]:
 
 
 def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> None:
-    """Turns tokens added later into ordinary vocabulary entries with the same ids; control tokens stay special.
+    """Turns tokens added later into ordinary vocabulary entries with the same ids.
+
+    Control tokens stay special.
 
     An added token splits a text before it is normalised, so white space around it would be lost.
     """
@@ -319,7 +336,10 @@ def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> No
 
 
 def _check_pre_tokenizer(pre_tokenizer: dict[str, Any] | None) -> None:
-    """Raises unless words are split at spaces and begin with `▁`: else the vocabulary would not fit."""
+    """Raises unless words are split at spaces and begin with `▁`.
+
+    Else the vocabulary would not fit.
+    """
     steps = (pre_tokenizer or {}).get("pretokenizers") or [pre_tokenizer or {}]
     kinds = [step.get("type") for step in steps]
     last = steps[-1]
@@ -391,8 +411,8 @@ def _post_processor() -> dict[str, Any]:
 def _add_tokens(vocabulary: list[Any]) -> list[str]:
     """Appends missing tokens and returns them.
 
-    Characters get the lowest score, because they compete only with <unk>: text that could be encoded
-    before keeps its tokens. A run of spaces gets the score of one space, so that it wins.
+    Characters get the lowest score, because they compete only with <unk>: text that could be
+    encoded before keeps its tokens. A run of spaces gets the score of one space, so that it wins.
     """
     scores: dict[str, float] = dict(vocabulary)
     lowest = min(scores.values())

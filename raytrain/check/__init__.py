@@ -1,4 +1,4 @@
-"""What a job would do, without doing it: read-only, no Ray, no torch, nothing written."""
+"""Checks what a job would do without running it: read-only, no Ray, no torch."""
 
 from raytrain.check.checker import check
 from raytrain.check.report import CheckReport, TaskCheck

@@ -26,7 +26,10 @@ FEW_STEPS = 20  # fewer hardly train: the default of batchTokens is meant for te
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """What is known of the tasks' rows; `shares` is None if they depend on rows that are unknown."""
+    """What is known of the tasks' rows.
+
+    `shares` is None if they depend on rows that are unknown.
+    """
 
     rows: Mapping[str, TaskRows]
     lengths: Mapping[str, MeanLengths]
@@ -44,7 +47,9 @@ class _Data:
 
 
 def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = Path()) -> CheckReport:
-    """Returns what the job would do; raises all problems with model and data at once, as one UserError.
+    """Returns what the job would do.
+
+    Raises all problems with model and data at once, as one UserError.
 
     Reads sources that are local files, asks the hub how many rows a data set has, and looks for the
     speed of an earlier attempt of the run. Writes nothing.
@@ -90,7 +95,10 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
 
 
 def _inspect(job: FineTuneJob, base_folder: Path, store: Store) -> tuple[ModelSize, _Data]:
-    """Looks at the model and at every task's rows; raises what is wrong with any of them together."""
+    """Looks at the model and at every task's rows.
+
+    Raises what is wrong with any of them together.
+    """
     hub, problems = Hub(), list[UserError]()
     model, rows = ModelSize(None, None, ""), dict[str, TaskRows]()
     try:
@@ -109,7 +117,7 @@ def _inspect(job: FineTuneJob, base_folder: Path, store: Store) -> tuple[ModelSi
 
 
 def _joined(problems: Sequence[UserError]) -> UserError:
-    """One error of the first problem's kind (and exit code) that lists all, each with its own hint."""
+    """One error that lists all problems with their hints; its kind is that of the first one."""
     if len(problems) == 1:
         return problems[0]
     return type(problems[0])("\n".join([f"{len(problems)} problems with the model and the data:", *map(str, problems)]))

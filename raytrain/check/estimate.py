@@ -1,4 +1,4 @@
-"""Memory and time of a training, roughly, and on what the figures rest."""
+"""Estimates memory and time of training, with the basis of each figure."""
 
 import shutil
 import time
@@ -15,43 +15,46 @@ BYTES_PER_PARAMETER = {"adamw": 16, "adafactor": 8}  # fp32 weights and gradient
 
 
 def memory(parameters: int | None, training: TrainingSpec, *, shards: int = 1) -> tuple[int | None, str]:
-    """Bytes that each worker needs for weights, gradients and optimizer, and what that leaves out.
+    """Returns the bytes that each worker needs for weights, gradients and optimizer, and a note.
 
-    `shards` is over how many workers a model is spread.
+    `shards` is the number of workers that the model is sharded over.
     """
     each, what = BYTES_PER_PARAMETER[training.optimizer], str(training.optimizer)
     if training.method == "lora":
-        each, what = 4, "frozen weights, small adapters beside them"
+        each, what = 4, "frozen weights and small adapters"
     elif training.precision == "bf16-pure":
-        each, what = each + 2, f"{what} and weights in bf16 beside those in fp32"
+        each, what = each + 2, f"{what} and weights in both bf16 and fp32"
     if training.method == "full":
         each += 4 * ((training.ema is not None) + bool(training.anchor or training.interpolation < 1))
     if parameters is None:
-        return None, "unknown, as the size of the model is"
+        return None, "unknown, because the size of the model is"
     spread = f" over {shards} workers" if shards > 1 else ""
     return (
         parameters * each // shards,
-        f"each worker: {each} bytes a parameter{spread} with {what}, and what activations need",
+        f"each worker: {each} bytes a parameter{spread} with {what}, plus activations",
     )
 
 
 def duration(
     parameters: int | None, tokens: int, training: TrainingSpec, *, measured: float | None
 ) -> tuple[float | None, str]:
-    """Seconds of the training steps alone, and the basis; `measured` are tokens/s of an earlier attempt."""
+    """Returns the seconds of the training steps alone, and the basis of the figure.
+
+    `measured` is the speed of an earlier attempt in tokens/s.
+    """
     if measured:
-        return tokens / measured, f"{measured:,.0f} tokens/s, as this run measured before; scoring comes on top"
+        return tokens / measured, f"{measured:,.0f} tokens/s, measured by this run before; without scoring"
     if training.device == "cuda" or (training.device == "auto" and shutil.which("nvidia-smi")):
         return None, "unknown for a GPU before the first steps"
     if parameters is None:
-        return None, "unknown, as the size of the model is"
+        return None, "unknown, because the size of the model is"
     rate = matrix_flops()
     seconds = tokens * FLOPS_PER_PARAMETER * parameters / (rate * EFFICIENCY)
     return seconds, f"rough: this machine multiplies {rate / 1e9:,.0f} GFLOP/s now; scoring comes on top"
 
 
 def matrix_flops(size: int = 768, least_seconds: float = 0.1) -> float:
-    """Floating point operations a second of fp32 matrix products on this machine, all cores, measured now."""
+    """Measures the FLOP/s of fp32 matrix products on all cores of this machine."""
     import numpy as np
 
     left = np.full((size, size), 0.5, np.float32)

@@ -1,4 +1,4 @@
-"""What the Hugging Face hub says of a data set, asked once and without downloading or caching anything."""
+"""Asks the Hugging Face hub for the number of rows of a data set; downloads nothing."""
 
 import os
 import re
@@ -9,13 +9,13 @@ _SECONDS = 5.0
 
 
 class Hub:
-    """Asks until the hub does not answer once; from then on everything is unknown."""
+    """Asks the hub until it fails to answer once; afterwards everything is unknown."""
 
     def __init__(self) -> None:
         self.reached = os.environ.get("HF_HUB_OFFLINE", "").upper() not in ("1", "ON", "YES", "TRUE")
 
     def rows(self, uri: str) -> dict[str, int] | None:
-        """Rows by split as the data set's card says, None where they are unknown."""
+        """Returns rows by split according to the data set's card; None if they are unknown."""
         match = _URI.fullmatch(uri)
         if match is None or not self.reached:
             return None
@@ -23,14 +23,14 @@ class Hub:
 
         try:
             info = huggingface_hub.HfApi().dataset_info(match["name"], revision=match["revision"], timeout=_SECONDS)
-        except Exception:  # of several libraries; whatever the reason, the rows are unknown
+        except Exception:  # several libraries; whatever the reason, the rows are unknown
             self.reached = False
             return None
         return _counted(info.card_data, match["config"])
 
 
 def _counted(card: Any, config: str | None) -> dict[str, int] | None:
-    """Splits with their rows out of a card's `dataset_info`: a mapping, or a list with one for each configuration."""
+    """Rows by split from a card's `dataset_info`: a mapping, or a list with one a configuration."""
     try:
         described = card["dataset_info"] if card is not None else None
     except KeyError:

@@ -24,7 +24,7 @@ class MeanLengths:
 def measure(
     rows: Mapping[str, TaskRows], model: ModelSize, training: TrainingSpec
 ) -> tuple[dict[str, MeanLengths], str]:
-    """Returns the mean lengths of the tasks whose rows could be read, and how they were measured."""
+    """Returns mean lengths by task, where rows could be read, and how they were measured."""
     sampled = {name: task_rows for name, task_rows in rows.items() if task_rows.prompts}
     if not sampled:
         return {}, "unknown, because the rows are"
@@ -33,7 +33,10 @@ def measure(
 
 
 def mixture_means(lengths: Mapping[str, MeanLengths], shares: Mapping[str, float] | None) -> tuple[float, float] | None:
-    """Returns mean source and target tokens of an example of the mixture; None if a task's are unknown."""
+    """Returns mean source and target tokens of an example of the mixture.
+
+    None if a task's are unknown.
+    """
     if shares is None or not all(name in lengths for name in shares):
         return None
     return (

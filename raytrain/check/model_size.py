@@ -1,4 +1,4 @@
-"""How large the model is, as far as that can be told without fetching it."""
+"""The size of the model, as far as it is known without downloading it."""
 
 import json
 import struct
@@ -22,7 +22,7 @@ _FLAN = "google/"
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """The local folder of the model, if it has one, and its parameters, if they are known."""
+    """The model's local folder and number of parameters, if they are known."""
 
     folder: Path | None
     parameters: int | None
@@ -30,25 +30,26 @@ class ModelSize:
 
 
 def size_of(uri: str, base_folder: Path) -> ModelSize:
-    """Look at the model that a job names; TrainingError if it is a path and no T5 is there."""
+    """Look at the model that a job names; TrainingError if it is a path without a T5 model."""
     if uri.startswith(("run://", "s3://")):
-        return ModelSize(None, None, "unknown: it is fetched when the run starts")
+        return ModelSize(None, None, "unknown: downloaded when the run starts")
     folder = local_path(uri, base_folder)
     if folder.is_dir():
         check_folder(folder, uri)
         return ModelSize(folder, count_parameters(folder), "counted in its files")
     if uri.startswith((".", "/", "~", "file:")) or uri.count("/") > 1:
-        raise TrainingError(
-            f"model {uri}: there is no folder {folder}", hint="give a folder with config.json, or a hub id"
-        )
+        raise TrainingError(f"model {uri}: no folder {folder}", hint="give a folder with config.json, or a hub id")
     name = uri.removeprefix("hf://").removeprefix(_FLAN)
     if name in _KNOWN:
         return ModelSize(None, _KNOWN[name], "as published")
-    return ModelSize(None, None, "unknown: it is fetched from the hub when the run starts")
+    return ModelSize(None, None, "unknown: downloaded from the hub when the run starts")
 
 
 def count_parameters(folder: Path) -> int:
-    """Parameters in the safetensors files of a folder, from their headers alone; TrainingError if one is broken."""
+    """Counts the parameters in the safetensors files of a folder by their headers.
+
+    Raises TrainingError if one is broken.
+    """
     total = 0
     for path in sorted(folder.glob("*.safetensors")):
         try:
@@ -57,5 +58,5 @@ def count_parameters(folder: Path) -> int:
                 header = json.loads(file.read(min(length, 100 << 20)))
             total += sum(prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
         except (OSError, struct.error, ValueError, KeyError, TypeError):
-            raise TrainingError(f"{path} is no safetensors file, or a damaged one") from None
+            raise TrainingError(f"{path} is not a safetensors file, or is damaged") from None
     return total

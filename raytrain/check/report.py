@@ -1,11 +1,11 @@
-"""What `raytrain check` finds out; None is what is unknown."""
+"""The result of `raytrain check`; None stands for what is unknown."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCheck:
-    """One task."""
+    """What is known of one task."""
 
     name: str
     type: str
@@ -17,13 +17,13 @@ class TaskCheck:
     """Why rows are unknown, or how they are divided."""
     bad_rows: int
     share: float | None
-    """Share of the mixture, 0..1; None for probes too."""
+    """Share of the mixture, 0..1; None for probes."""
     epochs: float | None
     """How often each training row is seen."""
     input_tokens: float | None
     target_tokens: float | None
     cut: float | None
-    """Share of the rows looked at whose input or target is longer than the limits, 0..1."""
+    """Share of the sampled rows that are truncated, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class CheckReport:
     """Source and target tokens, at most."""
     tokens: int
     row: tuple[int, int] | None
-    """Source and target tokens of a row."""
+    """Source and target tokens of a packed row."""
     lengths_basis: str
     checkpoints: int
     scored_checkpoints: int

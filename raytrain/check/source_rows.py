@@ -41,8 +41,8 @@ HubRows = Callable[[str], dict[str, int] | None]
 def count_rows(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | None = None) -> TaskRows:
     """Reads the task's source; raises DataError or UsageError where preparation would.
 
-    Sources on the hub and in buckets are not downloaded: the hub is asked for the number of rows, and
-    a bucket's rows are unknown.
+    Sources on the hub and in buckets are not downloaded: the hub is asked for the number of rows,
+    and a bucket's rows are unknown.
     """
     templates_of(task)
     example_maker(task)

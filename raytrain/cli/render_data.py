@@ -170,7 +170,7 @@ def _found_row(row: "DataRow") -> str:
 def _split_change(s: "SplitChange") -> tuple[str, ...]:
     rows = " -> ".join(f"{n:,}" for n in dict.fromkeys(s.rows))
     means = " -> ".join(f"{a:.0f}/{b:.0f}" for a, b in dict.fromkeys(s.mean_tokens))
-    return s.split, rows, f"{s.added:,}", f"{s.removed:,}", f"{s.other_answer:,}", means
+    return s.split, rows, f"{s.added:,}", f"{s.removed:,}", f"{s.other_target:,}", means
 
 
 def _short(text: str, most: int) -> str:

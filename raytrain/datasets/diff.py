@@ -1,4 +1,4 @@
-"""What differs between two sets of prepared data: settings, tasks, and the rows themselves."""
+"""Compares two sets of prepared data: settings, tasks and rows."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,18 +19,18 @@ from raytrain_core.hashing import content_key, sample, splitmix64
 
 @dataclass(frozen=True, slots=True)
 class SplitChange:
-    """A split in both; rows are told apart by input and answer, however often each is there."""
+    """Changes of a split; rows are equal if input and target are, and repeated rows count."""
 
     split: str
     rows: tuple[int, int]
     added: int
     removed: int
-    other_answer: int
-    """Rows of those added whose input was there before, with another answer."""
+    other_target: int
+    """Added rows whose input existed before with another target."""
     mean_tokens: tuple[tuple[float, float], tuple[float, float]]
     """Source and target, of the first and of the second."""
     examples: list[tuple[str, DataRow]]
-    """`added` or `removed`, and a row."""
+    """`added` or `removed`, with a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class TaskChange:
     task: str
     change: str
     share: tuple[float | None, float | None]
-    """Of the mixture; None for a probe, and where the task is not there."""
+    """Share of the mixture before and after; None for a probe or a missing task."""
     settings: list[str] = field(default_factory=list)
     splits: list[SplitChange] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class DataDiff:
-    """From `first` to `second`, by name and digest of their shard sets."""
+    """What changed from `first` to `second`, each given by name and digest."""
 
     first: tuple[str, str]
     second: tuple[str, str]
@@ -61,7 +61,7 @@ class DataDiff:
 
 
 def compare(first: Prepared, second: Prepared, *, examples: int = 2) -> DataDiff:
-    """Every task of both, in the first one's order, with so many examples of rows that came or went in each split."""
+    """Compares every task, with up to `examples` added and removed rows of each split."""
     was = {task.name: task for task in first.shard_set.tasks}
     now = {task.name: task for task in second.shard_set.tasks}
     tasks = [_task(name, was.get(name), now.get(name), first, second, examples) for name in was | now]
@@ -70,7 +70,7 @@ def compare(first: Prepared, second: Prepared, *, examples: int = 2) -> DataDiff
 
 
 def _settings(first: Prepared, second: Prepared) -> list[str]:
-    """Of the jobs where both are known, else of what the shard sets remember."""
+    """Compares the jobs if both are known, else the settings in the shard sets."""
     if first.job is not None and second.job is not None:
         return diff(identity(first.job), identity(second.job))
     was, now = ({f: getattr(side.shard_set, f) for f in ("mixture", "limits")} for side in (first, second))
@@ -86,14 +86,14 @@ def _task(  # noqa: PLR0917 - two of everything
         return TaskChange(name, "added" if was is None else "removed", share)
     if was.digest == now.digest:
         return TaskChange(name, "same", share)
-    settings = diff(_said(was), _said(now))
+    settings = diff(_settings_of(was), _settings_of(now))
     either = [split for split in SPLITS if split in was.splits or split in now.splits]
     splits = [_split(name, split, was, now, first, second, examples) for split in either]
     return TaskChange(name, "changed", share, settings, splits)
 
 
-def _said(task: PreparedTask) -> Mapping[str, Any]:
-    """What determines a task's shards, its files by name instead of by place in a list."""
+def _settings_of(task: PreparedTask) -> Mapping[str, Any]:
+    """What determines a task's shards, with files by name instead of position."""
     identity = dict(task.provenance["identity"])
     identity.pop("files", None)
     return identity | {"files": {f["name"]: f["sha256"][:16] for f in task.provenance["sources"]}}
@@ -114,14 +114,14 @@ def _split(  # noqa: PLR0917 - two of everything
         rows=(len(pairs[0]), len(pairs[1])),
         added=len(added),
         removed=len(removed),
-        other_answer=int(np.isin(inputs[1][added], inputs[0]).sum()),
+        other_target=int(np.isin(inputs[1][added], inputs[0]).sum()),
         mean_tokens=(_means(was, split), _means(now, split)),
         examples=cases,
     )
 
 
 def _keys(side: Prepared, task: str, split: Split) -> tuple[Keys, Keys]:
-    """Of every row a hash of its input, and of input and answer."""
+    """Hashes of every row: of its input, and of input and target."""
     prepared = side.shard_set.task(task).splits.get(split)
     if prepared is None:
         return np.empty(0, np.uint64), np.empty(0, np.uint64)
@@ -132,12 +132,15 @@ def _keys(side: Prepared, task: str, split: Split) -> tuple[Keys, Keys]:
 
 
 def _only(rows: Keys, others: Keys) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The rows that the others do not have, or not so often: the k-th of equal rows is held against the k-th."""
+    """The rows that the others do not have, or have fewer times.
+
+    The k-th of equal rows is compared with the k-th.
+    """
     return np.flatnonzero(~np.isin(_counted(rows), _counted(others)))
 
 
 def _counted(keys: Keys) -> Keys:
-    """Each key together with how many equal ones came before it."""
+    """Combines each key with the number of equal ones before it."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     place = np.arange(len(keys))

@@ -1,4 +1,7 @@
-"""The estimated plan of a job whose data is not prepared: from the counts and lengths of `raytrain check`."""
+"""The estimated plan of a job whose data is not prepared.
+
+From the counts and lengths of `raytrain check`.
+"""
 
 import math
 from collections.abc import Iterable

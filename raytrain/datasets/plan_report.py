@@ -59,7 +59,10 @@ def mixture_parts(job: FineTuneJob) -> Mapping[str, str]:
 
 
 def plan_notes(tasks: Sequence[TaskPlan]) -> list[str]:
-    """Returns what deserves attention: rows never seen, and rows repeated often with few templates."""
+    """Returns what deserves attention.
+
+    Rows never seen, and rows repeated often with few templates.
+    """
     notes = []
     for task in tasks:
         if task.times is None or task.rows is None:

@@ -1,4 +1,7 @@
-"""Shows rows of a job's tasks as the model will see them, read from the sources; nothing is written."""
+"""Shows rows of a job's tasks as the model will see them, read from the sources.
+
+Nothing is written.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +24,10 @@ MOST_BAD_ROWS = 20  # after so many bad rows of a task no further rows are read
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A text as the model reads it: all its tokens with the final `</s>`, and whether `limit` truncates them."""
+    """A text as the model reads it.
+
+    All its tokens with the final `</s>`, and whether `limit` truncates them.
+    """
 
     tokens: list[str]
     limit: int
@@ -81,7 +87,7 @@ def _chosen(job: FineTuneJob, task: str | None) -> list[Task]:
 
 
 def _tokenizer(job: FineTuneJob, base_folder: Path) -> _Tokenize:
-    """A function from a prompt and its target to their tokens, with the tokenizer of a local model folder."""
+    """A function from a prompt and its target to their tokens, by a local folder's tokenizer."""
     from data_prep.text.tokenizer import EOS, UNK, Tokenizer
 
     folder = local_path(job.spec.model, base_folder)

@@ -25,7 +25,10 @@ _JOB_FILE_SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True, slots=True)
 class DataRef:
-    """Where named data is: its run (if there is one) and the digest of its shard set (if it is prepared)."""
+    """Where named data is.
+
+    Its run (if there is one) and the digest of its shard set (if it is prepared).
+    """
 
     name: str
     store: Store
@@ -50,7 +53,10 @@ class Prepared:
 
 
 def load_data(what: str, storage: str | None = None) -> Prepared:
-    """Returns prepared data by job file, run or digest; raises DataError if it is not prepared yet."""
+    """Returns prepared data by job file, run or digest.
+
+    Raises DataError if it is not prepared yet.
+    """
     prepared = _load(locate_data(what, storage))
     if prepared is None:
         raise DataError(
@@ -65,7 +71,10 @@ def load_job_data(job: FineTuneJob, *, storage: str | None, base_folder: Path) -
 
 
 def locate_data(what: str, storage: str | None = None) -> DataRef:
-    """Finds data by job file, run (name or URI), or the first digits of a shard set's digest; raises UsageError."""
+    """Finds data by job file, run (name or URI), or the first digits of a shard set's digest.
+
+    Raises UsageError.
+    """
     if what.endswith(_JOB_FILE_SUFFIXES):
         loaded = load_job(what)
         return _job_data(loaded.job, storage=storage, base_folder=loaded.base_folder)
@@ -88,7 +97,10 @@ def _load(ref: DataRef) -> Prepared | None:
 
 
 def _job_data(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> DataRef:
-    """The data of the job's run if that run has the same identity; else the data prepared for the job itself."""
+    """The data of the job's run if that run has the same identity.
+
+    Else the data prepared for the job itself.
+    """
     store = open_store(storage_location(storage, job, base_folder=base_folder))
     name = job.metadata.name
     record = read_record(store, RunLayout(name))
@@ -98,7 +110,10 @@ def _job_data(job: FineTuneJob, *, storage: str | None, base_folder: Path) -> Da
 
 
 def _prepared_digest(job: FineTuneJob, store: Store, base_folder: Path) -> str | None:
-    """The digest of the shard set of a job without a run; None if it is not prepared or the tokenizer is not local."""
+    """The digest of the shard set of a job without a run.
+
+    None if it is not prepared or the tokenizer is not local.
+    """
     folder, training = local_path(job.spec.model, base_folder), job.spec.training
     if not (folder / "tokenizer.json").is_file():
         return None
@@ -114,7 +129,10 @@ def _prepared_digest(job: FineTuneJob, store: Store, base_folder: Path) -> str |
 
 
 def _full_digest(store: Store, beginning: str) -> str | None:
-    """The digest of the one shard set that begins like this; raises UsageError if there are several."""
+    """The digest of the one shard set that begins like this.
+
+    Raises UsageError if there are several.
+    """
     prefix, ending = ShardSet.key(beginning).removesuffix(".json"), ".json"
     digests = [Path(stat.key).name.removesuffix(ending) for stat in store.list(prefix) if stat.key.endswith(ending)]
     if len(digests) > 1:

@@ -1,4 +1,4 @@
-"""Checks that everything stored of prepared data, or of a run, still has the contents it was stored with."""
+"""Checks that everything stored of prepared data or a run still has its original contents."""
 
 from dataclasses import dataclass
 
@@ -38,6 +38,9 @@ def verify(what: str, storage: str | None, *, on_progress: OnProgress) -> Verify
 
 
 def _objects_of(shard_set: ShardSet) -> list[Object]:
-    """Every object of a shard set, tokenizer included; one that several tasks share is listed once."""
+    """Every object of a shard set, tokenizer included.
+
+    One that several tasks share is listed once.
+    """
     parts = [part for task in shard_set.tasks for part in task.all_parts()]
     return sorted({Object(part.key, part.bytes, part.sha256) for part in [*parts, *shard_set.tokenizer.files.values()]})

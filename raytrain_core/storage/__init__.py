@@ -22,7 +22,9 @@ __all__ = [
 
 
 def open_store(location: StorageLocation | str) -> Store:
-    """Returns the store at a location; a bare URI stands for a location without endpoint and region.
+    """Returns the store at a location.
+
+    A bare URI stands for a location without endpoint and region.
 
     The URI is a folder (a path or file://...) or s3://bucket/prefix; anything else raises
     UsageError. Without an endpoint, AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or AWS itself is used.

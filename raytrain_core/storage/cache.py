@@ -1,4 +1,7 @@
-"""A cache of stored objects on a node's disk: downloaded once, verified, least recently used removed first."""
+"""A cache of stored objects on a node's disk.
+
+Downloaded once, verified, least recently used removed first.
+"""
 
 import os
 import time
@@ -18,8 +21,8 @@ _IN_USE_SECONDS = 600.0  # a file returned more recently may not have been opene
 class Cache:
     """Files named by their sha256 in `folder`, shared by the processes of a node; pickles.
 
-    The least recently used files are removed to keep the limit, but never one returned in the last ten
-    minutes. So a working set larger than the limit can exceed it.
+    The least recently used files are removed to keep the limit, but never one returned in the last
+    ten minutes. So a working set larger than the limit can exceed it.
     """
 
     def __init__(self, folder: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:

@@ -1,7 +1,7 @@
 """Commits files so that a group of files exists once its manifest exists.
 
-All files are uploaded and verified first; the manifest (names, bytes, sha256, origin) is put last, in
-one request. Readers look only at manifests, so they never see what a killed writer left behind.
+All files are uploaded and verified first; the manifest (names, bytes, sha256, origin) is put last,
+in one request. Readers look only at manifests, so they never see what a killed writer left behind.
 """
 
 import json
@@ -58,8 +58,8 @@ def commit(
     """Uploads and verifies `files` under `prefix`, then puts the manifest that makes them visible.
 
     `guard` is called when all files are stored and may raise to stop the commit; nothing is visible
-    then. An earlier manifest under `prefix` is deleted first (after another call of `guard`), so that it
-    never names files of this commit. `body` must be JSON.
+    then. An earlier manifest under `prefix` is deleted first (after another call of `guard`), so
+    that it never names files of this commit. `body` must be JSON.
     """
     check_key(prefix)
     for name in files:
@@ -87,7 +87,10 @@ def commit(
 
 
 def read_manifest(store: Store, prefix: str) -> Manifest | None:
-    """Returns the manifest under `prefix`; None if there is none. Raises CorruptError if it is invalid."""
+    """Returns the manifest under `prefix`; None if there is none.
+
+    Raises CorruptError if it is invalid.
+    """
     key = f"{prefix}/{MANIFEST}"
     try:
         data = store.get(key)

@@ -34,7 +34,7 @@ class CheckedObjects:
 
 
 def committed_objects(store: Store, prefix: str) -> tuple[list[Object], list[str]]:
-    """Returns every file committed below `prefix`, and a sentence for each manifest that is broken."""
+    """Returns every file committed below `prefix`, and a sentence for each broken manifest."""
     objects, broken = list[Object](), list[str]()
     for key in [stat.key for stat in store.list(f"{prefix}/") if stat.key.endswith(f"/{MANIFEST}")]:
         try:

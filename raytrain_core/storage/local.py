@@ -1,4 +1,7 @@
-"""A store in a local folder. A write goes to a temporary file, is synced and read back, then renamed."""
+"""A store in a local folder.
+
+A write goes to a temporary file, is synced and read back, then renamed.
+"""
 
 import errno
 import fcntl
@@ -49,7 +52,10 @@ class LocalStore:
             return path.read_bytes()
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
-        """Writes, syncs, reads back, and renames; with `if_absent`, links, which fails if the key exists."""
+        """Writes, syncs, reads back, and renames.
+
+        With `if_absent`, links, which fails if the key exists.
+        """
 
         def write(file: BinaryIO) -> None:
             file.write(data)
@@ -170,7 +176,10 @@ class LocalStore:
 
 @contextmanager
 def part_file(path: Path, size: int) -> Iterator[Path]:
-    """Yields a temporary name next to `path`; it becomes `path` if the block succeeds, else it is removed."""
+    """Yields a temporary name next to `path`.
+
+    It becomes `path` if the block succeeds, else it is removed.
+    """
     part = path.with_name(f".{path.name[:100]}.{uuid4().hex}.part")
     with _as_storage_error("write", path, needed=size):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,11 +38,11 @@ class StorageLocation(SpecModel):
 def choose_location(
     flag: str | None, in_job: StorageLocation | None = None, *, base_folder: Path | None = None
 ) -> StorageLocation:
-    """Returns the storage to use: the flag, else the job's, else RAYTRAIN_STORAGE, else ./raytrain-storage.
+    """Returns the storage to use: flag, else job, else RAYTRAIN_STORAGE, else ./raytrain-storage.
 
-    A relative path in the job is relative to `base_folder`; any other, to the working folder. A flag
-    replaces the job's storage completely, endpoint and region included. Raises UsageError for an
-    empty flag.
+    A relative path in the job is relative to `base_folder`; any other, to the working folder. A
+    flag replaces the job's storage completely, endpoint and region included. Raises UsageError for
+    an empty flag.
     """
     if flag is not None:
         if not flag.strip():

@@ -1,4 +1,4 @@
-"""Tests, before anything long begins, whether a store supports every operation that will be needed."""
+"""Tests whether a store supports every operation that a run needs."""
 
 from uuid import uuid4
 
@@ -10,10 +10,12 @@ _QUICK_ATTEMPTS = 3
 
 
 def probe(store: Store) -> None:
-    """Writes, reads, lists, conditionally writes and deletes one small object; raises StorageError if one fails.
+    """Writes, reads, lists, conditionally writes and deletes one small object.
 
-    Gives up after a few seconds, while normal requests are retried for more than a minute. In a local
-    folder, it also removes unfinished files of killed writers.
+    Raises StorageError if one fails.
+
+    Gives up after a few seconds, while normal requests are retried for more than a minute. In a
+    local folder, it also removes unfinished files of killed writers.
     """
     if isinstance(store, LocalStore):
         store.sweep()

@@ -1,4 +1,4 @@
-"""A store in a bucket prefix. Every write and read is verified:
+"""A store in a bucket prefix that verifies every write and read.
 
 - Every body is sent with its SHA-256 (`x-amz-checksum-sha256`; for each part of a multipart upload
   too), so that the server refuses bytes damaged on the way; a damaged body is sent twice more.
@@ -120,7 +120,7 @@ class S3Store:
         self._put(self._full(check_key(key)), data, if_absent)
 
     def upload(self, key: str, path: Path, *, if_absent: bool = False) -> Stored:
-        """Stores by one PutObject or, above 16 MiB, by a multipart upload, invisible until it is complete."""
+        """Stores by one PutObject or, above 16 MiB, by a multipart upload."""
         full = self._full(check_key(key))
         try:
             size = path.stat().st_size
@@ -132,7 +132,10 @@ class S3Store:
             raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
     def download(self, key: str, path: Path, *, sha256: str | None = None) -> None:
-        """Downloads at once or, above 16 MiB, in parallel ranges; a damaged body is requested twice more."""
+        """Downloads at once or, above 16 MiB, in parallel ranges.
+
+        A damaged body is requested twice more.
+        """
         full = self._full(check_key(key))
         head = self._head(full)
         if head is None:
@@ -177,7 +180,10 @@ class S3Store:
         return None if head is None else _stat(key, head, head["ContentLength"])
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """Yields all pages of ListObjectsV2, sorted here because not every server sorts; skips folder markers."""
+        """Yields all pages of ListObjectsV2, sorted here because not every server sorts.
+
+        Skips folder markers.
+        """
         check_prefix(prefix)
         root = f"{self.prefix}/" if self.prefix else ""
         found = []
@@ -233,7 +239,7 @@ class S3Store:
         return self._run("read", full, ask)
 
     def _read(self, full: str, sha256: str | None) -> tuple[bytes, dict[str, Any]]:
-        """Returns bytes and headers of a small object, verified against `sha256`, else its own metadata."""
+        """Returns bytes and headers of a small object, verified by `sha256` or its metadata."""
 
         def read(client: "S3Client") -> tuple[bytes, dict[str, Any]]:
             answer: dict[str, Any] = dict(client.get_object(Bucket=self.bucket, Key=full))
@@ -251,7 +257,7 @@ class S3Store:
         return self._with_body(full, read)
 
     def _with_body(self, full: str, read: Callable[["S3Client"], T]) -> T:
-        """Reads a body; repeats the request if the connection broke within it or if it was damaged."""
+        """Reads a body; repeats the request if the connection broke or the body was damaged."""
         cuts = damages = 0
         while True:
             try:
@@ -352,7 +358,10 @@ class S3Store:
         return sha256
 
     def _make_visible(self, full: str, send: Callable[["S3Client"], object], writer: str) -> None:
-        """Sends the request that makes the object visible; raises AlreadyExistsError if another writer won."""
+        """Sends the request that makes the object visible.
+
+        Raises AlreadyExistsError if another writer won.
+        """
         for remaining in reversed(range(_CONFLICT_TRIES)):
             try:
                 self._undamaged(full, send)
@@ -387,7 +396,10 @@ class S3Store:
         return None if head is None else head["Metadata"].get("writer")
 
     def _verify(self, full: str, size: int, sha256: str, checksum: str, writer: str) -> None:
-        """Verifies what is stored; removes the object and raises CorruptError if it is not what was sent."""
+        """Verifies what is stored.
+
+        Removes the object and raises CorruptError if it is not what was sent.
+        """
         if size <= READ_BACK:
             answer: dict[str, Any] | None
             try:
@@ -420,7 +432,10 @@ class S3Store:
             raise CorruptError(f"{self._place(full)}: {wrong}")
 
     def _remove(self, full: str) -> None:
-        """Tries to remove a damaged object: it is worse than none, above all under a content address."""
+        """Tries to remove a damaged object.
+
+        It is worse than none, above all under a content address.
+        """
         with suppress(StorageError):
             self._run("delete", full, lambda client: client.delete_object(Bucket=self.bucket, Key=full))
 
@@ -466,7 +481,10 @@ class S3Store:
             return True
 
     def _run(self, verb: str, full: str, call: Callable[["S3Client"], T]) -> T:
-        """Makes a call and turns errors into messages; repeats it if credentials were renewed meanwhile."""
+        """Makes a call and turns errors into messages.
+
+        Repeats it if credentials were renewed meanwhile.
+        """
         for last in (False, True):
             connection = self._connect()
             try:

@@ -122,7 +122,10 @@ def _refuse_resolved_metadata(endpoint: str) -> None:
 def _keep_deadline(
     response: Any, attempts: int, caught_exception: BaseException | None, request_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Ends the retries of a request after the deadline; botocore counts attempts but not seconds."""
+    """Ends the retries of a request after the deadline.
+
+    Botocore counts attempts but not seconds.
+    """
     begun = request_dict["context"].setdefault("raytrain_first_answer", time.monotonic())
     if time.monotonic() - begun < DEADLINE_SECONDS:
         return
@@ -134,7 +137,10 @@ def _keep_deadline(
 
 
 def code_of(error: BaseException) -> str:
-    """Returns S3's error code, or the HTTP status as text without a body (HEAD); empty for other errors."""
+    """Returns S3's error code, or the HTTP status as text without a body (HEAD).
+
+    Empty for other errors.
+    """
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))
     return ""
@@ -157,7 +163,10 @@ def is_about_credentials(error: BaseException) -> bool:
 def explain(  # noqa: PLR0911, PLR0912 - a table of sentences
     error: BaseException, verb: str, bucket: str, key: str, *, endpoint: str | None, source: str
 ) -> StorageError:
-    """Returns the StorageError for a botocore error, with bucket, endpoint and source of the credentials."""
+    """Returns the StorageError for a botocore error.
+
+    It names bucket, endpoint and the source of the credentials, but no secret.
+    """
     at = endpoint or "AWS"
     place = f"s3://{bucket}/{key}".rstrip("/")
     code, status = code_of(error), status_of(error)

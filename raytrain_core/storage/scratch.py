@@ -1,8 +1,8 @@
 """Scratch folders that are cleaned up even if their process is killed.
 
 A process holds a lock (flock) on its scratch folder, which the kernel releases whenever the process
-ends. `sweep` removes folders that nobody locks, even if their owner ran in another container of this
-machine.
+ends. `sweep` removes folders that nobody locks, even if their owner ran in another container of
+this machine.
 """
 
 import errno
@@ -24,11 +24,11 @@ _NAME = re.compile(r"raytrain-[a-z-]+-[0-9a-f]{32}\.scratch")
 
 @contextmanager
 def scratch(what: str, *, folder: Path | None = None, token: str | None = None) -> Iterator[Path]:
-    """Yields a new empty folder under `folder` (by default the temporary folder), removed at the end.
+    """Yields a new empty folder in `folder` or the temporary folder; removed at the end.
 
-    `what` (lower-case letters and dashes) becomes part of its name. With a `token` (32 hex digits), all
-    users of the same token on this machine share one folder, and the last one removes it. Raises
-    StorageError if there is no space or no permission.
+    `what` (lower-case letters and dashes) becomes part of its name. With a `token` (32 hex digits),
+    all users of the same token on this machine share one folder, and the last one removes it.
+    Raises StorageError if there is no space or no permission.
     """
     parent = folder or Path(tempfile.gettempdir())
     path = parent / f"raytrain-{what}-{token or uuid4().hex}.scratch"
@@ -65,7 +65,8 @@ def full_disk(error: BaseException) -> StorageError | None:
     where = error.filename or tempfile.gettempdir()
     return StorageError(
         f"{where}: {error.strerror}",
-        hint="free space there, or point TMPDIR (and RAYTRAIN_CACHE) to a larger disk; in pods that is the volume scratch",
+        hint="free space there, or point TMPDIR (and RAYTRAIN_CACHE) to a larger disk; "
+        "in pods that is the volume scratch",
     )
 
 

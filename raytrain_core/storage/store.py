@@ -48,11 +48,11 @@ class Stored:
 
 @runtime_checkable
 class Store(Protocol):
-    """Bytes under keys. Keys are relative, `/`-separated and validated (`raytrain_core.storage.uri.check_key`).
+    """Bytes under keys, which are relative and `/`-separated (`raytrain_core.storage.uri`).
 
-    A write that returns has stored exactly those bytes, and readers see either the old object or the
-    complete new one. All errors are `StorageError` or a subclass, with one sentence for the user. A
-    store pickles without connections and credentials: it reopens in the other process.
+    A write that returns has stored exactly those bytes, and readers see either the old object or
+    the complete new one. All errors are `StorageError` or a subclass, with one sentence for the
+    user. A store pickles without connections and credentials: it reopens in the other process.
     """
 
     @property
@@ -87,7 +87,10 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[Stat]:
-        """Yields objects whose key starts with `prefix`, sorted by key; end it in `/` for a folder."""
+        """Yields objects whose key starts with `prefix`, sorted by key.
+
+        End it in `/` for a folder.
+        """
         ...
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -1,4 +1,7 @@
-"""Storage URIs and keys: which are allowed, and their normal form. Touches neither disk nor network."""
+"""Storage URIs and keys: which are allowed, and their normal form.
+
+Touches neither disk nor network.
+"""
 
 import ipaddress
 import re
@@ -45,8 +48,8 @@ class S3Uri:
 def parse_uri(uri: str) -> FolderUri | S3Uri:
     """Parses a path, file:///... or s3://bucket/prefix.
 
-    Raises UsageError for credentials, queries and other schemes; messages never repeat what could be a
-    secret.
+    Raises UsageError for credentials, queries and other schemes; messages never repeat what could
+    be a secret.
     """
     if not uri.strip():
         raise UsageError("the storage URI is empty", hint="Give a folder, file:///folder or s3://bucket/prefix.")
@@ -105,13 +108,13 @@ def check_endpoint(endpoint: str) -> str:
 
 
 def refuse_metadata(host: str) -> None:
-    """Raises UsageError for a metadata service, which hands out a machine's credentials, in any spelling."""
+    """Raises UsageError for a metadata service, which hands out a machine's credentials."""
     if host.rstrip(".").lower() in _METADATA_HOSTS or ((address := _address(host)) and _is_forbidden(address)):
         raise UsageError(f"{host}: a metadata or link-local address cannot be a storage endpoint")
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Parses an address like the system's resolver, which also accepts 2852039166 and 0xa9fe.0xa9fe."""
+    """Parses an address like the system's resolver, which also accepts 2852039166."""
     with suppress(ValueError):
         address = ipaddress.ip_address(host.partition("%")[0])
         return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
@@ -125,7 +128,10 @@ def _is_forbidden(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> boo
 
 
 def check_key(key: str) -> str:
-    """Returns `key` if it is relative without empty, `.` or `..` parts; raises UsageError otherwise."""
+    """Returns `key` if it is relative without empty, `.` or `..` parts.
+
+    Raises UsageError otherwise.
+    """
     parts = key.split("/")
     if (
         not key

@@ -84,7 +84,10 @@ def check_visible(store):
 
 @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, base_folder, step):
-    """The process is killed at its n-th PUT, before the server hears of it; for every `step`-th n."""
+    """The process is killed at its n-th PUT, before the server hears of it.
+
+    For every `step`-th n.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preparing", "raytrain_core.storage.s3"])
     environment = s3.environment | {"AWS_ENDPOINT_URL": s3_proxy.endpoint, "TMPDIR": str(bench.folder)}

@@ -1,4 +1,7 @@
-"""Items made by several processes: the same bytes, and no harm from whoever is killed, interrupted or there twice."""
+"""Items made by several processes.
+
+The same bytes, and no harm from whoever is killed, interrupted or there twice.
+"""
 
 import os
 import shutil

@@ -16,7 +16,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def hub(monkeypatch):
-    """The hub's three questions answered here; everything behind them (datasets, features, streaming) is real."""
+    """The hub's three questions answered here.
+
+    Everything behind them (datasets, features, streaming) is real.
+    """
     asked = SimpleNamespace(splits={}, calls=[])
 
     def dataset_info(self, name, revision=None, timeout=None):

@@ -1,4 +1,7 @@
-"""The real clients of the hub against a server on this machine; in a process of its own, which reads HF_ENDPOINT."""
+"""The real clients of the hub against a server on this machine.
+
+In a process of its own, which reads HF_ENDPOINT.
+"""
 
 import gzip
 import io
@@ -87,7 +90,10 @@ def rows_by_split(output: str) -> dict[str, int]:
 
 
 def test_a_configuration_at_a_revision_and_then_nothing_is_read_again(hub, prepare):
-    """Rate limits and hangs when each rank streams (datasets#7506, #7344, torchtitan#4830): rows are read once."""
+    """Rate limits and hangs when each rank streams (datasets#7506, #7344, torchtitan#4830).
+
+    Rows are read once.
+    """
     first = prepare("hf://someone/notes:plain@v1")
     assert first.returncode == 0, first.stderr
     found = rows_by_split(first.stdout)

@@ -116,7 +116,10 @@ def test_every_task_type_has_wordings():
 
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_no_wording_leans_towards_an_answer(kind):
-    """Labels are named all together or not at all; no other words of an answer stand in a wording."""
+    """Labels are named all together or not at all.
+
+    No other words of an answer stand in a wording.
+    """
     answers = {"rating": [*"12345", "star", "five"], "sentiment": ["positive", "negative", "good", "bad", "happy"],
                "ner": ["PER", "LOC", "ORG"], "multiple-choice": ["(A)", "(B)", "A, B"]}  # fmt: skip
     for variant in BUILT_IN[kind]:

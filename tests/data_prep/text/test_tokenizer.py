@@ -134,7 +134,10 @@ def test_tokens_that_somebody_added_become_pieces_with_their_ids(tmp_path):
 @given(batch=st.lists(st.one_of(texts_with_control, st.text(max_size=20)), max_size=8))
 @settings(deadline=None)
 def test_plain_texts_skip_the_normalizer_and_get_the_same_ids(tokenizer, batch):
-    """Printable ASCII is written as the normalizer would write it; the other texts of a batch keep their places."""
+    """Printable ASCII is written as the normalizer would write it.
+
+    The other texts of a batch keep their places.
+    """
     assert tokenizer._of_written is not None
     whole = [tokenizer._tokenizer.encode(text, add_special_tokens=False).ids for text in batch]
     assert [ids.tolist() for ids in tokenizer.encode_open(batch)] == whole

@@ -1,4 +1,7 @@
-"""Generated programs in Java, C# and Python: text -> ids -> text gives them back, and other losses are counted."""
+"""Generated programs in Java, C# and Python.
+
+Text -> ids -> text gives them back, and other losses are counted.
+"""
 
 import random
 
@@ -33,7 +36,10 @@ def expression(rng, depth=0):
 
 
 def block(rng, indent, depth, style):
-    """Statements, one a line; `style` says how blocks begin and end, and what a statement ends with."""
+    """Statements, one a line.
+
+    `style` says how blocks begin and end, and what a statement ends with.
+    """
     begin, end, semicolon = style
     lines = []
     for _ in range(rng.randint(1, 4)):

@@ -77,7 +77,7 @@ def test_the_speed_of_an_earlier_attempt_is_the_better_basis(project: Path) -> N
     store.put(RunLayout("small").progress, json.dumps(progress).encode())
     found = checked()
     assert found.seconds == found.tokens / 1000
-    assert found.seconds_basis.startswith("1,000 tokens/s, as this run measured before")
+    assert found.seconds_basis.startswith("1,000 tokens/s, measured by this run before")
 
 
 def test_text_and_json(project: Path, capsys: Captured) -> None:
@@ -105,7 +105,7 @@ def test_all_problems_with_model_and_data_at_once(project: Path, capsys: Capture
     assert main(["check", "job.yaml"]) == ExitCode.TRAINING
     assert capsys.readouterr().err.splitlines() == [
         "error: 3 problems with the model and the data:",
-        f"model ./model: there is no folder {project}/model",
+        f"model ./model: no folder {project}/model",
         "  give a folder with config.json, or a hub id",
         "task notes: there is no note.jsonl, did you mean notes.jsonl?",
         f"  Looked for {project}/note.jsonl; relative paths are relative to the job file.",
@@ -119,7 +119,9 @@ def test_bad_rows_that_are_left_out_are_warned_of(project: Path) -> None:
     rewrite("target: stars}", "target: stars}\n      onBadRow: skip")
     Path("dev.csv").write_text("text,stars\nfine,3\nodd,9\n")
     found = checked()
-    assert found.warnings == ["task stars: 1 bad rows are skipped, e.g. dev.csv:3: label '9' is not one of 1, 2, 3, 4, 5"]
+    assert found.warnings == [
+        "task stars: 1 bad rows are skipped, e.g. dev.csv:3: label '9' is not one of 1, 2, 3, 4, 5"
+    ]
     assert found.tasks[1].bad_rows == 1
 
 
@@ -256,7 +258,7 @@ class TestModel:
     def test_a_damaged_file(self, tmp_path: Path) -> None:
         folder = self.folder(tmp_path / "model")
         (folder / "model.safetensors").write_bytes(b"\xff" * 20)
-        with pytest.raises(TrainingError, match="no safetensors file"):
+        with pytest.raises(TrainingError, match="not a safetensors file"):
             count_parameters(folder)
 
     @pytest.mark.parametrize("uri", ["run://earlier", "s3://bucket/model", "someone/their-t5"])

@@ -224,7 +224,7 @@ def test_data_diff(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> No
     assert {t["task"]: t["change"] for t in found["tasks"]} == {"echo": "same", "stars": "changed", "first": "same"}
     (stars,) = [t for t in found["tasks"] if t["change"] == "changed"]
     assert sum(s["added"] for s in stars["splits"]) == sum(s["removed"] for s in stars["splits"]) == 2
-    assert sum(s["other_answer"] for s in stars["splits"]) == 1
+    assert sum(s["other_target"] for s in stars["splits"]) == 1
     shown = [(what, row["input"]) for s in stars["splits"] for what, row in s["examples"]]
     assert ("added", "a new row") in shown
     assert sorted(what for what, _ in shown) == ["added", "added", "removed", "removed"]

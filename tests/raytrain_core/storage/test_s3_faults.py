@@ -1,4 +1,7 @@
-"""A real S3 server behind a proxy that breaks requests: what is reported as stored is stored, damage is noticed."""
+"""A real S3 server behind a proxy that breaks requests.
+
+What is reported as stored is stored, damage is noticed.
+"""
 
 import os
 import pickle
@@ -179,7 +182,10 @@ def test_a_damaged_download_is_asked_for_again_and_never_delivered(
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 def test_a_lost_answer_does_not_make_the_winner_a_loser(store, direct, s3_proxy, method, big_file):
-    """The conditional write succeeds, its answer is lost, the retry is refused: it was ours all the same."""
+    """The conditional write succeeds, its answer is lost, the retry is refused.
+
+    It was ours all the same.
+    """
     s3_proxy.break_("lost-answer", method, r"/k(\?uploadId|$)", count=1)
     if method == "PUT":
         store.put("k", b"mine", if_absent=True)
