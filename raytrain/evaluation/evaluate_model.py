@@ -17,8 +17,10 @@ from raytrain_core.storage.commit import read_manifest
 from raytrain_core.text import did_you_mean
 
 if TYPE_CHECKING:
+    from raytrain.evaluation.evaluator import Evaluator
     from raytrain.evaluation.local import OnProgress
     from raytrain.evaluation.results import ScoreCard
+    from raytrain.generation.generator import Generator
 
 Split = Literal["validation", "test"]
 
@@ -57,55 +59,66 @@ def evaluate_model(
 
     Raises UsageError for an unknown task, TrainingError for a model that cannot be loaded.
     """
-    from data_prep.prepare import PrepLimits, prepare
-    from data_prep.shards.tokenizer_files import load_tokenizer
-    from data_prep.text.tokenizer import Tokenizer
-    from raytrain.evaluation.evaluator import Evaluator, Stage
     from raytrain.evaluation.local import score_locally
-    from raytrain.generation.generator import Generator
-    from raytrain.generation.requests import GenerationLimits, ModelRef
-    from raytrain.model.loading import load
+    from raytrain.evaluation.results import Stage
+    from raytrain.generation.requests import ModelRef
     from raytrain.model.source import digest
+
+    names = _select_tasks([task.name for task in job.spec.tasks], tasks)
+    store = open_store(storage_location(storage, job, base_folder=base_folder))
+    folder = _model_folder(target, store)
+    stage = Stage(split, ModelRef("base", str(folder), digest(folder)), split)
+    name = evaluation_name(target, stage.model.digest)
+    evaluator = _evaluator(job, name, folder, names, store=store, base_folder=base_folder)
+    cards = score_locally(
+        evaluator, stage, lambda: _load_generator(job, folder, evaluator), tasks=names, on_progress=on_progress
+    )
+    return ModelScores(target, name, store.uri, split, tuple(cards))
+
+
+def _evaluator(
+    job: FineTuneJob, name: str, model_folder: Path, tasks: Sequence[str], *, store: Store, base_folder: Path
+) -> Evaluator:
+    """Prepares the job's data with the model's tokenizer; returns the evaluator of `tasks`."""
+    from data_prep.prepare import PrepLimits, prepare
+    from data_prep.text.tokenizer import Tokenizer
+    from raytrain.evaluation.evaluator import Evaluator
+    from raytrain.generation.requests import GenerationLimits
     from raytrain_core.storage.cache import Cache
 
     spec = job.spec
-    names = _select_tasks([task.name for task in spec.tasks], tasks)
-    store = open_store(storage_location(storage, job, base_folder=base_folder))
-    folder = _model_folder(target, store)
-    model = ModelRef("base", str(folder), digest(folder))
     shards = prepare(
         spec.tasks,
         spec.mixture,
         store=store,
-        tokenizer=Tokenizer.from_folder(folder),
+        tokenizer=Tokenizer.from_folder(model_folder),
         limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
         base_folder=base_folder,
     )
-    limits = GenerationLimits.from_job(job)
-    name = evaluation_name(target, model.digest)
-    evaluator = Evaluator(
+    return Evaluator(
         store=store,
         layout=EvaluationLayout(name),
         shard_set=shards,
-        tasks={task.name: task for task in spec.tasks if task.name in names},
+        tasks={task.name: task for task in spec.tasks if task.name in tasks},
         cache=Cache(cache_folder() / "shards"),
-        limits=limits,
+        limits=GenerationLimits.from_job(job),
         examples_per_task=spec.evaluation.examples_per_task,
     )
 
-    def load_generator() -> Generator:
-        tokenizer = load_tokenizer(shards, store)
-        return Generator(
-            load(folder, tokenizer_size=tokenizer.size),
-            tokenizer,
-            limits,
-            device=spec.training.device,
-            max_target_tokens=spec.training.max_target_tokens,
-        )
 
-    stage = Stage(split, model, split)
-    cards = score_locally(evaluator, stage, load_generator, tasks=names, on_progress=on_progress)
-    return ModelScores(target, name, store.uri, split, tuple(cards))
+def _load_generator(job: FineTuneJob, model_folder: Path, evaluator: Evaluator) -> Generator:
+    from data_prep.shards.tokenizer_files import load_tokenizer
+    from raytrain.generation.generator import Generator
+    from raytrain.model.loading import load
+
+    tokenizer = load_tokenizer(evaluator.shard_set, evaluator.store)
+    return Generator(
+        load(model_folder, tokenizer_size=tokenizer.size),
+        tokenizer,
+        evaluator.limits,
+        device=job.spec.training.device,
+        max_target_tokens=job.spec.training.max_target_tokens,
+    )
 
 
 def evaluation_name(target: str, digest: str) -> str:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from raytrain.evaluation.chunks import Chunk
-from raytrain.evaluation.evaluator import Evaluator, Stage
-from raytrain.evaluation.results import ScoreCard
+from raytrain.evaluation.evaluator import Evaluator
+from raytrain.evaluation.results import ScoreCard, Stage
 from raytrain.generation.generator import Generator
 from raytrain.generation.requests import Generation
 from raytrain_core.errors import TrainingError

@@ -7,13 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from data_prep.config import Split
 from raytrain.config.run_layout import RunLayout
+from raytrain.generation.requests import ModelRef
 from raytrain_core.storage import CorruptError, NotFoundError, Store
 from raytrain_core.storage.commit import MANIFEST, Manifest, commit, read_manifest
 from raytrain_core.storage.store import sha256_of
 
 SCORES = "scores.json"
 PREDICTIONS = "predictions.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A point of a run at which a model is scored: before, step-000500, after."""
+
+    name: str
+    model: ModelRef
+    split: Split
 
 
 @dataclass(frozen=True, slots=True)

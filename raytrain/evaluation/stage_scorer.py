@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.config import Split
 from raytrain.evaluation.chunks import ChunkDone, ChunkGroup, GroupFailed
-from raytrain.evaluation.evaluator import Evaluator, Stage
-from raytrain.evaluation.results import ScoreCard
+from raytrain.evaluation.evaluator import Evaluator
+from raytrain.evaluation.results import ScoreCard, Stage
 from raytrain.evaluation.row_stats import reason_of
 from raytrain.generation.requests import Generation, ModelRef
 

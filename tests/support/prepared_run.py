@@ -15,8 +15,8 @@ from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
-from raytrain.evaluation.evaluator import Evaluator, Stage
-from raytrain.evaluation.results import ScoreCard
+from raytrain.evaluation.evaluator import Evaluator
+from raytrain.evaluation.results import ScoreCard, Stage
 from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
 from raytrain.model.export import export
 from raytrain.model.loading import load

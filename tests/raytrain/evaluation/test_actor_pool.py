@@ -11,9 +11,8 @@ import ray
 
 from raytrain.evaluation.actor import ActorSettings, EvaluationActor
 from raytrain.evaluation.actor_pool import ActorPool, PoolSettings
-from raytrain.evaluation.evaluator import Stage
 from raytrain.evaluation.metrics import METRICS
-from raytrain.evaluation.results import read_card, read_predictions
+from raytrain.evaluation.results import Stage, read_card, read_predictions
 from raytrain.evaluation.stage_scorer import StageScorer
 from raytrain.generation.generator import Generator, load_model
 from raytrain_core.errors import StorageError

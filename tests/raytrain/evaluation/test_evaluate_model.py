@@ -7,8 +7,7 @@ import pytest
 from raytrain.config.run_layout import EvaluationLayout, RunLayout
 from raytrain.evaluation import local
 from raytrain.evaluation.evaluate_model import evaluate_model, evaluation_name
-from raytrain.evaluation.evaluator import Stage
-from raytrain.evaluation.results import MetricScore, ScoreCard, read_card, write_scores
+from raytrain.evaluation.results import MetricScore, ScoreCard, Stage, read_card, write_scores
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import Generation
 from raytrain.report.leaderboard import leaderboard

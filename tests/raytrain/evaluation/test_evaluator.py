@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from data_prep.shards.text_reader import read_rows
-from raytrain.evaluation.evaluator import Stage
-from raytrain.evaluation.results import read_card, read_predictions
+from raytrain.evaluation.results import Stage, read_card, read_predictions
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import Generation
 from raytrain_core.errors import DataError, StorageError

@@ -7,10 +7,10 @@ import pytest
 
 from data_prep.config import Source, Task
 from raytrain.config.run_layout import RunLayout
-from raytrain.evaluation.evaluator import Stage, score_task
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS, metrics_for
-from raytrain.evaluation.results import read_card, read_predictions, read_primary_scores, write_scores
+from raytrain.evaluation.results import Stage, read_card, read_predictions, read_primary_scores, write_scores
+from raytrain.evaluation.scoring import score_task
 from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
 from raytrain_core.storage import CorruptError, open_store
 from raytrain_core.storage.commit import read_manifest

@@ -3,11 +3,12 @@
 import pytest
 
 from data_prep.config import Source, Task
-from raytrain.evaluation.evaluator import Stage, length_ranges, score_task
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.forgetting import compare
 from raytrain.evaluation.metrics import METRICS, MeanMetric
+from raytrain.evaluation.results import Stage
 from raytrain.evaluation.row_stats import compute_row_stats
+from raytrain.evaluation.scoring import length_ranges, score_task
 from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
 
 

@@ -1,0 +1,174 @@
+"""From generations to a score card and predictions: one task at one stage. Pure."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from data_prep.config import Task
+from data_prep.tasks.task_types import TargetFormat
+from raytrain.evaluation.examples import Example
+from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, interval
+from raytrain.evaluation.results import MetricScore, Prediction, ScoreCard, Stage
+from raytrain.evaluation.row_stats import RowStats, compute_row_stats, reason_of
+from raytrain.generation.requests import Generation, GenerationLimits
+
+MAX_LABELS = 30
+"""Labels in the breakdown of a score card."""
+
+
+def score_task(
+    task: Task,
+    metrics: Sequence[Metric],
+    examples: Sequence[Example],
+    generations: Sequence[Generation],
+    *,
+    stage: Stage,
+    baselines: Mapping[str, float],
+    limits: GenerationLimits,
+    seconds: float,
+) -> tuple[ScoreCard, list[Prediction]]:
+    """Returns the score card and its predictions; the first of `metrics` is the primary one.
+
+    Metrics whose losses were not measured are left out, unless that would leave none.
+    """
+    target_format = TargetFormat.of(task)
+    texts = [target_format.unwrap(generation.text) for generation in generations]
+    targets = [example.targets for example in examples]
+    metas = [{**e.meta, **g.measured()} for e, g in zip(examples, generations, strict=True)]
+    known = set.intersection(*(set(meta) for meta in metas)) if metas else set()
+    metrics = [metric for metric in metrics if known.issuperset(metric.measured)] or list(metrics)
+    stats = {metric.name: compute_row_stats(metric, texts, targets, metas) for metric in metrics}
+    primary, primary_stats = metrics[0], stats[metrics[0].name]
+    card = new_card(
+        task,
+        stage,
+        rows=len(examples),
+        scored=int(primary_stats.scored.sum()),
+        primary_metric=primary.name,
+        metrics={m.name: _metric_score(m, stats[m.name], m.of_references(targets, metas)) for m in metrics},
+        by_template=_by_group(primary, primary_stats, [str(example.template) for example in examples]),
+        by_length=_by_group(primary, primary_stats, length_ranges([g.prompt_tokens for g in generations])),
+        by_label=_by_label(primary, primary_stats, texts, targets, metas),
+        baselines=dict(baselines),
+        protocol=_protocol(metrics, limits),
+        lengths=_lengths(generations, texts, targets),
+        seconds=round(seconds, 3),
+        rows_digest=_digest(examples),
+    )
+    return card, _predictions(primary, primary_stats, examples, generations, texts)
+
+
+def _predictions(
+    primary: Metric,
+    stats: RowStats,
+    examples: Sequence[Example],
+    generations: Sequence[Generation],
+    texts: Sequence[str],
+) -> list[Prediction]:
+    scores = iter(primary.score_rows(stats.stats).tolist() if len(stats.stats) else [])
+    return [
+        Prediction(e.id, e.template, e.input, e.targets, text, g.tokens, next(scores) if row else None, row)
+        for e, g, text, row in zip(examples, generations, texts, stats.per_row(), strict=True)
+    ]
+
+
+def _protocol(metrics: Sequence[Metric], limits: GenerationLimits) -> dict[str, Any]:
+    """Everything that another implementation needs to reproduce the scores."""
+    return {
+        "metrics": {metric.name: metric.protocol for metric in metrics},
+        "decoding": limits.decoding,
+        "max_input_tokens": limits.max_input_tokens,
+        "max_new_tokens": limits.max_new_tokens,
+        "precision": "fp32",
+        "references": "best of several",
+        "interval": INTERVAL_PROTOCOL,
+    }
+
+
+def _lengths(
+    generations: Sequence[Generation], texts: Sequence[str], targets: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Mean lengths, and shares of generations that were cut off, empty, or all the same."""
+    return {
+        "prompt_tokens_mean": float(np.mean([g.prompt_tokens for g in generations])),
+        "prediction_tokens_mean": float(np.mean([g.tokens for g in generations])),
+        "cut_off": float(np.mean([g.cut_off for g in generations])),
+        "empty": float(np.mean([not g.text.strip() for g in generations])),
+        "same_prediction": _share_of_most_frequent(texts),
+        "same_reference": _share_of_most_frequent([row[0] for row in targets]),
+    }
+
+
+def _share_of_most_frequent(texts: Sequence[str]) -> float:
+    return max(Counter(texts).values(), default=0) / max(1, len(texts))
+
+
+def _digest(examples: Sequence[Example]) -> str:
+    """Identifies the rows, whatever their order and template."""
+    rows = sorted((example.id, *example.targets) for example in examples)
+    return sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _metric_score(metric: Metric, stats: RowStats, reference: float | None) -> MetricScore:
+    rows, reason = len(stats.stats), stats.reason
+    if rows:
+        try:
+            score = interval(metric, stats.stats)
+            if np.isfinite([score.value, score.low, score.high]).all():
+                return MetricScore(
+                    score.value, score.low, score.high, metric.better, metric.scale, rows, reference, reason
+                )
+            reason = f"the score is {score.value}"
+        except Exception as error:
+            reason = reason_of(error)
+    return MetricScore(None, None, None, metric.better, metric.scale, 0, reference, reason or "there are no rows")
+
+
+def length_ranges(lengths: Sequence[int], parts: int = 4) -> list[str]:
+    """Returns for every length the name of its range, such as `1-40`.
+
+    Ranges are cut at the quantiles; there is a single one where all lengths are the same.
+    """
+    edges = sorted({int(np.quantile(lengths, share / parts, method="lower")) for share in range(1, parts + 1)})
+    places = np.searchsorted(edges, lengths)
+    first = [min(lengths), *(edge + 1 for edge in edges[:-1])]
+    return [f"{first[place]}-{edges[place]}" for place in places]
+
+
+def _by_group(metric: Metric, stats: RowStats, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Rows and score of each group of rows with the same name, sorted by the number in the name."""
+    groups = np.array(names, dtype=object)[stats.scored]
+    return {
+        str(name): {"rows": int((groups == name).sum()), "value": metric.score(stats.stats[groups == name])}
+        for name in sorted(set(groups), key=lambda name: int(str(name).partition("-")[0]))
+    }
+
+
+def _by_label(
+    metric: Metric,
+    stats: RowStats,
+    texts: Sequence[str],
+    targets: Sequence[Sequence[str]],
+    metas: Sequence[Mapping[str, Any]],
+) -> dict[str, dict[str, float]]:
+    """Rows and score of each label; at most MAX_LABELS of them, those with the most rows."""
+    rows = [i for i, scored in enumerate(stats.scored) if scored]
+    try:
+        labels = metric.by_label(
+            [texts[i] for i in rows], [targets[i] for i in rows], [metas[i] for i in rows], stats.stats
+        )
+    except Exception:  # a breakdown is no reason to lose the score
+        return {}
+    kept = sorted(sorted(labels, key=lambda label: -labels[label][0])[:MAX_LABELS])
+    return {label: {"rows": labels[label][0], "value": labels[label][1]} for label in kept}
+
+
+def new_card(task: Task, stage: Stage, **values: Any) -> ScoreCard:
+    """Returns a card of the task at the stage with the given fields."""
+    model = stage.model
+    described = {"kind": model.kind, "uri": model.uri, "digest": model.digest}
+    return ScoreCard(stage.name, task.name, task.type, task.probe, stage.split, model.step, described, **values)
