@@ -1,4 +1,4 @@
-"""Quantities by Kubernetes' own rules: the cases are those of apimachinery's quantity_test.go."""
+"""Kubernetes quantities; the cases are those of apimachinery's quantity_test.go."""
 
 from decimal import Decimal
 

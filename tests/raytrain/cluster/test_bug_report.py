@@ -1,4 +1,4 @@
-"""A bundle for others holds what explains a job and none of what must stay with its owner."""
+"""A bug report explains a job and contains no secrets."""
 
 import json
 import zipfile
@@ -13,7 +13,7 @@ CANARY = "canary-71c0"
 
 
 class Cluster:
-    """Answers as an API server would."""
+    """A fake API server."""
 
     def __init__(self, objects):
         self._objects = objects
@@ -52,7 +52,7 @@ def cluster():
     return Cluster([job, rayjob(), mine, other, secret])
 
 
-def test_it_holds_objects_and_events_without_secrets(cluster, tmp_path):
+def test_the_bundle_holds_objects_and_events_without_secrets(cluster, tmp_path):
     parts = write(cluster, "team", "assistant", tmp_path / "b.zip")
     with zipfile.ZipFile(tmp_path / "b.zip") as bundle:
         found = {name: bundle.read(name).decode() for name in bundle.namelist()}
@@ -64,7 +64,7 @@ def test_it_holds_objects_and_events_without_secrets(cluster, tmp_path):
     assert json.loads(found["assistant/rayjobs.json"])[0]["metadata"]["name"] == "assistant-a01"
 
 
-def test_what_explains_stays():
+def test_harmless_fields_are_not_redacted():
     shown = redact({"name": "x", "maxInputTokens": 512, "env": [{"name": "HOME", "value": "/tmp"}], "dbPassword": "p"})
     assert shown == {
         "name": "x", "maxInputTokens": 512, "env": [{"name": "HOME", "value": REDACTED}], "dbPassword": REDACTED,

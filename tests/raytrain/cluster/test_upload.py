@@ -1,4 +1,4 @@
-"""What `raytrain submit` sends to the bucket, and the job that comes of it."""
+"""What `raytrain submit` uploads, and the job that it submits."""
 
 import json
 
@@ -50,7 +50,7 @@ def _send(job, here, store):
     return upload_sources(job, here, store, said.append), said
 
 
-def test_a_folder_goes_up_once(here, store):
+def test_a_folder_is_uploaded_once(here, store):
     sent, said = _send(_job(uri="data"), here, store)
     uri = sent.spec.tasks[0].source.uri
     assert uri.startswith(f"{store.uri}/uploads/")
@@ -66,7 +66,7 @@ def test_a_folder_goes_up_once(here, store):
     assert said
 
 
-def test_a_file_whose_rows_are_to_be_divided_stays_one(here, store):
+def test_a_file_to_be_split_stays_a_single_file(here, store):
     sent, _ = _send(_job(uri="alone.jsonl"), here, store)
     assert sent.spec.tasks[0].source.uri.endswith("/files/alone.jsonl")
 
@@ -79,7 +79,7 @@ def test_splits_keep_their_names(here, store):
 
 
 @pytest.mark.parametrize("source", [{"uri": "data"}, {"uri": "alone.jsonl"}, {"splits": {"train": "data/train.jsonl"}}])
-def test_preparation_makes_the_same_of_what_was_sent(here, store, tmp_path, source):
+def test_preparation_of_uploaded_files_yields_the_same_shards(here, store, tmp_path, source):
     tokenizer = Tokenizer.from_folder(tiny_tokenizer(tmp_path / "tokenizer"))
     job = _job(**source)
     sent, _ = _send(job, here, store)
@@ -97,7 +97,7 @@ def test_preparation_makes_the_same_of_what_was_sent(here, store, tmp_path, sour
     assert len(digests) == 1
 
 
-def test_a_local_model_goes_up_without_pickles(here, store):
+def test_a_local_model_is_uploaded_without_pickles(here, store):
     model = here / "model"
     model.mkdir()
     for name in ("config.json", "model.safetensors", "tokenizer.json", "optimizer.pt"):
@@ -110,7 +110,7 @@ def test_a_local_model_goes_up_without_pickles(here, store):
     assert names == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
-def test_what_is_not_there_is_said(here, store):
+def test_missing_files_are_reported(here, store):
     with pytest.raises(DataError, match="nowhere"):
         _send(_job(uri="nowhere.jsonl"), here, store)
     job = _job(uri="data")

@@ -1,4 +1,4 @@
-"""What belongs to a run's identity, and how a difference is told."""
+"""The identity of a run, and how differences are reported."""
 
 from typing import Any
 
@@ -74,13 +74,13 @@ def test_what_may_change_between_attempts(changes: dict[str, Any]) -> None:
         ({"mixture": {"cap": 10}}, ["spec.mixture.cap: was not set, is 10"]),
     ],
 )  # fmt: skip
-def test_what_makes_another_run(changes: dict[str, Any], lines: list[str]) -> None:
+def test_what_changes_the_identity(changes: dict[str, Any], lines: list[str]) -> None:
     other = identity(job(**changes))
     assert diff(identity(BASE), other) == lines
     assert digest(identity(BASE)) != digest(other)
 
 
-def test_tasks_are_told_apart_by_name() -> None:
+def test_tasks_are_compared_by_name() -> None:
     a, b = BASE.spec.model_dump(mode="json", by_alias=True)["tasks"]
     c = {**a, "name": "c"}
     changed = {**b, "columns": {"input": "question"}}
@@ -99,7 +99,7 @@ def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert len(digest(found)) == 64
 
 
-def test_every_field_of_the_spec_is_decided_on() -> None:
+def test_every_field_of_the_spec_is_in_the_identity_or_left_out() -> None:
     """A new field belongs to the identity unless it is left out by name."""
     found = identity(BASE)["spec"]
     written = BASE.spec.model_dump(mode="json", by_alias=True)

@@ -1,4 +1,4 @@
-"""Golden texts: what a person reads when a job is wrong."""
+"""Messages for invalid job files."""
 
 import textwrap
 from pathlib import Path
@@ -33,7 +33,7 @@ def problems(text: str) -> list[str]:
 
 
 def with_line(after: str, *lines: str) -> str:
-    """GOOD with lines put in after the one that starts with `after`."""
+    """GOOD with lines inserted after the one that starts with `after`."""
     out = []
     for line in GOOD.splitlines():
         out.append(line)
@@ -172,11 +172,11 @@ def test_rules_between_fields() -> None:
         ("a: &x [*x]\n", f"job.yaml: expands to more than {MAX_NODES:,} values or 60 levels"),
     ],
 )
-def test_text_that_is_no_job(text: str, expected: str) -> None:
+def test_text_that_is_not_a_job(text: str, expected: str) -> None:
     assert [line for line in problems(text) if line.startswith(expected)]
 
 
-def test_a_small_text_cannot_unfold_into_a_large_one() -> None:
+def test_a_small_text_cannot_expand_into_a_large_one() -> None:
     levels = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]" for i in range(1, 12)]
     text = "\n".join(["l0: &l0 [x, x, x, x, x, x, x, x, x]", *levels])
     assert problems(text) == [
@@ -206,7 +206,7 @@ class TestFiles:
             load_config(path, FineTuneJob)
         return caught.value.message
 
-    def test_missing_with_a_neighbour(self, tmp_path: Path) -> None:
+    def test_a_missing_file_with_a_similar_name_nearby(self, tmp_path: Path) -> None:
         (tmp_path / "job.yaml").write_text(GOOD)
         path = tmp_path / "jop.yaml"
         assert self.error(path) == f"{path}: there is no such file, did you mean {tmp_path / 'job.yaml'}?"
@@ -270,7 +270,7 @@ class TestMapping:
             "job: extra: unknown field; the known ones are apiVersion, kind, metadata, spec",
         ]
 
-    def test_what_no_job_can_hold(self) -> None:
+    def test_values_that_a_job_cannot_hold(self) -> None:
         with pytest.raises(ConfigError, match="holds a value that a job file cannot hold"):
             from_mapping({"spec": {1, 2}}, FineTuneJob)
 
@@ -283,14 +283,14 @@ def test_any_text_is_an_error_or_a_job(text: str) -> None:
     assert all(line.startswith("job.yaml:") for line in caught.value.lines)
 
 
-def test_a_folded_block_is_the_text_and_nothing_else() -> None:
+def test_a_folded_block_contains_only_its_text() -> None:
     from raytrain_core.config.yaml_source import parse_yaml
 
     text = 'note: >-\n  one line\n  and another\n\n  a paragraph\nquoted: "a\\ab"\n'
     assert parse_yaml(text).value == {"note": "one line and another\na paragraph", "quoted": "a\ab"}
 
 
-def test_adapters_are_not_spread_over_workers() -> None:
+def test_adapters_are_not_sharded() -> None:
     text = with_line("steps:", "    method: lora") + "  resources: {training: {workers: 2, sharding: fsdp}}\n"
     (problem,) = problems(text)
     assert "resources.training.sharding is fsdp, but training.method is lora" in problem

@@ -1,4 +1,4 @@
-"""Which storage a command means, and which run."""
+"""The storage and the run that a command refers to."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def test_flag_then_job_then_environment_then_default(monkeypatch: pytest.MonkeyP
     assert storage_location(None, job(None)) == storage_location(None) == StorageLocation(uri="./raytrain-storage")
 
 
-def test_what_is_fetched_is_kept_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.setenv("RAYTRAIN_CACHE", "")
@@ -43,7 +43,7 @@ def test_what_is_fetched_is_kept_where_the_environment_says(monkeypatch: pytest.
     assert cache_folder() == tmp_path / ".cache/raytrain"
 
 
-def test_an_empty_flag_is_a_mistake() -> None:
+def test_an_empty_flag_is_an_error() -> None:
     with pytest.raises(UsageError, match="--storage is empty"):
         storage_location(" ")
 
@@ -88,11 +88,11 @@ def test_a_run_by_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["s3://bucket/prefix/demo", "s3://bucket/runs/a/b", "a/b"])
-def test_what_names_no_run(run: str) -> None:
+def test_what_is_not_the_name_of_a_run(run: str) -> None:
     with pytest.raises(UsageError, match="is not the name of a run"):
         locate_run(run, None)
 
 
-def test_two_answers_to_where_are_one_too_many() -> None:
+def test_a_run_uri_together_with_a_storage_flag_is_an_error() -> None:
     with pytest.raises(UsageError, match="already names the storage, and so does --storage"):
         locate_run("s3://bucket/runs/a", "elsewhere")

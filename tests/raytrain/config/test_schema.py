@@ -1,4 +1,4 @@
-"""The schema, the reference page, explanations, the starter and the example follow the models."""
+"""Schema, reference page, explanations, starter and example agree with the models."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_the_files_are_up_to_date(name: str, text: str) -> None:
     assert written == text, "run: python -m raytrain.config.schema --write"
 
 
-def test_the_schema_is_one_and_takes_what_the_models_take() -> None:
+def test_the_schema_is_valid_and_accepts_what_the_models_accept() -> None:
     found = schema.json_schema()
     jsonschema.Draft202012Validator.check_schema(found)
     validator = jsonschema.Draft202012Validator(found)
@@ -40,7 +40,7 @@ def test_every_field_is_described() -> None:
     assert undescribed == []
 
 
-def test_write_puts_both_files_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_writes_both_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "FOLDER", tmp_path / "reference")
     assert schema.main(["--write"]) == 0
     assert json.loads((tmp_path / "reference" / "finetunejob.schema.json").read_text())["title"] == "FineTuneJob"
@@ -53,7 +53,7 @@ def test_the_starter_loads() -> None:
     assert [t.name for t in job.spec.trained_tasks] == ["tickets", "reviews"]
 
 
-def test_the_starter_replaces_nothing_unasked(tmp_path: Path) -> None:
+def test_the_starter_overwrites_nothing_without_force(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     write_starter(path)
     with pytest.raises(UsageError, match="already exists"):
@@ -88,7 +88,7 @@ def test_explain_a_field(path: str) -> None:
     )
 
 
-def test_explain_what_holds_fields() -> None:
+def test_explain_a_field_with_subfields() -> None:
     lines = explain.in_words(explain.find_field("tasks[3].split")).splitlines()
     assert lines[0] == "spec.tasks[].split"
     assert lines[-2:] == [
@@ -106,7 +106,7 @@ def test_explain_what_holds_fields() -> None:
         ("zzzz", "the job has no field zzzz"),
     ],
 )
-def test_explain_a_field_that_is_none(path: str, message: str) -> None:
+def test_explain_an_unknown_field(path: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         explain.find_field(path)
     assert caught.value.message == message

@@ -1,4 +1,4 @@
-"""What a cluster refuses, and how it says so."""
+"""What a cluster refuses, and the messages."""
 
 import pytest
 
@@ -43,11 +43,11 @@ def reason(settings=None, **job):
         ({"resources": {"training": {"memory": "24GB"}}}, "InvalidSpec"),
     ],
 )
-def test_what_pods_cannot_see(job, expected):
+def test_what_pods_cannot_read_is_refused(job, expected):
     assert reason(**job) == expected
 
 
-def test_the_operators_storage_stands_in():
+def test_the_default_storage_is_used_if_the_job_has_none():
     assert reason({"runs": {"storage": "s3://bucket/raytrain"}}, storage=None) is None
 
 
@@ -75,11 +75,11 @@ def test_the_operators_storage_stands_in():
         {"spec": "text"},
     ],
 )
-def test_a_pod_template_cannot_leave_its_limits(template):
+def test_a_pod_template_cannot_exceed_its_limits(template):
     assert reason(cluster={"podTemplate": template}) == "PodTemplateNotAllowed"
 
 
-def test_a_pod_template_may_do_what_it_is_for():
+def test_a_pod_template_may_set_ordinary_fields():
     template = {
         "metadata": {"annotations": {"cost-centre": "nlp"}, "labels": {"team": "nlp"}},
         "spec": {
@@ -93,7 +93,7 @@ def test_a_pod_template_may_do_what_it_is_for():
     assert reason({"policy": {"podTemplate": False}}, cluster={"podTemplate": template}) == "PodTemplateNotAllowed"
 
 
-def test_images_and_secrets_are_those_that_the_team_allows():
+def test_only_allowed_images_and_secrets_are_accepted():
     policy = {"policy": {"allowedImages": ["registry.example/"], "allowedSecrets": ["raytrain-*"]}}
     assert reason(policy, cluster={"image": "registry.example/raytrain:1", "secrets": ["raytrain-bucket"]}) is None
     assert reason(policy, cluster={"image": "elsewhere/raytrain:1"}) == "ImageNotAllowed"

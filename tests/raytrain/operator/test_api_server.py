@@ -63,7 +63,7 @@ def changed(body, path, value):
         ("cluster", {"head": {"memory": "much"}}, "memory must be a quantity"),
     ],
 )
-def test_what_is_wrong_is_refused_by_name(kubernetes, namespace, path, value, message):
+def test_invalid_fields_are_refused_by_name(kubernetes, namespace, path, value, message):
     body = json.dumps(changed(job(namespace), path, value))
     done = kubernetes.kubectl("create", "--validate=strict", "-f", "-", text=body, check=False)
     assert done.returncode
@@ -71,18 +71,18 @@ def test_what_is_wrong_is_refused_by_name(kubernetes, namespace, path, value, me
 
 
 @pytest.mark.parametrize("name", ["a" * 41, "1st", "a.b"])
-def test_a_name_that_kuberay_could_not_take_is_refused(kubernetes, namespace, name):
+def test_a_name_too_long_for_kuberay_is_refused(kubernetes, namespace, name):
     done = kubernetes.apply(job(namespace, name), check=False)
     assert "metadata.name: a lower-case letter" in done.stderr
 
 
-def test_a_client_that_does_not_ask_for_strictness_has_unknown_fields_removed(kubernetes, namespace):
+def test_unknown_fields_of_a_client_without_strict_validation_are_removed(kubernetes, namespace):
     body = changed(job(namespace), "training.lerningRate", 1)
     kubernetes.kubectl("create", "--validate=ignore", "-f", "-", text=json.dumps(body))
     assert "lerningRate" not in kubernetes.get("ftj", "assistant", "-n", namespace)["spec"]["training"]
 
 
-def test_the_starter_and_nulls_are_taken(kubernetes, namespace):
+def test_the_starter_and_nulls_are_accepted(kubernetes, namespace):
     kubernetes.kubectl("apply", "-n", namespace, "--validate=strict", "-f", "-", text=STARTER)
     body = job(namespace, "nulls", training={"steps": 1, "gradientClip": None, "dropout": None})
     body["spec"]["tasks"][0]["source"] |= {"format": None, "splits": None}
@@ -90,7 +90,7 @@ def test_the_starter_and_nulls_are_taken(kubernetes, namespace):
     assert kubernetes.get("ftj", "nulls", "-n", namespace)["spec"]["training"]["gradientClip"] is None
 
 
-def test_what_the_run_is_cannot_change_once_it_has_started(kubernetes, namespace):
+def test_the_identity_is_immutable_once_the_run_has_started(kubernetes, namespace):
     body = job(namespace)
     kubernetes.apply(body)
     kubernetes.apply(changed(body, "training.steps", 200))  # nothing has started
@@ -159,7 +159,7 @@ def test_a_job_through_the_real_operator(kubernetes, namespace, operator):
     assert kubernetes.get("ftj", "assistant", "-n", namespace)["metadata"]["resourceVersion"] == version
 
 
-def test_a_local_source_is_told_and_a_cancelled_job_gives_its_rayjob_back(kubernetes, namespace, operator):
+def test_a_local_source_is_reported_and_a_cancelled_job_deletes_its_rayjob(kubernetes, namespace, operator):
     kubernetes.apply(job(namespace, "local", tasks=[task(source={"uri": "rows.jsonl"})]))
     Play(kubernetes, namespace, "local").until("Rejected")
     kubernetes.apply(job(namespace))
@@ -170,7 +170,7 @@ def test_a_local_source_is_told_and_a_cancelled_job_gives_its_rayjob_back(kubern
     assert kubernetes.get("rayjob", "-n", namespace)["items"] == []
 
 
-def test_what_belongs_to_someone_else_is_not_taken(kubernetes, namespace, operator):
+def test_objects_of_other_owners_are_not_taken_over(kubernetes, namespace, operator):
     kubernetes.kubectl("create", "serviceaccount", "assistant-raytrain", "-n", namespace)
     kubernetes.apply(job(namespace))
     play = Play(kubernetes, namespace)
@@ -181,7 +181,7 @@ def test_what_belongs_to_someone_else_is_not_taken(kubernetes, namespace, operat
     assert "ownerReferences" not in account["metadata"]
 
 
-def test_a_runs_account_may_patch_its_own_status_and_nothing_else(kubernetes, namespace, operator):
+def test_the_account_of_a_run_may_only_patch_its_own_status(kubernetes, namespace, operator):
     kubernetes.apply(job(namespace), job(namespace, "other"))
     Play(kubernetes, namespace).until("Pending")
     Play(kubernetes, namespace, "other").until("Pending")

@@ -36,7 +36,7 @@ def is_peer(peer, policy, source):
 
 
 def reaches(policies, source, target, port):
-    """Whether TCP from one pod to a port of another is let in."""
+    """Whether a pod may connect to a TCP port of another."""
     mine = [
         p
         for p in policies
@@ -120,5 +120,5 @@ def test_nobody_reaches_the_operator(world, source):
     assert not any(reaches(policies, pods[source], pods["operator"], port) for port in (443, 8080))
 
 
-def test_without_policies_everyone_would():
+def test_without_policies_everyone_reaches_everything():
     assert reaches([], Pod("a", {}), Pod("b", {}), JOBS)

@@ -84,7 +84,7 @@ class KilledError(Exception):
 
 
 def run(steps, server, settings=None):
-    """Run `steps(controller)` in an event loop; the events that were posted."""
+    """Runs `steps(controller)` in an event loop; returns the events that were posted."""
     posted = []
     settings = settings or Settings.model_validate({"retry": {"firstSeconds": 0.05}})
 
@@ -96,7 +96,7 @@ def run(steps, server, settings=None):
     return posted
 
 
-def test_a_new_object_gets_its_parts_the_rayjob_last():
+def test_the_objects_of_a_new_job_are_created_with_the_rayjob_last():
     server = Server(finetunejob())
 
     async def steps(controller):
@@ -117,7 +117,7 @@ def test_a_new_object_gets_its_parts_the_rayjob_last():
         rayjob(deployment="Failed", reason="DeadlineExceeded", message="too late", endTime="2026-11-23T13:00:00Z"),
     ],
 )
-def test_what_is_remembered_of_a_rayjob_is_little_and_says_the_same(found):
+def test_a_trimmed_rayjob_is_small_and_has_the_same_status(found):
     found["spec"]["rayClusterSpec"] = {"workerGroupSpecs": [{}]}
     found["metadata"]["managedFields"] = [{"manager": "somebody"}]
     remembered = trim(found)
@@ -127,7 +127,7 @@ def test_what_is_remembered_of_a_rayjob_is_little_and_says_the_same(found):
     assert "managedFields" not in str(remembered)
 
 
-def test_nothing_is_asked_while_nothing_changes():
+def test_no_api_calls_while_nothing_changes():
     server = Server(finetunejob())
 
     async def steps(controller):
@@ -144,7 +144,7 @@ def test_nothing_is_asked_while_nothing_changes():
     assert server.calls == []
 
 
-def test_an_old_event_does_not_undo_what_was_written():
+def test_an_old_event_does_not_undo_a_newer_status():
     server = Server(finetunejob())
     old = copy.deepcopy(server.job)
 
@@ -157,7 +157,7 @@ def test_an_old_event_does_not_undo_what_was_written():
     run(steps, server)
 
 
-def test_the_result_is_read_anew_when_the_rayjob_has_ended():
+def test_the_result_is_read_again_when_the_rayjob_has_ended():
     server = Server(finetunejob())
 
     async def steps(controller):
@@ -170,7 +170,7 @@ def test_the_result_is_read_anew_when_the_rayjob_has_ended():
     assert (server.job["status"]["phase"], server.job["status"]["message"]) == ("Failed", "no such column")
 
 
-def test_after_a_restart_a_rayjob_that_was_not_listed_yet_is_asked_for():
+def test_after_a_restart_a_rayjob_not_yet_listed_is_fetched():
     server = Server(finetunejob())
 
     async def before(controller):
@@ -185,7 +185,7 @@ def test_after_a_restart_a_rayjob_that_was_not_listed_yet_is_asked_for():
     assert [a["outcome"] for a in server.job["status"]["attempts"]] == ["Running"]
 
 
-def test_a_failed_attempt_is_followed_by_the_next_without_any_event():
+def test_a_failed_attempt_is_retried_without_any_event():
     server = Server(finetunejob())
 
     async def steps(controller):
@@ -203,7 +203,7 @@ def test_a_failed_attempt_is_followed_by_the_next_without_any_event():
     assert ("RayJob", "assistant-a02") in server.made()
 
 
-def test_a_quota_is_told_in_the_status():
+def test_an_exceeded_quota_is_in_the_status():
     server = Server(finetunejob())
     server.refuses["create", "RayJob"] = "exceeded quota: rayjobs"
 
@@ -215,7 +215,7 @@ def test_a_quota_is_told_in_the_status():
     assert "attempts" not in server.job["status"]
 
 
-def test_objects_of_someone_else_are_left_alone():
+def test_objects_of_other_owners_are_left_alone():
     theirs = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "assistant-raytrain"}}
     server = Server(finetunejob(), theirs)
 
@@ -227,7 +227,7 @@ def test_objects_of_someone_else_are_left_alone():
     assert "ownerReferences" not in theirs["metadata"]
 
 
-def test_an_api_server_that_does_not_answer_is_asked_again(monkeypatch):
+def test_an_unresponsive_api_server_is_tried_again(monkeypatch):
     monkeypatch.setattr("raytrain.operator.controller.TRY_AGAIN_SECONDS", 0.05)
     server = Server(finetunejob())
     real, answers = server.serves, iter([False])
@@ -251,7 +251,7 @@ def test_an_api_server_that_does_not_answer_is_asked_again(monkeypatch):
     assert server.job["status"]["phase"] == "Pending"
 
 
-def test_killed_at_every_call_it_makes_it_ends_the_same():
+def test_after_a_kill_at_any_api_call_the_outcome_is_the_same():
     def whole(server):
         async def steps(controller):
             await controller.on_job_event(server.job, deleted=False)
@@ -277,7 +277,7 @@ def test_killed_at_every_call_it_makes_it_ends_the_same():
         assert (attempt["rayJob"], attempt["outcome"]) == ("assistant-a01", "Running")
 
 
-def test_two_operators_make_one_attempt():
+def test_two_operators_create_one_attempt():
     server = Server(finetunejob())
 
     async def steps(controller):

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 DYING = (str(REPOSITORY / "tests/support/dying_operator.py"),)
 CATCHES_UP = 60.0
-"""Seconds after the API server is well again."""
+"""Seconds after the API server has recovered."""
 
 
 def job(namespace, name):
@@ -35,7 +35,7 @@ def ray_jobs(kubernetes, namespace):
 
 
 def begun(kubernetes, namespace):
-    """Attempts that each job's status knows."""
+    """The attempts in each job's status."""
     items = kubernetes.get("ftj", "-n", namespace)["items"]
     return {
         item["metadata"]["name"]: [a["rayJob"] for a in item.get("status", {}).get("attempts", [])] for item in items
@@ -49,7 +49,7 @@ def wait_for(done, seconds, what):
         time.sleep(0.2)
 
 
-def test_killed_at_every_call_it_makes_the_next_one_adopts_what_is_there(kubernetes, namespace, tmp_path):
+def test_after_a_kill_at_any_api_call_the_next_operator_adopts_what_exists(kubernetes, namespace, tmp_path):
     where = f"--namespace={namespace}"
     deaths = 0
     for number in range(40):
@@ -84,7 +84,7 @@ def test_killed_at_every_call_it_makes_the_next_one_adopts_what_is_there(kuberne
     assert deaths >= 9, "discovery, six companions, the RayJob, the status"
 
 
-def test_fifty_applies_at_once_make_one_rayjob(kubernetes, namespace, operator):
+def test_fifty_concurrent_applies_create_one_rayjob(kubernetes, namespace, operator):
     body = json.dumps(job(namespace, "many"))
 
     def apply(_):
@@ -100,7 +100,7 @@ def test_fifty_applies_at_once_make_one_rayjob(kubernetes, namespace, operator):
     assert begun(kubernetes, namespace) == {"many": ["many-a01"]}
 
 
-def test_an_overloaded_api_server_is_waited_for_and_caught_up_with(kubernetes, namespace, tmp_path):
+def test_the_operator_catches_up_after_an_overloaded_api_server(kubernetes, namespace, tmp_path):
     names = [f"job-{n}" for n in range(6)]
     with (
         api_proxy(kubernetes.kubeconfig("operator"), tmp_path) as (proxy, through),

@@ -1,4 +1,4 @@
-"""Each situation that can be observed → what is done, and what the status says."""
+"""Every observable situation, the decision, and the status."""
 
 import pytest
 
@@ -14,7 +14,7 @@ SETTINGS = Settings()
 
 
 class World:
-    """One object and its RayJobs over time: applies what is decided, as the controller does."""
+    """One object and its RayJobs over time; applies decisions as the controller does."""
 
     def __init__(self, **job):
         self.body = finetunejob(**job)
@@ -115,7 +115,7 @@ def test_a_job_from_apply_to_complete(world):
     assert world.events == ["AttemptStarted", "Preparing", "Training", "Reporting", "Complete"]
 
 
-def test_the_same_question_gets_the_same_answer(world):
+def test_reconcile_is_idempotent(world):
     world.step()
     world.kuberay_says(1, "Running", "RUNNING")
     world.run_says(1, "Training")
@@ -128,14 +128,14 @@ def test_the_same_question_gets_the_same_answer(world):
     assert world.body["status"] == before
 
 
-def test_what_the_run_writes_is_never_touched(world):
+def test_fields_written_by_the_run_are_never_touched(world):
     world.step()
     world.kuberay_says(1, "Running", "RUNNING")
     decision = world.step(1)
     assert not set(decision.status) & {"progress", "tasks", "result"}
 
 
-def test_a_user_error_is_not_tried_again(world):
+def test_a_user_error_is_not_retried(world):
     world.step()
     world.ends(1, 3, "DataError", "s3://rows/chats.jsonl: there is no such object")
     world.kuberay_says(1, "Failed", "FAILED", reason="AppFailed", message="driver exited with 3")
@@ -149,7 +149,7 @@ def test_a_user_error_is_not_tried_again(world):
 
 
 @pytest.mark.parametrize("code", [None, 1, 4, 5])
-def test_infrastructure_is_tried_again_after_a_pause(world, code):
+def test_an_infrastructure_failure_is_retried_after_a_wait(world, code):
     world.step()
     if code is not None:
         world.ends(1, code, "StorageError", "503")
@@ -164,7 +164,7 @@ def test_infrastructure_is_tried_again_after_a_pause(world, code):
     assert "resumes" in world.body["status"]["message"]
 
 
-def test_pauses_grow_and_retries_end(world):
+def test_waits_grow_and_retries_end(world):
     world.body["spec"]["cluster"] = {"retries": 2}
     now, pauses = 0.0, []
     for number in (1, 2, 3):
@@ -181,7 +181,7 @@ def test_pauses_grow_and_retries_end(world):
     assert "3 of 3 attempts failed" in world.condition("Failed")["message"]
 
 
-def test_an_old_attempts_result_says_nothing_about_the_new_one(world):
+def test_the_result_of_an_old_attempt_is_ignored(world):
     world.step()
     world.ends(1, 5, "ClusterError")
     world.kuberay_says(1, "Failed", "FAILED", endTime="2026-11-23T12:00:10Z")
@@ -193,7 +193,7 @@ def test_an_old_attempts_result_says_nothing_about_the_new_one(world):
     assert world.phase == "Retrying"
 
 
-def test_a_preemption_is_no_failure(world):
+def test_a_preemption_does_not_count_as_a_failure(world):
     world.body["spec"]["cluster"] = {"retries": 0}
     world.step()
     world.ends(1, 130, "Interrupted", "stopped on request")
@@ -203,7 +203,7 @@ def test_a_preemption_is_no_failure(world):
     assert decision.wake_after is None
 
 
-def test_a_deleted_rayjob_is_an_attempt_that_failed(world):
+def test_an_attempt_whose_rayjob_is_deleted_has_failed(world):
     world.step()
     world.ray_jobs.clear()
     world.step(5)
@@ -211,7 +211,7 @@ def test_a_deleted_rayjob_is_an_attempt_that_failed(world):
     assert world.body["status"]["attempts"][0]["reason"] == "RayJobDeleted"
 
 
-def test_suspend_gives_everything_back_and_resume_goes_on(world):
+def test_suspend_releases_everything_and_resume_continues(world):
     world.step()
     world.kuberay_says(1, "Running", "RUNNING")
     world.run_says(1, "Training")
@@ -246,13 +246,13 @@ def test_the_next_attempt_waits_until_the_last_ones_cluster_is_gone(world):
     assert world.step(4).apply
 
 
-def test_suspended_from_the_start_makes_nothing():
+def test_a_job_suspended_from_the_start_creates_nothing():
     world = World(cluster={"suspend": True})
     assert world.step().apply == ()
     assert (world.phase, world.outcomes) == ("Suspended", [])
 
 
-def test_cancel_ends_it_for_good(world):
+def test_cancel_ends_the_job_for_good(world):
     world.step()
     world.kuberay_says(1, "Running", "RUNNING")
     world.step(1)
@@ -273,7 +273,7 @@ def test_a_ray_job_that_someone_stopped_is_cancelled(world):
     assert (world.phase, world.outcomes) == ("Cancelled", ["Cancelled"])
 
 
-def test_a_queue_is_waited_for():
+def test_a_job_waits_for_its_queue():
     world = World(cluster={"queue": "team-queue"})
     world.step()
     world.ray_jobs["assistant-a01"] = rayjob(1, suspend=True, deployment="Suspended")
@@ -283,7 +283,7 @@ def test_a_queue_is_waited_for():
     assert world.condition("Suspended")["reason"] == "Queued"
 
 
-def test_without_kuberay_it_waits_and_then_starts():
+def test_a_job_waits_for_kuberay_and_then_starts():
     world = World()
     world.kuberay = False
     decision = world.step()
@@ -296,7 +296,7 @@ def test_without_kuberay_it_waits_and_then_starts():
     assert "Accepted" in world.true()
 
 
-def test_a_local_source_is_refused_with_the_way_out_and_a_mended_job_starts():
+def test_a_local_source_is_refused_with_a_remedy_and_the_corrected_job_starts():
     world = World(tasks=[task(source={"uri": "rows/chats.jsonl"})])
     assert world.step().apply == ()
     assert (world.phase, world.condition("Accepted")["reason"]) == ("Rejected", "LocalSource")
@@ -308,7 +308,7 @@ def test_a_local_source_is_refused_with_the_way_out_and_a_mended_job_starts():
     assert (world.phase, world.body["status"]["observedGeneration"]) == ("Pending", 2)
 
 
-def test_a_job_that_is_wrong_says_every_problem():
+def test_an_invalid_job_lists_every_problem():
     world = World(training={"steps": -1, "optimiser": "adamw"})
     world.step()
     assert world.condition("Accepted")["reason"] == "InvalidSpec"
@@ -316,7 +316,7 @@ def test_a_job_that_is_wrong_says_every_problem():
     assert "optimiser" in world.body["status"]["message"]
 
 
-def test_a_refused_edit_does_not_end_what_runs(world):
+def test_a_refused_edit_does_not_stop_a_running_attempt(world):
     world.step()
     world.kuberay_says(1, "Running", "RUNNING")
     world.run_says(1, "Training")
@@ -327,7 +327,7 @@ def test_a_refused_edit_does_not_end_what_runs(world):
     assert world.condition("Accepted")["reason"] == "PodTemplateNotAllowed"
 
 
-def test_a_quota_is_told_and_waited_for(world):
+def test_an_exceeded_quota_is_reported_and_waited_for(world):
     world.apply_error = Refusal("Forbidden", "exceeded quota: pods")
     decision = world.step()
     assert (world.phase, world.outcomes, decision.wake_after) == ("Pending", [], 15)
@@ -336,7 +336,7 @@ def test_a_quota_is_told_and_waited_for(world):
     assert world.step(15).apply
 
 
-def test_pods_that_cannot_be_made_are_told(world):
+def test_pods_that_cannot_be_created_are_reported(world):
     world.step()
     failing = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreatePod", "message": "exceeded quota"}]
     world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": failing})
@@ -345,7 +345,7 @@ def test_pods_that_cannot_be_made_are_told(world):
     assert world.body["status"]["message"] == "exceeded quota"
 
 
-def test_a_head_that_cannot_start_says_why(world):
+def test_the_reason_why_a_head_does_not_start_is_reported(world):
     world.step()
     told = {"type": "HeadPodReady", "status": "False", "reason": "CreateContainerConfigError"}
     told["message"] = 'containers with unready status: [ray]; ray: secret "bucket" not found'
@@ -363,14 +363,14 @@ def test_a_head_that_cannot_start_says_why(world):
     assert world.body["status"]["message"] == "the Ray cluster is starting"
 
 
-def test_a_rayjob_that_kuberay_refuses_is_not_tried_again(world):
+def test_a_rayjob_that_kuberay_rejects_is_not_retried(world):
     world.step()
     world.kuberay_says(1, "ValidationFailed", reason="ValidationFailed", message="restartPolicy should be Never")
     world.step(1)
     assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "ValidationFailed")
 
 
-def test_a_lost_status_is_found_again_from_the_rayjobs(world):
+def test_a_lost_status_is_restored_from_the_rayjobs(world):
     world.step()
     world.kuberay_says(1, "Failed", "FAILED", endTime="2026-11-23T12:00:05Z")
     world.step(5)
@@ -382,13 +382,13 @@ def test_a_lost_status_is_found_again_from_the_rayjobs(world):
     assert [attempt["rayJob"] for attempt in world.body["status"]["attempts"]] == ["assistant-a01", "assistant-a02"]
 
 
-def test_rayjobs_with_other_names_are_no_attempts(world):
+def test_rayjobs_with_other_names_are_not_attempts(world):
     world.ray_jobs["someone-elses-a01"] = rayjob(1, name="someone-elses", deployment="Running")
     world.step()
     assert [attempt["rayJob"] for attempt in world.body["status"]["attempts"]] == ["assistant-a01"]
 
 
-def test_the_finished_object_goes_after_its_time():
+def test_an_ended_object_is_deleted_after_its_ttl():
     world = World(cluster={"ttl": "1h"})
     world.step()
     world.kuberay_says(1, "Complete", "SUCCEEDED", endTime="2026-11-23T12:10:00Z")
@@ -398,7 +398,7 @@ def test_the_finished_object_goes_after_its_time():
     assert world.step(600 + 3600).delete_self
 
 
-def test_a_finished_object_without_ttl_stays_and_costs_nothing(world):
+def test_an_ended_object_without_ttl_stays_and_causes_no_work(world):
     world.step()
     world.kuberay_says(1, "Complete", "SUCCEEDED")
     world.step(1)
@@ -413,7 +413,7 @@ def test_an_object_that_is_being_deleted_is_left_alone(world):
     assert world.step().apply == ()
 
 
-def test_every_condition_is_always_there_and_changes_its_time_only_with_its_status(world):
+def test_every_condition_is_always_present_and_its_time_changes_only_with_its_status(world):
     world.step()
     world.kuberay_says(1, "Running", "RUNNING")
     world.run_says(1, "Preparing")
@@ -426,7 +426,7 @@ def test_every_condition_is_always_there_and_changes_its_time_only_with_its_stat
     assert {kind for kind in CONDITIONS if first[kind] != second[kind]} == {"DataReady"}
 
 
-def test_everything_made_belongs_to_the_object(world):
+def test_every_created_object_is_owned_by_the_job(world):
     for made in world.step().apply:
         (owner,) = made["metadata"]["ownerReferences"]
         assert (owner["uid"], owner["controller"]) == (UID, True)
@@ -435,5 +435,5 @@ def test_everything_made_belongs_to_the_object(world):
         assert len(made["metadata"]["name"]) <= 50  # KubeRay clips accounts there
 
 
-def test_now_is_the_only_clock(world):
+def test_the_result_depends_on_no_other_clock(world):
     assert reconcile(Observed(world.body), SETTINGS, NOW) == reconcile(Observed(world.body), SETTINGS, NOW)

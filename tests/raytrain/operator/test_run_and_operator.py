@@ -33,7 +33,7 @@ def started(kubernetes, namespace, operator, tmp_path, monkeypatch):
     return play
 
 
-def test_progress_and_scores_arrive_and_leave_the_operators_part_alone(started):
+def test_progress_and_scores_do_not_touch_the_fields_of_the_operator(started):
     scores = {"chats": TaskScore("rougeL", before=0.2, now=0.3), "puzzles": TaskScore("accuracy", before=0.5)}
     progress = Progress("assistant", 1, phase="Training", step=40, steps=100, scores=scores, message="training")
     with StatusMirror(OwnObject.of_environment(), ["puzzles"]) as mirror:
@@ -50,7 +50,7 @@ def test_progress_and_scores_arrive_and_leave_the_operators_part_alone(started):
     assert {"DataReady", "Evaluated"} <= {c["type"] for c in started.status()["conditions"] if c["status"] == "True"}
 
 
-def test_a_mistake_that_the_command_line_finds_is_not_tried_again(started, tmp_path):
+def test_an_error_found_by_the_command_line_is_not_retried(started, tmp_path):
     job_file = tmp_path / "job.yaml"
     job_file.write_text("apiVersion: raytrain.dev/v1alpha1\nkind: FineTuneJob\nspec: {}\n")
     done = subprocess.run(

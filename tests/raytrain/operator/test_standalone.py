@@ -1,4 +1,4 @@
-"""`raytrain render`, the samples, and the installation's own look at itself."""
+"""`raytrain render`, the samples, and the verification of an installation."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ def job(**spec):
     return FineTuneJob.model_validate({**finetunejob(**spec), "metadata": {"name": "assistant"}})
 
 
-def test_without_an_operator_there_is_a_job_and_a_rayjob():
+def test_standalone_rendering_yields_a_config_map_and_a_rayjob():
     config, ray_job = YAML(typ="safe").load_all(render_standalone(job(), image="mine:1", namespace="team"))
     assert (config["kind"], ray_job["kind"]) == ("ConfigMap", "RayJob")
     assert config["metadata"]["namespace"] == ray_job["metadata"]["namespace"] == "team"
@@ -43,7 +43,7 @@ def test_what_cannot_run_in_a_cluster_is_not_rendered():
         render_standalone(job(tasks=[task(source={"uri": "rows.jsonl"})]))
 
 
-def test_the_command_prints_it(tmp_path):
+def test_the_command_prints_the_rendered_objects(tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text(json.dumps({**finetunejob(), "metadata": {"name": "assistant"}}), encoding="utf-8")
     done = subprocess.run(
@@ -60,14 +60,14 @@ def test_samples_can_run(path):
 
 
 @pytest.mark.cluster
-def test_an_api_server_takes_the_samples(kubernetes, namespace):
+def test_an_api_server_accepts_the_samples(kubernetes, namespace):
     assert SAMPLES
     for path in SAMPLES:
         kubernetes.kubectl("apply", "--validate=strict", "-n", namespace, "-f", str(path))
 
 
 @pytest.mark.cluster
-def test_the_installation_looks_at_itself(kubernetes):
+def test_the_installation_verifies_itself(kubernetes):
     import kubernetes as client
 
     def looked(user):

@@ -1,4 +1,4 @@
-"""The definition: structural, bounded, small, and of one mind with the models."""
+"""The CRD is structural, bounded, small, and agrees with the models."""
 
 import json
 
@@ -36,12 +36,12 @@ def nodes(schema, path=""):
         yield from nodes(schema["additionalProperties"], f"{path}.*")
 
 
-def test_it_is_small_enough_for_a_plain_apply():
+def test_the_crd_is_small_enough_for_a_client_side_apply():
     assert len(to_yaml(CRD)) < 120_000
     assert len(json.dumps(CRD)) < 120_000  # what client-side apply copies into an annotation
 
 
-def test_it_is_structural_and_bounded():
+def test_the_schema_is_structural_and_bounded():
     for path, node in nodes(SCHEMA):
         assert set(node) <= KNOWN, path
         assert "type" in node or node.get("x-kubernetes-preserve-unknown-fields"), path
@@ -54,7 +54,7 @@ def test_it_is_structural_and_bounded():
             assert node["maxProperties"] <= 2000, path
 
 
-def test_every_field_of_the_job_is_there_with_its_description():
+def test_every_field_of_the_job_is_in_the_schema_with_its_description():
     there = {path.removeprefix(".spec.") for path, node in nodes(SCHEMA) if path.startswith(".spec.")}
     wanted = {f.path.removeprefix("spec.").removesuffix("[]") for f in all_fields() if f.path.startswith("spec.")}
     assert {w for w in wanted if "<name>" not in w} - there == set()
@@ -62,7 +62,7 @@ def test_every_field_of_the_job_is_there_with_its_description():
             and "description" not in node and not path.startswith(".tasks") and path] == []  # fmt: skip
 
 
-def test_defaults_reach_into_mappings_that_are_not_written():
+def test_defaults_apply_inside_omitted_mappings():
     spec = SCHEMA["properties"]["spec"]["properties"]
     assert spec["mixture"]["default"] == {"strategy": "proportional", "temperature": 2.0, "seed": 17}
     assert spec["mixture"]["properties"]["strategy"]["default"] == "proportional"
@@ -88,7 +88,7 @@ def test_columns_and_names():
         assert path.startswith(".metadata") or path in {p for p, _ in nodes(SCHEMA)}, path
 
 
-def test_what_is_the_identity_is_fixed_and_what_is_not_is_free():
+def test_only_fields_of_the_identity_are_immutable():
     fixed = {
         rule["message"].split(" cannot change")[0]
         for rule in SCHEMA["x-kubernetes-validations"]
@@ -105,14 +105,14 @@ def _camel(name):
     return first + "".join(word.title() for word in rest)
 
 
-def test_the_structural_schema_refuses_what_it_cannot_say():
+def test_what_a_structural_schema_cannot_express_is_refused():
     with pytest.raises(ValueError, match="union"):
         structural({"anyOf": [{"type": "string"}, {"type": "integer"}]})
     with pytest.raises(ValueError, match="tuple"):
         structural({"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}]})
 
 
-def test_jobs_that_the_models_take_fit_the_schema():
+def test_jobs_that_the_models_accept_fit_the_schema():
     starter = parse_yaml(STARTER).value
     for body in (starter, finetunejob()):
         FineTuneJob.model_validate({**body, "metadata": {"name": body["metadata"]["name"]}})

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 def empty(tools, tmp_path):
-    """An API server on which nothing of ours is."""
+    """An API server without raytrain."""
     try:
         with api_server(tmp_path) as server:
             yield server
@@ -39,7 +39,7 @@ def helm(tools, empty):
 
 
 def kinds(server):
-    """Our objects in the cluster, by kind and name."""
+    """The objects of raytrain in the cluster, by kind and name."""
     found = server.kubectl(
         "get", "crd,clusterrole,clusterrolebinding,deployment,configmap,serviceaccount,networkpolicy", "-A",
         "-l", "app.kubernetes.io/part-of=raytrain", "-o", "name",
@@ -47,7 +47,7 @@ def kinds(server):
     return set(found.stdout.split())
 
 
-def test_helm_installs_upgrades_and_leaves_the_definition_with_its_objects(empty, helm, tmp_path):
+def test_helm_installs_upgrades_and_keeps_the_crd_and_its_objects(empty, helm, tmp_path):
     system = ("-n", "raytrain-system", "--create-namespace")
     notes = helm("install", "raytrain", CHART, *system)
     assert "Accepted=False, reason KubeRayMissing" in notes
@@ -76,7 +76,7 @@ def test_helm_installs_upgrades_and_leaves_the_definition_with_its_objects(empty
     assert empty.get("ftj", "-n", "team")["items"] == []
 
 
-def test_kubectl_installs_by_kustomize_and_by_one_file_the_same(empty):
+def test_kustomize_and_install_yaml_install_the_same(empty):
     empty.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "k8s" / "default"))
     by_kustomize = kinds(empty)
     assert len(by_kustomize) >= 8

@@ -1,4 +1,4 @@
-"""Chart, kustomize and install.yaml come from one source and say the same."""
+"""Chart, kustomize and install.yaml are generated from one source and agree."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_the_files_are_up_to_date(path):
 
 
 def objects(text):
-    """Every object by kind and name, without what only Helm adds."""
+    """Objects by kind and name, without what Helm adds."""
     found = {}
     for document in YAML(typ="safe").load_all(text):
         if document is None:
@@ -85,7 +85,7 @@ def test_settings_of_the_chart_reach_the_operator(chart):
     assert settings.policy.allowed_images == ["registry.example/"]
 
 
-def test_with_namespaces_it_has_no_rights_elsewhere(chart):
+def test_with_namespaces_the_operator_has_no_permissions_elsewhere(chart):
     found = chart("--set=watchNamespaces={team-a,team-b}", "--set=rbac.aggregate=false")
     kinds = [kind for kind, _ in found]
     assert "ClusterRole" not in kinds
@@ -94,7 +94,7 @@ def test_with_namespaces_it_has_no_rights_elsewhere(chart):
     assert container["args"][1:] == ["--namespace=team-a", "--namespace=team-b"]
 
 
-def test_the_definition_is_kept_unless_asked_otherwise(tools):
+def test_the_crd_is_kept_by_default(tools):
     kept, left = (
         tools.template(CHART, "--show-only=templates/crd.yaml", *more) for more in ((), ("--set=crds.keep=false",))
     )
@@ -108,7 +108,7 @@ def test_the_definition_is_kept_unless_asked_otherwise(tools):
     ["image.pulPolicy=Always", "image.digest=latest", "settings.runs.keepClusterSeconds=-1", "settings.polycy=x",
      "watchNamespaces=team", "resources=1", "crds.keep=sometimes"],
 )  # fmt: skip
-def test_values_that_are_wrong_are_refused(tools, value):
+def test_invalid_values_are_refused(tools, value):
     with pytest.raises(RuntimeError, match="values don't meet the specifications of the schema"):
         tools.template(CHART, f"--set={value}")
 
@@ -128,7 +128,7 @@ def test_every_pod_of_the_chart_passes_restricted_pod_security(tools):
             assert container["resources"]["limits"]["memory"]
 
 
-def test_no_right_is_a_wildcard_and_secrets_stay_unread():
+def test_no_permission_is_a_wildcard_and_none_reads_secrets():
     for rule in (*rbac.OPERATOR, *rbac.OPERATOR_CLUSTER, *rbac.EDITOR, *rbac.VIEWER):
         assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
         assert not {"secrets", "pods", "pods/exec"} & set(rule["resources"])
@@ -163,7 +163,7 @@ def test_a_release_is_the_job(tools, tmp_path):
     assert made["metadata"]["name"] == "my-run"
 
 
-def test_a_release_of_a_wrong_job_is_refused(tools, tmp_path):
+def test_a_release_of_an_invalid_job_is_refused(tools, tmp_path):
     path = tmp_path / "job.yaml"
     path.write_text(json.dumps({"spec": {**finetunejob()["spec"], "trainning": {}}}), encoding="utf-8")
     with pytest.raises(RuntimeError, match="trainning"):

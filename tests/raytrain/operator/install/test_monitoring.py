@@ -1,4 +1,4 @@
-"""The alerts rise on what they are for, and dashboard and alerts ask for metrics that a run has."""
+"""Alerts fire when they should; dashboard and alerts use metrics that exist."""
 
 import json
 import re
@@ -21,16 +21,16 @@ def asked(text):
     return set(re.findall(r"\bray_raytrain_\w+", text))
 
 
-def test_the_dashboard_shows_every_metric_of_a_run_and_no_other():
+def test_the_dashboard_shows_exactly_the_metrics_of_a_run():
     dashboard = json.loads((FILES / "dashboard.json").read_text())
     assert asked(" ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])) == HAS
 
 
-def test_the_alerts_ask_for_metrics_that_a_run_has():
+def test_the_alerts_use_metrics_that_exist():
     assert asked((FILES / "alerts.yaml").read_text()) <= HAS
 
 
-def test_the_alerts_rise_on_what_they_are_for(tmp_path):
+def test_the_alerts_fire_when_they_should(tmp_path):
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: prometheus)")

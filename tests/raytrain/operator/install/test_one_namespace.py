@@ -1,4 +1,4 @@
-"""An operator for one namespace needs no right outside it."""
+"""An operator for one namespace needs no permissions outside it."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.support.operator_play import Play
 pytestmark = pytest.mark.cluster
 
 
-def test_with_rights_in_one_namespace_it_works_there(kubernetes, namespace, operator_here):
+def test_with_permissions_in_one_namespace_the_operator_works_there(kubernetes, namespace, operator_here):
     body = finetunejob()
     kubernetes.apply({**body, "metadata": {"name": "assistant", "namespace": namespace}})
     play = Play(kubernetes, namespace)

@@ -1,4 +1,4 @@
-"""What an attempt is made of: the whole of it as a golden file, and each promise by itself."""
+"""The objects of an attempt: golden files, and a test for each guarantee."""
 
 import copy
 from pathlib import Path
@@ -63,7 +63,7 @@ def pods(ray_job):
 def test_golden(name, job, request):
     text = to_yaml(*made(**job))
     path = GOLDEN / f"{name}.yaml"
-    if not path.exists():  # delete a file to have it written anew, and read what changed
+    if not path.exists():  # to update a golden file, delete it, run the test and review the diff
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
@@ -78,7 +78,7 @@ def resolved_schema():
     return next(v for v in crd["spec"]["versions"] if v["name"] == "v1")["schema"]["openAPIV3Schema"]
 
 
-def test_rayjobs_fit_kuberays_own_schema():
+def test_rayjobs_fit_the_schema_of_kuberay():
     schema = resolved_schema()
     for job in ({"cluster": CLUSTER}, {"cluster": {"queue": "q"}}, {"resources": {}}):
         assert problems(rayjob_of(**job), schema) == []
@@ -88,7 +88,7 @@ def test_rayjobs_fit_kuberays_own_schema():
     assert len(problems(wrong, schema)) == 2  # the walk does see mistakes
 
 
-def test_the_head_computes_nothing_and_the_driver_has_its_place_in_the_cpu_group():
+def test_the_head_has_no_cpus_for_ray_and_the_driver_runs_in_the_cpu_group():
     spec = rayjob_of()["spec"]
     assert spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
     assert (spec["submissionMode"], spec["backoffLimit"], spec["entrypointNumCpus"]) == ("HTTPMode", 0, 0.1)
@@ -98,13 +98,13 @@ def test_the_head_computes_nothing_and_the_driver_has_its_place_in_the_cpu_group
     assert (gpu["groupName"], gpu["replicas"], gpu["minReplicas"], gpu["maxReplicas"]) == ("gpu", 0, 0, 2)
 
 
-def test_the_entrypoint_holds_nothing_of_the_job():
+def test_the_entrypoint_does_not_depend_on_the_job():
     hostile = rayjob_of(tasks=[task(fields={"from": "'; rm -rf / #"}, templates=["$(curl evil) `id` {input}"])])
     assert hostile["spec"]["entrypoint"] == "python -m raytrain run /etc/raytrain/job.yaml"
     assert "runtimeEnvYAML" not in hostile["spec"]
 
 
-def test_token_authentication_is_on_and_autoscaler_two_is_named():
+def test_token_authentication_and_autoscaler_v2_are_enabled():
     cluster = rayjob_of()["spec"]["rayClusterSpec"]
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["autoscalerOptions"]["version"] == "v2"
@@ -112,7 +112,7 @@ def test_token_authentication_is_on_and_autoscaler_two_is_named():
     assert f"\nray=={cluster['rayVersion']} " in lock
 
 
-def test_a_queued_job_has_a_fixed_size_and_nobody_touches_suspend():
+def test_a_queued_job_has_a_fixed_size_and_suspend_is_left_to_kueue():
     ray_job = rayjob_of(cluster={"queue": "team-queue"})
     assert ray_job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
     assert "suspend" not in ray_job["spec"]
@@ -144,7 +144,7 @@ def test_every_pod_passes_restricted_pod_security():
         assert container["resources"]["limits"]["memory"]
 
 
-def test_only_the_driver_speaks_to_the_api_server_and_only_about_its_own_object():
+def test_only_the_driver_may_access_the_api_server_and_only_its_own_object():
     items = made()
     by_pod = {name: pod["spec"] for name, pod in pods(items[-1]).items()}
     assert by_pod["cpu"]["automountServiceAccountToken"] is True
@@ -164,7 +164,7 @@ def test_only_the_driver_speaks_to_the_api_server_and_only_about_its_own_object(
         assert account["automountServiceAccountToken"] is False
 
 
-def test_the_job_reaches_the_pod_as_it_was_written():
+def test_the_job_reaches_the_pod_unchanged():
     items = made(cluster={"retries": 1})
     (config,) = [item for item in items if item["kind"] == "ConfigMap"]
     job = YAML(typ="safe").load(config["data"]["job.yaml"])
@@ -174,7 +174,7 @@ def test_the_job_reaches_the_pod_as_it_was_written():
     assert mounts == [{"name": "job", "mountPath": "/etc/raytrain", "readOnly": True}]
 
 
-def test_secrets_come_by_reference_only():
+def test_secrets_are_only_referenced():
     container = pods(rayjob_of(cluster={"secrets": ["team-bucket"]}))["gpu"]["spec"]["containers"][0]
     assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}, {"secretRef": {"name": "team-bucket"}}]
     assert {e["name"] for e in container["env"]} == {
@@ -183,7 +183,7 @@ def test_secrets_come_by_reference_only():
     }  # fmt: skip
 
 
-def test_a_pod_that_must_go_has_time_to_say_so():
+def test_a_pod_that_must_stop_has_time_for_a_checkpoint():
     made_of = pods(rayjob_of())
     containers = {name: template["spec"]["containers"][0] for name, template in made_of.items()}
     drains = {
@@ -196,7 +196,7 @@ def test_a_pod_that_must_go_has_time_to_say_so():
         assert made_of[name]["spec"]["terminationGracePeriodSeconds"] > drains[name]
 
 
-def test_the_operators_storage_is_only_for_jobs_without_one():
+def test_the_default_storage_is_for_jobs_without_one():
     def storage_of(**job):
         env = pods(rayjob_of(**job))["cpu"]["spec"]["containers"][0]["env"]
         return [e["value"] for e in env if e["name"] == "RAYTRAIN_STORAGE"]
@@ -205,7 +205,7 @@ def test_the_operators_storage_is_only_for_jobs_without_one():
     assert storage_of() == []
 
 
-def test_selectors_are_for_training_and_tolerations_for_all():
+def test_node_selectors_apply_to_training_and_tolerations_to_all_pods():
     by_pod = {name: pod["spec"] for name, pod in pods(rayjob_of(cluster=CLUSTER)).items()}
     assert [name for name, spec in by_pod.items() if "nodeSelector" in spec] == ["gpu"]
     assert {"key": "spot", "operator": "Exists"} in by_pod["head"]["tolerations"]
@@ -215,7 +215,7 @@ def test_selectors_are_for_training_and_tolerations_for_all():
     assert amd["resources"]["limits"]["amd.com/gpu"] == "1"
 
 
-def test_nobody_else_reaches_the_pods():
+def test_the_network_policy_admits_nobody_else():
     (policy,) = [item for item in made() if item["kind"] == "NetworkPolicy"]
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     labels = pods(made()[-1])["gpu"]["metadata"]["labels"]
@@ -230,7 +230,7 @@ def sizes(**resources):
     return [(g.name, g.cpus, g.gpus, g.memory, g.least, g.most) for g in groups(Resources.model_validate(resources))]
 
 
-def test_groups_hold_what_is_asked_for():
+def test_groups_hold_the_requested_resources():
     assert sizes() == [("cpu", 2, 0, "8Gi", 1, 2)]  # the driver's 2, then an actor and a worker together
     training = {"workers": 3, "gpus": 1, "cpus": 8, "memory": "64Gi"}
     assert sizes(training=training)[1] == ("gpu", 8, 1, "64Gi", 0, 3)
@@ -252,7 +252,7 @@ def test_merging_patches_by_name_and_removes_by_null():
     assert base["a"] == {"x": 1, "y": 2}
 
 
-def test_the_job_of_a_run_leaves_out_the_defaults_that_the_api_server_filled_in():
+def test_defaults_filled_in_by_the_api_server_are_left_out_of_the_job():
     written = finetunejob(training={"steps": 10, "device": "cpu"})
     filled = written | {
         "spec": FineTuneJob.model_validate(written | {"metadata": {"name": "sums"}}).model_dump(by_alias=True)["spec"]
