@@ -1,10 +1,11 @@
-"""One step over the same 16 examples, divided in several ways: is its loss, and its gradient, the same?
+"""Compares loss and gradient of one step over 16 examples, split in several ways.
 
     python -m benchmarks.accumulation --out benchmarks/results/accumulation.json
 
-Right is the cross entropy summed over all target tokens, divided by their number, one example at a
-time through transformers' own forward. Ours and Seq2SeqTrainer are held against it: all at once, in
-four parts, by two processes. Ratios of 1 are right. It takes a minute; nothing is timed.
+The reference is the cross entropy summed over all target tokens, divided by their number, one
+example at a time through transformers' own forward pass. Ours and Seq2SeqTrainer are compared with
+it: all at once, in four parts, by two processes. A ratio of 1 is correct. It takes a minute, and
+nothing is timed.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ PROCESSES = 2
 
 
 def chosen() -> list[Example]:
-    """Short and long ones of four tasks, as they come."""
+    """Returns short and long examples of four tasks."""
     return workload.examples(EXAMPLES, seed=3)
 
 
-def right() -> tuple[float, float]:
-    """Loss per target token and norm of its gradient, one example at a time."""
+def reference() -> tuple[float, float]:
+    """Returns loss per target token and gradient norm, computed one example at a time."""
     import torch
 
     model = workload.model("tiny").train()
@@ -52,7 +53,7 @@ def right() -> tuple[float, float]:
 
 
 def ours(parts: int) -> tuple[float, float]:
-    """The step of the product, over so many rows; by as many processes as there are."""
+    """Returns the same of our training step over `parts` rows, by all processes of the group."""
     from torch import distributed as dist
 
     from raytrain.config.job import PackingShape, TrainingSpec
@@ -78,7 +79,7 @@ def ours(parts: int) -> tuple[float, float]:
 
 
 def trainer(size: int, accumulated: int) -> tuple[float, float]:
-    """What Seq2SeqTrainer logs of its first step."""
+    """Returns what Seq2SeqTrainer logs for its first step."""
     import transformers
     from torch.utils.data import Dataset
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
@@ -133,7 +134,7 @@ BY_PROCESSES: dict[str, Any] = {
 
 
 def in_processes(way: str) -> tuple[float, float]:
-    """The same in two processes that meet over gloo; what the first one found."""
+    """Runs a way in two processes over gloo; returns what the first one found."""
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={PROCESSES}", "--standalone"]
     command += ["-m", "benchmarks.accumulation", "--way", way]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -142,7 +143,7 @@ def in_processes(way: str) -> tuple[float, float]:
 
 
 def one_of_several(way: str) -> None:
-    """In one of the processes: the way, and what it found if this is the first."""
+    """Runs in one of the processes; the first one prints what it found."""
     from torch import distributed as dist
 
     if not way.startswith("trainer"):  # that one meets by itself
@@ -155,7 +156,7 @@ def one_of_several(way: str) -> None:
 
 
 def results(truth: tuple[float, float], found: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Each way's loss and gradient over the right ones."""
+    """Returns each way's loss and gradient norm over those of the reference."""
 
     def over(values: Sequence[float]) -> dict[str, float]:
         return workload.spread(values)
@@ -179,7 +180,7 @@ def main() -> None:
         one_of_several(options.way)
         return
     found = {way: make() for way, make in WAYS.items()} | {way: in_processes(way) for way in BY_PROCESSES}
-    emit(results(right(), found), options.out)
+    emit(results(reference(), found), options.out)
 
 
 if __name__ == "__main__":

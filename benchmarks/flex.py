@@ -1,4 +1,4 @@
-"""The packed forward pass with torch's flex attention: one call for an entire row instead of one for each group.
+"""The packed forward pass with torch's flex attention: one call for an entire row.
 
 A candidate for GPUs, which `benchmarks.gpu` compares with the groups of
 `raytrain.training.model.attention`; it becomes part of training where it has been measured to be
@@ -128,7 +128,10 @@ class FlexT5(PackedT5):
 
 
 def bias_by_distance(stack: Any, length: int) -> Tensor:
-    """Returns the relative position bias by distance (key - query), from -(length - 1) up: (H, 2 * length - 1)."""
+    """Returns the relative position bias by distance (key - query): (H, 2 * length - 1).
+
+    Distances begin with -(length - 1).
+    """
     bias = stack.block[0].layer[0].SelfAttention.compute_bias(length, length)[0]
     return torch.cat([bias[:, 1:, 0].flip(-1), bias[:, 0, :]], dim=-1)
 

@@ -1,16 +1,16 @@
-"""Training on one GPU: our step in its settings beside plain transformers, real tokens a second and MFU.
+"""Training on one GPU: our step and plain transformers, in tokens a second and MFU.
 
     python -m benchmarks.gpu --out benchmarks/results/gpu.json
 
-Needs torch, transformers, numpy, safetensors and pydantic besides this repository: no Ray, no data
-set, no network. Each cell is a process of its own that takes at most two minutes; what is done is
-kept in `--work`, and the same command goes on from there. `--device cpu --dry` shows on any machine
-that every cell runs.
+Needs torch, transformers, numpy, safetensors and pydantic in addition to this repository: no Ray,
+no data set, no network. Each cell is a process of its own that takes at most two minutes; finished
+cells are kept in `--work`, and the same command resumes from there. `--device cpu --dry` shows on
+any machine that every cell runs.
 
 Cells: loop_dynamic_8 and loop_grouped_64 are transformers' own forward and loss under bf16
 autocast, batches padded to the longest in random order and grouped by length; eager, bf16_pure,
-checkpointing and compiled are our flat stream, flex is it with flex attention (which has no
-backward pass on a CPU).
+checkpointing and compiled are our packed rows, flex is the same with flex attention (which has
+no backward pass on a CPU).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MIXTURE = 4_000
 
 
 def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> dict[str, float]:
-    """Run `step` for some seconds after warming up; it gives back the examples that it trained on."""
+    """Times `step`, which returns the examples that it trained on, after warming up."""
     import torch
 
     from raytrain.training.flops import peak_flops
@@ -77,7 +77,7 @@ def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> 
 
 
 def stock(batch: int, grouped: bool, options: argparse.Namespace) -> dict[str, float]:
-    """transformers' forward and loss in a plain loop: what Trainer does, less what Trainer adds."""
+    """Times transformers' forward pass and loss in a plain loop, without Trainer's overhead."""
     import torch
 
     from benchmarks.training import layouts, padded
@@ -106,7 +106,7 @@ def stock(batch: int, grouped: bool, options: argparse.Namespace) -> dict[str, f
 def ours(
     options: argparse.Namespace, *, compiled: bool = False, flex: bool = False, **settings: Any
 ) -> dict[str, float]:
-    """Our step over flat rows."""
+    """Times our step over packed rows."""
     import torch
 
     from benchmarks.training import placed_examples, rows_of
@@ -146,7 +146,7 @@ def ours(
 
 
 def answering(options: argparse.Namespace) -> dict[str, Any]:
-    """Greedy answers in fp32 by our loop and by transformers' `generate`; FLAN-T5-small's shape only."""
+    """Times greedy decoding in fp32 by our loop and by `generate`, for FLAN-T5-small's shape."""
     from benchmarks.evaluation import generation
 
     if options.shape not in ("small", "tiny"):
@@ -173,7 +173,10 @@ CELLS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def run_cell(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """A cell's figures, kept once they are there; one that fails is reported and tried again next time."""
+    """Returns a cell's figures, from an earlier run if there are any.
+
+    A cell that fails is reported, and tried again next time.
+    """
     kept = Path(options.work) / f"{options.device.replace(':', '')}-{options.shape}-{name}.json"
     if kept.is_file():
         found: dict[str, Any] = json.loads(kept.read_text())
@@ -185,7 +188,7 @@ def run_cell(name: str, options: argparse.Namespace) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"failed": f"took longer than {SECONDS} s"}
     if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1]}
+        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(figures))
@@ -193,7 +196,7 @@ def run_cell(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(cells: dict[str, dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """Ratios of our best cell against the others, shape by shape."""
+    """Yields the ratios of our best cell to the others, by shape."""
     for shape in dict.fromkeys(name.split("/")[0] for name in cells):
         rates = {
             name.split("/")[1]: found["tokens_per_second"]

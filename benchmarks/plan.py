@@ -1,10 +1,10 @@
-"""How long the plan of a large mixture takes, what it needs, how full its rows are.
+"""Time and memory that the packed order of a large mixture takes, and how full its rows are.
 
     python -m benchmarks.plan [--examples 15000000] [--tasks 1800] [--workers 1024] [--out FILE]
 
-Makes the lengths of a FLAN-scale mixture, builds the plan, counts the rows of one pass over as many
-examples, looks up single rows at random places with nothing remembered, and one step of one of many
-workers. Prints figures as JSON.
+Makes the lengths of a FLAN-scale mixture, builds the order, counts the rows of one pass over that
+many examples, and looks up single rows at random places (without a cache) and one step of one of
+many workers. Prints figures as JSON.
 """
 
 import argparse
@@ -34,16 +34,18 @@ FOUR = [
 ]
 
 
-def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, least: int, most: int) -> np.ndarray:
-    """Log-normal lengths, cut to least .. most."""
+def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, *, least: int, most: int) -> np.ndarray:
+    """Returns log-normal lengths, clipped to least .. most."""
     lengths = np.exp(rng.normal(math.log(mean) - sigma**2 / 2, sigma, count))
     return np.clip(np.rint(lengths), least, most).astype(np.uint16)
 
 
-def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: PackingShape, seed: int = 17) -> PackedOrder:
+def packed_order(
+    kinds: list[tuple[int, float, float, float, float]], shape: PackingShape, seed: int = 17
+) -> PackedOrder:
     rng = np.random.default_rng(1234)
     tasks = [
-        ([drawn(rng, n, s, s_sigma, 4, 512)], [drawn(rng, n, t, t_sigma, 2, 128)])
+        ([drawn(rng, n, s, s_sigma, least=4, most=512)], [drawn(rng, n, t, t_sigma, least=2, most=128)])
         for n, s, s_sigma, t, t_sigma in kinds
     ]
     total = sum(kind[0] for kind in kinds)
@@ -52,7 +54,7 @@ def row_plan(kinds: list[tuple[int, float, float, float, float]], shape: Packing
 
 
 def tasks_of(examples: int, tasks: int) -> list[tuple[int, float, float, float, float]]:
-    """Tasks of very different sizes and lengths that hold `examples` together, none more than 30,000."""
+    """Returns tasks of very different sizes with `examples` in total, none above 30,000."""
     rng = np.random.default_rng(7)
     sizes = np.exp(rng.normal(8, 1.8, tasks))
     low, high = 1e-3, 1e5
@@ -67,7 +69,7 @@ def tasks_of(examples: int, tasks: int) -> list[tuple[int, float, float, float, 
 def milliseconds(action: object, places: list[int], plan: PackedOrder) -> list[float]:
     out = []
     for k in places:
-        plan.forget()
+        plan._packed.clear()  # as if no block had been packed yet
         began = time.perf_counter()
         action(k)  # type: ignore[operator]
         out.append(1e3 * (time.perf_counter() - began))
@@ -75,7 +77,7 @@ def milliseconds(action: object, places: list[int], plan: PackedOrder) -> list[f
 
 
 def fill(shape: PackingShape, examples: int = 60_000) -> float:
-    plan = row_plan(FOUR, shape)
+    plan = packed_order(FOUR, shape)
     blocks = max(1, examples // plan.block)
     rows = plan.first_row(blocks)
     source, target = plan.lengths.at(plan.order.examples(0, blocks * plan.block))
@@ -83,11 +85,11 @@ def fill(shape: PackingShape, examples: int = 60_000) -> float:
 
 
 def measure(examples: int = 15_000_000, tasks: int = 1_800, workers: int = 1_024) -> dict[str, Any]:
-    """Seconds to build the plan and to count its rows, milliseconds to look rows up, memory, and how full rows are.
+    """Measures building the order, counting and looking up its rows, memory, and fill.
 
-    `plan_seconds_15m` is what a worker waits for before any of its rows can be asked for,
-    `row_k_ms` what one row at a random place then takes with nothing remembered;
-    `one_workers_step_ms` eight of them. `peak_mib` is the whole process's.
+    `plan_seconds_15m` is what a worker waits for before it can look up any row, `row_k_ms` what one
+    row at a random place then takes without a cache, and `one_workers_step_ms` what eight take.
+    `peak_mib` is that of the entire process.
     """
     shape = PackingShape(source=8192, target=1792)
     kinds = tasks_of(examples, tasks)
@@ -99,7 +101,7 @@ def measure(examples: int = 15_000_000, tasks: int = 1_800, workers: int = 1_024
         17,
     )
     order_seconds = time.perf_counter() - began
-    plan = row_plan(kinds, shape)
+    plan = packed_order(kinds, shape)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
     rows = plan.first_row(-(-total // plan.block))

@@ -1,4 +1,4 @@
-"""What Ray Train adds to a step: the same tiny training in a plain process and in a worker of Ray Train."""
+"""What Ray Train adds to a step: a tiny training in a plain process and on Ray Train."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Real tokens per second of our training step beside Hugging Face's Seq2SeqTrainer, on the same model and examples.
+"""Tokens per second of our training step and of Seq2SeqTrainer, on the same model and examples.
 
     python -m benchmarks.training --out benchmarks/results/training.json
 
-Each cell is a process of its own that trains one way for a part of a minute; the cells of a round
-follow each other, so that a machine that slows down slows all of them. What is done is kept in
-`--work`, and the same command goes on from there. All cells have the same model, threads, malloc
-settings, AdamW and clipping, no dropout, and update the weights after about 4,000 real tokens.
+Each cell is a process of its own that trains one way for less than a minute; the cells of a round
+follow each other, so that a machine that slows down slows all of them. Finished cells are kept in
+`--work`, and the same command resumes from there. All cells have the same model, threads, malloc
+settings, AdamW and clipping, no dropout, and update the weights after about 4,000 tokens, not
+counting padding.
 
-The rates are those of the whole mixture, not of a lucky batch: each way of batching is laid out
-over all examples, the batches are put in the order of their size, and evenly spaced ones are timed.
+The rates are those of the entire mixture, not of a lucky batch: each way of batching is applied to
+all examples, the batches are sorted by size, and evenly spaced ones are timed.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _CLOCK = "RAYTRAIN_BENCH_CLOCK"
 
 
 def layouts(chosen: Sequence[Example], mode: str, rng: np.random.Generator, size: int = BATCH) -> list[list[Example]]:
-    """All examples in batches of `size`: in random order, or as `group_by_length` orders them."""
+    """Returns all examples in batches of `size`, in random order or as by `group_by_length`."""
     order = rng.permutation(len(chosen)).tolist()
     if mode == "trainer_grouped":  # transformers' sampler: sorted by source length in stretches of 50 batches
         stretch = min(50 * size, max(len(chosen) // 4, size))
@@ -57,7 +58,7 @@ def layouts(chosen: Sequence[Example], mode: str, rng: np.random.Generator, size
 
 
 def evenly(batches: Sequence[list[Example]], count: int) -> list[list[Example]]:
-    """`count` of them, evenly spaced in the order of their padded size, shuffled."""
+    """Returns `count` batches, evenly spaced in the order of their padded size, shuffled."""
     sized = sorted(batches, key=lambda b: len(b) * (max(len(e.source) for e in b) + max(len(e.target) for e in b)))
     found = [sized[int((i + 0.5) * len(sized) / count)] for i in range(min(count, len(sized)))]
     np.random.default_rng(5).shuffle(found)  # type: ignore[arg-type]
@@ -65,7 +66,7 @@ def evenly(batches: Sequence[list[Example]], count: int) -> list[list[Example]]:
 
 
 def padded(batch: Sequence[Example], mode: str) -> dict[str, Any]:
-    """What a collator gives: ids, mask and labels, padded to the longest or to the limits."""
+    """Collates ids, mask and labels, padded to the longest or to the limits."""
     import torch
 
     source, target = LONGEST
@@ -80,7 +81,7 @@ def padded(batch: Sequence[Example], mode: str) -> dict[str, Any]:
 
 
 def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
-    """Seq2SeqTrainer over ready-made batches (its collating costs nothing here)."""
+    """Times Seq2SeqTrainer over ready-made batches: its collation costs nothing here."""
     import torch
     import transformers
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
@@ -142,7 +143,7 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
-    """Our plan over the examples, and the flat row of a number."""
+    """Returns our packed order over the examples, and a function that collates row number k."""
     from raytrain.config.job import PackingShape
     from raytrain.training.data.batch import collate
     from raytrain.training.data.packing import ExampleLengths, PackedOrder
@@ -166,7 +167,7 @@ def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Cal
 
 
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
-    """Our step, as the product runs it, and the machine's own matrix products before and after."""
+    """Times our step as in production, and the machine's matrix products before and after."""
     from raytrain.config.job import TrainingSpec
     from raytrain.training.trainer import Trainer
 
@@ -204,13 +205,13 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def placed_examples(chosen: Sequence[Example], plan: Any, row: Any) -> list[Example]:
-    """The examples that a flat row holds."""
+    """Returns the examples of a packed row."""
     tasks = [[e for e in chosen if e.task == number] for number in range(len(plan.order.streams))]
     return [tasks[p.task][p.example] for p in row.samples]
 
 
 def matrix_rate(shape: str) -> float:
-    """Floating point operations a second that `F.linear` reaches in fp32 on the model's own layers, forward only."""
+    """Returns the FLOPs a second of `F.linear` in fp32 on the model's layers, forward only."""
     import torch
     from torch.nn.functional import linear
 
@@ -231,7 +232,7 @@ def matrix_rate(shape: str) -> float:
 
 
 def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
-    """How long a checkpoint holds up the step it follows, how long it takes to be stored, and to be read back."""
+    """Times a checkpoint: how long training waits for it, storing it, and reading it back."""
     from safetensors.torch import load_file
 
     from raytrain.config.job import TrainingSpec
@@ -281,14 +282,14 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def ray_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
-    """A tiny model on Ray Train and in a plain process: what Ray adds to a step."""
+    """Measures what Ray Train adds to a step of a tiny model."""
     from benchmarks.ray_overhead import measure
 
     return measure(steps=20 if options.dry else 400)
 
 
 def now() -> float:
-    """Seconds of the clock that was asked for: of the wall, or of this process's own CPU time."""
+    """Returns seconds of the selected clock: wall time, or CPU time of this process."""
     return time.process_time() if os.environ.get(_CLOCK) == "cpu" else time.perf_counter()
 
 
@@ -302,14 +303,14 @@ ONCE = ("checkpoint", "ray")
 
 
 def peak_mib() -> float:
-    """Largest resident memory of this process so far."""
+    """Returns the largest resident memory of this process so far."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run_cell(mode: str, number: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The cell's figures, from an earlier run if there are any; a cell that fails says so."""
+    """Returns the cell's figures, from an earlier run if there are any."""
     from raytrain.training.threads import worker_environment
 
     kept = options.work / f"{options.shape}-{mode}-{number}.json"
@@ -343,7 +344,7 @@ def run_cell(mode: str, number: int, options: argparse.Namespace) -> dict[str, A
 def results(
     rounds: list[dict[str, dict[str, Any]]], once: dict[str, dict[str, Any]], clock: str = "wall"
 ) -> dict[str, Any]:
-    """Ratios round by round, and figures."""
+    """Returns ratios by round, and figures."""
 
     def rate(cells: dict[str, dict[str, Any]], mode: str) -> float:
         return float(cells[mode]["tokens_per_second"])

@@ -1,6 +1,6 @@
-"""What the benchmarks of training work on: FLAN-T5 shapes with random weights, four tasks' lengths, FLOP arithmetic.
+"""The workload of the training benchmarks: FLAN-T5 shapes, lengths of four tasks, FLOPs.
 
-Needs torch and transformers only where a model is made; no data set, no hub.
+Weights are random. Needs torch and transformers only to build a model; no data set, no hub.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 VOCABULARY = 32_128
-PIECES = 32_100
+TOKENS = 32_100
 EOS = 1
 SHAPES: dict[str, dict[str, int]] = {  # T5 v1.1 and FLAN-T5; `tiny` is for dry runs
     "tiny": {"d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4},
@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, int]] = {  # T5 v1.1 and FLAN-T5; `tiny` is for dry 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A task: examples of its set, mean and sigma of log-normal source and target lengths."""
+    """A task: number of examples, mean and sigma of log-normal source and target lengths."""
 
     examples: int
     source: float
@@ -59,18 +59,21 @@ class Example:
 
     @property
     def tokens(self) -> int:
-        """Real tokens."""
+        """Source and target tokens, without padding."""
         return len(self.source) + len(self.target)
 
 
-def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, least: int, most: int) -> Any:
-    """Log-normal lengths, cut to least .. most."""
+def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, *, least: int, most: int) -> Any:
+    """Returns log-normal lengths, clipped to least .. most."""
     lengths = np.exp(rng.normal(math.log(mean) - sigma**2 / 2, sigma, count)) if sigma else np.full(count, mean)
     return np.clip(np.rint(lengths), least, most).astype(np.int64)
 
 
 def examples(count: int = 4_000, *, seed: int = 1234, longest: tuple[int, int] = (512, 128)) -> list[Example]:
-    """A proportional mixture of the four tasks: mean about 118 source and 24 target tokens, Zipf-like ids."""
+    """Returns a proportional mixture of the four tasks with Zipf-like ids.
+
+    Means are about 118 source and 24 target tokens.
+    """
     rng = np.random.default_rng(seed)
     kinds = list(FOUR.values())
     sizes = np.array([kind.examples for kind in kinds], float)
@@ -78,13 +81,13 @@ def examples(count: int = 4_000, *, seed: int = 1234, longest: tuple[int, int] =
     source, target = np.empty(count, np.int64), np.empty(count, np.int64)
     for number, kind in enumerate(kinds):
         own = tasks == number
-        source[own] = drawn(rng, int(own.sum()), kind.source, kind.source_sigma, 4, longest[0])
-        target[own] = drawn(rng, int(own.sum()), kind.target, kind.target_sigma, 2, longest[1])
-    ranks = np.cumsum(1.0 / np.arange(1, PIECES - 10) ** 0.9)
+        source[own] = drawn(rng, int(own.sum()), kind.source, kind.source_sigma, least=4, most=longest[0])
+        target[own] = drawn(rng, int(own.sum()), kind.target, kind.target_sigma, least=2, most=longest[1])
+    ranks = np.cumsum(1.0 / np.arange(1, TOKENS - 10) ** 0.9)
     ranks /= ranks[-1]
 
     def ids(length: int) -> npt.NDArray[np.uint16]:
-        found = (3 + np.searchsorted(ranks, rng.random(length))).clip(3, PIECES - 1).astype(np.uint16)
+        found = (3 + np.searchsorted(ranks, rng.random(length))).clip(3, TOKENS - 1).astype(np.uint16)
         found[-1] = EOS
         return found
 
@@ -95,7 +98,7 @@ def examples(count: int = 4_000, *, seed: int = 1234, longest: tuple[int, int] =
 
 
 def model(shape: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
-    """A `T5ForConditionalGeneration` of that shape with random weights and an output layer of its own, fp32."""
+    """Builds an untied `T5ForConditionalGeneration` of that shape with random fp32 weights."""
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
@@ -110,14 +113,14 @@ def model(shape: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
         scale_decoder_outputs=False,
         **SHAPES[shape],
     )
-    made = T5ForConditionalGeneration(config)
-    untie(made)
-    torch.nn.init.normal_(made.lm_head.weight, std=config.d_model**-0.5)
-    return made
+    built = T5ForConditionalGeneration(config)
+    untie(built)
+    torch.nn.init.normal_(built.lm_head.weight, std=config.d_model**-0.5)
+    return built
 
 
 def training_flops(shape: str, chosen: Sequence[Example]) -> float:
-    """Floating point operations of forward and backward over these examples without padding (`training.flops`)."""
+    """Returns the FLOPs of forward and backward pass over these examples without padding."""
     from types import SimpleNamespace
 
     from raytrain.training.flops import step_flops
@@ -127,7 +130,7 @@ def training_flops(shape: str, chosen: Sequence[Example]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Describes the machine."""
     import torch
     import transformers
 
@@ -145,7 +148,7 @@ def machine() -> dict[str, Any]:
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest of what was measured, to four digits."""
+    """Returns median, minimum and maximum, to four digits."""
     return {
         name: float(f"{value:.4g}")
         for name, value in (("median", statistics.median(values)), ("min", min(values)), ("max", max(values)))
@@ -153,7 +156,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def has_bf16(path: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bf16 numbers itself."""
+    """Returns whether this processor has bf16 instructions."""
     try:
         return any(flag in path.read_text() for flag in ("avx512_bf16", "amx_bf16", " bf16"))
     except OSError:

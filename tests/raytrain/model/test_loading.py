@@ -81,20 +81,23 @@ def test_the_traps_are_still_there_in_transformers(folder):
 
 @BOTH
 def test_no_path_of_ours_falls_into_them(folder, tmp_path, tied):
-    """Tying, growing, a state into a fresh model, saving: what was two tables stays two, what was one stays one."""
+    """Tying, growing, restoring into a fresh model, saving: tables stay tied or untied."""
     save_tiny(folder, tied=tied)
     model = load(folder, tokenizer_size=VOCABULARY)
     before = logits(model)
     model.tie_weights()
-    assert is_tied(model) is tied and torch.equal(logits(model), before)
+    assert is_tied(model) is tied
+    assert torch.equal(logits(model), before)
     grown = load(folder, tokenizer_size=VOCABULARY + 8)
-    assert is_tied(grown) is tied and torch.equal(logits(grown)[..., :VOCABULARY], before)
+    assert is_tied(grown) is tied
+    assert torch.equal(logits(grown)[..., :VOCABULARY], before)
     other = load(folder, tokenizer_size=VOCABULARY)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.zero_()
     load_state(other, state(model))
-    assert is_tied(other) is tied and torch.equal(logits(other), before)
+    assert is_tied(other) is tied
+    assert torch.equal(logits(other), before)
     assert model.encoder.embed_tokens.weight is model.shared.weight
     files = export(model, folder, tmp_path / "out")
     assert json.loads(files["config.json"].read_text())["tie_word_embeddings"] is tied
@@ -103,7 +106,7 @@ def test_no_path_of_ours_falls_into_them(folder, tmp_path, tied):
 
 @BOTH
 def test_no_step_and_an_export_change_no_logit(folder, tmp_path, tied):
-    """from_pretrained, the training engine without a step, its checkpoint, the export, plain transformers."""
+    """from_pretrained, a trainer without a step, its checkpoint, the export, transformers."""
     from raytrain.config.job import TrainingSpec
     from raytrain.training.trainer import Trainer
 
@@ -149,7 +152,7 @@ def test_fewer_tokens_than_rows_change_nothing(folder, tied):
 
 @BOTH
 def test_state_survives_a_file_without_tying(folder, tmp_path, tied):
-    """The trap: `load_state_dict` into a fresh model says "all keys matched" and overwrites one table."""
+    """The trap: `load_state_dict` reports "all keys matched" and overwrites one table."""
     save_tiny(folder, tied=tied)
     trained = load(folder, tokenizer_size=VOCABULARY)
     with torch.no_grad():

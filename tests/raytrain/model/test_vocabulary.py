@@ -20,7 +20,8 @@ def test_new_pieces_start_as_what_they_stand_in_for(tmp_path: Path) -> None:
     found = stand_ins(tokenizer)
     assert sorted(found) == list(range(tokenizer.size - len(tokenizer.added), tokenizer.size))
     newline, space = tokenizer.id_of("\n"), tokenizer.id_of("▁")
-    assert newline is not None and space is not None
+    assert newline is not None
+    assert space is not None
     assert torch.equal(model.shared.weight[newline], model.shared.weight[space])
     brace = tokenizer.id_of("{")  # this vocabulary has no bracket either
     assert brace is not None

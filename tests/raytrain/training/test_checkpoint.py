@@ -1,4 +1,4 @@
-"""A checkpoint exists when its manifest does, is verified before it is used, and the one before takes its place."""
+"""Checkpoints exist once their manifest does, and fall back to the one before if damaged."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The arithmetic of a step is counted as torch counts it, where nothing is padded and attention is whole."""
+"""FLOPs of a step are counted as torch counts them, without padding and masks."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,10 @@ from tests.support.tiny_t5 import tiny_model
 
 @pytest.mark.parametrize("feed_forward", ["gated-gelu", "relu"])
 def test_it_is_what_torch_counts(feed_forward):
-    """One example alone by transformers' own forward and backward; it computes the half of the decoder's attention that
-    is masked too."""
+    """Counts one example through transformers' own forward and backward pass.
+
+    It also computes the masked half of the decoder's attention.
+    """
     model = tiny_model(feed_forward=feed_forward, layers=3)
     source, target = 40, 24
     with FlopCounterMode(display=False) as counter:

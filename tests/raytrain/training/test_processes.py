@@ -1,4 +1,4 @@
-"""Workers as real processes that meet over gloo: the same losses and weights as one worker alone."""
+"""Workers as processes over gloo have the same losses and weights as one worker alone."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.support.tiny_loader import off, same, settings, tiny_loader, train, t
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_processes_come_to_what_one_worker_comes_to(tmp_path, workers):
+def test_processes_train_as_one_worker(tmp_path, workers):
     """Dropout included: it is keyed by the row.
 
     The sums of gradients differ in their order alone.
@@ -27,16 +27,16 @@ def test_processes_come_to_what_one_worker_comes_to(tmp_path, workers):
 
 
 @pytest.mark.parametrize("micro", [24, 48])
-def test_accumulation_comes_to_what_one_pass_comes_to(micro):
-    """The same step in one pass and in many: dropout 0, for its numbers follow each other within a row."""
+def test_accumulation_equals_one_pass(micro):
+    """The same step in one pass and in many, without dropout: it differs within a row."""
     whole, parts = (trainer_of(settings(steps=STEPS, dropout=0.0, micro_batch_tokens=m)) for m in (None, micro))
     (one, _, _), (many, _, _) = train(tiny_loader(), whole), train(tiny_loader(), parts)
     assert [r.loss for r in many] == pytest.approx([r.loss for r in one], rel=1e-5)
     assert off(weights(whole), weights(parts)) < 1e-4
 
 
-def test_one_large_row_comes_to_what_many_small_ones_come_to():
-    """16 examples at once, or the same ones in four rows: the gradient of a step does not know rows."""
+def test_one_large_row_equals_many_small_ones():
+    """16 examples in one row or in four: the gradient of a step is the same."""
     small, large = tiny_loader(row=(64, 32), rows_per_step=4), tiny_loader(row=(256, 128), rows_per_step=1)
     placed = sorted(p for row in small.packed_order.rows(0, 4) for p in row)
     one, other = (trainer_of(settings(steps=1, dropout=0.0)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Each setting of training does what it is meant to do: method, frozen parts, averages, anchors, precision, memory."""
+"""Each setting of training does what it says: method, freezing, averages, precision, memory."""
 
 import math
 
@@ -65,8 +65,8 @@ def test_a_merged_adapter_gives_the_adapter_s_logits_by_plain_transformers(loade
     assert (found - before).abs().max() > 1e-2
 
 
-def test_pieces_that_were_added_learn_under_lora_and_when_frozen(loader):
-    """Ids 30..39 stand for added pieces: their rows of both tables move, all other rows stay bit for bit."""
+def test_added_tokens_are_trained_under_lora_and_when_frozen(loader):
+    """Ids 30..39 are added tokens: their rows of both tables move, all others stay bit-equal."""
     pytest.importorskip("peft")
     for changes in (LORA, {"freeze": ["embeddings", "head"]}):
         for optimizer in ("adamw", "adafactor"):
@@ -77,7 +77,8 @@ def test_pieces_that_were_added_learn_under_lora_and_when_frozen(loader):
             for table in ("shared.weight", "lm_head.weight"):
                 moved = (snapshots[-1].weights[table] != start[table]).any(1)
                 assert moved[30:40].all(), (table, changes)
-                assert not moved[:30].any() and not moved[40:].any(), (table, changes)
+                assert not moved[:30].any(), (table, changes)
+                assert not moved[40:].any(), (table, changes)
 
 
 def test_lora_wants_layers_that_are_there():
@@ -233,7 +234,7 @@ def test_equal_weights_change_nothing(loader):
     assert distance(one.weights, other.weights) < 1e-3 * distance(one.weights, weights(trainer_of(settings())))
 
 
-def test_the_loss_that_is_told_is_the_cross_entropy(loader):
+def test_the_reported_loss_is_the_cross_entropy(loader):
     plain = trained(loader, steps=1, dropout=0.0)[1]
     smoothed = trained(loader, steps=1, dropout=0.0, label_smoothing=0.2, z_loss=0.1)[1]
     assert smoothed[0].loss == pytest.approx(plain[0].loss, rel=1e-6)
@@ -290,7 +291,7 @@ def test_small_micro_batches_come_to_the_same(loader):
 
 
 def with_memory_for(monkeypatch, tokens):
-    """The GPU that is not there holds so many tokens: more run out of it, in the middle of the backward pass."""
+    """Pretends that memory holds `tokens`: more raise OutOfMemoryError in the backward pass."""
     forward = PackedT5.forward
 
     def limited(self, batch, tasks):
@@ -334,7 +335,7 @@ def test_pure_bf16_computes_in_bf16_and_moves_fp32(loader):
 
 
 def test_steps_too_small_for_bf16_are_not_lost(loader):
-    """A learning rate below bf16's resolution: nearly nothing moves in bf16 alone, but the fp32 values do."""
+    """With a learning rate below bf16's resolution the fp32 values still move."""
     _, _, snapshot = trained(loader, precision="bf16-pure", optimizer="adamw", learning_rate=1e-6, steps=20)
     start = dict(tiny_model(seed=1).named_parameters())
     moved = {name: (value - start[name]).abs().max().item() for name, value in snapshot.weights.items()}

@@ -1,4 +1,4 @@
-"""The trainer: the same result for any number of workers, exact resumption, golden losses, and what it refuses."""
+"""The trainer: any number of workers, exact resumption, golden losses, and its errors."""
 
 import math
 import threading
@@ -46,7 +46,7 @@ def loader():
 
 
 def test_golden_losses(loader):
-    """Any change of plan, packing, forward, loss, optimizer or schedule shows here; a refactoring must not."""
+    """Any change of order, packing, forward pass, loss, optimizer or schedule shows here."""
     training = settings(steps=20, schedule="cosine", warmup_steps=3, dropout=0.0)
     records, _, _ = train(loader, trainer_of(training))
     assert [r.loss for r in records] == pytest.approx(GOLDEN, rel=2e-4)
@@ -76,7 +76,7 @@ def test_a_record_adds_up(loader):
 
 
 def test_one_step_is_the_mean_over_target_tokens(loader):
-    """The gradient applied is that of stock transformers' loss over all examples of the step, token by token."""
+    """The gradient is that of stock transformers' loss over all target tokens of the step."""
     trainer = trainer_of(settings(steps=1, dropout=0.0, gradient_clip=None, optimizer="adamw"))
     reference = tiny_model(seed=1)
     losses, tokens = 0.0, 0
@@ -99,7 +99,7 @@ def test_one_step_is_the_mean_over_target_tokens(loader):
 
 
 class Meeting:
-    """Workers as threads that add up tensors; their forwards take turns, because dropout's generator is global."""
+    """Workers as threads; forward passes take turns, because dropout's generator is global."""
 
     def __init__(self, workers):
         self.lock, self.barrier, self.slots = threading.Lock(), threading.Barrier(workers), {}
@@ -358,7 +358,7 @@ def test_the_user_s_malloc_settings_stay(monkeypatch):
     assert "MALLOC_MMAP_MAX_" in threads.worker_environment()
 
 
-def test_epochs_and_tokens_are_so_many_steps(loader):
+def test_epochs_and_tokens_are_converted_to_steps(loader):
     """120 examples: after the steps of one epoch as many were seen, give or take a step."""
     mean = sum(loader.packed_order.lengths.means([0.5, 0.5]))
     for wanted, examples in (({"epochs": 1}, 120), ({"epochs": 2.5}, 300), ({"tokens": int(200 * mean)}, 200)):
@@ -371,8 +371,8 @@ def test_epochs_and_tokens_are_so_many_steps(loader):
 
 
 @pytest.mark.parametrize("wanted", [2, 5])
-def test_a_checkpoint_that_is_asked_for_is_taken_after_the_step(loader, wanted):
-    """As for a node that is about to go; training goes on."""
+def test_a_requested_checkpoint_is_taken_after_the_step(loader, wanted):
+    """As for a node that is about to leave; training continues."""
     asked = iter(range(100))
     trainer = trainer_of(settings(steps=6))
     _, snapshots, (position, stopped) = train(

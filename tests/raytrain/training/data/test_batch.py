@@ -1,4 +1,4 @@
-"""Packed rows and their prefetcher: the model sees exactly the samples of the order, for any number of workers."""
+"""Packed rows and their prefetcher: the samples of the order, for any number of workers."""
 
 import threading
 
@@ -16,7 +16,7 @@ SHAPE = PackingShape(source=64, target=24)
 
 
 class FakeSplit:
-    """Ids that name task, example and wording, so that nothing can be mistaken for something else."""
+    """Ids that encode task, example and variant, so that nothing can be mixed up unnoticed."""
 
     def __init__(self, task, examples, variants, seed):
         rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Packing: every example once, nothing split, rows full, row k the same however it is reached."""
+"""Packing: every sample once, none split, rows full, row k the same however it is reached."""
 
 import hashlib
 import math
@@ -83,7 +83,7 @@ def test_every_example_has_one_row_that_holds_it(data, shape, keep_order, window
 
 
 def test_the_order_of_the_plan_is_kept_within_a_window():
-    """With keep_order an example waits until its turn at most: the first of the window always leaves."""
+    """With keep_order an example waits for its turn at most: the window's first always leaves."""
     rng = np.random.default_rng(5)
     source, target = rng.integers(4, 400, (1, 3000)), rng.integers(2, 90, (1, 3000))
     row = pack(source, target, PackingShape(source=8192, target=1792), window=128, keep_order=True)[0]
@@ -109,7 +109,7 @@ WORLDS = [1, 2, 3, 4, 8, 1024]
 @pytest.mark.parametrize("workers", WORLDS)
 @pytest.mark.parametrize("shape", [(2048, 448), (600, 140)])
 def test_any_world_size_sees_the_same_global_batches(workers, shape):
-    """Each worker, with a plan of its own, takes its rows of every step; together they are the rows of the step."""
+    """Each worker has its own order and takes its rows; together they are the step's rows."""
     tasks, rows_per_step, steps = four_tasks(scale=40), 24, 4
     alone = row_plan(tasks, shape).rows(0, rows_per_step * steps)
     own = [row_plan(tasks, shape) for _ in range(min(workers, 9))]  # most of 1,024 have no row of so small a step
@@ -131,7 +131,7 @@ def test_any_world_size_sees_the_same_global_batches(workers, shape):
     after=st.sampled_from(WORLDS),
 )
 def test_a_run_that_changes_its_size_sees_every_row_once_and_in_order(sizes, variants, shape, seed, before, after):
-    """Stopped and resumed with other numbers of workers, the only state being the number of the next row."""
+    """Stopped and resumed with other numbers of workers; the only state is the next row."""
     rng = np.random.default_rng(seed % 2**32)
     tasks = [(rng.integers(1, shape[0] // 2, n), rng.integers(1, shape[1] // 2, n)) for n in sizes]
     rows_per_step, taken, next_row = 6, [], 0
@@ -176,7 +176,7 @@ def test_rows_go_through_every_pass_completely():
 
 
 def test_the_rows_never_change():
-    """A digest of rows: a change breaks the resuming of every run that was begun before it."""
+    """A digest of rows: a change would break every run that resumes after an upgrade."""
     tasks = [
         (np.arange(3000, dtype=np.int32) * 37 % 500 + 4, np.arange(3000, dtype=np.int32) * 11 % 100 + 2),
         (np.arange(1000, dtype=np.int32) * 7 % 90 + 4, np.full(1000, 2, np.int32)),

@@ -1,4 +1,4 @@
-"""Promises of the sampling order: shares in every prefix, no repeats within a pass, variants in turn, no replay."""
+"""Promises of the sampling order: shares in every prefix, no repeats in a pass, no replay."""
 
 import hashlib
 import math
@@ -122,7 +122,7 @@ def test_any_place_is_found_without_the_places_before(sizes, start, length):
 @settings(max_examples=40, deadline=None)
 @given(sizes=SIZES, cut=st.integers(0, 4000), seed=st.integers(0, 2**63 - 1))
 def test_one_integer_resumes(sizes, cut, seed):
-    """What follows place `cut` is the same for a plan that is made anew as for one that went all the way."""
+    """What follows place `cut` is the same for a new order and for one that started at 0."""
     straight = plan(sizes, seed=seed).examples(0, cut + 200)
     assert (plan(sizes, seed=seed).examples(cut, cut + 200) == straight[cut:]).all()
 
@@ -139,7 +139,7 @@ def test_a_task_keeps_its_order_whatever_tasks_join():
 
 
 def test_the_order_never_changes():
-    """A digest of the order: a change breaks the resuming of every run that was begun before it."""
+    """A digest of the order: a change would break every run that resumes after an upgrade."""
     p = plan([27_192, 20_000, 14_041, 10_300], variants=8, seed=17)
     parts = [p.examples(0, 20_000), p.examples(10**9, 10**9 + 20_000)]
     columns = [part[name].astype("<i8").tobytes() for part in parts for name in ("task", "example", "variant")]

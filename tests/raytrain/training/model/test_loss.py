@@ -110,7 +110,7 @@ def test_tokens_count_as_they_are_weighted():
     weights = torch.rand(len(labels), dtype=torch.float64)
     expected = cross_entropy(hidden @ head.t(), labels, reduction="none")
     wanted = torch.autograd.grad((expected * weights).sum(), (hidden, head))
-    total, each = token_losses(hidden, head, labels, weights=weights, chunk=7)
+    total, each = token_losses(hidden, head, labels, weights_N=weights, chunk=7)
     found = torch.autograd.grad(total, (hidden, head))
     assert torch.allclose(each, expected, rtol=1e-13)
     assert total.item() == pytest.approx((expected * weights).sum().item(), rel=1e-12)

@@ -1,4 +1,4 @@
-"""The packed forward pass's loss and gradients are those of stock transformers, one example at a time."""
+"""Loss and gradients of the packed forward pass are those of stock transformers."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ PRECISIONS = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def variance_in_the_model_s_precision(monkeypatch):
-    """transformers takes the variance of a norm in fp32 even in an fp64 model; here both sides use the model's."""
+    """Makes norms use the model's precision; transformers takes their variance in fp32."""
     from transformers.models.t5.modeling_t5 import T5LayerNorm
 
     def forward(self, x):
@@ -76,7 +76,7 @@ def test_one_example_alone_and_one_token_targets():
 
 
 def test_other_segments_do_not_matter():
-    """What stands beside an example in a row changes nothing of its loss."""
+    """An example's loss does not depend on the other segments of its row."""
     model, ids = tiny_model().double(), examples(6)
     alone, _ = PackedT5(model)(DeviceBatch.of(row_of(ids[:1]), dtype=torch.float64), 1)
     placed = [SampleRef(int(i > 0), i, 0) for i in range(6)]
@@ -103,7 +103,7 @@ def test_dropout_is_keyed_by_the_row():
 
 @KINDS
 def test_dropout_in_the_mean_is_no_dropout(tied, feed_forward):
-    """Everything that transformers drops outside attention weights is dropped: the losses agree in distribution."""
+    """Dropout acts wherever transformers' does, except on attention weights."""
     model = tiny_model(tied=tied, feed_forward=feed_forward, dropout=0.3).train()
     for module in model.modules():
         if hasattr(module, "dropout") and isinstance(module.dropout, float):

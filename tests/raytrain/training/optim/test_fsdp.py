@@ -1,4 +1,4 @@
-"""A model spread over workers (FSDP2, real processes over gloo) comes to what one worker alone comes to."""
+"""A model sharded over workers (FSDP2, processes over gloo) trains as on one worker."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.support.tiny_loader import off, settings, tiny_loader, train, trainer
 
 
 def sharded(folder, workers, **options):
-    """What each worker left."""
+    """Returns what each worker saved."""
     folder.mkdir(exist_ok=True)
     options.setdefault("trainer", {})["sharded"] = True
     multiprocessing.spawn(gloo_worker.work, (workers, str(folder), options), nprocs=workers)
@@ -42,10 +42,10 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(("workers", "training", "model", "trainer"), SETTINGS.values(), ids=SETTINGS.keys())
-def test_shards_come_to_what_one_worker_comes_to(tmp_path, workers, training, model, trainer):
-    """Losses, norms and the outcome; dropout included.
+def test_sharded_training_equals_that_of_one_worker(tmp_path, workers, training, model, trainer):
+    """Losses, norms and the exported state, dropout included.
 
-    The first worker's checkpoint is whole, no worker's share is.
+    The first worker's checkpoint is complete, no worker's memory holds everything.
     """
     found = sharded(tmp_path, workers, training=training, model=model, trainer=dict(trainer))
     losses, snapshots = alone(model, trainer, **training)
@@ -60,7 +60,7 @@ def test_shards_come_to_what_one_worker_comes_to(tmp_path, workers, training, mo
 
 
 def test_pure_bf16_in_shards_is_near(tmp_path):
-    """Layers are computed in bf16, the optimizer's numbers and the gradients' sums are fp32, as without shards."""
+    """Layers compute in bf16; optimizer state and gradient sums are fp32, as without shards."""
     training = {"precision": "bf16-pure", "dropout": 0.0}
     found = sharded(tmp_path, 2, training=training)
     losses, snapshots = alone(**training)
@@ -68,8 +68,8 @@ def test_pure_bf16_in_shards_is_near(tmp_path):
     assert {tensor.dtype for tensor in found[0]["snapshot"].weights.values()} == {torch.float32}
 
 
-def test_another_number_of_workers_goes_on(tmp_path):
-    """From two workers with shards to three, and from one that has the whole model: the order and the numbers stay."""
+def test_another_number_of_workers_resumes(tmp_path):
+    """From two workers to three, and from one with the entire model: the numbers stay."""
     losses, snapshots = alone(optimizer="adafactor")
     training = {"optimizer": "adafactor"}
     first = sharded(tmp_path / "first", 2, training={**training, "steps": 2})

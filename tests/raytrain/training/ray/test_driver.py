@@ -1,4 +1,4 @@
-"""Training on a real Ray cluster: killed, stopped, taken over and damaged, it ends in the same weights or says why."""
+"""Training on a Ray cluster ends in the same weights after every fault, or says why not."""
 
 import dataclasses
 import os
@@ -156,8 +156,11 @@ def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
 
 
 def test_a_hanging_worker_is_found_and_the_others_log_their_stacks(undisturbed, tmp_path):
-    """The first worker is stopped (not killed) while it commits the checkpoint of step 2: that of step 4 has to wait
-    for it, and the other worker at step 5 too, a while because the first said that it waits for the store."""
+    """The first worker is stopped (not killed) while it commits the checkpoint of step 2.
+
+    The checkpoint of step 4 has to wait for it, and so has the other worker at step 5; its watchdog
+    waits until the first one's notice that it waits for the store has expired.
+    """
     calm, _, _ = undisturbed
     run, heard = calm.named("hangs", hang_timeout_seconds=3.0), Heard()
     store = gated_store.GatedStore(run.store.root, "step-000002-a01/manifest.json", tmp_path)
@@ -184,7 +187,7 @@ def test_a_hanging_worker_is_found_and_the_others_log_their_stacks(undisturbed, 
 
 
 def test_the_only_worker_hangs(cluster, run, tmp_path, monkeypatch):
-    """Nobody is left to say where it stands: Ray finds it by its silence, in a time that is set."""
+    """Nobody is left to log its stacks: Ray finds it by its silence, within a set time."""
     monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "10")
     alone = with_workers(run.named("hangs-alone"), 1)
     store, heard = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path), Heard()
@@ -200,8 +203,8 @@ def test_the_only_worker_hangs(cluster, run, tmp_path, monkeypatch):
     assert "WorkerRestarted" in heard.kinds()
 
 
-def test_what_is_trained_beside_the_base_survives_a_stop(cluster, run):
-    """Adapters, their average and their optimizer come back: stopped and resumed is as if never stopped."""
+def test_adapters_survive_a_stop(cluster, run):
+    """Adapters, their average and optimizer are restored: as if never stopped."""
     lora = {"method": "lora", "lora": Lora(rank=2), "ema": 0.5, "learning_rate": 0.02, "checkpoint_every": 3}
     calm, stopped, heard = run.named("lora-calm", **lora), run.named("lora-stopped", **lora), Heard()
     go(calm, heard)

@@ -1,4 +1,4 @@
-"""What training on Ray decides and says without a cluster: devices, restarts, errors of the group."""
+"""What the driver decides and says without a cluster: GPUs of a worker, errors of a group."""
 
 import pytest
 from ray.train import ControllerError, WorkerGroupError

@@ -1,4 +1,4 @@
-"""Nodes that go, announced or not: nothing but the steps since the last checkpoint is made again."""
+"""Nodes that leave, announced or not: only steps since the last checkpoint are repeated."""
 
 import dataclasses
 import threading
@@ -19,7 +19,7 @@ PATIENCE = 300.0
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A head that computes nothing, and nodes that the test adds, drains and takes away."""
+    """A head that computes nothing, and nodes that the test adds, drains and removes."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -36,7 +36,7 @@ def cluster(monkeypatch):
 
 
 def drain(cluster, node, seconds):
-    """What a cloud does with a spot node: so long until it is gone."""
+    """Announces, as a cloud does for a spot node, that it leaves in `seconds`."""
     import ray
     from ray.core.generated import autoscaler_pb2
 
@@ -88,7 +88,7 @@ def test_a_reclaimed_node_costs_the_steps_since_its_notice(cluster, tmp_path):
 
 
 def test_a_node_that_is_lost_without_a_word_leaves_the_others_training(cluster, tmp_path):
-    """With `minWorkers: 1` one worker goes on alone, from the last checkpoint: every step once, the same weights."""
+    """With `minWorkers: 1` one worker resumes alone from the last checkpoint."""
     shape = {"steps": 400, "checkpoint_every": 100}
     calm = tiny_run(tmp_path / "calm", workers=1, **shape)
     lossy = elastic(tiny_run(tmp_path / "lossy", workers=2, **shape), 1)
