@@ -134,7 +134,7 @@ def test_words_in_code_spans_occur_in_the_code():
 
 
 ELSEWHERE = {
-    *("copy_files", "TrainController", "DescribeRequest", "TagQueueRequest", "actionlint"),  # of other projects and data sets
+    *("copy_files", "TrainController", "DescribeRequest", "TagQueueRequest", "actionlint"),  # elsewhere
     *("x_BLD", "NAME-raytrain", "NAME-rayhead", "quickstart-a01", "operator-sbom"),  # made of parts
 }
 
