@@ -1,4 +1,4 @@
-"""Preparation and reading beside what they are made of, and beside Hugging Face `datasets`, on the same rows.
+"""Preparation and reading compared with their parts and with Hugging Face `datasets`.
 
     python -m benchmarks.data --out benchmarks/results/data.json
 
@@ -139,7 +139,7 @@ def preparation(work: Path, store: Path, of_task: Any, **options: Any) -> Callab
 
 
 def encode(work: Path) -> dict[str, float]:
-    """Every prompt and target through the base tokenizer, as fast as its library does it with offsets."""
+    """Encodes every prompt and target with the base tokenizer alone, as fast as its library can."""
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(work / "tokenizer/tokenizer.json"))
@@ -295,7 +295,7 @@ def start(work: Path) -> dict[str, float]:
 
 
 def step(work: Path) -> dict[str, float]:
-    """Rows of a step read and packed, and that training step at the shape of FLAN-T5-small, on one core."""
+    """Reads and packs the rows of a step and runs it on one core (shape of FLAN-T5-small)."""
     make_set(work, "rows")
     import torch
     from transformers import T5Config, T5ForConditionalGeneration

@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ConfigDict, Field
 
 from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
-from data_prep.shards.manifest import ShardSet
+from data_prep.shards.manifest import PreparedTask, ShardSet
 from data_prep.shards.progress import ProgressLine
 from data_prep.shards.workers import local_workers
 from data_prep.text.tokenizer import Tokenizer
@@ -115,29 +115,30 @@ def table(shard_set: ShardSet) -> str:
     return "\n".join([*text, "", *_remarks(shard_set), f"shard set {shard_set.digest}"])
 
 
-def _remarks(shard_set: ShardSet) -> list[str]:
-    remarks = []
+def _remarks(shard_set: ShardSet) -> Iterator[str]:
     for task in shard_set.tasks:
-        if count := task.bad_rows["count"]:
-            remarks.append(f"{task.name}: bad rows skipped: {count:,}, e.g. {task.bad_rows['first'][0]}")
-        if count := task.provenance["left_out_rows"]:
-            remarks.append(f"{task.name}: rows left out by where or transform: {count:,}")
-        if masked := task.provenance["masked"]:
-            remarks.append(f"{task.name}: masked " + ", ".join(f"{n:,} {kind}" for kind, n in masked.items()))
-        for split, prepared in task.splits.items():
-            if count := prepared.statistics["duplicates"]:
-                remarks.append(f"{task.name}: {split} rows with the input of another row: {count:,}")
-        for where, count in task.leakage.items():
-            if count:
-                held, _, seen = where.partition(" in ")
-                remarks.append(f"{task.name}: {held} rows also in {seen}: {count:,}")
+        yield from _task_remarks(task)
     for leak in shard_set.leakage:
-        remarks.append(
-            f"{leak['task']}: {leak['split']} rows also in the training data of {leak['trained_in']}: {leak['rows']:,}"
-        )
+        rows = f"{leak['split']} rows also in the training data of {leak['trained_in']}"
+        yield f"{leak['task']}: {rows}: {leak['rows']:,}"
     if shard_set.rates:
-        remarks.append("mixture: " + ", ".join(f"{name} {rate:.1%}" for name, rate in shard_set.rates.items()))
-    return remarks
+        yield "mixture: " + ", ".join(f"{name} {rate:.1%}" for name, rate in shard_set.rates.items())
+
+
+def _task_remarks(task: PreparedTask) -> Iterator[str]:
+    if count := task.bad_rows["count"]:
+        yield f"{task.name}: bad rows skipped: {count:,}, e.g. {task.bad_rows['first'][0]}"
+    if count := task.provenance["left_out_rows"]:
+        yield f"{task.name}: rows left out by where or transform: {count:,}"
+    if masked := task.provenance["masked"]:
+        yield f"{task.name}: masked " + ", ".join(f"{n:,} {kind}" for kind, n in masked.items())
+    for split, prepared in task.splits.items():
+        if count := prepared.statistics["duplicates"]:
+            yield f"{task.name}: {split} rows with the input of another row: {count:,}"
+    for where, count in task.leakage.items():
+        if count:
+            held, _, seen = where.partition(" in ")
+            yield f"{task.name}: {held} rows also in {seen}: {count:,}"
 
 
 def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:

@@ -1,6 +1,4 @@
-"""Prepares tasks into a shard set in the store.
-
-Deterministic, content-addressed, nothing done twice.
+"""Prepares tasks into a shard set in the store: deterministic, content-addressed, resumable.
 
 A task's digest is that of everything that determines its shards: its part of the job, the contents
 of its sources, tokenizer, limits, seed, format. This process reads the rows and cuts them into work
@@ -24,7 +22,7 @@ from data_prep.shards.settings import PrepLimits, PrepSettings
 from data_prep.shards.task_builder import TaskBuilder
 from data_prep.shards.task_sources import FORMAT, TaskSources
 from data_prep.shards.tokenizer_files import store_tokenizer
-from data_prep.shards.work_unit import ShardParts
+from data_prep.shards.work_unit import ShardParts, WorkUnit
 from data_prep.shards.workers import ThisProcess, Workers
 from data_prep.sources.files import source_files
 from data_prep.tasks.columns import needed_columns
@@ -126,6 +124,36 @@ def _stored_tasks(digests: Sequence[str], store: Store, *, read: bool) -> dict[s
         return {task.digest: task for task in pool.map(stored, digests) if task is not None}
 
 
+class _Pending:
+    """The work units that workers are writing."""
+
+    def __init__(self, workers: Workers, meter: ProgressMeter) -> None:
+        self._workers, self._meter = workers, meter
+        self._units: dict[Future[ShardParts], tuple[TaskBuilder, Split, int]] = {}
+
+    def submit(self, builder: TaskBuilder, unit: WorkUnit) -> None:
+        """Gives a unit to the workers."""
+        self._units[self._workers.submit(unit, self._meter.advance)] = builder, unit.split, unit.number
+
+    def drain(self, most: int) -> Iterator[PreparedTask]:
+        """Waits until at most `most` units are pending; yields the tasks that are complete then."""
+        while len(self._units) > most:
+            done, _ = wait(self._units, timeout=_TICK, return_when=FIRST_COMPLETED)
+            self._workers.tick()
+            if not done:
+                self._meter.report()
+            for future in done:
+                builder, split, number = self._units.pop(future)
+                builder.take(split, number, future.result())
+                if builder.complete:
+                    yield builder.finish()
+
+    def cancel(self) -> None:
+        """Cancels the units that were not started yet."""
+        for future in self._units:
+            future.cancel()
+
+
 def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:
     """Yields each task when it is complete.
 
@@ -134,32 +162,17 @@ def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnPro
     meter = ProgressMeter(on_progress)
     for builder in builders:
         meter.expect(builder.task.name, builder.count())
-    pending: dict[Future[ShardParts], tuple[TaskBuilder, Split, int]] = {}
-
-    def drain(most: int) -> Iterator[PreparedTask]:
-        """Waits until at most `most` units are pending; yields the tasks that are complete then."""
-        while len(pending) > most:
-            done, _ = wait(pending, timeout=_TICK, return_when=FIRST_COMPLETED)
-            workers.tick()
-            if not done:
-                meter.report()
-            for future in done:
-                builder, split, number = pending.pop(future)
-                builder.take(split, number, future.result())
-                if builder.complete:
-                    yield builder.finish()
-
+    pending = _Pending(workers, meter)
     try:
         for builder in builders:
             for unit in builder.units(meter):
-                pending[workers.submit(unit, meter.advance)] = builder, unit.split, unit.number
-                yield from drain(workers.count)
+                pending.submit(builder, unit)
+                yield from pending.drain(workers.count)
             if builder.complete:
                 yield builder.finish()
-        yield from drain(0)
+        yield from pending.drain(0)
     finally:
-        for future in pending:
-            future.cancel()
+        pending.cancel()
 
 
 def _set_digest(tasks: Sequence[str], mixture: Mixture, settings: PrepSettings) -> str:

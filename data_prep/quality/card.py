@@ -56,7 +56,8 @@ def _preparation(shard_set: ShardSet) -> str:
     limits, tokenizer = shard_set.limits, shard_set.tokenizer
     lines = [
         f"- Tokenizer with {tokenizer.size:,} tokens, digest `{tokenizer.digest[:16]}`.",
-        f"- Prompts are truncated to {limits['max_input_tokens']:,} tokens, targets to {limits['max_target_tokens']:,}.",
+        f"- Prompts are truncated to {limits['max_input_tokens']:,} tokens, "
+        f"targets to {limits['max_target_tokens']:,}.",
         f"- Mixture: {_mixture(Mixture.model_validate(shard_set.mixture))}.",
     ]
     return "\n".join(lines)
@@ -98,7 +99,8 @@ def _exact(shard_set: ShardSet) -> list[str]:
         if rows
     ]
     found += [
-        f"{one['task']}: {one['split']} rows also in the training data of {one['trained_in']}: {one['rows']:,} of {one['of']:,}"
+        f"{one['task']}: {one['split']} rows also in the training data of {one['trained_in']}: "
+        f"{one['rows']:,} of {one['of']:,}"
         for one in shard_set.leakage
     ]
     return found or ["no held-out row is in the training data"]

@@ -69,8 +69,8 @@ class HeldOut:
     def shared(self, texts: Sequence[str]) -> tuple[Numbers, Numbers, Shares]:
         """Returns every pair of a text and a held-out text that share runs.
 
-        Three arrays: the position of the text, the number of the held-out text, and the share of the
-        latter's runs, 0..1.
+        Three arrays: the position of the text, the number of the held-out text, and the share of
+        the latter's runs, 0..1.
         """
         runs, rows = self._runs([_WORD.findall(text.lower()) for text in texts])
         if not len(runs) or not len(self._known):

@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -130,34 +130,30 @@ class LocalProcesses:
     def _delegate(self, unit: bytes, on_advance: OnAdvance) -> ShardParts:
         """Lets this thread's process write the pickled unit, and a second one if that is killed."""
         reported = 0
+
+        def advance(finished: int) -> None:
+            """Reports only what an earlier, killed process has not reported."""
+            nonlocal reported
+            if finished > reported:
+                with self._lock:
+                    self._unreported.append((on_advance, finished - reported))
+                reported = finished
+
         for _ in range(_TRIES):
             process = self._process()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            finished = 0  # by this process: a second one starts over
             try:
-                process.stdin.write(unit)
-                process.stdin.flush()
-                while isinstance(reply := pickle.load(process.stdout), int):
-                    finished += reply
-                    if finished > reported:
-                        self._report(on_advance, finished - reported)
-                        reported = finished
-                if isinstance(reply, BaseException):
-                    raise reply
-                assert isinstance(reply, ShardParts)
-                return reply
+                reply = _exchange(process, unit, advance)
             except (EOFError, BrokenPipeError, pickle.UnpicklingError):
                 self._drop(process)
+                continue
+            if isinstance(reply, BaseException):
+                raise reply
+            return reply
         raise DataError(
             f"a preparation process was killed twice at the same rows (exit status {process.returncode})",
             hint="The system does that when memory runs out: lower resources.preparation.cpus for fewer processes. "
             "Finished work is kept; the same command continues.",
         )
-
-    def _report(self, on_advance: OnAdvance, examples: int) -> None:
-        with self._lock:
-            self._unreported.append((on_advance, examples))
 
     def _process(self) -> "subprocess.Popen[bytes]":
         """Returns the process of this thread, started at first use."""
@@ -197,3 +193,19 @@ def _write_now(unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
     future: Future[ShardParts] = Future()
     future.set_result(write_unit(unit, on_advance))
     return future
+
+
+def _exchange(
+    process: "subprocess.Popen[bytes]", unit: bytes, advance: Callable[[int], None]
+) -> ShardParts | BaseException:
+    """Sends a unit and returns the last reply; `advance` gets the examples finished so far."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    finished = 0
+    process.stdin.write(unit)
+    process.stdin.flush()
+    while isinstance(reply := pickle.load(process.stdout), int):
+        finished += reply
+        advance(finished)
+    assert isinstance(reply, ShardParts | BaseException)
+    return reply

@@ -90,12 +90,16 @@ class PluginRows:
 
     def _read(self) -> Iterator[Any]:
         try:
-            found = self.plugin.function(self.uri)
-            if not isinstance(found, Iterable) or isinstance(found, str | bytes | Mapping):
-                raise TypeError(f"it returned a {type(found).__name__} instead of rows")
-            yield from (dict(row) if isinstance(row, Mapping) else row for row in found)
+            rows = _as_rows(self.plugin.function(self.uri))
+            yield from (dict(row) if isinstance(row, Mapping) else row for row in rows)
         except Exception as error:  # third-party code may raise anything
             raise DataError(f"{self.name}: reader {self.plugin.name} failed ({short(error)})") from None
+
+
+def _as_rows(value: Any) -> Iterable[Any]:
+    if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+        raise TypeError(f"it returned a {type(value).__name__} instead of rows")
+    return value
 
 
 def load_plugin(group: Group, name: str, where: str) -> Plugin:

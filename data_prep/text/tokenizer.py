@@ -117,8 +117,8 @@ class Tokenizer:
         except FileNotFoundError:
             raise DataError(
                 f"{folder}: no tokenizer.json",
-                hint="A model folder needs one; AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers "
-                "writes it from spiece.model.",
+                hint="A model folder needs one; AutoTokenizer.from_pretrained(...).save_pretrained(...) "
+                "of transformers writes it from spiece.model.",
             ) from None
         except (ValueError, OSError) as error:
             raise DataError(f"{path}: cannot be read as JSON ({error})") from None
@@ -206,7 +206,7 @@ class Tokenizer:
         }
 
     def save(self, folder: Path) -> None:
-        """Writes a folder that plain `AutoTokenizer.from_pretrained` loads with the same behaviour."""
+        """Writes a folder that plain `AutoTokenizer.from_pretrained` loads to the same ids."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in self.files().items():
             (folder / name).write_bytes(data)

@@ -4,8 +4,8 @@
   too), so that the server refuses bytes damaged on the way; a damaged body is sent twice more.
 - The object's sha256 and a token of the writing call are stored as object metadata.
 - Small objects (up to 1 MiB) are read back and compared. For larger ones, the size and the SHA-256
-  that the server computed (of the object, or of the parts' digests) are compared; a server that does
-  not return it gets the object read back. An upload returns only after that.
+  that the server computed (of the object, or of the parts' digests) are compared; if the server
+  does not return it, the object is read back. An upload returns only after that.
 - Downloads check size and sha256 (the caller's, else the metadata's).
 """
 
@@ -365,7 +365,6 @@ class S3Store:
         for remaining in reversed(range(_CONFLICT_TRIES)):
             try:
                 self._undamaged(full, send)
-                return
             except _RefusedError as refusal:
                 # the response to an earlier, successful attempt may have been lost and the request
                 # repeated
@@ -377,6 +376,8 @@ class S3Store:
                 if refusal.status == 404:
                     raise StorageError(f"{self._place(full)}: the upload was aborted by another process") from None
                 raise AlreadyExistsError(f"{self._place(full)}: exists already") from None
+            else:
+                return
 
     def _undamaged(self, full: str, send: Callable[["S3Client"], T]) -> T:
         """Sends a body; repeats it if the server reports that it arrived damaged."""
@@ -401,19 +402,22 @@ class S3Store:
         Removes the object and raises CorruptError if it is not what was sent.
         """
         if size <= READ_BACK:
-            answer: dict[str, Any] | None
-            try:
-                answer = self._read(full, sha256)[1]
-            except NotFoundError:
-                answer = None
-            except CorruptError:  # unless another writer replaced it meanwhile, who verifies it then
-                if self._writer(full) != writer:
-                    return
-                self._remove(full)
-                raise
-            if answer is None:
-                raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there")
-            return
+            self._verify_by_reading(full, sha256, writer)
+        else:
+            self._verify_by_checksum(full, size, sha256, checksum, writer)
+
+    def _verify_by_reading(self, full: str, sha256: str, writer: str) -> None:
+        try:
+            self._read(full, sha256)
+        except NotFoundError:
+            raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there") from None
+        except CorruptError:
+            if self._writer(full) != writer:  # another writer replaced it meanwhile, who verifies it then
+                return
+            self._remove(full)
+            raise
+
+    def _verify_by_checksum(self, full: str, size: int, sha256: str, checksum: str, writer: str) -> None:
         head = self._head(full, ChecksumMode="ENABLED")
         if head is None:
             raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there")

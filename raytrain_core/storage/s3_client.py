@@ -160,7 +160,7 @@ def is_about_credentials(error: BaseException) -> bool:
     )
 
 
-def explain(  # noqa: PLR0911, PLR0912 - a table of sentences
+def explain(  # noqa: C901, PLR0911, PLR0912 - a table of messages
     error: BaseException, verb: str, bucket: str, key: str, *, endpoint: str | None, source: str
 ) -> StorageError:
     """Returns the StorageError for a botocore error.

@@ -61,31 +61,35 @@ def parse_uri(uri: str) -> FolderUri | S3Uri:
     name = scheme[1].lower()
     rest = uri[scheme.end() :]
     authority = rest.split("/", 1)[0]
-    if name in ("s3", "file") and "@" in authority:
+    if name not in ("file", "s3"):
+        raise UsageError(f"{name}://: unsupported kind of storage", hint="Use a folder, file:// or s3://.")
+    if "@" in authority:
         raise UsageError(
             f"{name}:// URI contains credentials",
             hint="Remove them and set them in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, a role, ...).",
         )
-    if name == "file":
-        if authority not in ("", "localhost"):
-            raise UsageError(f"{uri}: a file:// URI must name a local folder", hint="Write file:///absolute/path.")
-        path = unquote(rest[len(authority) :])
-        if not path or _CONTROL.search(path):
-            raise UsageError(f"{uri!r}: not a folder")
-        return FolderUri(Path(path).resolve())
-    if name == "s3":
-        if "?" in rest or "#" in rest:
-            raise UsageError(
-                f"s3://{authority.split('?')[0]}/...: a storage URI must not have a query",
-                hint="Write s3://bucket/prefix.",
-            )
-        if not _BUCKET.match(authority):
-            raise UsageError(f"s3://{authority}: not a bucket name", hint="Write s3://bucket/prefix.")
-        prefix = "/".join(part for part in rest[len(authority) :].split("/") if part)
-        if prefix:
-            check_key(prefix)
-        return S3Uri(authority, prefix)
-    raise UsageError(f"{name}://: unsupported kind of storage", hint="Use a folder, file:// or s3://.")
+    return _folder_uri(uri, authority, rest) if name == "file" else _s3_uri(authority, rest)
+
+
+def _folder_uri(uri: str, authority: str, rest: str) -> FolderUri:
+    if authority not in ("", "localhost"):
+        raise UsageError(f"{uri}: a file:// URI must name a local folder", hint="Write file:///absolute/path.")
+    path = unquote(rest[len(authority) :])
+    if not path or _CONTROL.search(path):
+        raise UsageError(f"{uri!r}: not a folder")
+    return FolderUri(Path(path).resolve())
+
+
+def _s3_uri(authority: str, rest: str) -> S3Uri:
+    if "?" in rest or "#" in rest:
+        bucket = authority.partition("?")[0]
+        raise UsageError(f"s3://{bucket}/...: a storage URI must not have a query", hint="Write s3://bucket/prefix.")
+    if not _BUCKET.match(authority):
+        raise UsageError(f"s3://{authority}: not a bucket name", hint="Write s3://bucket/prefix.")
+    prefix = "/".join(part for part in rest[len(authority) :].split("/") if part)
+    if prefix:
+        check_key(prefix)
+    return S3Uri(authority, prefix)
 
 
 def check_endpoint(endpoint: str) -> str:

@@ -1,7 +1,7 @@
-"""Preparation into a real S3 server that fails, is cut off, damages data or loses the preparing process at any moment.
+"""Preparation with an S3 server that fails, disconnects or damages data, and kills at any moment.
 
-What holds each time: nothing that a manifest names is missing or damaged, and the same command goes
-on to the same end.
+Each time, nothing that a manifest names is missing or damaged, and the same command continues to
+the same result.
 """
 
 import multiprocessing

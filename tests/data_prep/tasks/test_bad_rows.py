@@ -26,7 +26,7 @@ def stored(bench, shard_set, task="notes"):
 
 @pytest.mark.parametrize("contents", ["", "\n\n", "input,target\n"])
 def test_an_empty_source_is_refused(bench, contents):
-    """An empty source in a mixture doubles the rows of the others or ends in an IndexError (datasets#8626)."""
+    """Elsewhere it doubles the rows of other sources or ends in an IndexError (datasets#8626)."""
     bench.write("rows.jsonl", numbered(40))
     name = "empty.csv" if contents.startswith("input") else "empty.jsonl"
     (bench.folder / name).write_text(contents)
@@ -43,7 +43,7 @@ def test_a_condition_that_no_row_fulfils_is_said(bench):
 
 @given(texts=st.lists(st.sampled_from([f"text {i}" for i in range(30)]), min_size=1, max_size=60))
 def test_equal_rows_never_stand_in_two_splits(texts):
-    """Overlap of train and test is found late, if at all (npc_gzip#13: 100 % and 90 %; mteb#1036; marin#9212)."""
+    """Splits overlapped by 100 % and 90 % in npc_gzip#13; see also mteb#1036, marin#9212."""
     one, other = make_task(), make_task(name="other", type="text")
     places = {}
     for task in (one, other):
@@ -62,7 +62,7 @@ def test_overlap_that_a_source_brings_along_is_counted(bench):
 
 @pytest.mark.parametrize("where", [None, "len(input) > 3"])
 def test_every_row_is_used_once(bench, where):
-    """Rows are doubled, drawn twice or dropped to make shares even (datasets#7786; Ray Data's equal splits)."""
+    """Elsewhere rows are doubled or dropped for even shares (datasets#7786; Ray Data)."""
     rows = numbered(211) + numbered(7)
     bench.write("rows.jsonl", rows)
     found = stored(bench, bench.prepare(make_task(where=where)))

@@ -66,7 +66,10 @@ def test_epochs_follow_from_shares_and_lengths(project: Path) -> None:
     assert found.row is not None
     seen = 0.0
     for task in found.tasks[:2]:
-        assert task.rows and task.epochs and task.input_tokens and task.target_tokens
+        assert task.rows
+        assert task.epochs
+        assert task.input_tokens
+        assert task.target_tokens
         seen += task.epochs * task.rows["train"] * (task.input_tokens + task.target_tokens)
     assert 0.85 * found.tokens <= seen <= found.tokens
 

@@ -30,15 +30,15 @@ def test_a_committed_thing_comes_back_whole(any_store, tmp_path):
 
 
 def test_nothing_is_visible_when_the_guard_stops_it(any_store):
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def guard():
         assert any_store.get("t/a") == b"1"  # all files are stored by now
         assert any_store.get("t/b") == b"2"
-        raise Stop
+        raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         commit(any_store, "t", {"a": b"1", "b": b"2"}, {}, guard=guard)
     assert read_manifest(any_store, "t") is None
 

@@ -39,7 +39,7 @@ def test_files_get_the_permissions_that_the_umask_asks_for(tmp_path):
 def test_a_file_that_grows_while_it_is_uploaded_is_not_stored(tmp_path, monkeypatch):
     source = tmp_path / "source"
     source.write_bytes(b"begin")
-    import raytrain_core.storage.local as local
+    from raytrain_core.storage import local
 
     real = local.sha256_of_file
 

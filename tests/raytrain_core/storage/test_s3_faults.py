@@ -82,8 +82,10 @@ def test_lasting_refusals_become_one_sentence(store, s3, s3_proxy, fault, words)
     with pytest.raises(StorageError, match=words) as error:
         store.put("k", b"x")
     message = str(error.value)
-    assert store.bucket in message and s3_proxy.endpoint in message
-    assert s3.secret_key not in message and s3.access_key not in message
+    assert store.bucket in message
+    assert s3_proxy.endpoint in message
+    assert s3.secret_key not in message
+    assert s3.access_key not in message
     assert message.count("\n") <= 1
     if fault != "full":
         assert "AWS_ACCESS_KEY_ID" in message or fault == "full"  # where the credentials came from

@@ -37,11 +37,15 @@ def temporary(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_there_until_the_end_whatever_the_end(temporary):
-    with pytest.raises(ZeroDivisionError), scratch("test") as folder:
-        assert folder.parent == temporary
-        assert list(folder.iterdir()) == []
-        (folder / "file").write_text("something")
-        raise ZeroDivisionError
+    def use_and_fail():
+        with scratch("test") as folder:
+            assert folder.parent == temporary
+            assert list(folder.iterdir()) == []
+            (folder / "file").write_text("something")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        use_and_fail()
     assert list(temporary.iterdir()) == []
 
 
@@ -49,7 +53,7 @@ def test_two_have_folders_of_their_own_and_a_sweep_leaves_them_alone(temporary, 
     with scratch("test") as one, scratch("test") as two, scratch("test", folder=tmp_path / "cache") as three:
         assert len({one, two, three}) == 3
         assert sweep(tmp_path / "cache") == 0
-        assert one.is_dir() and two.is_dir() and three.is_dir()
+        assert all(folder.is_dir() for folder in (one, two, three))
 
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_holds_is_not(temporary, tmp_path):
@@ -83,7 +87,8 @@ def test_only_scratch_folders_are_swept(temporary, tmp_path):
     (temporary / "raytrain-test").mkdir()
     (temporary / f"x-{name}").mkdir()
     assert sweep() == 0
-    assert len(list(temporary.iterdir())) == 4 and (tmp_path / "precious").is_dir()
+    assert len(list(temporary.iterdir())) == 4
+    assert (tmp_path / "precious").is_dir()
 
 
 def test_who_gives_the_same_token_shares_a_folder_and_the_last_one_removes_it(temporary):
@@ -112,7 +117,7 @@ def test_a_sweep_at_the_same_time_takes_nothing_from_anybody(temporary):
 
 
 def test_a_folder_made_anew_meanwhile_is_not_the_one_that_was_found(temporary, monkeypatch):
-    """Between opening a folder that nobody holds and locking it, it was removed and made again by a worker."""
+    """Between opening and locking a folder, another process removes it and creates it again."""
     token, lock = uuid4().hex, fcntl.flock
     path = temporary / f"raytrain-test-{token}.scratch"
     path.mkdir()
