@@ -105,17 +105,17 @@ class _SelfAttention:
         mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=bias_BHTT, scale=1.0)
         return x_BTD + self._out(_merge_heads(mixed_BHTK))
 
-    def step(self, x_BD: Tensor, at_B: Tensor, keys_BHTK: Tensor, values_BHTK: Tensor, bias_BH1T: Tensor) -> Tensor:
+    def step(self, x_BD: Tensor, slots_B: Tensor, at_B: Tensor, cache_2BHTK: Tensor, bias_BH1T: Tensor) -> Tensor:
         """Attention of one new position per slot to the first T of the cache, shape (B, D).
 
-        Writes its key and value into the cache at position `at_B`.
+        Writes the slots' keys and values into the cache at positions `at_B`.
         """
-        count, length = len(x_BD), bias_BH1T.shape[-1]
-        q_BHK, k_BHK, v_BHK = self._qkv(self._norm(x_BD)).view(count, 3, self._heads, self._head_size).unbind(1)
-        rows_B = torch.arange(count, device=x_BD.device)
-        keys_BHTK[rows_B, :, at_B], values_BHTK[rows_B, :, at_B] = k_BHK, v_BHK
-        keys_BHTK, values_BHTK = keys_BHTK[:, :, :length], values_BHTK[:, :, :length]
-        return x_BD + self._out(_attend_one(q_BHK, keys_BHTK, values_BHTK, bias_BH1T))
+        length, (keys_BHTK, values_BHTK) = bias_BH1T.shape[-1], cache_2BHTK
+        qkv_B3HK = self._qkv(self._norm(x_BD)).view(len(x_BD), 3, self._heads, self._head_size)
+        q_BHK, k_BHK, v_BHK = qkv_B3HK.unbind(1)
+        keys_BHTK[slots_B, :, at_B], values_BHTK[slots_B, :, at_B] = k_BHK, v_BHK
+        mixed = _attend_one(q_BHK, keys_BHTK[:, :, :length], values_BHTK[:, :, :length], bias_BH1T)
+        return x_BD + self._out(mixed)
 
 
 class _CrossAttention:
@@ -219,14 +219,14 @@ class T5Engine:
         beyond these lengths is ignored.
         """
         slots = len(tokens_B)
+        slots_B = torch.arange(slots, device=self.device)
         positions_T = torch.arange(length, device=self.device)
         is_future_B1T = (positions_T > at_B[:, None])[:, None]
         bias_BHT = self._decoder_bias.rows(at_B, length).masked_fill(is_future_B1T, MASK_VALUE)
         mask_B11S = cache.mask_B11S[:slots, ..., :source_length]
         x_BD = F.embedding(tokens_B, self._embedding_VD)
         for layer, (attention, cross, feed_forward) in enumerate(self._decoder):
-            keys_BHTK, values_BHTK = cache.self_L2BHTK[layer, :, :slots]
-            x_BD = attention.step(x_BD, at_B, keys_BHTK, values_BHTK, bias_BHT[:, :, None])
+            x_BD = attention.step(x_BD, slots_B, at_B, cache.self_L2BHTK[layer, :, :slots], bias_BHT[:, :, None])
             keys_BHSK, values_BHSK = cache.cross_L2BHSK[layer, :, :slots, :, :source_length]
             x_BD = feed_forward(cross.step(x_BD, keys_BHSK, values_BHSK, mask_B11S))
         return self._logits(x_BD)
