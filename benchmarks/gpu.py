@@ -109,13 +109,13 @@ def ours(
     """Times our step over packed rows."""
     import torch
 
-    from benchmarks.training import placed_examples, rows_of
+    from benchmarks.training import examples_of_row, rows_of
     from raytrain.config.job import TrainingSpec
     from raytrain.training.trainer import Trainer
 
     shape = DRY_ROW if options.dry else ROW
     chosen = workload.examples(MIXTURE)
-    plan, row = rows_of(chosen, shape)
+    order, row = rows_of(chosen, shape)
     training = TrainingSpec.model_validate(
         {
             "steps": 100,
@@ -136,7 +136,7 @@ def ours(
             for block in stack.block:
                 block.layer[-1] = torch.compile(block.layer[-1], dynamic=True)
     rows = [row(number) for number in range(2 if options.dry else 64)]  # in a training a thread reads them ahead
-    seen = [placed_examples(chosen, plan, taken) for taken in rows]
+    seen = [examples_of_row(chosen, order, taken) for taken in rows]
 
     def step(number: int) -> list[Example]:
         trainer.step(min(number, 99), [rows[number % len(rows)]])

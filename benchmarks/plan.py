@@ -66,10 +66,10 @@ def tasks_of(examples: int, tasks: int) -> list[tuple[int, float, float, float, 
     return [(int(n), *kind[1:]) for n, kind in zip(counts, kinds, strict=True)]
 
 
-def milliseconds(action: object, places: list[int], plan: PackedOrder) -> list[float]:
+def milliseconds(action: object, places: list[int], packed: PackedOrder) -> list[float]:
     out = []
     for k in places:
-        plan._packed.clear()  # as if no block had been packed yet
+        packed._packed.clear()  # as if no block had been packed yet
         began = time.perf_counter()
         action(k)  # type: ignore[operator]
         out.append(1e3 * (time.perf_counter() - began))
@@ -77,10 +77,10 @@ def milliseconds(action: object, places: list[int], plan: PackedOrder) -> list[f
 
 
 def fill(shape: PackingShape, examples: int = 60_000) -> float:
-    plan = packed_order(FOUR, shape)
-    blocks = max(1, examples // plan.block)
-    rows = plan.first_row(blocks)
-    source, target = plan.lengths.at(plan.order.examples(0, blocks * plan.block))
+    packed = packed_order(FOUR, shape)
+    blocks = max(1, examples // packed.block)
+    rows = packed.first_row(blocks)
+    source, target = packed.lengths.at(packed.order.examples(0, blocks * packed.block))
     return float((source.sum() + target.sum()) / (rows * (shape.source + shape.target)))
 
 
@@ -101,16 +101,16 @@ def measure(examples: int = 15_000_000, tasks: int = 1_800, workers: int = 1_024
         17,
     )
     order_seconds = time.perf_counter() - began
-    plan = packed_order(kinds, shape)
+    packed = packed_order(kinds, shape)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    rows = plan.first_row(-(-total // plan.block))
+    rows = packed.first_row(-(-total // packed.block))
     index_seconds = time.perf_counter() - began
 
     places = np.random.default_rng(3).integers(0, rows, 200).tolist()
-    lookups = milliseconds(lambda k: plan.rows(k, 1), places, plan)
+    lookups = milliseconds(lambda k: packed.rows(k, 1), places, packed)
     shares_of_steps = milliseconds(
-        lambda k: [plan.rows(i, 1) for i in range(k, k + 8 * workers, workers)], places[:10], plan
+        lambda k: [packed.rows(i, 1) for i in range(k, k + 8 * workers, workers)], places[:10], packed
     )
     return {
         "examples": total,

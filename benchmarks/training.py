@@ -154,16 +154,16 @@ def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Cal
         [([np.array([len(e.source) for e in t])], [np.array([len(e.target) for e in t])]) for t in tasks]
     )
     streams = [TaskStream(name, len(t), 1, len(t) / len(chosen)) for name, t in zip(workload.FOUR, tasks, strict=True)]
-    plan = PackedOrder(SamplingOrder(streams, 17), lengths, PackingShape(source=shape[0], target=shape[1]))
+    order = PackedOrder(SamplingOrder(streams, 17), lengths, PackingShape(source=shape[0], target=shape[1]))
 
-    def read(placed: Any) -> tuple[Any, Any]:
-        example = tasks[placed.task][placed.example]
+    def read(ref: Any) -> tuple[Any, Any]:
+        example = tasks[ref.task][ref.example]
         return example.source, example.target
 
     def row(index: int) -> Any:
-        return collate(plan.rows(index, 1)[0], read, plan.shape, index=index)
+        return collate(order.rows(index, 1)[0], read, order.shape, index=index)
 
-    return plan, row
+    return order, row
 
 
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
@@ -172,7 +172,7 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     from raytrain.training.trainer import Trainer
 
     chosen = workload.examples(options.examples, longest=LONGEST)
-    plan, row = rows_of(chosen, ROW)
+    order, row = rows_of(chosen, ROW)
     training = TrainingSpec(
         steps=100,
         batch_tokens=sum(ROW),
@@ -192,7 +192,7 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
         record = trainer.step(index, rows[-1:]).record
         parts.update(record.seconds_by_part if record else {})
     seconds = now() - began
-    seen = [e for r in rows for e in placed_examples(chosen, plan, r)]
+    seen = [e for r in rows for e in examples_of_row(chosen, order, r)]
     flops = workload.training_flops(options.shape, seen)
     return {
         "tokens_per_second": sum(e.tokens for e in seen) / seconds,
@@ -204,9 +204,9 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def placed_examples(chosen: Sequence[Example], plan: Any, row: Any) -> list[Example]:
+def examples_of_row(chosen: Sequence[Example], order: Any, row: Any) -> list[Example]:
     """Returns the examples of a packed row."""
-    tasks = [[e for e in chosen if e.task == number] for number in range(len(plan.order.streams))]
+    tasks = [[e for e in chosen if e.task == number] for number in range(len(order.order.streams))]
     return [tasks[p.task][p.example] for p in row.samples]
 
 
@@ -318,7 +318,7 @@ def run_cell(mode: str, number: int, options: argparse.Namespace) -> dict[str, A
         found: dict[str, Any] = json.loads(kept.read_text())
         return found
     if options.left == 0:
-        raise SystemExit("more cells are left; the same command goes on")
+        raise SystemExit("more cells are left; the same command resumes")
     options.left -= 1
     command = [sys.executable, "-m", "benchmarks.training", "--cell", mode, "--shape", options.shape]
     command += ["--examples", str(options.examples), *(["--dry"] if options.dry else [])]
@@ -398,7 +398,7 @@ def main() -> None:
         help="cpu: one thread and its own CPU seconds, for a machine that others use; only the ratios mean something",
     )
     parser.add_argument("--dry", action="store_true", help="a few batches only: does it run?")
-    parser.add_argument("--cells", type=int, default=-1, help="end after so many new cells; the same command goes on")
+    parser.add_argument("--cells", type=int, default=-1, help="end after so many new cells; the same command resumes")
     parser.add_argument("--cell", choices=list(CELLS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:

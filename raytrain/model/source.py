@@ -124,16 +124,16 @@ def _of_run(uri: str, store: Store | None, cache: Path) -> Path:
     return fetch(store, manifest, cache / "run" / f"{name}-{_short(repr(manifest.files))}")
 
 
-def _of_bucket(uri: str, beside: Store | None, cache: Path) -> Path:
+def _of_bucket(uri: str, like: Store | None, cache: Path) -> Path:
     """Fetches the objects directly under the prefix, again if an etag has changed."""
-    store = open_like(beside, uri)
+    store = open_like(like, uri)
     found = [stat for stat in store.list("") if "/" not in stat.key]
     if not any(stat.key == "config.json" for stat in found):
         raise TrainingError(f"model {uri}: no config.json under it", hint="give the prefix that contains config.json")
-    wanted = [stat for stat in found if stat.key.endswith((".json", ".safetensors", ".model"))]
-    folder = cache / "s3" / _short(uri + repr([(stat.key, stat.etag) for stat in wanted]))
+    needed = [stat for stat in found if stat.key.endswith((".json", ".safetensors", ".model"))]
+    folder = cache / "s3" / _short(uri + repr([(stat.key, stat.etag) for stat in needed]))
     folder.mkdir(parents=True, exist_ok=True)
-    for stat in wanted:
+    for stat in needed:
         target = folder / stat.key
         if not target.is_file() or target.stat().st_size != stat.bytes:
             _require_space(folder, stat.bytes)

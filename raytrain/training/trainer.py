@@ -214,7 +214,7 @@ class Trainer:
     def _gather_copies(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies tensors, keyed by name or `<entry>/<name>`, to the CPU.
 
-        Of shards, the first worker gets the whole.
+        Of shards, the first worker gets all rows.
         """
         copies = {}
         for key, tensor in tensors.items():

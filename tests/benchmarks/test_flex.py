@@ -39,5 +39,5 @@ def test_the_gradients_are_those_of_the_groups(tied, feed_forward):
         found.append((loss.item(), gradients(model)))
     (one, ours), (other, theirs) = found
     assert abs(one - other) <= 1e-5 * other
-    for name, wanted in theirs.items():
-        assert (ours[name] - wanted).norm() <= 1e-4 * wanted.norm(), name
+    for name, reference in theirs.items():
+        assert (ours[name] - reference).norm() <= 1e-4 * reference.norm(), name

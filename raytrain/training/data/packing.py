@@ -87,10 +87,10 @@ class ExampleLengths:
         source, target = (np.concatenate([_small(a) for task in tasks for a in task[side]]) for side in (0, 1))
         return cls(source, target, np.cumsum(total) - total, examples, variants)
 
-    def at(self, placed: npt.NDArray[np.void]) -> tuple[Wide, Wide]:
+    def at(self, samples: npt.NDArray[np.void]) -> tuple[Wide, Wide]:
         """Returns source and target tokens of samples, an array of `sampling_order.SAMPLE`."""
-        task = placed["task"]
-        where = self.first[task] + placed["variant"] * self.examples[task] + placed["example"]
+        task = samples["task"]
+        where = self.first[task] + samples["variant"] * self.examples[task] + samples["example"]
         return self.source[where].astype(np.int64), self.target[where].astype(np.int64)
 
     def totals(self) -> tuple[list[int], list[int]]:
@@ -177,9 +177,9 @@ class PackedOrder:
     def _rows_of(self, block: int) -> list[npt.NDArray[np.void]]:
         if block not in self._packed:
             self._pack(range(block, block + 1))
-        placed, row = self._packed[block]
+        samples, row = self._packed[block]
         order = np.argsort(row, kind="stable")
-        rows = np.split(placed[order], np.flatnonzero(np.diff(row[order])) + 1)
+        rows = np.split(samples[order], np.flatnonzero(np.diff(row[order])) + 1)
         return rows if self._many else [rows[i] for i in _shuffled(len(rows), self.order.seed, block)]
 
     def _pack(self, blocks: range) -> list[int]:
@@ -187,13 +187,13 @@ class PackedOrder:
 
         The latest `_KEPT` stay in memory.
         """
-        placed = self.order.examples(blocks.start * self.block, blocks.stop * self.block)
-        source, target = (side.reshape(len(blocks), self.block) for side in self.lengths.at(placed))
+        samples = self.order.examples(blocks.start * self.block, blocks.stop * self.block)
+        source, target = (side.reshape(len(blocks), self.block) for side in self.lengths.at(samples))
         row = pack(source, target, self.shape, window=self._window, keep_order=self._many)
-        placed = placed.reshape(row.shape)
+        samples = samples.reshape(row.shape)
         for block in blocks[-_KEPT:]:
             at = block - blocks.start
-            self._packed[block] = placed[at].copy(), row[at].copy()
+            self._packed[block] = samples[at].copy(), row[at].copy()
         while len(self._packed) > _KEPT:
             self._packed.popitem(last=False)
         counts: list[int] = (row.max(axis=1) + 1).tolist()
@@ -211,8 +211,8 @@ def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_o
     """
     blocks, length = source.shape
     # in units of 1 / (shape.source * shape.target) of a row, source and target are measured alike
-    whole = shape.source * shape.target
-    kind = np.uint32 if whole < 1 << 30 else np.uint64
+    capacity = shape.source * shape.target
+    kind = np.uint32 if capacity < 1 << 30 else np.uint64
     s, t = (source * shape.target).astype(kind), (target * shape.source).astype(kind)
     if keep_order:
         order = np.broadcast_to(np.arange(length), source.shape)
@@ -221,10 +221,10 @@ def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_o
         s, t = np.take_along_axis(s, order, 1), np.take_along_axis(t, order, 1)
     if blocks == 1:
         row = np.empty((1, length), np.int64)
-        row[0, order[0]] = _pack_one(s[0], t[0], whole, window, keep_order)
+        row[0, order[0]] = _pack_one(s[0], t[0], capacity, window, keep_order)
         return row
     # one example more than there are, larger than any row, stands for "none left"
-    never = np.full((blocks, 1), whole + 1, kind)
+    never = np.full((blocks, 1), capacity + 1, kind)
     s, t = np.concatenate([s, never], axis=1), np.concatenate([t, never], axis=1)
     base = (np.arange(blocks) * (length + 1))[:, None]
     row = np.zeros((blocks, length + 1), np.int64)
@@ -233,7 +233,7 @@ def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_o
     number = 0
     while slot.shape[1]:
         index = slot + base
-        taken = _choose(s.take(index), t.take(index), whole, keep_order)
+        taken = _choose(s.take(index), t.take(index), capacity, keep_order)
         row.put(index[taken], number)
         slot = np.sort(np.where(taken, length, slot), axis=1)
         width = slot.shape[1]
@@ -248,18 +248,18 @@ def pack(source: Wide, target: Wide, shape: PackingShape, *, window: int, keep_o
     return out
 
 
-def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> Wide:
+def _pack_one(s: Words, t: Words, capacity: int, window: int, keep_order: bool) -> Wide:
     """Like `pack` for one block: the same rows with a third of the numpy calls."""
     row, number = np.empty(len(s), np.int64), 0
     slot = np.arange(min(window, len(s)))
     following, kind = len(slot), s.dtype.type
-    never = kind(whole + 1)
+    never = kind(capacity + 1)
     while len(slot):
         source, target, count = s[slot], t[slot], 1
         if keep_order:
             used = np.maximum(np.cumsum(source, dtype=np.uint64), np.cumsum(target, dtype=np.uint64))
-            count = int(used.searchsorted(whole, side="right"))
-        free_s, free_t = (kind(whole - int(side[:count].sum(dtype=np.uint64))) for side in (source, target))
+            count = int(used.searchsorted(capacity, side="right"))
+        free_s, free_t = (kind(capacity - int(side[:count].sum(dtype=np.uint64))) for side in (source, target))
         source[:count] = target[:count] = never
         left, other = np.empty_like(source), np.empty_like(target)
         while True:
@@ -267,7 +267,7 @@ def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> 
             np.subtract(free_t, target, out=other)
             np.maximum(left, other, out=left)
             best = left.argmin()
-            if left[best] > whole:
+            if left[best] > capacity:
                 break
             free_s, free_t = free_s - source[best], free_t - target[best]
             source[best] = target[best] = never
@@ -279,27 +279,27 @@ def _pack_one(s: Words, t: Words, whole: int, window: int, keep_order: bool) -> 
     return row
 
 
-def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.bool_]:
+def _choose(s: Words, t: Words, capacity: int, keep_order: bool) -> npt.NDArray[np.bool_]:
     """Returns which examples of each window make up the next row.
 
-    S, t and the result are (blocks, window). `whole` is a row's capacity in both measures. Numbers
-    are unsigned: what is larger than the free room wraps around to more than `whole`, and so is
+    Arguments and result are (blocks, window). `capacity` is that of a row in both measures. Numbers
+    are unsigned: what is larger than the free room wraps around to more than `capacity`, and so is
     never the minimum.
     """
     blocks, width = s.shape
     if keep_order:
         sum_s, sum_t = np.cumsum(s, axis=1, dtype=np.uint64), np.cumsum(t, axis=1, dtype=np.uint64)
-        count = (np.maximum(sum_s, sum_t) <= whole).sum(axis=1)
+        count = (np.maximum(sum_s, sum_t) <= capacity).sum(axis=1)
         last = (np.arange(blocks), np.maximum(count - 1, 0))
         used_s, used_t = sum_s[last], sum_t[last]
     else:
-        count = (s[:, 0] <= whole).astype(np.int64)
+        count = (s[:, 0] <= capacity).astype(np.int64)
         used_s, used_t = s[:, 0].copy(), t[:, 0].copy()
-    used_s[count == 0] = used_t[count == 0] = whole  # a block that is all packed
+    used_s[count == 0] = used_t[count == 0] = capacity  # a block that is all packed
     taken: npt.NDArray[np.bool_] = np.arange(width) < count[:, None]
     skip = int(count.min())
-    free_s, free_t = (whole - used_s).astype(s.dtype)[:, None], (whole - used_t).astype(s.dtype)[:, None]
-    never = np.array(whole + 1, s.dtype)
+    free_s, free_t = (capacity - used_s).astype(s.dtype)[:, None], (capacity - used_t).astype(s.dtype)[:, None]
+    never = np.array(capacity + 1, s.dtype)
     rest = slice(skip, None)
     s, t = np.where(taken[:, rest], never, s[:, rest]), np.where(taken[:, rest], never, t[:, rest])
     block = np.arange(blocks)
@@ -308,7 +308,7 @@ def _choose(s: Words, t: Words, whole: int, keep_order: bool) -> npt.NDArray[np.
         left = np.maximum(free_s - s, free_t - t)
         best = left.argmin(axis=1)
         at = begin + best
-        fits = left.take(at) <= whole
+        fits = left.take(at) <= capacity
         if not fits.all():  # nothing fits into these rows any more
             block, best = block[fits], best[fits]
             s, t, free_s, free_t = s[fits], t[fits], free_s[fits], free_t[fits]

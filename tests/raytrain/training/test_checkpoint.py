@@ -133,13 +133,13 @@ def test_without_a_manifest_there_is_nothing(store, origin, model):
 def test_the_one_before_takes_the_place_of_a_broken_one(store, origin, model, tmp_path, name, how):
     before, after = commit_steps(store, origin, model, 4, 6)
     spoil(store, after, name, how)
-    told = []
-    ref, folder = fetch_newest(store, LAYOUT, tmp_path / "fetched", lambda ref, why: told.append((ref, why)))
+    outcomes = []
+    ref, folder = fetch_newest(store, LAYOUT, tmp_path / "fetched", lambda ref, why: outcomes.append((ref, why)))
     assert ref == before
     assert position_of(manifest_of(store, ref)).step == 4
     assert (folder / WEIGHTS_FILE).is_file()
-    assert [ref for ref, _ in told] == [after]
-    assert name in told[0][1]
+    assert [ref for ref, _ in outcomes] == [after]
+    assert name in outcomes[0][1]
     if how != "flipped":  # that takes reading it
         assert newest(store, LAYOUT) == before
 
@@ -164,9 +164,9 @@ def test_all_of_several_are_damaged(store, origin, model, tmp_path):
 def test_the_only_one_is_broken_training_starts_over(store, origin, model, tmp_path):
     (ref,) = commit_steps(store, origin, model, 4)
     spoil(store, ref, WEIGHTS_FILE, "flipped")
-    told = []
-    assert fetch_newest(store, LAYOUT, tmp_path, lambda ref, why: told.append(ref)) is None
-    assert told == [ref]
+    outcomes = []
+    assert fetch_newest(store, LAYOUT, tmp_path, lambda ref, why: outcomes.append(ref)) is None
+    assert outcomes == [ref]
 
 
 def test_the_same_step_can_be_committed_again(store, origin, model, tmp_path):
@@ -230,7 +230,7 @@ class Flaky:
         return self._store.upload(*args, **options)
 
 
-class Told:
+class Outcomes:
     def __init__(self):
         self.committed, self.failed = [], []
 
@@ -246,52 +246,52 @@ class Told:
 
 
 def test_the_writer_works_while_training_goes_on(store, origin, model):
-    told, release, at_guard = Told(), threading.Event(), threading.Event()
+    outcomes, release, at_guard = Outcomes(), threading.Event(), threading.Event()
 
     def guard():
         at_guard.set()
         assert release.wait(30)
 
-    writer = told.writer(store, origin, guard)
+    writer = outcomes.writer(store, origin, guard)
     writer.save(snapshot(model, 2))
     assert at_guard.wait(30)  # `save` has returned, and the checkpoint is not there yet
     assert committed_checkpoints(store, LAYOUT) == []
     release.set()
     writer.save(snapshot(model, 4))
-    assert 2 in told.committed
+    assert 2 in outcomes.committed
     writer.finish()
-    assert told.committed == [2, 4]
+    assert outcomes.committed == [2, 4]
     assert [r.step for r in committed_checkpoints(store, LAYOUT)] == [4, 2]
 
 
 def test_a_checkpoint_that_cannot_be_stored_is_reported_and_tolerated(store, origin, model):
-    told = Told()
-    writer = told.writer(Flaky(store, 1), origin)
+    outcomes = Outcomes()
+    writer = outcomes.writer(Flaky(store, 1), origin)
     for step in (2, 4):
         writer.save(snapshot(model, step))
     writer.finish()
-    assert told.failed == [(2, "the bucket does not answer")]
+    assert outcomes.failed == [(2, "the bucket does not answer")]
     assert [r.step for r in committed_checkpoints(store, LAYOUT)] == [4]
 
 
 def test_too_many_in_a_row_end_training(store, origin, model):
-    told = Told()
-    writer = told.writer(Flaky(store, 100), origin)
+    outcomes = Outcomes()
+    writer = outcomes.writer(Flaky(store, 100), origin)
     for step in range(MAX_FAILURES):
         writer.save(snapshot(model, step + 1))
     with pytest.raises(StorageError, match="does not answer"):
         writer.wait()
-    assert len(told.failed) == MAX_FAILURES - 1
+    assert len(outcomes.failed) == MAX_FAILURES - 1
     assert committed_checkpoints(store, LAYOUT) == []
 
 
 def test_the_last_one_is_tried_again_and_then_it_is_an_error(store, origin, model):
-    told = Told()
-    writer = told.writer(Flaky(store, 1), origin)
+    outcomes = Outcomes()
+    writer = outcomes.writer(Flaky(store, 1), origin)
     writer.save(snapshot(model, 2))
     writer.finish()
-    assert told.committed == [2]
-    writer = told.writer(Flaky(store, 100), origin)
+    assert outcomes.committed == [2]
+    writer = outcomes.writer(Flaky(store, 100), origin)
     writer.save(snapshot(model, 4))
     with pytest.raises(StorageError, match="does not answer"):
         writer.finish()
@@ -300,8 +300,8 @@ def test_the_last_one_is_tried_again_and_then_it_is_an_error(store, origin, mode
 
 def test_an_attempt_that_was_taken_over_writes_nothing_more(store, origin, model):
     attempt = Attempt.begin(store, LAYOUT)
-    told = Told()
-    writer = told.writer(store, origin, attempt.check)
+    outcomes = Outcomes()
+    writer = outcomes.writer(store, origin, attempt.check)
     writer.save(snapshot(model, 2))
     writer.wait()
     Attempt.begin(store, LAYOUT)

@@ -26,8 +26,8 @@ def test_loss_and_gradients_are_those_of_the_cpu(tied, feed_forward):
         found.append((loss.item(), {name: g.cpu() for name, g in gradients(model).items()}))
     (one, ours), (other, theirs) = found
     assert abs(one - other) <= 1e-5 * other
-    for name, wanted in theirs.items():
-        assert (ours[name] - wanted).norm() <= 1e-4 * wanted.norm(), name
+    for name, reference in theirs.items():
+        assert (ours[name] - reference).norm() <= 1e-4 * reference.norm(), name
 
 
 @pytest.mark.parametrize("settings", [{}, {"precision": "bf16-pure"}, {"activation_checkpointing": True}])

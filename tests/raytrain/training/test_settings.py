@@ -112,7 +112,7 @@ def test_a_tied_head_is_frozen_with_its_table_only():
     assert "shared.weight" not in trainer_of(settings(freeze=["head", "embeddings"]), tied=True).weights.values
 
 
-# ---- what is kept beside the weights
+# ---- what is kept next to the weights
 
 
 def test_the_moving_average_is_its_closed_form(loader):

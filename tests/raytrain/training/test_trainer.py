@@ -361,22 +361,22 @@ def test_the_user_s_malloc_settings_stay(monkeypatch):
 def test_epochs_and_tokens_are_converted_to_steps(loader):
     """120 examples: after the steps of one epoch as many were seen, give or take a step."""
     mean = sum(loader.packed_order.lengths.means([0.5, 0.5]))
-    for wanted, examples in (({"epochs": 1}, 120), ({"epochs": 2.5}, 300), ({"tokens": int(200 * mean)}, 200)):
-        steps = loader.last_step(settings(steps=None, **wanted))
+    for requested, examples in (({"epochs": 1}, 120), ({"epochs": 2.5}, 300), ({"tokens": int(200 * mean)}, 200)):
+        steps = loader.last_step(settings(steps=None, **requested))
         seen = [
             sum(len(row) for row in loader.packed_order.rows(0, n * loader.rows_per_step)) for n in (steps - 1, steps)
         ]
-        assert seen[0] - 12 <= examples <= seen[1] + 12, wanted
+        assert seen[0] - 12 <= examples <= seen[1] + 12, requested
     assert loader.last_step(settings(steps=None, tokens=1)) == 1
 
 
-@pytest.mark.parametrize("wanted", [2, 5])
-def test_a_requested_checkpoint_is_taken_after_the_step(loader, wanted):
+@pytest.mark.parametrize("requested", [2, 5])
+def test_a_requested_checkpoint_is_taken_after_the_step(loader, requested):
     """As for a node that is about to leave; training continues."""
     asked = iter(range(100))
     trainer = trainer_of(settings(steps=6))
     _, snapshots, (position, stopped) = train(
-        loader, trainer, callbacks={"checkpoint_requested": lambda: next(asked) == wanted - 1}
+        loader, trainer, callbacks={"checkpoint_requested": lambda: next(asked) == requested - 1}
     )
-    assert [snapshot.position.step for snapshot in snapshots] == [wanted, 6]
+    assert [snapshot.position.step for snapshot in snapshots] == [requested, 6]
     assert (position.step, stopped) == (6, False)

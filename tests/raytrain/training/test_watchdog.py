@@ -14,10 +14,10 @@ def waits_here(event):
 
 
 def test_silence_is_noticed_and_the_stacks_name_the_place():
-    heard, done = [], threading.Event()
+    hangs, done = [], threading.Event()
 
     def on_hang(seconds, stacks):
-        heard.append((seconds, stacks))
+        hangs.append((seconds, stacks))
         done.set()
 
     with Watchdog(0.2, on_hang) as dog:
@@ -25,29 +25,29 @@ def test_silence_is_noticed_and_the_stacks_name_the_place():
             dog.heartbeat()
         began = time.monotonic()
         waits_here(done)
-    assert 0.2 <= heard[0][0] < 5
+    assert 0.2 <= hangs[0][0] < 5
     assert time.monotonic() - began < 5
-    assert "waits_here" in heard[0][1]
-    assert "thread MainThread" in heard[0][1]
+    assert "waits_here" in hangs[0][1]
+    assert "thread MainThread" in hangs[0][1]
 
 
 def test_regular_heartbeats_are_no_hang():
-    heard = []
-    with Watchdog(0.5, lambda *hang: heard.append(hang)) as dog:
+    hangs = []
+    with Watchdog(0.5, lambda *hang: hangs.append(hang)) as dog:
         for _ in range(12):
             dog.heartbeat()
             time.sleep(0.1)
-    assert not heard
+    assert not hangs
 
 
 def test_no_call_after_the_end_nor_without_a_limit():
-    heard = []
-    with Watchdog(0.1, lambda *hang: heard.append(hang)) as dog:
+    hangs = []
+    with Watchdog(0.1, lambda *hang: hangs.append(hang)) as dog:
         dog.heartbeat()
-    with Watchdog(0, lambda *hang: heard.append(hang)):
+    with Watchdog(0, lambda *hang: hangs.append(hang)):
         time.sleep(0.3)
     time.sleep(0.3)
-    assert not heard
+    assert not hangs
 
 
 def test_a_long_step_is_no_hang(monkeypatch):

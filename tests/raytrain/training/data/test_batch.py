@@ -37,7 +37,7 @@ class FakeSplit:
 SPLITS = [FakeSplit(0, 30, 3, 1), FakeSplit(1, 11, 2, 2), FakeSplit(2, 5, 1, 3)]
 
 
-def splits_plan(shape=SHAPE):
+def packed_order(shape=SHAPE):
     rates = [0.5, 0.3, 0.2]
     streams = [
         TaskStream(f"t{i}", s.examples, s.variants, r) for i, (s, r) in enumerate(zip(SPLITS, rates, strict=True))
@@ -48,13 +48,13 @@ def splits_plan(shape=SHAPE):
 
 def unpack(row):
     """(sample, source ids, decoder inputs, labels) of each segment, by offsets."""
-    for i, placed in enumerate(row.samples):
+    for i, samples in enumerate(row.samples):
         s = slice(row.source_offsets[i], row.source_offsets[i] + row.source_lengths[i])
         t = slice(row.target_offsets[i], row.target_offsets[i] + row.target_lengths[i])
-        yield placed, row.source[s], row.decoder_input[t], row.labels[t]
+        yield samples, row.source[s], row.decoder_input[t], row.labels[t]
 
 
-placements = st.lists(
+sample_lists = st.lists(
     st.integers(0, 2).flatmap(
         lambda t: st.builds(
             SampleRef, st.just(t), st.integers(0, SPLITS[t].examples - 1), st.integers(0, SPLITS[t].variants - 1)
@@ -66,12 +66,12 @@ placements = st.lists(
 
 
 @settings(max_examples=100, deadline=None)
-@given(placed=placements)
-def test_a_packed_row_holds_exactly_its_examples(placed):
+@given(samples=sample_lists)
+def test_a_packed_row_holds_exactly_its_examples(samples):
     read = token_reader(SPLITS)
     large = PackingShape(source=400, target=120)
-    row = collate(placed, read, large, index=7)
-    assert sorted(row.samples) == sorted(placed)
+    row = collate(samples, read, large, index=7)
+    assert sorted(row.samples) == sorted(samples)
     for p, source, decoder_input, labels in unpack(row):
         expected_source, expected_target = read(p)
         assert source.tolist() == expected_source.tolist()
@@ -79,9 +79,9 @@ def test_a_packed_row_holds_exactly_its_examples(placed):
         assert decoder_input.tolist() == [0, *expected_target[:-1].tolist()]
     assert row.task.tolist() == [p.task for p in row.samples]
     assert row.index == 7
-    assert row.examples == len(placed)
-    assert len(row.source) == row.source_tokens == sum(len(read(p)[0]) for p in placed) == row.source_lengths.sum()
-    assert len(row.labels) == row.target_tokens == sum(len(read(p)[1]) for p in placed) == row.target_lengths.sum()
+    assert row.examples == len(samples)
+    assert len(row.source) == row.source_tokens == sum(len(read(p)[0]) for p in samples) == row.source_lengths.sum()
+    assert len(row.labels) == row.target_tokens == sum(len(read(p)[1]) for p in samples) == row.target_lengths.sum()
     assert len(row.decoder_input) == row.target_tokens
     steps = [(-(-int(s) // 16), int(t)) for s, t in zip(row.source_lengths, row.target_lengths, strict=True)]
     assert steps == sorted(steps)
@@ -89,8 +89,8 @@ def test_a_packed_row_holds_exactly_its_examples(placed):
 
 def test_the_arrays_do_not_depend_on_the_order_of_placements():
     read = token_reader(SPLITS)
-    placed = splits_plan(PackingShape(source=300, target=90)).rows(2, 1)[0]
-    one, other = (collate(p, read, PackingShape(source=300, target=90)) for p in (placed, placed[::-1]))
+    samples = packed_order(PackingShape(source=300, target=90)).rows(2, 1)[0]
+    one, other = (collate(p, read, PackingShape(source=300, target=90)) for p in (samples, samples[::-1]))
     for name in ("source", "decoder_input", "labels", "source_lengths", "target_lengths", "task"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_refused():
 
 def steps_of(worker, workers, start, stop, rows_per_step=6):
     options = {"rows_per_step": rows_per_step, "worker": worker, "workers": workers, "start": start, "stop": stop}
-    with BatchPrefetcher(splits_plan(), token_reader(SPLITS), **options) as steps:
+    with BatchPrefetcher(packed_order(), token_reader(SPLITS), **options) as steps:
         return list(steps)
 
 
@@ -138,11 +138,11 @@ def test_steps_come_in_order_and_end():
 
 
 def test_an_error_of_the_reader_reaches_the_one_who_asks():
-    def broken(placed):
+    def broken(samples):
         raise OSError("part is gone")
 
     with (
-        BatchPrefetcher(splits_plan(), broken, rows_per_step=2, worker=0, workers=1, start=0, stop=5) as steps,
+        BatchPrefetcher(packed_order(), broken, rows_per_step=2, worker=0, workers=1, start=0, stop=5) as steps,
         pytest.raises(OSError, match="part is gone"),
     ):
         next(iter(steps))
@@ -150,7 +150,7 @@ def test_an_error_of_the_reader_reaches_the_one_who_asks():
 
 def test_the_thread_ends_with_the_context():
     read = token_reader(SPLITS)
-    with BatchPrefetcher(splits_plan(), read, rows_per_step=2, worker=0, workers=1, start=0, stop=10**9) as steps:
+    with BatchPrefetcher(packed_order(), read, rows_per_step=2, worker=0, workers=1, start=0, stop=10**9) as steps:
         step, rows = next(iter(steps))
         assert (step, len(rows)) == (0, 2)
         thread = steps._thread
@@ -162,19 +162,19 @@ def test_the_thread_ends_with_the_context():
 def test_reading_ahead_is_bounded():
     read = []
 
-    def counting(placed):
-        read.append(placed)
-        return token_reader(SPLITS)(placed)
+    def counting(samples):
+        read.append(samples)
+        return token_reader(SPLITS)(samples)
 
     options = {"rows_per_step": 1, "worker": 0, "workers": 1, "start": 0, "stop": 1000, "ahead": 2}
-    with BatchPrefetcher(splits_plan(), counting, **options) as steps:
+    with BatchPrefetcher(packed_order(), counting, **options) as steps:
         next(iter(steps))
     # one handed out, two waiting, one in the thread's hands
-    assert len(read) <= sum(len(row) for row in splits_plan().rows(0, 4))
+    assert len(read) <= sum(len(row) for row in packed_order().rows(0, 4))
 
 
 def test_a_step_can_be_read_by_itself():
-    steps = BatchPrefetcher(splits_plan(), token_reader(SPLITS), rows_per_step=6, worker=0, workers=1, start=0, stop=0)
+    steps = BatchPrefetcher(packed_order(), token_reader(SPLITS), rows_per_step=6, worker=0, workers=1, start=0, stop=0)
     assert [r.samples for r in steps.read_step(4)] == [r.samples for r in steps_of(0, 1, 4, 5)[0][1]]
 
 
@@ -182,4 +182,4 @@ def test_a_step_can_be_read_by_itself():
 def test_impossible_workers_are_refused(wrong):
     options = {"rows_per_step": 1, "worker": 0, "workers": 2, "start": 0, "stop": 1} | wrong
     with pytest.raises(ValueError, match="worker"):
-        BatchPrefetcher(splits_plan(), token_reader(SPLITS), **options)
+        BatchPrefetcher(packed_order(), token_reader(SPLITS), **options)

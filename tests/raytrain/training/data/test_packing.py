@@ -34,7 +34,7 @@ def four_tasks(scale=1):
     return out
 
 
-def row_plan(tasks, shape, variants=1, seed=17):
+def packed_order(tasks, shape, variants=1, seed=17):
     total = sum(len(s) for s, _ in tasks)
     streams = [TaskStream(f"t{i}", len(s), variants, len(s) / total) for i, (s, _) in enumerate(tasks)]
     lengths = ExampleLengths.of([([s] * variants, [t] * variants) for s, t in tasks])
@@ -48,16 +48,16 @@ def tokens(tasks, row):
 @pytest.mark.parametrize(("shape", "least"), [((8192, 1792), 0.96), ((512, 128), 0.91), ((1365, 299), 0.95)])
 def test_rows_are_full(shape, least):
     tasks = four_tasks()
-    plan = row_plan(tasks, shape)
-    blocks = max(2, 20_000 // plan.block)
-    rows = plan.first_row(blocks)
-    placed = plan.order.examples(0, blocks * plan.block)
-    source, target = plan.lengths.at(placed)
+    packed = packed_order(tasks, shape)
+    blocks = max(2, 20_000 // packed.block)
+    rows = packed.first_row(blocks)
+    samples = packed.order.examples(0, blocks * packed.block)
+    source, target = packed.lengths.at(samples)
     assert (source.sum() + target.sum()) / (rows * sum(shape)) >= least
     # and these are the rows that are handed out
-    in_rows = [p for row in plan.rows(0, rows) for p in row]
-    assert sorted(in_rows) == sorted(map(tuple, placed.tolist()))
-    assert all(s <= shape[0] and t <= shape[1] for s, t in (tokens(tasks, row) for row in plan.rows(0, rows)))
+    in_rows = [p for row in packed.rows(0, rows) for p in row]
+    assert sorted(in_rows) == sorted(map(tuple, samples.tolist()))
+    assert all(s <= shape[0] and t <= shape[1] for s, t in (tokens(tasks, row) for row in packed.rows(0, rows)))
 
 
 SHAPES = st.sampled_from([(64, 16), (64, 64), (200, 50), (1 << 18, 1 << 17), (4096, 40)])
@@ -95,10 +95,10 @@ def test_the_order_of_the_plan_is_kept_within_a_window():
 @pytest.mark.parametrize("shape", [(2048, 448), (600, 140)])
 def test_row_k_is_the_kth_of_a_pass_from_the_start(shape):
     tasks = four_tasks(scale=20)
-    in_order = row_plan(tasks, shape).rows(0, 900)
+    in_order = packed_order(tasks, shape).rows(0, 900)
     for k, n in [(899, 1), (0, 1), (450, 17), (123, 400), (0, 900), (5, 0)]:
-        assert row_plan(tasks, shape).rows(k, n) == in_order[k : k + n]
-    used = row_plan(tasks, shape)  # what was asked before makes no difference
+        assert packed_order(tasks, shape).rows(k, n) == in_order[k : k + n]
+    used = packed_order(tasks, shape)  # what was asked before makes no difference
     for k in np.random.default_rng(0).integers(0, 900, 80).tolist():
         assert used.rows(k, 1) == [in_order[k]]
 
@@ -111,8 +111,8 @@ WORLDS = [1, 2, 3, 4, 8, 1024]
 def test_any_world_size_sees_the_same_global_batches(workers, shape):
     """Each worker has its own order and takes its rows; together they are the step's rows."""
     tasks, rows_per_step, steps = four_tasks(scale=40), 24, 4
-    alone = row_plan(tasks, shape).rows(0, rows_per_step * steps)
-    own = [row_plan(tasks, shape) for _ in range(min(workers, 9))]  # most of 1,024 have no row of so small a step
+    alone = packed_order(tasks, shape).rows(0, rows_per_step * steps)
+    own = [packed_order(tasks, shape) for _ in range(min(workers, 9))]  # most of 1,024 have no row of so small a step
     for step in range(steps):
         rows = range(step * rows_per_step, (step + 1) * rows_per_step)
         batch = [
@@ -136,12 +136,12 @@ def test_a_run_that_changes_its_size_sees_every_row_once_and_in_order(sizes, var
     tasks = [(rng.integers(1, shape[0] // 2, n), rng.integers(1, shape[1] // 2, n)) for n in sizes]
     rows_per_step, taken, next_row = 6, [], 0
     for workers in [*before, after]:
-        resumed = row_plan(tasks, shape, variants, seed)
+        resumed = packed_order(tasks, shape, variants, seed)
         rows = range(next_row, next_row + rows_per_step)
         parts = [[(k, resumed.rows(k, 1)[0]) for k in rows if k % workers == w] for w in range(workers)]
         taken += [row for _, row in sorted(pair for part in parts for pair in part)]
         next_row = rows.stop
-    assert taken == row_plan(tasks, shape, variants, seed).rows(0, next_row)
+    assert taken == packed_order(tasks, shape, variants, seed).rows(0, next_row)
 
 
 @settings(max_examples=25, deadline=None)
@@ -154,22 +154,22 @@ def test_a_run_that_changes_its_size_sees_every_row_once_and_in_order(sizes, var
 def test_the_examples_before_a_row_are_those_of_the_rows_before_it(sizes, shape, seed, k):
     rng = np.random.default_rng(seed)
     tasks = [(rng.integers(1, shape[0] // 2, n), rng.integers(1, shape[1] // 2, n)) for n in sizes]
-    before = [tuple(e) for part in row_plan(tasks, shape).before(k) for e in part.tolist()]
-    assert sorted(before) == sorted(p for row in row_plan(tasks, shape).rows(0, k) for p in row)
+    before = [tuple(e) for part in packed_order(tasks, shape).before(k) for e in part.tolist()]
+    assert sorted(before) == sorted(p for row in packed_order(tasks, shape).rows(0, k) for p in row)
 
 
 def test_rows_of_different_seeds_differ():
     tasks = four_tasks(scale=50)
-    assert row_plan(tasks, (600, 140), seed=1).rows(0, 5) != row_plan(tasks, (600, 140), seed=2).rows(0, 5)
+    assert packed_order(tasks, (600, 140), seed=1).rows(0, 5) != packed_order(tasks, (600, 140), seed=2).rows(0, 5)
 
 
 def test_rows_go_through_every_pass_completely():
     tasks = four_tasks(scale=100)
-    plan = row_plan(tasks, (2048, 448), variants=3)
+    packed = packed_order(tasks, (2048, 448), variants=3)
     total = sum(len(s) for s, _ in tasks)
-    blocks = -(-2 * total // plan.block) + 1
-    seen = [p for row in plan.rows(0, plan.first_row(blocks)) for p in row]
-    assert len(seen) == blocks * plan.block
+    blocks = -(-2 * total // packed.block) + 1
+    seen = [p for row in packed.rows(0, packed.first_row(blocks)) for p in row]
+    assert len(seen) == blocks * packed.block
     counts = np.unique([(p.task, p.example) for p in seen], axis=0, return_counts=True)[1]
     assert len(counts) == total
     assert counts.min() >= 2
@@ -182,7 +182,7 @@ def test_the_rows_never_change():
         (np.arange(1000, dtype=np.int32) * 7 % 90 + 4, np.full(1000, 2, np.int32)),
     ]
     parts = [
-        repr([[tuple(ref) for ref in row] for row in row_plan(tasks, shape, variants=5).rows(50, 200)])
+        repr([[tuple(ref) for ref in row] for row in packed_order(tasks, shape, variants=5).rows(50, 200)])
         for shape in [(512, 128), (8192, 1792)]
     ]
     assert (
@@ -193,17 +193,17 @@ def test_the_rows_never_change():
 
 def test_an_example_that_fits_no_row_is_named():
     with pytest.raises(UsageError, match="task t1: an example of 600 source or 9 target tokens does not fit"):
-        row_plan([(np.array([5]), np.array([5])), (np.array([600]), np.array([9]))], (512, 128))
+        packed_order([(np.array([5]), np.array([5])), (np.array([600]), np.array([9]))], (512, 128))
 
 
 def test_lengths_must_be_those_of_the_plan():
-    plan = SamplingOrder([TaskStream("a", 3, 1, 1.0)], 1)
+    packed = SamplingOrder([TaskStream("a", 3, 1, 1.0)], 1)
     lengths = ExampleLengths.of([([np.array([5, 5])], [np.array([5, 5])])])
     with pytest.raises(ValueError, match="not those of the order"):
-        PackedOrder(plan, lengths, PackingShape(source=512, target=128))
+        PackedOrder(packed, lengths, PackingShape(source=512, target=128))
     with pytest.raises(ValueError, match="lengths of 0"):
         ExampleLengths.of([([np.array([5, 0])], [np.array([5, 5])])])
-    with pytest.raises(ValueError, match="every wording"):
+    with pytest.raises(ValueError, match="every variant"):
         ExampleLengths.of([([np.array([5, 5])], [np.array([5])])])
 
 

@@ -13,7 +13,7 @@ from raytrain.training.data.sampling_order import LARGEST_PERIOD, SamplingOrder,
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
 
-def plan(sizes, variants=3, seed=17, weights=None):
+def sampling_order(sizes, variants=3, seed=17, weights=None):
     rates = [w / sum(weights or sizes) for w in weights or sizes]
     sized = zip(sizes, rates, strict=True)
     return SamplingOrder([TaskStream(f"t{i}", n, variants, rate) for i, (n, rate) in enumerate(sized)], seed)
@@ -27,7 +27,7 @@ def worst_difference(tasks, rates):
 @settings(max_examples=60, deadline=None)
 @given(weights=st.lists(st.integers(1, 400), min_size=1, max_size=20))
 def test_every_prefix_holds_every_share_within_one(weights):
-    p = plan([5] * len(weights), weights=weights)
+    p = sampling_order([5] * len(weights), weights=weights)
     tasks = p.examples(0, 3 * p.period + 7)["task"]
     assert worst_difference(tasks, [w / sum(weights) for w in weights]) < 1
     for i, quota in enumerate(p.quotas):  # the same in whole numbers: no rounding can hide an excess
@@ -63,7 +63,7 @@ def test_a_tiny_share_still_gets_a_place():
 @settings(max_examples=50, deadline=None)
 @given(sizes=SIZES, variants=st.integers(1, 5), seed=st.integers(0, 2**63 - 1))
 def test_nothing_repeats_before_all_was_seen_and_wordings_take_turns(sizes, variants, seed):
-    p = plan(sizes, variants, seed, weights=[1] * len(sizes))
+    p = sampling_order(sizes, variants, seed, weights=[1] * len(sizes))
     passes = 2 * variants + 1
     places = p.examples(0, max(sizes) * passes * len(sizes))
     for task, size in enumerate(sizes):
@@ -78,7 +78,7 @@ def test_nothing_repeats_before_all_was_seen_and_wordings_take_turns(sizes, vari
 
 
 def test_passes_differ_and_first_wordings_are_spread():
-    p = plan([1000], variants=4)
+    p = sampling_order([1000], variants=4)
     places = p.examples(0, 2000)
     first, second = places["example"][:1000], places["example"][1000:]
     assert (first == second).sum() < 20
@@ -113,7 +113,7 @@ def test_permutations_put_every_example_everywhere(count):
 @settings(max_examples=40, deadline=None)
 @given(sizes=SIZES, start=st.integers(0, 10**12), length=st.integers(0, 300))
 def test_any_place_is_found_without_the_places_before(sizes, start, length):
-    p = plan(sizes)
+    p = sampling_order(sizes)
     whole = p.examples(start, start + length)
     singly = [p.examples(k, k + 1)[0] for k in range(start, start + length, 37)]
     assert whole[::37].tolist() == [s.tolist() for s in singly]
@@ -123,8 +123,8 @@ def test_any_place_is_found_without_the_places_before(sizes, start, length):
 @given(sizes=SIZES, cut=st.integers(0, 4000), seed=st.integers(0, 2**63 - 1))
 def test_one_integer_resumes(sizes, cut, seed):
     """What follows place `cut` is the same for a new order and for one that started at 0."""
-    straight = plan(sizes, seed=seed).examples(0, cut + 200)
-    assert (plan(sizes, seed=seed).examples(cut, cut + 200) == straight[cut:]).all()
+    straight = sampling_order(sizes, seed=seed).examples(0, cut + 200)
+    assert (sampling_order(sizes, seed=seed).examples(cut, cut + 200) == straight[cut:]).all()
 
 
 def test_a_task_keeps_its_order_whatever_tasks_join():
@@ -140,7 +140,7 @@ def test_a_task_keeps_its_order_whatever_tasks_join():
 
 def test_the_order_never_changes():
     """A digest of the order: a change would break every run that resumes after an upgrade."""
-    p = plan([27_192, 20_000, 14_041, 10_300], variants=8, seed=17)
+    p = sampling_order([27_192, 20_000, 14_041, 10_300], variants=8, seed=17)
     parts = [p.examples(0, 20_000), p.examples(10**9, 10**9 + 20_000)]
     columns = [part[name].astype("<i8").tobytes() for part in parts for name in ("task", "example", "variant")]
     assert (

@@ -18,13 +18,13 @@ def problem(n=50, vocabulary=37, width=8, dtype=torch.float64):
 def test_it_is_torch_s(chunk):
     hidden, head, labels = problem()
     expected = cross_entropy(hidden @ head.t(), labels, reduction="none")
-    wanted = torch.autograd.grad(3 * expected.sum(), (hidden, head))
+    reference = torch.autograd.grad(3 * expected.sum(), (hidden, head))
     total, each = token_losses(hidden, head, labels, chunk=chunk)
     found = torch.autograd.grad(3 * total, (hidden, head))
     assert torch.allclose(each, expected, rtol=1e-13)
     assert not each.requires_grad
     assert total.item() == pytest.approx(expected.sum().item(), rel=1e-13)
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(found, reference, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-13)
 
 
@@ -81,12 +81,12 @@ def test_sums_by_task():
 def test_label_smoothing_is_torch_s_token_by_token(smoothing, chunk):
     hidden, head, labels = problem()
     expected = cross_entropy(hidden @ head.t(), labels, reduction="none", label_smoothing=smoothing)
-    wanted = torch.autograd.grad(expected.sum(), (hidden, head))
+    reference = torch.autograd.grad(expected.sum(), (hidden, head))
     objective = Objective(label_smoothing=smoothing)
     total, each = token_losses(hidden, head, labels, objective=objective, chunk=chunk)
     found = torch.autograd.grad(total, (hidden, head))
     assert torch.allclose(each, cross_entropy(hidden @ head.t(), labels, reduction="none"), rtol=1e-13)
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(found, reference, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-11, atol=1e-13)
     for i in range(len(labels)):
         one, _ = token_losses(hidden[i : i + 1], head, labels[i : i + 1], objective=objective)
@@ -97,11 +97,11 @@ def test_z_loss_is_the_squared_log_of_the_softmax_s_sum():
     hidden, head, labels = problem()
     scores = hidden @ head.t()
     expected = cross_entropy(scores, labels, reduction="sum") + 0.01 * (scores.logsumexp(-1) ** 2).sum()
-    wanted = torch.autograd.grad(expected, (hidden, head))
+    reference = torch.autograd.grad(expected, (hidden, head))
     total, _ = token_losses(hidden, head, labels, objective=Objective(z_loss=0.01), chunk=7)
     found = torch.autograd.grad(total, (hidden, head))
     assert total.item() == pytest.approx(expected.item(), rel=1e-12)
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(found, reference, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-11, atol=1e-13)
 
 
@@ -109,17 +109,17 @@ def test_tokens_count_as_they_are_weighted():
     hidden, head, labels = problem()
     weights = torch.rand(len(labels), dtype=torch.float64)
     expected = cross_entropy(hidden @ head.t(), labels, reduction="none")
-    wanted = torch.autograd.grad((expected * weights).sum(), (hidden, head))
+    reference = torch.autograd.grad((expected * weights).sum(), (hidden, head))
     total, each = token_losses(hidden, head, labels, weights_N=weights, chunk=7)
     found = torch.autograd.grad(total, (hidden, head))
     assert torch.allclose(each, expected, rtol=1e-13)
     assert total.item() == pytest.approx((expected * weights).sum().item(), rel=1e-12)
-    for ours, theirs in zip(found, wanted, strict=True):
+    for ours, theirs in zip(found, reference, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-11, atol=1e-13)
 
 
 def test_a_frozen_head_gets_no_gradient_and_the_hidden_the_same():
     hidden, head, labels = problem()
-    wanted = torch.autograd.grad(token_losses(hidden, head, labels)[0], hidden)[0]
+    reference = torch.autograd.grad(token_losses(hidden, head, labels)[0], hidden)[0]
     total, _ = token_losses(hidden, head.detach(), labels)
-    assert torch.equal(torch.autograd.grad(total, hidden)[0], wanted)
+    assert torch.equal(torch.autograd.grad(total, hidden)[0], reference)

@@ -50,17 +50,17 @@ def test_loss_and_gradients_are_those_of_transformers(
     model.set_attn_implementation(attention)
     model.train()
     ids = examples()
-    expected, each, wanted = one_by_one(model, ids)
+    expected, each, reference = one_by_one(model, ids)
     model.zero_grad()
     loss, by_task = PackedT5(model)(DeviceBatch.of(row_of(ids), dtype=dtype), tasks=3)
     loss.backward()
     assert abs(loss.item() - expected) <= loss_off * expected
     found = gradients(model)
-    assert found.keys() == wanted.keys()
-    scale = torch.sqrt(sum((g**2).sum() for g in wanted.values()))
-    off = torch.sqrt(sum(((found[name] - wanted[name]) ** 2).sum() for name in wanted))
+    assert found.keys() == reference.keys()
+    scale = torch.sqrt(sum((g**2).sum() for g in reference.values()))
+    off = torch.sqrt(sum(((found[name] - reference[name]) ** 2).sum() for name in reference))
     assert off <= gradient_off * scale
-    for name, gradient in wanted.items():
+    for name, gradient in reference.items():
         assert gradient.norm() > 0, name
         assert (found[name] - gradient).norm() <= worst_off * gradient.norm() + 1e-13, name
     for task in range(3):
@@ -158,13 +158,13 @@ def test_adapters_in_the_place_of_linear_layers_are_called():
                 attention = layer.SelfAttention if hasattr(layer, "SelfAttention") else layer.EncDecAttention
                 attention.q, attention.v = Adapted(attention.q), Adapted(attention.v)
     ids = examples(5)
-    expected, _, wanted = one_by_one(model, ids)
+    expected, _, reference = one_by_one(model, ids)
     model.zero_grad()
     loss, _ = PackedT5(model)(DeviceBatch.of(row_of(ids)), 3)
     loss.backward()
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     for name, gradient in gradients(model).items():
-        assert (gradient - wanted[name]).norm() <= 1e-4 * wanted[name].norm(), name
+        assert (gradient - reference[name]).norm() <= 1e-4 * reference[name].norm(), name
 
 
 def test_groups_cover_the_row_in_order_and_waste_little():

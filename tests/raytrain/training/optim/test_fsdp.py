@@ -37,7 +37,7 @@ SETTINGS = {
     # three workers and four rows a step: two of them take part in a pass without a row of their own
     "adafactor": (3, {"optimizer": "adafactor", "weight_decay": 0.1, "ema": 0.5}, {}, {}),
     "adamw, tied": (2, {"anchor": 0.5, "interpolation": 0.5, "activation_checkpointing": True}, {"tied": True}, {}),
-    "frozen but for new pieces": (2, {"freeze": ["embeddings", "head"]}, {}, {"new_rows": range(30, 40)}),
+    "frozen except new tokens": (2, {"freeze": ["embeddings", "head"]}, {}, {"new_rows": range(30, 40)}),
 }
 
 

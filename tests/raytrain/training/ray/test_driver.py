@@ -51,7 +51,7 @@ def run(tmp_path_factory):
     return tiny_run(tmp_path_factory.mktemp("run"), workers=2)
 
 
-class Heard:
+class Recorder:
     def __init__(self):
         self.events, self.progress = [], []
 
@@ -62,7 +62,7 @@ class Heard:
         return [kind for kind, _, _ in self.events]
 
 
-def go(run, heard, **options):
+def go(run, recorder, **options):
     return train(
         run.job,
         store=options.pop("store", run.store),
@@ -70,8 +70,8 @@ def go(run, heard, **options):
         shard_set=run.shard_set,
         model_folder=run.model_folder,
         cache=run.cache,
-        on_progress=heard.progress.append,
-        on_event=heard.event,
+        on_progress=recorder.progress.append,
+        on_event=recorder.event,
         **options,
     )
 
@@ -88,17 +88,17 @@ def close(one, other, tolerance):
 @pytest.fixture(scope="module")
 def undisturbed(cluster, run):
     run = run.named("undisturbed")
-    heard = Heard()
-    return run, go(run, heard), heard
+    recorder = Recorder()
+    return run, go(run, recorder), recorder
 
 
 def test_two_workers_train_to_the_end(undisturbed, tmp_path):
-    run, result, heard = undisturbed
+    run, result, recorder = undisturbed
     assert (result.step, result.interrupted) == (6, False)
     assert [r.step for r in result.checkpoints] == [6, 4, 2]
-    assert heard.kinds() == ["TrainingStarted"] + ["CheckpointCommitted"] * 3
-    assert heard.events[0][2] == {"step": 0, "workers": 2}
-    last = heard.progress[-1]
+    assert recorder.kinds() == ["TrainingStarted"] + ["CheckpointCommitted"] * 3
+    assert recorder.events[0][2] == {"step": 0, "workers": 2}
+    last = recorder.progress[-1]
     assert (last.step, last.steps, last.eta_seconds) == (6, 6, 0)
     lines = read_segments(run.store, run.layout, "metrics")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -132,7 +132,7 @@ def test_two_workers_on_ray_are_one_worker_without_it(undisturbed):
 def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
     """The first worker is killed while it commits the checkpoint of step 4."""
     calm, _, _ = undisturbed
-    run, heard = calm.named("killed"), Heard()
+    run, recorder = calm.named("killed"), Recorder()
     store = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path)
 
     def kill_who_waits():
@@ -142,9 +142,9 @@ def test_a_killed_worker_changes_no_weight(undisturbed, tmp_path):
             store.open()
         return False
 
-    result = go(run, heard, store=store, stop=kill_who_waits)
+    result = go(run, recorder, store=store, stop=kill_who_waits)
     assert (result.step, result.interrupted) == (6, False)
-    restarted = [(message, fields) for kind, message, fields in heard.events if kind == "WorkerRestarted"]
+    restarted = [(message, fields) for kind, message, fields in recorder.events if kind == "WorkerRestarted"]
     assert [fields for _, fields in restarted] == [{"step": 2, "workers": 2}]
     assert "from the checkpoint of step 2" in restarted[0][0]
     assert [r.step for r in committed_checkpoints(run.store, run.layout)] == [6, 4, 2]
@@ -162,7 +162,7 @@ def test_a_hanging_worker_is_found_and_the_others_log_their_stacks(undisturbed, 
     waits until the first one's notice that it waits for the store has expired.
     """
     calm, _, _ = undisturbed
-    run, heard = calm.named("hangs", hang_timeout_seconds=3.0), Heard()
+    run, recorder = calm.named("hangs", hang_timeout_seconds=3.0), Recorder()
     store = gated_store.GatedStore(run.store.root, "step-000002-a01/manifest.json", tmp_path)
 
     def stop_who_waits():
@@ -173,12 +173,12 @@ def test_a_hanging_worker_is_found_and_the_others_log_their_stacks(undisturbed, 
             store.open()
         return False
 
-    result = go(run, heard, store=store, stop=stop_who_waits)
+    result = go(run, recorder, store=store, stop=stop_who_waits)
     assert (result.step, result.interrupted) == (6, False)
-    (hang,) = [fields for kind, _, fields in heard.events if kind == "WorkerHangs"]
+    (hang,) = [fields for kind, _, fields in recorder.events if kind == "WorkerHangs"]
     assert hang["rank"] == 1
     assert hang["seconds"] >= 3.0
-    assert "WorkerRestarted" in heard.kinds()
+    assert "WorkerRestarted" in recorder.kinds()
     log = run.store.get(run.layout.log(1, "rank-001")).decode()
     assert "has made no progress" in log
     assert "all_reduce" in log
@@ -190,7 +190,7 @@ def test_the_only_worker_hangs(cluster, run, tmp_path, monkeypatch):
     """Nobody is left to log its stacks: Ray finds it by its silence, within a set time."""
     monkeypatch.setenv("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", "10")
     alone = with_workers(run.named("hangs-alone"), 1)
-    store, heard = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path), Heard()
+    store, recorder = gated_store.GatedStore(run.store.root, "step-000004-a01/manifest.json", tmp_path), Recorder()
 
     def stop_who_waits():
         pid = store.waiting()
@@ -199,17 +199,17 @@ def test_the_only_worker_hangs(cluster, run, tmp_path, monkeypatch):
             store.open()
         return False
 
-    assert go(alone, heard, store=store, stop=stop_who_waits).step == 6
-    assert "WorkerRestarted" in heard.kinds()
+    assert go(alone, recorder, store=store, stop=stop_who_waits).step == 6
+    assert "WorkerRestarted" in recorder.kinds()
 
 
 def test_adapters_survive_a_stop(cluster, run):
     """Adapters, their average and optimizer are restored: as if never stopped."""
     lora = {"method": "lora", "lora": Lora(rank=2), "ema": 0.5, "learning_rate": 0.02, "checkpoint_every": 3}
-    calm, stopped, heard = run.named("lora-calm", **lora), run.named("lora-stopped", **lora), Heard()
-    go(calm, heard)
-    assert go(stopped, heard, stop=lambda: True).interrupted
-    assert go(stopped, heard).step == 6
+    calm, stopped, recorder = run.named("lora-calm", **lora), run.named("lora-stopped", **lora), Recorder()
+    go(calm, recorder)
+    assert go(stopped, recorder, stop=lambda: True).interrupted
+    assert go(stopped, recorder).step == 6
     one, other = weights(calm, 6), weights(stopped, 6)
     assert all(torch.equal(one[name], other[name]) for name in one)
     base = load(run.model_folder, tokenizer_size=run.shard_set.tokenizer.size)
@@ -226,8 +226,8 @@ def with_workers(run, workers):
 
 def test_stopped_damaged_and_resumed_with_another_number_of_workers(undisturbed):
     calm, _, _ = undisturbed
-    run, heard = calm.named("stopped"), Heard()
-    result = go(run, heard, stop=lambda: True)
+    run, recorder = calm.named("stopped"), Recorder()
+    result = go(run, recorder, stop=lambda: True)
     assert (result.step, result.interrupted) == (1, True)
     (whole,) = result.checkpoints
     damaged = RunLayout("stopped").checkpoint(3, 1)
@@ -237,12 +237,12 @@ def test_stopped_damaged_and_resumed_with_another_number_of_workers(undisturbed)
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
 
-    alone, heard = with_workers(run, 1), Heard()
-    resumed = go(alone, heard)
+    alone, recorder = with_workers(run, 1), Recorder()
+    resumed = go(alone, recorder)
     assert (resumed.step, resumed.interrupted) == (6, False)
-    assert heard.kinds()[:2] == ["CheckpointUnusable", "TrainingStarted"]
-    assert (heard.events[0][2]["step"], WEIGHTS_FILE in heard.events[0][1]) == (3, True)
-    assert heard.events[1][1] == "training starts with 1 worker from the checkpoint of step 1"
+    assert recorder.kinds()[:2] == ["CheckpointUnusable", "TrainingStarted"]
+    assert (recorder.events[0][2]["step"], WEIGHTS_FILE in recorder.events[0][1]) == (3, True)
+    assert recorder.events[1][1] == "training starts with 1 worker from the checkpoint of step 1"
     assert resumed.checkpoints[0].attempt == 2
     assert close(weights(run, 6), weights(calm, 6), 1e-4)
     ours, theirs = (read_segments(r.store, r.layout, "metrics") for r in (run, calm))
@@ -251,8 +251,8 @@ def test_stopped_damaged_and_resumed_with_another_number_of_workers(undisturbed)
 
 
 def test_zero_steps_leave_the_base_as_a_checkpoint(cluster, run):
-    run, heard = run.named("zero", steps=0), Heard()
-    result = go(run, heard)
+    run, recorder = run.named("zero", steps=0), Recorder()
+    result = go(run, recorder)
     assert (result.step, [r.step for r in result.checkpoints]) == (0, [0])
     base = load(run.model_folder, tokenizer_size=run.shard_set.tokenizer.size)
     found = weights(run, 0)
@@ -260,16 +260,16 @@ def test_zero_steps_leave_the_base_as_a_checkpoint(cluster, run):
 
 
 def test_a_newer_attempt_ends_this_one_before_it_writes(cluster, run):
-    run, heard = run.named("overtaken"), Heard()
+    run, recorder = run.named("overtaken"), Recorder()
     attempt = run.attempt()
     run.attempt()
     with pytest.raises(SupersededError, match="run overtaken: attempt 2"):
-        go(run, heard, attempt=attempt)
+        go(run, recorder, attempt=attempt)
     assert committed_checkpoints(run.store, RunLayout("overtaken")) == []
-    assert "WorkerRestarted" not in heard.kinds()
+    assert "WorkerRestarted" not in recorder.kinds()
 
 
 def test_old_checkpoints_are_removed_but_for_those_that_are_needed(cluster, run):
-    run, heard = run.named("pruned", keep_checkpoints=1, checkpoint_every=1), Heard()
-    result = go(run, heard, keep=lambda: {2})
+    run, recorder = run.named("pruned", keep_checkpoints=1, checkpoint_every=1), Recorder()
+    result = go(run, recorder, keep=lambda: {2})
     assert [r.step for r in result.checkpoints] == [6, 2]
