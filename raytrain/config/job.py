@@ -24,11 +24,7 @@ ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,2
 class Metadata(SpecModel):
     """Name of the run, and Kubernetes metadata."""
 
-    name: Name = Field(
-        description=(
-            "Name of the run: a lower-case letter, then lower-case letters, digits and dashes, at most 40 characters."
-        )
-    )
+    name: Name = Field(description=("Name of the run."))
     namespace: str | None = Field(default=None, description="Kubernetes namespace; unused outside a cluster.")
     labels: dict[str, str] = Field(default_factory=dict, description="Kubernetes labels; unused outside a cluster.")
     annotations: dict[str, str] = Field(

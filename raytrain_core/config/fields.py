@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 PATTERNS_IN_WORDS = {
-    r"^[a-z][-a-z0-9]{0,39}$": "a lower-case letter, then lower-case letters, digits or dashes, 40 at most",
+    r"^[a-z][-a-z0-9]{0,39}$": "a lower-case letter, then lower-case letters, digits or dashes, at most 40 characters",
     r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$": "a Kubernetes name: lower-case letters, digits, dashes and dots",
     r"^[1-9][0-9]{0,8}[smhd]$": "a number and s, m, h or d, e.g. 90m",
 }
@@ -102,11 +102,11 @@ def allowed_values(annotation: Any) -> tuple[str, ...]:
 
 
 def type_in_words(annotation: Any) -> str:
-    """A type in words: whole number, list of text, ..."""
+    """A type in words: integer, list of strings, ..."""
     core, nullable = unwrap(annotation)
     origin, args = get_origin(core), get_args(core)
     if origin is Literal:
-        words = "text"
+        words = "string"
     elif origin is list:
         words = f"list of {_plural(args[0])}"
     elif origin is tuple:
@@ -116,7 +116,7 @@ def type_in_words(annotation: Any) -> str:
     elif isinstance(core, type) and issubclass(core, BaseModel):
         words = "mapping"
     else:
-        words = {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(core, "anything")
+        words = {bool: "boolean", int: "integer", float: "number", str: "string"}.get(core, "anything")
     return f"{words} or null" if nullable else words
 
 
@@ -128,7 +128,7 @@ def counted(number: int, unit: str) -> str:
 
 def _plural(annotation: Any) -> str:
     words = type_in_words(annotation)
-    return {"mapping": "mappings", "number": "numbers", "whole number": "whole numbers"}.get(words, words)
+    return words if words == "anything" or " " in words else f"{words}s"
 
 
 def unwrap(annotation: Any) -> tuple[Any, bool]:

@@ -181,7 +181,7 @@ def _wrong_value(kind: str, context: Mapping[str, Any], value: Any, annotation: 
             return _not_one_of(value, allowed_values(annotation))
         case "string_pattern_mismatch":
             pattern = str(context.get("pattern"))
-            words = f"must be {PATTERNS_IN_WORDS.get(pattern, f'text that matches {pattern}')}"
+            words = f"must be {PATTERNS_IN_WORDS.get(pattern, f'a string that matches {pattern}')}"
         case "too_short" | "string_too_short":
             words = f"must have at least {counted(context['min_length'], unit)}"
         case "too_long" | "string_too_long":
@@ -202,10 +202,10 @@ _BOUNDS = {
     "less_than": ("less than", "lt"),
 }
 _TYPES = (
-    ("int_", "a whole number"),
+    ("int_", "an integer"),
     ("float_", "a number"),
     ("finite_number", "a finite number"),
-    ("string_", "text"),
+    ("string_", "a string"),
     ("bool_", "true or false"),
     ("dict_", "a mapping"),
     ("model_", "a mapping"),
@@ -245,7 +245,7 @@ def _show(value: Any) -> str:
         return _number(value) if math.isfinite(value) else str(value)
     if isinstance(value, str):
         shown = json.dumps(value if len(value) <= 60 else value[:57] + "...", ensure_ascii=False)
-        return shown if value else "an empty text"
+        return shown if value else "an empty string"
     if not value:
         return "an empty list" if isinstance(value, list) else "an empty mapping"
     return "a list" if isinstance(value, list) else "a mapping"

@@ -81,7 +81,7 @@ def test_explain_a_field(path: str) -> None:
             "spec.training.optimizer",
             "  adafactor (as FLAN was trained: no relative step size) or adamw (fused).",
             "",
-            "  type     text",
+            "  type     string",
             '  default  "adafactor"',
             "  allowed  adafactor, adamw",
         ]
@@ -116,6 +116,6 @@ def test_the_tree_has_every_field_with_its_default() -> None:
     tree = explain.tree()
     assert len(tree.splitlines()) == len(explain.all_fields())
     assert '    optimizer: adafactor | adamw, default "adafactor"' in tree
-    assert "    steps: whole number or null" in tree
+    assert "    steps: integer or null" in tree
     described = [explain.describe(f) for f in explain.all_fields()]
     assert json.loads(json.dumps(described)) == described
