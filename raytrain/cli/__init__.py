@@ -1,10 +1,10 @@
-"""The command line: it reads arguments, calls one function, and prints what came back."""
+"""The command line: parses arguments, calls one function and prints the result."""
 
 import sys
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code (docs/reference/exit-codes.md)."""
+    """Runs the command line and returns its exit code (docs/reference/exit-codes.md)."""
     from raytrain.cli.app import app
     from raytrain.cli.errors import call
 

@@ -1,27 +1,23 @@
-"""The verbs for a cluster: send a job there, wait for it, end it; and the logs of any run."""
+"""Commands that submit jobs to a Kubernetes cluster and manage them there."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from raytrain.cli import options, render
-from raytrain.cli.options import JobFile, Output, Run, StorageFlag
-from raytrain.cli.output import Format, emit, say, tell
+from raytrain.cli import render
+from raytrain.cli.options import JobFile, Namespace, Output, StorageFlag
+from raytrain.cli.output import Format, print_note, print_output
 
-verbs = typer.Typer()
+cluster_commands = typer.Typer()
 
-Namespace = Annotated[
-    str | None,
-    typer.Option("-n", "--namespace", help="The cluster's namespace that the run is in.", show_default=False),
-]
-InNamespace = Annotated[str, typer.Option("-n", "--namespace", help="The cluster's namespace.")]
+InNamespace = Annotated[str, typer.Option("-n", "--namespace", metavar="NAME", help="Kubernetes namespace.")]
 Job = Annotated[str, typer.Argument(metavar="NAME", help="Name of the FineTuneJob.", show_default=False)]
 
 
 class Until(StrEnum):
-    """Conditions that `wait` knows."""
+    """Conditions that `wait` can wait for."""
 
     COMPLETE = "Complete"
     DATA_READY = "DataReady"
@@ -29,17 +25,17 @@ class Until(StrEnum):
     EVALUATED = "Evaluated"
 
 
-@verbs.command()
+@cluster_commands.command()
 def submit(
     job_file: JobFile,
     namespace: InNamespace = "default",
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Send a job to the cluster.
+    """Submit a job to the cluster.
 
-    Sources and a model that lie on this machine are uploaded to its storage first, by content: the
-    second time nothing.
+    Sources and models on this machine are uploaded to its storage first, unless the same content is
+    already there.
     """
     from raytrain.cluster import jobs
     from raytrain.config.load import load_job
@@ -52,99 +48,79 @@ def submit(
         namespace=namespace,
         storage=storage,
         base_folder=loaded.base_folder,
-        say=tell,
+        say=print_note,
     )
-    emit(sent, f"{sent.name} is in namespace {sent.namespace}", output)
-    tell(f"next: raytrain wait {sent.name} -n {sent.namespace}")
+    print_output(sent, f"submitted {sent.name} to namespace {sent.namespace}", output)
+    print_note(f"next: raytrain wait {sent.name} -n {sent.namespace}")
 
 
-@verbs.command()
+@cluster_commands.command()
 def wait(
     name: Job,
     namespace: InNamespace = "default",
     until: Annotated[Until, typer.Option("--for", help="Condition to wait for.")] = Until.COMPLETE,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="Longest wait.", show_default=False)
+        float | None,
+        typer.Option("--timeout", min=0, metavar="SECONDS", help="Give up after this time.", show_default=False),
     ] = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Wait for a job in the cluster, telling what it does; exit code 0 when the condition holds, else why not."""
+    """Wait for a job in the cluster and print its progress.
+
+    Ends with exit code 0 once the condition holds, and with an error if the job ends without it.
+    """
     from raytrain.cluster import jobs
     from raytrain.kubernetes.client import KubernetesApi
     from raytrain_core.errors import ClusterError
 
     found = None
     for found in jobs.watch(KubernetesApi.connect(), namespace, name, timeout=timeout):
-        tell(render.job_line(found))
+        print_note(render.job_line(found))
         if found.conditions.get(until) == "True":
             break
     assert found is not None
-    emit(found, render.job(found), output)
+    print_output(found, render.job(found), output)
     if found.conditions.get(until) != "True":
         raise ClusterError(f"{name} ended as {found.phase}: {found.message}")
 
 
-@verbs.command()
+@cluster_commands.command()
 def cancel(name: Job, namespace: InNamespace = "default", output: Output = Format.TEXT) -> None:
-    """End a job in the cluster for good; what is in storage stays, and so does the object."""
+    """Cancel a job in the cluster.
+
+    The FineTuneJob object and everything in storage stay.
+    """
     from raytrain.cluster import jobs
     from raytrain.kubernetes.client import KubernetesApi
 
     jobs.cancel(KubernetesApi.connect(), namespace, name)
-    emit({"name": name, "namespace": namespace, "cancelled": True}, f"{name} is being cancelled", output)
+    print_output({"name": name, "namespace": namespace, "cancelled": True}, f"cancelling {name}", output)
 
 
-@verbs.command()
+@cluster_commands.command()
 def delete(name: Job, namespace: InNamespace = "default", output: Output = Format.TEXT) -> None:
-    """Remove a job from the cluster with everything it made there; what is in storage stays."""
+    """Delete a job from the cluster with all its objects.
+
+    Everything in storage stays.
+    """
     from raytrain.cluster import jobs
     from raytrain.kubernetes.client import KubernetesApi
 
     jobs.delete(KubernetesApi.connect(), namespace, name)
-    emit({"name": name, "namespace": namespace, "deleted": True}, f"{name} is removed from {namespace}", output)
+    print_output(
+        {"name": name, "namespace": namespace, "deleted": True}, f"deleted {name} from namespace {namespace}", output
+    )
 
 
-@verbs.command()
-def logs(
-    run: Run,
-    *,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run has ended.")] = False,
-    source: Annotated[
-        str | None, typer.Option("--source", help="Only driver, rank-000, ...", show_default=False)
-    ] = None,
-    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Only this one.", show_default=False)] = None,
-    namespace: Namespace = None,
-    storage: StorageFlag = None,
-    output: Output = Format.TEXT,
-) -> None:
-    """Logs of driver and ranks, merged by time.
-
-    They are read from the run's storage: at most half a minute old, and still there when its
-    machines are gone.
-    """
-    from raytrain.runs import logs as reading
-
-    store, layout = open_run(run, storage, namespace)
-    if follow:
-        lines = reading.follow(store, layout, source=source, attempt=attempt)
-    else:
-        lines = iter(reading.read(store, layout, source=source, attempt=attempt))
-    if output is Format.JSON:
-        emit(list(lines), "", output)
-        return
-    for line in lines:
-        say(f"{line.attempt} {line.source}: {line.text}")
-
-
-@verbs.command()
+@cluster_commands.command()
 def doctor(
     namespace: Namespace = None,
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Is everything there? This machine and the storage; with -n the cluster too.
+    """Check this machine and the storage; with -n also the cluster.
 
-    What lacks is printed with its remedy, and the exit code is 5.
+    Every problem is printed with its remedy. Ends with exit code 5 if there is one.
     """
     from raytrain.cluster import doctor as looking
     from raytrain.config.locations import storage_location
@@ -154,19 +130,22 @@ def doctor(
     found = [*looking.of_this_machine(), looking.of_storage(storage_location(storage))]
     if namespace is not None:
         found += looking.of_cluster(KubernetesApi.connect(), namespace)
-    emit(found, render.checkup(found), output)
+    print_output(found, render.checkup(found), output)
     if not all(finding.ok for finding in found):
         raise typer.Exit(ExitCode.CLUSTER)
 
 
-@verbs.command()
+@cluster_commands.command()
 def dashboard(
     name: Job,
     namespace: InNamespace = "default",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on this machine.")] = 8265,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Local port.")] = 8265,
     output: Output = Format.TEXT,
 ) -> None:
-    """Ray's dashboard of a job in the cluster, on this machine until Ctrl-C; its token is printed (needs kubectl)."""
+    """Forward the Ray dashboard of a job in the cluster to this machine.
+
+    Prints its token and forwards until Ctrl-C. Needs kubectl.
+    """
     from raytrain.cluster import dashboard as ray_dashboard
     from raytrain.kubernetes.client import KubernetesApi
     from raytrain_core.errors import ClusterError
@@ -174,39 +153,34 @@ def dashboard(
     found = ray_dashboard.find(KubernetesApi.connect(), namespace, name)
     url = f"http://127.0.0.1:{port}"
     with ray_dashboard.forwarded(found, port) as forwarding:
-        emit({"url": url, "token": found.token}, f"{url}\ntoken: {found.token}", output)
+        print_output({"url": url, "token": found.token}, f"{url}\ntoken: {found.token}", output)
         code = forwarding.wait()
-    raise ClusterError(f"kubectl port-forward ended with {code}", hint="the run may be over, or the port taken: --port")
+    raise ClusterError(
+        f"kubectl port-forward ended with exit code {code}",
+        hint="the run may have ended, or the port is in use: try --port",
+    )
 
 
-@verbs.command("bug-report")
+@cluster_commands.command("bug-report")
 def bug_report(
     name: Job,
     namespace: InNamespace = "default",
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where to write it.", show_default="NAME-report.zip")
+        Path | None, typer.Option("--out", metavar="FILE", help="The file to write.", show_default="NAME-report.zip")
     ] = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """What others need to see to help with a job in the cluster, as a zip of its objects and events without secrets."""
+    """Collect the objects and events of a job in the cluster for a bug report.
+
+    Writes a zip file. Secrets are removed, but read it before you send it.
+    """
     from raytrain.cluster import bug_report as report
     from raytrain.kubernetes.client import KubernetesApi
 
     file = out or Path(f"{name}-report.zip")
     parts = report.write(KubernetesApi.connect(), namespace, name, file)
-    emit(
+    print_output(
         {"file": str(file), "parts": parts},
-        f"{file} holds {', '.join(parts)}\nsecrets are redacted; read it before you send it",
+        f"{file} contains {', '.join(parts)}\nsecrets are redacted; still, read it before you send it",
         output,
     )
-
-
-def open_run(run: str, storage: str | None, namespace: str | None) -> tuple[Any, Any]:
-    """The store and layout of a run; with a namespace, of the FineTuneJob there."""
-    if namespace is None:
-        return options.open_run(run, storage)
-    from raytrain.cluster import jobs
-    from raytrain.kubernetes.client import KubernetesApi
-    from raytrain.runs import status
-
-    return status.open_run(jobs.run_location(jobs.get(KubernetesApi.connect(), namespace, run), storage))

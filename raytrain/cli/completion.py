@@ -1,14 +1,11 @@
-"""What the shell offers after TAB: runs in a local storage, their tasks, field paths.
-
-Never the network.
-"""
+"""Shell completion of runs and tasks in a local storage, and of field paths; never uses the network."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
 
 
 def runs(incomplete: str) -> list[str]:
-    """Names of runs in RAYTRAIN_STORAGE or ./raytrain-storage, if that is a folder."""
+    """Completes names of runs in RAYTRAIN_STORAGE or ./raytrain-storage, if that is a folder."""
     folder = _folder()
     if folder is None:
         return []
@@ -16,7 +13,7 @@ def runs(incomplete: str) -> list[str]:
 
 
 def tasks(incomplete: str) -> list[str]:
-    """Names of tasks that some run in the local storage has scored."""
+    """Completes names of tasks that some run in the local storage has scored."""
     folder = _folder()
     if folder is None:
         return []
@@ -25,7 +22,7 @@ def tasks(incomplete: str) -> list[str]:
 
 
 def fields(incomplete: str) -> list[str]:
-    """Paths of the job's fields."""
+    """Completes paths of the job's fields."""
     from raytrain.config.explain import all_fields
 
     paths = [f.path.replace("[]", "") for f in all_fields()]

@@ -1,4 +1,4 @@
-"""`raytrain data`: looking at data before it is prepared and after."""
+"""`raytrain data`: commands that inspect data before and after preparation."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,10 +7,13 @@ import typer
 
 from raytrain.cli import completion, render_data
 from raytrain.cli.options import JobFile, Output, StorageFlag
-from raytrain.cli.output import Format, emit, say, tell
+from raytrain.cli.output import Format, print_note, print_output, print_text
 
 data = typer.Typer(
-    name="data", help="Look at the data of a job or of a run.", no_args_is_help=True, rich_markup_mode=None
+    name="data",
+    help="Inspect data: show, plan, stats, check, card, diff, verify.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Prepared = Annotated[
@@ -22,42 +25,42 @@ Prepared = Annotated[
         show_default=False,
     ),
 ]
-TaskFlag = Annotated[str | None, typer.Option("--task", metavar="NAME", help="This task only.", show_default=False)]
+TaskFlag = Annotated[str | None, typer.Option("--task", metavar="NAME", help="Only this task.", show_default=False)]
 
 
 @data.command("show")
 def show(
     job_file: JobFile,
     task: TaskFlag = None,
-    rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="Rows of each task.")] = 3,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Show the pieces that the model reads, too.")] = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="Rows per task.")] = 3,
+    tokens: Annotated[bool, typer.Option("--tokens", help="Also show the tokens.")] = False,
     output: Output = Format.TEXT,
 ) -> None:
     """Show rows as the model will see them.
 
-    The instruction in its wordings, and the answer; read from the sources, nothing is written.
+    Rows are read from the sources and rendered with the instruction templates. Nothing is written.
     """
     from raytrain.config.load import load_job
     from raytrain.datasets.preview import preview
 
     loaded = load_job(job_file)
     shown = preview(loaded.job, base_folder=loaded.base_folder, task=task, rows=rows, tokens=tokens)
-    emit(shown, render_data.preview(shown), output)
+    print_output(shown, render_data.preview(shown), output)
 
 
 @data.command("plan")
 def plan(job_file: JobFile, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
-    """How often will each task's rows be seen?
+    """Show how often training will see the rows of each task.
 
-    Shares, epochs, repeats, tokens and steps: exact once the data is prepared, before that
-    estimated from the sources.
+    Prints shares, epochs, repetitions, tokens and steps. They are exact once the data is prepared,
+    and estimated from the sources before that.
     """
     from raytrain.config.load import load_job
     from raytrain.datasets.mixture_plan import plan as plan_of
 
     loaded = load_job(job_file)
     found = plan_of(loaded.job, storage=storage, base_folder=loaded.base_folder)
-    emit(found, render_data.plan(found), output)
+    print_output(found, render_data.plan(found), output)
 
 
 @data.command("stats")
@@ -65,41 +68,44 @@ def stats(
     what: Prepared,
     task: TaskFlag = None,
     plots: Annotated[
-        Path | None, typer.Option("--plots", metavar="FOLDER", help="Draw them there as PNG.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--plots", metavar="FOLDER", help="Also draw them as PNG files into this folder.", show_default=False
+        ),
     ] = None,
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Show prepared data in numbers.
+    """Show statistics of prepared data.
 
-    Lengths, what was cut, unknown tokens, answers; by task and split.
+    Prints lengths, truncation, unknown tokens and answers by task and split.
     """
     from data_prep.quality import statistics
     from raytrain.datasets.resolve import load_data
 
     found = load_data(what, storage)
     summaries = statistics.summarize(found.shard_set, found.store, found.cache, task=task)
-    emit(summaries, render_data.statistics(found.name, found.shard_set, summaries), output)
+    print_output(summaries, render_data.statistics(found.name, found.shard_set, summaries), output)
     if plots is not None:
         from data_prep.quality import plots as drawing
 
         for path in drawing.write(found.shard_set, summaries, found.store, found.cache, plots):
-            tell(f"wrote {path}")
+            print_note(f"wrote {path}")
 
 
 @data.command("check")
 def check(
     what: Prepared,
-    examples: Annotated[int, typer.Option("--examples", min=0, max=1000, help="Rows shown of each finding.")] = 2,
+    examples: Annotated[int, typer.Option("--examples", min=0, max=1000, help="Example rows per finding.")] = 2,
     kind: Annotated[
-        str | None, typer.Option("--kind", metavar="KIND", help="Findings of this kind only.", show_default=False)
+        str | None, typer.Option("--kind", metavar="KIND", help="Only findings of this kind.", show_default=False)
     ] = None,
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
-    """Look for rows that leak, overlap, repeat, answer otherwise, say nothing, or lose text.
+    """Find leaks, duplicates, contradicting answers and other problems in prepared data.
 
-    Every prepared row is read; nothing is written.
+    Reads every prepared row. Nothing is written.
     """
     from data_prep.quality import findings
     from raytrain.datasets.resolve import load_data
@@ -117,19 +123,21 @@ def check(
             on_progress=lambda name, done, total: console.update(done, total, name),
         )
     shown = [one for one in seen if kind in (None, one.kind)]
-    emit(shown, render_data.findings(found.name, found.shard_set, shown), output)
+    print_output(shown, render_data.findings(found.name, found.shard_set, shown), output)
 
 
 @data.command("card")
 def card(
     what: Prepared,
-    checked: Annotated[bool, typer.Option("--check", help="Read all rows and add what `data check` finds.")] = False,
+    checked: Annotated[
+        bool, typer.Option("--check", help="Read all rows and add the findings of `data check`.")
+    ] = False,
     storage: StorageFlag = None,
 ) -> None:
-    """Print the data card (Markdown).
+    """Print the data card as Markdown.
 
-    Sources, revisions, licences, filters, counts, checks, templates; from the manifests of the
-    prepared data.
+    It lists sources, revisions, licences, filters, counts, checks and templates from the manifests
+    of the prepared data.
     """
     from data_prep.quality import card as writing
     from data_prep.quality import findings
@@ -138,33 +146,34 @@ def card(
     found = load_data(what, storage)
     tasks = {} if found.job is None else {task.name: task for task in found.job.spec.tasks}
     seen = findings.find(found.shard_set, found.store, found.cache, examples=1) if checked else None
-    say(writing.card(found.shard_set, title=found.name, tasks=tasks, findings=seen).rstrip())
+    print_text(writing.card(found.shard_set, title=found.name, tasks=tasks, findings=seen).rstrip())
 
 
 @data.command("diff")
 def diff(
     first: Prepared,
     second: Prepared,
-    examples: Annotated[int, typer.Option("--examples", min=0, max=100, help="Rows shown of each change.")] = 2,
+    examples: Annotated[int, typer.Option("--examples", min=0, max=100, help="Example rows per change.")] = 2,
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Show what differs between two jobs, runs or shard sets.
 
-    Settings, tasks, and the rows themselves.
+    Compares settings, tasks and the rows themselves.
     """
     from raytrain.datasets.diff import compare
     from raytrain.datasets.resolve import load_data
 
     found = compare(load_data(first, storage), load_data(second, storage), examples=examples)
-    emit(found, render_data.comparison(found), output)
+    print_output(found, render_data.comparison(found), output)
 
 
 @data.command("verify")
 def verify(what: Prepared, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
-    """Read everything that is stored of prepared data, or of a run, and compare checksums.
+    """Verify the checksums of prepared data or of a run.
 
-    Ends with exit code 4 and the names of what is corrupt or missing.
+    Reads everything that is stored. Lists corrupt and missing objects and ends with exit code 4 if
+    there are any.
     """
     from raytrain.datasets import verify as verification
     from raytrain.telemetry.console import Console
@@ -173,6 +182,6 @@ def verify(what: Prepared, storage: StorageFlag = None, output: Output = Format.
     with Console() as console:
         console.phase("reading what is stored")
         found = verification.verify(what, storage, on_progress=lambda done, total: console.update(done, total, "bytes"))
-    emit(found, render_data.verified(found), output)
+    print_output(found, render_data.verified(found), output)
     if found.corrupt:
         raise typer.Exit(ExitCode.STORAGE)

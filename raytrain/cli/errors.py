@@ -1,4 +1,4 @@
-"""From what went wrong to one sentence on standard error and an exit code."""
+"""Turns errors into a message on standard error and an exit code."""
 
 import logging
 import os
@@ -14,9 +14,9 @@ BUG = "this is a bug in raytrain; run the same command with --debug to see where
 
 
 def call(app: typer.Typer, arguments: list[str]) -> int:
-    """Run `app` and turn its outcome into an exit code; no exception leaves, unless --debug asks for its traceback.
+    """Runs `app` and returns its exit code; errors become messages, with a traceback under --debug.
 
-    `--debug` may stand anywhere before a `--`: people add it at the end of the command that failed.
+    `--debug` may be anywhere before a `--`: people add it at the end of the command that failed.
     """
     own, rest = _split(arguments)
     debug = "--debug" in own or bool(os.environ.get("RAYTRAIN_DEBUG"))
@@ -25,7 +25,7 @@ def call(app: typer.Typer, arguments: list[str]) -> int:
     try:
         code = app([a for a in own if a != "--debug"] + rest, prog_name="raytrain", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader (`| head`) has seen enough
+    except BrokenPipeError:  # the reader has closed the pipe, for example `| head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - replaces the stream until the process ends
         return ExitCode.OK
     except KeyboardInterrupt:
@@ -43,9 +43,9 @@ def call(app: typer.Typer, arguments: list[str]) -> int:
             return ExitCode.USAGE
         if debug:
             traceback.print_exc()
-        if (told := full_disk(error)) is not None:
-            print(describe(told), file=sys.stderr)
-            return told.exit_code
+        if (disk_error := full_disk(error)) is not None:
+            print(describe(disk_error), file=sys.stderr)
+            return disk_error.exit_code
         print(f"error: {type(error).__name__}: {_first_line(error)}\n  {BUG}", file=sys.stderr)
         return ExitCode.BUG
     code = code if isinstance(code, int) else ExitCode.OK
@@ -66,14 +66,14 @@ def describe(error: UserError) -> str:
 
 
 def _usage(error: Exception) -> str | None:
-    """The complaint of typer's parser about the command line; None if `error` is something else."""
+    """Returns the message of a usage error of typer's parser; None for other errors."""
     show = getattr(error, "format_message", None)
     if show is None or getattr(error, "exit_code", None) != ExitCode.USAGE:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "raytrain"
     message = str(show()).rstrip(".")
-    return f"error: {message}\n  `{command} --help` shows what it takes"
+    return f"error: {message}\n  see `{command} --help`"
 
 
 def _first_line(error: Exception) -> str:

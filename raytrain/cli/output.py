@@ -1,4 +1,4 @@
-"""Printing: data on standard output as text or JSON, chatter on standard error."""
+"""Prints results on standard output, as text or JSON, and notes on standard error."""
 
 import json
 import re
@@ -12,36 +12,36 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Format(StrEnum):
-    """What `-o` takes."""
+    """Values of `-o`."""
 
     TEXT = "text"
     JSON = "json"
 
 
-def emit(value: Any, text: str, form: Format) -> None:
-    """Print `value` as JSON or `text` as it is."""
-    say(as_json(value) if form is Format.JSON else text)
+def print_output(value: Any, text: str, form: Format) -> None:
+    """Prints `value` as JSON, or `text`, depending on the format."""
+    print_text(as_json(value) if form is Format.JSON else text)
 
 
-def say(text: str) -> None:
-    """Print to standard output; on a terminal without control characters, which model output may hold."""
+def print_text(text: str) -> None:
+    """Prints to standard output; on a terminal, replaces control characters that model output may contain."""
     if sys.stdout.isatty():
         text = _CONTROL.sub("�", text)
     print(text)
 
 
-def tell(text: str) -> None:
-    """Print to standard error: for people, not for programs."""
+def print_note(text: str) -> None:
+    """Prints to standard error: for people, not for programs."""
     print(text, file=sys.stderr)
 
 
 def as_json(value: Any) -> str:
-    """JSON of plain data and dataclasses, indented."""
+    """Serializes plain data and dataclasses as indented JSON."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False)
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Rows as aligned columns, the first row the headings; `right` are the columns of numbers."""
+    """Aligns rows as columns; `right` lists the columns to align to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Results as text for a terminal. Pure: from the objects that the commands got to strings."""
+"""Formats results as text for a terminal; pure functions from objects to strings."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from raytrain.operator.install.verify import Check
     from raytrain.pipeline.outcome import RunOutcome
     from raytrain.report.leaderboard import Leaderboard
-    from raytrain.runs.gc import Collection, Garbage
+    from raytrain.runs.gc import Garbage, GarbageReport
     from raytrain.runs.status import RunStatus
     from raytrain.serving.predict import PredictionPair
-    from raytrain.telemetry.bottleneck import Bounds
+    from raytrain.telemetry.bottleneck import Bottleneck
 
 
 def outcome(found: "RunOutcome") -> str:
-    """The last lines of a run: how it came out, where the report is, how to try the model."""
-    first = "was done before; nothing was done now" if found.done_before else "is done"
+    """Formats the outcome of a run: scores, the report's location, how to try the model."""
+    first = "was already complete; nothing was done" if found.done_before else "is complete"
     lines = [f"{found.name} {first}.", ""]
     if found.primary_scores:
         rows = [("task", "metric", "before", "after", "change (95 % interval)")]
@@ -34,7 +34,7 @@ def outcome(found: "RunOutcome") -> str:
                 score(h.before),
                 score(h.after),
                 f"{signed(h.after - h.before)} ({signed(h.low)} to {signed(h.high)})"
-                + (", inside the noise" if h.low <= 0 <= h.high else "")
+                + (", within the noise" if h.low <= 0 <= h.high else "")
                 + (f", below the baseline {h.below_baseline}" if h.below_baseline else ""),
             )
             for h in found.primary_scores
@@ -50,7 +50,7 @@ def outcome(found: "RunOutcome") -> str:
 
 
 def evaluated(found: "ModelScores") -> str:
-    """Scores of a model, task by task, beside the best that needs none."""
+    """Formats the scores of a model by task, next to the best baseline."""
     rows: list[tuple[str, ...]] = [("task", "metric", "score", "95 % interval", "rows", "best baseline")]
     notes = []
     for card in found.cards:
@@ -69,7 +69,7 @@ def evaluated(found: "ModelScores") -> str:
 
 
 def _best_baseline(baselines: "Mapping[str, float]", better: str) -> tuple[str, float] | None:
-    """The strongest answer without a model; people against each other are no baseline."""
+    """Returns the strongest baseline; references scored against each other do not count."""
     found = [(name, value) for name, value in baselines.items() if name != "references"]
     return max(found, key=lambda b: b[1] if better == "higher" else -b[1], default=None)
 
@@ -79,9 +79,9 @@ def _worse(value: float, than: float, better: str) -> bool:
 
 
 def leaderboard(found: "Leaderboard") -> str:
-    """Entries by their mean rank, a column for each task and metric."""
+    """Formats entries by mean rank, with a column for each task and metric."""
     if not found.entries:
-        return f"nothing under {found.storage} was scored on test rows yet"
+        return f"nothing in {found.storage} has been scored on test rows yet"
     labels = [column.label for column in found.columns]
     heads = [
         f"{label} ({labels[:i].count(label) + 1})" if labels.count(label) > 1 else label
@@ -93,15 +93,15 @@ def leaderboard(found: "Leaderboard") -> str:
         rank = "-" if entry.rank is None else f"{entry.rank:.1f}"
         rows.append((str(place), rank, f"{entry.name}" + (" (model)" if entry.kind == "model" else ""), *cells))
     lower = [column.label for column in found.columns if column.better == "lower"]
-    notes = ["rank: mean rank over the columns; it knows nothing of noise, ± is half the 95 % interval"]
+    notes = ["rank: mean rank over the columns, ignoring noise; ± is half the 95 % interval"]
     notes += [f"lower is better: {', '.join(lower)}"] if lower else []
     if len(set(labels)) < len(labels):
-        notes.append("the same task twice: other rows or another protocol, which cannot be compared")
+        notes.append("a task appears twice if its scores are not comparable: other rows or another protocol")
     return "\n".join([columns(rows, right=(0, 1, *range(3, 3 + len(heads)))), "", *notes])
 
 
 def predictions(found: "Sequence[PredictionPair]") -> str:
-    """Answers alone, one after the other; with both models, each named."""
+    """Formats answers one after the other; with both models, each is labelled."""
     blocks = []
     for answer in found:
         if answer.before is not None and answer.after is not None:
@@ -112,15 +112,15 @@ def predictions(found: "Sequence[PredictionPair]") -> str:
     return ("\n\n" if compared else "\n").join(blocks)
 
 
-def bounds(found: "Bounds") -> str:
-    """What bounds a step: the parts, the largest first, and a sentence."""
+def bottleneck(found: "Bottleneck") -> str:
+    """Formats the parts of a step, largest first, and the advice."""
     parts = "\n".join(f"  {part:<12} {share:>4.0%}" for part, share in found.shares.items() if share >= 0.005)
-    head = f"a step takes {found.seconds:.3g} s (mean of the latest {found.steps}); it is bound by {found.what}"
+    head = f"a step takes {found.seconds:.3g} s (mean of the latest {found.steps}); bottleneck: {found.description}"
     return f"{head}\n{parts}\n{found.advice}"
 
 
 def status(found: "RunStatus") -> str:
-    """A run at a glance."""
+    """Formats the status of a run."""
     facts: list[tuple[str, str]] = [("run", f"{found.run} in {found.storage}"), ("phase", found.phase)]
     facts += _progress(found, f"{found.step / found.steps:.0%}" if found.steps else "")
     if found.tokens_per_second:
@@ -130,10 +130,10 @@ def status(found: "RunStatus") -> str:
     restarts = ", ".join(f"{number} {kind}" for kind, number in found.restarts.items())
     facts.append(("attempts", f"{found.attempts}" + (f"; {restarts}" if restarts else "")))
     if found.silent_seconds is not None and found.updated:
-        facts.append(("heard of", f"{duration(found.silent_seconds)} ago"))
+        facts.append(("last update", f"{duration(found.silent_seconds)} ago"))
     if found.evaluation is not None:
         waiting = len(found.evaluation.waiting)
-        behind = f"; {waiting} checkpoint{'s' if waiting != 1 else ''} to be scored" if waiting else ""
+        behind = f"; {waiting} checkpoint{'s' if waiting != 1 else ''} waiting to be scored" if waiting else ""
         scored = "none yet" if found.evaluation.scored is None else f"step {found.evaluation.scored:,}"
         facts.append(("scored", scored + behind + f"; {found.evaluation.actors}"))
     if found.dashboard:
@@ -149,7 +149,7 @@ def status(found: "RunStatus") -> str:
 
 
 def _progress(found: "RunStatus | ClusterStatus", percent: str) -> list[tuple[str, str]]:
-    """How far it is, as far as it is known."""
+    """Formats the known facts about progress."""
     facts = [("", found.message)] if found.message else []
     if found.steps:
         facts.append(("progress", f"step {found.step:,} of {found.steps:,} ({percent})"))
@@ -161,7 +161,7 @@ def _progress(found: "RunStatus | ClusterStatus", percent: str) -> list[tuple[st
 
 
 def job(found: "ClusterStatus") -> str:
-    """A job in a cluster at a glance."""
+    """Formats the status of a job in a cluster."""
     facts = [("job", f"{found.name} in namespace {found.namespace}"), ("phase", found.phase)]
     facts += _progress(found, found.percent)
     if found.workers:
@@ -182,7 +182,7 @@ def job(found: "ClusterStatus") -> str:
 
 
 def checkup(found: "Sequence[Check]") -> str:
-    """What the doctor found, a line each, and below what lacks its remedy."""
+    """Formats the checks of the doctor, with the remedy below each problem."""
     lines = []
     for finding in found:
         lines.append(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}")
@@ -192,23 +192,23 @@ def checkup(found: "Sequence[Check]") -> str:
 
 
 def job_line(found: "ClusterStatus") -> str:
-    """A job in a cluster in one line."""
+    """Formats the status of a job in a cluster as one line."""
     parts = [found.phase, found.percent, found.message]
     return f"{found.name}: " + ", ".join(part for part in parts if part)
 
 
 def score(value: float | None) -> str:
-    """A score with three decimals, a dash where there is none."""
+    """Formats a score with three decimals, or a dash if there is none."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """A change with its sign."""
+    """Formats a change with its sign."""
     return f"{value:+.3f}"
 
 
 def check(found: "CheckReport") -> str:
-    """What a job would do."""
+    """Formats what a job would do."""
     rows: list[tuple[str, ...]] = [("task", "type", "train", "validation", "test", "share", "epochs", "tokens in/out")]
     for task in found.tasks:
         counts = task.rows or {}
@@ -227,7 +227,7 @@ def check(found: "CheckReport") -> str:
         ("run", f"{found.run} in {found.storage}"),
         ("model", f"{found.model}, {parameters} ({found.model_note})"),
         ("steps", f"{found.steps:,} of at most {found.tokens_per_step:,} tokens{row}: {found.tokens:,} tokens"),
-        ("checkpoints", f"{found.checkpoints:,}, of which {found.scored_checkpoints:,} are scored on the way"),
+        ("checkpoints", f"{found.checkpoints:,}, of which {found.scored_checkpoints:,} are scored during training"),
         ("memory", f"{memory} ({found.memory_note})"),
         ("time", f"{time} ({found.seconds_basis})"),
         ("lengths", found.lengths_basis),
@@ -237,34 +237,34 @@ def check(found: "CheckReport") -> str:
     lines = [columns(facts), "", columns(rows, right=(2, 3, 4, 5, 6, 7)), ""]
     lines += [f"{task.name}: {task.note}" for task in found.tasks if task.note]
     lines += [f"warning: {warning}" for warning in found.warnings]
-    return "\n".join([*lines, "", "The job is right."])
+    return "\n".join([*lines, "", "The job is valid."])
 
 
-def garbage(storage: str, found: "Collection", *, deleted: bool) -> str:
-    """What can go (or went), by reason, the largest first."""
+def garbage(storage: str, found: "GarbageReport", *, deleted: bool) -> str:
+    """Formats garbage by reason, the largest first."""
     lines = [f"garbage in {storage}", ""]
     by_reason: dict[str, list[Garbage]] = {}
     for one in found.garbage:
         by_reason.setdefault(one.reason, []).append(one)
-    rows: list[tuple[str, ...]] = [("objects", "size", "oldest", "what", "for example")]
+    rows: list[tuple[str, ...]] = [("objects", "size", "oldest", "reason", "example")]
     for reason, ones in sorted(by_reason.items(), key=lambda item: -sum(one.bytes for one in item[1])):
         oldest = duration(max(one.age for one in ones))
         rows.append((f"{len(ones):,}", size(sum(one.bytes for one in ones)), oldest, reason, ones[0].key))
     if found.garbage:
         total = f"{len(found.garbage):,} objects, {size(sum(one.bytes for one in found.garbage))}"
-        last = f"deleted {total}" if deleted else f"{total} can go; nothing was deleted, --yes deletes it"
+        last = f"deleted {total}" if deleted else f"{total} can be deleted; run again with --yes to delete them"
         lines += [columns(rows, right=(0, 1, 2)), "", last]
     else:
-        lines = [f"{storage}: there is no garbage"]
+        lines = [f"{storage}: no garbage found"]
     if found.preparing is not None:
         lines.append(
-            f"shards are left alone: a preparation may be under way, {found.preparing} is younger than --grace"
+            f"shards are left alone because a preparation may be in progress: {found.preparing} is younger than --grace"
         )
     return "\n".join(lines)
 
 
 def size(count: float) -> str:
-    """`512 B`, `1.5 KiB`, `2.0 GiB`."""
+    """Formats a number of bytes: `512 B`, `1.5 KiB`, `2.0 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"

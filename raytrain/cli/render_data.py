@@ -1,4 +1,4 @@
-"""What the data commands found as text for a terminal. Pure: from objects to strings."""
+"""Formats results of the data commands as text for a terminal; pure functions from objects to strings."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def preview(found: "Sequence[TaskPreview]") -> str:
-    """Rows of each task, prompt and answer."""
+    """Formats rows of each task: prompt and answer."""
     blocks = []
     for task in found:
         probe = ", a probe" if task.probe else ""
@@ -33,7 +33,7 @@ def preview(found: "Sequence[TaskPreview]") -> str:
 
 
 def _tokens(what: str, found: "Tokens") -> str:
-    """`15 tokens of the prompt: ▁Ann ▁said ⏎ ...`; white space pieces are made visible."""
+    """Formats tokens as `15 tokens of the prompt: ▁Ann ▁said ⏎ ...`, with white space made visible."""
     cut = f", of which {found.limit:,} are kept" if found.cut else ""
     unknown = f", {found.unknown:,} unknown" if found.unknown else ""
     tokens = " ".join(token.replace("\n", "⏎").replace("\t", "⇥") for token in found.tokens)
@@ -41,7 +41,7 @@ def _tokens(what: str, found: "Tokens") -> str:
 
 
 def plan(found: "PlanReport") -> str:
-    """The plan: facts, then a line for each task."""
+    """Formats the plan: facts, then a line for each task."""
     row = "rows of unknown size"
     if found.row is not None:
         row = f"{_count(found.rows_per_step)} rows of {found.row[0]:,} + {found.row[1]:,}"
@@ -78,7 +78,7 @@ def plan(found: "PlanReport") -> str:
 
 
 def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]") -> str:
-    """Prepared data in numbers, split by split; then the answers of tasks that have few."""
+    """Formats statistics by split, then the labels of tasks that have few."""
     heads = ("task", "split", "rows", "variants", "prompt p50/p95/max", "cut", "answer p50/p95/max", "cut")
     rows: list[tuple[str, ...]] = [(*heads, "unknown", "altered in/out", "repeated", "targets")]
     for s in found:
@@ -88,7 +88,16 @@ def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]"
         lost = f"{s.unknown_tokens:.2%}", f"{s.altered_inputs:.1%}/{s.altered_targets:.1%}"
         task = f"{s.task} (probe)" if s.probe else s.task
         rows.append(
-            (task, s.split, f"{s.rows:,}", f"{s.variants}", *sides, *lost, f"{s.duplicates:,}", f"{s.distinct_targets:,}")
+            (
+                task,
+                s.split,
+                f"{s.rows:,}",
+                f"{s.variants}",
+                *sides,
+                *lost,
+                f"{s.duplicates:,}",
+                f"{s.distinct_targets:,}",
+            )
         )
     lines = [_title(name, shard_set), "", columns(rows, right=range(2, len(rows[0])))]
     labelled = [s for s in found if s.labels]
@@ -99,7 +108,7 @@ def statistics(name: str, shard_set: "ShardSet", found: "Sequence[SplitSummary]"
 
 
 def findings(name: str, shard_set: "ShardSet", found: "Sequence[Finding]") -> str:
-    """Findings by kind, each with examples."""
+    """Formats findings by kind, with examples."""
     from data_prep.quality.findings import MEANING
 
     lines = [_title(name, shard_set)]
@@ -120,11 +129,11 @@ def findings(name: str, shard_set: "ShardSet", found: "Sequence[Finding]") -> st
 
 
 def comparison(found: "DataDiff") -> str:
-    """What differs between two sets of prepared data."""
+    """Formats the differences between two sets of prepared data."""
     (first, a), (second, b) = found.first, found.second
     lines = [f"{first} (shard set {a[:12]}) -> {second} (shard set {b[:12]})"]
     if found.same:
-        return "\n".join([*lines, "", "They are the same."])
+        return "\n".join([*lines, "", "The data is the same."])
     lines += ["", *(f"setting {line}" for line in found.settings)] if found.settings else []
     heads = ("task", "", "share", "split", "rows", "added", "removed", "other answer", "mean tokens in/out")
     rows: list[tuple[str, ...]] = [heads]
@@ -142,13 +151,13 @@ def comparison(found: "DataDiff") -> str:
 
 
 def verified(found: "VerifyReport") -> str:
-    """What was read, and what is not as it was put."""
+    """Formats the result of a verification: what was read, and what is corrupt or missing."""
     read = f"{found.what}: {found.objects:,} objects, {size(found.bytes)}"
     if not found.corrupt:
-        return f"{read}; all are what was put there"
+        return f"{read}; all checksums match"
     lines = [*(f"corrupt: {one}" for one in found.corrupt), f"{read}; {len(found.corrupt):,} corrupt or missing"]
     if any("/shards/parts/" in one for one in found.corrupt):
-        lines.append("  Delete those of shards/parts that are corrupt, and prepare again: what lacks is made anew.")
+        lines.append("  Delete the corrupt objects below shards/parts and prepare again, which recreates them.")
     return "\n".join(lines)
 
 
@@ -174,7 +183,7 @@ def _split_change(s: "SplitChange") -> tuple[str, ...]:
 
 
 def _short(text: str, most: int) -> str:
-    """In one line, with the white space as it is written in code."""
+    """Returns the text as one line of at most `most` characters, with white space escaped."""
     line = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
     return line if len(line) <= most else f"{line[: most - 1]}…"
 

@@ -1,4 +1,4 @@
-"""All runs and scored models under one storage, side by side."""
+"""Ranks all runs and scored models of a storage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One task as everybody in this column was asked it: the same rows, metric and split."""
+    """One task with one metric, scored on the same rows by the same protocol."""
 
     task: str
     metric: str
@@ -27,33 +27,33 @@ class Column:
 
     @property
     def label(self) -> str:
-        """`task metric`."""
+        """Task and metric."""
         return f"{self.task} {self.metric}"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A run after training, or a model that was scored by itself."""
+    """A run after training, or a model scored by `raytrain evaluate`."""
 
     name: str
     kind: Literal["run", "model"]
     scores: tuple[tuple[float, float, float] | None, ...]
-    """Value and 95 % interval in each column, None where it was not asked."""
+    """Value and 95 % interval for each column; None where the entry was not scored."""
     rank: float | None
-    """Mean rank over the columns that it stands in: 1 is first everywhere."""
+    """Mean rank over the columns in which the entry was scored; 1 is first everywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """Entries, the best mean rank first. A rank knows nothing of noise: look at the intervals."""
+    """Entries by mean rank, best first. Ranks ignore noise: look at the intervals, too."""
 
     storage: str
     columns: tuple[Column, ...]
     entries: tuple[Entry, ...]
 
 
-def leaderboard(store: Store) -> Leaderboard:
-    """Everything that was scored on test rows: runs as they ended, models by `raytrain evaluate`."""
+def rank_models(store: Store) -> Leaderboard:
+    """Ranks everything that was scored on test rows: runs after training, and models."""
     found: dict[tuple[str, Literal["run", "model"]], dict[Column, ScoreCard]] = {}
     for name, kind, card in _cards(store):
         score = card.metrics.get(card.primary_metric)
@@ -75,7 +75,7 @@ def leaderboard(store: Store) -> Leaderboard:
 
 
 def _cards(store: Store) -> Iterator[tuple[str, Literal["run", "model"], ScoreCard]]:
-    """Committed test scores; what is damaged is passed over."""
+    """Yields committed test scores; skips damaged ones."""
     from raytrain.evaluation.results import read_card
 
     kinds: tuple[tuple[str, Literal["run", "model"], type[RunLayout], str], ...] = (
@@ -96,7 +96,7 @@ def _cards(store: Store) -> Iterator[tuple[str, Literal["run", "model"], ScoreCa
 
 
 def _rows(card: ScoreCard) -> str:
-    """Which rows were asked; older cards do not say, but baselines score the same only on the same rows."""
+    """Identifies the scored rows; by baselines for older cards, which are equal only on the same rows."""
     return card.rows_digest or repr(sorted(card.baselines.items()))
 
 
@@ -107,7 +107,7 @@ def _triple(card: ScoreCard) -> tuple[float, float, float]:
 
 
 def _ranks(cards: Mapping[tuple[str, Literal["run", "model"]], ScoreCard]) -> dict[tuple[str, str], float]:
-    """1 for the best; equals share the mean of their ranks."""
+    """Ranks by score, 1 for the best; equal scores share the mean of their ranks."""
     values = {}
     for who, card in cards.items():
         score = card.metrics[card.primary_metric]

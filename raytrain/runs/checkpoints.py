@@ -1,4 +1,4 @@
-"""What a run has in storage, found by listing."""
+"""Finds the checkpoints of a run in storage."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from raytrain_core.storage.commit import MANIFEST
 
 
 class CommittedCheckpoint(NamedTuple):
-    """Steps done, the attempt that wrote it, and the prefix that it lies under."""
+    """A checkpoint with a manifest: steps done, the attempt that wrote it, and its prefix in storage."""
 
     step: int
     attempt: int
@@ -16,15 +16,15 @@ class CommittedCheckpoint(NamedTuple):
 
 
 def committed_checkpoints(store: Store, layout: RunLayout) -> list[CommittedCheckpoint]:
-    """Every checkpoint that has a manifest, newest step first, and of one step the newest attempt first."""
-    ending = f"/{MANIFEST}"
-    found = []
+    """Returns all checkpoints that have a manifest, newest step first, then newest attempt first."""
+    suffix = f"/{MANIFEST}"
+    checkpoints = []
     for stat in store.list(f"{layout.checkpoints}/"):
-        prefix = stat.key.removesuffix(ending)
-        place = parse_checkpoint(prefix) if prefix != stat.key else None
-        if place is not None:
-            found.append(CommittedCheckpoint(*place, prefix))
-    return sorted(found, reverse=True)
+        prefix = stat.key.removesuffix(suffix)
+        step_and_attempt = parse_checkpoint(prefix) if prefix != stat.key else None
+        if step_and_attempt is not None:
+            checkpoints.append(CommittedCheckpoint(*step_and_attempt, prefix))
+    return sorted(checkpoints, reverse=True)
 
 
 def is_scored(step: int, *, every: int, last_step: int) -> bool:

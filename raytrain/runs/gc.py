@@ -1,10 +1,10 @@
-"""What lies in a storage and serves nobody: found by listing, named with its reason, deleted only when told to.
+"""Garbage collection: lists what nothing in a storage needs, with reasons, and deletes it on request.
 
-Whatever a manifest, a record or a job mentions is kept, whichever version wrote it: keys of
-parts and digests are looked for in their text. A preparation puts its parts first, then what it has
-made of them (`shards/units/`), then the manifests of its tasks, last that of the set; and it counts
-on tasks, work units and parts that earlier ones left. So as long as anything below shards/ that nothing
-names is younger than the grace period, all of it is left alone.
+Everything that a manifest, a record or a job file mentions is kept, whichever version wrote it:
+digests are searched in their text. A preparation writes its parts first, then its finished work
+units (`shards/units/`), then the manifests of its tasks, and that of the set last. It also reuses
+parts, units and tasks of earlier preparations. So if anything below shards/ that nothing names is
+younger than the grace period, all of shards/ is left alone.
 """
 
 import re
@@ -23,17 +23,17 @@ from raytrain_core.storage import CorruptError, NotFoundError, Stat, Store
 from raytrain_core.storage.commit import MANIFEST, read_manifest
 
 GRACE = 24 * 3600.0
-"""Seconds for which everything is left alone; longer than any clock is wrong and any upload takes."""
+"""Age in seconds below which nothing is deleted; exceeds any clock skew and any upload."""
 
 _PARTS, _UNITS, _TASKS, _SETS = (f"shards/{kind}/" for kind in ("parts", "units", "tasks", "sets"))
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _COMMITTED = re.compile(r"(runs/[^/]+/(?:checkpoints/[^/]+|scores/[^/]+/[^/]+|report|model))/")
-"""Prefixes of a run that exist by their manifest."""
+"""Prefixes of artifacts of a run that exist only with their manifest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """An object that can go, and why; `age` in seconds."""
+    """An object that can be deleted, and why; `age` in seconds."""
 
     key: str
     bytes: int
@@ -42,43 +42,49 @@ class Garbage:
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
-    """What can go, sorted by key. `preparing` names something young that shows that a preparation may be under way:
-    then nothing below shards/ is garbage, for it may count on what is there."""
+class GarbageReport:
+    """The garbage of a storage, sorted by key.
+
+    `preparing` names a young object if a preparation may be in progress. Then nothing below shards/
+    counts as garbage, because the preparation may rely on it.
+    """
 
     garbage: list[Garbage]
     preparing: str | None
 
 
-def collect(store: Store, *, grace: float = GRACE, unused_sets: bool = False, now: float | None = None) -> Collection:
-    """Look for garbage; with `unused_sets` also shard sets that no run of this storage was begun with.
+def find_garbage(
+    store: Store, *, grace: float = GRACE, unused_sets: bool = False, now: float | None = None
+) -> GarbageReport:
+    """Finds garbage; with `unused_sets` also shard sets that no run of this storage has used.
 
-    StorageError if a manifest cannot be read: then it is not known what it needs, and nothing is
-    said to be garbage.
+    Raises StorageError if a manifest cannot be read, because then it is unknown what it needs.
     """
     clock = _Clock(time.time() if now is None else now, grace)
     shards, preparing = _of_shards(store, clock, unused_sets)
     found = sorted([*shards, *_of_runs(store, clock)], key=lambda garbage: garbage.key)
-    return Collection(found, preparing)
+    return GarbageReport(found, preparing)
 
 
-def delete(store: Store, found: Collection, *, grace: float = GRACE, unused_sets: bool = False) -> Collection:
-    """Delete what is still garbage on a second look; what was deleted.
+def delete_garbage(
+    store: Store, found: GarbageReport, *, grace: float = GRACE, unused_sets: bool = False
+) -> GarbageReport:
+    """Deletes what is still garbage on a second look, and returns it.
 
-    Manifests go before what they name.
+    Manifests are deleted before the objects that they name.
     """
-    again = collect(store, grace=grace, unused_sets=unused_sets)
+    again = find_garbage(store, grace=grace, unused_sets=unused_sets)
     still = {one.key for one in again.garbage}
     going = [one for one in found.garbage if one.key in still]
     naming = [one.key for one in going if one.key.endswith((f"/{MANIFEST}", ".json"))]
     store.delete(naming)
     store.delete(sorted({one.key for one in going} - set(naming)))
-    return Collection(going, again.preparing)
+    return GarbageReport(going, again.preparing)
 
 
 @dataclass(frozen=True, slots=True)
 class _Clock:
-    """Now, and how long things are left alone, in seconds."""
+    """The current time and the grace period, in seconds."""
 
     now: float
     grace: float
@@ -91,13 +97,13 @@ class _Clock:
 
 
 def _of_shards(store: Store, clock: _Clock, unused_sets: bool) -> tuple[list[Garbage], str | None]:
-    """From the top down: a set keeps its tasks, a task its parts, what goes keeps nothing."""
+    """Works top-down: a set keeps its tasks and a task its parts; garbage keeps nothing."""
     in_runs = {digest for name in run_names(store) for digest in _mentioned(store, RunLayout(name).job)}
     unnamed: list[tuple[Stat, str]] = []
     kept: set[str] = set()
     for stat in store.list(_SETS):
         if unused_sets and not clock.young(stat) and _name(stat) not in in_runs:
-            unnamed.append((stat, "a shard set that no run was begun with"))
+            unnamed.append((stat, "a shard set that no run has used"))
         else:
             kept |= _mentioned(store, stat.key)
     parts = set(kept)  # a set names the files of its tokenizer
@@ -106,7 +112,7 @@ def _of_shards(store: Store, clock: _Clock, unused_sets: bool) -> tuple[list[Gar
             parts |= _mentioned(store, stat.key)
         else:
             unnamed.append((stat, "a prepared task that no shard set names"))
-    unnamed += [(stat, "left by a preparation that was not finished") for stat in store.list(_UNITS)]
+    unnamed += [(stat, "left by an unfinished preparation") for stat in store.list(_UNITS)]
     unnamed += [(stat, "a part that no prepared task names") for stat in store.list(_PARTS) if _name(stat) not in parts]
     preparing = next((stat.key for stat, _ in unnamed if clock.young(stat)), None)
     return ([clock.garbage(*one) for one in unnamed] if preparing is None else []), preparing
@@ -117,22 +123,22 @@ def _of_runs(store: Store, clock: _Clock) -> Iterator[Garbage]:
     for stat in store.list("runs/"):
         if match := _COMMITTED.match(stat.key):
             things[match[1]].append(stat)
-    needless = {prefix for name in run_names(store) for prefix in _needless_checkpoints(store, RunLayout(name))}
+    superfluous = {prefix for name in run_names(store) for prefix in _superfluous_checkpoints(store, RunLayout(name))}
     for prefix, stats in things.items():
         if any(clock.young(stat) for stat in stats):
             continue
-        if prefix in needless:
+        if prefix in superfluous:
             yield from (clock.garbage(stat, "a checkpoint that its finished run does not keep") for stat in stats)
             continue
         manifest = read_manifest(store, prefix)
         named = set() if manifest is None else {manifest.key(file.name) for file in manifest.files}
-        reason = "half-written: its manifest never came" if manifest is None else "no file of its manifest"
+        reason = "incomplete: it has no manifest" if manifest is None else "not a file of its manifest"
         own = f"{prefix}/{MANIFEST}"
         yield from (clock.garbage(stat, reason) for stat in stats if stat.key != own and stat.key not in named)
 
 
-def _needless_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
-    """Of a finished run all checkpoints but the newest ones that its job keeps, and the one that it chose."""
+def _superfluous_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
+    """Returns the checkpoints of a finished run, except those that its job keeps and the chosen one."""
     progress, record = read_progress(store, layout), read_record(store, layout)
     if progress is None or progress.phase != "Complete" or record is None:
         return []
@@ -147,24 +153,21 @@ def _needless_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
 
 
 def _mentioned(store: Store, key: str) -> set[str]:
-    """Every digest that an object mentions: of parts, of tasks, of shard sets.
-
-    StorageError if it cannot be right.
-    """
+    """Returns every digest that an object mentions; raises StorageError if the object is damaged."""
     try:
         data = store.get(key)
-    except NotFoundError:  # gone since it was listed, or a run without a job
+    except NotFoundError:  # deleted since it was listed, or a run without a job file
         return set()
     except CorruptError as error:
-        raise StorageError(f"{error.message}; what it needs is not known, so nothing is collected") from None
+        raise StorageError(f"{error.message}; it is unknown what it needs, so nothing is collected") from None
     if key.startswith("shards/") and not data.rstrip().endswith(b"}"):
         raise StorageError(
-            f"{store.uri}/{key}: not a whole manifest; what it needs is not known, so nothing is collected",
-            hint="`raytrain data verify` says what is damaged; preparing again writes it anew",
+            f"{store.uri}/{key}: not a complete manifest; it is unknown what it needs, so nothing is collected",
+            hint="`raytrain data verify` shows what is damaged; preparing again rewrites it",
         )
     return {digest.decode() for digest in _DIGEST.findall(data)}
 
 
 def _name(stat: Stat) -> str:
-    """The digest in a key."""
+    """Returns the digest in a key."""
     return stat.key.rpartition("/")[2].partition(".")[0]

@@ -1,6 +1,6 @@
-"""The logs of a run, read from storage: driver and ranks of every attempt, merged by time.
+"""Reads the logs of a run from storage: driver and workers of every attempt, merged by time.
 
-They are there while the run goes on (at most half a minute behind) and after its machines are gone.
+They lag at most half a minute behind a run, and remain when its machines are gone.
 """
 
 import re
@@ -18,8 +18,8 @@ _EVERY = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """An entry of a log; one with a traceback spans several lines."""
+class LogEntry:
+    """An entry of a log; entries with a traceback span several lines."""
 
     attempt: str
     source: str
@@ -27,12 +27,14 @@ class Line:
 
     @property
     def time(self) -> str:
-        """When it was written, as text that sorts; empty if it bears no time."""
+        """The time of the entry as sortable text; empty if it has none."""
         return self.text[:23] if _DATED.match(self.text) else ""
 
 
-def read(store: Store, layout: RunLayout, *, source: str | None = None, attempt: int | None = None) -> tuple[Line, ...]:
-    """Everything logged so far, by attempt and time; `source` is `driver` or `rank-000`."""
+def read(
+    store: Store, layout: RunLayout, *, source: str | None = None, attempt: int | None = None
+) -> tuple[LogEntry, ...]:
+    """Returns all entries so far by attempt and time; `source` is `driver` or `rank-000`."""
     return _Reader(store, layout, source, attempt).new()
 
 
@@ -42,12 +44,12 @@ def follow(
     *,
     source: str | None = None,
     attempt: int | None = None,
-    over: Callable[[], bool] | None = None,
+    has_ended: Callable[[], bool] | None = None,
     every: float = _EVERY,
-) -> Iterator[Line]:
-    """What was logged, then what comes, until the run has ended (`over`; by default as its progress says)."""
+) -> Iterator[LogEntry]:
+    """Yields the entries so far, then new ones, until `has_ended()` (default: according to progress.json)."""
     reader = _Reader(store, layout, source, attempt)
-    ended = over or (lambda: _has_ended(store, layout))
+    ended = has_ended or (lambda: _has_ended(store, layout))
     while True:
         last = ended()
         yield from reader.new()
@@ -57,28 +59,28 @@ def follow(
 
 
 class _Reader:
-    """Remembers of each log how much was read."""
+    """Remembers how much of each log was read."""
 
     def __init__(self, store: Store, layout: RunLayout, source: str | None, attempt: int | None) -> None:
         self._store, self._layout, self._source, self._attempt = store, layout, source, attempt
         self._read: dict[str, tuple[str, int]] = {}
         """Key -> (etag, characters read)."""
 
-    def new(self) -> tuple[Line, ...]:
-        """Entries that were not there the last time."""
-        found: list[Line] = []
-        for stat in self._wanted():
+    def new(self) -> tuple[LogEntry, ...]:
+        """Returns the entries that were added since the last call."""
+        found: list[LogEntry] = []
+        for stat in self._selected_logs():
             etag, start = self._read.get(stat.key, ("", 0))
             if stat.etag == etag:
                 continue
             text = self._store.get(stat.key).decode(errors="replace")
-            whole = text.rfind("\n") + 1
+            end = text.rfind("\n") + 1
             path = PurePosixPath(stat.key)
-            found += (Line(path.parent.name, path.stem, entry) for entry in entries(text[start:whole]))
-            self._read[stat.key] = (stat.etag, max(whole, start))
-        return merged(found)
+            found += (LogEntry(path.parent.name, path.stem, entry) for entry in split_entries(text[start:end]))
+            self._read[stat.key] = (stat.etag, max(end, start))
+        return merge(found)
 
-    def _wanted(self) -> Iterator[Stat]:
+    def _selected_logs(self) -> Iterator[Stat]:
         for stat in self._store.list(f"{self._layout.root}/logs/"):
             path = PurePosixPath(stat.key)
             if self._source not in (None, path.stem):
@@ -87,10 +89,10 @@ class _Reader:
                 yield stat
 
 
-def entries(text: str) -> list[str]:
-    """A log cut where entries begin: what follows without a time (a traceback) belongs to the entry before it."""
+def split_entries(text: str) -> list[str]:
+    """Splits a log into entries; lines without a time, such as tracebacks, belong to the entry before."""
     found: list[str] = []
-    for line in text.split("\n"):  # only a line feed ends a line: messages may hold U+2028 and its kin
+    for line in text.split("\n"):  # only line feeds end a line: messages may contain U+2028 and the like
         if found and not _DATED.match(line):
             found[-1] += f"\n{line}"
         elif line:
@@ -98,8 +100,8 @@ def entries(text: str) -> list[str]:
     return [entry.rstrip("\n") for entry in found]
 
 
-def merged(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """By attempt, then time; entries of one log keep their order."""
+def merge(lines: Iterable[LogEntry]) -> tuple[LogEntry, ...]:
+    """Sorts by attempt, then time; entries of one log keep their order."""
     return tuple(sorted(lines, key=lambda line: (line.attempt, line.time)))
 
 

@@ -1,8 +1,8 @@
-"""The job as a run keeps it (`runs/<name>/job.yaml`): as written, with what only the run knows as annotations.
+"""The record of a run (`runs/<name>/job.yaml`): its job, with facts about the run as annotations.
 
-It stays a FineTuneJob that can be run again. The annotations hold the identity's digest, the folder
-that relative paths start at, and, once they are known, the shard set, the digest of the model that
-the run started from, and how many steps the job's epochs or tokens come to.
+It remains a FineTuneJob that can be run again. The annotations hold the digest of the identity, the
+folder at which relative paths start and, once they are known, the shard set, the digest of the base
+model and the number of steps.
 """
 
 import io
@@ -23,19 +23,19 @@ _IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS = (
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """What a run is: its job, and what was found out when it was prepared."""
+    """The job of a run, and what its preparation found out."""
 
     written: FineTuneJob
-    """The job as it was given."""
+    """The job as the user wrote it."""
     base_folder: Path
     shard_set: str | None = None
     model_digest: str | None = None
     steps: int | None = None
-    """What epochs or tokens come to, once it is known."""
+    """The number of steps that `epochs` or `tokens` amount to, once known."""
 
     @property
     def job(self) -> FineTuneJob:
-        """The job, its number of steps filled in if it is known."""
+        """The job with its number of steps filled in, if known."""
         spec = self.written.spec
         if self.steps is None or spec.training.steps is not None:
             return self.written
@@ -44,14 +44,14 @@ class RunRecord:
 
     @property
     def identity(self) -> str:
-        """Digest of the job's identity."""
+        """The digest of the job's identity."""
         return digest(identity(self.job))
 
     def to_yaml(self) -> str:
-        """The record as a job in YAML."""
+        """Returns the record as a job file."""
         from ruamel.yaml import YAML
 
-        found = {
+        annotations = {
             _IDENTITY: self.identity,
             _FOLDER: str(self.base_folder),
             _SHARDS: self.shard_set,
@@ -59,7 +59,7 @@ class RunRecord:
             _STEPS: None if self.steps is None else str(self.steps),
         }
         written = self.written.model_dump(mode="json", by_alias=True)
-        written["metadata"]["annotations"] |= {key: value for key, value in found.items() if value is not None}
+        written["metadata"]["annotations"] |= {key: value for key, value in annotations.items() if value is not None}
         text = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
@@ -70,12 +70,12 @@ class RunRecord:
 
 
 def write_record(store: Store, layout: RunLayout, record: RunRecord) -> None:
-    """Keep the record of a run, replacing the one there is."""
+    """Stores the record of a run, replacing the existing one."""
     store.put(layout.job, record.to_yaml().encode())
 
 
 def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
-    """The record of a run, None where there is no such run; StorageError if it cannot be understood."""
+    """Reads the record of a run; returns None if there is no such run. Raises StorageError if it is invalid."""
     from pydantic import ValidationError
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -88,8 +88,8 @@ def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
         job = FineTuneJob.model_validate(YAML(typ="safe", pure=True).load(text))
     except (ValidationError, YAMLError) as error:
         raise StorageError(
-            f"{store.uri}/{layout.job}: not a job that this version reads ({str(error).splitlines()[0]})",
-            hint="it was written by another version, or by hand; `--fresh` starts the run over",
+            f"{store.uri}/{layout.job}: not a job file that this version can read ({str(error).splitlines()[0]})",
+            hint="it was written by another version or by hand; start the run over with --fresh",
         ) from None
     notes = job.metadata.annotations
     own = {key: value for key, value in notes.items() if key not in (_IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS)}

@@ -1,4 +1,4 @@
-"""How a run is doing, read from what it leaves in storage; nothing is asked of the run itself."""
+"""The status of a run, read from storage alone; the run itself is not contacted."""
 
 import json
 from collections import Counter
@@ -10,7 +10,8 @@ from raytrain.config.locations import RunLocation
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.checkpoints import committed_checkpoints, is_scored
 from raytrain.runs.record import read_record
-from raytrain.telemetry.bottleneck import Bounds, bounds
+from raytrain.telemetry.bottleneck import Bottleneck
+from raytrain.telemetry.bottleneck import find_bottleneck as bottleneck_of
 from raytrain.telemetry.progress import FINAL, Progress, TaskScore, read_progress
 from raytrain.telemetry.segments import read_segments
 from raytrain_core.errors import StorageError, UsageError
@@ -18,24 +19,24 @@ from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.commit import MANIFEST
 from raytrain_core.text import did_you_mean
 
-SILENT_AFTER = 120.0  # seconds without a word from a run that should be speaking every few
+SILENT_AFTER = 120.0  # seconds; an active run updates progress.json every few
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationStatus:
-    """How far the scoring of checkpoints is behind the training."""
+    """How far the scoring of checkpoints is behind training."""
 
     scored: int | None
-    """The newest step whose checkpoint was scored on every task."""
+    """The newest step whose checkpoint was scored on all tasks."""
     waiting: list[int]
-    """Steps of committed checkpoints that are still to be scored."""
+    """Steps of committed checkpoints that are not scored yet."""
     actors: str
-    """What scoring may take, as the job says."""
+    """The resources of the evaluation actors, according to the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run at a glance; None is what nobody knows (yet)."""
+    """A run at a glance; unknown values are None."""
 
     run: str
     storage: str
@@ -43,7 +44,7 @@ class RunStatus:
     step: int
     steps: int | None
     share: float | None
-    """Steps done of all steps, 0..1."""
+    """Fraction of the steps that is done, 0 to 1."""
     tokens: int
     tokens_per_second: float | None
     eta_seconds: float | None
@@ -61,37 +62,37 @@ class RunStatus:
     unreadable: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for `-o json`."""
+        """Returns plain data for `-o json`."""
         return asdict(self)
 
 
 def run_names(store: Store) -> list[str]:
-    """Names of the runs in a store, sorted."""
+    """Returns the names of the runs in a store, sorted."""
     names = {stat.key.split("/")[1] for stat in store.list("runs/") if stat.key.count("/") >= 2}
     return sorted(names)
 
 
 def require_run(store: Store, name: str) -> RunLayout:
-    """The layout of a run that exists; UsageError naming the nearest one if it does not."""
+    """Returns the layout of a run; raises UsageError with a suggestion if there is no such run."""
     layout = RunLayout(name)
     if store.stat(layout.job) is not None or store.stat(layout.progress) is not None:
         return layout
     names = run_names(store)
-    known = f"the runs there are {', '.join(names[:20])}" if names else "there are no runs there"
+    known = f"existing runs: {', '.join(names[:20])}" if names else "there are no runs in this storage"
     raise UsageError(
         f"there is no run {name} under {store.uri}{did_you_mean(name, names)}",
-        hint=f"{known}; another storage is named by --storage or RAYTRAIN_STORAGE",
+        hint=f"{known}; choose another storage with --storage or RAYTRAIN_STORAGE",
     )
 
 
 def open_run(place: RunLocation) -> tuple[Store, RunLayout]:
-    """The store and the layout of a run that exists; UsageError if it does not."""
+    """Returns the store and the layout of a run; raises UsageError if there is no such run."""
     store = open_store(place.storage)
     return store, require_run(store, place.name)
 
 
-def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus:
-    """Read a run's state. UsageError if there is no such run; `now` is for tests."""
+def read_status(store: Store, name: str, *, now: datetime | None = None) -> RunStatus:
+    """Reads the status of a run; raises UsageError if there is no such run. `now` is for tests."""
     layout = require_run(store, name)
     unreadable: list[str] = []
     progress = read_progress(store, layout)
@@ -101,7 +102,7 @@ def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus
     restarts = _restarts(store, layout, unreadable)
     attempts = sum(1 for _ in store.list(f"{layout.attempts}/"))
     if progress is None:
-        progress = Progress(run=name, attempt=attempts, message="has not said anything yet")
+        progress = Progress(run=name, attempt=attempts, message="has not reported anything yet")
     return RunStatus(
         run=name,
         storage=store.uri,
@@ -127,18 +128,18 @@ def gather(store: Store, name: str, *, now: datetime | None = None) -> RunStatus
     )
 
 
-def why(store: Store, layout: RunLayout) -> Bounds:
-    """Where the latest steps of a run spent their time; UsageError if it has made none."""
-    found = bounds(read_segments(store, layout, "metrics"))
+def find_bottleneck(store: Store, layout: RunLayout) -> Bottleneck:
+    """Returns what limits the latest steps of a run; raises UsageError if it has made no step."""
+    found = bottleneck_of(read_segments(store, layout, "metrics"))
     if found is None:
         raise UsageError(
-            f"run {layout.name} has made no step yet", hint="metrics are stored every ten seconds of training"
+            f"run {layout.name} has not completed a step yet", hint="metrics are stored every ten seconds of training"
         )
     return found
 
 
 def _evaluation(store: Store, layout: RunLayout, checkpoints: list[int], *, done: bool) -> EvaluationStatus | None:
-    """Read from the names in storage alone; None where the run has no job yet."""
+    """Derives the state of evaluation from object names; returns None if the run has no job yet."""
     try:
         record = read_record(store, layout)
     except StorageError:  # another version's job: everything else can still be said
@@ -161,25 +162,23 @@ def _evaluation(store: Store, layout: RunLayout, checkpoints: list[int], *, done
 
 
 def next_action(phase: str, name: str, checkpoint: int | None, silent: float | None) -> str:
-    """What a person does next, in one sentence."""
+    """Recommends what to do next, in one sentence."""
     resumes = "resumes it" if checkpoint is None else f"resumes it from step {checkpoint}"
     if phase == "Complete":
-        return (
-            f"look at the report (`raytrain report {name}`), ask the model (`raytrain predict {name} --task TASK TEXT`)"
-        )
+        return f"read the report (`raytrain report {name}`), try the model (`raytrain predict {name} --task TASK TEXT`)"
     if phase in ("Failed", "Interrupted"):
-        return f"`raytrain run` with the same job {resumes}"
+        return f"run `raytrain run` with the same job file, which {resumes}"
     if silent is not None and silent > SILENT_AFTER:
-        return f"it has said nothing for a while; if it runs no more, `raytrain run` with the same job {resumes}"
-    return "wait; it is going on"
+        return f"it has not reported for a while; if it has stopped, `raytrain run` with the same job file {resumes}"
+    return "wait; the run is in progress"
 
 
 def _restarts(store: Store, layout: RunLayout, unreadable: list[str]) -> dict[str, int]:
-    """How often something was started again, by kind of event."""
+    """Counts restarts by kind of event."""
     counted: Counter[str] = Counter()
     for stat in store.list(f"{layout.root}/events/"):
         for line in store.get(stat.key).decode(errors="replace").split("\n"):
-            if not line:  # only a line feed ends a line: messages may hold U+2028 and its kin
+            if not line:  # only line feeds end a line: messages may contain U+2028 and the like
                 continue
             try:
                 kind = str(json.loads(line)["kind"])

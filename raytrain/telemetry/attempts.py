@@ -1,4 +1,4 @@
-"""Attempts: one start of a run each, numbered by the store, so that two drivers of one run notice each other."""
+"""Attempts: numbered starts of a run. The numbers let two drivers of one run notice each other."""
 
 import json
 import os
@@ -18,15 +18,12 @@ _RECORD = re.compile(r"/a(\d+)\.json$")
 
 
 class SupersededError(TrainingError):
-    """A newer attempt has taken the run over: this one must not write any more."""
+    """A newer attempt has taken over the run, so this one must stop writing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """This process among the attempts of a run; `number` counts from 1.
-
-    Pickles, so that workers can ask too.
-    """
+    """One start of a run; `number` counts from 1. Can be pickled, so that workers can check it too."""
 
     store: Store
     layout: RunLayout
@@ -35,9 +32,9 @@ class Attempt:
 
     @classmethod
     def begin(cls, store: Store, layout: RunLayout, info: Mapping[str, Any] | None = None) -> Self:
-        """Take the next number, each starter another one.
+        """Takes the next free number; concurrent starts get different numbers.
 
-        `info` (JSON) goes into the record beside host and pid.
+        `info` (JSON) is added to the attempt's record.
         """
         token = uuid4().hex
         number = max(_numbers(store, layout), default=0) + 1
@@ -58,7 +55,10 @@ class Attempt:
                 return cls(store, layout, number, token)
 
     def check(self) -> None:
-        """Superseded if a newer attempt exists, or if the run was started afresh; the `guard` of every commit."""
+        """Raises SupersededError if a newer attempt exists or the run was started over.
+
+        This is the `guard` of every commit.
+        """
         newest = max(_numbers(self.store, self.layout), default=0)
         if newest > self.number:
             raise self._superseded(f"attempt {newest}", newest)
@@ -82,13 +82,13 @@ class Attempt:
             else ""
         )
         return SupersededError(
-            f"run {self.layout.name}: {what}{where} took over from attempt {self.number}, which stops here",
-            hint="Only one driver may write a run; nothing is lost, the newer one goes on.",
+            f"run {self.layout.name}: {what}{where} took over from attempt {self.number}, which stops now",
+            hint="only one driver may write a run; nothing is lost, the newer attempt continues",
         )
 
 
 def read_attempts(store: Store, layout: RunLayout) -> list[dict[str, Any]]:
-    """The records of all attempts, oldest first: attempt, started, host, pid and what the starter added."""
+    """Returns the records of all attempts, oldest first: attempt, started, host, pid and more."""
     records = (_read(store, layout, number) for number in sorted(_numbers(store, layout)))
     return [record for record in records if record is not None]
 
@@ -105,7 +105,7 @@ def _read(store: Store, layout: RunLayout, number: int) -> dict[str, Any] | None
     except NotFoundError:
         return None
     except ValueError as error:
-        raise CorruptError(f"{store.uri}/{key}: not the record of an attempt ({error})") from None
+        raise CorruptError(f"{store.uri}/{key}: not an attempt record ({error})") from None
     if not isinstance(record, dict):
-        raise CorruptError(f"{store.uri}/{key}: not the record of an attempt")
+        raise CorruptError(f"{store.uri}/{key}: not an attempt record")
     return record

@@ -1,4 +1,4 @@
-"""What bounds a step: where the seconds of the latest steps went, and what could be done about it."""
+"""Finds the bottleneck of training: how the latest steps spent their time, and what to do about it."""
 
 from __future__ import annotations
 
@@ -8,55 +8,53 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 LATEST = 50
-"""Steps that are looked at."""
+"""Number of steps that are considered."""
 _OTHER = "other"
 
-# A part is named as the bound where its share is at least this; computing is the bound where none
-# of these is.
-_NOTABLE = {"data": 0.15, "checkpoint": 0.10, "grad_sync": 0.25, "optimizer": 0.25}
-_WORDS = {
+# A part is the bottleneck if its share reaches this threshold; otherwise computation is.
+_THRESHOLDS = {"data": 0.15, "checkpoint": 0.10, "grad_sync": 0.25, "optimizer": 0.25}
+_ADVICE = {
     "data": (
         "waiting for training data",
         "storage or disk is too slow for the shards: use a local cache, or give the workers more CPUs",
     ),
     "checkpoint": (
-        "handing over checkpoints",
-        "raise training.checkpointEvery, or find out why the storage takes so long to store one",
+        "writing checkpoints",
+        "raise training.checkpointEvery, or find out why storing one takes so long",
     ),
     "grad_sync": (
         "gradient synchronization across workers",
-        "raise training.batchTokens, take fewer workers, or find the worker that is slower than the others",
+        "raise training.batchTokens, use fewer workers, or find the slowest worker",
     ),
-    "optimizer": ("the optimizer", "raise training.batchTokens: fewer updates for the same tokens"),
+    "optimizer": ("the optimizer", "raise training.batchTokens to make fewer updates for the same number of tokens"),
     "compute": (
-        "computing, as it should be",
-        "faster only with precision bf16 (if not set yet), fewer tokens an example, more workers or faster devices",
+        "computation, as it should be",
+        "to go faster, set precision: bf16, shorten the examples, or use more workers or faster devices",
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """Where time went: `shares` of each part (0..1, largest first), the part that bounds, and what to do."""
+class Bottleneck:
+    """Mean step time in seconds, the share of each part (0 to 1, largest first), and the limiting part."""
 
     steps: int
     seconds: float
     shares: dict[str, float]
-    bound: str
-    what: str
+    part: str
+    description: str
     advice: str
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Returns plain data for `-o json`."""
         return asdict(self)
 
 
-def bounds(lines: Sequence[Mapping[str, Any]]) -> Bounds | None:
-    """From the lines of the metric segments, the latest `LATEST` of them; None where there are none with times.
+def find_bottleneck(lines: Sequence[Mapping[str, Any]]) -> Bottleneck | None:
+    """Analyses the latest `LATEST` lines of a run's metrics; returns None if none has times.
 
-    Times are those of the first worker. On a GPU what was only started counts where it was waited
-    for: forward and backward look shorter there, and the optimizer, which waits for the gradient's
-    norm, longer.
+    Times are those of the first worker. On a GPU, work is attributed to the part that waits for it:
+    forward and backward look shorter, and the optimizer, which waits for the gradient norm, longer.
     """
     timed = [line for line in lines if line.get("seconds_by_part") and line.get("seconds")][-LATEST:]
     if not timed:
@@ -68,7 +66,8 @@ def bounds(lines: Sequence[Mapping[str, Any]]) -> Bounds | None:
     total = sum(float(line["seconds"]) for line in timed)
     parts[_OTHER] = max(total - sum(parts.values()), 0.0)
     shares = {part: seconds / total for part, seconds in sorted(parts.items(), key=lambda item: -item[1])}
-    over = {part: shares.get(part, 0.0) / least for part, least in _NOTABLE.items() if shares.get(part, 0.0) >= least}
-    bound = max(over, key=lambda part: over[part]) if over else "compute"
-    what, advice = _WORDS[bound]
-    return Bounds(len(timed), total / len(timed), shares, bound, what, advice)
+    excess = {part: shares.get(part, 0.0) / threshold for part, threshold in _THRESHOLDS.items()}
+    largest = max(excess, key=lambda part: excess[part])
+    limiting = largest if excess[largest] >= 1 else "compute"
+    description, advice = _ADVICE[limiting]
+    return Bottleneck(len(timed), total / len(timed), shares, limiting, description, advice)

@@ -1,7 +1,7 @@
-"""What a run says on standard error while it goes on.
+"""Shows the progress of a run on standard error.
 
-On a terminal a bar with the time that is left; elsewhere (a log file, CI) one line every few
-seconds. Results go to standard output and are no business of this module.
+A terminal gets a progress bar with the remaining time; a log file or CI gets a line every few
+seconds. Results go to standard output, which this module does not touch.
 """
 
 import os
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """Phases with progress, lines and warnings; may be called from several threads.
+    """Shows phases with progress, lines and warnings; may be called from several threads.
 
-    `stream` defaults to standard error, `interactive` to whether that is a terminal; `interval` is
-    the least number of seconds between two progress lines where it is none; `clock` gives seconds
-    (monotonic).
+    `stream` defaults to standard error, `interactive` to whether that is a terminal. `interval` is
+    the minimum number of seconds between two progress lines if it is not; `clock` returns monotonic
+    seconds.
     """
 
     def __init__(
@@ -41,9 +41,7 @@ class Console:
         self._lock = threading.RLock()
         self._phase = ""
         self._began = clock()
-        self._first: float | None = (
-            None  # progress when the phase was first heard of: a resumed run begins in the middle
-        )
+        self._first: float | None = None  # progress at the first update: a resumed run starts in the middle
         self._last_line = float("-inf")
         self._last_text = ""
         self._bar: Progress | None = None
@@ -58,7 +56,7 @@ class Console:
         self.close()
 
     def phase(self, name: str) -> None:
-        """Begin a phase; the bar of the one before is finished."""
+        """Begins a phase and finishes the bar of the previous one."""
         with self._lock:
             self.close()
             self._phase, self._began, self._first = name, self._clock(), None
@@ -67,7 +65,7 @@ class Console:
                 self._write(f"{name} ...")
 
     def update(self, done: float, total: float | None = None, text: str = "") -> None:
-        """How far the phase is: `done` of `total` (None where it is not known), and a few words, e.g. the loss."""
+        """Shows `done` of `total` (None if unknown), and a short text such as the loss."""
         with self._lock:
             if self._first is None:
                 self._first, self._began = done, self._clock()
@@ -82,7 +80,7 @@ class Console:
                 self._write(line)
 
     def line(self, text: str) -> None:
-        """Say something that stays on the screen."""
+        """Prints a line that stays on the screen."""
         with self._lock:
             if self._bar is not None:
                 self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -90,11 +88,11 @@ class Console:
                 self._write(text)
 
     def warning(self, text: str) -> None:
-        """Say something that a person should look at; the run goes on."""
+        """Prints a warning; the run goes on."""
         self.line(f"warning: {text}")
 
     def close(self) -> None:
-        """Finish the bar, if there is one; the console can be used further."""
+        """Finishes the current bar, if any; the console remains usable."""
         with self._lock:
             if self._bar is not None:
                 self._bar.stop()
@@ -122,11 +120,11 @@ class Console:
             self._stream.write(text + "\n")
             self._stream.flush()
         except (BrokenPipeError, ValueError):
-            pass  # nobody listens any more: chatter must never end a run
+            pass  # the reader is gone: progress output must never end a run
 
 
 def is_interactive(stream: TextIO) -> bool:
-    """Whether bars may be drawn: a terminal that is not dumb, and not CI."""
+    """Whether the stream can show progress bars: a terminal that is not dumb, outside CI."""
     return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
 
 

@@ -1,8 +1,7 @@
-"""A run in a pod tells its own FineTuneJob where it stands: `status.progress`, `status.tasks`, `status.result`.
+"""Reports the state of a run in a pod to its FineTuneJob: `status.progress`, `.tasks` and `.result`.
 
-Elsewhere (no RAYTRAIN_KUBERNETES_OBJECT in the environment) nothing here does anything. The
-operator owns the rest of the status; merge patches under a field manager of our own leave that
-alone.
+Outside such a pod (without RAYTRAIN_KUBERNETES_OBJECT in the environment) nothing happens. The rest
+of the status belongs to the operator; merge patches under our own field manager do not touch it.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from raytrain_core.storage.scratch import full_disk
 
 MANAGER = "raytrain-run"
 SECONDS = 10.0
-"""Between two patches, at least."""
+"""Minimum time between two patches."""
 _TRIES = 3
 _PAUSE = 1.0
-_LONGEST = 1000  # characters of a message
+_MAX_MESSAGE = 1000  # characters
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ Patch = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class OwnObject:
-    """The object that this process runs for, and which of its attempts this is."""
+    """The FineTuneJob that this process runs for, and the number of this attempt."""
 
     namespace: str
     name: str
@@ -50,19 +49,19 @@ class OwnObject:
 
     @classmethod
     def of_environment(cls) -> OwnObject | None:
-        """What the operator put into the pod's environment; None outside such a pod."""
+        """Reads what the operator put into the pod's environment; None outside such a pod."""
         namespace, found, name = os.environ.get(OBJECT_VARIABLE, "").partition("/")
         attempt = os.environ.get(ATTEMPT_VARIABLE, "")
         return cls(namespace, name, int(attempt)) if found and attempt.isdigit() else None
 
     def patch(self, status: dict[str, Any]) -> None:
-        """Merge `status` into the object's; ClusterError if that cannot be done."""
+        """Merges `status` into the object's status; raises ClusterError if that fails."""
         api = KubernetesApi.connect()
         api.patch(JOBS, self.namespace, self.name, {"status": status}, manager=MANAGER, status=True)
 
 
 class StatusMirror:
-    """Shows the progress in the object from a thread of its own; trouble is logged and never holds up the run."""
+    """Copies the progress into the object from a background thread; errors are logged, never raised."""
 
     def __init__(
         self, own: OwnObject | None, probes: Collection[str], *, seconds: float = SECONDS, patch: Patch | None = None
@@ -74,7 +73,7 @@ class StatusMirror:
         self._background = Background("status of the FineTuneJob", self._write, seconds)
 
     def show(self, progress: Progress) -> None:
-        """There is something newer to show; returns at once."""
+        """Requests that `progress` is written; returns at once."""
         if self._own is None:
             return
         with self._lock:
@@ -96,14 +95,14 @@ class StatusMirror:
         if progress is None or self._own is None or self._patch is None:
             return
         status = as_status(progress, self._own.attempt, self._probes)
-        told = {key: value for key, value in status["progress"].items() if key != "updated"}
-        if (now := {"progress": told, "tasks": status["tasks"]}) != self._shown:
+        without_time = {key: value for key, value in status["progress"].items() if key != "updated"}
+        if (now := {"progress": without_time, "tasks": status["tasks"]}) != self._shown:
             self._patch(status)
             self._shown = now
 
 
 def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict[str, Any]:
-    """`progress` and `tasks` as they stand in the object's status; nulls remove what an earlier attempt left."""
+    """Returns `progress` and `tasks` of the object's status; nulls remove values of earlier attempts."""
     where = RunProgress(
         attempt=attempt,
         phase=progress.phase,
@@ -115,7 +114,7 @@ def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict
         eta_seconds=_rounded(progress.eta_seconds, 0),
         loss=_rounded(progress.loss, 4),
         rouge_l=_rouge_l(progress, probes),
-        message=mask_secrets(progress.message)[:_LONGEST],
+        message=mask_secrets(progress.message)[:_MAX_MESSAGE],
         updated=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
     tasks = [
@@ -134,16 +133,16 @@ def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict
 
 @dataclass(slots=True)
 class Ending:
-    """How a run ends, filled in by whoever knows."""
+    """Facts about the end of a run that its caller fills in."""
 
     report: str = ""
 
 
 @contextlib.contextmanager
 def report_result(own: OwnObject | None = None, patch: Patch | None = None) -> Iterator[Ending]:
-    """Whatever ends this context is written to `status.result` before it goes on: the operator decides by it.
+    """Writes to `status.result` how this context ends; the operator decides about retries by it.
 
-    Exit codes are those of the command line. A run that cannot say how it ended counts as cut off.
+    Exit codes are those of the command line. A run without a result counts as interrupted.
     """
     own, ending = own or OwnObject.of_environment(), Ending()
     if own is None:
@@ -153,36 +152,36 @@ def report_result(own: OwnObject | None = None, patch: Patch | None = None) -> I
     try:
         yield ending
     except BaseException as error:
-        _tell(patch, result_of(error, own.attempt))
+        _patch_result(patch, result_of(error, own.attempt))
         raise
     done = RunResult(attempt=own.attempt, exit_code=0, reason="Complete", report=ending.report)
-    _tell(patch, done)
+    _patch_result(patch, done)
 
 
 def result_of(error: BaseException, attempt: int) -> RunResult:
-    """What an error means for the attempt."""
+    """Converts an error to the result of the attempt."""
     error = full_disk(error) or error
     if isinstance(error, UserError):
         return RunResult(
             attempt=attempt,
             exit_code=int(error.exit_code),
             reason=type(error).__name__,
-            message=mask_secrets(str(error))[:_LONGEST],
+            message=mask_secrets(str(error))[:_MAX_MESSAGE],
         )
     if isinstance(error, KeyboardInterrupt):
-        message = "stopped on request; the next attempt resumes"
+        message = "stopped on request; the next attempt resumes the run"
         return RunResult(attempt=attempt, exit_code=int(ExitCode.INTERRUPTED), reason="Interrupted", message=message)
-    message = mask_secrets(f"{type(error).__name__}: {error}")[:_LONGEST]
+    message = mask_secrets(f"{type(error).__name__}: {error}")[:_MAX_MESSAGE]
     return RunResult(attempt=attempt, exit_code=int(ExitCode.BUG), reason=type(error).__name__, message=message)
 
 
-def _tell(patch: Patch, result: RunResult) -> None:
+def _patch_result(patch: Patch, result: RunResult) -> None:
     status = {"result": result.model_dump(mode="json", by_alias=True)}
     for attempt in range(_TRIES):
         try:
             patch(status)
         except ClusterError as error:
-            _log.warning("the result could not be written into the FineTuneJob: %s", error.message)
+            _log.warning("the result could not be written to the FineTuneJob: %s", error.message)
             if attempt + 1 < _TRIES:
                 time.sleep(_PAUSE)
         else:

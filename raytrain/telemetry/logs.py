@@ -1,4 +1,4 @@
-"""The log of a driver or a rank, kept in storage so that it outlives the machine."""
+"""Uploads the log of a driver or a worker to storage, so that it outlives the machine."""
 
 import contextlib
 import logging
@@ -19,12 +19,12 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class RunLog:
-    """Everything logged by our modules (INFO and up) and by libraries (WARNING and up), uploaded every `seconds`.
+    """Uploads everything that our modules (INFO and up) and libraries (WARNING and up) log.
 
-    The values of environment variables that hold secrets are masked. Use as a context manager
-    around the run; what was logged is stored at the end at the latest. Trouble with that, or with
-    the local disk, is not raised. `source` is `driver` or `rank-000`. A rank that begins again
-    within an attempt goes on with its log: why it had to is in there.
+    Use as a context manager around the run. The log is uploaded every `seconds` and at the end,
+    with secrets of the environment masked. Errors of the store or the local disk are not raised.
+    `source` is `driver` or `rank-000`. A worker that is restarted within an attempt continues its
+    log, which shows why it was restarted.
     """
 
     def __init__(
@@ -39,15 +39,15 @@ class RunLog:
 
     def __enter__(self) -> Self:
         self._file = self._scratch.enter_context(scratch("log")) / "log"
-        # None yet, or not to be had, or no room for it: no reason to do without a log.
+        # No earlier log, an unreachable store or a full disk are no reason to go without a log.
         with contextlib.suppress(StorageError, OSError):
             self._file.write_bytes(self._store.get(self._key))
         handler = _File(self._file, self._background)
         formatter = _Masking(_FORMAT)
         handler.setFormatter(formatter)
-        handler.addFilter(_worth_keeping)  # a worker of Ray lets libraries say everything
+        handler.addFilter(_worth_keeping)  # in a Ray worker, libraries log everything
         root = logging.getLogger()
-        if not root.handlers and logging.lastResort is not None:  # else warnings would no longer reach the terminal
+        if not root.handlers and logging.lastResort is not None:  # else warnings would not reach the terminal any more
             self._added.append(logging.lastResort)
         self._added.append(handler)
         for added in self._added:
@@ -68,23 +68,23 @@ class RunLog:
         for added in self._added:
             logging.getLogger().removeHandler(added)
             if isinstance(added, _File):
-                with contextlib.suppress(OSError):  # what it has not written yet: it would hide how the run ended
+                with contextlib.suppress(OSError):  # of unwritten lines: it would hide how the run ended
                     added.close()
         for ours, level in self._levels.items():
             logging.getLogger(ours).setLevel(level)
         self._scratch.close()
 
     def flush(self) -> bool:
-        """Store what was logged so far; whether that went well."""
+        """Stores the log so far; returns whether that succeeded."""
         return self._background.flush()
 
     def _write_error(self, error: BaseException) -> None:
-        """Into the file only: whoever catches the error says it to people, in a sentence instead of a traceback."""
+        """Writes the traceback into the file only: whoever catches the error prints a sentence."""
         exc_info = (type(error), error, error.__traceback__)
         for added in self._added:
             if isinstance(added, _File):
                 added.handle(
-                    logging.LogRecord(__name__, logging.ERROR, __file__, 0, "ended by an error", None, exc_info)
+                    logging.LogRecord(__name__, logging.ERROR, __file__, 0, "ended with an error", None, exc_info)
                 )
 
     def _upload(self) -> None:
@@ -99,7 +99,7 @@ def _worth_keeping(record: logging.LogRecord) -> bool:
 
 
 class _File(logging.FileHandler):
-    """Writes to the local file and says that there is something to upload."""
+    """Writes to the local file and requests an upload."""
 
     def __init__(self, path: Path, background: Background) -> None:
         super().__init__(path, encoding="utf-8")
@@ -110,13 +110,13 @@ class _File(logging.FileHandler):
         self._background.poke()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full disk is told by whoever needs it, not once a line here."""
+        """Ignores a full disk, which is reported once by whoever needs the space."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
 
 class _Masking(logging.Formatter):
-    """Masks what the environment holds of secrets."""
+    """Masks secrets of the environment."""
 
     def format(self, record: logging.LogRecord) -> str:
         return mask_secrets(super().format(record))

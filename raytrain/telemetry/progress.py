@@ -1,4 +1,4 @@
-"""progress.json: where a run stands, for people and the command line."""
+"""progress.json: the current state of a run, for people and the command line."""
 
 import json
 import math
@@ -6,12 +6,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
-from raytrain.telemetry.background import Background
+from raytrain.telemetry.background import Background, BackgroundWriter
 from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.storage import CorruptError, NotFoundError, Store
 
@@ -24,7 +23,7 @@ FINAL: tuple[Phase, ...] = ("Complete", "Failed", "Interrupted")
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
-    """A task's headline metric by name, and its value before, at the newest scored checkpoint, and after."""
+    """The name of a task's primary metric, and its value before, at the newest scored checkpoint, and after."""
 
     primary_metric: str
     before: float | None = None
@@ -34,9 +33,9 @@ class TaskScore:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What progress.json holds.
+    """The content of progress.json.
 
-    `tokens` are target and source tokens trained so far; `updated` is ISO 8601 UTC.
+    `tokens` counts source and target tokens trained so far; `updated` is ISO 8601 in UTC.
     """
 
     run: str
@@ -54,57 +53,52 @@ class Progress:
     updated: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The file's content; what is not a finite number becomes null."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        } | {
-            "scores": {
-                task: {
-                    name: None if isinstance(value, float) and not math.isfinite(value) else value
-                    for name, value in asdict(score).items()
-                }
-                for task, score in self.scores.items()
-            }
-        }
+        """Returns the file's content; numbers that are not finite become null."""
+        scores = {task: _finite(asdict(score)) for task, score in self.scores.items()}
+        return _finite(asdict(self)) | {"scores": scores}
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Self:
-        """Read it back; keys that a newer version added are ignored.
+    def from_json(cls, content: dict[str, Any]) -> Self:
+        """Parses the file's content and ignores unknown keys of newer versions.
 
-        ValueError or TypeError if it is none.
+        Raises ValueError or TypeError if it is not a progress record.
         """
-        if document.get("phase", "Preparing") not in PHASES:
-            raise ValueError(f"unknown phase {document['phase']!r}")
-        known = {name: value for name, value in document.items() if name in {item.name for item in fields(cls)}}
+        if content.get("phase", "Preparing") not in PHASES:
+            raise ValueError(f"unknown phase {content['phase']!r}")
+        known = {name: value for name, value in content.items() if name in {item.name for item in fields(cls)}}
         names = {item.name for item in fields(TaskScore)}
         known["scores"] = {
             task: TaskScore(**{name: value for name, value in score.items() if name in names})
-            for task, score in document.get("scores", {}).items()
+            for task, score in content.get("scores", {}).items()
         }
         return cls(**known)
 
 
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
+
+
 def read_progress(store: Store, layout: RunLayout) -> Progress | None:
-    """Where the run stands, None if it has not begun; CorruptError if the file is no progress."""
+    """Reads the state of a run; returns None if it has not begun. Raises CorruptError for a damaged file."""
     try:
-        document = json.loads(store.get(layout.progress))
-        return Progress.from_json(document)
+        return Progress.from_json(json.loads(store.get(layout.progress)))
     except NotFoundError:
         return None
     except (ValueError, TypeError, AttributeError) as error:
         raise CorruptError(f"{store.uri}/{layout.progress}: not a progress record ({error})") from None
 
 
-class ProgressWriter:
-    """Keeps progress.json up to date from a thread of its own, at most every `seconds` unless forced.
+class ProgressWriter(BackgroundWriter):
+    """Keeps progress.json up to date from a background thread, at most every `seconds` unless forced.
 
-    Once something was stored it is stored again every `heartbeat` seconds even if nothing changed:
-    what is not dead says so, however long a step takes.
+    The file is also written every `heartbeat` seconds, even if nothing changed: it shows that the
+    run is alive, however long a step takes.
 
-    Storage trouble is logged, never raised. Secrets of the environment are masked in the message. A
-    superseded attempt stops writing: the file is the newer one's. What was stored is told to
-    `on_stored`.
+    Storage errors are logged, never raised. Secrets of the environment are masked in the message. A
+    superseded attempt stops writing, because the file belongs to the newer one. `on_stored` is
+    called with every state that was stored.
     """
 
     def __init__(
@@ -124,12 +118,12 @@ class ProgressWriter:
 
     @property
     def progress(self) -> Progress:
-        """The newest state, stored or not."""
+        """The current state, stored or not."""
         with self._lock:
             return self._progress
 
     def update(self, *, force: bool = False, **changes: Any) -> None:
-        """Change fields of `Progress`; `force` stores at once and returns when that was tried (for the last word)."""
+        """Changes fields of `Progress`; `force` stores at once and waits for it."""
         with self._lock:
             self._progress = replace(self._progress, **changes)
         if force:
@@ -138,28 +132,12 @@ class ProgressWriter:
             self._background.poke()
 
     def score(self, task: str, primary_metric: str, **values: float | None) -> None:
-        """Set a task's `before`, `now` or `after`, and leave its other values."""
+        """Sets a task's `before`, `now` or `after` and keeps its other values."""
         with self._lock:
             old = self._progress.scores.get(task, TaskScore(primary_metric))
             scores = {**self._progress.scores, task: replace(old, primary_metric=primary_metric, **values)}
             self._progress = replace(self._progress, scores=scores)
         self._background.poke()
-
-    def flush(self) -> bool:
-        """Store the newest state now; whether that went well."""
-        return self._background.flush()
-
-    def close(self) -> bool:
-        """Store the last state; whether that went well."""
-        return self._background.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _write(self) -> None:
         if self._superseded:

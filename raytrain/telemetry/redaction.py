@@ -1,15 +1,15 @@
-"""Secrets of the environment are kept out of everything that a run writes about itself."""
+"""Keeps secrets of the environment out of everything that a run writes about itself."""
 
 import os
 import re
 
 _SECRET_NAME = re.compile(r"(SECRET|PASSWORD|TOKEN|ACCESS_KEY|API_KEY)$")
-_SHORTEST = 8  # characters; shorter values occur in ordinary text
+_MIN_LENGTH = 8  # characters; shorter values occur in ordinary text
 
 
 def mask_secrets(text: str) -> str:
-    """`text` with the values of environment variables that hold secrets replaced by ***."""
-    secrets = [value for name, value in os.environ.items() if len(value) >= _SHORTEST and _SECRET_NAME.search(name)]
-    for secret in sorted(secrets, key=len, reverse=True):  # one may be the beginning of another
+    """Replaces the values of environment variables that hold secrets by ***."""
+    secrets = [value for name, value in os.environ.items() if len(value) >= _MIN_LENGTH and _SECRET_NAME.search(name)]
+    for secret in sorted(secrets, key=len, reverse=True):  # one may be a prefix of another
         text = text.replace(secret, "***")
     return text

@@ -1,4 +1,8 @@
-"""Events and metrics as numbered JSONL segments: an object store cannot append, so every few seconds are an object."""
+"""Events and metrics as numbered JSONL segments.
+
+Object stores cannot append to an object, so every few seconds of lines become an object of their
+own.
+"""
 
 import json
 import math
@@ -7,11 +11,10 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.telemetry.background import Background
+from raytrain.telemetry.background import Background, BackgroundWriter
 from raytrain.telemetry.redaction import mask_secrets
 from raytrain_core.storage import AlreadyExistsError, CorruptError, Store
 
@@ -20,12 +23,12 @@ _SEGMENT = re.compile(r"/a(\d+)-(\d+)\.jsonl$")
 _READERS = 16
 
 
-class SegmentWriter:
-    """Collects lines and stores them as segments of one attempt, in a thread of its own.
+class SegmentWriter(BackgroundWriter):
+    """Collects lines and stores them as segments of one attempt from a background thread.
 
-    A segment is written every `seconds`, as soon as `lines` have come together, and at close.
-    Storage trouble is logged and lines are kept until they are stored; nothing is ever raised into
-    the caller. Several writers of the same attempt (driver and worker) do not overwrite each other.
+    A segment is written every `seconds`, as soon as `lines` lines have been collected, and on close.
+    Storage errors are logged, never raised, and lines are kept until they are stored. Several
+    writers of the same attempt (driver and worker) do not overwrite each other.
     """
 
     def __init__(
@@ -35,37 +38,21 @@ class SegmentWriter:
         self._limit = lines
         self._lock = threading.Lock()
         self._lines: list[str] = []
-        self._sending: bytes | None = None  # a segment that may or may not have arrived: sent again as it is
+        self._sending: bytes | None = None  # a segment that may not have arrived: sent again unchanged
         self._number: int | None = None
         self._background = Background(f"{kind}", self._store_lines, seconds)
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add one line; `attempt` and `time` (ISO 8601, UTC) are filled in.
+        """Adds one line, with `attempt` and `time` (ISO 8601, UTC) filled in.
 
-        NaN and infinities become null; secrets of the environment are masked in texts.
+        NaN and infinities become null. Secrets of the environment are masked in texts.
         """
-        whole = {"attempt": self._attempt, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}
-        text = json.dumps(_clean(whole), ensure_ascii=False)
+        complete = {"attempt": self._attempt, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **line}
+        text = json.dumps(_clean(complete), ensure_ascii=False)
         with self._lock:
             self._lines.append(text)
             full = len(self._lines) >= self._limit
         self._background.poke(now=full)
-
-    def flush(self) -> bool:
-        """Store what there is now; whether that went well."""
-        return self._background.flush()
-
-    def close(self) -> bool:
-        """Store the rest; whether everything is stored."""
-        return self._background.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _store_lines(self) -> None:
         if self._number is None:
@@ -83,7 +70,7 @@ class SegmentWriter:
             try:
                 self._store.put(key, self._sending, if_absent=True)
             except AlreadyExistsError:
-                if self._store.get(key) != self._sending:  # another writer's; else ours, whose answer was lost
+                if self._store.get(key) != self._sending:  # another writer's, not ours with a lost response
                     self._number += 1
                     continue
             self._sending = None
@@ -91,21 +78,22 @@ class SegmentWriter:
 
 
 def read_segments(store: Store, layout: RunLayout, kind: Kind) -> list[dict[str, Any]]:
-    """All lines of a run in order of attempt and segment; CorruptError names a segment that is no JSONL.
+    """Returns all lines of a run in order of attempt and segment.
 
-    Of metrics, lines of steps that were done again later (by the next attempt, or after a worker
-    restart) are left out, and so are the steps after them: they led to nothing that still exists.
+    Metrics of steps that were repeated later (by the next attempt, or after a worker restart) are
+    left out, and so are the steps after them: their results no longer exist. Raises CorruptError for
+    a segment that is not JSONL.
     """
     found = ((_SEGMENT.search(stat.key), stat.key) for stat in store.list(f"{layout.root}/{kind}/"))
     keys = [key for _, _, key in sorted((int(match[1]), int(match[2]), key) for match, key in found if match)]
     with ThreadPoolExecutor(_READERS) as pool:
         bodies = list(pool.map(store.get, keys))
     lines = [line for key, body in zip(keys, bodies, strict=True) for line in _parse(f"{store.uri}/{key}", body)]
-    return _without_redone(lines) if kind == "metrics" else lines
+    return _without_repeated(lines) if kind == "metrics" else lines
 
 
-def _without_redone(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Lines in order of writing → those of the surviving history, with strictly rising steps."""
+def _without_repeated(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keeps the lines of the surviving history, with strictly increasing steps."""
     kept: list[dict[str, Any]] = []
     for line in lines:
         while kept and kept[-1]["step"] >= line["step"]:
@@ -117,7 +105,7 @@ def _without_redone(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _parse(where: str, body: bytes) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(body.decode(errors="replace").split("\n"), 1):
-        if not text:  # only a line feed ends a line: texts may hold U+2028 and its kin
+        if not text:  # only line feeds end a line: texts may contain U+2028 and the like
             continue
         try:
             line = json.loads(text)
@@ -130,7 +118,7 @@ def _parse(where: str, body: bytes) -> list[dict[str, Any]]:
 
 
 def _clean(value: Any) -> Any:
-    """As JSON can hold it: it has no NaN, so a loss that is none becomes null; texts are masked."""
+    """Converts a value to JSON types: NaN becomes null, and secrets in texts are masked."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):

@@ -1,7 +1,7 @@
-"""Optional trackers: TensorBoard, MLflow, Weights & Biases. A tracker that is down, slow or full costs no step.
+"""Optional trackers: TensorBoard, MLflow, Weights & Biases.
 
-What a step tells is put into a queue; a thread of its own passes it on. If the tracker does not
-keep up, the oldest lines are dropped: the run's own metric segments have them all.
+A tracker that is down or slow never delays training: each has a queue and a thread of its own. If a
+tracker cannot keep up, the oldest steps are dropped; the run's own metrics contain them all.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _log = logging.getLogger(__name__)
 
 NAMES = ("tensorboard", "mlflow", "wandb")
 MAX_QUEUED_STEPS = 1000
-"""Steps that wait for a tracker at most."""
-LAST_SECONDS = 10.0
-"""So long the end of training waits for a tracker to take the rest."""
+"""Maximum number of steps that wait for a tracker."""
+DRAIN_SECONDS = 10.0
+"""How long the end of training waits for a tracker to accept the remaining steps."""
 
 
 class Tracker(Protocol):
-    """Takes numbers by name; may block, may raise."""
+    """Receives numbers by name; may block and may raise."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """The numbers of one step."""
+        """Logs the numbers of one step."""
 
     def close(self) -> None:
-        """No more will come."""
+        """Is called after the last step."""
 
 
 class Trackers:
-    """All trackers of a run, each in a thread of its own. Use as a context manager."""
+    """All trackers of a run, each with a thread of its own; use as a context manager."""
 
-    def __init__(self, factories: Mapping[str, Callable[[], Tracker]], *, last_seconds: float = LAST_SECONDS) -> None:
-        self._lines = [_Line(name, make) for name, make in factories.items()]
-        self._last_seconds = last_seconds
+    def __init__(self, factories: Mapping[str, Callable[[], Tracker]], *, drain_seconds: float = DRAIN_SECONDS) -> None:
+        self._threads = [_TrackerThread(name, make) for name, make in factories.items()]
+        self._drain_seconds = drain_seconds
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Hand on the numbers of a step; returns at once. What is not finite is left out."""
+        """Queues the numbers of a step and returns at once; numbers that are not finite are left out."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        for line in self._lines:
-            line.put(step, finite)
+        for thread in self._threads:
+            thread.put(step, finite)
 
     def __enter__(self) -> Self:
         return self
@@ -57,14 +57,14 @@ class Trackers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for line in self._lines:
-            line.end()
-        for line in self._lines:
-            line.join(self._last_seconds)
+        for thread in self._threads:
+            thread.end()
+        for thread in self._threads:
+            thread.join(self._drain_seconds)
 
 
-class _Line:
-    """One tracker's queue and thread."""
+class _TrackerThread:
+    """The queue and the thread of one tracker."""
 
     def __init__(self, name: str, make: Callable[[], Tracker]) -> None:
         self._name, self._make = name, make
@@ -87,7 +87,7 @@ class _Line:
     def join(self, seconds: float) -> None:
         self._thread.join(seconds)
         if self._thread.is_alive():
-            _log.warning("%s did not take the last numbers within %.0f s", self._name, seconds)
+            _log.warning("%s did not accept the last steps within %.0f s", self._name, seconds)
 
     def _run(self) -> None:
         tracker: Tracker | None = None
@@ -101,9 +101,9 @@ class _Line:
                 tracker = tracker or self._make()
                 tracker.log(step, values)
                 self._failing = False
-            except Exception as error:  # whatever it is: training is worth more
+            except Exception as error:  # of any kind: training must go on
                 if not self._failing:
-                    _log.warning("%s does not take numbers (training goes on): %s", self._name, error)
+                    _log.warning("%s does not accept numbers (training continues): %s", self._name, error)
                 self._failing = True
         if tracker is not None:
             try:
@@ -113,9 +113,9 @@ class _Line:
 
 
 def tracker_factories(names: Sequence[str], *, run: str, folder: Path) -> dict[str, Callable[[], Tracker]]:
-    """Each tracker by name; `folder` is where TensorBoard's files go.
+    """Returns a factory for each named tracker; TensorBoard writes into `folder`.
 
-    UsageError if its package is not installed.
+    Raises UsageError if a tracker's package is not installed.
     """
     from importlib.util import find_spec
 
@@ -129,13 +129,13 @@ def tracker_factories(names: Sequence[str], *, run: str, folder: Path) -> dict[s
         if find_spec(packages[name]) is None:
             raise UsageError(
                 f"training.trackers: {name} needs the package {packages[name]}, which is not installed",
-                hint=f"install {packages[name]} (in the image too), or leave {name} out",
+                hint=f"install {packages[name]} (in the image, too), or remove {name} from the list",
             )
     return {name: makes[name] for name in names}
 
 
 class _TensorBoard:
-    """Event files, by tensorboardX, which comes with Ray."""
+    """Writes event files with tensorboardX, which comes with Ray."""
 
     def __init__(self, folder: Path) -> None:
         import tensorboardX
@@ -152,7 +152,7 @@ class _TensorBoard:
 
 
 class _MLflow:
-    """A run in the experiment `raytrain`, at MLFLOW_TRACKING_URI."""
+    """Logs a run of the experiment `raytrain` to MLFLOW_TRACKING_URI."""
 
     def __init__(self, run: str) -> None:
         import mlflow
@@ -174,7 +174,7 @@ class _MLflow:
 
 
 class _WandB:
-    """A run in the project WANDB_PROJECT, by default `raytrain`."""
+    """Logs a run of the project WANDB_PROJECT, by default `raytrain`."""
 
     def __init__(self, run: str) -> None:
         import wandb

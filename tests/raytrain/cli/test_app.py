@@ -63,7 +63,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["check"], "error: Missing argument 'JOB_FILE'\n  `raytrain check --help` shows what it takes\n"),
+            (["check"], "error: Missing argument 'JOB_FILE'\n  see `raytrain check --help`\n"),
             (["check", "x", "--stroage", "y"], "error: No such option: --stroage"),
             (["cheque"], "error: No such command 'cheque'"),
             (["check", "job.yaml", "-o", "xml"], "error: Invalid value for '-o' / '--output'"),
@@ -157,7 +157,10 @@ class TestInitAndExplain:
     ) -> None:
         monkeypatch.chdir(tmp_path)
         assert main(["init"]) == 0
-        assert capsys.readouterr() == ("", "wrote job.yaml; next: fill in your tasks, then `raytrain check job.yaml`\n")
+        assert capsys.readouterr() == (
+            "",
+            "wrote job.yaml; next: fill in your tasks, then run `raytrain check job.yaml`\n",
+        )
         assert main(["check", "job.yaml"]) == ExitCode.DATA
         err = capsys.readouterr().err
         for lacking in ("tickets.jsonl", "reviews-train.csv", "questions.jsonl"):
@@ -201,11 +204,11 @@ class TestRun:
         out, err = capsys.readouterr()
         assert err == "chatter\n"
         assert out.splitlines() == [
-            "small is done.",
+            "small is complete.",
             "",
             "task          metric  before  after  change (95 % interval)",
             "notes         rougeL   0.200  0.450  +0.250 (+0.200 to +0.300)",
-            "quiz (probe)  exact    0.500  0.400  -0.100 (-0.200 to +0.000), inside the noise",
+            "quiz (probe)  exact    0.500  0.400  -0.100 (-0.200 to +0.000), within the noise",
             "",
             "report: file:///here/store/runs/small/report/index.html",
             'try it: raytrain predict small --storage file:///here/store --task notes --compare "your text"',
@@ -256,7 +259,7 @@ class TestRunsThatExist:
         assert facts["checkpoint"] == "step 30"
         assert facts["attempts"] == "2; 2 WorkerRestarted"
         assert facts["next"] == (
-            "it has said nothing for a while; if it runs no more, `raytrain run` with the same job "
+            "it has not reported for a while; if it has stopped, `raytrain run` with the same job file "
             "resumes it from step 30"
         )
         assert lines[-1] == "notes  rougeL   0.200  0.310      -"
@@ -276,7 +279,7 @@ class TestRunsThatExist:
         assert main(["status", "smal"]) == ExitCode.USAGE
         assert capsys.readouterr().err.splitlines() == [
             f"error: there is no run smal under file://{project}/raytrain-storage, did you mean small?",
-            "  the runs there are small; another storage is named by --storage or RAYTRAIN_STORAGE",
+            "  existing runs: small; choose another storage with --storage or RAYTRAIN_STORAGE",
         ]
 
     def test_looking_at_a_storage_that_is_not_there_makes_none(self, project: Path, capsys: Captured) -> None:
@@ -377,11 +380,11 @@ class TestPredict:
 
 
 def test_a_terminal_gets_no_control_characters(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    from raytrain.cli.output import say
+    from raytrain.cli.output import print_text
 
-    say("plain \x1b[31mred")
+    print_text("plain \x1b[31mred")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    say("plain \x1b[31mred\tok\n")
+    print_text("plain \x1b[31mred\tok\n")
     assert capsys.readouterr().out == "plain \x1b[31mred\nplain \ufffd[31mred\tok\n\n"
 
 

@@ -187,7 +187,7 @@ def test_data_show_tokens(prepared: ShardSet, capsys: pytest.CaptureFixture[str]
 def test_data_verify_names_what_is_corrupt(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "verify", "tiny"]) == 0
     said = capsys.readouterr().out
-    assert "all are what was put there" in said
+    assert "all checksums match" in said
     assert "prepare again" not in said
     store = open_store("raytrain-storage")
     one, two = (part.key for part in prepared.task("echo").all_parts()[:2])
@@ -205,12 +205,12 @@ def test_data_verify_names_what_is_corrupt(prepared: ShardSet, capsys: pytest.Ca
     assert main(["data", "verify", prepared.digest]) == 4
     said = capsys.readouterr().out
     assert "2 corrupt or missing" in said
-    assert "Delete those of shards/parts that are corrupt, and prepare again" in said
+    assert "Delete the corrupt objects below shards/parts and prepare again" in said
 
 
 def test_data_diff(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "diff", "tiny", "job.yaml"]) == 0
-    assert "They are the same." in capsys.readouterr().out
+    assert "The data is the same." in capsys.readouterr().out
     rows = Path("stars.csv").read_text().splitlines()
     changed = rows[5].rpartition(",")[0] + ",c"  # was b
     rows[4], rows[5] = "a new row,a", changed

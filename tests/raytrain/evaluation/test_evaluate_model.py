@@ -10,7 +10,7 @@ from raytrain.evaluation.evaluate_model import evaluate_model, evaluation_name
 from raytrain.evaluation.results import MetricScore, ScoreCard, Stage, read_card, write_scores
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import Generation
-from raytrain.report.leaderboard import leaderboard
+from raytrain.report.leaderboard import rank_models
 from raytrain_core.errors import TrainingError, UsageError
 
 
@@ -100,7 +100,7 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_lo
     from raytrain_core.storage import open_store
 
     store = open_store(storage)
-    assert [e.name for e in leaderboard(store).entries] == [model.name]
+    assert [e.name for e in rank_models(store).entries] == [model.name]
     spec = world.job.spec
     limits = replace(
         world.limits, max_new_tokens=spec.training.max_target_tokens, batch_size=spec.evaluation.batch_size
@@ -114,7 +114,7 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_lo
     )
     for stat in list(world.store.list("runs/perfect/")):
         store.put(stat.key, world.store.get(stat.key))
-    board = leaderboard(store)
+    board = rank_models(store)
     assert [(e.name, e.kind, e.rank) for e in board.entries] == [("perfect", "run", 1.0), (model.name, "model", 2.0)]
     assert [c.label for c in board.columns] == ["echo rougeL", "stars accuracy"]
     assert board.entries[0].scores[0][0] == 1.0
@@ -122,7 +122,7 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_lo
     score_locally(few, lambda m, q: [Generation(correct[x.prompt], 1, False) for x in q], stage, ["echo"])
     for stat in list(world.store.list("runs/few/")):
         store.put(stat.key, world.store.get(stat.key))
-    assert len(leaderboard(store).columns) == 3  # other rows are another column
+    assert len(rank_models(store).columns) == 3  # other rows are another column
 
 
 def test_the_same_rows_are_one_column_whatever_the_baselines(tmp_path):
@@ -138,4 +138,4 @@ def test_the_same_rows_are_one_column_whatever_the_baselines(tmp_path):
         )
         card = replace(card, baselines={"most-frequent": baseline}, rows_digest="the same")
         write_scores(store, RunLayout(name), card, [], fingerprint="any")
-    assert len(leaderboard(store).columns) == 1
+    assert len(rank_models(store).columns) == 1

@@ -2,7 +2,7 @@ import pytest
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.checkpoints import committed_checkpoints
-from raytrain.runs.status import gather
+from raytrain.runs.status import read_status
 from raytrain.telemetry.segments import SegmentWriter
 from raytrain_core.storage import LocalStore
 
@@ -32,13 +32,13 @@ def test_committed_are_those_with_a_manifest_newest_first(store):
 
 
 def test_the_newest_is_where_a_status_says_that_the_run_resumes(store):
-    assert gather(store, "demo").checkpoint_step == 1_000_000
+    assert read_status(store, "demo").checkpoint_step == 1_000_000
     store.put(RunLayout("new").job, b"{}")
-    assert gather(store, "new").checkpoint_step is None
+    assert read_status(store, "new").checkpoint_step is None
 
 
 def test_a_status_reads_events_whatever_their_messages_hold(store):
     with SegmentWriter(store, LAYOUT, "events", 1) as events:
         events.append({"kind": "WorkerRestarted", "message": "one\u2028two\x85three"})
-    status = gather(store, "demo")
+    status = read_status(store, "demo")
     assert (status.restarts, status.unreadable) == ({"WorkerRestarted": 1}, [])

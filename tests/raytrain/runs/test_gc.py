@@ -13,7 +13,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.datasets.resolve import load_data
 from raytrain.datasets.verify import verify
 from raytrain.runs import gc as garbage
-from raytrain.runs.gc import GRACE, Collection
+from raytrain.runs.gc import GRACE, GarbageReport
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import open_store
 from raytrain_core.storage.commit import commit, read_manifest
@@ -39,7 +39,7 @@ def age(seconds: float = 2 * GRACE) -> None:
 
 
 def found(**options) -> dict[str, str]:
-    return {one.key: one.reason for one in garbage.collect(open_store("raytrain-storage"), **options).garbage}
+    return {one.key: one.reason for one in garbage.find_garbage(open_store("raytrain-storage"), **options).garbage}
 
 
 def put(key: str, data: bytes = b"x") -> None:
@@ -59,17 +59,17 @@ def test_nothing_that_is_in_use_is_garbage(project: Path) -> None:
 
 def test_an_empty_storage_has_no_garbage(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gc", "--yes"]) == 0
-    assert "there is no garbage" in capsys.readouterr().out
+    assert "no garbage found" in capsys.readouterr().out
 
 
 def test_it_is_shown_first_and_deleted_only_when_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = prepared_data()
     put(f"shards/parts/{'a' * 64}.arrow", b"12345")
     assert main(["gc"]) == 0
-    assert "there is no garbage" in capsys.readouterr().out  # it is too young
+    assert "no garbage found" in capsys.readouterr().out  # it is too young
     put(f"shards/parts/{'b' * 64}.arrow")
     assert main(["gc"]) == 0
-    assert f"shards are left alone: a preparation may be under way, shards/parts/{'a' * 64}" in capsys.readouterr().out
+    assert f"shards are left alone because a preparation may be in progress: shards/parts/{'a' * 64}" in capsys.readouterr().out
     open_store("raytrain-storage").delete([f"shards/parts/{'b' * 64}.arrow"])
     age()
     assert main(["gc", "-o", "json"]) == 0
@@ -79,7 +79,7 @@ def test_it_is_shown_first_and_deleted_only_when_told(project: Path, capsys: pyt
     ]
     assert not shown["deleted"]
     assert main(["gc"]) == 0
-    assert "1 objects, 5 B can go; nothing was deleted, --yes deletes it" in capsys.readouterr().out
+    assert "1 objects, 5 B can be deleted; run again with --yes to delete them" in capsys.readouterr().out
     assert main(["gc", "--yes"]) == 0
     assert "deleted 1 objects" in capsys.readouterr().out
     assert found() == {}
@@ -138,7 +138,7 @@ def test_a_live_preparation_is_left_alone(project: Path) -> None:
 
     def on_progress(progress: object) -> None:
         if any(stat.modified > time.time() - GRACE for stat in store.list("shards/parts/")):
-            deleted.extend(one.key for one in garbage.delete(store, garbage.collect(store)).garbage)
+            deleted.extend(one.key for one in garbage.delete_garbage(store, garbage.find_garbage(store)).garbage)
 
     shards = prepared_data(on_progress=on_progress)
     assert deleted == []
@@ -162,10 +162,10 @@ def test_what_became_needed_meanwhile_is_not_deleted(project: Path) -> None:
     shards = prepared_data(record=False)
     age()
     store = open_store("raytrain-storage")
-    seen = garbage.collect(store, unused_sets=True)
+    seen = garbage.find_garbage(store, unused_sets=True)
     assert ShardSet.key(shards.digest) in {one.key for one in seen.garbage}
     prepared_data()  # a run begins with it
-    assert garbage.delete(store, seen, unused_sets=True).garbage == []
+    assert garbage.delete_garbage(store, seen, unused_sets=True).garbage == []
     assert whole()
 
 
@@ -176,7 +176,7 @@ def test_a_manifest_that_cannot_be_read_stops_it(project: Path) -> None:
     put(key, store.get(key)[:200])
     age()
     with pytest.raises(StorageError, match="nothing is collected"):
-        garbage.collect(store)
+        garbage.find_garbage(store)
     assert main(["gc", "--yes"]) == 4
 
 
@@ -196,9 +196,9 @@ def test_of_a_run_only_what_no_manifest_names(project: Path) -> None:
     put(LAYOUT.log(1, "driver"))
     age()
     assert found() == {
-        f"{LAYOUT.checkpoint(40, 1)}/model.safetensors": "half-written: its manifest never came",
-        f"{kept[0]}/stray": "no file of its manifest",
-        f"{LAYOUT.scores('after', 'echo')}/predictions.parquet": "half-written: its manifest never came",
+        f"{LAYOUT.checkpoint(40, 1)}/model.safetensors": "incomplete: it has no manifest",
+        f"{kept[0]}/stray": "not a file of its manifest",
+        f"{LAYOUT.scores('after', 'echo')}/predictions.parquet": "incomplete: it has no manifest",
     }
     put(f"{LAYOUT.checkpoint(40, 1)}/optimizer.safetensors")  # it is being written now
     assert f"{LAYOUT.checkpoint(40, 1)}/model.safetensors" not in found()
@@ -235,6 +235,6 @@ def test_ages_in_a_bucket(s3_uri: str) -> None:
     found = store.stat(stat.key)
     assert found is not None
     assert found.modified == stat.modified
-    assert garbage.collect(store) == Collection([], preparing=stat.key)
-    later = garbage.collect(store, now=time.time() + 2 * GRACE)
+    assert garbage.find_garbage(store) == GarbageReport([], preparing=stat.key)
+    later = garbage.find_garbage(store, now=time.time() + 2 * GRACE)
     assert [one.key for one in later.garbage] == [stat.key]

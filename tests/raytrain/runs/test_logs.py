@@ -65,5 +65,5 @@ def test_following_tells_each_line_once_and_ends_with_the_run(store):
         store.put(key, text.encode())
         return last
 
-    found = logs.follow(store, LAYOUT, over=over, every=0)
+    found = logs.follow(store, LAYOUT, has_ended=over, every=0)
     assert _texts(found) == [("driver", "one"), ("driver", "two"), ("driver", "three")]

@@ -66,5 +66,5 @@ def test_no_record_is_none(tmp_path: Path) -> None:
 def test_a_record_of_another_version_is_one_sentence(tmp_path: Path, text: str) -> None:
     store, layout = open_store(str(tmp_path)), RunLayout("tickets")
     store.put(layout.job, text.encode())
-    with pytest.raises(StorageError, match=r"job\.yaml: not a job that this version reads"):
+    with pytest.raises(StorageError, match=r"job\.yaml: not a job file that this version can read"):
         read_record(store, layout)

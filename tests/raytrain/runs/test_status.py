@@ -8,7 +8,7 @@ from raytrain.cli import render
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout, stage_of_step
 from raytrain.runs.record import RunRecord, write_record
-from raytrain.runs.status import gather
+from raytrain.runs.status import read_status
 from raytrain_core.storage import open_store
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_job import write_job
@@ -37,7 +37,7 @@ class Run:
     def says(self, phase="Training"):
         progress = {"run": "tiny", "attempt": 1, "phase": phase, "updated": "2026-01-01T00:00:00+00:00"}
         self.store.put(self.layout.progress, json.dumps(progress).encode())
-        found = gather(self.store, "tiny")
+        found = read_status(self.store, "tiny")
         (line,) = [line for line in render.status(found).splitlines() if line.startswith("scored")]
         return found.evaluation, " ".join(line.split())
 
@@ -58,7 +58,7 @@ def test_a_checkpoint_waits_until_all_its_tasks_are_scored(run):
     run.scores(EVERY, *TASKS[:2])
     found, line = run.says()
     assert (found.scored, found.waiting) == (None, [EVERY])
-    assert line == "scored none yet; 1 checkpoint to be scored; 2 actors of 0.5 CPU"
+    assert line == "scored none yet; 1 checkpoint waiting to be scored; 2 actors of 0.5 CPU"
     run.scores(EVERY, TASKS[2])
     found, line = run.says()
     assert (found.scored, found.waiting) == (EVERY, [])
@@ -72,7 +72,7 @@ def test_only_those_that_are_to_be_scored_wait_and_the_last_always(run):
     run.scores(EVERY, *TASKS)
     found, line = run.says()
     assert found.waiting == [LAST]
-    assert "1 checkpoint to be scored" in line
+    assert "1 checkpoint waiting to be scored" in line
 
 
 def test_a_checkpoint_that_was_skipped_does_not_wait(run):

@@ -100,7 +100,7 @@ def test_a_broken_store_does_not_end_the_run(tmp_path, caplog):
     with RunLog(Broken(tmp_path), LAYOUT, 1) as log:
         logging.getLogger("raytrain").info("hello")
         assert not log.flush()
-    assert "log of driver could not be stored and will be tried again: no room" in caplog.text
+    assert "log of driver could not be stored and will be retried: no room" in caplog.text
 
 
 def test_the_traceback_of_an_error_is_in_the_log_and_not_on_the_terminal(tmp_path, monkeypatch, capsys):
@@ -110,7 +110,7 @@ def test_the_traceback_of_an_error_is_in_the_log_and_not_on_the_terminal(tmp_pat
         logging.getLogger("somebody.else").warning("trouble")
         raise DataError("there is no rows.jsonl")
     assert capsys.readouterr().err == "trouble\n"
-    assert "ERROR raytrain.telemetry.logs: ended by an error\nTraceback" in text(store)
+    assert "ERROR raytrain.telemetry.logs: ended with an error\nTraceback" in text(store)
     assert "there is no rows.jsonl" in text(store)
 
 

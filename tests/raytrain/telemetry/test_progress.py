@@ -69,7 +69,7 @@ def test_storage_trouble_neither_raises_nor_holds_up(tmp_path, caplog):
     go_on.set()
     assert writer.flush() is False
     assert writer.close() is False
-    assert "progress could not be stored and will be tried again: no room" in caplog.text
+    assert "progress could not be stored and will be retried: no room" in caplog.text
     assert caplog.text.count("could not be stored") == 1
 
 

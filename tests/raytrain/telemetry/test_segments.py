@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.telemetry.segments import SegmentWriter, _without_redone, read_segments
+from raytrain.telemetry.segments import SegmentWriter, _without_repeated, read_segments
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import CorruptError, LocalStore
 
@@ -106,7 +106,7 @@ def test_storage_trouble_is_logged_once_and_nothing_is_lost_or_raised(tmp_path, 
         assert writer.close()
     assert [line["step"] for line in read_segments(store, LAYOUT, "metrics")] == [0, 1, 2, 3]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
-    assert "metrics could not be stored and will be tried again: no room" in caplog.text
+    assert "metrics could not be stored and will be retried: no room" in caplog.text
 
 
 def test_a_segment_whose_answer_was_lost_is_not_doubled(tmp_path):
@@ -168,14 +168,14 @@ def test_steps_that_a_later_attempt_did_again_are_dropped(tmp_path):
 def test_steps_done_again_within_an_attempt_count_once(tmp_path):
     """A worker restart goes back to the newest checkpoint in the same attempt."""
     lines = [{"step": step, "round": 1} for step in (1, 2, 3, 4)] + [{"step": step, "round": 2} for step in (3, 4, 5)]
-    kept = [(line["step"], line["round"]) for line in _without_redone(lines)]
+    kept = [(line["step"], line["round"]) for line in _without_repeated(lines)]
     assert kept == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 2)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 10)), max_size=6))
 def test_the_surviving_history_rises_and_is_the_newest(pieces):
     lines = [{"step": start + n, "piece": k} for k, (start, count) in enumerate(pieces) for n in range(count)]
-    kept = _without_redone(lines)
+    kept = _without_repeated(lines)
     steps = [line["step"] for line in kept]
     assert steps == sorted(set(steps))
     for line in kept:  # no later piece began at or before this step

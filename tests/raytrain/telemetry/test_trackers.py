@@ -40,7 +40,7 @@ def test_one_that_blocks_costs_no_step_and_not_the_end():
 
     kept = Kept()
     began = time.monotonic()
-    with Trackers({"stuck": Stuck, "kept": lambda: kept}, last_seconds=0.3) as trackers:
+    with Trackers({"stuck": Stuck, "kept": lambda: kept}, drain_seconds=0.3) as trackers:
         for step in range(3 * MAX_QUEUED_STEPS):
             trackers.log(step, {"loss": 1.0})
         told = time.monotonic() - began
@@ -65,7 +65,7 @@ def test_one_that_is_down_is_tried_again_and_told_once(caplog):
         for step in range(5):
             trackers.log(step, {"loss": 1.0})
     assert [step for step, _ in kept.lines] == [2, 3, 4]
-    assert [r.message for r in caplog.records] == ["remote does not take numbers (training goes on): no route"]
+    assert [r.message for r in caplog.records] == ["remote does not accept numbers (training continues): no route"]
 
 
 def test_tensorboard_s_files_can_be_read(tmp_path):

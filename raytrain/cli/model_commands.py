@@ -1,0 +1,130 @@
+"""Commands that use the models of a run: predict, evaluate, serve."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from raytrain.cli import completion, render
+from raytrain.cli.options import Output, Run, StorageFlag, open_run
+from raytrain.cli.output import Format, print_note, print_output
+
+model_commands = typer.Typer()
+
+
+@model_commands.command()
+def predict(
+    run: Run,
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT...", help="Input texts. Default: standard input as one text.", show_default=False),
+    ] = None,
+    *,
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            metavar="NAME",
+            help="The task whose prompt to use.",
+            autocompletion=completion.tasks,
+            show_default=False,
+        ),
+    ],
+    before: Annotated[bool, typer.Option("--before", help="Use the model before training.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Use both models.")] = False,
+    template: Annotated[
+        int | None,
+        typer.Option("--template", min=0, help="Number of the instruction template.", show_default=False),
+    ] = None,
+    lines: Annotated[bool, typer.Option("--lines", help="Treat each line of standard input as a text.")] = False,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Generate answers with the tuned model, the base model, or both."""
+    from raytrain.serving.predict import predict_pairs, read_texts
+
+    store, layout = open_run(run, storage)
+    pairs = predict_pairs(
+        read_texts(texts, lines=lines),
+        store=store,
+        layout=layout,
+        task=task,
+        before=before,
+        compare=compare,
+        template=template,
+    )
+    print_output(pairs, render.predictions(pairs), output)
+
+
+@model_commands.command()
+def evaluate(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL_OR_RUN",
+            help="A model (folder, s3:// URI or hub id), or a run whose tuned model to score.",
+            autocompletion=completion.runs,
+            show_default=False,
+        ),
+    ],
+    *,
+    job_file: Annotated[
+        Path, typer.Option("--job", metavar="FILE", help="The job file with the tasks to score.", show_default=False)
+    ],
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="NAME", help="Score only this task; may be repeated.", show_default=False),
+    ] = None,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="Score validation rows, to keep the test rows unseen.")
+    ] = False,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Score any model on the tasks of a job.
+
+    It need not come from a run. Scores are kept in storage: the same command reads them from there
+    the next time.
+    """
+    from raytrain.config.load import load_job
+    from raytrain.evaluation.evaluate_model import evaluate_model
+    from raytrain.telemetry.console import Console
+
+    loaded = load_job(job_file)
+    with Console() as console:
+        console.phase("scoring")
+        scores = evaluate_model(
+            target,
+            loaded.job,
+            base_folder=loaded.base_folder,
+            storage=storage,
+            tasks=task or (),
+            split="validation" if validation else "test",
+            on_progress=console.update,
+        )
+    print_output(scores.as_json(), render.evaluated(scores), output)
+
+
+@model_commands.command()
+def serve(
+    run: Run,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 127.0.0.1 accepts only this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 chooses a free one.")] = 8080,
+    storage: StorageFlag = None,
+) -> None:
+    """Try the models of a run in a browser.
+
+    The page shows every task and template, with the answers before and after training. The same is
+    available as JSON at /api/generate. Stop it with Ctrl-C.
+    """
+    from raytrain.serving import web
+    from raytrain.serving.models import RunModels
+    from raytrain.serving.playground import Playground
+
+    store, layout = open_run(run, storage)
+    playground = Playground(RunModels(store, layout))
+    print_note("loading the models")
+    playground.load(playground.available_models())
+    web.serve(playground, run=layout.name, host=host, port=port, on_ready=lambda url: print_note(f"listening on {url}"))
