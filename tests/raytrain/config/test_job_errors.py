@@ -80,7 +80,7 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
     )
     assert problems(text) == [
         "job.yaml:3:18: metadata.name: must be a lower-case letter, then lower-case letters, digits or dashes, "
-        '40 at most, got "Bad_Name"',
+        'at most 40 characters, got "Bad_Name"',
         "job.yaml:6:3: spec.learningRate: unknown field here, did you mean spec.training.learningRate?",
         "job.yaml:9:7: spec.tasks[0].name: given twice, first on line 8",
         "job.yaml:10:13: spec.tasks[0].type: must be one of summarization, rating, sentiment, ner, translation, "

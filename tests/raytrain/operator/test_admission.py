@@ -41,6 +41,8 @@ def reason(settings=None, **job):
         ({"model": "run://samsum"}, None),
         ({"model": "s3://models/t5"}, None),
         ({"resources": {"training": {"memory": "24GB"}}}, "InvalidSpec"),
+        ({"resources": {"training": {"memory": "-1Gi"}}}, "InvalidSpec"),
+        ({"resources": {"training": {"memory": "2e9"}}}, None),
     ],
 )
 def test_what_pods_cannot_read_is_refused(job, expected):
