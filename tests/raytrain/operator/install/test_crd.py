@@ -1,6 +1,7 @@
 """The CRD is structural, bounded, small, and agrees with the models."""
 
 import json
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ from raytrain.config.explain import all_fields
 from raytrain.config.identity import LEFT_OUT
 from raytrain.config.job import FineTuneJob, Spec
 from raytrain.config.starter import STARTER
+from raytrain.operator.install.cel_rules import place, rules
 from raytrain.operator.install.crd import crd
 from raytrain.operator.install.structural import structural
 from raytrain.operator.render.yaml_output import to_yaml
@@ -119,3 +121,15 @@ def test_jobs_that_the_models_accept_fit_the_schema():
         assert problems(body["spec"], SCHEMA["properties"]["spec"]) == []
     full = Spec.model_validate(finetunejob()["spec"]).model_dump(mode="json", by_alias=True, exclude_none=True)
     assert problems(full, SCHEMA["properties"]["spec"]) == []
+
+
+def test_the_rules_name_fields_that_exist():
+    """An API server refuses a CRD whose rules name unknown fields; this finds them without one."""
+    for path, rule, _ in rules():
+        for name in re.findall(r"\b(?:self|oldSelf)((?:\.[a-zA-Z]\w*)+)\b(?!\()", rule):
+            schema = place(SCHEMA, path)
+            for part in name[1:].split("."):
+                if "properties" not in schema:
+                    break
+                assert part in schema["properties"], f"{path}: {name} in {rule}"
+                schema = schema["properties"][part]
