@@ -39,8 +39,8 @@ def changed(body, path, value):
         ("training.steps", -1, "spec.training.steps"),
         ("training.learningRate", 0, "spec.training.learningRate"),
         ("training.optimizer", "sgd", "spec.training.optimizer"),
-        ("training.row", {"source": 8, "target": 4}, "row must hold an example"),
-        ("training.row", {"source": 60000, "target": 60000}, "batchTokens is smaller than one packed row"),
+        ("training.packing", {"source": 8, "target": 4}, "packing is too small for an example"),
+        ("training.packing", {"source": 60000, "target": 60000}, "batchTokens is smaller than one packed row"),
         ("training.betas", [0.9], "spec.training.betas"),
         ("training", {}, "one of steps, epochs and tokens"),
         ("training", {"steps": 10, "epochs": 1}, "one of steps, epochs and tokens"),
@@ -149,9 +149,9 @@ def test_a_job_through_the_real_operator(kubernetes, namespace, operator):
     status = play.status()
     assert [a["outcome"] for a in status["attempts"]] == ["Failed", "Succeeded"]
     assert status["tasks"][0]["after"] == 0.3
-    told = kubernetes.kubectl("describe", "ftj", "assistant", "-n", namespace).stdout
+    description = kubernetes.kubectl("describe", "ftj", "assistant", "-n", namespace).stdout
     for words in ("attempt 1 ended: AppFailed: the head is gone", "AttemptStarted", "s3://bucket/report/index.html"):
-        assert words in told
+        assert words in description
     assert "finalizers" not in kubernetes.get("ftj", "assistant", "-n", namespace)["metadata"]
 
     version = kubernetes.get("ftj", "assistant", "-n", namespace)["metadata"]["resourceVersion"]

@@ -51,13 +51,13 @@ def test_helm_installs_upgrades_and_keeps_the_crd_and_its_objects(empty, helm, t
     system = ("-n", "raytrain-system", "--create-namespace")
     notes = helm("install", "raytrain", CHART, *system)
     assert "Accepted=False, reason KubeRayMissing" in notes
-    assert "every job must name its own spec.storage.uri" in notes
+    assert "every job must set spec.storage.uri" in notes
     installed = kinds(empty)
     assert "deployment.apps/raytrain-operator" in installed
     empty.until_served("/apis/raytrain.dev/v1alpha1/finetunejobs")
 
     notes = helm("upgrade", "raytrain", CHART, *system, "--reuse-values", "--set=settings.runs.storage=s3://bucket/a")
-    assert "every job must name" not in notes
+    assert "every job must set" not in notes
     settings = empty.get("configmap", "raytrain-operator", "-n", "raytrain-system")["data"]["settings.yaml"]
     assert "storage: s3://bucket/a" in settings
     assert kinds(empty) == installed
