@@ -84,7 +84,7 @@ def trainer(size: int, accumulated: int) -> tuple[float, float]:
     from torch.utils.data import Dataset
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     examples = chosen()
 
     class Numbers(Dataset[int]):
@@ -108,7 +108,7 @@ def trainer(size: int, accumulated: int) -> tuple[float, float]:
             train_sampling_strategy="sequential",
             use_cpu=True,
             disable_tqdm=True,
-            **({"ddp_backend": "gloo"} if int(os.environ.get("WORLD_SIZE", "1")) > 1 else {}),
+            ddp_backend="gloo" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         )
         made = Seq2SeqTrainer(
             model=workload.model("tiny"),

@@ -1,4 +1,4 @@
-"""A run under a random schedule of kills, against the same run undisturbed: what is lost, and how soon it goes on.
+"""A run under random kills, compared with the same run undisturbed: losses and recovery time.
 
     python -m benchmarks.chaos --minutes 10 --seed 1 --out benchmarks/results/chaos.json
 
@@ -16,6 +16,7 @@ import json
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,24 +31,24 @@ from raytrain.telemetry.progress import read_progress
 from raytrain.telemetry.segments import read_segments
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import StorageLocation, Store, open_store
-from tests.support.fault_proxy import FaultProxy, fault_proxy
+from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 from tests.support.killing import LAYOUT, driver, end, family_of, named, result
 from tests.support.s3_server import s3_server
 from tests.support.tiny_job import write_job
 
-STEPS, CHECKPOINT_EVERY, SCORE_EVERY = 5000, 100, 300  # some 20 ms a step, so that kills find it at work
+STEPS, CHECKPOINT_EVERY, SCORE_EVERY = 5000, 100, 300  # about 20 ms per step, so that kills hit a run at work
 VICTIMS = {"worker": "RayTrainWorker", "actor": "EvaluationActor"}
-FAULTS = ("slow-down", "reset", "lost-answer", "truncated", "flipped")
+FAULTS: tuple[Fault, ...] = ("slow-down", "reset", "lost-answer", "truncated", "flipped")
 SHARE_BROKEN = 0.05
 SETTLING = 5.0
-"""Seconds in which a step may still be told of that was made before a kill."""
+"""Seconds in which steps made before a kill may still be reported."""
 PATIENCE = 300.0
-"""Seconds without a further step after which the run counts as stuck."""
+"""Seconds without a new step after which the run counts as stuck."""
 
 
 @dataclass
 class Story:
-    """What was done to the run, and how it took it."""
+    """Kills of a run and its recovery times."""
 
     kills: dict[str, int] = field(default_factory=dict)
     recovery_seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Story:
 
 
 def step_of(store: Store) -> int:
-    """The newest step that the run has told of."""
+    """Returns the newest step in the run's progress."""
     try:
         progress = read_progress(store, LAYOUT)
     except StorageError:
@@ -69,48 +70,68 @@ def step_of(store: Store) -> int:
     return progress.step if progress else 0
 
 
-def torment(folder: Path, proxy: FaultProxy, storage: str, store: Store, rng: random.Random, seconds: float) -> Story:
-    """Run to the end, disturbing it for `seconds`; `store` looks past the proxy."""
-    story, until, due = Story(), time.monotonic() + seconds, list[str]()
-    while True:
-        story.starts += 1
-        with driver(folder, storage, folder / "chaos.log", {"AWS_ENDPOINT_URL": proxy.endpoint}) as process:
-            if story.starts > 1:
-                waited(story, "driver", store, process)
-            while process.poll() is None:
-                if time.monotonic() > until or step_of(store) == 0:
-                    time.sleep(0.5)
-                    continue
-                time.sleep(rng.uniform(3, 15))
-                there = {"driver", "store", *(kind for kind, name in VICTIMS.items() if named(process, name))}
-                if not there & {*due}:  # every kind once before one comes again; actors are there while they score
-                    due += rng.sample(("worker", "actor", "driver", "store"), 4)
-                what = next(kind for kind in due if kind in there)
-                due.remove(what)
-                if what == "driver":
-                    family = family_of(process.pid)
-                    process.kill()
-                    process.wait()
-                    end(family)
-                    story.done(what)
-                elif what == "store":
-                    story.done(what)
-                    for method in ("GET", "PUT", "POST", "HEAD", "DELETE"):
-                        proxy.break_("reset", method)
-                    time.sleep(rng.uniform(2, 10))
-                    proxy.rules.clear()
-                    waited(story, what, store, process)
-                elif victims := named(process, VICTIMS[what]):
-                    rng.choice(victims).kill()
-                    story.done(what)
-                    if what == "worker":
-                        waited(story, what, store, process)
-            if process.returncode == 0:
-                return story
+@dataclass
+class Chaos:
+    """Restarts a run until it completes and disturbs it meanwhile; `store` bypasses the proxy."""
+
+    folder: Path
+    proxy: FaultProxy
+    storage: str
+    store: Store
+    rng: random.Random
+    story: Story = field(default_factory=Story)
+    due: list[str] = field(default_factory=list)
+
+    def run(self, seconds: float) -> Story:
+        """Runs to the end, with disturbances for `seconds`."""
+        until = time.monotonic() + seconds
+        environment = {"AWS_ENDPOINT_URL": self.proxy.endpoint}
+        while True:
+            self.story.starts += 1
+            with driver(self.folder, self.storage, self.folder / "chaos.log", environment) as process:
+                if self.story.starts > 1:
+                    waited(self.story, "driver", self.store, process)
+                while process.poll() is None:
+                    if time.monotonic() > until or step_of(self.store) == 0:
+                        time.sleep(0.5)
+                        continue
+                    time.sleep(self.rng.uniform(3, 15))
+                    self._strike(self._next(process), process)
+                if process.returncode == 0:
+                    return self.story
+
+    def _next(self, process: subprocess.Popen[bytes]) -> str:
+        """Returns the next victim; every kind comes once before one repeats, if it is running."""
+        running = {"driver", "store", *(kind for kind, name in VICTIMS.items() if named(process, name))}
+        if not running & {*self.due}:
+            self.due += self.rng.sample(("worker", "actor", "driver", "store"), 4)
+        what = next(kind for kind in self.due if kind in running)
+        self.due.remove(what)
+        return what
+
+    def _strike(self, what: str, process: subprocess.Popen[bytes]) -> None:
+        if what == "driver":
+            family = family_of(process.pid)
+            process.kill()
+            process.wait()
+            end(family)
+            self.story.done(what)
+        elif what == "store":
+            self.story.done(what)
+            for method in ("GET", "PUT", "POST", "HEAD", "DELETE"):
+                self.proxy.break_("reset", method)
+            time.sleep(self.rng.uniform(2, 10))
+            self.proxy.rules.clear()
+            waited(self.story, what, self.store, process)
+        elif victims := named(process, VICTIMS[what]):
+            self.rng.choice(victims).kill()
+            self.story.done(what)
+            if what == "worker":
+                waited(self.story, what, self.store, process)
 
 
-def waited(story: Story, what: str, store: Store, process: Any) -> None:
-    """How long it takes until a step is told of that was made after the disturbance."""
+def waited(story: Story, what: str, store: Store, process: subprocess.Popen[bytes]) -> None:
+    """Records the time until a step made after the disturbance is reported."""
     began = time.monotonic()
     time.sleep(SETTLING)
     before = step_of(store)
@@ -125,7 +146,7 @@ def waited(story: Story, what: str, store: Store, process: Any) -> None:
 
 
 def lines_of(store: Store) -> list[dict[str, Any]]:
-    """Every step that was made, those that were made again too."""
+    """Returns every step, repeated ones included."""
     keys = [stat.key for stat in store.list(f"{LAYOUT.root}/metrics/")]
     return [json.loads(line) for key in keys for line in store.get(key).decode().splitlines() if line]
 
@@ -179,7 +200,7 @@ def main() -> None:
         bucket = server.make_bucket("chaos")
         proxy.chaos(options.seed, SHARE_BROKEN, FAULTS)
         store = open_store(StorageLocation(uri=f"s3://{bucket}", endpoint=server.endpoint))
-        story = torment(folder, proxy, f"s3://{bucket}", store, random.Random(options.seed), 60 * options.minutes)
+        story = Chaos(folder, proxy, f"s3://{bucket}", store, random.Random(options.seed)).run(60 * options.minutes)
         proxy.heal()
         found = outcome(story, store, undisturbed, options)
     emit(found, options.out)

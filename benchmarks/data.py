@@ -25,7 +25,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,21 +44,19 @@ NAMES = ("Amanda", "Jerry", "Hannah", "Betty", "Olivia", "Leo", "Nora", "Igor", 
 
 
 def dialogues(count: int, seed: int = 0, words: tuple[int, int] = (150, 250)) -> Iterator[dict[str, str]]:
-    """Rows of `input` and `target`.
-
-    English running words from the standard library's own help text.
-    """
+    """Yields rows of `input` and `target` with English words from Python's help texts."""
     from pydoc_data import topics
 
     bag = [w for w in re.findall(r"[A-Za-z][a-z']+", " ".join(topics.topics.values())) if len(w) < 14]
     rng = random.Random(seed)
     for _ in range(count):
         pair = rng.sample(NAMES, 2)
-        wanted, turns = rng.randint(*words), []
-        while wanted > 0:
-            said = min(rng.randint(4, 22), wanted)
-            turns.append(f"{pair[len(turns) % 2]}: {' '.join(rng.choices(bag, k=said))}{rng.choice('.?!')}")
-            wanted -= said
+        missing = rng.randint(*words)
+        turns: list[str] = []
+        while missing > 0:
+            length = min(rng.randint(4, 22), missing)
+            turns.append(f"{pair[len(turns) % 2]}: {' '.join(rng.choices(bag, k=length))}{rng.choice('.?!')}")
+            missing -= length
         summary = " ".join(rng.choices(bag, k=rng.randint(words[0] // 12, words[1] // 8)))
         yield {"input": "\n".join(turns), "target": f"{pair[0]} tells {pair[1]} {summary}."}
 
@@ -179,7 +177,7 @@ def hf(work: Path) -> dict[str, float]:
     from transformers import PreTrainedTokenizerFast
 
     datasets.disable_progress_bars()
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_file=str(work / "tokenizer/tokenizer.json"), pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
     )
 
@@ -278,10 +276,7 @@ def read(work: Path) -> dict[str, float]:
 
 
 def start(work: Path) -> dict[str, float]:
-    """From nothing opened to the first batch of a set of 100,000 examples.
-
-    Modules are imported already.
-    """
+    """Measures opening a set of 100,000 examples until its first batch, without imports."""
     make_set(work, "many")
     import raytrain.training.data.loader  # noqa: F401
 
@@ -304,8 +299,9 @@ def step(work: Path) -> dict[str, float]:
 
     torch.set_num_threads(1)
     job, loader = opened(work, "rows", 8_000)
-    shape = {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8, "num_heads": 6}
-    config = T5Config(vocab_size=32_128, feed_forward_proj="gated-gelu", tie_word_embeddings=False, **shape)
+    shape: dict[str, Any] = {"d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_decoder_layers": 8}
+    shape |= {"num_heads": 6, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    config = T5Config(vocab_size=32_128, **shape)
     trainer = Trainer(T5ForConditionalGeneration(config), job.spec.training, loader.tasks)
     reader = loader.batches(0, 10, worker=0, workers=1)
     reader.read_step(0)  # the first look at the plan
@@ -318,11 +314,8 @@ def step(work: Path) -> dict[str, float]:
     return {"read": statistics.median(reads), "step": statistics.median(steps)}
 
 
-def resume(work: Path) -> dict[str, float]:
-    """A stream stopped in its middle and taken up again.
-
-    Examples that are lost, and that come twice.
-    """
+def resume(work: Path) -> dict[str, int]:
+    """Counts examples lost and repeated when a stream is stopped halfway and resumed."""
     make_set(work, "rows")
     import datasets
 
@@ -357,10 +350,7 @@ def resume(work: Path) -> dict[str, float]:
 
 
 def large(work: Path) -> dict[str, float]:
-    """Rows of 2 GB prepared by two processes.
-
-    The most memory that one of them, and the one that reads, ever had.
-    """
+    """Measures peak memory of two processes that prepare 2 GB of rows, and of a reader."""
     import shutil
 
     from data_prep.shards.workers import LocalProcesses
@@ -384,7 +374,7 @@ def large(work: Path) -> dict[str, float]:
     }
 
 
-CELLS: dict[str, Callable[[Path], dict[str, float]]] = {
+CELLS: dict[str, Callable[[Path], Mapping[str, float]]] = {
     "encode": encode,
     "prepare": prepare_one,
     "prepare_three": prepare_three,

@@ -21,12 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.output import emit
+from data_prep.config import Split
 from raytrain.training.threads import MALLOC
 
 ROUNDS = 4
@@ -59,12 +61,13 @@ def random_model(**sizes: int) -> Any:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    shape = {"vocab_size": 32_128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6, **sizes}
+    shape: dict[str, Any] = {"vocab_size": 32_128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8}
+    shape |= {"num_heads": 6, **sizes}
     torch.manual_seed(0)
-    config = T5Config(
-        **shape, feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0, dropout_rate=0.0
-    )
-    model = T5ForConditionalGeneration(config).eval().requires_grad_(False)
+    options = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0}
+    config = T5Config(**(shape | options), dropout_rate=0.0)
+    model: Any = T5ForConditionalGeneration(config)
+    model.eval().requires_grad_(False)
     head = torch.randn(shape["vocab_size"], shape["d_model"]) * shape["d_model"] ** -0.5
     head[1] = 0  # the logit of the end is 0, and some other one is always above
     model.lm_head.weight = torch.nn.Parameter(head, requires_grad=False)
@@ -73,7 +76,9 @@ def random_model(**sizes: int) -> Any:
     return model
 
 
-def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size: int, *, by_length: bool) -> list:
+def by_generate(
+    model: Any, sources: list[np.ndarray], lengths: list[int], size: int, *, by_length: bool
+) -> list[list[int]]:
     """Greedy `generate` of transformers, in batches of `size`."""
     import torch
     from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
@@ -87,7 +92,7 @@ def by_generate(model: Any, sources: list[np.ndarray], lengths: list[int], size:
             return scores
 
     order = sorted(range(len(sources)), key=lambda i: -len(sources[i])) if by_length else list(range(len(sources)))
-    settings = GenerationConfig(
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=max(lengths) + 1, do_sample=False, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0
     )
     found: dict[int, list[int]] = {}
@@ -118,7 +123,7 @@ def generation(number: int, *, device: str = "cpu", texts: int = SOURCES, slots:
     model = random_model().to(device)
     sources, lengths = workload(texts, seed=100 + number)
     ours = T5Engine(model, longest_input=512, longest_output=LONGEST)
-    modes: dict[str, Callable[[], list]] = {
+    modes: dict[str, Callable[[], list[Any]]] = {
         "ours": lambda: generate_greedy(ours, sources, slots=slots, max_new_tokens=lengths),
         "hf_bs8": lambda: by_generate(model, sources, lengths, 8, by_length=False),
         "hf_bs32": lambda: by_generate(model, sources, lengths, 32, by_length=False),
@@ -210,7 +215,8 @@ def actors(number: int) -> dict[str, Any]:
                 settings = PoolSettings(actors=count, environment=MALLOC)
                 pool = ActorPool(EvaluationActor, world.settings(), settings)
                 with StageScorer(evaluator, pool) as scorer:
-                    for stage, split in (("before", "validation"), ("after", "test")):
+                    splits: tuple[tuple[str, Split], ...] = (("before", "validation"), ("after", "test"))
+                    for stage, split in splits:
                         began = time.perf_counter()
                         cards = scorer.score(stage, world.base, split).result(600)
                         assert all(card.error is None for card in cards), cards
@@ -288,9 +294,9 @@ def generate_forever(core: int | None) -> None:
 
 
 PARTS: dict[str, Callable[[], Any]] = {
-    **{f"generation-{i}": (lambda i=i: generation(i)) for i in range(ROUNDS)},
+    **{f"generation-{i}": partial(generation, i) for i in range(ROUNDS)},
     "rouge": rouge,
-    **{f"actors-{i}": (lambda i=i: actors(i)) for i in range(3)},
+    **{f"actors-{i}": partial(actors, i) for i in range(3)},
     "slowdown": lambda: slowdown(0),
 }
 

@@ -102,11 +102,13 @@ class FlexT5(PackedT5):
         longest = (biases.shape[1] + 1) // 2
 
         def add_bias(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            return score + biases[h, position_N[k] - position_N[q] + longest - 1]
+            biased: Tensor = score + biases[h, position_N[k] - position_N[q] + longest - 1]
+            return biased
 
-        heads = (self._heads(project(normed_ND)) for project in (attention.q, attention.k, attention.v))
+        projections = (attention.q, attention.k, attention.v)
+        q_1HNK, k_1HNK, v_1HNK = (self._heads(project(normed_ND)) for project in projections)
         mask = layout.encoder if encoder else layout.decoder
-        return attention.o(self._attend(*heads, add_bias, mask))  # type: ignore[no-any-return]
+        return attention.o(self._attend(q_1HNK, k_1HNK, v_1HNK, add_bias, mask))  # type: ignore[no-any-return]
 
     def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, layout: Any) -> Tensor:
         attention = layer.EncDecAttention

@@ -87,7 +87,7 @@ def stock(batch: int, grouped: bool, options: argparse.Namespace) -> dict[str, f
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     mode = "trainer_grouped" if grouped else "trainer_dynamic"
     batches = layouts(chosen, mode, np.random.default_rng(2), batch)
-    np.random.default_rng(3).shuffle(batches)  # type: ignore[arg-type]
+    np.random.default_rng(3).shuffle(batches)
 
     def step(number: int) -> list[Example]:
         taken = batches[number % len(batches)]

@@ -14,10 +14,12 @@ import platform
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.output import emit
 from raytrain.config.job import PackingShape
@@ -34,14 +36,16 @@ FOUR = [
 ]
 
 
-def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, *, least: int, most: int) -> np.ndarray:
+def drawn(
+    rng: np.random.Generator, count: int, mean: float, sigma: float, *, least: int, most: int
+) -> npt.NDArray[np.uint16]:
     """Returns log-normal lengths, clipped to least .. most."""
     lengths = np.exp(rng.normal(math.log(mean) - sigma**2 / 2, sigma, count))
     return np.clip(np.rint(lengths), least, most).astype(np.uint16)
 
 
 def packed_order(
-    kinds: list[tuple[int, float, float, float, float]], shape: PackingShape, seed: int = 17
+    kinds: Sequence[tuple[int, float, float, float, float]], shape: PackingShape, seed: int = 17
 ) -> PackedOrder:
     rng = np.random.default_rng(1234)
     tasks = [

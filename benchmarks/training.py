@@ -61,7 +61,7 @@ def evenly(batches: Sequence[list[Example]], count: int) -> list[list[Example]]:
     """Returns `count` batches, evenly spaced in the order of their padded size, shuffled."""
     sized = sorted(batches, key=lambda b: len(b) * (max(len(e.source) for e in b) + max(len(e.target) for e in b)))
     found = [sized[int((i + 0.5) * len(sized) / count)] for i in range(min(count, len(sized)))]
-    np.random.default_rng(5).shuffle(found)  # type: ignore[arg-type]
+    np.random.default_rng(5).shuffle(found)
     return found
 
 
@@ -86,7 +86,7 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     import transformers
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     chosen = workload.examples(options.examples, longest=LONGEST)
     laid_out = layouts(chosen, mode, np.random.default_rng(2))
     timed = [padded(batch, mode) for batch in evenly(laid_out, TRAINER[mode] if not options.dry else ACCUMULATED)]
@@ -334,7 +334,7 @@ def run_cell(mode: str, number: int, options: argparse.Namespace) -> dict[str, A
     )
     if done.returncode:
         raise SystemExit(f"{mode}: ended with {done.returncode}\n{done.stderr[-2000:]}")
-    figures = json.loads(done.stdout.splitlines()[-1])
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(f"round {number} {mode}: {time.perf_counter() - began:.0f} s", figures, file=sys.stderr, flush=True)
     options.work.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(figures))

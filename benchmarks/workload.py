@@ -105,14 +105,8 @@ def model(shape: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
     from raytrain.model.loading import untie
 
     torch.manual_seed(seed)
-    config = T5Config(
-        vocab_size=VOCABULARY,
-        dropout_rate=dropout,
-        feed_forward_proj="gated-gelu",
-        decoder_start_token_id=0,
-        scale_decoder_outputs=False,
-        **SHAPES[shape],
-    )
+    options: dict[str, Any] = {"decoder_start_token_id": 0, "scale_decoder_outputs": False, **SHAPES[shape]}
+    config = T5Config(vocab_size=VOCABULARY, dropout_rate=dropout, feed_forward_proj="gated-gelu", **options)
     built = T5ForConditionalGeneration(config)
     untie(built)
     torch.nn.init.normal_(built.lm_head.weight, std=config.d_model**-0.5)

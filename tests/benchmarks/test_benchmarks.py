@@ -86,7 +86,7 @@ def test_the_mixture_is_the_one_that_was_described():
 
 
 def test_flops_of_one_token_by_hand():
-    """A source token and a target token alone, tiny: 3 x 2 x the parameters each passes, and its attended pairs."""
+    """A single source or target token: 6 x the parameters it passes, plus its attended pairs."""
     import numpy as np
 
     one = workload.Example(np.array([1], np.uint16), np.array([1], np.uint16), 0)
