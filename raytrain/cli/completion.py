@@ -1,4 +1,4 @@
-"""Shell completion of runs and tasks in a local storage, and of field paths; never uses the network."""
+"""Shell completion of local runs, their tasks, and field paths; never uses the network."""
 
 from pathlib import Path
 from urllib.parse import urlsplit

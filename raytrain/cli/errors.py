@@ -55,7 +55,7 @@ def call(app: typer.Typer, arguments: list[str]) -> int:
 
 
 def describe(error: UserError) -> str:
-    """A user's error as it is printed: the problems of a job as compilers print theirs, else one sentence."""
+    """Formats a user error: the problems of a job file line by line, else one sentence."""
     from raytrain_core.config.loader import ConfigError
 
     if isinstance(error, ConfigError) and len(error.lines) > 1:

@@ -24,7 +24,7 @@ def print_output(value: Any, text: str, form: Format) -> None:
 
 
 def print_text(text: str) -> None:
-    """Prints to standard output; on a terminal, replaces control characters that model output may contain."""
+    """Prints to standard output; replaces control characters if that is a terminal."""
     if sys.stdout.isatty():
         text = _CONTROL.sub("�", text)
     print(text)

@@ -1,4 +1,4 @@
-"""Formats results of the data commands as text for a terminal; pure functions from objects to strings."""
+"""Formats results of the data commands as text for a terminal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ def preview(found: "Sequence[TaskPreview]") -> str:
 
 
 def _tokens(what: str, found: "Tokens") -> str:
-    """Formats tokens as `15 tokens of the prompt: ▁Ann ▁said ⏎ ...`, with white space made visible."""
+    """Formats tokens as `15 tokens of the prompt: ▁Ann ▁said ⏎ ...`."""
     cut = f", of which {found.limit:,} are kept" if found.cut else ""
     unknown = f", {found.unknown:,} unknown" if found.unknown else ""
     tokens = " ".join(token.replace("\n", "⏎").replace("\t", "⇥") for token in found.tokens)

@@ -129,8 +129,8 @@ def compare(
 ) -> None:
     """Compare runs with the first one.
 
-    Shows scores, paired differences with their intervals, learning curves, and the rows on which the
-    runs differ most.
+    Shows scores, paired differences with their intervals, learning curves, and the rows on which
+    the runs differ most.
     """
     from raytrain.report.compare_runs import compare as compare_runs
 

@@ -68,7 +68,8 @@ class RunContext:
     def phase(self, name: str, text: str) -> None:
         """Begins a phase: `name` goes into progress.json, `text` to the console and the log.
 
-        Raises KeyboardInterrupt if the run was asked to stop, SupersededError if a newer attempt exists.
+        Raises KeyboardInterrupt if the run was asked to stop, and SupersededError if a newer
+        attempt exists.
         """
         self.interrupts.check()
         self.attempt.check()
@@ -114,9 +115,10 @@ def refuse_another_identity(store: Store, layout: RunLayout, job: FineTuneJob) -
 
 
 def start_over(store: Store, layout: RunLayout) -> None:
-    """Removes everything a run left, except its attempts: a driver that still runs must notice the newer one.
+    """Removes everything a run left, except for its attempts.
 
-    Manifests are deleted first, so that readers never see a partial artifact.
+    A driver that still runs must notice the newer attempt. Manifests are deleted first, so that
+    readers never see a partial artifact.
     """
     keys = [s.key for s in store.list(f"{layout.root}/") if not s.key.startswith(f"{layout.attempts}/")]
     store.delete([key for key in keys if key.endswith("/manifest.json")])
@@ -175,7 +177,7 @@ def _recording_end(context: RunContext) -> Iterator[None]:
 
 
 def _record_of(job: FineTuneJob, base_folder: Path, stored: RunRecord | None) -> RunRecord:
-    """Returns the record of this attempt, with what earlier attempts have found out about the run."""
+    """Returns the record of this attempt, with the facts that earlier attempts recorded."""
     known = (stored.shard_set, stored.model_digest, stored.steps) if stored else ()
     return RunRecord(job, base_folder.resolve(), *known)
 

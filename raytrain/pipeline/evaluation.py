@@ -114,7 +114,7 @@ class Evaluation:
         self._require_scores("after", self._submit("after", model, "test"))
 
     def has_stopped_improving(self) -> bool:
-        """Whether validation scores have not improved for `evaluation.patience` scored checkpoints."""
+        """Whether validation scores have not improved for `evaluation.patience` checkpoints."""
         from raytrain.evaluation.selection import has_stopped_improving
 
         spec = self._context.job.spec
@@ -123,7 +123,7 @@ class Evaluation:
         return patience is not None and has_stopped_improving(dict(self._primary_scores), trained, patience)
 
     def steps_to_keep(self) -> set[int]:
-        """Returns the steps whose checkpoints are still needed: those to be scored, and the best so far."""
+        """Returns the steps of checkpoints that are still needed: unscored ones and the best."""
         from raytrain.evaluation.checkpoint_watcher import due_checkpoints
 
         context, spec = self._context, self._context.job.spec
@@ -149,7 +149,7 @@ class Evaluation:
         return scores
 
     def _record_scores(self, stage: str, done: Future[tuple[ScoreCard, ...]]) -> None:
-        """Keeps validation scores for selection and shows all scores in progress.json. Runs in the scorer's thread."""
+        """Records scores for selection and in progress.json; runs in a thread of the pool."""
         column = stage if stage in ("before", "after") else "now"
         for card in done.result():
             if card.value is None:
@@ -169,7 +169,7 @@ class Evaluation:
         return scores.result()
 
     def _require_scores(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> None:
-        """Waits for scores that the report cannot do without; raises ClusterError if a task could not be scored."""
+        """Waits for scores that the report needs; raises ClusterError if some are missing."""
         failed = [f"{card.task} ({card.error})" for card in self._wait(stage, scores) if card.error is not None]
         if failed:
             raise ClusterError(
@@ -236,7 +236,7 @@ def _show_dashboard(context: RunContext, ray: RayHandle) -> None:
 
 
 def _inherited_probes(context: RunContext) -> list[InheritedProbe]:
-    """Returns the tasks of the runs that the base model came from; warns about those that cannot be scored."""
+    """Returns the tasks of earlier runs of the base model; warns about missing rows."""
     from raytrain.runs.lineage import inherited_probes
 
     probes, warnings = inherited_probes(context.store, context.job)

@@ -39,7 +39,7 @@ def export_model(context: RunContext, shards: ShardSet, model: BaseModelFiles) -
     base = ModelRef("base", str(model.folder), model.digest, named=model.uri)
     with scratch("export") as folder:
         tokenizer = load_tokenizer(shards, context.store, folder / "tokenizer")
-        choice, prefix, tuned = _load_best(context, base, tokenizer.size, folder / "checkpoint")
+        choice, prefix, tuned = _load_best(context, base, tokenizer_size=tokenizer.size, folder=folder / "checkpoint")
         try:
             files = write_model(tuned, folder / "tokenizer", folder / "model")
         except (OSError, SafetensorError) as error:
@@ -57,7 +57,7 @@ def export_model(context: RunContext, shards: ShardSet, model: BaseModelFiles) -
     context.emit("ModelExported", f"exported step {choice.step} as the model: {choice.reason}", step=choice.step)
 
 
-def _load_best(context: RunContext, base: ModelRef, tokenizer_size: int, folder: Path) -> tuple[Choice, str, Any]:
+def _load_best(context: RunContext, base: ModelRef, *, tokenizer_size: int, folder: Path) -> tuple[Choice, str, Any]:
     """Loads the best checkpoint that is intact; returns the choice, its prefix and the model."""
     from raytrain.evaluation.results import read_primary_scores
 
@@ -68,7 +68,11 @@ def _load_best(context: RunContext, base: ModelRef, tokenizer_size: int, folder:
         choice = choose_checkpoint(context, primary_scores, sorted(prefixes))
         prefix = prefixes.pop(choice.step)
         try:
-            return choice, prefix, _load(context, prefix, choice.step, base, tokenizer_size, folder)
+            return (
+                choice,
+                prefix,
+                _load(context, prefix, base, step=choice.step, tokenizer_size=tokenizer_size, folder=folder),
+            )
         except CorruptError as error:
             message = f"{error.message}; using the next best checkpoint"
             context.emit("CheckpointUnusable", message, step=choice.step)
@@ -76,7 +80,7 @@ def _load_best(context: RunContext, base: ModelRef, tokenizer_size: int, folder:
 
 
 def _load(
-    context: RunContext, prefix: str, step: int, base: ModelRef, tokenizer_size: int, folder: Path
+    context: RunContext, prefix: str, base: ModelRef, *, step: int, tokenizer_size: int, folder: Path
 ) -> Any:  # a transformers model: importing its type would import torch
     from raytrain.generation.generator import load_model
     from raytrain.generation.requests import ModelRef
@@ -98,7 +102,8 @@ def choose_checkpoint(
 ) -> Choice:
     """Chooses one of `steps` by `evaluation.select` and `evaluation.maxForgetting`.
 
-    `primary_scores` maps step, then task, to the primary metric on validation rows; higher is better.
+    `primary_scores` maps step, then task, to the primary metric on validation rows, signed so that
+    higher is better.
     """
     from raytrain.evaluation.selection import choose
 

@@ -1,6 +1,6 @@
-"""Ctrl-C once: a checkpoint and out, resumable. Twice: now.
+"""Handles Ctrl-C: the first stops the run in a resumable state, the second at once.
 
-SIGTERM (a node being drained) counts as once.
+SIGTERM, as sent when a node is drained, counts as the first.
 """
 
 import signal
@@ -13,7 +13,10 @@ _Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupts:
-    """A context in which the first signal only sets `asked`, and the second raises KeyboardInterrupt."""
+    """Makes the first signal set `asked`, and the second raise KeyboardInterrupt.
+
+    Use as a context manager in the main thread; elsewhere it has no effect.
+    """
 
     def __init__(self, on_first: Callable[[], None] = lambda: None) -> None:
         self.asked = threading.Event()
@@ -33,7 +36,7 @@ class Interrupts:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if someone asked to stop: called between steps of work that can be taken up again."""
+        """Raises KeyboardInterrupt if a stop was requested; called where work can be resumed."""
         if self.asked.is_set():
             raise KeyboardInterrupt
 

@@ -53,7 +53,7 @@ def read_outcome(store: Store, layout: RunLayout, *, done_before: bool = False) 
 
 
 def _task_outcome(task: Task) -> TaskOutcome | None:
-    """Returns None unless the task was scored before and after, with an interval of the difference."""
+    """Returns None unless the task has both scores and an interval of their difference."""
     metric, difference = task.primary_metric, task.difference
     if metric.before is None or metric.after is None or difference is None:
         return None

@@ -1,9 +1,9 @@
-"""`python -m raytrain.pipeline.pre_stop SECONDS`: what the driver's pod does before it ends (a node drained, an eviction).
+"""The preStop hook of the driver's pod: `python -m raytrain.pipeline.pre_stop SECONDS`.
 
-Kubernetes calls it as the pod's preStop hook and waits for it, within the pod's grace period. The
-driver is told to stop: the run takes a checkpoint and ends, resumable. A pod without a driver needs
-no hook: Ray announces its node when it is told to end (RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S), and
-training takes a checkpoint after its step.
+When a node is drained or the pod is evicted, Kubernetes calls the hook and waits for it within the
+pod's grace period. The hook asks the driver to stop: the run writes a checkpoint and ends in a
+resumable state. Pods without a driver need no hook: Ray announces that their node is leaving
+(RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S), and training writes a checkpoint after the current step.
 """
 
 import os
@@ -17,7 +17,7 @@ _POLL_SECONDS = 0.2
 
 
 def leave(seconds: float, proc: Path = Path("/proc")) -> bool:
-    """Tell the drivers of this pod to stop; whether all have ended within so many seconds."""
+    """Asks the drivers of this pod to stop; returns whether all ended within `seconds`."""
     deadline = time.monotonic() + seconds
     found = drivers(proc)
     for pid in found:
@@ -29,10 +29,10 @@ def leave(seconds: float, proc: Path = Path("/proc")) -> bool:
 
 
 def drivers(proc: Path) -> list[int]:
-    """Processes that run a job."""
+    """Returns the process ids of drivers, found in `proc`."""
     found = []
     for path in proc.glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it ends meanwhile; what has ended has no command any more
+        with suppress(OSError):  # the process has ended meanwhile
             if path.read_bytes().split(b"\0")[1:4] == [b"-m", b"raytrain", b"run"]:
                 found.append(int(path.parent.name))
     return found

@@ -1,4 +1,4 @@
-"""A Ray to run in: the cluster this process belongs to, or one of its own on this machine."""
+"""Connects to the Ray cluster of this process, or starts one on this machine."""
 
 import contextlib
 import logging
@@ -15,21 +15,22 @@ from raytrain_core.errors import ClusterError
 
 TOKEN_FILE = Path("~/.ray/auth_token")
 
-# Read by Ray when it is imported or started. A user's own setting wins.
+# Read by Ray when it is imported or started. The user's own settings take precedence.
 _ENVIRONMENT = {
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # without it /api/train/v2/runs/v1 stays empty
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",  # otherwise /api/train/v2/runs/v1 stays empty
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports are drained this often; the default of 2 s blocks them
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # a hanging worker is found in two minutes, not ten
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "120",  # detects a hanging worker in two minutes, not ten
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
 
 
 def _environment(resources: Resources) -> dict[str, str]:
-    """Importing torch on a busy machine takes longer than the minute that Ray gives a group to start.
+    """Returns the environment for Ray, including how long a worker group may take to start.
 
-    But an elastic group must not wait that long for a node that is gone: Ray counts it until it has
-    missed its heartbeats, so that the first group after its loss is too large and never starts.
+    Importing torch on a busy machine takes longer than Ray's default of a minute. But an elastic
+    group must not wait too long: Ray counts a lost node until it has missed its heartbeats, so the
+    first group after the loss is too large and never starts.
     """
     training = resources.training
     elastic = (training.min_workers or training.workers) < training.workers
@@ -38,7 +39,7 @@ def _environment(resources: Resources) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RayHandle:
-    """Where the dashboard is, if there is one, and whether this process started the cluster, on this machine alone."""
+    """A running Ray cluster; `own` means that this process started it, on this machine alone."""
 
     dashboard: str | None
     own: bool
@@ -46,10 +47,12 @@ class RayHandle:
 
 @contextlib.contextmanager
 def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
-    """Connect to RAY_ADDRESS, or start Ray here with room for every worker and actor; stop what was started.
+    """Connects to RAY_ADDRESS, or starts Ray on this machine and stops it at the end.
 
-    Here the counts of workers and actors hold and their CPUs are only bookkeeping: two workers and
-    an actor on two cores share them, as they would share any machine.
+    A local Ray has room for all workers and actors of `resources`. Their CPUs are only bookkeeping:
+    two workers and an actor on two cores share them.
+
+    Raises ClusterError if Ray cannot be started or reached.
     """
     for name, value in _environment(resources).items():
         os.environ.setdefault(name, value)
@@ -58,7 +61,7 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
     if ray.is_initialized():
         yield RayHandle(dashboard=_address(ray.get_runtime_context()), own=False)
         return
-    logging.getLogger("ray").setLevel(logging.ERROR)  # a new token is no reason to warn
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it warns about creating a token
     elsewhere = bool(os.environ.get("RAY_ADDRESS"))
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
@@ -73,14 +76,14 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
                 logging_level=logging.ERROR,
                 _temp_dir=_short_temporary_folder(),
             )
-    except Exception as error:  # for a dashboard that does not start Ray raises just that, without a word
+    except Exception as error:  # Ray raises a bare Exception if its dashboard does not start
         folder = _short_temporary_folder() or f"{tempfile.gettempdir()}/ray"
         raise ClusterError(
-            f"Ray could not be started or reached: {str(error) or 'it gave no reason'}",
-            hint=f"see the logs under {folder}/session_latest/logs, and whether the disk there has room",
+            f"Ray could not be started or reached: {str(error) or 'no reason given'}",
+            hint=f"check the logs in {folder}/session_latest/logs and the free disk space there",
         ) from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_terminate)  # ray.init puts a handler of its own there, which just exits
+        signal.signal(signal.SIGTERM, on_terminate)  # ray.init has replaced it by a handler that exits
     _protect_token()
     try:
         yield RayHandle(dashboard=_address(context), own=not elsewhere)
@@ -91,7 +94,7 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
 def _logical_cpus(resources: Resources) -> int:
     training, evaluation = resources.training, resources.evaluation
     needed = training.workers * training.cpus + evaluation.actors * evaluation.cpus
-    return int(needed) + 2  # Ray Train's controller and small tasks of its own
+    return int(needed) + 2  # for Ray Train's controller and its small tasks
 
 
 def _address(context: object) -> str | None:
@@ -100,11 +103,11 @@ def _address(context: object) -> str | None:
 
 
 def _short_temporary_folder() -> str | None:
-    """Unix sockets allow 107 characters: with a long TMPDIR Ray's own choice would not start."""
+    """Returns a short folder if TMPDIR is long: Unix socket paths have at most 107 characters."""
     return "/tmp/ray" if len(tempfile.gettempdir()) > 40 else None
 
 
 def _protect_token() -> None:
-    """Ray writes its token readable by everyone (seen in 2.60)."""
+    """Restricts the token file, which Ray 2.60 makes readable by everyone."""
     with contextlib.suppress(OSError):
         TOKEN_FILE.expanduser().chmod(0o600)

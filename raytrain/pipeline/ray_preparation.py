@@ -1,4 +1,4 @@
-"""Who prepares the shards of a run: Ray tasks where there is a cluster, processes of this machine elsewhere."""
+"""Workers that prepare shards: Ray tasks in a cluster, local processes elsewhere."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from raytrain_core.errors import ClusterError, UserError
 
 
 def share(cpus: float) -> tuple[int, float]:
-    """How many tasks prepare at once, and the CPUs of each, so that the driver fits beside them into `cpus`."""
+    """Returns the number of tasks and the CPUs of each; with the driver they fit into `cpus`."""
     count = max(1, int(cpus))
     return count, max(0.001, math.floor(1000 * (cpus - DRIVER_CPUS) / count) / 1000)
 
 
 class RayTasks:
-    """Ray tasks that take `cpus` together with the driver.
+    """Ray tasks that use `cpus` together with the driver.
 
-    A task that is lost with its node is done again by Ray.
+    Ray repeats a task that was lost with its node.
     """
 
     def __init__(self, cpus: float) -> None:
@@ -38,10 +38,10 @@ class RayTasks:
         self.count, each = share(cpus)
         self._write = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")(_write)
         self._pending: dict[Future[ShardParts], Any] = {}
-        self._told: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
 
     def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
-        """Hand it to Ray."""
+        """Submits a work unit to Ray."""
         reference = self._write.remote(pickle.dumps(unit, pickle.HIGHEST_PROTOCOL))
         future: Future[ShardParts] = Future()
         self._pending[future] = reference
@@ -49,7 +49,7 @@ class RayTasks:
 
         def done(answer: Future[bytes]) -> None:
             if (error := answer.exception()) is None:
-                self._told.put((on_advance, examples))
+                self._finished.put((on_advance, examples))
                 future.set_result(pickle.loads(answer.result()))
             else:
                 future.set_exception(_cause(error))
@@ -58,15 +58,15 @@ class RayTasks:
         return future
 
     def tick(self) -> None:
-        """Tell of the tasks that have ended since."""
-        while not self._told.empty():
-            on_advance, examples = self._told.get()
+        """Reports the tasks that have finished since the last call."""
+        while not self._finished.empty():
+            on_advance, examples = self._finished.get()
             on_advance(examples)
         for future in [future for future in self._pending if future.done()]:
             del self._pending[future]
 
     def close(self) -> None:
-        """Stop what is not done."""
+        """Cancels unfinished tasks."""
         import ray
 
         for future, reference in self._pending.items():
@@ -76,7 +76,7 @@ class RayTasks:
 
 @contextlib.contextmanager
 def preparation_workers(resources: Resources) -> Iterator[Workers]:
-    """As many as `resources.preparation.cpus` says; on this machine at most one for each of its cores."""
+    """Provides workers for `resources.preparation.cpus`; locally at most one per core."""
     cpus = resources.preparation.cpus
     if not os.environ.get("RAY_ADDRESS"):
         with local_workers(cpus) as workers:
@@ -96,11 +96,11 @@ def _write(unit: bytes) -> bytes:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What went wrong in a task, without Ray's wrapping."""
+    """Returns the original error of a task, without Ray's wrapper."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, UserError):
         return cause
     return ClusterError(
-        f"a Ray task that prepares failed: {cause or error}",
-        hint="What is prepared stays; the same command goes on. Memory? Fewer resources.preparation.cpus take less.",
+        f"a Ray task of the preparation failed: {cause or error}",
+        hint="finished work is kept: run the same command again; if memory ran out, lower resources.preparation.cpus",
     )

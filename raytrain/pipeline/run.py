@@ -1,4 +1,4 @@
-"""A run in one sentence: prepare, score before, train while scoring checkpoints, score after, report.
+"""A run: prepare, score before, train while scoring checkpoints, score after, report.
 
 Every stage first looks in storage for what an earlier attempt left there. So the same call starts a
 run, resumes it, or finds that it is complete.

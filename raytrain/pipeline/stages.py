@@ -109,7 +109,7 @@ def _record_inputs(context: RunContext, model: BaseModelFiles, shards: ShardSet)
 
 
 def resolve_steps(context: RunContext, shards: ShardSet) -> None:
-    """Converts `training.epochs` or `training.tokens` to a number of steps, once for all attempts."""
+    """Converts the epochs or tokens of training to a number of steps, once for all attempts."""
     from raytrain.training.data.loader import DataLoader
 
     if context.job.spec.training.steps is not None:
@@ -165,7 +165,7 @@ def train(
 
 
 def _has_steps_left(context: RunContext, should_stop: Callable[[], bool]) -> bool:
-    """Compares the newest checkpoint with the end of training, and prints where training resumes."""
+    """Whether the newest checkpoint is not the last; prints where training resumes."""
     from raytrain.training import checkpoint
 
     newest = checkpoint.newest(context.store, context.layout)
@@ -185,7 +185,7 @@ def _ended_early(step: int) -> str:
 
 
 def _progress_reporter(context: RunContext) -> Callable[[TrainProgress], None]:
-    """Returns a callback that shows training progress on the console, in progress.json and in the log."""
+    """Returns a callback that reports progress to the console, progress.json and the log."""
     logged = time.monotonic()
 
     def report_progress(progress: TrainProgress) -> None:

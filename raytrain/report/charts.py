@@ -36,7 +36,7 @@ PERCENT = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 
 
 def axis_for(values: Sequence[float], scale: str) -> Axis:
-    """Chooses 0 to 1 for fractions, else a range between round numbers that includes zero and all values."""
+    """Chooses 0 to 1 for fractions, else a range of round numbers with zero and all values."""
     low = min([0.0, *values])
     if scale == "percent" and low >= 0 and max([0.0, *values]) <= 1:
         return PERCENT
@@ -164,7 +164,7 @@ def _svg(label: str, verdict: str, *parts: Markup) -> Markup:
 
 
 def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
-    """Draws the primary metric over steps on validation rows, with the test scores before and after."""
+    """Draws the validation scores over steps, with the test scores before and after."""
     scale = task.primary_metric.scale
     frame = _Frame(task_axis(task), steps)
     parts = [frame.background(scale)]
@@ -259,7 +259,7 @@ def _direct(frame: _Frame, step: float, value: float, text: str) -> Markup:
 
 
 def heat_class(value: float, reference: float, better: str, scale: str) -> str:
-    """Returns the CSS class of a heat-map cell: `up1` to `up5` or `down1` to `down5` by distance from `reference`."""
+    """Returns the CSS class of a heat-map cell: `up1` to `up5` or `down1` to `down5`."""
     gain = value - reference if better == "higher" else reference - value
     size = abs(gain) if scale == "percent" else abs(gain) / max(abs(reference), 1e-9)
     level = next((i for i, edge in enumerate((0.02, 0.06, 0.15, 0.3, 0.5)) if size < edge), 5)

@@ -48,7 +48,7 @@ def compare(runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None)
 
 
 def read_compared_run(store: Store, layout: RunLayout, label: str) -> ComparedRun:
-    """Reads a run's report data and its answers after training; raises StorageError if there is no such run."""
+    """Reads a run's report data and its answers; raises StorageError if there is no such run."""
     from raytrain.evaluation.results import read_predictions
     from raytrain.report.comparison import ComparedRun
     from raytrain.report.gather import gather

@@ -1,4 +1,7 @@
-"""The comparison of several runs as data: scores, paired differences from the first run, and rows that differ most."""
+"""The comparison of several runs as data.
+
+It has scores, paired differences from the first run, and the rows on which runs differ most.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

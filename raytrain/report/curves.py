@@ -26,7 +26,7 @@ def task_loss(lines: Sequence[Mapping[str, Any]], task: str) -> list[LossPoint]:
 
 
 def _average(points: list[tuple[int, float, float]]) -> list[LossPoint]:
-    """Averages into at most POINTS points: token-weighted means, each placed at the last step it covers."""
+    """Averages into at most POINTS token-weighted means, each at the last step it covers."""
     points = [p for p in points if math.isfinite(p[1])]
     if not points:
         return []

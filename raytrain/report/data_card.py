@@ -13,7 +13,7 @@ DATA_NOTE = "raytrain.dev/data-note"
 
 
 def describe_data(run: StoredRun) -> Data:
-    """Describes mixture, note and prepared tasks; the tasks are missing until the shard set is known."""
+    """Describes mixture, note and prepared tasks; there are none before the data is prepared."""
     job, shards = run.record.job, run.shards
     mixture = job.spec.mixture.model_dump(mode="json", by_alias=True, exclude_none=True)
     if job.spec.mixture.strategy != "temperature":
@@ -68,12 +68,12 @@ def _split(name: str, split: PreparedSplit) -> SplitCard:
 
 
 def _leakage(shards: ShardSet) -> Iterator[str]:
-    """Yields a sentence for each leak: a score on rows that training saw says nothing about other rows."""
+    """Yields a sentence for each leak of held-out rows into training."""
     for task in shards.tasks:
         for pair, rows in task.leakage.items():
-            held_out, _, trained = pair.partition(" in ")
+            held, _, trained = pair.partition(" in ")
             if rows:
-                yield f"{task.name}: the inputs of {format_count(rows, f'{held_out} row')} also occur in {trained} rows."
+                yield f"{task.name}: the inputs of {format_count(rows, f'{held} row')} also occur in {trained} rows."
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
         held_out = f"{rows:,} of {format_count(of, f'{split} row')}"

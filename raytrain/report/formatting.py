@@ -5,7 +5,7 @@ from typing import Literal
 
 
 def format_score(value: float | None, scale: Literal["percent", "raw"] = "percent", *, sign: bool = False) -> str:
-    """Formats a score: fractions as 0 to 100 with one decimal, raw values with two; uses a true minus sign."""
+    """Formats a score: fractions as 0 to 100 with one decimal, raw values with two."""
     if value is None:
         return "–"
     shown = value * 100 if scale == "percent" else value

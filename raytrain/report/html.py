@@ -38,9 +38,10 @@ def render_html(data: ReportData) -> str:
 
 
 def render_page(template: str, *, scripts: Sequence[str], connect: str = "'none'", **values: Any) -> str:
-    """Renders a template with its style, its scripts and a content security policy that names their hashes.
+    """Renders a template with its style, its scripts and a content security policy.
 
-    `connect` is the policy's connect-src: where the page's scripts may send requests.
+    The policy names the hashes of style and scripts. `connect` is the policy's connect-src: where
+    the page's scripts may send requests.
     """
     style, code = _asset("style.css"), "".join(_asset(name) for name in scripts)
     policy = (
@@ -131,7 +132,7 @@ def closest_agreement(answer: str, references: Sequence[str], *, task_type: str)
 
 
 def heat(task: Task, value: float, *, validation: bool) -> str:
-    """Returns the CSS class of a heat-map cell: compared with the base model on the same kind of rows."""
+    """Returns the CSS class of a heat-map cell, relative to the base model on the same split."""
     first = next((p.value for p in task.validation if p.step == 0), None) if validation else None
     if first is None and task.primary_metric.before:
         first = task.primary_metric.before.value

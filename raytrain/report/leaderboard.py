@@ -96,13 +96,15 @@ def _cards(store: Store) -> Iterator[tuple[str, Literal["run", "model"], ScoreCa
 
 
 def _rows(card: ScoreCard) -> str:
-    """Identifies the scored rows; by baselines for older cards, which are equal only on the same rows."""
+    """Identifies the scored rows; older cards by their baselines, which depend on the rows."""
     return card.rows_digest or repr(sorted(card.baselines.items()))
 
 
 def _triple(card: ScoreCard) -> tuple[float, float, float]:
     score = card.metrics[card.primary_metric]
-    assert score.value is not None and score.low is not None and score.high is not None
+    assert score.value is not None
+    assert score.low is not None
+    assert score.high is not None
     return score.value, score.low, score.high
 
 

@@ -70,7 +70,7 @@ def fence(text: str, language: str = "") -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
-    """Renders a table; columns from `numbers_from` on are right-aligned. Cells must be escaped already."""
+    """Renders a table of escaped cells; columns from `numbers_from` on are right-aligned."""
     rule = ["---" if i < numbers_from else "---:" for i in range(len(head))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
@@ -158,7 +158,7 @@ def _metrics(tasks: Sequence[Task]) -> str:
 
 
 def _parts(task: Task) -> list[tuple[str, Slice]]:
-    """Returns (kind, slice) for each way to divide the rows of a task that has more than one part."""
+    """Returns (kind, slice) for every way to divide a task's rows into several parts."""
     templates = [Slice(name=f"{w.template + 1}", rows=w.rows, before=w.before, after=w.after) for w in task.templates]
     kinds = (("template", templates), ("prompt tokens", task.by_length), ("label", task.by_label))
     return [(kind, part) for kind, parts in kinds if len(parts) > 1 for part in parts]

@@ -43,7 +43,8 @@ def _table_row(task: ComparedTask) -> list[str]:
 def _cell(result: TaskResult | None, task: ComparedTask) -> str:
     if result is None or result.after is None:
         return "–"
-    text = f"**{format_score(result.after.value, task.scale)}** {format_interval(result.after.low, result.after.high, task.scale)}"
+    after = result.after
+    text = f"**{format_score(after.value, task.scale)}** {format_interval(after.low, after.high, task.scale)}"
     if (difference := result.difference_from_first) is not None:
         change = format_score(difference.value, task.scale, sign=True)
         span = format_interval(difference.low, difference.high, task.scale, sign=True)

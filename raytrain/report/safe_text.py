@@ -32,9 +32,10 @@ def _visible(match: re.Match[str]) -> str:
 
 
 def readable(text: str, limit: int) -> str:
-    """Cuts `text` to `limit` characters and replaces invisible and bidirectional control characters.
+    """Cuts `text` to `limit` characters and replaces control characters.
 
-    Line breaks and tabs stay. A mark at the end says how many characters were cut.
+    Those include invisible and bidirectional ones. Line breaks and tabs stay. A mark at the end
+    says how many characters were cut.
     """
     text = text.replace("\r\n", "\n")
     cut = len(text) - limit

@@ -1,4 +1,4 @@
-"""The sample rows of a task: the largest gains, the largest losses, and a draw independent of the scores."""
+"""Selects sample rows: the largest gains, the largest losses, and a random draw."""
 
 import hashlib
 from collections.abc import Sequence

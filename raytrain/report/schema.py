@@ -1,4 +1,7 @@
-"""Writes the JSON Schemas of reports and comparisons to docs/reference: `python -m raytrain.report.schema`."""
+"""Writes the JSON Schemas of reports and comparisons to docs/reference.
+
+Run it with `python -m raytrain.report.schema`.
+"""
 
 import json
 from collections.abc import Mapping

@@ -14,8 +14,8 @@ from raytrain.report.markdown import escape, table
 from raytrain.report.model import Interval, Task
 from raytrain.report.verdicts import verdict_label
 
-# Colours by Okabe and Ito, safe for colour-blind readers, some darkened for white paper. Marks differ
-# in shape as well.
+# Colours by Okabe and Ito, safe for colour-blind readers, some darkened for white paper. Marks
+# differ in shape as well.
 COLOURS = ("#1f63d6", "#b84a0c", "#0a7d5c", "#8a4fa3", "#8a6d00", "#2b7f9e")
 _WIDTH, _PAD, _LEFT, _RIGHT, _ROW, _GAP = 900, 20, 210, 100, 22, 18
 
@@ -45,8 +45,8 @@ def render_side_by_side(
 ) -> SideBySide:
     """Renders the runs side by side, task by task.
 
-    Tasks that no run trained on are shown as probes; in the others, a mark says which run trained on
-    them. Raises ValueError without runs, or if the runs started from different models.
+    Tasks that no run trained on are shown as probes; in the others, a mark says which run trained
+    on them. Raises ValueError without runs, or if the runs started from different models.
     """
     if not runs:
         raise ValueError("there are no runs to compare")
@@ -130,7 +130,7 @@ def _markdown(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, n
 
 
 def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str) -> Markup:
-    """Draws dots with intervals, grouped by task: a ring for the base model, a line to each run's score."""
+    """Draws a ring for the base model and a mark with interval for each run, grouped by task."""
     parts = [Markup('<rect class="sheet" width="100%" height="100%" fill="#ffffff"/>')]
     legend, y = _legend(runs)
     parts += legend

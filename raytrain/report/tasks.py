@@ -1,4 +1,4 @@
-"""The part of the report about each task: scores, difference, baselines, curves, breakdowns and samples."""
+"""The tasks of a report: scores, differences, baselines, curves, breakdowns and samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -27,7 +27,7 @@ from raytrain.report.stored import Stage, StoredRun
 from raytrain.report.verdicts import task_sentence
 
 ONE_ANSWER = 0.1
-"""By how much the share of the most frequent answer must exceed that of the most frequent reference."""
+"""Excess of the most frequent answer's share over the most frequent reference's."""
 
 
 def describe_tasks(run: StoredRun, run_name: str) -> list[Task]:
@@ -130,7 +130,7 @@ def _baselines(card: ScoreCard | None) -> list[Baseline]:
 
 
 def _difference(before: Stage | None, after: Stage | None, metric: Metric) -> Difference | None:
-    """Returns after minus before; without an interval if the metric is not installed or no row is shared."""
+    """Returns after minus before; without an interval if it cannot be paired."""
     if before is None or after is None or metric.before is None or metric.after is None:
         return None
     paired = paired_difference(metric.name, before.answers, after.answers)

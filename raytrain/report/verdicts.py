@@ -25,7 +25,7 @@ def _nothing_to_lose(primary_metric: Metric) -> bool:
 
 
 def _lost_share(primary_metric: Metric, difference: Difference) -> float:
-    """Returns the lost share of the score before training; 0 for error measures and where nothing was there."""
+    """Returns the lost share of the score before training; 0 for error measures."""
     before = primary_metric.before
     if before is None or primary_metric.better == "lower" or before.value <= 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""The report in storage: rendered three ways from one object, committed like everything a run leaves."""
+"""Writes the report of a run into storage: gather, render three formats, commit."""
 
 from collections.abc import Callable
 
@@ -17,9 +17,10 @@ def render_json(data: ReportData) -> str:
 
 
 def write(store: Store, layout: RunLayout, *, guard: Callable[[], None] | None = None) -> str:
-    """Writes `report/{index.html,report.md,report.json}`, replacing an older report; returns the page's URI.
+    """Writes `report/{index.html,report.md,report.json}` and returns the page's URI.
 
-    `guard` is called before the commit and may raise. Raises StorageError if there is no such run.
+    An older report is replaced. `guard` is called before the commit and may raise. Raises
+    StorageError if there is no such run.
     """
     data = gather(store, layout)
     files = {

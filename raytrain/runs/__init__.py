@@ -1,1 +1,1 @@
-"""What a run leaves in storage: record, checkpoints, status, logs, lineage, and garbage collection."""
+"""What a run leaves in storage: record, checkpoints, logs, status; and garbage collection."""

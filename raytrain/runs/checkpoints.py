@@ -8,7 +8,7 @@ from raytrain_core.storage.commit import MANIFEST
 
 
 class CommittedCheckpoint(NamedTuple):
-    """A checkpoint with a manifest: steps done, the attempt that wrote it, and its prefix in storage."""
+    """A checkpoint with a manifest: its step, the attempt that wrote it, and its prefix."""
 
     step: int
     attempt: int
@@ -16,7 +16,7 @@ class CommittedCheckpoint(NamedTuple):
 
 
 def committed_checkpoints(store: Store, layout: RunLayout) -> list[CommittedCheckpoint]:
-    """Returns all checkpoints that have a manifest, newest step first, then newest attempt first."""
+    """Returns all checkpoints with a manifest, newest step first, then newest attempt."""
     suffix = f"/{MANIFEST}"
     checkpoints = []
     for stat in store.list(f"{layout.checkpoints}/"):
@@ -28,5 +28,5 @@ def committed_checkpoints(store: Store, layout: RunLayout) -> list[CommittedChec
 
 
 def is_scored(step: int, *, every: int, last_step: int) -> bool:
-    """Returns whether evaluation scores the checkpoint of `step`: every `every` steps, and the last."""
+    """Whether the checkpoint of `step` is scored: every `every` steps, and the last one."""
     return step > 0 and (step % every == 0 or step == last_step)

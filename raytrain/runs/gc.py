@@ -1,4 +1,4 @@
-"""Garbage collection: lists what nothing in a storage needs, with reasons, and deletes it on request.
+"""Garbage collection: finds what nothing in a storage needs, and deletes it on request.
 
 Everything that a manifest, a record or a job file mentions is kept, whichever version wrote it:
 digests are searched in their text. A preparation writes its parts first, then its finished work
@@ -138,7 +138,7 @@ def _of_runs(store: Store, clock: _Clock) -> Iterator[Garbage]:
 
 
 def _superfluous_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
-    """Returns the checkpoints of a finished run, except those that its job keeps and the chosen one."""
+    """Returns the checkpoints that a finished run need not keep."""
     progress, record = read_progress(store, layout), read_record(store, layout)
     if progress is None or progress.phase != "Complete" or record is None:
         return []
@@ -153,7 +153,7 @@ def _superfluous_checkpoints(store: Store, layout: RunLayout) -> Iterable[str]:
 
 
 def _mentioned(store: Store, key: str) -> set[str]:
-    """Returns every digest that an object mentions; raises StorageError if the object is damaged."""
+    """Returns every digest that an object mentions; raises StorageError if it is damaged."""
     try:
         data = store.get(key)
     except NotFoundError:  # deleted since it was listed, or a run without a job file

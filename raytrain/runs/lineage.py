@@ -1,5 +1,6 @@
-"""Tasks of the runs that a base model came from, scored again as probes to show what a second run forgets.
+"""Tasks of the runs that a base model came from, scored again as probes.
 
+They show what a second run forgets.
 Their rows are those that the earlier run prepared in the same storage; the sources are not read
 again.
 """
@@ -33,7 +34,7 @@ class InheritedProbe:
 
 
 def inherited_probes(store: Store, job: FineTuneJob) -> tuple[list[InheritedProbe], list[str]]:
-    """Returns the tasks of the run that `spec.model` names and of the runs before it, nearest run first.
+    """Returns the tasks of the runs that the base model came from, nearest run first.
 
     A task is left out if the job or a nearer run has one of that name: its own rows tell more. The
     second value is a warning for each earlier run whose rows are missing.
@@ -63,7 +64,7 @@ def inherited_probes(store: Store, job: FineTuneJob) -> tuple[list[InheritedProb
 
 
 def _ancestors(store: Store, job: FineTuneJob) -> Iterator[tuple[str, RunRecord]]:
-    """Yields the runs that the base model came from, nearest first, as far back as records exist."""
+    """Yields the runs that the base model came from, nearest first, while records exist."""
     seen = {job.metadata.name}
     model = job.spec.model
     while model.startswith(_RUN):

@@ -47,7 +47,10 @@ def follow(
     has_ended: Callable[[], bool] | None = None,
     every: float = _EVERY,
 ) -> Iterator[LogEntry]:
-    """Yields the entries so far, then new ones, until `has_ended()` (default: according to progress.json)."""
+    """Yields the entries so far, then new ones, until `has_ended()`.
+
+    By default a run has ended according to its progress.json.
+    """
     reader = _Reader(store, layout, source, attempt)
     ended = has_ended or (lambda: _has_ended(store, layout))
     while True:
@@ -90,7 +93,7 @@ class _Reader:
 
 
 def split_entries(text: str) -> list[str]:
-    """Splits a log into entries; lines without a time, such as tracebacks, belong to the entry before."""
+    """Splits a log into entries; lines without a time belong to the entry before."""
     found: list[str] = []
     for line in text.split("\n"):  # only line feeds end a line: messages may contain U+2028 and the like
         if found and not _DATED.match(line):

@@ -75,7 +75,10 @@ def write_record(store: Store, layout: RunLayout, record: RunRecord) -> None:
 
 
 def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
-    """Reads the record of a run; returns None if there is no such run. Raises StorageError if it is invalid."""
+    """Reads the record of a run; returns None if there is no such run.
+
+    Raises StorageError if the record is invalid.
+    """
     from pydantic import ValidationError
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError

@@ -1,1 +1,1 @@
-"""What a run says about itself: attempts, progress, segments of events and metrics, logs, and the console."""
+"""What a run reports: attempts, progress, events and metrics, logs, and the console."""

@@ -23,7 +23,7 @@ class SupersededError(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One start of a run; `number` counts from 1. Can be pickled, so that workers can check it too."""
+    """One start of a run; `number` counts from 1. Picklable, so that workers can check it."""
 
     store: Store
     layout: RunLayout

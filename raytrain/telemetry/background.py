@@ -1,4 +1,4 @@
-"""Stores collected data in a background thread, so that a slow or broken store never affects training."""
+"""Stores data from a background thread, so that a slow or broken store never delays training."""
 
 import logging
 import threading
@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class Background:
-    """Calls `work` in a thread after `poke()`, at most every `seconds`, and a last time in `close()`.
+    """Calls `work` in a thread after `poke()`, at most every `seconds`, and once in `close()`.
 
     With `heartbeat`, `work` is also called whenever that many seconds have passed since the last
     call. An exception of `work` is logged as a warning, once per series of failures, and `work` is
@@ -28,7 +28,7 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def poke(self, *, now: bool = False) -> None:
-        """Requests a call of `work`, with `now` without waiting for the interval. Returns at once."""
+        """Requests a call of `work` and returns; `now` skips the rest of the interval."""
         with self._changed:
             if self._closing:
                 return
@@ -41,7 +41,7 @@ class Background:
             self._changed.notify_all()
 
     def flush(self) -> bool:
-        """Waits until all requests so far have been tried once; returns whether the last try succeeded."""
+        """Waits until all requests have been tried; returns whether the last try succeeded."""
         self.poke(now=True)
         with self._changed:
             requested = self._requested

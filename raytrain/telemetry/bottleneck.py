@@ -1,4 +1,4 @@
-"""Finds the bottleneck of training: how the latest steps spent their time, and what to do about it."""
+"""Finds the bottleneck of training: how steps spend their time, and what to do about it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """Mean step time in seconds, the share of each part (0 to 1, largest first), and the limiting part."""
+    """Mean seconds of a step, the share of each part (largest first), and the limiting part."""
 
     steps: int
     seconds: float

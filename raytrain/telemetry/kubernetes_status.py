@@ -1,4 +1,4 @@
-"""Reports the state of a run in a pod to its FineTuneJob: `status.progress`, `.tasks` and `.result`.
+"""Reports the state of a run in a pod to its FineTuneJob: progress, tasks and result.
 
 Outside such a pod (without RAYTRAIN_KUBERNETES_OBJECT in the environment) nothing happens. The rest
 of the status belongs to the operator; merge patches under our own field manager do not touch it.
@@ -61,7 +61,7 @@ class OwnObject:
 
 
 class StatusMirror:
-    """Copies the progress into the object from a background thread; errors are logged, never raised."""
+    """Copies the progress into the object from a background thread; only logs errors."""
 
     def __init__(
         self, own: OwnObject | None, probes: Collection[str], *, seconds: float = SECONDS, patch: Patch | None = None
@@ -102,7 +102,7 @@ class StatusMirror:
 
 
 def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict[str, Any]:
-    """Returns `progress` and `tasks` of the object's status; nulls remove values of earlier attempts."""
+    """Returns `progress` and `tasks` of the status; nulls remove values of earlier attempts."""
     where = RunProgress(
         attempt=attempt,
         phase=progress.phase,

@@ -109,7 +109,7 @@ class _File(logging.FileHandler):
         super().emit(record)
         self._background.poke()
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         """Ignores a full disk, which is reported once by whoever needs the space."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)

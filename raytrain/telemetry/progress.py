@@ -23,7 +23,7 @@ FINAL: tuple[Phase, ...] = ("Complete", "Failed", "Interrupted")
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
-    """The name of a task's primary metric, and its value before, at the newest scored checkpoint, and after."""
+    """A task's primary metric: before, at the newest scored checkpoint, and after."""
 
     primary_metric: str
     before: float | None = None
@@ -81,7 +81,10 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_progress(store: Store, layout: RunLayout) -> Progress | None:
-    """Reads the state of a run; returns None if it has not begun. Raises CorruptError for a damaged file."""
+    """Reads the state of a run; returns None if it has not begun.
+
+    Raises CorruptError if the file is damaged.
+    """
     try:
         return Progress.from_json(json.loads(store.get(layout.progress)))
     except NotFoundError:
@@ -91,7 +94,7 @@ def read_progress(store: Store, layout: RunLayout) -> Progress | None:
 
 
 class ProgressWriter(BackgroundWriter):
-    """Keeps progress.json up to date from a background thread, at most every `seconds` unless forced.
+    """Writes progress.json from a background thread, at most every `seconds` unless forced.
 
     The file is also written every `heartbeat` seconds, even if nothing changed: it shows that the
     run is alive, however long a step takes.

@@ -26,9 +26,9 @@ _READERS = 16
 class SegmentWriter(BackgroundWriter):
     """Collects lines and stores them as segments of one attempt from a background thread.
 
-    A segment is written every `seconds`, as soon as `lines` lines have been collected, and on close.
-    Storage errors are logged, never raised, and lines are kept until they are stored. Several
-    writers of the same attempt (driver and worker) do not overwrite each other.
+    A segment is written every `seconds`, after `lines` lines, and on close. Storage errors are
+    logged, never raised, and lines are kept until they are stored. Several writers of the same
+    attempt (driver and worker) do not overwrite each other.
     """
 
     def __init__(
@@ -81,8 +81,9 @@ def read_segments(store: Store, layout: RunLayout, kind: Kind) -> list[dict[str,
     """Returns all lines of a run in order of attempt and segment.
 
     Metrics of steps that were repeated later (by the next attempt, or after a worker restart) are
-    left out, and so are the steps after them: their results no longer exist. Raises CorruptError for
-    a segment that is not JSONL.
+    left out, and so are the steps after them: their results no longer exist.
+
+    Raises CorruptError for a segment that is not JSONL.
     """
     found = ((_SEGMENT.search(stat.key), stat.key) for stat in store.list(f"{layout.root}/{kind}/"))
     keys = [key for _, _, key in sorted((int(match[1]), int(match[2]), key) for match, key in found if match)]

@@ -46,7 +46,7 @@ class Trackers:
         self._drain_seconds = drain_seconds
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Queues the numbers of a step and returns at once; numbers that are not finite are left out."""
+        """Queues the finite numbers of a step and returns at once."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
         for thread in self._threads:
             thread.put(step, finite)

@@ -101,7 +101,7 @@ def test_data_check(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["data", "check", prepared.digest[:10], "--kind", "duplicate"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"shard set {prepared.digest[:12]}\n")
-    assert "== duplicate: rows whose input and answer" in text
+    assert "== duplicate: rows with the input and target" in text
     assert main(["data", "check", "tiny", "--kind", "duplicates"]) == 2
     assert "unknown kind of finding: duplicates" in capsys.readouterr().err
 
