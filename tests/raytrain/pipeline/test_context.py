@@ -67,11 +67,16 @@ def test_rows_that_changed_since_the_start_are_refused(place) -> None:
 
 def test_a_fresh_start_stops_the_older_driver_before_it_removes_anything(place) -> None:
     job_file, store = place
-    with pytest.raises(SupersededError), opened(job_file, store) as older:
-        store.put(f"{LAYOUT.checkpoints}/step-000004-a01/manifest.json", b"{}")
-        with opened(job_file, store, fresh=True):
-            assert not list(store.list(f"{LAYOUT.checkpoints}/"))
-            older.attempt.check()
+
+    def replace_the_older_run() -> None:
+        with opened(job_file, store) as older:
+            store.put(f"{LAYOUT.checkpoints}/step-000004-a01/manifest.json", b"{}")
+            with opened(job_file, store, fresh=True):
+                assert not list(store.list(f"{LAYOUT.checkpoints}/"))
+                older.attempt.check()
+
+    with pytest.raises(SupersededError):
+        replace_the_older_run()
     assert read_progress(store, LAYOUT).attempt == 2
 
 
@@ -86,8 +91,13 @@ def test_an_interrupted_run_is_recorded_as_interrupted(place) -> None:
 
 def test_a_resumed_run_continues_the_progress_of_the_previous_attempt(place) -> None:
     job_file, store = place
-    with pytest.raises(KeyboardInterrupt), opened(job_file, store) as context:
-        context.progress.update(step=7, tokens=700)
-        raise KeyboardInterrupt
+
+    def interrupt() -> None:
+        with opened(job_file, store) as context:
+            context.progress.update(step=7, tokens=700)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
     with opened(job_file, store) as context:
         assert (context.progress.progress.step, context.progress.progress.tokens) == (7, 700)

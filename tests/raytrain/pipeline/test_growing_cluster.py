@@ -1,4 +1,4 @@
-"""A run in a Ray cluster like the operator's: a head that computes nothing, workers' nodes that come when asked for."""
+"""A run in a Ray cluster like the operator's: a head without CPUs, and nodes that join on demand."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ def test_training_waits_for_its_nodes_and_takes_their_gpus_though_it_trains_on_c
     phase_at_arrival = []
 
     def grow():
-        """Two nodes with a GPU each, once the run waits for them; Ray's autoscaler would do this."""
+        """Adds two nodes with a GPU each once the run waits for them, like Ray's autoscaler."""
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             progress = read_progress(open_store(storage), RunLayout("tiny"))

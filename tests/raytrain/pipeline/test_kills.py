@@ -1,4 +1,4 @@
-"""Kill -9 of the driver, of a training worker and of an evaluation actor: the end is that of an undisturbed run."""
+"""Kills of driver, training worker and evaluation actor do not change the results of a run."""
 
 import json
 import os
@@ -99,8 +99,7 @@ def clock(hours: float) -> dict[str, str]:
 
 
 def test_clocks_that_jump(folder, undisturbed) -> None:
-    """The second attempt's clock is two hours behind the first's, and files have the wrong times: the newest
-    checkpoint is the one that is furthest."""
+    """The newest checkpoint is the one with the highest step, even if clocks and file times jump."""
     storage = folder / "clocks"
     with running(folder, storage, clock(1)) as process:
         wait_until(checkpoint_at(storage, 3 * EVERY), process, "a checkpoint")

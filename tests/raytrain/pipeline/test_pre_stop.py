@@ -20,7 +20,7 @@ time.sleep(60)
 
 
 def start(folder, *arguments):
-    """A process that looks like a driver: `python -m raytrain run ...`, of a package of that name."""
+    """A process that looks like a driver: `python -m raytrain run ...` of a fake package."""
     package = folder / "raytrain"
     package.mkdir()
     (package / "__init__.py").touch()  # a namespace package would lose to an installed raytrain

@@ -21,7 +21,7 @@ def test_a_ray_that_does_not_start_is_no_bug(monkeypatch):
     import ray
 
     def init(**_):
-        raise Exception
+        raise RuntimeError
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray_local, "_environment", lambda resources: {})

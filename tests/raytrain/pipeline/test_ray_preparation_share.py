@@ -1,4 +1,4 @@
-"""Driver and tasks fit together into what preparation takes: else a task would wait for the driver's CPUs for ever."""
+"""Driver and tasks fit into the CPUs of preparation, or a task would wait for the driver forever."""
 
 import pytest
 from hypothesis import given

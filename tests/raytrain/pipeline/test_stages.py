@@ -1,4 +1,4 @@
-"""The length of training: epochs become steps once the data is prepared, and patience ends it early."""
+"""The length of training: epochs become steps after preparation, and patience stops early."""
 
 import types
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A run as it lies in storage, made up: tasks, probes, checkpoints, two attempts; hostile texts on demand."""
+"""Made-up runs in storage: tasks, probes, checkpoints, two attempts; hostile texts on demand."""
 
 import json
 import math
@@ -182,7 +182,7 @@ class RunFolder:
         return self
 
     def _shards(self, job) -> str:
-        """The manifests of a shard set, as preparation writes them (without the parts: the report reads none)."""
+        """Writes the manifests of a shard set, without parts, which the report does not read."""
         part = PartRef("shards/parts/x.npy", 10, "0" * 64)
 
         def split(rows, templates, inputs, outputs):

@@ -72,7 +72,7 @@ VOID = {"meta", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Collects what the page is made of; SVG's `title` inside a figure is kept apart from the page's."""
+    """Collects the elements of a page, with SVG `title`s apart from the page's title."""
 
     def __init__(self, html):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The page in a real browser: clicks through the samples and the theme, and listens for complaints of the policy."""
+"""The page in a real browser: clicks through samples and themes without policy violations."""
 
 import asyncio
 

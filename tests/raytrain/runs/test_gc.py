@@ -69,7 +69,8 @@ def test_it_is_shown_first_and_deleted_only_when_told(project: Path, capsys: pyt
     assert "no garbage found" in capsys.readouterr().out  # it is too young
     put(f"shards/parts/{'b' * 64}.arrow")
     assert main(["gc"]) == 0
-    assert f"shards are left alone because a preparation may be in progress: shards/parts/{'a' * 64}" in capsys.readouterr().out
+    message = "shards are left alone because a preparation may be in progress"
+    assert f"{message}: shards/parts/{'a' * 64}" in capsys.readouterr().out
     open_store("raytrain-storage").delete([f"shards/parts/{'b' * 64}.arrow"])
     age()
     assert main(["gc", "-o", "json"]) == 0
@@ -126,7 +127,7 @@ def test_what_a_preparation_leaves_behind_goes_after_the_grace_period(project: P
 
 
 def test_a_live_preparation_is_left_alone(project: Path) -> None:
-    """Garbage is collected again and again while a preparation goes on that counts on what an earlier one left."""
+    """Garbage is collected repeatedly during a preparation that reuses earlier results."""
     with pytest.raises(KeyboardInterrupt):
         prepared_data(on_progress=interrupt_when("stars"))
     left = {stat.key for stat in open_store("raytrain-storage").list("shards/")}

@@ -14,7 +14,7 @@ from tests.support.tiny_job import prepared_data, write_job
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    """A storage with the record and the rows of the run `tiny` (tasks echo and stars, probe first)."""
+    """A storage with record and rows of the run `tiny` (tasks echo and stars, probe first)."""
     write_job(tmp_path)
     monkeypatch.chdir(tmp_path)
     prepared_data()

@@ -1,4 +1,4 @@
-"""Reading a run's logs back: merged by time, in order within a log, followed until the run has ended."""
+"""Reading a run's logs: merged by time, in order within a log, followed until the run ends."""
 
 import pytest
 

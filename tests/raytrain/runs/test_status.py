@@ -1,4 +1,4 @@
-"""`raytrain status` says how far the scoring of checkpoints is behind the training, from names in storage alone."""
+"""`raytrain status` shows how far scoring is behind training, from names in storage alone."""
 
 import json
 
@@ -18,7 +18,7 @@ EVERY, LAST = 6, 12
 
 
 class Run:
-    """A run in storage: a checkpoint every second step, each second one of which is to be scored, and the last."""
+    """A run with a checkpoint every second step; every second one and the last should be scored."""
 
     def __init__(self, folder):
         text = write_job(folder, every=EVERY, steps=LAST).read_text()

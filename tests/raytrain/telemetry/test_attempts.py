@@ -76,7 +76,8 @@ def test_a_superseded_attempt_says_who_took_over(any_store):
         older.check()
     record = read_attempts(any_store, LAYOUT)[1]
     assert "run demo: attempt 2 on" in error.value.message
-    assert record["host"] in error.value.message and str(record["pid"]) in error.value.message
+    assert record["host"] in error.value.message
+    assert str(record["pid"]) in error.value.message
     assert error.value.exit_code == ExitCode.TRAINING == 6
     newer.check()
     pickle.loads(pickle.dumps(newer)).check()

@@ -31,7 +31,8 @@ def lines(n=10, seconds=1.0, **parts):
 def test_the_part_that_bounds_is_named(parts, bound):
     found = find_bottleneck(lines(**parts))
     assert found.part == bound
-    assert found.description and found.advice
+    assert found.description
+    assert found.advice
     assert sum(found.shares.values()) == pytest.approx(1.0)
     assert list(found.shares.values()) == sorted(found.shares.values(), reverse=True)
 
@@ -58,6 +59,7 @@ def test_status_why_reads_a_run_s_metrics(tmp_path, capsys):
     assert main(["status", "notes", "--storage", str(tmp_path), "--why"]) == 0
     text = capsys.readouterr().out
     assert "a step takes 1 s (mean of the latest 10); bottleneck: gradient synchronization across workers" in text
-    assert "grad_sync     40%" in text and "raise training.batchTokens" in text
+    assert "grad_sync     40%" in text
+    assert "raise training.batchTokens" in text
     assert main(["status", "notes", "--storage", str(tmp_path), "--why", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["part"] == "grad_sync"

@@ -62,7 +62,7 @@ def test_ranks_and_attempts_have_logs_of_their_own(tmp_path):
 
 
 def test_a_rank_that_begins_again_goes_on_with_its_log(any_store):
-    """Ray restarts a group within an attempt; where the one before it stood must not be lost with it."""
+    """Ray restarts a worker group within an attempt; the log of the previous group must survive."""
     for said in ("rank 1 has got no further", "and again"):
         with RunLog(any_store, LAYOUT, 1, "rank-001"):
             logging.getLogger("raytrain").error(said)
@@ -76,7 +76,8 @@ def test_an_error_that_ends_the_run_is_in_its_log(tmp_path):
     store = LocalStore(tmp_path)
     with pytest.raises(ZeroDivisionError), RunLog(store, LAYOUT, 1):
         raise ZeroDivisionError
-    assert "ZeroDivisionError" in text(store) and "Traceback" in text(store)
+    assert "ZeroDivisionError" in text(store)
+    assert "Traceback" in text(store)
 
 
 def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
@@ -85,9 +86,14 @@ def test_secrets_of_the_environment_are_masked(tmp_path, monkeypatch):
     monkeypatch.setenv("A_TOKEN", "hf_canary")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "nothing-secret")
     store = LocalStore(tmp_path)
-    with pytest.raises(RuntimeError), RunLog(store, LAYOUT, 1):
-        logging.getLogger("raytrain").info("with canary/secret+1 and %s, nothing-secret", "hf_canarycanary")
-        raise RuntimeError("canary/secret+1")
+
+    def fail() -> None:
+        with RunLog(store, LAYOUT, 1):
+            logging.getLogger("raytrain").info("with canary/secret+1 and %s, nothing-secret", "hf_canarycanary")
+            raise RuntimeError("canary/secret+1")
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert "canary" not in text(store)
     assert "with *** and ***, nothing-secret" in text(store)  # and nothing is left of the longer of two alike
 
@@ -106,10 +112,15 @@ def test_a_broken_store_does_not_end_the_run(tmp_path, caplog):
 def test_the_traceback_of_an_error_is_in_the_log_and_not_on_the_terminal(tmp_path, monkeypatch, capsys):
     store = LocalStore(tmp_path)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a command: warnings go to standard error
-    with pytest.raises(DataError), RunLog(store, LAYOUT, 1):
-        logging.getLogger("somebody.else").warning("trouble")
-        raise DataError("there is no rows.jsonl")
-    assert capsys.readouterr().err == "trouble\n"
+
+    def fail() -> None:
+        with RunLog(store, LAYOUT, 1):
+            logging.getLogger("somebody.else").warning("a warning")
+            raise DataError("there is no rows.jsonl")
+
+    with pytest.raises(DataError):
+        fail()
+    assert capsys.readouterr().err == "a warning\n"
     assert "ERROR raytrain.telemetry.logs: ended with an error\nTraceback" in text(store)
     assert "there is no rows.jsonl" in text(store)
 
@@ -129,7 +140,12 @@ def test_a_full_disk_hides_nothing(tmp_path, monkeypatch, capsys):
             super().__init__(Path("/dev/full"), background)
 
     monkeypatch.setattr(logs, "_File", Full)
-    with pytest.raises(DataError, match="the reason"), RunLog(LocalStore(tmp_path), LAYOUT, 1):
-        logging.getLogger("raytrain").info("a line")
-        raise DataError("the reason")
+
+    def fail() -> None:
+        with RunLog(LocalStore(tmp_path), LAYOUT, 1):
+            logging.getLogger("raytrain").info("a line")
+            raise DataError("the reason")
+
+    with pytest.raises(DataError, match="the reason"):
+        fail()
     assert "Traceback" not in capsys.readouterr().err

@@ -21,7 +21,9 @@ def test_progress_is_written_and_read(any_store):
         writer.score("tickets", "rougeL", before=0.1)
         writer.score("tickets", "rougeL", now=0.2)
     progress = read_progress(any_store, LAYOUT)
-    assert progress.phase == "Training" and progress.step == 5 and progress.steps == 100
+    assert progress.phase == "Training"
+    assert progress.step == 5
+    assert progress.steps == 100
     assert progress.scores == {"tickets": TaskScore("rougeL", before=0.1, now=0.2)}
     assert progress.updated.endswith("+00:00")
     keys = {
@@ -90,7 +92,8 @@ def test_what_is_not_a_number_becomes_null(tmp_path):
         "demo", 1, loss=float("nan"), eta_seconds=float("inf"), scores={"t": TaskScore("f1", float("nan"))}
     )
     document = json.loads(json.dumps(progress.to_json(), allow_nan=False))
-    assert document["loss"] is None and document["eta_seconds"] is None
+    assert document["loss"] is None
+    assert document["eta_seconds"] is None
     assert Progress.from_json(document).scores == {"t": TaskScore("f1", None)}
 
 
