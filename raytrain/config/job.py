@@ -154,8 +154,8 @@ class TrainingSpec(SpecModel):
         default=0.0,
         ge=0,
         description=(
-            "Decoupled L2 penalty towards the initial weights (L2-SP): each step moves every weight back by this "
-            "times the learning rate times its distance. Reduces forgetting."
+            "Decoupled L2 penalty towards the initial weights (L2-SP): each step shrinks every weight's distance "
+            "from its initial value by the fraction anchor × learning rate. Reduces forgetting."
         ),
     )
     interpolation: float = Field(

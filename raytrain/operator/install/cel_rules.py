@@ -20,7 +20,11 @@ NAME = "^[a-z][-a-z0-9]{0,39}$"
 def rules() -> Iterator[tuple[Path, str, str]]:
     """Yields (path, rule, message) of every rule."""
     name = f"self.metadata.name.matches('{NAME}')"
-    yield (), name, "metadata.name: a lower-case letter, then lower-case letters, digits or dashes, at most 40 characters"
+    yield (
+        (),
+        name,
+        "metadata.name: a lower-case letter, then lower-case letters, digits or dashes, at most 40 characters",
+    )
     yield from _fixed_once_started()
     spec: Path = ("spec",)
     yield spec, "self.tasks.exists(t, !t.probe)", "every task is a probe: nothing would be trained"
