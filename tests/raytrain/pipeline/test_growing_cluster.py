@@ -1,4 +1,4 @@
-"""A run in a Ray cluster like the operator's: a head without CPUs, and nodes that join on demand."""
+"""A run in a Ray cluster like the operator's: a head without CPUs, nodes that join on demand."""
 
 import threading
 import time

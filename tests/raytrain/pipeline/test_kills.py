@@ -99,7 +99,7 @@ def clock(hours: float) -> dict[str, str]:
 
 
 def test_clocks_that_jump(folder, undisturbed) -> None:
-    """The newest checkpoint is the one with the highest step, even if clocks and file times jump."""
+    """The newest checkpoint is the one with the highest step, however clocks and files jump."""
     storage = folder / "clocks"
     with running(folder, storage, clock(1)) as process:
         wait_until(checkpoint_at(storage, 3 * EVERY), process, "a checkpoint")

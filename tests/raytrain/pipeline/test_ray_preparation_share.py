@@ -1,4 +1,4 @@
-"""Driver and tasks fit into the CPUs of preparation, or a task would wait for the driver forever."""
+"""Driver and tasks fit into the CPUs of preparation, or a task would wait for them forever."""
 
 import pytest
 from hypothesis import given

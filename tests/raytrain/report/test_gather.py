@@ -68,7 +68,7 @@ def test_the_model_before_training_is_not_held_against_a_baseline(make_run, tmp_
     [(0.44, 0.01, True), (0.25, 0.23, False), (1.0, 0.52, True), (0.05, 0.0, False)],
 )
 def test_one_answer_to_everything_is_flagged(make_run, tmp_path, monkeypatch, answers, references, flagged):
-    """A constant sentence can reach the baseline of similar summaries (docs/explanation/metrics.md)."""
+    """A constant sentence can reach the baseline of summaries (docs/explanation/metrics.md)."""
     run = make_run(tmp_path, rows=20, lengths={"same_prediction": answers, "same_reference": references})
     found = gather(run.store, run.layout)
     assert {t.one_answer for t in found.tasks} == {flagged}
