@@ -27,13 +27,13 @@ import numpy as np
 from benchmarks import workload
 from benchmarks.output import emit
 from benchmarks.training import padded
-from benchmarks.workload import Example
+from benchmarks.workload import SyntheticExample
 
 EXAMPLES = 16
 PROCESSES = 2
 
 
-def chosen() -> list[Example]:
+def chosen() -> list[SyntheticExample]:
     """Returns short and long examples of four tasks."""
     return workload.examples(EXAMPLES, seed=3)
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks import workload
 from benchmarks.output import emit
-from benchmarks.workload import Example
+from benchmarks.workload import SyntheticExample
 
 SECONDS = 120
 ROW = (26_000, 5_600)  # about 31,000 tokens in a forward pass: a host starts thousands of kernels for each
@@ -37,7 +37,7 @@ DRY_ROW = (1_024, 256)
 MIXTURE = 4_000
 
 
-def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> dict[str, float]:
+def timed(step: Callable[[int], list[SyntheticExample]], options: argparse.Namespace) -> dict[str, float]:
     """Times `step`, which returns the examples that it trained on, after warming up."""
     import torch
 
@@ -55,7 +55,7 @@ def timed(step: Callable[[int], list[Example]], options: argparse.Namespace) -> 
     wait()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    seen: list[Example] = []
+    seen: list[SyntheticExample] = []
     steps, began = 0, time.perf_counter()
     while steps < 2 or (time.perf_counter() - began < options.seconds and steps < 2_000):
         seen += step(warm + steps)
@@ -89,7 +89,7 @@ def stock(batch: int, grouped: bool, options: argparse.Namespace) -> dict[str, f
     batches = layouts(chosen, mode, np.random.default_rng(2), batch)
     np.random.default_rng(3).shuffle(batches)
 
-    def step(number: int) -> list[Example]:
+    def step(number: int) -> list[SyntheticExample]:
         taken = batches[number % len(batches)]
         ready = {name: tensor.to(options.device) for name, tensor in padded(taken, mode).items()}
         with torch.autocast(options.device.split(":")[0], torch.bfloat16):
@@ -138,7 +138,7 @@ def ours(
     rows = [row(number) for number in range(2 if options.dry else 64)]  # in a training a thread reads them ahead
     seen = [examples_of_row(chosen, order, taken) for taken in rows]
 
-    def step(number: int) -> list[Example]:
+    def step(number: int) -> list[SyntheticExample]:
         trainer.step(min(number, 99), [rows[number % len(rows)]])
         return seen[number % len(rows)]
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks import workload
 from benchmarks.output import emit
-from benchmarks.workload import Example
+from benchmarks.workload import SyntheticExample
 
 LONGEST = (512, 128)
 BATCH = 8
@@ -47,7 +47,9 @@ SECONDS = 120  # that a cell may take
 _CLOCK = "RAYTRAIN_BENCH_CLOCK"
 
 
-def layouts(chosen: Sequence[Example], mode: str, rng: np.random.Generator, size: int = BATCH) -> list[list[Example]]:
+def layouts(
+    chosen: Sequence[SyntheticExample], mode: str, rng: np.random.Generator, size: int = BATCH
+) -> list[list[SyntheticExample]]:
     """Returns all examples in batches of `size`, in random order or as by `group_by_length`."""
     order = rng.permutation(len(chosen)).tolist()
     if mode == "trainer_grouped":  # transformers' sampler: sorted by source length in stretches of 50 batches
@@ -57,7 +59,7 @@ def layouts(chosen: Sequence[Example], mode: str, rng: np.random.Generator, size
     return [[chosen[i] for i in order[at : at + size]] for at in range(0, len(order) - size + 1, size)]
 
 
-def evenly(batches: Sequence[list[Example]], count: int) -> list[list[Example]]:
+def evenly(batches: Sequence[list[SyntheticExample]], count: int) -> list[list[SyntheticExample]]:
     """Returns `count` batches, evenly spaced in the order of their padded size, shuffled."""
     sized = sorted(batches, key=lambda b: len(b) * (max(len(e.source) for e in b) + max(len(e.target) for e in b)))
     found = [sized[int((i + 0.5) * len(sized) / count)] for i in range(min(count, len(sized)))]
@@ -65,7 +67,7 @@ def evenly(batches: Sequence[list[Example]], count: int) -> list[list[Example]]:
     return found
 
 
-def padded(batch: Sequence[Example], mode: str) -> dict[str, Any]:
+def padded(batch: Sequence[SyntheticExample], mode: str) -> dict[str, Any]:
     """Collates ids, mask and labels, padded to the longest or to the limits."""
     import torch
 
@@ -142,7 +144,7 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     return {"tokens_per_second": tokens / seconds, "peak_mib": peak_mib(), "peak_mib_before": base}
 
 
-def rows_of(chosen: Sequence[Example], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
+def rows_of(chosen: Sequence[SyntheticExample], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
     """Returns our packed order over the examples, and a function that collates row number k."""
     from raytrain.config.job import PackingShape
     from raytrain.training.data.batch import collate
@@ -204,7 +206,7 @@ def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def examples_of_row(chosen: Sequence[Example], order: Any, row: Any) -> list[Example]:
+def examples_of_row(chosen: Sequence[SyntheticExample], order: Any, row: Any) -> list[SyntheticExample]:
     """Returns the examples of a packed row."""
     tasks = [[e for e in chosen if e.task == number] for number in range(len(order.order.streams))]
     return [tasks[p.task][p.example] for p in row.samples]

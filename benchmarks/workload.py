@@ -29,7 +29,7 @@ SHAPES: dict[str, dict[str, int]] = {  # T5 v1.1 and FLAN-T5; `tiny` is for dry 
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TaskShape:
     """A task: number of examples, mean and sigma of log-normal source and target lengths."""
 
     examples: int
@@ -42,15 +42,15 @@ class Kind:
 # Dialogue summaries (27,192 training rows in two public sets), ratings, named entities, code
 # translation.
 FOUR = {
-    "summarization": Kind(27_192, 190, 0.654, 30, 0.55),
-    "rating": Kind(20_000, 120, 0.6, 2, 0.0),
-    "ner": Kind(14_041, 30, 0.45, 20, 0.5),
-    "code": Kind(10_300, 60, 0.6, 60, 0.6),
+    "summarization": TaskShape(27_192, 190, 0.654, 30, 0.55),
+    "rating": TaskShape(20_000, 120, 0.6, 2, 0.0),
+    "ner": TaskShape(14_041, 30, 0.45, 20, 0.5),
+    "code": TaskShape(10_300, 60, 0.6, 60, 0.6),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class SyntheticExample:
     """Source and target ids, both ending in EOS, and the number of the task."""
 
     source: npt.NDArray[np.uint16]
@@ -69,7 +69,7 @@ def drawn(rng: np.random.Generator, count: int, mean: float, sigma: float, *, le
     return np.clip(np.rint(lengths), least, most).astype(np.int64)
 
 
-def examples(count: int = 4_000, *, seed: int = 1234, longest: tuple[int, int] = (512, 128)) -> list[Example]:
+def examples(count: int = 4_000, *, seed: int = 1234, longest: tuple[int, int] = (512, 128)) -> list[SyntheticExample]:
     """Returns a proportional mixture of the four tasks with Zipf-like ids.
 
     Means are about 118 source and 24 target tokens.
@@ -92,7 +92,7 @@ def examples(count: int = 4_000, *, seed: int = 1234, longest: tuple[int, int] =
         return found
 
     return [
-        Example(ids(s), ids(t), int(task))
+        SyntheticExample(ids(s), ids(t), int(task))
         for s, t, task in zip(source.tolist(), target.tolist(), tasks.tolist(), strict=True)
     ]
 
@@ -113,7 +113,7 @@ def model(shape: str, *, dropout: float = 0.0, seed: int = 0) -> Any:
     return built
 
 
-def training_flops(shape: str, chosen: Sequence[Example]) -> float:
+def training_flops(shape: str, chosen: Sequence[SyntheticExample]) -> float:
     """Returns the FLOPs of forward and backward pass over these examples without padding."""
     from types import SimpleNamespace
 

@@ -89,7 +89,7 @@ def test_flops_of_one_token_by_hand():
     """A single source or target token: 6 x the parameters it passes, plus its attended pairs."""
     import numpy as np
 
-    one = workload.Example(np.array([1], np.uint16), np.array([1], np.uint16), 0)
+    one = workload.SyntheticExample(np.array([1], np.uint16), np.array([1], np.uint16), 0)
     d, inner, ff, layers, heads_width = 64, 64, 128, 2, 64
     encoder = layers * (4 * d * inner + 3 * d * ff)
     decoder = layers * (4 * d * inner + 2 * d * inner + 2 * d * inner + 3 * d * ff)
