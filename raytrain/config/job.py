@@ -179,8 +179,8 @@ class TrainingSpec(SpecModel):
     method: Literal["full", "lora"] = Field(
         default="full",
         description=(
-            "full trains every weight that is not frozen; lora trains adapters only (see lora). The embedding "
-            "rows of pieces that preparation adds to the vocabulary are always trained."
+            "full trains every weight that is not frozen; lora trains adapters only (see lora). The embeddings of "
+            "tokens that preparation adds to the vocabulary are always trained."
         ),
     )
     lora: Lora | None = Field(default=None, description="Adapters for method: lora; by default rank 16 on q and v.")
@@ -202,7 +202,8 @@ class TrainingSpec(SpecModel):
         ge=16,
         description=(
             "Maximum number of tokens in one forward pass; larger rows are split between their examples. By "
-            "default a row is processed whole, and split in half when it does not fit into the GPU's memory."
+            "default a row is processed in one pass, and split in half when it does not fit into the GPU's "
+            "memory."
         ),
     )
     checkpoint_every: int = Field(default=250, ge=1, description="Number of steps between checkpoints.")
