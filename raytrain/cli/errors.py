@@ -28,30 +28,29 @@ def call(app: typer.Typer, arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader has closed the pipe, for example `| head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - replaces the stream until the process ends
         return ExitCode.OK
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
-    except typer.Abort:
-        code = ExitCode.INTERRUPTED
-    except UserError as error:
-        if debug:
-            traceback.print_exc()
-        print(describe(error), file=sys.stderr)
-        return error.exit_code
     except Exception as error:
-        if (message := _usage(error)) is not None:
-            print(message, file=sys.stderr)
-            return ExitCode.USAGE
-        if debug:
-            traceback.print_exc()
-        if (disk_error := full_disk(error)) is not None:
-            print(describe(disk_error), file=sys.stderr)
-            return disk_error.exit_code
-        print(f"error: {type(error).__name__}: {_first_line(error)}\n  {BUG}", file=sys.stderr)
-        return ExitCode.BUG
+        return _report(error, debug=debug)
     code = code if isinstance(code, int) else ExitCode.OK
     if code == ExitCode.INTERRUPTED:
         print("interrupted", file=sys.stderr)
     return code
+
+
+def _report(error: Exception, *, debug: bool) -> int:
+    """Prints an error as people should see it and returns its exit code."""
+    if (message := _usage(error)) is not None:
+        print(message, file=sys.stderr)
+        return ExitCode.USAGE
+    if debug:
+        traceback.print_exception(error)
+    known = error if isinstance(error, UserError) else full_disk(error)
+    if known is not None:
+        print(describe(known), file=sys.stderr)
+        return known.exit_code
+    print(f"error: {type(error).__name__}: {_first_line(error)}\n  {BUG}", file=sys.stderr)
+    return ExitCode.BUG
 
 
 def describe(error: UserError) -> str:

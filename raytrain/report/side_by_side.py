@@ -148,7 +148,8 @@ def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str) -> Mar
         parts += _group(line, y)
         y += _ROW * len(runs) + _GAP
     return Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" class="side-by-side" viewBox="0 0 {w} {h}" role="img" aria-label="{title}"'
+        '<svg xmlns="http://www.w3.org/2000/svg" class="side-by-side" viewBox="0 0 {w} {h}" role="img"'
+        ' aria-label="{title}"'
         ' font-family="Inter, system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif" font-size="13">'
         "<title>{title}</title>{body}</svg>"
     ).format(w=_WIDTH, h=round(y), title=title, body=Markup("").join(parts))

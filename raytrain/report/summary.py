@@ -31,8 +31,8 @@ def summarize(
         if t.below_baseline and not t.probe
     ]
     warnings += [
-        f"{t.name}: the model gives the same answer to {100 * t.lengths['same_prediction']:.0f} % of the rows, while no "
-        f"reference occurs in more than {100 * t.lengths['same_reference']:.0f} %: the score may be that of one sentence."
+        f"{t.name}: the model answers {100 * t.lengths['same_prediction']:.0f} % of the rows alike, while no reference "
+        f"occurs in more than {100 * t.lengths['same_reference']:.0f} %: its score may be that of one sentence."
         for t in tasks
         if t.one_answer
     ]
@@ -157,5 +157,5 @@ def _noise(tasks: Sequence[Task]) -> str:
         f"Within the noise, so no change is shown: {join_names([t.name for t in noise])}. "
         "The other differences are larger than chance."
         if len(noise) < len(known)
-        else "All differences are within the noise. Score more rows (evaluation.examplesPerTask) to detect smaller ones."
+        else "All differences are within the noise. Score more rows (evaluation.examplesPerTask) to see smaller ones."
     )

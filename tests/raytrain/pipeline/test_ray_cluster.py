@@ -27,7 +27,7 @@ def test_a_ray_that_does_not_start_is_no_bug(monkeypatch):
     monkeypatch.setattr(ray_local, "_environment", lambda resources: {})
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with (
-        pytest.raises(ClusterError, match="could not be started or reached: it gave no reason") as raised,
+        pytest.raises(ClusterError, match="could not be started or reached: no reason given") as raised,
         ray_local.ray_cluster(Resources()),
     ):
         pass

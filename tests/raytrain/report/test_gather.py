@@ -72,7 +72,7 @@ def test_one_answer_to_everything_is_flagged(make_run, tmp_path, monkeypatch, an
     run = make_run(tmp_path, rows=20, lengths={"same_prediction": answers, "same_reference": references})
     found = gather(run.store, run.layout)
     assert {t.one_answer for t in found.tasks} == {flagged}
-    assert any("the score may be that of one sentence" in w for w in found.summary.warnings) == flagged
+    assert any("its score may be that of one sentence" in w for w in found.summary.warnings) == flagged
 
 
 def test_cards_of_older_versions_do_not_say(make_run, tmp_path):

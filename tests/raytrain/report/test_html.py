@@ -202,8 +202,8 @@ def test_a_raw_measure_gets_its_own_axis_and_direction(make_run, tmp_path):
 
 
 def test_parts_by_length_and_label_are_shown_where_there_are_several(html, page):
-    assert "Tokens of the prompt" in html
-    assert html.count("Right answer") == 2  # of the rating alone: as caption and as heading
+    assert "Prompt tokens" in html
+    assert html.count("Reference label") == 2  # of the rating alone: as caption and as heading
     text = "".join(page.text)
     assert "31-96" in text
 
