@@ -73,7 +73,7 @@ def test_another_storage_and_another_tokenizer(job_file, tmp_path, capsys, base_
         ("onBadRow", "onBadrow", 2, "job.yaml:12:7: spec.tasks[0].onBadrow: unknown field, did you mean onBadRow"),
         ("onBadRow: skip", "templates: [Hi]", 2, "has no {input}"),
         ("onBadRow: skip", "onBadRow: fail", 3, "rows.jsonl:101: 'target' is null"),
-        ("./model", "./rows.jsonl", 2, "not a folder"),
+        ("./model", "./rows.jsonl", 2, "not a local folder"),
         ("uri: store", "uri: 'ftp://x'", 2, "ftp"),
     ],
 )

@@ -71,7 +71,7 @@ def test_every_kind_is_found_where_it_was_planted(bench):
         "answer 4",
     )
     lost = cases["lost-text", "notes", "train", None]
-    assert (lost.row.index, lost.note) == (13, "answer: lost \U0001f600 (U+1F600)")
+    assert (lost.row.index, lost.note) == (13, "target: lost \U0001f600 (U+1F600)")
 
 
 def test_leaks_across_tasks_are_named_with_the_task_that_trains_on_them(bench):

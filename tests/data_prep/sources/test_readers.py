@@ -202,7 +202,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, ending):
             pass
     _, highest = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert "unpack the file first" in caught.value.hint
+    assert "decompress the file first" in caught.value.hint
     assert highest < 8 << 20
 
 

@@ -86,7 +86,7 @@ def test_nested_mixtures_and_replay(mixture, expected):
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        ({"replay": {"share": 0.2, "tasks": ["gone"]}}, "mixture.replay names gone, which is no task"),
+        ({"replay": {"share": 0.2, "tasks": ["gone"]}}, "mixture.replay names gone, which is not a trained task"),
         ({"replay": {"share": 0.2, "tasks": ["a", "b", "c", "old"]}}, "names every trained task"),
         ({"replay": {"share": 0.2, "tasks": ["a", "a"]}}, "a is named twice"),
         ({"groups": [{"name": "g", "rate": 1, "tasks": ["a", "b"]}]}, "mixture.groups leaves out c, old"),
@@ -103,7 +103,7 @@ def test_nested_mixtures_and_replay(mixture, expected):
                 "weights": {"a": 1, "b": 1, "c": 1, "old": 1},
                 "replay": {"share": 0.1, "tasks": ["a"]},
             },
-            "mixture.weights must name exactly the trained tasks but the replayed ones: b, c, old",
+            "mixture.weights must name exactly the trained tasks except the replayed ones: b, c, old",
         ),
         (
             {"groups": [{"name": "g", "rate": 1, "tasks": list(FOUR), "strategy": "weights", "weights": {"a": 1}}]},

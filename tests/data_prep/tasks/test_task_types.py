@@ -101,6 +101,6 @@ def test_choices_are_found_by_text_letter_name_or_number():
     assert [find_choice(v, choices) for v in ("green", "(A)", "c", "B.", "B", 2)] == [1, 0, 2, 1, 2, 2]
     assert find_choice("2", choices, names=["1", "2", "3"]) == 1
     for wrong in ("blue", "D", "0", 3, -1):
-        with pytest.raises(RowError, match="none of the"):
+        with pytest.raises(RowError, match="not one of the"):
             find_choice(wrong, choices)
     assert format_options(["red", "green"]) == "Options:\n(A) red\n(B) green"

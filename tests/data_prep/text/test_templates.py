@@ -52,7 +52,7 @@ def test_a_wording_without_the_input_is_named():
 
 
 def test_an_unknown_field_is_named_with_those_that_are_known():
-    with pytest.raises(UsageError, match=r"\{langauge\} is not known") as caught:
+    with pytest.raises(UsageError, match=r"\{langauge\} is not a known field") as caught:
         templates_of(make_task(templates=["{langauge}: {input}"], fields={"language": "C"}))
     assert "{input}, {language}" in str(caught.value)
     with pytest.raises(UsageError, match=r"\{from\} is not known"):
