@@ -48,7 +48,8 @@ def test_check_foretells_preparation(prepared: ShardSet) -> None:
         if first["truncated_sources"] == 0:
             assert task.input_tokens == pytest.approx(first["source_tokens"]["mean"], rel=0.2)
         else:
-            assert task.cut is not None and task.input_tokens is not None
+            assert task.cut is not None
+            assert task.input_tokens is not None
             assert task.cut > 0
             assert task.input_tokens <= 48
 

@@ -7,8 +7,8 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForSeq2SeqLM
 
-from raytrain.model import export as exporting
 from raytrain.model import loading
+from raytrain.model.export import export
 from raytrain.training.data.batch import split
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 from raytrain.training.optim.lr_schedule import learning_rate
@@ -58,7 +58,7 @@ def test_a_merged_adapter_gives_the_adapter_s_logits_by_plain_transformers(loade
     model = tiny_model(seed=1, tied=tied)
     before = logits(model)
     loading.load_state(model, snapshots[-1].weights)
-    exporting.export(model, save_tiny(tmp_path / "base"), tmp_path / "out")
+    export(model, save_tiny(tmp_path / "base"), tmp_path / "out")
     plain = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     found, wanted = logits(plain), logits(trainer.model.eval())
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
