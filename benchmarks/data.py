@@ -166,7 +166,7 @@ def prepare_one(work: Path, variants: int = 1) -> dict[str, float]:
 
 
 def prepare_three(work: Path) -> dict[str, float]:
-    """With three wordings of each training row."""
+    """With three templates for each training row."""
     return prepare_one(work, 3)
 
 

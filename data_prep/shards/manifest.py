@@ -73,11 +73,11 @@ class PreparedTask:
     @classmethod
     def load(cls, store: Store, digest: str) -> Self:
         """Reads the manifest; raises NotFoundError or CorruptError."""
-        document = _read_json(store, cls.key(digest))
+        manifest = _read_json(store, cls.key(digest))
         try:
-            splits = {split: _split(document["splits"][split]) for split in SPLITS if split in document["splits"]}
+            splits = {split: _split(manifest["splits"][split]) for split in SPLITS if split in manifest["splits"]}
             fields = ("name", "type", "probe", "digest", "bad_rows", "leakage", "provenance")
-            return cls(splits=splits, **{field: document[field] for field in fields})
+            return cls(splits=splits, **{field: manifest[field] for field in fields})
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a task ({error!r})") from None
 
@@ -107,7 +107,7 @@ class ShardSet:
     tasks: tuple[PreparedTask, ...]
     tokenizer: TokenizerRef
     mixture: Mapping[str, Any]
-    """As in the document."""
+    """The mixture as the job file has it."""
     rates: Mapping[str, float]
     """Share of every trained task."""
     limits: Mapping[str, int]
@@ -123,23 +123,23 @@ class ShardSet:
     @classmethod
     def load(cls, store: Store, digest: str) -> Self:
         """Reads the manifests of the set and its tasks; raises NotFoundError or CorruptError."""
-        document = _read_json(store, cls.key(digest))
+        manifest = _read_json(store, cls.key(digest))
         try:
-            tasks = tuple(PreparedTask.load(store, task["digest"]) for task in document["tasks"])
-            ref = document["tokenizer"]
+            tasks = tuple(PreparedTask.load(store, task["digest"]) for task in manifest["tasks"])
+            ref = manifest["tokenizer"]
             files = {name: PartRef(**part) for name, part in ref["files"].items()}
             fields = ("digest", "mixture", "rates", "limits", "leakage")
             tokenizer = TokenizerRef(ref["digest"], ref["size"], files)
-            return cls(tasks=tasks, tokenizer=tokenizer, **{field: document[field] for field in fields})
+            return cls(tasks=tasks, tokenizer=tokenizer, **{field: manifest[field] for field in fields})
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a set ({error!r})") from None
 
     def to_json(self) -> bytes:
         """Returns the manifest to store, which refers to its tasks by digest."""
         tasks = [{"name": task.name, "digest": task.digest} for task in self.tasks]
-        document = {field: getattr(self, field) for field in ("digest", "mixture", "rates", "limits", "leakage")}
+        manifest = {field: getattr(self, field) for field in ("digest", "mixture", "rates", "limits", "leakage")}
         return _to_json(
-            {"format": _FORMAT, "kind": "set", **document, "tasks": tasks, "tokenizer": asdict(self.tokenizer)}
+            {"format": _FORMAT, "kind": "set", **manifest, "tasks": tasks, "tokenizer": asdict(self.tokenizer)}
         )
 
     def task(self, name: str) -> PreparedTask:
@@ -157,26 +157,26 @@ class ShardSet:
         return found
 
 
-def _split(document: Mapping[str, Any]) -> PreparedSplit:
+def _split(manifest: Mapping[str, Any]) -> PreparedSplit:
     parts = tuple(
         tuple(PartPair(pair["rows"], PartRef(**pair["text"]), PartRef(**pair["tokens"])) for pair in variant)
-        for variant in document["parts"]
+        for variant in manifest["parts"]
     )
-    keys = tuple(PartRef(**part) for part in document["keys"])
-    return PreparedSplit(document["examples"], document["variants"], parts, keys, document["statistics"])
+    keys = tuple(PartRef(**part) for part in manifest["keys"])
+    return PreparedSplit(manifest["examples"], manifest["variants"], parts, keys, manifest["statistics"])
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any]:
     try:
-        document = json.loads(store.get(key))
+        manifest = json.loads(store.get(key))
     except ValueError as error:
         raise CorruptError(f"{store.uri}/{key}: not JSON ({error})") from None
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         raise CorruptError(
             f"{store.uri}/{key}: not in the format that this version reads", hint="Prepare the data again."
         )
-    return document
+    return manifest
 
 
-def _to_json(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def _to_json(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -75,7 +75,7 @@ def read_part(bench, pair):
     return text, tokens
 
 
-def test_rows_and_their_tokens_by_wording_and_part(bench, small_parts):
+def test_rows_and_their_tokens_by_variant_and_part(bench, small_parts):
     shard_set = bench.prepare(split_folder(bench))
     task = shard_set.task("notes")
     train = task.splits["train"]

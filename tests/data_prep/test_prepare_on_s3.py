@@ -68,7 +68,7 @@ def test_from_a_bucket_to_a_bucket(bucket, bench, tmp_path):
         )
 
 
-def test_a_changed_object_is_prepared_anew_and_an_unchanged_one_not_even_read(bucket, bench, monkeypatch):
+def test_a_changed_object_is_prepared_again_and_an_unchanged_one_not_even_read(bucket, bench, monkeypatch):
     from data_prep.sources.files import StoredFile
 
     store = open_store(f"s3://{bucket}/shards-of-mine")

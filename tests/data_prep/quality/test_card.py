@@ -44,6 +44,6 @@ def test_the_mixture_is_told(bench):
     groups = [{"name": "one", "rate": 3, "tasks": ["a"]}, {"name": "two", "rate": 1, "tasks": ["b"], "cap": 10}]
     mixture = Mixture.model_validate({"groups": groups, "replay": {"share": 0.2, "tasks": ["c"]}})
     assert (
-        "- Mixture: group one at rate 3 (proportional); group two at rate 1 (proportional, at most 10 examples of a "
-        "task counted); 20% replayed from c (proportional); seed 17." in lines_of(bench, *tasks, mixture=mixture)
+        "- Mixture: group one at rate 3 (proportional); group two at rate 1 (proportional, counting at most 10 "
+        "examples of a task); 20% replayed from c (proportional); seed 17." in lines_of(bench, *tasks, mixture=mixture)
     )

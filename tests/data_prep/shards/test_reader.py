@@ -22,7 +22,7 @@ def prepared(bench, monkeypatch):
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
-def test_tokens_by_example_and_wording(bench, prepared, split):
+def test_tokens_by_example_and_variant(bench, prepared, split):
     reader = open_split(prepared, "notes", split, bench.store, bench.cache)
     rows = read_rows(prepared, "notes", split, bench.store, bench.cache)
     assert (reader.examples, reader.variants) == (len(rows), 3 if split == "train" else 1)

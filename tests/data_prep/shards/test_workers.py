@@ -1,4 +1,4 @@
-"""Items made by several processes.
+"""Work units written by several processes.
 
 The same bytes, and no harm from whoever is killed, interrupted or there twice.
 """

@@ -12,7 +12,7 @@ COLUMNS = ["id", "task", "split", "template", "input", "targets", "meta"]
 
 @pytest.fixture
 def files(bench, monkeypatch):
-    """The train parts in their first wording."""
+    """The train parts of the first variant."""
     monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", 7)
     bench.write("rows/train.jsonl", [row | {"target": [row["target"], "another"]} for row in numbered(20)])
     bench.write("rows/validation.jsonl", numbered(3, 100))

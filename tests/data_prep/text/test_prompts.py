@@ -6,7 +6,7 @@ from data_prep.text.prompts import PromptEncoder
 from data_prep.text.templates import BUILT_IN, Template, templates_of
 from tests.support.data_prep_bench import make_task
 
-WORDINGS = [
+TEMPLATES = [
     *(t for kind in BUILT_IN for t in templates_of(make_task(type=kind, fields={"from": "Java", "to": "C#"}))),
     Template(("", "")),
     Template(("  ", "  end")),
@@ -34,10 +34,10 @@ inputs = st.lists(st.sampled_from(characters), min_size=1, max_size=12).map("".j
 @given(texts=st.lists(inputs, min_size=1, max_size=6), limit=st.sampled_from([1, 2, 7, 500]))
 @settings(max_examples=100, deadline=None)
 def test_joined_ids_are_those_of_the_whole_prompt(tokenizer, texts, limit):
-    encoder = PromptEncoder(tokenizer, WORDINGS, texts)
-    for start in range(len(WORDINGS)):
-        chosen = [(start + i) % len(WORDINGS) for i in range(len(texts))]
-        prompts = [WORDINGS[t].render(text) for t, text in zip(chosen, texts, strict=True)]
+    encoder = PromptEncoder(tokenizer, TEMPLATES, texts)
+    for start in range(len(TEMPLATES)):
+        chosen = [(start + i) % len(TEMPLATES) for i in range(len(texts))]
+        prompts = [TEMPLATES[t].render(text) for t, text in zip(chosen, texts, strict=True)]
         joined = encoder.encode(prompts, chosen, limit)
         whole = tokenizer.encode_counted(prompts, limit)
         assert [ids.tolist() for ids in joined.ids] == [ids.tolist() for ids in whole.ids]
@@ -46,7 +46,7 @@ def test_joined_ids_are_those_of_the_whole_prompt(tokenizer, texts, limit):
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_almost_every_built_in_wording_spares_tokenising_again(tokenizer, kind):
+def test_almost_every_built_in_template_avoids_tokenising_again(tokenizer, kind):
     task = make_task(type=kind, fields={"from": "Java", "to": "C#"})
     templates = templates_of(task)
     encoder = PromptEncoder(tokenizer, templates, ["some text"])

@@ -13,11 +13,11 @@ from raytrain_core.hashing import order
 from tests.support.data_prep_bench import make_task
 
 FIELDS = {"from": "Java", "to": "C#"}
-LOST_BY_T5 = "{}<>~\\^`"  # a wording must not need what this project has to teach a model first
+LOST_BY_T5 = "{}<>~\\^`"  # a template must not need what this project has to teach a model first
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_every_task_type_brings_eight_different_wordings(kind):
+def test_every_task_type_brings_eight_different_templates(kind):
     prompts = {template.render("the text") for template in templates_of(make_task(type=kind, fields=FIELDS))}
     assert len(prompts) == len(BUILT_IN[kind]) >= 8
 
@@ -46,7 +46,7 @@ def test_braces_that_are_no_place_stay_text():
     assert templates_of(task)[0].render("x") == "{} { } {1} {a-b} x"
 
 
-def test_a_wording_without_the_input_is_named():
+def test_a_template_without_the_input_is_named():
     with pytest.raises(UsageError, match=r"task notes: templates\[1\]: 'Summarize!' has no \{input\}"):
         templates_of(make_task(templates=["{input}", "Summarize!"]))
 
@@ -55,9 +55,9 @@ def test_an_unknown_field_is_named_with_those_that_are_known():
     with pytest.raises(UsageError, match=r"\{langauge\} is not a known field") as caught:
         templates_of(make_task(templates=["{langauge}: {input}"], fields={"language": "C"}))
     assert "{input}, {language}" in str(caught.value)
-    with pytest.raises(UsageError, match=r"\{from\} is not known"):
+    with pytest.raises(UsageError, match=r"\{from\} is not a known field"):
         templates_of(make_task(type="code-translation"))
-    with pytest.raises(UsageError, match="must not be named input"):
+    with pytest.raises(UsageError, match="no field may be named input"):
         templates_of(make_task(fields={"input": "x"}))
 
 
@@ -83,7 +83,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_neither_a_wording_nor_its_choice_depends_on_the_answer(kind):
+def test_neither_a_template_nor_its_choice_depends_on_the_target(kind):
     """What does not depend on the answer cannot leak it."""
     task = make_task(type=kind, fields=FIELDS)
     templates = templates_of(task)
@@ -98,7 +98,7 @@ def test_neither_a_wording_nor_its_choice_depends_on_the_answer(kind):
     assert not any(answer in prompt for prompt in prompts[0] for answer in ("zebra", "Zoe"))
 
 
-def test_wordings_are_spread_evenly_and_follow_the_seed():
+def test_templates_are_spread_evenly_and_follow_the_seed():
     firsts = [template_order(17, f"text {i}", 8)[0] for i in range(4000)]
     counts = [firsts.count(t) for t in range(8)]
     assert 400 < min(counts) <= max(counts) < 600
@@ -110,15 +110,15 @@ def test_an_order_is_a_permutation(key, n):
     assert sorted(order(key, n)) == list(range(n))
 
 
-def test_every_task_type_has_wordings():
+def test_every_task_type_has_templates():
     assert set(BUILT_IN) == set(get_args(TaskType))
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_no_wording_leans_towards_an_answer(kind):
+def test_no_template_leans_towards_a_target(kind):
     """Labels are named all together or not at all.
 
-    No other words of an answer stand in a wording.
+    No other words of a label stand in a template.
     """
     answers = {"rating": [*"12345", "star", "five"], "sentiment": ["positive", "negative", "good", "bad", "happy"],
                "ner": ["PER", "LOC", "ORG"], "multiple-choice": ["(A)", "(B)", "A, B"]}  # fmt: skip
@@ -130,14 +130,14 @@ def test_no_wording_leans_towards_an_answer(kind):
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)
-def test_wordings_hold_the_input_once_and_nothing_that_t5_cannot_write(kind):
+def test_templates_hold_the_input_once_and_nothing_that_t5_cannot_write(kind):
     for variant in BUILT_IN[kind]:
         assert variant.count("{input}") == 1
         assert not set(re.sub(r"\{\w+\}", "", variant)) & set(LOST_BY_T5)
         assert variant == variant.strip()
 
 
-def test_labels_of_a_task_stand_in_its_wordings_in_their_order():
+def test_labels_of_a_task_stand_in_its_templates_in_their_order():
     names = make_task(type="sentiment", label_names={"1": "angry", "2": "calm"}, templates=["{labels}: {input}"])
     assert templates_of(names)[0].render("x") == "angry, calm: x"
     default = make_task(type="sentiment", templates=["{labels}: {input}"])

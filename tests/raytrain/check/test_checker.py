@@ -280,7 +280,7 @@ class TestDataShow:
         assert any("train shirt number 0" in line for line in lines)
         assert lines[-2:] == ["   =>", "   1"]
 
-    def test_the_wording_is_the_one_that_preparation_takes(self, project: Path, capsys: Captured) -> None:
+    def test_the_template_is_the_one_that_preparation_uses(self, project: Path, capsys: Captured) -> None:
         from data_prep.config import SPLITS
         from data_prep.text.templates import template_order
 

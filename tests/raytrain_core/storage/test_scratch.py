@@ -116,7 +116,7 @@ def test_a_sweep_at_the_same_time_takes_nothing_from_anybody(temporary):
     assert list(temporary.iterdir()) == []
 
 
-def test_a_folder_made_anew_meanwhile_is_not_the_one_that_was_found(temporary, monkeypatch):
+def test_a_folder_created_again_meanwhile_is_not_the_one_that_was_opened(temporary, monkeypatch):
     """Between opening and locking a folder, another process removes it and creates it again."""
     token, lock = uuid4().hex, fcntl.flock
     path = temporary / f"raytrain-test-{token}.scratch"
