@@ -87,7 +87,7 @@ def test_text_and_json(project: Path, capsys: Captured) -> None:
     assert main(["check", "job.yaml"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out.splitlines()[-1] == "The job is right."
+    assert out.splitlines()[-1] == "The job is valid."
     stars = next(line for line in out.splitlines() if line.startswith("stars"))
     assert stars.split()[:5] == ["stars", "rating", "30", "10", "12"]
     assert main(["check", "job.yaml", "-o", "json"]) == 0
@@ -235,7 +235,7 @@ def test_the_example_for_the_hub_can_be_checked_offline(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     example = REPOSITORY / "examples" / "flan-t5-base" / "job.yaml"
     assert main(["check", str(example), "--storage", "store"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "The job is right."
+    assert capsys.readouterr().out.splitlines()[-1] == "The job is valid."
     assert not Path("store").exists()
 
 
