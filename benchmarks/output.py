@@ -1,4 +1,4 @@
-"""What a benchmark found: printed, and kept where it was asked to be."""
+"""Prints the result of a benchmark and writes it to a file on request."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def emit(found: Mapping[str, Any], out: Path | None) -> None:
-    """`found` is `{"machine": ..., "ratios": ..., "figures": ...}`."""
+    """Prints `{"machine": ..., "ratios": ..., "figures": ...}` and writes it to `out`, if given."""
     text = json.dumps(found, indent=2)
     print(text)
     if out:

@@ -1,7 +1,7 @@
-"""The page of measurements, written from what the benchmarks left: `python -m benchmarks.page`.
+"""Writes the page of measurements from benchmark results: `python -m benchmarks.page`.
 
-A test holds docs/reference/benchmarks.md against benchmarks/results/, so that no number stands
-there that was not measured.
+A test compares docs/reference/benchmarks.md with benchmarks/results/, so that the page has only
+measured numbers.
 """
 
 from __future__ import annotations
@@ -17,42 +17,43 @@ RESULTS, PAGE = ROOT / "benchmarks/results", ROOT / "docs/reference/benchmarks.m
 HEAD = """\
 # Measurements
 
-Side by side with what one would otherwise use, in one run, as ratios with their spread; `make bench-NAME` measures them
-again. Each section says what it was measured on. The machines were shared virtual ones, so seconds mean little and
-ratios much.
+Each benchmark runs side by side with what one would otherwise use, and reports ratios with their spread.
+`make bench-NAME` repeats it. Each section names the machine. The machines were virtual and shared, so ratios are
+more reliable than seconds.
 """
 
 SECTIONS: dict[str, tuple[str, str]] = {
     "training": (
         "Training",
-        "FLAN-T5-small's shape with random weights, a mixture of summaries, ratings, entities and code, fp32, AdamW, "
-        "about 4,000 real tokens a step. Real tokens a second of ours over those of `Seq2SeqTrainer`; `gemm_fraction` "
-        "is the share of what `F.linear` reaches on the same layers alone.",
+        "The shape of FLAN-T5-small with random weights, a mixture of summaries, ratings, entities and code, fp32, "
+        "AdamW, about 4,000 real tokens per step. Real tokens per second of raytrain divided by those of "
+        "`Seq2SeqTrainer`; `gemm_fraction` is the share of the speed of `F.linear` alone on the same layers.",
     ),
     "accumulation": (
         "The same step, divided in several ways",
-        "Loss and gradient over the right ones (1: right), for 16 examples at once, in four parts, by two processes.",
+        "Loss and gradient divided by the correct values (1 is correct), for 16 examples at once, as four "
+        "micro-batches, and on two processes.",
     ),
     "evaluation": (
-        "Answering and scoring",
-        "FLAN-T5-small's shape, 500 prompts, greedy, fp32: our loop over transformers' `generate`. `training_slowdown` "
-        "is how much longer a step takes while another core answers.",
+        "Generating and scoring",
+        "The shape of FLAN-T5-small, 500 prompts, greedy, fp32: the speed of raytrain divided by that of `generate` in "
+        "transformers. `training_slowdown` is how much longer a training step takes while another core generates.",
     ),
     "data": (
         "Data",
-        "Generated dialogues of 150 to 250 words. `prepare_vs_encode_batch`: the processor time of bare `encode_batch` "
-        "over that of the whole preparation (above 1: preparing takes less). `read_vs_step`: reading and packing a "
-        "step's rows over that step. `epoch_vs_dataloader`: seconds of an epoch over those of a DataLoader on rows in "
-        "memory that pads and neither plans nor packs.",
+        "Generated dialogues of 150 to 250 words. `prepare_vs_encode_batch`: the CPU time of `encode_batch` alone "
+        "divided by that of the complete preparation (above 1: preparation takes less). `read_vs_step`: the time to "
+        "read and pack a step's rows divided by the time of the step. `epoch_vs_dataloader`: the time of an epoch "
+        "divided by that of a DataLoader that pads rows in memory, without sampling order and packing.",
     ),
-    "chaos": ("Kills at random", "A run that was disturbed over and over, against the same run left alone."),
-    "operator": ("Operator", "Jobs on a real API server, KubeRay's controller switched off."),
+    "chaos": ("Random kills", "A run whose processes are killed at random, compared with the same run undisturbed."),
+    "operator": ("Operator", "Jobs on a real API server, without KubeRay's controller."),
     "gpu": (
         "GPU",
-        "The training step on one CUDA device: real tokens a second and model FLOPs utilization, ours in several "
-        "settings over transformers' own loop; and greedy answers over `generate`. One command, `python -m "
-        "benchmarks.gpu --out benchmarks/results/gpu.json`, which needs torch, transformers and this repository, no "
-        "Ray and no network; it goes on where it was cut off.",
+        "The training step on one CUDA device: tokens per second and model FLOPs utilization of raytrain in several "
+        "settings, compared with the loop of transformers; and greedy generation compared with `generate`. Run "
+        "`python -m benchmarks.gpu --out benchmarks/results/gpu.json`, which needs torch, transformers and this "
+        "repository, but neither Ray nor a network. It resumes where it was interrupted.",
     ),
 }
 FIGURES: dict[str, tuple[str, ...]] = {
@@ -71,7 +72,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
 
 
 def page() -> str:
-    """The page as Markdown."""
+    """Renders the page as Markdown."""
     parts = [HEAD]
     for name, (title, what) in SECTIONS.items():
         path = RESULTS / f"{name}.json"
@@ -84,8 +85,8 @@ def page() -> str:
         if found["ratios"]:
             rows = [f"| `{key}` | {_ratio(value)} |" for key, value in found["ratios"].items()]
             parts.append("\n".join(["| ratio | median (least to greatest) |", "| --- | --- |", *rows]) + "\n")
-        wanted = FIGURES.get(name, tuple(found["figures"]))
-        figures = {key: found["figures"][key] for key in wanted if key in found["figures"]}
+        selected = FIGURES.get(name, tuple(found["figures"]))
+        figures = {key: found["figures"][key] for key in selected if key in found["figures"]}
         rows = [f"| `{key}` | {value} |" for key, value in _flat(figures)]
         parts.append("\n".join(["| figure | value |", "| --- | --- |", *rows]) + "\n")
     return "\n".join(parts)

@@ -139,7 +139,7 @@ def _task(name: str, runs: Sequence[ComparedRun]) -> ComparedTask:
 def _result(
     task: Task | None, run: ComparedRun, first: ComparedRun, task_of_first: Task | None, metric: str
 ) -> TaskResult | None:
-    """Returns None if the run lacks the task or scores it by another metric."""
+    """Returns None if the run does not have the task or scores it by another metric."""
     if task is None or task.primary_metric.name != metric:
         return None
     comparable = run is not first and task_of_first is not None and task_of_first.primary_metric.name == metric

@@ -155,9 +155,9 @@ def _evaluation(store: Store, layout: RunLayout, checkpoints: list[int], *, done
     last = max(whole, default=0)
     every, last_step = spec.evaluation.every, spec.training.last_step
     due = {step for step in checkpoints if step > last and is_scored(step, every=every, last_step=last_step)}
-    wanted = spec.resources.evaluation
-    actors = f"{wanted.actors} actor{'s' if wanted.actors != 1 else ''} of {wanted.cpus:g} CPU"
-    actors += f", {wanted.gpus:g} GPU" if wanted.gpus else ""
+    each = spec.resources.evaluation
+    actors = f"{each.actors} actor{'s' if each.actors != 1 else ''} of {each.cpus:g} CPU"
+    actors += f", {each.gpus:g} GPU" if each.gpus else ""
     return EvaluationStatus(last or None, [] if done else sorted(due), actors)
 
 

@@ -119,7 +119,7 @@ def test_data_card(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> No
     assert rows == [f"| stars | rating | {train} | {validation} | {test} | 50.0% | CC BY 4.0 |"]
     sources = prepared.task("echo").provenance["sources"]
     assert f"`{sources[0]['sha256'][:16]}`" in card
-    assert "        repeat {input}" in card  # a wording
+    assert "        repeat {input}" in card  # a template
     assert "- labels: a, b, c" in card
     assert "- 0 bad rows left out" in card
     assert f"- {MEANING['duplicate']}: 1 of " in card

@@ -36,7 +36,7 @@ NAMES = ["Ana", "Omar", "Clara", "Tom", "Boris", "Samir", "Emma", "Leo", "Mina",
 CITIES = ["Turin", "Porto", "Delhi", "Cairo", "Lyon", "Quito", "Oslo", "Kyoto"]
 THINGS = ["board game", "scarf", "book", "cake", "lamp", "ticket"]
 DAYS = ["Monday", "Tuesday", "Thursday", "Friday", "Sunday"]
-WORDINGS = {
+TEMPLATES = {
     "dialogues": ["Summarize the conversation:\n{input}", "What happened here? {input}", "{input}\nIn short:"],
     "reviews": ["How many stars does this review give? {input}", "Rate 1 to 5: {input}", "{input}\nStars:"],
     "entities": ["List the named entities: {input}", "Who, where, which company? {input}", "{input}\nEntities:"],
@@ -125,7 +125,7 @@ class RunFolder:
     baseline: float = 0.21
     lengths: dict[str, float] = field(default_factory=lambda: {"prediction_tokens_mean": 15.2, "cut_off": 0.01})
     metrics: dict[str, list[str]] = field(default_factory=dict)
-    templates: dict[str, list[str]] = field(default_factory=lambda: dict(WORDINGS))
+    templates: dict[str, list[str]] = field(default_factory=lambda: dict(TEMPLATES))
     probes: tuple[str, ...] = PROBES
     event: str = "The report is written."
     skill: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SKILL))
@@ -407,7 +407,7 @@ def hostile_data(make_run, tmp_path_factory, hostile_texts) -> ReportData:
         note=hostile_texts["script"],
         templates={
             name: [*texts, *(f"{text[:3000]} {{input}}" for text in hostile_texts.values() if "{" not in text)]
-            for name, texts in WORDINGS.items()
+            for name, texts in TEMPLATES.items()
         },
         event=hostile_texts["fence"],
     )

@@ -49,7 +49,7 @@ def test_one_source_or_attempt_can_be_asked_for(store):
 
 
 def test_following_tells_each_line_once_and_ends_with_the_run(store):
-    """A line whose end has not come yet is told when it is whole."""
+    """A partial line is returned once it is complete."""
     key = LAYOUT.log(1, "driver")
     states = iter(
         [
