@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from data_prep.conditions import compile_condition
+from data_prep.row_conditions import compile_condition
 from raytrain_core.config.base import SpecModel
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]

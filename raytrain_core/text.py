@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 _SIMILARITY = 0.6
 """How similar two names must be for a suggestion (0 to 1, difflib's ratio)."""
@@ -43,3 +44,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def normalized(name: str) -> str:
     """A name without case, underscores and dashes."""
     return name.replace("_", "").replace("-", "").lower()
+
+
+def show_value(value: Any) -> str:
+    """Returns a value of a row as it stands in a message: on one line, at most 60 characters."""
+    text = "null" if value is None else ascii(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

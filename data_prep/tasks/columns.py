@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_prep.conditions import Condition, compile_condition
 from data_prep.config import Task
+from data_prep.row_conditions import Condition, compile_condition
 from data_prep.sources.readers import SourceRow
 from raytrain_core.errors import DataError, RowError, UsageError
 from raytrain_core.text import did_you_mean

@@ -5,24 +5,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from data_prep.conditions import compile_condition
 from data_prep.config import Task
+from data_prep.row_conditions import compile_condition
 from data_prep.sources.plugins import ROWS, load_plugin, short
 from data_prep.tasks.columns import alternatives, needed_columns, used_columns
+from data_prep.tasks.labels import label_name, labels_of, require_label
 from data_prep.tasks.pii import Masker
 from data_prep.tasks.task_types import (
     TargetFormat,
     entities_of,
     find_choice,
-    find_label,
     format_entities,
     format_options,
-    labels_of,
     letter,
-    normal_label,
     parse_entities,
 )
 from raytrain_core.errors import RowError
+from raytrain_core.text import show_value
 
 Row = Mapping[str, Any]
 
@@ -84,7 +83,7 @@ def row_transform(task: Task) -> Callable[[Row], Row | None]:
         except Exception as error:  # third-party code may raise anything
             raise RowError(f"{plugin.name} failed ({short(error)})") from None
         if found is not None and not isinstance(found, Mapping):
-            raise RowError(f"{plugin.name} returned {_show(found)} instead of a row or None")
+            raise RowError(f"{plugin.name} returned {show_value(found)} instead of a row or None")
         return found
 
     return transformed
@@ -95,7 +94,7 @@ def _identifier(task: Task, row: Row) -> str | None:
         return None
     identifier = _value(row, task.columns.id)
     if identifier is None or isinstance(identifier, list | dict) or not str(identifier).strip():
-        raise RowError(f"{task.columns.id!r} (the row's id) is {_show(identifier)}")
+        raise RowError(f"{task.columns.id!r} (the row's id) is {show_value(identifier)}")
     return _clean(str(identifier))
 
 
@@ -105,7 +104,7 @@ def _plain(task: Task, row: Row) -> Example:
     labels = labels_of(task)
     if labels is None:
         return Example(text, targets, {"input": text}, None)
-    targets = [_label(target, labels) for target in targets]
+    targets = [require_label(target, labels) for target in targets]
     return Example(text, targets, {"input": text, "label": targets[0]}, None)
 
 
@@ -115,13 +114,15 @@ def _ner(task: Task, row: Row) -> Example:
         targets = _texts(task, row)
         parsed = parse_entities(targets[0])
         if parsed is None:
-            raise RowError(f"{task.columns.target!r} is {_show(targets[0])}, not `TYPE: text | TYPE: text` or none")
+            raise RowError(
+                f"{task.columns.target!r} is {show_value(targets[0])}, not `TYPE: text | TYPE: text` or none"
+            )
         entities = parsed
     else:
         tokens = _list(row, task.columns.tokens)
         tags = _list(row, task.columns.tags)
         if task.label_names is not None:
-            tags = [_named(tag, task.label_names) for tag in tags]
+            tags = [label_name(tag, task.label_names) for tag in tags]
         if any(isinstance(tag, int) for tag in tags):
             raise RowError(
                 f"{task.columns.tags!r} holds numbers; map each to a tag (O, B-PER, I-PER, ...) with labelNames"
@@ -147,7 +148,7 @@ def _multiple_choice(task: Task, row: Row) -> Example:
     choices, names = _choices(row, task.columns.choices)
     answer = _value(row, task.columns.target)
     if isinstance(answer, bool) or not isinstance(answer, str | int):
-        raise RowError(f"{task.columns.target!r} is {_show(answer)} instead of a choice, its letter or its number")
+        raise RowError(f"{task.columns.target!r} is {show_value(answer)} instead of a choice, its letter or its number")
     index = find_choice(answer if isinstance(answer, int) else _clean(answer), choices, names)
     text = f"{question}\n{format_options(choices)}"
     return Example(text, [letter(index)], {"input": text, "choices": choices, "label": letter(index)}, None)
@@ -175,7 +176,7 @@ def _check_text(value: Any, column: str, *, code: bool = False) -> str:
     if value is None:
         raise RowError(f"{column!r} is null")
     if not isinstance(value, str):
-        raise RowError(f"{column!r} is {_show(value)} instead of text")
+        raise RowError(f"{column!r} is {show_value(value)} instead of text")
     text = _clean(value)
     if not text.strip():
         raise RowError(f"{column!r} is empty")
@@ -198,7 +199,7 @@ def _several(task: Task, column: str, value: Any) -> list[str]:
     texts = []
     for one in value if isinstance(value, list) else [value]:
         if task.label_names is not None and task.type != "ner" and one is not None:
-            texts.append(_named(one, task.label_names))
+            texts.append(label_name(one, task.label_names))
         elif isinstance(one, int | float) and not isinstance(one, bool) and task.type in _NUMERIC_TARGETS:
             texts.append(str(one))
         else:
@@ -206,18 +207,10 @@ def _several(task: Task, column: str, value: Any) -> list[str]:
     return texts
 
 
-def _named(value: Any, names: Mapping[str, str]) -> str:
-    """The name of a source label."""
-    key = str(value).lower() if isinstance(value, bool) else normal_label(str(value))
-    if key not in names:
-        raise RowError(f"label {_show(value)} is not one of labelNames ({', '.join(names)})")
-    return names[key]
-
-
 def _list(row: Row, column: str) -> list[Any]:
     value = _unpacked(_value(row, column))
     if not isinstance(value, list):
-        raise RowError(f"{column!r} is {_show(value)} instead of a list")
+        raise RowError(f"{column!r} is {show_value(value)} instead of a list")
     return value
 
 
@@ -239,7 +232,7 @@ def _choices(row: Row, column: str) -> tuple[list[str], Sequence[str] | None]:
         names = value.get("label")
         value = value["text"]
     if not isinstance(value, list) or not 2 <= len(value) <= 26:
-        raise RowError(f"{column!r} is {_show(value)} instead of a list of 2 to 26 choices")
+        raise RowError(f"{column!r} is {show_value(value)} instead of a list of 2 to 26 choices")
     choices = [_check_text(choice, column) for choice in map(_choice_text, value)]
     return choices, names if isinstance(names, list) and len(names) == len(choices) else None
 
@@ -248,22 +241,10 @@ def _choice_text(choice: Any) -> Any:
     return str(choice) if isinstance(choice, int | float) and not isinstance(choice, bool) else choice
 
 
-def _label(value: str, labels: Sequence[str]) -> str:
-    label = find_label(value, labels)
-    if label is None:
-        raise RowError(f"label {_show(value)} is not one of {', '.join(labels)}")
-    return label
-
-
 def _clean(text: str) -> str:
     """Normalises line ends to \\n; raises RowError if the text is not valid Unicode."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise RowError(f"{_show(text)} is not valid Unicode (a lone surrogate)") from None
+        raise RowError(f"{show_value(text)} is not valid Unicode (a lone surrogate)") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _show(value: Any) -> str:
-    text = "null" if value is None else ascii(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""The target formats of the task types: labels, entities and choices, written and parsed."""
+"""How targets are written and parsed: the format around them, entities and choices."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,25 +8,10 @@ from typing import Self
 from data_prep.config import Task
 from raytrain_core.errors import RowError
 
-RATING_LABELS = ("1", "2", "3", "4", "5")
-SENTIMENT_LABELS = ("negative", "positive")
 NO_ENTITIES = "none"
 
 _BETWEEN = " | "
-_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _LETTER = re.compile(r"^\(?([A-Za-z])\)?[.:]?$")
-
-
-def labels_of(task: Task) -> tuple[str, ...] | None:
-    """Returns the targets that a task allows; None if any.
-
-    They are its `labels`, else the names of its source's labels, else those of its type.
-    """
-    if task.labels is not None:
-        return tuple(task.labels)
-    if task.label_names is not None and task.type != "ner":
-        return tuple(dict.fromkeys(task.label_names.values()))
-    return {"rating": RATING_LABELS, "sentiment": SENTIMENT_LABELS}.get(task.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,32 +97,6 @@ def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, s
         open_kind = None if mark in "ESLU" else kind
     joined = ((kind, " ".join(" ".join(words).split())) for kind, words in entities)
     return [(kind, text) for kind, text in joined if text]
-
-
-def normal_label(value: str) -> str:
-    """Strips spaces from a label, and zeros from a whole number: `5.0` and `05` become `5`."""
-    text = value.strip()
-    if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
-        return str(int(text.partition(".")[0]))
-    return text
-
-
-def find_label(value: str, labels: Sequence[str]) -> str | None:
-    """Returns the label equal to `value` after `normal_label`, else the only one but for case.
-
-    If no label is a number, a whole number is a position counted from 0. Returns None if none
-    matches.
-    """
-    normal = normal_label(value)
-    for label in labels:
-        if normal_label(label) == normal:
-            return normal_label(label)
-    folded = [normal_label(label) for label in labels if normal_label(label).casefold() == normal.casefold()]
-    if len(folded) == 1:
-        return folded[0]
-    if normal.isdecimal() and int(normal) < len(labels) and not any(_NUMBER.fullmatch(one.strip()) for one in labels):
-        return normal_label(labels[int(normal)])
-    return None
 
 
 def letter(index: int) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from data_prep.config import Task
-from data_prep.tasks.task_types import labels_of
+from data_prep.tasks.labels import labels_of
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, order
 

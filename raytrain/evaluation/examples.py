@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from data_prep.config import Task
-from data_prep.tasks.task_types import TargetFormat, labels_of, letter
+from data_prep.tasks.labels import labels_of
+from data_prep.tasks.task_types import TargetFormat, letter
 from raytrain.generation.requests import GenerationRequest
 
 if TYPE_CHECKING:

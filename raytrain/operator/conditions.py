@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from raytrain.config.job_status import CONDITIONS
-from raytrain.operator.decision import NextState
+from raytrain.operator.actions import NextState
 from raytrain.operator.snapshot import Snapshot
 
 PREPARED_PHASES = ("ScoringBefore", "Training", "ScoringAfter", "Reporting", "Complete")

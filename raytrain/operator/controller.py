@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
+from raytrain.operator.actions import Decision, Event
 from raytrain.operator.admission import Refusal
-from raytrain.operator.decision import Decision, Event
+from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
-from raytrain.operator.render.kuberay import ray_job_status, trim
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from raytrain.operator.status import status_patch

@@ -14,8 +14,8 @@ from typing import Any
 import kopf
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
+from raytrain.operator.actions import Event
 from raytrain.operator.controller import Controller
-from raytrain.operator.decision import Event
 from raytrain.operator.render import names
 from raytrain.operator.render.names import PLURAL
 from raytrain.operator.settings import Settings

@@ -16,12 +16,12 @@ from datetime import datetime
 
 from raytrain.config.job import FineTuneJob
 from raytrain.config.job_status import AttemptStatus, Outcome, Status
+from raytrain.operator.actions import Decision, NextState, Object
 from raytrain.operator.admission import Refusal
 from raytrain.operator.conditions import WORKING_PHASES
-from raytrain.operator.decision import Decision, NextState, Object
+from raytrain.operator.ray_job_status import ray_job_status
 from raytrain.operator.render import names, supporting_objects
 from raytrain.operator.render.attempt import Attempt
-from raytrain.operator.render.kuberay import ray_job_status
 from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Snapshot, read_status, take_snapshot

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from raytrain.config.job import ClusterSpec, FineTuneJob
 from raytrain.config.job_status import AttemptStatus, Status
 from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, check_admission
+from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names
-from raytrain.operator.render.kuberay import RayJobStatus, ray_job_status
 from raytrain.operator.settings import Settings
 from raytrain.operator.timestamps import format_time
 from raytrain_core.config.loader import ConfigError, from_mapping

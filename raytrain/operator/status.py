@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from raytrain.config.job_status import Status
+from raytrain.operator.actions import Event, NextState, Object
 from raytrain.operator.conditions import conditions
-from raytrain.operator.decision import Event, NextState, Object
 from raytrain.operator.snapshot import Snapshot
 
 ENDED_PHASES = ("Complete", "Failed", "Cancelled")

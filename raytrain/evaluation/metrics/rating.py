@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from data_prep.tasks.task_types import RATING_LABELS
+from data_prep.tasks.labels import RATING_LABELS
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta, Metric, ratio
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")

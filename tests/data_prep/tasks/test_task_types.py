@@ -2,15 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.tasks.task_types import (
-    RATING_LABELS,
-    entities_of,
-    find_choice,
-    find_label,
-    format_entities,
-    format_options,
-    parse_entities,
-)
+from data_prep.tasks.labels import RATING_LABELS, find_label
+from data_prep.tasks.task_types import entities_of, find_choice, format_entities, format_options, parse_entities
 from raytrain_core.errors import RowError
 
 words = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="|"), min_size=1, max_size=8)

@@ -9,7 +9,7 @@ import pytest
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError
 from raytrain.operator.controller import Controller
-from raytrain.operator.render.kuberay import ray_job_status, trim
+from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.render.names import is_owned
 from raytrain.operator.settings import Settings
 from raytrain_core.errors import ClusterError
