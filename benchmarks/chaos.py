@@ -5,8 +5,8 @@
 The storage is a real S3 server behind a proxy that breaks a share of all requests. At times
 that depend on the seed, a training worker, an evaluation actor or the driver is killed with -9, or
 the store is unreachable for some seconds. A dead driver is restarted with the same command.
-In the end weights, scores and losses are compared with those of an undisturbed run; a difference is an error
-(exit code 1).
+In the end weights, scores and losses are compared with those of an undisturbed run; a difference is
+an error (exit code 1).
 """
 
 from __future__ import annotations
