@@ -400,7 +400,7 @@ def main() -> None:
         help="cpu: one thread and its own CPU seconds, for a machine that others use; only the ratios mean something",
     )
     parser.add_argument("--dry", action="store_true", help="a few batches only: does it run?")
-    parser.add_argument("--cells", type=int, default=-1, help="end after so many new cells; the same command resumes")
+    parser.add_argument("--cells", type=int, default=-1, help="end after this many new cells; the same command resumes")
     parser.add_argument("--cell", choices=list(CELLS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.cell:

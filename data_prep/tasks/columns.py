@@ -10,7 +10,7 @@ from data_prep.sources.readers import SourceRow
 from raytrain_core.errors import DataError, RowError, UsageError
 from raytrain_core.text import did_you_mean
 
-_FIRST_ROWS = 1000  # a column that rows may omit must occur among so many first rows of a file
+_FIRST_ROWS = 1000  # a column that rows may omit must occur in the first rows of a file
 
 Row = Mapping[str, Any]
 

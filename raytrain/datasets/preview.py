@@ -19,7 +19,7 @@ from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.scratch import scratch
 from raytrain_core.text import did_you_mean
 
-MOST_BAD_ROWS = 20  # after so many bad rows of a task no further rows are read
+MOST_BAD_ROWS = 20  # bad rows of a task after which reading stops
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 from raytrain.evaluation.forgetting import compare
 from raytrain.evaluation.metrics import Metric, find
 from raytrain.evaluation.results import Prediction
-from raytrain.report.model import Difference, Verdict
+from raytrain.report.model import Difference
 from raytrain_core.errors import UsageError
-
-_VERDICTS: dict[str, Verdict] = {"better": "better", "worse": "worse", "inside the noise": "noise"}
 
 
 def paired_difference(metric: str, first: Sequence[Prediction], second: Sequence[Prediction]) -> Difference | None:
@@ -26,7 +24,7 @@ def paired_difference(metric: str, first: Sequence[Prediction], second: Sequence
         high=paired.high,
         gain=known.improvement(paired.difference),
         rows=paired.rows,
-        verdict=_VERDICTS[paired.verdict],
+        verdict=paired.verdict,
     )
 
 

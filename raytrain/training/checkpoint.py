@@ -2,7 +2,7 @@
 
 A checkpoint holds the weights with their configuration (a folder that `raytrain.model.load` reads),
 the optimizer's state, and in its manifest the position in the sampling order. It holds no generator
-state: randomness is keyed by the row. `checkpoint_writer` tells how one comes to be.
+state: randomness is keyed by the row. `checkpoint_writer` describes how one is written.
 """
 
 from __future__ import annotations

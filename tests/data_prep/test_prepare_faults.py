@@ -84,7 +84,7 @@ def check_visible(store):
 
 @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, base_folder, step):
-    """The process is killed at its n-th PUT, before the server hears of it.
+    """The process is killed at its n-th PUT, before it reaches the server.
 
     For every `step`-th n.
     """

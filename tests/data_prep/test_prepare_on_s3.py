@@ -20,7 +20,7 @@ def put(store, name, rows):
 
 @pytest.fixture
 def bucket(s3_bucket):
-    """A bucket with a folder of rows by split, and other things beside."""
+    """A bucket with a folder of rows by split, and other things next to it."""
     store = open_store(f"s3://{s3_bucket}")
     put(store, "data/train-0.jsonl.gz", numbered(20))
     put(store, "data/train-1.jsonl.gz", numbered(5, 100))

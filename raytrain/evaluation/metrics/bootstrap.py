@@ -19,7 +19,7 @@ LEVEL = 0.95
 
 INTERVAL_PROTOCOL = f"{LEVEL:.0%} percentile, {RESAMPLES:,} bootstrap resamples of rows, seed {SEED}".replace("%", " %")
 
-Verdict = Literal["better", "worse", "inside the noise"]
+Verdict = Literal["better", "worse", "noise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def paired(metric: Metric, before: Floats, after: Floats, *, resamples: int = RE
 def verdict(metric: Metric, low: float, high: float) -> Verdict:
     """Judges an interval of differences (after minus before); one with 0 in it is no change."""
     if low <= 0 <= high:
-        return "inside the noise"
+        return "noise"
     return "better" if metric.improvement(low + high) > 0 else "worse"
 
 

@@ -111,10 +111,10 @@ def test_rows_that_are_cut_are_not_called_lost(bench):
 def test_examples_are_limited_and_progress_is_told(bench):
     train = rows(0, 30) * 2
     shard_set = bench.prepare(write(bench, "notes", train, rows(100, 5), rows(200, 5)))
-    told = []
-    (found,) = find(shard_set, bench.store, bench.cache, examples=4, on_progress=lambda *said: told.append(said))
+    reported = []
+    (found,) = find(shard_set, bench.store, bench.cache, examples=4, on_progress=lambda *said: reported.append(said))
     assert (found.kind, found.rows, len(found.examples)) == ("duplicate", 30, 4)
-    assert told[-1] == ("notes", 70, 70)
+    assert reported[-1] == ("notes", 70, 70)
     assert find(shard_set, bench.store, bench.cache, examples=0)[0].examples == []
 
 

@@ -55,7 +55,7 @@ gives-text = odd_rows:gives_text
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package that is installed beside the others; call it to install another version."""
+    """A package that is installed next to the others; call it to install another version."""
     folder = tmp_path / "installed"
 
     def install(version="1.0", module=MODULE):

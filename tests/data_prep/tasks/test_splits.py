@@ -37,12 +37,12 @@ def test_given_splits_stay():
     assert all(shares(splitter, split) == {split: 1} for split in ("train", "validation", "test"))
 
 
-@pytest.mark.parametrize("told", [[None], ["train"], ["test"], ["train", "test"]])
-def test_a_probe_has_validation_and_test_only(told):
+@pytest.mark.parametrize("reported", [[None], ["train"], ["test"], ["train", "test"]])
+def test_a_probe_has_validation_and_test_only(reported):
     task = make_task(probe=True, split={"validation": 0.1, "test": 0.3})
-    splitter = splitter_of(task, told)
-    assert shares(splitter, told[-1]) == pytest.approx({"validation": 0.25, "test": 0.75}, abs=0.01)
-    assert set(splitter.shares) == {told[-1]}
+    splitter = splitter_of(task, reported)
+    assert shares(splitter, reported[-1]) == pytest.approx({"validation": 0.25, "test": 0.75}, abs=0.01)
+    assert set(splitter.shares) == {reported[-1]}
 
 
 def test_a_probe_keeps_given_splits():

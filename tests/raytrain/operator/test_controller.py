@@ -162,8 +162,10 @@ def test_the_result_is_read_again_when_the_rayjob_has_ended():
 
     async def steps(controller):
         await controller.on_job_event(server.job, deleted=False)
-        told = {"attempt": 1, "exitCode": 2, "reason": "UsageError", "message": "no such column"}
-        server.put({**server.job, "status": {**server.job["status"], "result": told}})  # its event is still on the way
+        reported = {"attempt": 1, "exitCode": 2, "reason": "UsageError", "message": "no such column"}
+        server.put(
+            {**server.job, "status": {**server.job["status"], "result": reported}}
+        )  # its event is still on the way
         await controller.on_ray_job_event(rayjob(deployment="Failed", job="FAILED", reason="AppFailed"), deleted=False)
 
     run(steps, server)

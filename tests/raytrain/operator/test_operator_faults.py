@@ -91,8 +91,8 @@ def test_fifty_concurrent_applies_create_one_rayjob(kubernetes, namespace, opera
         return kubernetes.kubectl("apply", "-f", "-", text=body, check=False).stderr
 
     with ThreadPoolExecutor(16) as pool:
-        told = [text for text in pool.map(apply, range(50)) if text]
-    assert all("AlreadyExists" in text or "already exists" in text for text in told), told
+        reported = [text for text in pool.map(apply, range(50)) if text]
+    assert all("AlreadyExists" in text or "already exists" in text for text in reported), reported
     Play(kubernetes, namespace, "many").until("Pending", attempts=1)
     kubernetes.kubectl("apply", "-f", "-", text=body)
     time.sleep(1)

@@ -347,18 +347,18 @@ def test_pods_that_cannot_be_created_are_reported(world):
 
 def test_the_reason_why_a_head_does_not_start_is_reported(world):
     world.step()
-    told = {"type": "HeadPodReady", "status": "False", "reason": "CreateContainerConfigError"}
-    told["message"] = 'containers with unready status: [ray]; ray: secret "bucket" not found'
-    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [told]})
+    reported = {"type": "HeadPodReady", "status": "False", "reason": "CreateContainerConfigError"}
+    reported["message"] = 'containers with unready status: [ray]; ray: secret "bucket" not found'
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [reported]})
     world.step(1)
     assert world.condition("Running")["reason"] == "CreateContainerConfigError"
     assert 'secret "bucket" not found' in world.body["status"]["message"]
     assert world.events == ["AttemptStarted", "CreateContainerConfigError"]
-    told["message"] += " again"
+    reported["message"] += " again"
     world.step(1.5)
-    assert len(world.events) == 2  # told once
-    told["reason"] = "ContainerCreating"  # passes by itself
-    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [told]})
+    assert len(world.events) == 2  # reported once
+    reported["reason"] = "ContainerCreating"  # passes by itself
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": [reported]})
     world.step(2)
     assert world.body["status"]["message"] == "the Ray cluster is starting"
 

@@ -119,20 +119,20 @@ def test_trouble_with_the_api_is_tried_again_and_never_raised():
     ],
 )
 def test_what_ends_a_run_is_told_and_goes_on(error, code, reason):
-    told = []
-    with pytest.raises(type(error)), report_result(OWN, told.append):
+    reported = []
+    with pytest.raises(type(error)), report_result(OWN, reported.append):
         raise error
-    (status,) = told
+    (status,) = reported
     result = RunResult.model_validate(status["result"])
     assert (result.attempt, result.exit_code, result.reason) == (2, code, reason)
 
 
 def test_a_good_end_says_where_the_report_is():
-    told = []
-    with report_result(OWN, told.append) as ending:
+    reported = []
+    with report_result(OWN, reported.append) as ending:
         ending.report = "s3://bucket/report/index.html"
-    assert told[0]["result"]["exitCode"] == 0
-    assert told[0]["result"]["report"] == "s3://bucket/report/index.html"
+    assert reported[0]["result"]["exitCode"] == 0
+    assert reported[0]["result"]["report"] == "s3://bucket/report/index.html"
 
 
 def test_a_result_that_cannot_be_told_does_not_replace_the_error():

@@ -43,11 +43,11 @@ def test_one_that_blocks_costs_no_step_and_not_the_end():
     with Trackers({"stuck": Stuck, "kept": lambda: kept}, drain_seconds=0.3) as trackers:
         for step in range(3 * MAX_QUEUED_STEPS):
             trackers.log(step, {"loss": 1.0})
-        told = time.monotonic() - began
+        reported = time.monotonic() - began
         while len(kept.lines) == 0:
             time.sleep(0.01)
     stuck.set()
-    assert told < 1.0
+    assert reported < 1.0
     assert time.monotonic() - began < 10
     assert kept.lines[-1][0] == 3 * MAX_QUEUED_STEPS - 1
 
@@ -77,31 +77,32 @@ def test_tensorboard_s_files_can_be_read(tmp_path):
 
 
 def test_mlflow_and_wandb_are_called_as_they_want_it(monkeypatch, tmp_path):
-    told = []
+    reported = []
     client = types.SimpleNamespace(
         get_experiment_by_name=lambda name: None,
         create_experiment=lambda name: f"{name}-7",
         create_run=lambda experiment, run_name: types.SimpleNamespace(
             info=types.SimpleNamespace(run_id=f"{experiment}/{run_name}")
         ),
-        log_batch=lambda run, metrics: told.append(("mlflow", run, [m[:2] + m[3:] for m in metrics])),
-        set_terminated=lambda run: told.append(("mlflow", run, "end")),
+        log_batch=lambda run, metrics: reported.append(("mlflow", run, [m[:2] + m[3:] for m in metrics])),
+        set_terminated=lambda run: reported.append(("mlflow", run, "end")),
     )
     mlflow = types.ModuleType("mlflow")
     mlflow.MlflowClient = lambda: client
     mlflow.entities = types.SimpleNamespace(Metric=lambda *fields: fields)
     run = types.SimpleNamespace(
-        log=lambda values, step: told.append(("wandb", step, values)), finish=lambda: told.append(("wandb", "end"))
+        log=lambda values, step: reported.append(("wandb", step, values)),
+        finish=lambda: reported.append(("wandb", "end")),
     )
     wandb = types.ModuleType("wandb")
-    wandb.init = lambda project, name: told.append(("wandb", project, name)) or run
+    wandb.init = lambda project, name: reported.append(("wandb", project, name)) or run
     for module in (mlflow, wandb):
         module.__spec__ = types.SimpleNamespace(name=module.__name__)
         monkeypatch.setitem(sys.modules, module.__name__, module)
     for name in ("mlflow", "wandb"):
         with Trackers(tracker_factories([name], run="notes", folder=tmp_path)) as trackers:
             trackers.log(4, {"loss": 0.5})
-    assert told == [
+    assert reported == [
         ("mlflow", "raytrain-7/notes", [("loss", 0.5, 4)]),
         ("mlflow", "raytrain-7/notes", "end"),
         ("wandb", "raytrain", "notes"),

@@ -71,7 +71,7 @@ def test_noise_is_reported_as_noise():
     generator = np.random.default_rng(6)
     found = paired(ACCURACY, shares(generator.random(80) < 0.5), shares(generator.random(80) < 0.5))
     assert found.low < 0 < found.high
-    assert found.verdict == "inside the noise"
+    assert found.verdict == "noise"
     assert 0 < found.below_zero < 1
     same = paired(ACCURACY, shares([0, 1, 1]), shares([0, 1, 1]))
     assert (same.difference, same.low, same.high, same.below_zero, same.verdict) == (0, 0, 0, 0.5, "inside the noise")
