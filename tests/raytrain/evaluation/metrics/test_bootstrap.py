@@ -74,7 +74,7 @@ def test_noise_is_reported_as_noise():
     assert found.verdict == "noise"
     assert 0 < found.below_zero < 1
     same = paired(ACCURACY, shares([0, 1, 1]), shares([0, 1, 1]))
-    assert (same.difference, same.low, same.high, same.below_zero, same.verdict) == (0, 0, 0, 0.5, "inside the noise")
+    assert (same.difference, same.low, same.high, same.below_zero, same.verdict) == (0, 0, 0, 0.5, "noise")
 
 
 def test_lower_errors_are_better():
