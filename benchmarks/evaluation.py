@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.output import emit
+from benchmarks.workload import random_model
 from data_prep.config import Split
 from raytrain.training.threads import MALLOC
 
@@ -54,26 +55,6 @@ def workload(count: int, seed: int) -> tuple[list[np.ndarray], list[int]]:
         sources.append(np.append(rng.integers(3, 32_000, length - 1), 1).astype(np.uint16))
         lengths.append(int(np.clip(np.exp(rng.normal(math.log(target) - spread**2 / 2, spread)), 2, LONGEST)))
     return sources, lengths
-
-
-def random_model(**sizes: int) -> Any:
-    """A model of FLAN-T5-small's shape that depends on its source and never ends by itself."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    shape: dict[str, Any] = {"vocab_size": 32_128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8}
-    shape |= {"num_heads": 6, **sizes}
-    torch.manual_seed(0)
-    options = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0}
-    config = T5Config(**(shape | options), dropout_rate=0.0)
-    model: Any = T5ForConditionalGeneration(config)
-    model.eval().requires_grad_(False)
-    head = torch.randn(shape["vocab_size"], shape["d_model"]) * shape["d_model"] ** -0.5
-    head[1] = 0  # the logit of the end is 0, and some other one is always above
-    model.lm_head.weight = torch.nn.Parameter(head, requires_grad=False)
-    for block in model.decoder.block:
-        block.layer[1].EncDecAttention.o.weight.mul_(8)
-    return model
 
 
 def by_generate(

@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+from benchmarks import workload
 from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.text.tokenizer import Tokenizer
@@ -25,7 +26,6 @@ class World:
     """Everything that a pool of evaluation actors needs."""
 
     def __init__(self, folder: Path) -> None:
-        from benchmarks.evaluation import random_model
         from tests.support.tiny_t5 import tiny_tokenizer
 
         draw = random.Random(3)
@@ -34,7 +34,7 @@ class World:
                 for _ in range(ROWS):
                     words = draw.choices(WORDS, k=draw.randint(5, 60))
                     file.write(json.dumps({"input": " ".join(words), "target": words[0]}) + "\n")
-        random_model(vocab_size=96, num_layers=4).save_pretrained(folder / "model")
+        workload.random_model(vocab_size=96, num_layers=4).save_pretrained(folder / "model")
         config = json.loads((folder / "model/config.json").read_text())
         (folder / "model/config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
         tiny_tokenizer(folder / "model")

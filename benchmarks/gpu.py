@@ -109,13 +109,13 @@ def ours(
     """Times our step over packed rows."""
     import torch
 
-    from benchmarks.training import examples_of_row, rows_of
+    from benchmarks.training import examples_of_row
     from raytrain.config.job import TrainingSpec
     from raytrain.training.trainer import Trainer
 
     shape = DRY_ROW if options.dry else ROW
     chosen = workload.examples(MIXTURE)
-    order, row = rows_of(chosen, shape)
+    order, row = workload.rows_of(chosen, shape)
     training = TrainingSpec.model_validate(
         {
             "steps": 100,

@@ -24,13 +24,12 @@ def step_seconds(
     """Returns the seconds of each step of a tiny model, without the first tenth."""
     import torch
 
-    from benchmarks.training import rows_of
     from raytrain.config.job import TrainingSpec
     from raytrain.training.threads import cores
     from raytrain.training.trainer import Trainer
 
     torch.set_num_threads(cores())
-    _, row = rows_of(workload.examples(400), ROW)
+    _, row = workload.rows_of(workload.examples(400), ROW)
     training = TrainingSpec(steps=count, batch_tokens=sum(ROW), dropout=0.0)
     trainer = Trainer(workload.model("tiny"), training, list(workload.FOUR))
     seconds: list[float] = []

@@ -144,37 +144,13 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     return {"tokens_per_second": tokens / seconds, "peak_mib": peak_mib(), "peak_mib_before": base}
 
 
-def rows_of(chosen: Sequence[SyntheticExample], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
-    """Returns our packed order over the examples, and a function that collates row number k."""
-    from raytrain.config.job import PackingShape
-    from raytrain.training.data.batch import collate
-    from raytrain.training.data.packing import ExampleLengths, PackedOrder
-    from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
-
-    tasks = [[e for e in chosen if e.task == number] for number in range(len(workload.FOUR))]
-    lengths = ExampleLengths.of(
-        [([np.array([len(e.source) for e in t])], [np.array([len(e.target) for e in t])]) for t in tasks]
-    )
-    streams = [TaskStream(name, len(t), 1, len(t) / len(chosen)) for name, t in zip(workload.FOUR, tasks, strict=True)]
-    order = PackedOrder(SamplingOrder(streams, 17), lengths, PackingShape(source=shape[0], target=shape[1]))
-
-    def read(ref: Any) -> tuple[Any, Any]:
-        example = tasks[ref.task][ref.example]
-        return example.source, example.target
-
-    def row(index: int) -> Any:
-        return collate(order.rows(index, 1)[0], read, order.shape, index=index)
-
-    return order, row
-
-
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     """Times our step as in production, and the machine's matrix products before and after."""
     from raytrain.config.job import TrainingSpec
     from raytrain.training.trainer import Trainer
 
     chosen = workload.examples(options.examples, longest=LONGEST)
-    order, row = rows_of(chosen, ROW)
+    order, row = workload.rows_of(chosen, ROW)
     training = TrainingSpec(
         steps=100,
         batch_tokens=sum(ROW),
@@ -245,7 +221,7 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
     from raytrain.training.trainer import Trainer
     from raytrain_core.storage import open_store
 
-    _, row = rows_of(workload.examples(options.examples, longest=LONGEST), ROW)
+    _, row = workload.rows_of(workload.examples(options.examples, longest=LONGEST), ROW)
     training = TrainingSpec(steps=100, batch_tokens=sum(ROW), optimizer="adafactor")
     trainer = Trainer(workload.model(options.shape), training, list(workload.FOUR))
     blocked, stored, steps, restored = [], [], [], []

@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,3 +164,47 @@ def _processor() -> str:
     except OSError:
         names = []
     return (names or [platform.machine()])[0]
+
+
+def rows_of(chosen: Sequence[SyntheticExample], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
+    """Returns our packed order over the examples, and a function that collates row number k."""
+    from raytrain.config.job import PackingShape
+    from raytrain.training.data.batch import collate
+    from raytrain.training.data.packing import ExampleLengths, PackedOrder
+    from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
+
+    tasks = [[e for e in chosen if e.task == number] for number in range(len(FOUR))]
+    lengths = ExampleLengths.of(
+        [([np.array([len(e.source) for e in t])], [np.array([len(e.target) for e in t])]) for t in tasks]
+    )
+    streams = [TaskStream(name, len(t), 1, len(t) / len(chosen)) for name, t in zip(FOUR, tasks, strict=True)]
+    order = PackedOrder(SamplingOrder(streams, 17), lengths, PackingShape(source=shape[0], target=shape[1]))
+
+    def read(ref: Any) -> tuple[Any, Any]:
+        example = tasks[ref.task][ref.example]
+        return example.source, example.target
+
+    def row(index: int) -> Any:
+        return collate(order.rows(index, 1)[0], read, order.shape, index=index)
+
+    return order, row
+
+
+def random_model(**sizes: int) -> Any:
+    """A model of FLAN-T5-small's shape that depends on its source and never ends by itself."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    shape: dict[str, Any] = {"vocab_size": 32_128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8}
+    shape |= {"num_heads": 6, **sizes}
+    torch.manual_seed(0)
+    options = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0}
+    config = T5Config(**(shape | options), dropout_rate=0.0)
+    model: Any = T5ForConditionalGeneration(config)
+    model.eval().requires_grad_(False)
+    head = torch.randn(shape["vocab_size"], shape["d_model"]) * shape["d_model"] ** -0.5
+    head[1] = 0  # the logit of the end is 0, and some other one is always above
+    model.lm_head.weight = torch.nn.Parameter(head, requires_grad=False)
+    for block in model.decoder.block:
+        block.layer[1].EncDecAttention.o.weight.mul_(8)
+    return model

@@ -15,6 +15,7 @@ from typing import Protocol
 from data_prep.config import SPLITS, Source, Split, Task
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
 from data_prep.sources.readers import Format, SourceRow, count_rows, format_of, known_extensions, read_rows
+from data_prep.sources.split_names import split_of_name
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Stat, Store, open_like
@@ -22,16 +23,6 @@ from raytrain_core.storage.store import sha256_of_file
 from raytrain_core.storage.uri import parse_uri
 from raytrain_core.text import did_you_mean
 
-_SPLIT_WORDS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _SETTLED_SECONDS = 2.0  # FAT, the coarsest file system, stores even seconds
 _ANY: Format = "jsonl"  # a placeholder where a plug-in reads the file
 
@@ -164,18 +155,6 @@ def source_files(task: Task, base_folder: Path, store: Store | None = None) -> l
             hint="Assign files to splits with source.splits, or remove the file from the folder.",
         )
     return files
-
-
-def split_of_name(name: str) -> Split | None:
-    """Returns the split named in a path, the last part first.
-
-    `data/train-00000-of-00002.parquet` is train.
-    """
-    for part in reversed(PurePosixPath(name).parts):
-        words = re.split(r"[^a-z]+", part.lower())
-        if found := {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}:
-            return found.pop() if len(found) == 1 else None
-    return None
 
 
 def _with_split(file: SourceFile, split: Split) -> SourceFile:

@@ -12,6 +12,7 @@ from data_prep.config import Split
 from data_prep.sources.compression import LONGEST_ROW
 from data_prep.sources.plugins import short
 from data_prep.sources.readers import SourceRow, too_long
+from data_prep.sources.split_names import split_of_name
 from raytrain_core.errors import DataError, UsageError
 
 _URI = re.compile(
@@ -74,7 +75,6 @@ def hub_splits(uri: str, where: str) -> list[HubSplit]:
 
     Raises DataError if unreachable.
     """
-    from data_prep.sources.files import split_of_name
 
     match = _URI.fullmatch(uri)
     if match is None:

@@ -25,7 +25,8 @@ from raytrain.runs.checkpoints import CommittedCheckpoint, committed_checkpoints
 from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.training import checkpoint
 from raytrain.training.ray.channel import DriverChannel, TrainEvent, TrainProgress
-from raytrain.training.ray.worker import WorkerSettings, train_worker
+from raytrain.training.ray.worker import train_worker
+from raytrain.training.ray.worker_settings import WorkerSettings
 from raytrain_core.errors import ClusterError, StorageError, TrainingError, UserError
 from raytrain_core.storage import Store
 from raytrain_core.storage.cache import Cache

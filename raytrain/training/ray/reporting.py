@@ -23,7 +23,7 @@ from raytrain_core.storage.scratch import scratch
 
 if TYPE_CHECKING:
     from raytrain.training.checkpoint import Position, Snapshot
-    from raytrain.training.ray.worker import WorkerSettings
+    from raytrain.training.ray.worker_settings import WorkerSettings
     from raytrain.training.step import StepRecord, StepResult
 
 _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers")

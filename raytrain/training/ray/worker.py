@@ -8,23 +8,20 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 
 from raytrain.config.identity import digest, identity
-from raytrain.config.job import FineTuneJob, TrainingSpec
-from raytrain.config.run_layout import RunLayout
+from raytrain.config.job import TrainingSpec
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import CommittedCheckpoint
-from raytrain.telemetry.attempts import Attempt
 from raytrain.training import checkpoint
 from raytrain.training.ray.channel import DriverChannel
+from raytrain.training.ray.worker_settings import WorkerSettings
 from raytrain_core.errors import StorageError, UserError
-from raytrain_core.storage import CorruptError, Store
-from raytrain_core.storage.cache import Cache
+from raytrain_core.storage import CorruptError
 from raytrain_core.storage.scratch import full_disk, scratch
 
 if TYPE_CHECKING:
@@ -33,20 +30,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _LAST_WORDS_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What the driver gives to every worker; pickles."""
-
-    job: FineTuneJob
-    store: Store
-    layout: RunLayout
-    attempt: Attempt
-    shard_set: str
-    model_folder: Path
-    cache: Cache
-    channel: DriverChannel
 
 
 def train_worker(settings: WorkerSettings) -> tuple[int, bool] | None:

@@ -10,7 +10,8 @@ import ray.train
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.telemetry.segments import read_segments
 from raytrain.training.ray import reporting
-from raytrain.training.ray.worker import WorkerSettings, train_worker
+from raytrain.training.ray.worker import train_worker
+from raytrain.training.ray.worker_settings import WorkerSettings
 from raytrain_core.errors import UserError
 from tests.support.tiny_run import tiny_run
 
