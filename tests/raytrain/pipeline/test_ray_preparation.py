@@ -65,7 +65,7 @@ def test_errors_are_those_of_the_task(ray_here, job_file, tmp_path):
         prepared(job_file, full, RayTasks(1))
     assert caught.value.hint == "Free some space."
     bug = RefusingStore(tmp_path / "bug", "shards/units/", ZeroDivisionError("by zero"))
-    with pytest.raises(ClusterError, match="a Ray task that prepares failed: by zero"):
+    with pytest.raises(ClusterError, match="a Ray task of the preparation failed: by zero"):
         prepared(job_file, bug, RayTasks(1))
 
 
