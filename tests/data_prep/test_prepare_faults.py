@@ -28,7 +28,7 @@ from tests.support.data_prep_bench import LIMITS, make_task, numbered
 from tests.support.preparing import ROWS_OF_A_UNIT, TASK, prepare_at
 
 pytestmark = pytest.mark.s3
-FEW = {"templates_per_example": 1}
+FEW = {"templatesPerExample": 1}
 PASSING = ("slow-down", "reset", "lost-answer", "truncated", "flipped", "flipped-request")
 
 
@@ -125,7 +125,7 @@ def test_killed_at_every_put(bench, task, expected, s3, s3_bucket, s3_proxy, bas
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_passing_trouble_of_every_kind_changes_nothing(
+def test_transient_errors_of_every_kind_change_nothing(
     bench, task, expected, store, direct, s3_proxy, no_waiting, seed, tmp_path
 ):
     s3_proxy.chaos(seed, 0.25, PASSING)
@@ -154,7 +154,7 @@ def test_passing_trouble_of_every_kind_changes_nothing(
     ],
 )
 @pytest.mark.parametrize("after", [3, 11])
-def test_trouble_that_stays_ends_with_a_sentence_and_the_next_run_goes_on(
+def test_a_permanent_error_ends_with_one_message_and_the_next_run_resumes(
     bench, task, expected, store, direct, s3_proxy, no_waiting, fault, message, after
 ):
     def begin(method, path, moment):
@@ -174,7 +174,7 @@ def test_trouble_that_stays_ends_with_a_sentence_and_the_next_run_goes_on(
     assert contents(direct) == contents(bench.store)
 
 
-def test_permanent_mistakes_are_said_in_one_sentence_before_any_work(bench, task, s3, s3_uri, monkeypatch):
+def test_permanent_mistakes_are_reported_in_one_message_before_any_work(bench, task, s3, s3_uri, monkeypatch):
     def refused(uri=s3_uri, **environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
@@ -190,7 +190,7 @@ def test_permanent_mistakes_are_said_in_one_sentence_before_any_work(bench, task
     assert "credentials are wrong" in refused(AWS_SECRET_ACCESS_KEY="wrong")
 
 
-def test_a_part_that_went_bad_in_the_store_is_never_read_and_named(bench, task, expected, direct, tmp_path):
+def test_a_corrupt_part_in_the_store_is_named_and_never_read(bench, task, expected, direct, tmp_path):
     bench.prepare(task, store=direct)
     pair = expected.split("notes", "train").parts[0][1]
     for part, read in (

@@ -55,7 +55,7 @@ def big_file(tmp_path_factory):
 
 
 @pytest.mark.parametrize("fault", ["slow-down", "reset"])
-def test_passing_trouble_is_survived(store, s3_proxy, fault, big_file, tmp_path):
+def test_transient_errors_are_survived(store, s3_proxy, fault, big_file, tmp_path):
     s3_proxy.break_(fault, "PUT", count=6)
     s3_proxy.break_(fault, "GET", count=6)
     s3_proxy.break_(fault, "POST", count=2)
