@@ -10,7 +10,7 @@ def lines_of(bench, *tasks, **options):
     return card(shard_set, title="it", tasks={task.name: task for task in tasks}).splitlines()
 
 
-def test_filters_masks_and_shots_are_told(bench):
+def test_filters_masks_and_shots_are_listed(bench):
     rows = numbered(120)
     rows[3]["input"] += " write to ann@example.org"
     bench.write("rows.jsonl", [row | {"lang": "en" if i % 4 else "de"} for i, row in enumerate(rows)])
@@ -29,7 +29,7 @@ def test_filters_masks_and_shots_are_told(bench):
     assert "Source: `rows.jsonl`. Licence: CC0 \\| mine." in lines
 
 
-def test_only_what_was_done_is_told(bench):
+def test_only_what_was_done_is_listed(bench):
     bench.write("rows.jsonl", numbered(60))
     text = "\n".join(lines_of(bench, make_task()))
     for word in ("where", "at most 5", "placeholders", "training prompts", "written"):
@@ -37,7 +37,7 @@ def test_only_what_was_done_is_told(bench):
     assert "Licence: not stated" in text
 
 
-def test_the_mixture_is_told(bench):
+def test_the_mixture_is_listed(bench):
     for name in "abc":
         bench.write(f"{name}.jsonl", numbered(60, 1000 * ord(name)))
     tasks = [make_task(name=name, source={"uri": f"{name}.jsonl"}) for name in "abc"]

@@ -108,7 +108,7 @@ def test_rows_that_are_cut_are_not_called_lost(bench):
     assert found_in(bench, write(bench, "notes", long, rows(100, 5), rows(200, 5))) == {}
 
 
-def test_examples_are_limited_and_progress_is_told(bench):
+def test_examples_are_limited_and_progress_is_reported(bench):
     train = rows(0, 30) * 2
     shard_set = bench.prepare(write(bench, "notes", train, rows(100, 5), rows(200, 5)))
     reported = []

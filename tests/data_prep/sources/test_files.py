@@ -27,7 +27,7 @@ def test_a_single_file_has_no_split_whatever_its_name(tmp_path):
     assert found(tmp_path, (tmp_path / "data/train.jsonl").as_uri())[0][1] is None
 
 
-def test_a_folder_is_told_apart_by_names(tmp_path):
+def test_splits_of_a_folder_are_recognised_by_name(tmp_path):
     write(tmp_path, "d/my-train-00000-of-00002.jsonl", "d/my-train-00001-of-00002.jsonl", "d/dev.jsonl")
     write(tmp_path, "d/test/part.jsonl", "d/.cache/train.jsonl", "d/_old/train.jsonl")
     (tmp_path / "d/README.md").write_text("# test")

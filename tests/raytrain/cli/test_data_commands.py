@@ -54,7 +54,7 @@ def test_check_foretells_preparation(prepared: ShardSet) -> None:
             assert task.input_tokens <= 48
 
 
-def test_data_show_has_the_first_wording_of_preparation(prepared: ShardSet) -> None:
+def test_data_show_has_the_first_template_of_preparation(prepared: ShardSet) -> None:
     from data_prep.shards.text_reader import read_rows
 
     (job_file,) = Path().glob("*.yaml")

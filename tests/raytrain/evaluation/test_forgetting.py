@@ -36,7 +36,7 @@ def test_for_errors_a_rise_is_a_loss():
     assert compare(MAE, rows([2.0] * 9), rows([1.0] * 9)).verdict == "better"
 
 
-def test_rows_are_matched_by_id_and_wording_not_by_place():
+def test_rows_are_matched_by_id_and_template_not_by_position():
     before, after = rows([1, 0, 1, 0, 1]), rows([1, 0, 1, 0, 1])[::-1]
     assert compare(ACCURACY, before, after).difference == 0
     found = compare(ACCURACY, before, rows([0, 0, 0], start=3))

@@ -38,7 +38,7 @@ def only(folder, process):
     return folder / "proc"
 
 
-def test_the_driver_is_told_and_waited_for(tmp_path):
+def test_the_driver_is_signalled_and_awaited(tmp_path):
     driver = start(tmp_path, "run", "/etc/raytrain/job.yaml")
     proc = only(tmp_path, driver)
     assert drivers(proc) == [driver.pid]

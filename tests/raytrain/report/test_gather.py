@@ -26,7 +26,7 @@ def test_tasks_come_in_the_order_of_the_job_and_probes_apart(data):
     assert data.missing == []
 
 
-def test_gains_and_losses_are_told_from_noise(data):
+def test_gains_and_losses_are_distinguished_from_noise(data):
     tasks = by_name(data)
     assert all(tasks[name].difference.verdict == "better" for name in ("dialogues", "reviews", "entities"))
     assert tasks["questions"].difference.verdict == "worse"

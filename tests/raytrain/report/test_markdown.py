@@ -50,7 +50,7 @@ def test_headings_are_those_of_the_report(parsed):
     ]
 
 
-def test_parts_by_wording_length_and_label_are_there(parsed):
+def test_slices_by_template_length_and_label_exist(parsed):
     cells = [t.content for t in parsed if t.type == "inline"]
     for part in ("template 1", "prompt tokens 4-30", "prompt tokens 31-96", "label 5"):
         assert part in cells

@@ -62,7 +62,7 @@ def test_an_empty_storage_has_no_garbage(project: Path, capsys: pytest.CaptureFi
     assert "no garbage found" in capsys.readouterr().out
 
 
-def test_it_is_shown_first_and_deleted_only_when_told(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_garbage_is_listed_first_and_deleted_only_on_request(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shards = prepared_data()
     put(f"shards/parts/{'a' * 64}.arrow", b"12345")
     assert main(["gc"]) == 0

@@ -94,7 +94,7 @@ def test_it_is_patched_only_on_change_and_seldom():
     assert len(patches) == 1  # the last call at the end found nothing new
 
 
-def test_trouble_with_the_api_is_tried_again_and_never_raised():
+def test_api_errors_are_retried_and_never_raised():
     patches, again = [], threading.Event()
 
     def patch(status):
@@ -118,7 +118,7 @@ def test_trouble_with_the_api_is_tried_again_and_never_raised():
         (OSError(errno.ENOSPC, "No space left on device"), 4, "StorageError"),
     ],
 )
-def test_what_ends_a_run_is_told_and_goes_on(error, code, reason):
+def test_what_ends_a_run_is_reported_and_raised(error, code, reason):
     reported = []
     with pytest.raises(type(error)), report_result(OWN, reported.append):
         raise error
@@ -135,7 +135,7 @@ def test_a_good_end_says_where_the_report_is():
     assert reported[0]["result"]["report"] == "s3://bucket/report/index.html"
 
 
-def test_a_result_that_cannot_be_told_does_not_replace_the_error():
+def test_a_result_that_cannot_be_reported_does_not_replace_the_error():
     def patch(status):
         raise ClusterError("gone")
 

@@ -49,7 +49,7 @@ def test_forced_progress_is_there_on_return_and_the_rest_waits(tmp_path):
     assert read_progress(store, LAYOUT).step == 49
 
 
-def test_storage_trouble_neither_raises_nor_holds_up(tmp_path, caplog):
+def test_storage_errors_neither_raise_nor_block(tmp_path, caplog):
     store = LocalStore(tmp_path)
     attempt = Attempt.begin(store, LAYOUT)
     stuck, go_on = threading.Event(), threading.Event()

@@ -94,7 +94,7 @@ def test_two_writers_of_one_attempt_overwrite_nothing(tmp_path):
     assert [line["number"] for line in read_segments(store, LAYOUT, "events")] == list(range(6))
 
 
-def test_storage_trouble_is_logged_once_and_nothing_is_lost_or_raised(tmp_path, caplog):
+def test_storage_errors_are_logged_once_and_nothing_is_lost_or_raised(tmp_path, caplog):
     store = Failing(LocalStore(tmp_path), refuse=10**9)
     writer = SegmentWriter(store, LAYOUT, "metrics", 1, seconds=NEVER)
     with caplog.at_level(logging.INFO, logger="raytrain"):

@@ -52,7 +52,7 @@ def test_one_that_blocks_costs_no_step_and_not_the_end():
     assert kept.lines[-1][0] == 3 * MAX_QUEUED_STEPS - 1
 
 
-def test_one_that_is_down_is_tried_again_and_told_once(caplog):
+def test_a_tracker_that_is_down_is_retried_and_reported_once(caplog):
     kept, calls = Kept(), []
 
     def make():

@@ -128,7 +128,7 @@ def test_scores_are_functions_of_sums():
             assert metric.combine(singly) == pytest.approx(metric.score(stats[rows]), abs=1e-12)
 
 
-def test_every_type_has_metrics_and_a_headline():
+def test_every_type_has_metrics_and_a_primary_metric():
     primary_scores = {
         "summarization": "rougeL",
         "rating": "accuracy",

@@ -62,7 +62,7 @@ def test_a_tiny_share_still_gets_a_place():
 
 @settings(max_examples=50, deadline=None)
 @given(sizes=SIZES, variants=st.integers(1, 5), seed=st.integers(0, 2**63 - 1))
-def test_nothing_repeats_before_all_was_seen_and_wordings_take_turns(sizes, variants, seed):
+def test_nothing_repeats_before_all_was_seen_and_variants_take_turns(sizes, variants, seed):
     p = sampling_order(sizes, variants, seed, weights=[1] * len(sizes))
     passes = 2 * variants + 1
     places = p.examples(0, max(sizes) * passes * len(sizes))
@@ -77,7 +77,7 @@ def test_nothing_repeats_before_all_was_seen_and_wordings_take_turns(sizes, vari
             assert ((taken - np.arange(len(taken))) % variants == taken[0]).all()
 
 
-def test_passes_differ_and_first_wordings_are_spread():
+def test_passes_differ_and_first_variants_are_spread():
     p = sampling_order([1000], variants=4)
     places = p.examples(0, 2000)
     first, second = places["example"][:1000], places["example"][1000:]
