@@ -6,23 +6,16 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
+from data_prep.sources.file_names import Compression
 from raytrain_core.errors import DataError
-
-Compression = Literal["gz", "zst"]
 
 LONGEST_ROW = 16 << 20  # bytes
 UNCHECKED_BYTES = 64 << 20  # bytes that a file may decompress to before its ratio is checked
 LARGEST_RATIO = 200  # text compresses 3 to 20 times, a very repetitive log up to 100 times
 
 _BUFFER = 1 << 17
-_SUFFIXES: dict[str, Compression] = {".gz": "gz", ".zst": "zst"}
-
-
-def compression_of(name: str) -> Compression | None:
-    """Returns how a file of that name is compressed."""
-    return _SUFFIXES.get(Path(name.lower()).suffix)
 
 
 @contextmanager

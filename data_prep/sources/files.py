@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from data_prep.config import SPLITS, Source, Split, Task
+from data_prep.sources.file_names import Format, format_of, known_extensions, require_format, split_of_name
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
-from data_prep.sources.readers import Format, SourceRow, count_rows, format_of, known_extensions, read_rows
-from data_prep.sources.split_names import split_of_name
+from data_prep.sources.readers import SourceRow, count_rows, read_rows
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Stat, Store, open_like
@@ -195,7 +195,7 @@ def _by_reader(path: str, plugin: Plugin, base_folder: Path, where: str) -> list
 def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> list[LocalFile]:
     path = base_folder / Path(uri).expanduser()
     if path.is_file():
-        return [LocalFile(path, uri, _format(uri, format, where), None)]
+        return [LocalFile(path, uri, require_format(uri, format, where), None)]
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
         top = path
@@ -220,7 +220,7 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> li
         except ValueError:
             relative = p.name
         name = str(PurePosixPath(uri) / relative) if path.is_dir() else _shown(p, base_folder)
-        files.append(LocalFile(p, name, _format(p.name, format, where), split_of_name(relative)))
+        files.append(LocalFile(p, name, require_format(p.name, format, where), split_of_name(relative)))
     return files
 
 
@@ -230,7 +230,7 @@ def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | 
     store = open_like(store_of_job, f"s3://{bucket}")
     wild = WILD.search(key)
     if not wild and key and not key.endswith("/") and (stat := store.stat(key)) is not None:
-        return [StoredFile(store, stat, uri, _format(key, format, where), None)]
+        return [StoredFile(store, stat, uri, require_format(key, format, where), None)]
     if wild:
         top = key[: wild.start()].rpartition("/")[0]
         pattern = re.compile(_glob_pattern(key))
@@ -246,7 +246,7 @@ def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | 
             store,
             stat,
             f"s3://{bucket}/{stat.key}",
-            _format(stat.key, format, where),
+            require_format(stat.key, format, where),
             split_of_name(stat.key[len(top) :].lstrip("/")),
         )
         for stat in stats
@@ -272,13 +272,3 @@ def _shown(path: Path, base_folder: Path) -> str:
         return path.relative_to(base_folder).as_posix()
     except ValueError:
         return str(path)
-
-
-def _format(name: str, given: Format | None, where: str) -> Format:
-    found = given or format_of(name)
-    if found is None:
-        raise DataError(
-            f"{where}: unknown format of {name}",
-            hint=f"Known are {known_extensions()}; otherwise set source.format.",
-        )
-    return found

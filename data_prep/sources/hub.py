@@ -10,9 +10,9 @@ from typing import Any
 
 from data_prep.config import Split
 from data_prep.sources.compression import LONGEST_ROW
+from data_prep.sources.file_names import split_of_name
 from data_prep.sources.plugins import short
 from data_prep.sources.readers import SourceRow, too_long
-from data_prep.sources.split_names import split_of_name
 from raytrain_core.errors import DataError, UsageError
 
 _URI = re.compile(

@@ -10,21 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
-from data_prep.sources.compression import LONGEST_ROW, check_ratio, compression_of, lines, open_bytes
+from data_prep.sources.compression import LONGEST_ROW, check_ratio, lines, open_bytes
+from data_prep.sources.file_names import Format, compression_of
 from raytrain_core.errors import DataError
 
-Format = Literal["jsonl", "csv", "tsv", "parquet"]
-
-_EXTENSIONS: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
 _BATCH = 64  # Parquet rows in memory at once: few, because repeated values take almost no space in the file
 _COUNT_BYTES = 1 << 20  # read at once to count lines
 _LONGEST_FIELD = 1 << 27  # characters in a CSV field; the library's own limit is 131,072
@@ -37,18 +28,6 @@ class SourceRow:
     number: int
     values: dict[str, Any] | None
     reason: str = ""
-
-
-def format_of(name: str) -> Format | None:
-    """Returns the format of a file name; None if it is unknown."""
-    packed = compression_of(name)
-    found = _EXTENSIONS.get(Path(name.lower().removesuffix(f".{packed}")).suffix)
-    return None if packed and found == "parquet" else found
-
-
-def known_extensions() -> str:
-    """Returns the supported extensions, for messages."""
-    return ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
 
 
 def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> Iterator[SourceRow]:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.config import SPLITS, Task
+from data_prep.sources.file_names import split_of_name
 from data_prep.sources.files import SourceFile, source_files
-from data_prep.sources.split_names import split_of_name
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import example_maker, row_transform

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from data_prep.sources.file_names import split_of_name
 from data_prep.sources.files import source_files
-from data_prep.sources.split_names import split_of_name
 from raytrain_core.errors import DataError, UsageError
 from tests.support.data_prep_bench import make_task, write_jsonl
 

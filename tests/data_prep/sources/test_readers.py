@@ -9,7 +9,8 @@ import pytest
 
 from data_prep.sources import compression as streams
 from data_prep.sources import readers
-from data_prep.sources.readers import count_rows, format_of, read_rows
+from data_prep.sources.file_names import format_of
+from data_prep.sources.readers import count_rows, read_rows
 from raytrain_core.errors import DataError
 from raytrain_core.hashing import splitmix64
 
