@@ -41,7 +41,7 @@ spec:
     source = target.get("ftj", "sent", namespace)["spec"]["tasks"][0]["source"]["uri"]
     assert source.startswith(f"s3://{bucket}/raytrain/uploads/")
     assert source.endswith("/files/train.jsonl")
-    assert "has not looked at it yet" in raytrain("status", "sent", *where)
+    assert "has not seen the job yet" in raytrain("status", "sent", *where)
     assert "did you mean sent?" in raytrain("status", "snet", *where, code=2)
 
     status = {"phase": "Failed", "message": "no such column", "conditions": [], "attempts": []}
