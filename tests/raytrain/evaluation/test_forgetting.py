@@ -58,9 +58,9 @@ def test_rows_with_the_same_id_are_paired_in_their_order():
     assert (fewer.rows, fewer.before, fewer.after) == (1, 1.0, 0.0)
 
 
-def test_no_change_is_inside_the_noise():
+def test_no_change_is_noise():
     found = compare(ACCURACY, rows([1, 0] * 20), rows([1, 0] * 20))
-    assert (found.difference, found.low, found.high, found.verdict) == (0, 0, 0, "inside the noise")
+    assert (found.difference, found.low, found.high, found.verdict) == (0, 0, 0, "noise")
 
 
 def test_best_minus_now():
