@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.quality.ngram_overlap import COMMON, LEAST, WORDS, HeldOut
@@ -53,7 +53,6 @@ def test_what_many_held_out_texts_have_counts_for_none():
     assert len(shared(held[:COMMON], [formula])) == COMMON
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_it_is_what_sets_of_words_say(data):
     words = st.lists(st.sampled_from("abc"), min_size=0, max_size=30).map(" ".join)

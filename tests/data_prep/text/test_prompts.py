@@ -32,7 +32,7 @@ inputs = st.lists(st.sampled_from(characters), min_size=1, max_size=12).map("".j
 
 
 @given(texts=st.lists(inputs, min_size=1, max_size=6), limit=st.sampled_from([1, 2, 7, 500]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_joined_ids_are_those_of_the_whole_prompt(tokenizer, texts, limit):
     encoder = PromptEncoder(tokenizer, TEMPLATES, texts)
     for start in range(len(TEMPLATES)):

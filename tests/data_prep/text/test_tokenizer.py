@@ -39,13 +39,12 @@ def check_lossless(tokenizer: Tokenizer, text: str) -> None:
 
 
 @given(text=texts_with_control)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_printable_ascii_with_white_space_and_control_literals_survives(tokenizer, text):
     check_lossless(tokenizer, text)
 
 
 @given(text=flat_texts)
-@settings(deadline=None)
 def test_single_spaced_text_gets_the_ids_of_the_tokenizer_it_came_from(tokenizer, base_tokenizer, text):
     assert encode(tokenizer, text) == base_tokenizer.encode(text).ids
 
@@ -104,7 +103,6 @@ def auto_tokenizer(tokenizer, tmp_path_factory):
 
 
 @given(text=texts_with_control)
-@settings(deadline=None)
 def test_plain_auto_tokenizer_gives_the_same_ids_and_texts(tokenizer, auto_tokenizer, text):
     ids = auto_tokenizer(text)["input_ids"]
     assert ids == encode(tokenizer, text)
@@ -132,7 +130,6 @@ def test_tokens_that_somebody_added_become_pieces_with_their_ids(tmp_path):
 
 
 @given(batch=st.lists(st.one_of(texts_with_control, st.text(max_size=20)), max_size=8))
-@settings(deadline=None)
 def test_plain_texts_skip_the_normalizer_and_get_the_same_ids(tokenizer, batch):
     """Printable ASCII is written as the normalizer would write it.
 
@@ -227,7 +224,7 @@ def test_t5_itself_fits_into_the_spare_rows_of_its_models(t5):
 
 
 @given(text=texts_with_control, flat=flat_texts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_t5_itself_loses_nothing_and_keeps_its_ids(t5, text, flat):
     tokenizer, base = t5
     check_lossless(tokenizer, text)

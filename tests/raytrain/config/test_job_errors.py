@@ -275,7 +275,7 @@ class TestMapping:
             from_mapping({"spec": {1, 2}}, FineTuneJob)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(alphabet=st.sampled_from("ab:{}[]&*!|>-#'\"%@`,?\n\t \\01.e~<\x00é"), max_size=60))
 def test_any_text_is_an_error_or_a_job(text: str) -> None:
     with pytest.raises(ConfigError) as caught:

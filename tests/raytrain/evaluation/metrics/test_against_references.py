@@ -64,7 +64,7 @@ def test_rouge_lsum_differs_from_rouge_l_because_of_the_split():
 CODE = st.text(alphabet="abc (){};=\n\tdefint", max_size=60)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(CODE, CODE), min_size=1, max_size=8))
 def test_chrf_and_bleu_are_sacrebleus(pairs):
     predictions = [p for p, _ in pairs]
@@ -113,7 +113,7 @@ def tagged_sentences(draw):
     return words, tags(), tags()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(tagged_sentences(), min_size=1, max_size=6))
 def test_entity_scores_are_seqevals(sentences):
     from seqeval.metrics import f1_score, precision_score, recall_score

@@ -19,7 +19,7 @@ def score(name, predictions, targets, meta=META):
     return metric.score(metric.stats_many(predictions, [[t] for t in targets], [meta] * len(predictions)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(RATINGS)
 def test_macro_f1_is_scikit_learns(pairs):
     predictions, targets = zip(*pairs, strict=True)
@@ -27,7 +27,7 @@ def test_macro_f1_is_scikit_learns(pairs):
     assert score("macro_f1", predictions, targets) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(RATINGS)
 def test_spearman_is_scipys(pairs):
     predictions, targets = zip(*pairs, strict=True)

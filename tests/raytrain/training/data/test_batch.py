@@ -65,7 +65,7 @@ sample_lists = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(samples=sample_lists)
 def test_a_packed_row_holds_exactly_its_examples(samples):
     read = token_reader(SPLITS)

@@ -63,7 +63,7 @@ def test_rows_are_full(shape, least):
 SHAPES = st.sampled_from([(64, 16), (64, 64), (200, 50), (1 << 18, 1 << 17), (4096, 40)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), shape=SHAPES, keep_order=st.booleans(), window=st.integers(1, 90))
 def test_every_example_has_one_row_that_holds_it(data, shape, keep_order, window):
     blocks, length = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 60))
@@ -121,7 +121,7 @@ def test_any_world_size_sees_the_same_global_batches(workers, shape):
         assert [row for _, row in sorted(batch)] == alone[rows.start : rows.stop]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),
     variants=st.integers(1, 3),
@@ -144,7 +144,7 @@ def test_a_run_that_changes_its_size_sees_every_row_once_and_in_order(sizes, var
     assert taken == packed_order(tasks, shape, variants, seed).rows(0, next_row)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(1, 300), min_size=1, max_size=4),
     shape=st.sampled_from([(64, 16), (600, 140), (4096, 900)]),
@@ -213,7 +213,7 @@ def test_mean_lengths_are_those_of_the_mixture():
     assert lengths.means([0.25, 0.75]) == pytest.approx((0.25 * 21 + 0.75 * 5, 0.25 * 10 + 0.75 * 5))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     batch=st.integers(16, 1 << 21),
     longest=st.tuples(st.integers(8, 8192), st.integers(4, 4096)),

@@ -24,7 +24,7 @@ def worst_difference(tasks, rates):
     return max(np.abs(np.cumsum(tasks == i) - n * rate).max() for i, rate in enumerate(rates))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(weights=st.lists(st.integers(1, 400), min_size=1, max_size=20))
 def test_every_prefix_holds_every_share_within_one(weights):
     p = sampling_order([5] * len(weights), weights=weights)
@@ -60,7 +60,7 @@ def test_a_tiny_share_still_gets_a_place():
     assert many.sum() <= LARGEST_PERIOD
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(sizes=SIZES, variants=st.integers(1, 5), seed=st.integers(0, 2**63 - 1))
 def test_nothing_repeats_before_all_was_seen_and_variants_take_turns(sizes, variants, seed):
     p = sampling_order(sizes, variants, seed, weights=[1] * len(sizes))
@@ -87,7 +87,7 @@ def test_passes_differ_and_first_variants_are_spread():
     assert counts.min() > 190
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(count=st.integers(1, 5000), key=st.integers(0, 2**64 - 1))
 def test_a_keyed_permutation_is_a_bijection(count, key):
     index = np.arange(count, dtype=np.uint64)
@@ -110,7 +110,7 @@ def test_permutations_put_every_example_everywhere(count):
     assert abs(chi2 - freedom) < 6 * math.sqrt(2 * freedom) + 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes=SIZES, start=st.integers(0, 10**12), length=st.integers(0, 300))
 def test_any_place_is_found_without_the_places_before(sizes, start, length):
     p = sampling_order(sizes)
@@ -119,7 +119,7 @@ def test_any_place_is_found_without_the_places_before(sizes, start, length):
     assert whole[::37].tolist() == [s.tolist() for s in singly]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sizes=SIZES, cut=st.integers(0, 4000), seed=st.integers(0, 2**63 - 1))
 def test_one_integer_resumes(sizes, cut, seed):
     """What follows place `cut` is the same for a new order and for one that started at 0."""
