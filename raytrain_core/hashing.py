@@ -66,9 +66,11 @@ def unit(key: int) -> float:
     return (key >> 11) / (1 << 53)
 
 
-def order(key: int, n: int) -> list[int]:
-    """Returns a permutation of 0 ... n-1 that depends on `key` alone."""
-    return sorted(range(n), key=lambda i: splitmix64(key ^ splitmix64(i)))
+def orders(keys: NDArray[np.uint64], n: int) -> list[list[int]]:
+    """Returns for each key a permutation of 0 ... n-1 that depends on it alone."""
+    places = splitmix64(keys[:, None] ^ splitmix64(np.arange(n, dtype=np.uint64)))
+    found: list[list[int]] = np.argsort(places, axis=1, kind="stable").tolist()
+    return found
 
 
 def sample(n: int, limit: int | None, key: int) -> NDArray[np.int64]:

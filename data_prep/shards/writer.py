@@ -24,7 +24,7 @@ from data_prep.shards.split_statistics import SplitStatistics
 from data_prep.shards.work_unit import PrepSpec, ShardParts, WorkUnit
 from data_prep.tasks.examples import Example
 from data_prep.text.prompts import PromptEncoder
-from data_prep.text.templates import template_order
+from data_prep.text.templates import template_orders
 from data_prep.text.tokenizer import Ids
 from raytrain_core.hashing import content_key
 from raytrain_core.storage import NotFoundError
@@ -117,7 +117,7 @@ def _encode_sources(
     inputs, limit = [example.input for example in examples], spec.limits.max_input_tokens
     encoder = PromptEncoder(spec.tokenizer, spec.templates, inputs)
     statistics.add_inputs(encoder.altered())
-    orders = [template_order(spec.seed, e.meta["input"], len(spec.templates)) for e in examples]
+    orders = template_orders(spec.seed, [e.meta["input"] for e in examples], len(spec.templates))
     for variant, rows in enumerate(rendered):
         templates = [order[variant] for order in orders]
         prompts, with_shots = _render(spec, split, inputs, templates, variant)

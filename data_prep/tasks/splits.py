@@ -39,8 +39,9 @@ def splitter_of(task: Task, file_splits: Iterable[Split | None]) -> Splitter:
     """Returns how the rows of a task are divided, given the splits of its files.
 
     A trained task needs all three splits, a probe validation and test. A missing split is taken by
-    hash: from the only split there is, or validation or test from train; for a probe, validation
-    and test from each other. Raises DataError if there is nothing to train on.
+    hash from train, or from all rows if no file names a split; for a probe, validation and test
+    from each other. Raises DataError if there is nothing to train on: rows that their files call
+    test or validation are never divided and trained on.
     """
     splits = set(file_splits)
     validation, test = task.split.validation, task.split.test
@@ -53,15 +54,17 @@ def splitter_of(task: Task, file_splits: Iterable[Split | None]) -> Splitter:
         only = splits.pop()
         rule = f"the rows of {only or 'the source'} divided by hash: {half:.0%} validation, {1 - half:.0%} test"
         return Splitter({only: (("validation", half), ("test", 1 - half))}, rule)
+    if "train" not in splits and splits != {None}:
+        held = " and ".join(split for split in ("validation", "test") if split in splits)
+        raise DataError(
+            f"task {task.name}: has {held} rows but none to train on",
+            hint="Add a train split, make it a probe (probe: true), or say that these rows may be trained on "
+            "and divided: source.splits: {train: ...}.",
+        )
     if len(splits) == 1:
         parts: tuple[tuple[Split, float], ...] = (("validation", validation), ("test", test))
         rule = f"divided by hash: {validation:.1%} validation, {test:.1%} test"
         return Splitter({splits.pop(): (*parts, ("train", 1 - validation - test))}, rule)
-    if "train" not in splits:
-        raise DataError(
-            f"task {task.name}: has validation and test rows but none to train on",
-            hint="Add a train split, or make it a probe (probe: true).",
-        )
     if splits == {"train", "test"}:
         shares = _by_file("test") | {"train": (("validation", validation), ("train", 1 - validation))}
         return Splitter(shares, f"according to the files; validation by hash: {validation:.1%} of train")

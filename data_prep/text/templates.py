@@ -1,13 +1,15 @@
 """Instruction templates: those built in for each task type, and how a prompt is rendered."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from data_prep.config import Task
 from data_prep.tasks.labels import labels_of
 from raytrain_core.errors import UsageError
-from raytrain_core.hashing import content_key, order
+from raytrain_core.hashing import content_key, orders
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -182,4 +184,11 @@ def template_order(seed: int, text: str, templates: int) -> list[int]:
 
     It depends on the input, never on the target.
     """
-    return order(content_key("wording", seed, text), templates) if templates > 1 else [0]
+    return template_orders(seed, [text], templates)[0]
+
+
+def template_orders(seed: int, texts: Sequence[str], templates: int) -> list[list[int]]:
+    """Returns `template_order` of each text."""
+    if templates < 2:
+        return [[0] for _ in texts]
+    return orders(np.array([content_key("wording", seed, text) for text in texts], np.uint64), templates)

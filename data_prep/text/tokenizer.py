@@ -33,6 +33,7 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from data_prep.text.word_cache import WordCache
 from raytrain_core.errors import DataError
 
 PAD, EOS, UNK = 0, 1, 2
@@ -98,6 +99,8 @@ class Tokenizer:
         if _keeps_plain_text(document.get("normalizer")):
             self._of_written = _build({**document, "normalizer": None})
             self._of_written.encode_special_tokens = True
+        literals = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+        self._words = WordCache(lambda texts: _ids(self._of_written, [_written(text) for text in texts]), literals)
         self.added: tuple[str, ...] = tuple(added)
         """The tokens that the extension added to the vocabulary, in the order of their ids (the
         last ones)."""
@@ -161,9 +164,9 @@ class Tokenizer:
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
             plain = [self._of_written is not None and keeps(text) for text in chunk]
-            written = [_written(text) for text, is_plain in zip(chunk, plain, strict=True) if is_plain]
+            kept = [text for text, is_plain in zip(chunk, plain, strict=True) if is_plain]
             others = [text for text, is_plain in zip(chunk, plain, strict=True) if not is_plain]
-            found = iter(_ids(self._of_written, written)), iter(_ids(self._tokenizer, others))
+            found = iter(self._words.encode(kept)), iter(_ids(self._tokenizer, others))
             ids.extend(next(found[0] if is_plain else found[1]) for is_plain in plain)
         return ids
 

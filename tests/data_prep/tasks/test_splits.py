@@ -17,7 +17,7 @@ def shares(splitter, file_split):
 
 def test_one_split_is_divided_by_hash():
     task = make_task(split={"validation": 0.1, "test": 0.2})
-    for only in (None, "train", "test"):
+    for only in (None, "train"):
         assert shares(splitter_of(task, [only]), only) == pytest.approx(
             {"train": 0.7, "validation": 0.1, "test": 0.2}, abs=0.01
         )
@@ -51,9 +51,13 @@ def test_a_probe_keeps_given_splits():
     assert shares(splitter, None) == pytest.approx({"validation": 0.5, "test": 0.5}, abs=0.02)
 
 
-def test_without_training_rows_there_is_nothing_to_train():
-    with pytest.raises(DataError, match="none to train on"):
-        splitter_of(make_task(), ["validation", "test"])
+@pytest.mark.parametrize("given", [["test"], ["validation"], ["validation", "test"], ["test", "test"]])
+def test_held_out_rows_are_never_divided_and_trained_on(given):
+    with pytest.raises(
+        DataError, match=f"has {' and '.join(dict.fromkeys(given))} rows but none to train on"
+    ) as caught:
+        splitter_of(make_task(), given)
+    assert "source.splits: {train: ...}" in caught.value.hint
 
 
 def test_the_same_text_goes_the_same_way_in_every_task():

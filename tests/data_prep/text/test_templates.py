@@ -1,6 +1,7 @@
 import re
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from data_prep.config import TaskType
 from data_prep.tasks.examples import example_maker
 from data_prep.text.templates import BUILT_IN, template_order, templates_of
 from raytrain_core.errors import UsageError
-from raytrain_core.hashing import order
+from raytrain_core.hashing import orders, splitmix64
 from tests.support.data_prep_bench import make_task
 
 FIELDS = {"from": "Java", "to": "C#"}
@@ -105,9 +106,10 @@ def test_templates_are_spread_evenly_and_follow_the_seed():
     assert firsts != [template_order(18, f"text {i}", 8)[0] for i in range(4000)]
 
 
-@given(key=st.integers(0, 2**64 - 1), n=st.integers(0, 50))
-def test_an_order_is_a_permutation(key, n):
-    assert sorted(order(key, n)) == list(range(n))
+@given(keys=st.lists(st.integers(0, 2**64 - 1), max_size=5), n=st.integers(0, 50))
+def test_an_order_sorts_by_hashes_of_key_and_number(keys, n):
+    expected = [sorted(range(n), key=lambda i, key=key: splitmix64(key ^ splitmix64(i))) for key in keys]
+    assert orders(np.array(keys, np.uint64), n) == expected
 
 
 def test_every_task_type_has_templates():

@@ -1,0 +1,55 @@
+"""Remembers the ids of words, so that a word that occurs again costs a lookup.
+
+T5's pre-tokenizer splits a text before every space, and the model tokenises each piece on its own
+(the module `data_prep.text.tokenizer` says how): the ids of a line are those of its words, one
+after the other. A text where a word could depend on its neighbours is not divided: one with runs of
+spaces, or with the first character of an added token such as `</s>`.
+"""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORDS = 1 << 17
+"""Words remembered; when there are more, remembering begins again. This bounds the memory."""
+LONGEST = 32
+"""Characters of a remembered word: longer ones (URLs, base64) rarely occur again."""
+
+Ids = NDArray[np.uint16]
+
+
+class WordCache:
+    """Encodes texts by their words.
+
+    `encode` returns the ids of texts in full, as if each were alone. A text is given as `keeps`
+    admits it: printable ASCII, newlines and tabs.
+    """
+
+    def __init__(self, encode: Callable[[list[str]], list[Ids]], literals: Collection[str]) -> None:
+        """`literals` are the added tokens, which are found in a text before it is split."""
+        self._encode = encode
+        self._ids: dict[str, list[int]] = {}
+        first = "".join(sorted({re.escape(literal[0]) for literal in literals}))
+        # White space at the ends of a piece would meet that of its neighbour.
+        self._whole = re.compile(rf"[{first}]|  |^\s|\s$| [\n\t]|[\n\t] |\S{{{LONGEST + 1}}}")
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """Returns the ids of each text."""
+        divided = [None if self._whole.search(text) or not text else text.split(" ") for text in texts]
+        whole = iter(self._encode([text for text, words in zip(texts, divided, strict=True) if words is None]))
+        self._learn({word for words in divided if words is not None for word in words})
+        ids = self._ids
+        return [
+            next(whole) if words is None else np.array([i for word in words for i in ids[word]], np.uint16)
+            for words in divided
+        ]
+
+    def _learn(self, words: set[str]) -> None:
+        """Makes sure that the ids of all these words are known."""
+        new = sorted(words - self._ids.keys())
+        if len(self._ids) + len(new) > WORDS:
+            self._ids, new = {}, sorted(words)
+        for word, found in zip(new, self._encode(new), strict=True):
+            self._ids[word] = found.tolist()
