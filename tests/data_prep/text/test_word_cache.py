@@ -1,4 +1,4 @@
-"""The ids of a text are the same, whether its words are looked up or the library encodes it whole."""
+"""A text has the same ids, whether its words are looked up or the library encodes it whole."""
 
 import json
 import string
