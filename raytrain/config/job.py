@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from data_prep.config import Mixture, Name, Task
 from data_prep.tasks.mixture import misfit
+from raytrain.config.pod_fields import PodTemplate, Toleration
 from raytrain_core.config.base import SpecModel
 from raytrain_core.storage import StorageLocation
 
@@ -419,7 +420,7 @@ class ClusterSpec(SpecModel):
     node_selector: dict[str, str] = Field(
         default_factory=dict, max_length=50, description="Labels that the nodes of training workers must have."
     )
-    tolerations: list[dict[str, Any]] = Field(
+    tolerations: list[Toleration] = Field(
         default_factory=list, max_length=50, description="Kubernetes tolerations of every pod."
     )
     secrets: list[ObjectName] = Field(
@@ -446,7 +447,7 @@ class ClusterSpec(SpecModel):
     )
     ttl: str | None = Field(
         default=None,
-        pattern=r"^[1-9][0-9]{0,8}[smhd]$",
+        pattern=r"^([1-9][0-9]{0,8}[sm]|[1-9][0-9]{0,6}h|[1-9][0-9]{0,4}d)$",
         description=(
             "How long the object is kept after the job has ended, e.g. 1h; by default forever. Storage is never "
             "touched."
@@ -456,7 +457,7 @@ class ClusterSpec(SpecModel):
         default=False,
         description=("true stops the run and releases all its pods; false resumes it from the newest checkpoint."),
     )
-    pod_template: dict[str, Any] = Field(
+    pod_template: PodTemplate = Field(
         default_factory=dict,
         description=(
             "Escape hatch, merged into every pod (metadata and spec; lists of named items by name, Ray's "

@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--liveness", metavar="URL", help="serve liveness probes there, e.g. http://0.0.0.0:8080/healthz"
     )
+    parser.add_argument("--metrics", metavar="PORT", type=int, help="serve metrics for Prometheus on this port")
     parser.add_argument("--verbose", action="store_true", help="log every action")
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -26,9 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.verbose:  # a line for each event of each object
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     from raytrain.operator.handlers import serve
+    from raytrain.operator.metrics import serve_metrics
     from raytrain.operator.settings import read_settings
 
     try:
+        if options.metrics is not None:
+            serve_metrics(options.metrics)
         serve(read_settings(), namespaces=options.namespace, liveness=options.liveness)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ RayJob has ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -18,6 +19,7 @@ from typing import Any
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
 from raytrain.operator.actions import Decision, Event
 from raytrain.operator.admission import Refusal
+from raytrain.operator.metrics import RECONCILE_ERRORS
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
@@ -32,6 +34,8 @@ Post = Callable[[Mapping[str, Any], Event], None]
 """Posts an event of an object."""
 
 RESYNC_SECONDS = 600.0
+BUG_SECONDS = 60.0
+"""When to look again at an object that the operator could not handle."""
 _KUBERAY_SECONDS = 600.0
 """How long it is taken for granted that KubeRay is installed."""
 
@@ -94,6 +98,24 @@ class Controller:
                 self._retry_later(key, error)
             except ClusterError as error:
                 self._retry_later(key, error)
+            except Exception as error:  # a bug of ours: it may harm this object and no other
+                await self._confess(key, error)
+
+    async def _confess(self, key: Key, error: Exception) -> None:
+        """Counts and logs a bug, tells it on the object that ran into it, and looks again later."""
+        _log.exception("%s/%s: cannot be reconciled", *key, exc_info=error)
+        RECONCILE_ERRORS.labels(*key).inc()
+        self._wake_after(key, BUG_SECONDS)
+        body = self._jobs.get(key)
+        if body is None:
+            return
+        message = f"the operator cannot handle this object ({type(error).__name__}): please report it as a bug"
+        status = body.get("status") or {}
+        if status.get("message") == message:
+            return
+        with contextlib.suppress(ClusterError):
+            await self._patch_status(key, {"phase": status.get("phase") or "Pending", "message": message})
+            self._post(body, Event("ReconcileError", message, warning=True))
 
     def _retry_later(self, key: Key, error: ClusterError) -> None:
         _log.warning("%s/%s: %s; trying again", *key, error.message)
@@ -155,15 +177,17 @@ class Controller:
 
     async def _record(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
         """Writes the status and posts the events."""
-        patch = status_patch(body, decision.status)
-        if patch:
-            answer = await asyncio.to_thread(
-                self._api.patch, JOBS, *key, {"status": patch}, manager=names.MANAGER, status=True
-            )
-            if key in self._jobs and not _is_older(answer, self._jobs[key]):
-                self._jobs[key] = _without_managed_fields(answer)
+        if patch := status_patch(body, decision.status):
+            await self._patch_status(key, patch)
         for event in decision.events:
             self._post(body, event)
+
+    async def _patch_status(self, key: Key, status: Mapping[str, Any]) -> None:
+        """Patches the object's status, and remembers the object as the API server answers it."""
+        patch = {"status": status}
+        answer = await asyncio.to_thread(self._api.patch, JOBS, *key, patch, manager=names.MANAGER, status=True)
+        if key in self._jobs and not _is_older(answer, self._jobs[key]):
+            self._jobs[key] = _without_managed_fields(answer)
 
     async def _has_kuberay(self) -> bool:
         if time.monotonic() < self._kuberay_until:

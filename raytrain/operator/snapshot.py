@@ -15,7 +15,7 @@ from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, check_admission
 from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names
 from raytrain.operator.settings import Settings
-from raytrain.operator.timestamps import format_time
+from raytrain.operator.timestamps import format_time, readable
 from raytrain_core.config.loader import ConfigError, from_mapping
 
 Object = Mapping[str, Any]
@@ -101,11 +101,19 @@ def take_snapshot(observed: Observed, settings: Settings, now: datetime, old: St
 
 
 def read_status(body: Object) -> Status:
-    """Returns the object's status; an empty one if another version wrote it unreadably."""
+    """Returns the object's status; an empty one if another version wrote it unreadably.
+
+    Times that cannot be read are left out: anyone with permission may write a status.
+    """
     try:
-        return Status.model_validate(body.get("status") or {})
+        status = Status.model_validate(body.get("status") or {})
     except ValidationError:
         return Status()
+    attempts = [
+        attempt.model_copy(update={"started": readable(attempt.started) or "", "ended": readable(attempt.ended)})
+        for attempt in status.attempts
+    ]
+    return status.model_copy(update={"attempts": attempts, "completion_time": readable(status.completion_time)})
 
 
 def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | None, Refusal | None]:

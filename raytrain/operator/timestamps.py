@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 1000 * 366 * 86400
+"""In seconds: from any time of ours it ends within the calendar."""
 
 
 def format_time(time: datetime) -> str:
@@ -15,6 +17,15 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def readable(text: str | None) -> str | None:
+    """The text if it is a time with a zone in this millennium; None for what others wrote."""
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return text if time.tzinfo is not None and 2000 <= time.year < 3000 else None
+
+
 def parse_duration(text: str) -> timedelta:
-    """A number with a unit: `90s`, `30m`, `12h`, `7d`."""
-    return timedelta(seconds=int(text[:-1]) * _SECONDS[text[-1]])
+    """A number with a unit: `90s`, `30m`, `12h`, `7d`; at most about 1,000 years."""
+    return timedelta(seconds=min(int(text[:-1]) * _SECONDS[text[-1]], _LONGEST))

@@ -9,13 +9,14 @@ from typing import Any
 from raytrain import __version__
 from raytrain.operator.install import rbac
 from raytrain.operator.render.names import MANAGER
+from raytrain.operator.render.supporting_objects import from_anywhere
 from raytrain.operator.render.yaml_output import to_yaml
 from raytrain.operator.settings import VARIABLE, Settings
 
 NAMESPACE = "raytrain-system"
 IMAGE = f"raytrain-operator:{__version__}"
 USER = 1000
-PORT = 8080
+PORT, METRICS_PORT = 8080, 8081
 SETTINGS_FOLDER, SETTINGS_KEY = "/etc/raytrain", "settings.yaml"
 LABELS: Mapping[str, str] = {
     "app.kubernetes.io/name": MANAGER,
@@ -59,7 +60,11 @@ def manager(settings: Settings) -> list[dict[str, Any]]:
     content = to_yaml(settings.model_dump(mode="json", by_alias=True, exclude_none=True))
     config = _object("v1", "ConfigMap", MANAGER) | {"data": {SETTINGS_KEY: content}}
     policy = _object("networking.k8s.io/v1", "NetworkPolicy", MANAGER) | {
-        "spec": {"podSelector": {"matchLabels": dict(SELECTOR)}, "policyTypes": ["Ingress"], "ingress": []}
+        "spec": {
+            "podSelector": {"matchLabels": dict(SELECTOR)},
+            "policyTypes": ["Ingress"],
+            "ingress": [from_anywhere(settings.runs.prometheus_selector, METRICS_PORT)],
+        }
     }
     return [config, _deployment(), policy]
 
@@ -70,9 +75,12 @@ def _deployment() -> dict[str, Any]:
         "name": "operator",
         "image": IMAGE,
         "imagePullPolicy": "IfNotPresent",
-        "args": [f"--liveness=http://0.0.0.0:{PORT}/healthz"],
+        "args": [f"--liveness=http://0.0.0.0:{PORT}/healthz", f"--metrics={METRICS_PORT}"],
         "env": [{"name": VARIABLE, "value": f"{SETTINGS_FOLDER}/{SETTINGS_KEY}"}],
-        "ports": [{"name": "health", "containerPort": PORT}],
+        "ports": [
+            {"name": "health", "containerPort": PORT},
+            {"name": "metrics", "containerPort": METRICS_PORT},
+        ],
         # generous: on an overloaded node the operator is slow, not dead
         "startupProbe": {**probe, "periodSeconds": 5, "timeoutSeconds": 10, "failureThreshold": 60},
         "livenessProbe": {**probe, "periodSeconds": 30, "timeoutSeconds": 20, "failureThreshold": 5},

@@ -62,13 +62,14 @@ def network_policy(attempt: Attempt) -> dict[str, Any]:
             "policyTypes": ["Ingress"],
             "ingress": [
                 {"from": [{"podSelector": own_pods}]},
-                _from_anywhere(attempt.runs.kuberay_selector, _DASHBOARD),
-                _from_anywhere(attempt.runs.prometheus_selector, _METRICS),
+                from_anywhere(attempt.runs.kuberay_selector, _DASHBOARD),
+                from_anywhere(attempt.runs.prometheus_selector, _METRICS),
             ],
         }
     }
 
 
-def _from_anywhere(labels: Mapping[str, str], port: int) -> dict[str, Any]:
+def from_anywhere(labels: Mapping[str, str], port: int) -> dict[str, Any]:
+    """An ingress rule: pods with these labels, of any namespace, reach a port."""
     peer = {"namespaceSelector": {}, "podSelector": {"matchLabels": dict(labels)}}
     return {"from": [peer], "ports": [{"protocol": "TCP", "port": port}]}

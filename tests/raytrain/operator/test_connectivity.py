@@ -117,7 +117,13 @@ def test_who_reaches_a_run(world, source):
 @pytest.mark.parametrize("source", ["ours/cpu", "kuberay", "neighbour", "stranger"])
 def test_nobody_reaches_the_operator(world, source):
     policies, pods = world
-    assert not any(reaches(policies, pods[source], pods["operator"], port) for port in (443, 8080))
+    assert not any(reaches(policies, pods[source], pods["operator"], port) for port in (443, 8080, 8081))
+
+
+def test_prometheus_reaches_the_operators_metrics_alone(world):
+    policies, pods = world
+    reached = [port for port in (443, 8080, 8081) if reaches(policies, pods["prometheus"], pods["operator"], port)]
+    assert reached == [8081]
 
 
 def test_without_policies_everyone_reaches_everything():

@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from prometheus_client import REGISTRY
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError
+from raytrain.operator import controller as controller_module
+from raytrain.operator.actions import Decision
 from raytrain.operator.controller import Controller
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.render.names import is_owned
@@ -79,7 +82,7 @@ class Server:
         return [(kind, name) for verb, kind, name in self.calls if verb in ("create", "apply")]
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """The operator's process dies here."""
 
 
@@ -215,6 +218,59 @@ def test_an_exceeded_quota_is_in_the_status():
     assert run(steps, server) == ["Forbidden"]
     assert server.job["status"]["message"] == "exceeded quota: rayjobs"
     assert "attempts" not in server.job["status"]
+
+
+def test_a_bug_met_on_one_object_is_counted_and_told_there_and_harms_no_other(monkeypatch):
+    other = finetunejob(name="other")
+    server = Server(finetunejob(), other)
+    real = controller_module.reconcile
+
+    def reconcile(observed, settings, now):
+        if observed.name == "assistant":
+            raise AttributeError("'int' object has no attribute 'items'")
+        return real(observed, settings, now)
+
+    monkeypatch.setattr(controller_module, "reconcile", reconcile)
+    labels = {"namespace": "team", "name": "assistant"}
+    before = REGISTRY.get_sample_value("raytrain_reconcile_errors_total", labels) or 0
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+        await controller.on_job_event(other, deleted=False)
+        await controller.on_job_event(server.job, deleted=False)  # told once
+
+    assert run(steps, server) == ["ReconcileError", "AttemptStarted"]
+    assert REGISTRY.get_sample_value("raytrain_reconcile_errors_total", labels) == before + 2
+    assert server.job["status"] == {
+        "phase": "Pending",
+        "message": "the operator cannot handle this object (AttributeError): please report it as a bug",
+    }
+    assert ("RayJob", "other-a01") in server.made()
+
+
+def test_a_resync_goes_on_after_an_object_that_cannot_be_handled(monkeypatch):
+    monkeypatch.setattr(controller_module, "RESYNC_SECONDS", 0.01)
+    server = Server(finetunejob(), finetunejob(name="other"))
+    seen = []
+
+    def reconcile(observed, settings, now):
+        seen.append(observed.name)
+        if observed.name == "assistant":
+            raise KeyError("name")
+        return Decision(status={})
+
+    monkeypatch.setattr(controller_module, "reconcile", reconcile)
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+        await controller.on_job_event(server.objects[(*JOBS, "other")], deleted=False)
+        task = asyncio.ensure_future(controller.resync())
+        while seen.count("other") < 3:
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
+
+    run(steps, server)
 
 
 def test_objects_of_other_owners_are_left_alone():

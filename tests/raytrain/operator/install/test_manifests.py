@@ -91,7 +91,7 @@ def test_with_namespaces_the_operator_has_no_permissions_elsewhere(chart):
     assert "ClusterRole" not in kinds
     assert "ClusterRoleBinding" not in kinds
     container = found["Deployment", "raytrain-operator"]["spec"]["template"]["spec"]["containers"][0]
-    assert container["args"][1:] == ["--namespace=team-a", "--namespace=team-b"]
+    assert container["args"][2:] == ["--namespace=team-a", "--namespace=team-b"]
 
 
 def test_the_crd_is_kept_by_default(tools):
