@@ -12,6 +12,7 @@ from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import PreparedTask, ShardSet
 from data_prep.shards.progress import ProgressLine
 from data_prep.shards.workers import local_workers
+from data_prep.tally import Tally
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.config.base import SpecModel
 from raytrain_core.config.loader import load_config
@@ -126,12 +127,8 @@ def _remarks(shard_set: ShardSet) -> Iterator[str]:
 
 
 def _task_remarks(task: PreparedTask) -> Iterator[str]:
-    if count := task.bad_rows["count"]:
-        yield f"{task.name}: bad rows skipped: {count:,}, e.g. {task.bad_rows['first'][0]}"
-    if count := task.provenance["left_out_rows"]:
-        yield f"{task.name}: rows left out by where or transform: {count:,}"
-    if masked := task.provenance["masked"]:
-        yield f"{task.name}: masked " + ", ".join(f"{n:,} {kind}" for kind, n in masked.items())
+    tally = Tally.from_json(task.tally)
+    yield from (f"{task.name}: {line}" for line in [*tally.lines(), tally.warning()] if line)
     for split, prepared in task.splits.items():
         if count := prepared.statistics["duplicates"]:
             yield f"{task.name}: {split} rows with the input of another row: {count:,}"

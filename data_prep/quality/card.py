@@ -6,6 +6,7 @@ from typing import Any
 from data_prep.config import Mixture, MixtureStrategy, Task
 from data_prep.quality.findings import MEANING, Finding
 from data_prep.shards.manifest import PreparedTask, ShardSet
+from data_prep.tally import Tally
 
 _SETTINGS = {
     "where": "only rows where `{}`",
@@ -145,13 +146,9 @@ def _filters(task: PreparedTask, identity: Mapping[str, Any]) -> list[str]:
     if shots := identity.get("few_shot"):
         found.append(f"{shots['share']:.0%} of the training prompts show up to {shots['examples']} other training rows")
     if identity.get("mask"):
-        masked = ", ".join(f"{count:,} of kind {kind}" for kind, count in task.provenance["masked"].items())
-        found.append(f"personal data replaced by placeholders: {masked or 'none found'}")
-    if left_out := task.provenance.get("left_out_rows"):
-        found.append(f"{_count(left_out, 'row')} left out by where or transform")
-    count = task.bad_rows.get("count", 0)
-    first = f", e.g. `{task.bad_rows['first'][0]}`" if count else ""
-    return [*found, f"{_count(count, 'bad row')} left out{first}"]
+        found.append("personal data replaced by placeholders")
+    tally = Tally.from_json(task.tally)
+    return [*found, f"{_count(tally.rows['read'], 'row')} read", *(_cell(line) for line in tally.lines())]
 
 
 def _columns(columns: Mapping[str, Any]) -> str:

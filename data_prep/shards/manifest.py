@@ -9,7 +9,7 @@ from data_prep.config import SPLITS, Split
 from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, Store
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class PreparedTask:
     probe: bool
     digest: str
     splits: Mapping[Split, PreparedSplit]
-    bad_rows: Mapping[str, Any]
-    """`count` and `first`: the first five as `file:line: reason`."""
+    tally: Mapping[str, Any]
+    """What happened to its rows: `data_prep.tally.Tally.to_json`."""
     leakage: Mapping[str, int]
     """`data_prep.shards.leakage.leakage` between its own splits."""
     provenance: Mapping[str, Any]
@@ -76,7 +76,7 @@ class PreparedTask:
         manifest = _read_json(store, cls.key(digest))
         try:
             splits = {split: _split(manifest["splits"][split]) for split in SPLITS if split in manifest["splits"]}
-            fields = ("name", "type", "probe", "digest", "bad_rows", "leakage", "provenance")
+            fields = ("name", "type", "probe", "digest", "tally", "leakage", "provenance")
             return cls(splits=splits, **{field: manifest[field] for field in fields})
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a task ({error!r})") from None

@@ -1,7 +1,6 @@
 """Prepares one task: cuts work units, collects their parts, and stores the task's manifest."""
 
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from data_prep.shards.settings import PrepSettings
 from data_prep.shards.split_statistics import SplitStatistics
 from data_prep.shards.task_sources import TaskSources
 from data_prep.shards.work_unit import PrepSpec, ShardParts, WorkUnit, units_prefix
+from data_prep.tally import Event, Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.examples import Example
 from data_prep.tasks.splits import needed_splits
@@ -32,7 +32,6 @@ class TaskBuilder:
         self.task, self.digest = sources.task, sources.digest
         self._sources, self._settings = sources, settings
         self._bad = BadRows(self.task)
-        self._masked: Counter[str] = Counter()
         self._parts = {split: _SplitParts() for split in SPLITS}
         self._all_given = False
 
@@ -55,7 +54,6 @@ class TaskBuilder:
         cutters = self._cutters(self._shots(limit, meter))
         for split, example in self._kept(self._bad, limit, meter):
             if not self._bad.fatal:
-                self._masked.update(example.masked)
                 yield from self._count(cutters[split].add(example))
         self._bad.check()
         self._check_rows({split: cutter.rows for split, cutter in cutters.items()})
@@ -84,13 +82,11 @@ class TaskBuilder:
             probe=self.task.probe,
             digest=self.digest,
             splits=splits,
-            bad_rows=self._bad.summary(),
+            tally=self._tally().to_json(),
             leakage=leakage({split: load_keys(prepared, store) for split, prepared in splits.items()}),
             provenance={
                 "sources": self._sources.provenance(),
                 "split_rule": self._sources.splitter.rule,
-                "left_out_rows": self._bad.left_out,
-                "masked": dict(self._masked.most_common()),
                 "identity": self._sources.identity,
             },
         )
@@ -126,7 +122,17 @@ class TaskBuilder:
         keep: Keep | None = limit.keeper() if limit is not None else None
         for split, example in self._sources.examples(bad, meter):
             if keep is None or keep(split, example):
+                bad.tally.add_row(*example.place, example.events)
                 yield split, example
+            else:
+                bad.tally.add_row(*example.place, [Event("limit")])
+
+    def _tally(self) -> Tally:
+        """What happened to all rows, from the files to the model's input."""
+        tally = Tally()
+        for part in [self._bad.tally, *(parts.tally() for parts in self._parts.values())]:
+            tally.merge(part)
+        return tally
 
     def _spec(self, shots: Shots | None = None) -> PrepSpec:
         return PrepSpec(
@@ -157,6 +163,8 @@ class TaskBuilder:
             raise DataError(
                 f"{where}: no rows in {names}"
                 + (f" ({left_out:,} are left out by where or transform)" if left_out else "")
+                + "".join(f"\n{bad}" for bad in self._bad.first),
+                hint=f"{self._bad.count:,} bad rows were skipped; the first are named." if self._bad.count else None,
             )
         for split in needed_splits(self.task):
             if not rows[split]:
@@ -178,7 +186,7 @@ class _UnitCutter:
     def add(self, example: Example) -> Iterator[WorkUnit]:
         """Takes the next example; yields the unit that is full with it, if one is."""
         if example.id is not None:
-            example = Example(example.input, example.targets, example.meta, self._unique(example.id))
+            example = replace(example, id=self._unique(example.id))
         self._buffer.append(example)
         self._text += len(example.input) + sum(map(len, example.targets))
         self.rows += 1
@@ -221,6 +229,13 @@ class _SplitParts:
     def missing(self) -> int:
         """Units that were given and whose parts were not taken yet."""
         return self.given - len(self.done)
+
+    def tally(self) -> Tally:
+        """What was cut, in all units together."""
+        tally = Tally()
+        for parts in self.done.values():
+            tally.merge(parts.tally)
+        return tally
 
     def merge(self, store: Store, variants: int) -> PreparedSplit:
         """Returns the split that all units make together."""

@@ -29,7 +29,7 @@ from raytrain_core.hashing import digest_of
 from raytrain_core.storage import NotFoundError
 from raytrain_core.storage.store import sha256_of
 
-FORMAT = 5
+FORMAT = 6
 """Raised whenever the same input would give other shards: templates, row mapping, tokenizer
 conventions."""
 

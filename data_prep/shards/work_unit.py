@@ -8,6 +8,7 @@ from data_prep.config import Split
 from data_prep.shards.manifest import PartPair, PartRef
 from data_prep.shards.settings import PrepLimits
 from data_prep.shards.split_statistics import SplitStatistics
+from data_prep.tally import Tally
 from data_prep.tasks.examples import Example
 from data_prep.text.few_shot import Shots
 from data_prep.text.templates import Template
@@ -69,6 +70,8 @@ class ShardParts:
     pairs: tuple[PartPair, ...]
     keys: PartRef
     statistics: SplitStatistics
+    tally: Tally
+    """What was cut."""
 
     def all_parts(self) -> list[PartRef]:
         """Returns every object."""
@@ -77,7 +80,8 @@ class ShardParts:
     def to_json(self) -> bytes:
         """Returns the record to store."""
         record = {"pairs": [asdict(pair) for pair in self.pairs], "keys": asdict(self.keys)}
-        return json.dumps(record | {"statistics": self.statistics.to_json()}).encode()
+        counted = {"statistics": self.statistics.to_json(), "tally": self.tally.to_json()}
+        return json.dumps(record | counted).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
@@ -89,7 +93,8 @@ class ShardParts:
         pairs = tuple(
             PartPair(pair["rows"], PartRef(**pair["text"]), PartRef(**pair["tokens"])) for pair in record["pairs"]
         )
-        return cls(pairs, PartRef(**record["keys"]), SplitStatistics.from_json(record["statistics"]))
+        statistics, tally = SplitStatistics.from_json(record["statistics"]), Tally.from_json(record["tally"])
+        return cls(pairs, PartRef(**record["keys"]), statistics, tally)
 
 
 def units_prefix(digest: str) -> str:

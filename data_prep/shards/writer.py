@@ -22,6 +22,7 @@ from data_prep.shards.manifest import PartPair
 from data_prep.shards.parts import PartWriter, are_stored
 from data_prep.shards.split_statistics import SplitStatistics
 from data_prep.shards.work_unit import PrepSpec, ShardParts, WorkUnit
+from data_prep.tally import Event, Tally
 from data_prep.tasks.examples import Example
 from data_prep.text.prompts import PromptEncoder
 from data_prep.text.templates import template_orders
@@ -63,13 +64,14 @@ def write_unit(unit: WorkUnit, on_advance: OnAdvance = lambda examples: None) ->
     if not unit.overwrite and (recorded := _recorded(unit)) is not None:
         on_advance(len(unit.examples))
         return recorded
-    rendered, targets, statistics = _encode(unit, on_advance)
+    rendered, targets, statistics, tally = _encode(unit, on_advance)
     keys = np.array([content_key("input", example.meta["input"]) for example in unit.examples], np.uint64)
     columns = _text_columns(unit)
     with scratch("preparation") as folder:
         writer = PartWriter(unit.store, folder, unit.overwrite)
         pairs = tuple(_write_pair(writer, columns, rows, targets) for rows in rendered)
-        parts = ShardParts(pairs, writer.put("npy", lambda path: np.save(path, keys, allow_pickle=False)), statistics)
+        stored_keys = writer.put("npy", lambda path: np.save(path, keys, allow_pickle=False))
+        parts = ShardParts(pairs, stored_keys, statistics, tally)
     unit.store.put(unit.key, parts.to_json())
     return parts
 
@@ -82,25 +84,32 @@ def _recorded(unit: WorkUnit) -> ShardParts | None:
     return parts if are_stored(unit.store, parts.all_parts()) else None
 
 
-def _encode(unit: WorkUnit, on_advance: OnAdvance) -> tuple[list[_Rendered], list[Ids], SplitStatistics]:
+def _encode(unit: WorkUnit, on_advance: OnAdvance) -> tuple[list[_Rendered], list[Ids], SplitStatistics, Tally]:
     """Renders and encodes chunk by chunk.
 
     The rows of every variant, target ids, and what was counted.
     """
-    statistics = SplitStatistics()
+    statistics, tally = SplitStatistics(), Tally()
     rendered = [_Rendered([], [], []) for _ in range(unit.spec.variants_of(unit.split))]
     targets: list[Ids] = []
     for first in range(0, len(unit.examples), _CHUNK):
         chunk = unit.examples[first : first + _CHUNK]
-        targets += _encode_targets(unit.spec, [example.targets[0] for example in chunk], statistics)
-        _encode_sources(unit.spec, unit.split, chunk, rendered, statistics)
+        cut = [list[Event]() for _ in chunk]
+        targets += _encode_targets(unit.spec, [example.targets[0] for example in chunk], statistics, cut)
+        _encode_sources(unit, chunk, rendered, statistics, cut)
+        for example, events in zip(chunk, cut, strict=True):
+            tally.add_row(*example.place, events, read=False)
         on_advance(len(chunk))
-    return rendered, targets, statistics
+    return rendered, targets, statistics, tally
 
 
-def _encode_targets(spec: PrepSpec, targets: list[str], statistics: SplitStatistics) -> list[Ids]:
+def _encode_targets(
+    spec: PrepSpec, targets: list[str], statistics: SplitStatistics, cut: Sequence[list[Event]]
+) -> list[Ids]:
     limit = spec.limits.max_target_tokens
     encoded = spec.tokenizer.encode_counted(targets, limit)
+    for i in np.flatnonzero(encoded.lengths > limit):
+        cut[i].append(Event("target-cut", f"{encoded.lengths[i]:,} tokens"))
     uncut = [(encoded.ids[i], targets[i]) for i, length in enumerate(encoded.lengths) if length <= limit]
     altered = spec.tokenizer.altered(uncut)
     statistics.add_targets(encoded.lengths, encoded.truncated, altered, sum(map(len, encoded.ids)), encoded.unknown)
@@ -108,21 +117,25 @@ def _encode_targets(spec: PrepSpec, targets: list[str], statistics: SplitStatist
 
 
 def _encode_sources(
-    spec: PrepSpec,
-    split: Split,
+    unit: WorkUnit,
     examples: Sequence[Example],
     rendered: Sequence[_Rendered],
     statistics: SplitStatistics,
+    cut: Sequence[list[Event]],
 ) -> None:
-    inputs, limit = [example.input for example in examples], spec.limits.max_input_tokens
+    spec, inputs = unit.spec, [example.input for example in examples]
+    limit = spec.limits.max_input_tokens
     encoder = PromptEncoder(spec.tokenizer, spec.templates, inputs)
     statistics.add_inputs(encoder.altered())
     orders = template_orders(spec.seed, [e.meta["input"] for e in examples], len(spec.templates))
     for variant, rows in enumerate(rendered):
         templates = [order[variant] for order in orders]
-        prompts, with_shots = _render(spec, split, inputs, templates, variant)
+        prompts, with_shots = _render(spec, unit.split, inputs, templates, variant)
         statistics.add_few_shot(len(with_shots))
         encoded = encoder.encode(prompts, templates, limit, others=with_shots)
+        for i in np.flatnonzero(encoded.lengths > limit):
+            if all(event.kind != "input-cut" for event in cut[i]):
+                cut[i].append(Event("input-cut", f"{encoded.lengths[i]:,} tokens"))
         kept = sum(map(len, encoded.ids))
         statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, encoded.unknown)
         rows.templates.extend(templates)

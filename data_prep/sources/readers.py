@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from data_prep.sources.compression import LONGEST_ROW, check_ratio, lines, open_bytes
 from data_prep.sources.file_names import Format, compression_of
+from data_prep.tally import Event
 from raytrain_core.errors import DataError
 
 _BATCH = 64  # Parquet rows in memory at once: few, because repeated values take almost no space in the file
@@ -28,6 +29,8 @@ class SourceRow:
     number: int
     values: dict[str, Any] | None
     reason: str = ""
+    events: tuple[Event, ...] = ()
+    """What the reader changed, for the tally."""
 
 
 def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> Iterator[SourceRow]:

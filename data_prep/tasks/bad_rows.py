@@ -1,8 +1,7 @@
-"""Counts the rows of a task that become no example, and fails if too many are bad."""
-
-from typing import Any
+"""Counts the rows of a task, and fails if too many are bad."""
 
 from data_prep.config import Task
+from data_prep.tally import Tally
 from data_prep.tasks.task_rows import TaskRow
 from raytrain_core.errors import DataError
 
@@ -10,15 +9,19 @@ NAMED_BAD_ROWS = 5
 
 
 class BadRows:
-    """Counts bad rows, names the first five, and knows how many the job tolerates."""
+    """Tallies rows, names the first five bad ones, and knows how many the job tolerates."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
+        self.tally = Tally()
         self.count = 0
         self.first: list[str] = []
         """The first five, each as `file:line: reason`."""
-        self.left_out = 0
-        """Rows left out on purpose (`where`, `transform`)."""
+
+    @property
+    def left_out(self) -> int:
+        """The number of rows left out on purpose (`where`, `transform`)."""
+        return self.tally.count("where") + self.tally.count("transform")
 
     @property
     def fatal(self) -> bool:
@@ -29,9 +32,9 @@ class BadRows:
         return self.count > (self._task.bad_row_limit if self._task.on_bad_row == "skip" else 0)
 
     def add(self, row: TaskRow) -> None:
-        """Counts a row that has no example; never raises."""
+        """Counts a row and what happened to it; never raises."""
+        self.tally.add_row(row.file.name, row.number, row.events)
         if not row.error:
-            self.left_out += 1
             return
         self.count += 1
         if len(self.first) < NAMED_BAD_ROWS:
@@ -57,7 +60,3 @@ class BadRows:
             f"task {self._task.name}: {rows}\n{lines}",
             hint="Correct them, or skip bad rows with onBadRow: skip.",
         )
-
-    def summary(self) -> dict[str, Any]:
-        """Returns count and first rows, for the manifest."""
-        return {"count": self.count, "first": self.first}

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from data_prep.config import Task
 from data_prep.row_conditions import compile_condition
 from data_prep.sources.plugins import ROWS, load_plugin, short
+from data_prep.tally import Event
 from data_prep.tasks.columns import alternatives, needed_columns, used_columns
 from data_prep.tasks.labels import label_name, labels_of, require_label
 from data_prep.tasks.pii import Masker
@@ -38,14 +39,21 @@ class Example:
     meta: dict[str, Any]
     """Stored as JSON; always has `input`, the text that the task works on."""
     id: str | None
-    masked: Mapping[str, int] = field(default_factory=dict)
-    """How many values of each kind were masked."""
+    events: tuple[Event, ...] = ()
+    """What was changed on the way from the row."""
+    place: tuple[str, int] = ("", 0)
+    """File and line of the row."""
 
 
-def example_maker(task: Task) -> Callable[[Row], Example | None]:
-    """Returns a function from a row of `task` to its example.
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that the job leaves out on purpose; `kind` is `where` or `transform`."""
 
-    None if `transform` or `where` leaves it out.
+    kind: str
+
+
+def example_maker(task: Task) -> Callable[[Row], Example | LeftOut]:
+    """Returns a function from a row of `task` to its example, or to why the job leaves it out.
 
     The function raises RowError with the reason for a bad row.
     """
@@ -56,14 +64,17 @@ def example_maker(task: Task) -> Callable[[Row], Example | None]:
     masker, used = (Masker(task.mask), used_columns(task)) if task.mask is not None else (None, [])
     target_format = TargetFormat.of(task)
 
-    def example_of(source_row: Row) -> Example | None:
+    def example_of(source_row: Row) -> Example | LeftOut:
         row = transform(source_row)
-        if row is None or (condition is not None and not condition.holds(row)):
-            return None
+        if row is None:
+            return LeftOut("transform")
+        if condition is not None and not condition.holds(row):
+            return LeftOut("where")
         row, masked = masker.mask(row, used) if masker is not None else (row, {})
         example = make(task, row)
         targets = [target_format.wrap(target) for target in example.targets]
-        return replace(example, targets=targets, id=_identifier(task, row), masked=masked)
+        events = tuple(Event(f"masked:{kind}", count=count) for kind, count in masked.items())
+        return replace(example, targets=targets, id=_identifier(task, row), events=(*example.events, *events))
 
     return example_of
 

@@ -192,6 +192,7 @@ def _task_check(task: Task, data: _Data, examples: float | None) -> TaskCheck:
         rows=rows.counts,
         note=rows.note,
         bad_rows=rows.bad_count,
+        events=rows.tally.lines(),
         share=share,
         epochs=_epochs(examples, share, data.train_rows(task.name)),
         input_tokens=length.source if length else None,
@@ -240,6 +241,8 @@ def _warnings(job: FineTuneJob, data: _Data) -> Iterator[str]:
     for name, rows in data.rows.items():
         if rows.bad_count:
             yield f"task {name}: {rows.bad_count:,} bad rows are skipped, e.g. {rows.bad[0]}"
+        if warning := rows.tally.warning():
+            yield f"task {name}: {warning}"
         if name in data.lengths and data.lengths[name].cut > 0.05:
             cut = f"{data.lengths[name].cut:.0%} of the rows are truncated"
             yield f"task {name}: {cut}: raise maxInputTokens or maxTargetTokens"

@@ -16,6 +16,8 @@ class TaskCheck:
     note: str
     """Why rows are unknown, or how they are divided."""
     bad_rows: int
+    events: list[str]
+    """What happened to the rows read, a line for each kind."""
     share: float | None
     """Share of the mixture, 0..1; None for probes."""
     epochs: float | None

@@ -10,6 +10,7 @@ from pathlib import Path
 from data_prep.config import SPLITS, Task
 from data_prep.sources.file_names import split_of_name
 from data_prep.sources.files import SourceFile, source_files
+from data_prep.tally import Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import example_maker, row_transform
@@ -32,6 +33,8 @@ class TaskRows:
     note: str = ""
     bad: list[str] = field(default_factory=list)
     bad_count: int = 0
+    tally: Tally = field(default_factory=Tally)
+    """What happened to the rows read."""
     prompts: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
 
@@ -70,8 +73,8 @@ def _read(task: Task, files: Sequence[SourceFile], splitter: Splitter) -> TaskRo
             check_columns(task, file.name, partial(file.rows, folder), transform)
         rows = read_task_rows(task, files, folder)
         for row in itertools.islice(rows, READ_AT_MOST):
+            bad.add(row)
             if row.example is None:
-                bad.add(row)
                 continue
             split = splitter.split(row.file.split, row.example.meta["input"])
             counts[split] += 1
@@ -80,7 +83,7 @@ def _read(task: Task, files: Sequence[SourceFile], splitter: Splitter) -> TaskRo
                 found.targets.append(row.example.targets[0])
         if next(rows, None) is not None:
             found.note = f"only the first {READ_AT_MOST:,} rows were read; {found.note}"
-    found.bad, found.bad_count = bad.first, bad.count
+    found.bad, found.bad_count, found.tally = bad.first, bad.count, bad.tally
     _require_enough(task, bad, counts, found.note)
     found.counts = _limited(task, counts)
     return found

@@ -28,6 +28,7 @@ def preview(found: "Sequence[TaskPreview]") -> str:
             if row.prompt_tokens is not None and row.target_tokens is not None:
                 lines += ["", _tokens("prompt", row.prompt_tokens), _tokens("answer", row.target_tokens)]
         lines += ["", *(f"bad row: {bad}" for bad in task.bad)] if task.bad else []
+        lines += ["", f"of {task.read:,} rows read:", *task.events] if task.events else []
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 

@@ -28,6 +28,11 @@ class RunLayout:
         return f"{self.root}/progress.json"
 
     @property
+    def preparation(self) -> str:
+        """What happened to the rows while they were prepared (`data_prep.tally`), by task."""
+        return f"{self.root}/preparation.json"
+
+    @property
     def attempts(self) -> str:
         """Prefix of the attempt records."""
         return f"{self.root}/attempts"

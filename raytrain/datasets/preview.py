@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data_prep.config import Task
 from data_prep.sources.files import source_files
+from data_prep.tally import Tally
 from data_prep.tasks.task_rows import TaskRow, read_task_rows
 from data_prep.text.templates import template_order, templates_of
 from raytrain.config.job import FineTuneJob
@@ -61,6 +62,10 @@ class TaskPreview:
     variants: int
     rows: list[PreviewRow]
     bad: list[str]
+    read: int
+    """Rows read to find these."""
+    events: list[str]
+    """What happened to the rows read, a line for each kind."""
 
 
 def preview(
@@ -111,9 +116,10 @@ def _tokenizer(job: FineTuneJob, base_folder: Path) -> _Tokenize:
 def _preview(
     task: Task, seed: int, base_folder: Path, store: Store, limit: int, *, tokenize: _Tokenize | None
 ) -> TaskPreview:
-    templates, rows, bad = templates_of(task), list[PreviewRow](), list[str]()
+    templates, rows, bad, tally = templates_of(task), list[PreviewRow](), list[str](), Tally()
     with scratch("show") as folder:
         for row in _rows(task, base_folder, store, folder):
+            tally.add_row(row.file.name, row.number, row.events)
             if row.error:
                 bad.append(f"{row.where}: {row.error}")
             elif row.example is not None:
@@ -123,7 +129,7 @@ def _preview(
                 rows.append(PreviewRow(row.where, number, prompt, list(row.example.targets), *tokens))
             if len(rows) == limit or len(bad) == MOST_BAD_ROWS:
                 break
-    return TaskPreview(task.name, task.type, task.probe, len(templates), rows, bad)
+    return TaskPreview(task.name, task.type, task.probe, len(templates), rows, bad, tally.rows["read"], tally.lines())
 
 
 def _rows(task: Task, base_folder: Path, store: Store, folder: Path) -> Iterator[TaskRow]:

@@ -36,7 +36,7 @@ _RESUMABLE = "stopped on request; run the same command again to resume"
 _REPORT_WRITTEN = "the report is written"
 _WARNINGS = {
     *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
-    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving"),
+    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving", "DataChanged"),
     *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped"),
 }
 """Event kinds that are printed as warnings at once."""

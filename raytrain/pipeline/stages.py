@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.tally import Tally
 from raytrain.config.locations import cache_folder
 from raytrain_core.errors import DataError
 
@@ -89,7 +91,21 @@ def prepare(context: RunContext, model: BaseModelFiles) -> ShardSet:
     context.emit("Prepared", f"shard set {shards.digest[:12]} with {len(shards.tasks)} tasks is ready")
     if not prepared_now:
         context.console.line("nothing to prepare: the shards of all tasks exist")
+    _tell_what_happened(context, shards)
     return shards
+
+
+def _tell_what_happened(context: RunContext, shards: ShardSet) -> None:
+    """Prints and stores what happened to the rows of each task."""
+    tallies = {task.name: Tally.from_json(task.tally) for task in shards.tasks}
+    document = {"shard_set": shards.digest, "tasks": {name: tally.to_json() for name, tally in tallies.items()}}
+    context.attempt.check()
+    context.store.put(context.layout.preparation, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    for name, tally in tallies.items():
+        for line in tally.lines():
+            context.console.line(f"{name}: {line}")
+        if warning := tally.warning():
+            context.emit("DataChanged", f"task {name}: {warning}", task=name)
 
 
 def _record_inputs(context: RunContext, model: BaseModelFiles, shards: ShardSet) -> None:
@@ -136,8 +152,10 @@ def train(
     `should_stop()` is true. Raises KeyboardInterrupt if the run was asked to stop.
     """
     from raytrain.training.ray import driver
+    from raytrain.training.ray.metrics import show_data
 
     context.phase("Training", "training")
+    show_data(context.layout.name, {task.name: Tally.from_json(task.tally) for task in shards.tasks})
     if not _has_steps_left(context, should_stop):
         return
     asked_to_stop = context.interrupts.asked

@@ -5,6 +5,7 @@ from typing import Any
 
 from data_prep.config import Source
 from data_prep.shards.manifest import PreparedSplit, ShardSet
+from data_prep.tally import Tally
 from raytrain.report.formatting import format_count
 from raytrain.report.model import Data, DataCard, SplitCard
 from raytrain.report.stored import StoredRun
@@ -38,10 +39,13 @@ def _cards(shards: ShardSet, sources: Mapping[str, Source]) -> list[DataCard]:
             share=None if task.probe else shards.rates.get(task.name),
             digest=task.digest,
             source=_source(sources.get(task.name)),
-            bad_rows=int(task.bad_rows.get("count") or 0),
+            bad_rows=tally.count("bad-row"),
+            events=tally.lines(),
+            warning=tally.warning(),
             splits=[_split(name, split) for name, split in task.splits.items()],
         )
         for task in shards.tasks
+        for tally in [Tally.from_json(task.tally)]
     ]
 
 

@@ -8,13 +8,13 @@ from raytrain.evaluation.forgetting import average_forgetting, backward_transfer
 from raytrain.report import curves
 from raytrain.report.data_card import describe_data
 from raytrain.report.formatting import join_names
-from raytrain.report.model import Attempt, Event, ReportData, Task, Training
+from raytrain.report.model import Attempt, Data, Event, ReportData, Task, Training
 from raytrain.report.stored import StoredRun, read_run
 from raytrain.report.summary import summarize
 from raytrain.report.tasks import describe_tasks
 from raytrain_core.storage import Store
 
-_WARNINGS = ("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped")
+_WARNINGS = ("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped", "Changed")
 """Parts of the kinds of events that a reader should notice."""
 _EVENTS = 200
 
@@ -37,7 +37,9 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         phase=run.progress.phase if run.progress else None,
         started=min(times, default=None),
         finished=max(times, default=None),
-        summary=summarize(model=model, tasks=tasks, training=training, leaks=data.leakage, missing=missing),
+        summary=summarize(
+            model=model, tasks=tasks, training=training, leaks=[*_changed(data), *data.leakage], missing=missing
+        ),
         tasks=tasks,
         average_forgetting=average_forgetting(_forgetting_by_task(tasks)),
         backward_transfer=backward_transfer(_gains_on_probes(tasks)),
@@ -54,6 +56,11 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
 
 def _scored_model(run: StoredRun) -> Mapping[str, str]:
     return next((stage.card.model for stage in run.stages.get("before", {}).values()), {})
+
+
+def _changed(data: Data) -> list[str]:
+    """A sentence for each task of which much was lost, changed or cut."""
+    return [f"{card.task}: {card.warning}." for card in data.tasks if card.warning]
 
 
 def _missing(run: StoredRun, tasks: Sequence[Task]) -> list[str]:

@@ -204,6 +204,13 @@ class DataCard(ReportPart):
     digest: str
     source: Text500
     bad_rows: int = Field(default=0, description="Number of rows that were skipped as unusable.")
+    events: list[Text2000] = Field(
+        default=[],
+        description="What happened to the rows, one line a kind: lost, changed, cut, left out, with the first places.",
+    )
+    warning: Text2000 = Field(
+        default="", description="A sentence if more than 1 % of the rows were lost, changed or cut; else empty."
+    )
     splits: list[SplitCard] = []
 
 

@@ -347,8 +347,9 @@ def test_bad_rows_can_be_left_out_up_to_a_limit(bench):
     bench.write("rows.jsonl", rows)
     task = make_task(onBadRow="skip", badRowLimit=2, split={"validation": 0.2, "test": 0.2})
     (prepared,) = bench.prepare(task).tasks
-    assert prepared.bad_rows["count"] == 2
-    assert prepared.bad_rows["first"][1] == "rows.jsonl:151: 'input' is empty"
+    bad = prepared.tally["kinds"]["bad-row"]
+    assert bad["count"] == 2
+    assert bad["first"][1] == {"file": "rows.jsonl", "line": 151, "note": "'input' is empty"}
     assert sum(split.examples for split in prepared.splits.values()) == 198
     with pytest.raises(DataError, match="more than 1 bad rows") as caught:
         bench.prepare(make_task(onBadRow="skip", badRowLimit=1, split={"validation": 0.2, "test": 0.2}))

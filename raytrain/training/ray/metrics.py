@@ -6,10 +6,11 @@ They carry Ray Train's own tags, so that a dashboard filters ours and Ray's by r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from data_prep.tally import Tally
     from raytrain.training.step import StepRecord
 
 RUN, RUN_ID, RANK = "ray_train_run_name", "ray_train_run_id", "ray_train_worker_world_rank"
@@ -30,6 +31,7 @@ _GAUGES = {
 _BY_TASK = "raytrain_task_loss"
 _BY_PART = "raytrain_part_seconds"
 WAITING = "raytrain_unscored_checkpoints"
+DATA_ROWS, DATA_EVENTS = "raytrain_data_rows", "raytrain_data_events"
 
 
 class Gauges:
@@ -86,6 +88,19 @@ def gauge_values(record: StepRecord) -> dict[str, float]:
         "raytrain_peak_memory_bytes": float(record.peak_memory_bytes),
     }
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def show_data(run: str, tallies: Mapping[str, Tally]) -> None:
+    """Sets the gauges of what happened to each task's rows: by effect, and by kind of event."""
+    from ray.util.metrics import Gauge
+
+    rows = Gauge(DATA_ROWS, description="Rows by what became of them in preparation.", tag_keys=(RUN, "task", "effect"))
+    events = Gauge(DATA_EVENTS, description="What happened to rows in preparation.", tag_keys=(RUN, "task", "kind"))
+    for task, tally in tallies.items():
+        for effect, count in tally.rows.items():
+            rows.set(count, tags={RUN: run, "task": task, "effect": effect})
+        for kind, entry in tally:
+            events.set(entry.count, tags={RUN: run, "task": task, "kind": kind})
 
 
 def waiting_gauge(run: str) -> Callable[[int], None]:

@@ -23,8 +23,9 @@ def test_filters_masks_and_shots_are_listed(bench):
     assert "- at most 50 rows of each split, chosen by a keyed hash" in lines
     assert "- targets are written as `It is {target}`" in lines
     assert "- 25% of the training prompts show up to 2 other training rows" in lines
-    assert any(line.startswith("- personal data replaced by placeholders:") for line in lines)
-    assert "- 30 rows left out by where or transform" in lines
+    assert "- personal data replaced by placeholders" in lines
+    assert "- rows left out by where: 30 (rows.jsonl:1; rows.jsonl:5; rows.jsonl:9)" in lines
+    assert any(line.startswith("- rows left out by limit: ") for line in lines)
     assert "- columns: input from `input`, target from `target`" in lines
     assert "Source: `rows.jsonl`. Licence: CC0 \\| mine." in lines
 

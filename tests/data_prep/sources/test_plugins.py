@@ -147,7 +147,7 @@ def test_a_function_of_rows_changes_them_and_leaves_some_out(package, bench):
     chats(bench)
     prepared = bench.prepare(make_task(transform="solved")).task("notes")
     assert sum(split.examples for split in prepared.splits.values()) == 60
-    assert prepared.provenance["left_out_rows"] == 20
+    assert prepared.tally["kinds"]["transform"]["count"] == 20
     rows = read_rows(bench.prepare(make_task(transform="solved")), "notes", "train", bench.store, bench.cache)
     assert all(row.meta["input"].startswith("THE TEXT NUMBER") for row in rows)
 
@@ -155,9 +155,8 @@ def test_a_function_of_rows_changes_them_and_leaves_some_out(package, bench):
 def test_a_condition_sees_what_the_function_gives(package, bench):
     chats(bench)
     task = make_task(transform="solved", where="lower(input) != input and 'NUMBER 1' in input")
-    assert bench.prepare(task).task("notes").provenance["left_out_rows"] == 80 - sum(
-        str(i).startswith("1") and i % 4 > 0 for i in range(80)
-    )
+    prepared = bench.prepare(task).task("notes")
+    assert prepared.tally["rows"]["left out"] == 80 - sum(str(i).startswith("1") and i % 4 > 0 for i in range(80))
     with pytest.raises(DataError, match=r"rows\.jsonl has no column 'stars'"):
         bench.prepare(make_task(transform="solved", where="stars == 1"))
 

@@ -105,7 +105,7 @@ def test_columns_that_only_the_wanted_rows_have(bench):
     bench.write("rows.jsonl", others + rows)
     task = {"where": "kind == 'chat'", "columns": {"references": ["second"]}}
     prepared = bench.prepare(make_task(**task)).task("notes")
-    assert prepared.provenance["left_out_rows"] == 1500
+    assert prepared.tally["kinds"]["where"]["count"] == 1500
     for columns, name in (({"references": ["secnod"]}, "secnod"), ({"input": "inptu"}, "inptu")):
         with pytest.raises(DataError, match=rf"rows\.jsonl has no column '{name}', did you mean"):
             bench.prepare(make_task(**task | {"columns": columns}))

@@ -113,7 +113,8 @@ def test_nothing_of_it_reaches_the_store_and_counts_stand_in_the_manifest(bench)
     rows += [{"input": f"number {i}", "target": "4111111111111111"} for i in range(5)]
     bench.write("rows.jsonl", rows)
     shard_set = bench.prepare(make_task(mask={"kinds": ["email", "card"]}))
-    assert shard_set.task("notes").provenance["masked"] == {"email": 120, "card": 5}
+    assert shard_set.task("notes").tally["kinds"]["masked:email"]["count"] == 120
+    assert shard_set.task("notes").tally["kinds"]["masked:card"]["count"] == 5
     stored = [
         row
         for split in ("train", "validation", "test")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.shards.manifest import PartRef, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
+from data_prep.tally import Event, Tally
 from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout, stage_of_step
 from raytrain.evaluation.metrics import METRICS, metrics_for
@@ -18,6 +19,15 @@ from raytrain.evaluation.results import MetricScore, Prediction, ScoreCard, writ
 from raytrain.report import ReportData, gather
 from raytrain.runs.record import RunRecord, write_record
 from raytrain_core.storage import LocalStore, open_store
+
+
+def _tally(bad_rows):
+    """A tally of 4,000 rows, so many of them bad."""
+    tally = Tally()
+    for number in range(1, 4001):
+        tally.add_row("rows.jsonl", number, [Event("bad-row", "'input' is empty")] if number <= bad_rows else [])
+    return tally.to_json()
+
 
 HOSTILE = {
     "script": "<script>window.pwned = 1</script>",
@@ -210,7 +220,7 @@ class RunFolder:
                     probe=task.probe,
                     digest=f"{number:x}c" * 32,
                     splits=train | held,
-                    bad_rows={"count": number, "first": []},
+                    tally=_tally(number),
                     leakage={"test in train": 2} if number == 1 else {},
                     provenance={},
                 )

@@ -1,0 +1,74 @@
+"""The record of what happened to the data: counted by kind, the same however the work is divided."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.prepare import PrepLimits
+from data_prep.tally import Event, Tally
+from raytrain_core.errors import DataError
+from tests.support.data_prep_bench import make_task, numbered
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["a.jsonl", "b.jsonl"]),
+        st.integers(1, 30),
+        st.sampled_from([(), (Event("bad-row", "empty"),), (Event("where"),), (Event("masked:email", count=2),)]),
+    ),
+    max_size=40,
+)
+
+
+def tally_of(rows):
+    tally = Tally()
+    for row in rows:
+        tally.add_row(*row)
+    return tally
+
+
+@given(rows=EVENTS, readers=st.sampled_from([1, 2, 7]), seed=st.integers(0, 9))
+def test_any_number_of_readers_gives_the_same_record(rows, readers, seed):
+    parts = [tally_of(rows[i::readers]) for i in range(readers)]
+    random.Random(seed).shuffle(parts)
+    merged = Tally()
+    for part in parts:
+        merged.merge(part)
+    assert merged.to_json() == tally_of(rows).to_json()
+    assert Tally.from_json(merged.to_json()).to_json() == merged.to_json()
+
+
+def test_a_row_counts_once_for_each_effect():
+    tally = tally_of([("a", 1, [Event("masked:email", count=3), Event("list-parsed")]), ("a", 2, ()), ("a", 3, ())])
+    assert tally.rows == {"read": 3, "lost": 0, "changed": 1, "left out": 0, "cut": 0}
+    assert tally.count("masked") == 3
+    assert tally.lines() == ["lists parsed from text: 1 (a:1)", "values masked (email): 3 (a:1)"]
+
+
+def test_more_than_one_percent_is_said():
+    rows = [("a", number, ()) for number in range(1, 101)]
+    assert tally_of(rows).warning() == ""
+    assert tally_of([*rows[1:], ("a", 1, [Event("bad-row", "empty")])]).warning() == ""
+    told = tally_of([*rows[2:], ("a", 1, [Event("bad-row", "empty")]), ("a", 2, [Event("bad-row", "empty")])]).warning()
+    assert told == "of 100 rows 2 (2.0%) were lost: bad rows skipped 2"
+
+
+def test_cut_rows_are_counted_with_their_places(bench):
+    rows = numbered(60)
+    rows[4]["input"] = "the text " * 40
+    rows[7]["target"] = "a summary of the text " * 9
+    bench.write("rows.jsonl", rows)
+    (task,) = bench.prepare(make_task(split={"validation": 0.2, "test": 0.2}), limits=PrepLimits(48, 16)).tasks
+    kinds = task.tally["kinds"]
+    assert [kinds["input-cut"]["count"], kinds["target-cut"]["count"]] == [1, 1]
+    assert kinds["input-cut"]["first"][0]["line"] == 5
+    assert kinds["target-cut"]["first"][0]["line"] == 8
+    assert task.tally["rows"]["read"] == 60
+
+
+def test_all_rows_bad_names_the_first_reasons(bench):
+    bench.write("rows.jsonl", [{"input": f"text {i}", "target": None} for i in range(9)])
+    with pytest.raises(DataError, match=r"rows\.jsonl:1: 'target' is null") as caught:
+        bench.prepare(make_task(onBadRow="skip"))
+    assert "9 bad rows were skipped" in str(caught.value)
