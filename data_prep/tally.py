@@ -45,7 +45,7 @@ class Event(NamedTuple):
 
     kind: str
     note: str = ""
-    count: int = 1
+    times: int = 1
     """More than one if it happened to several values of the row."""
 
 
@@ -99,7 +99,7 @@ class Tally:
             return
         effects = set()
         for event in events:
-            self.add(event.kind, file, line, event.note, event.count)
+            self.add(event.kind, file, line, event.note, event.times)
             effects.add(effect_of(event.kind))
         for effect in effects & self.rows.keys():
             self.rows[effect] += 1

@@ -73,7 +73,7 @@ def example_maker(task: Task) -> Callable[[Row], Example | LeftOut]:
         row, masked = masker.mask(row, used) if masker is not None else (row, {})
         example = make(task, row)
         targets = [target_format.wrap(target) for target in example.targets]
-        events = tuple(Event(f"masked:{kind}", count=count) for kind, count in masked.items())
+        events = tuple(Event(f"masked:{kind}", times=times) for kind, times in masked.items())
         return replace(example, targets=targets, id=_identifier(task, row), events=(*example.events, *events))
 
     return example_of

@@ -1,4 +1,4 @@
-"""The record of what happened to the data: counted by kind, the same however the work is divided."""
+"""The record of what happened to the data: the same however the work is divided."""
 
 import random
 
@@ -15,7 +15,7 @@ EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["a.jsonl", "b.jsonl"]),
         st.integers(1, 30),
-        st.sampled_from([(), (Event("bad-row", "empty"),), (Event("where"),), (Event("masked:email", count=2),)]),
+        st.sampled_from([(), (Event("bad-row", "empty"),), (Event("where"),), (Event("masked:email", times=2),)]),
     ),
     max_size=40,
 )
@@ -40,7 +40,7 @@ def test_any_number_of_readers_gives_the_same_record(rows, readers, seed):
 
 
 def test_a_row_counts_once_for_each_effect():
-    tally = tally_of([("a", 1, [Event("masked:email", count=3), Event("list-parsed")]), ("a", 2, ()), ("a", 3, ())])
+    tally = tally_of([("a", 1, [Event("masked:email", times=3), Event("list-parsed")]), ("a", 2, ()), ("a", 3, ())])
     assert tally.rows == {"read": 3, "lost": 0, "changed": 1, "left out": 0, "cut": 0}
     assert tally.count("masked") == 3
     assert tally.lines() == ["lists parsed from text: 1 (a:1)", "values masked (email): 3 (a:1)"]
