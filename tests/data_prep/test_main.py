@@ -146,4 +146,4 @@ def test_it_says_what_was_left_out_and_masked(job_file, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "notes: rows left out by where: 1 (rows.jsonl:8)" in out
     assert "notes: values masked (email): 99 (rows.jsonl:1; rows.jsonl:2; rows.jsonl:3)\n" in out
-    assert "notes: of 100 rows 99 (99.0%) were changed: values masked (email) 99" in out
+    assert "notes: of 100 rows 99 (99.0%) were changed and 99 (99.0%) were cut: values masked (email) 99, rows " in out

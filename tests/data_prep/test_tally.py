@@ -56,10 +56,10 @@ def test_more_than_one_percent_is_said():
 
 def test_cut_rows_are_counted_with_their_places(bench):
     rows = numbered(60)
-    rows[4]["input"] = "the text " * 40
+    rows[4]["input"] = "the text " * 400
     rows[7]["target"] = "a summary of the text " * 9
     bench.write("rows.jsonl", rows)
-    (task,) = bench.prepare(make_task(split={"validation": 0.2, "test": 0.2}), limits=PrepLimits(48, 16)).tasks
+    (task,) = bench.prepare(make_task(split={"validation": 0.2, "test": 0.2}), limits=PrepLimits(300, 16)).tasks
     kinds = task.tally["kinds"]
     assert [kinds["input-cut"]["count"], kinds["target-cut"]["count"]] == [1, 1]
     assert kinds["input-cut"]["first"][0]["line"] == 5
