@@ -108,7 +108,7 @@ def _encode_targets(
 ) -> list[Ids]:
     limit = spec.limits.max_target_tokens
     encoded = spec.tokenizer.encode_counted(targets, limit)
-    for i in np.flatnonzero(encoded.lengths > limit):
+    for i in np.flatnonzero(encoded.lengths > limit).tolist():
         cut[i].append(Event("target-cut", f"{encoded.lengths[i]:,} tokens"))
     uncut = [(encoded.ids[i], targets[i]) for i, length in enumerate(encoded.lengths) if length <= limit]
     altered = spec.tokenizer.altered(uncut)
@@ -133,7 +133,7 @@ def _encode_sources(
         prompts, with_shots = _render(spec, unit.split, inputs, templates, variant)
         statistics.add_few_shot(len(with_shots))
         encoded = encoder.encode(prompts, templates, limit, others=with_shots)
-        for i in np.flatnonzero(encoded.lengths > limit):
+        for i in np.flatnonzero(encoded.lengths > limit).tolist():
             if all(event.kind != "input-cut" for event in cut[i]):
                 cut[i].append(Event("input-cut", f"{encoded.lengths[i]:,} tokens"))
         kept = sum(map(len, encoded.ids))
