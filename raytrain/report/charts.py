@@ -66,8 +66,9 @@ def dots(
     verdict: str,
     label: str,
     baselines: Sequence[tuple[str, float]] = (),
+    people: Sequence[tuple[str, float]] = (),
 ) -> Markup:
-    """Draws one row: baselines as ticks, intervals as bars, before as a ring, after as a disc."""
+    """Draws one row: baselines as ticks, people as diamonds, intervals as bars, before as a ring, after as a disc."""
 
     def x(value: float) -> str:
         return f"{3 + 94 * axis.share(value):.2f}%"
@@ -78,6 +79,13 @@ def dots(
             Markup('<g class="base"><title>{1}</title><line x1="{0}" x2="{0}" y1="7" y2="29"/></g>').format(
                 x(value), name
             )
+        )
+    for name, value in people:  # a nested svg, because a path cannot have percent coordinates
+        parts.append(
+            Markup(
+                '<svg class="people" x="{}" y="18" overflow="visible"><title>{}</title>'
+                '<path d="M0 -6.5L6.5 0 0 6.5 -6.5 0z"/></svg>'
+            ).format(x(value), name)
         )
     for kind, found in (("before", before), ("after", after)):
         if found and found.low is not None and found.high is not None:

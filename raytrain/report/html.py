@@ -19,18 +19,19 @@ from raytrain.report import charts
 from raytrain.report.formatting import abbreviate, format_count, format_interval, format_score, join_names
 from raytrain.report.metric_names import metric_meaning
 from raytrain.report.model import CurvePoint, Interval, ReportData, Sample, Task, TemplateScore
-from raytrain.report.safe_text import Span, agreement
 from raytrain.report.verdicts import forgetting_sentence, verdict_label
+from raytrain.report.words import Change, Span, changes, closest_agreement
 from raytrain_core.text import duration
 
-_EXACT = {"code-translation"}  # task types in which case matters
+_LEAST_SHARED = 0.3  # of the shorter answer, for a change to be shown word by word
 
 
 def render_html(data: ReportData) -> str:
     """Renders the report page."""
     return render_page(
         "report.html.j2",
-        scripts=("theme.js", "samples.js"),
+        scripts=("theme.js", "print.js", "samples.js"),
+        live=None,
         data=data,
         loss_axis=charts.loss_axis([t.loss for t in data.tasks]),
         last_step=max([data.training.steps, *data.steps]),
@@ -79,6 +80,10 @@ def _environment() -> Environment:
         "listing": join_names,
         "percentage": percentage,
         "baselines": baselines,
+        "people": people,
+        "has_people": has_people,
+        "flags": flags,
+        "template_slices": template_slices,
         "by_step": by_step,
         "spread": spread,
         "point": point,
@@ -94,6 +99,8 @@ def _environment() -> Environment:
         "verdict": verdict_label,
         "tone": tone,
         "agreed": agreed,
+        "changed": changed,
+        "unfinished": unfinished,
         "heat": heat,
     }
     return environment
@@ -124,13 +131,6 @@ def agreed(task: Task, sample: Sample, answer: str | None) -> list[Span]:
     return [] if answer is None else closest_agreement(answer, sample.references, task_type=task.type)
 
 
-def closest_agreement(answer: str, references: Sequence[str], *, task_type: str) -> list[Span]:
-    """Returns the agreement with the reference that shares the most characters with the answer."""
-    exact = task_type in _EXACT
-    candidates = [agreement(answer, reference, exact=exact) for reference in references or [""]]
-    return max(candidates, key=lambda spans: sum(len(span.text) for span in spans if span.agrees))
-
-
 def heat(task: Task, value: float, *, validation: bool) -> str:
     """Returns the CSS class of a heat-map cell, relative to the base model on the same split."""
     first = next((p.value for p in task.validation if p.step == 0), None) if validation else None
@@ -141,9 +141,55 @@ def heat(task: Task, value: float, *, validation: bool) -> str:
     return charts.heat_class(value, first, task.primary_metric.better, task.primary_metric.scale)
 
 
+def changed(sample: Sample) -> list[Change]:
+    """Returns the change from the answer before to the answer after; empty where there is nothing to show.
+
+    Answers that share little are better read one below the other.
+    """
+    if not sample.before or not sample.after or sample.before == sample.after:
+        return []
+    pieces = changes(sample.before, sample.after)
+    shared = sum(len(piece.text) for piece in pieces if piece.kind == "same")
+    return pieces if shared >= _LEAST_SHARED * min(len(sample.before), len(sample.after)) else []
+
+
+def unfinished(data: ReportData) -> bool:
+    """Whether the run is still in progress, or has ended before its report."""
+    return bool(data.phase) and data.phase not in ("Complete", "Reporting")
+
+
 def baselines(task: Task) -> list[tuple[str, float]]:
-    """Returns each baseline as (description with score, value)."""
-    return [(f"{b.label}: {format_score(b.value, task.primary_metric.scale)}", b.value) for b in task.baselines]
+    """Returns each trivial baseline as (description with score, value)."""
+    return _marks(task, to_beat=True)
+
+
+def people(task: Task) -> list[tuple[str, float]]:
+    """Returns the agreement between references as (description with score, value)."""
+    return _marks(task, to_beat=False)
+
+
+def _marks(task: Task, *, to_beat: bool) -> list[tuple[str, float]]:
+    scale = task.primary_metric.scale
+    return [(f"{b.label}: {format_score(b.value, scale)}", b.value) for b in task.baselines if b.to_beat == to_beat]
+
+
+def has_people(tasks: Sequence[Task]) -> bool:
+    """Whether any task has references that can be scored against each other."""
+    return any(people(task) for task in tasks)
+
+
+def flags(task: Task) -> list[str]:
+    """Returns what a reader must know before the verdict is believed, in a word or two each."""
+    known = (("below baseline", bool(task.below_baseline)), ("one answer", task.one_answer))
+    return [text for text, here in known if here]
+
+
+def template_slices(task: Task) -> list[dict[str, Any]]:
+    """Returns the scores by template with the names of a slice's fields."""
+    return [
+        {"name": w.text or f"template {w.template + 1}", "rows": w.rows, "before": w.before, "after": w.after}
+        for w in task.templates
+    ]
 
 
 def by_step(points: Sequence[CurvePoint]) -> dict[int, CurvePoint]:

@@ -7,10 +7,10 @@ from markupsafe import Markup
 from raytrain.report import charts
 from raytrain.report.comparison import ComparedRow, ComparedRun, ComparedTask, Comparison, TaskResult
 from raytrain.report.formatting import format_interval, format_score
-from raytrain.report.html import closest_agreement, render_page
+from raytrain.report.html import render_page
 from raytrain.report.markdown import escape, fence, table
-from raytrain.report.safe_text import Span
 from raytrain.report.side_by_side import COLOURS, draw_scores
+from raytrain.report.words import Span, closest_agreement
 
 _MARKDOWN_SAMPLES = 2  # per task
 _VERDICT_LABELS = {"noise": "within the noise", "unknown": "not known"}

@@ -9,6 +9,9 @@ from raytrain.report import gather, render_html
 
 TAGS = {
     "html",
+    "caption",
+    "del",
+    "ins",
     "kbd",
     "head",
     "meta",
@@ -45,7 +48,6 @@ TAGS = {
     "li",
     "ol",
     "table",
-    "caption",
     "thead",
     "tbody",
     "tr",

@@ -4,7 +4,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytrain.report.safe_text import agreement, readable
+from raytrain.report.safe_text import readable
+from raytrain.report.words import agreement
 
 anything = st.text(st.characters(), max_size=200)
 
