@@ -68,7 +68,10 @@ def dots(
     baselines: Sequence[tuple[str, float]] = (),
     people: Sequence[tuple[str, float]] = (),
 ) -> Markup:
-    """Draws one row: baselines as ticks, people as diamonds, intervals as bars, before as a ring, after as a disc."""
+    """Draws one row of marks.
+
+    Baselines are ticks, people diamonds, intervals bars, before is a ring and after a disc.
+    """
 
     def x(value: float) -> str:
         return f"{3 + 94 * axis.share(value):.2f}%"

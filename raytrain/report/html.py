@@ -142,7 +142,7 @@ def heat(task: Task, value: float, *, validation: bool) -> str:
 
 
 def changed(sample: Sample) -> list[Change]:
-    """Returns the change from the answer before to the answer after; empty where there is nothing to show.
+    """Returns the change from the answer before to the answer after, or nothing to show.
 
     Answers that share little are better read one below the other.
     """

@@ -1,4 +1,4 @@
-"""Compares texts word by word: what agrees with a reference, and what changed from one answer to the next."""
+"""Compares texts word by word: what agrees with a reference, and what changed."""
 
 import difflib
 import re
