@@ -10,7 +10,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from data_prep.row_conditions import compile_condition
-from raytrain_core.config.base import SpecModel
+from raytrain_core.config.base import SpecModel, problem_text
+from raytrain_core.errors import UsageError
+from raytrain_core.storage.uri import check_source_uri
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
 Split = Literal["train", "validation", "test"]
@@ -76,6 +78,11 @@ class Source(SpecModel):
     def _one_of(self) -> Self:
         if (self.uri is None) == (self.splits is None):
             raise ValueError("give either uri or splits")
+        for uri in [self.uri] if self.uri is not None else (self.splits or {}).values():
+            try:
+                check_source_uri(uri, has_reader=self.reader is not None)
+            except UsageError as error:
+                raise ValueError(problem_text(error)) from None
         return self
 
 

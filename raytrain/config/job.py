@@ -12,8 +12,9 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from data_prep.config import Mixture, Name, Task
 from data_prep.tasks.mixture import misfit
 from raytrain.config.pod_fields import PodTemplate, Toleration
-from raytrain_core.config.base import SpecModel
+from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.storage import StorageLocation
+from raytrain_core.storage.uri import check_model_uri
 
 API_VERSION = "raytrain.dev/v1alpha1"
 KIND = "FineTuneJob"
@@ -469,7 +470,7 @@ class ClusterSpec(SpecModel):
 class Spec(SpecModel):
     """What to train, on which data, and how."""
 
-    model: str = Field(
+    model: Annotated[str, checked_by(check_model_uri)] = Field(
         min_length=1,
         description=(
             "The model to start from: a Hugging Face id, a local folder, an s3:// folder, or run://NAME (the "

@@ -7,7 +7,7 @@ from pathlib import Path
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain_core.errors import UsageError
-from raytrain_core.storage.location import StorageLocation, choose_location
+from raytrain_core.storage.location import StorageLocation, choose_location, location_of
 
 CACHE_VARIABLE = "RAYTRAIN_CACHE"
 
@@ -50,7 +50,7 @@ def locate_run(run: str, flag: str | None) -> RunLocation:
         )
     if flag is not None:
         raise UsageError(f"{run} already names the storage, and so does --storage", hint="leave out --storage")
-    return RunLocation(name, StorageLocation(uri=root or "/"))
+    return RunLocation(name, location_of(root or "/"))
 
 
 def cache_folder() -> Path:

@@ -1,8 +1,6 @@
 """Checks whether a valid job can run in this cluster, and whether its policy allows it."""
 
-import contextlib
 import fnmatch
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +14,6 @@ from raytrain_core.errors import UsageError
 from raytrain_core.quantities import parse_bytes
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_METADATA_HOSTS = ("metadata", "metadata.google.internal", "instance-data")
 MAX_JOB_BYTES = 900_000
 """In bytes; a ConfigMap holds 1 MiB."""
 
@@ -42,7 +39,6 @@ def check_admission(job: FineTuneJob, settings: Settings) -> Refusal | None:
     cluster = job.spec.cluster or ClusterSpec()
     checks = (
         _storage(job, settings, cluster),
-        _endpoint(job),
         _local_files(job, cluster),
         _quantities(job, cluster),
         _images_and_secrets(cluster, settings.policy),
@@ -64,21 +60,6 @@ def _storage(job: FineTuneJob, settings: Settings, cluster: ClusterSpec) -> Iter
             f"storage {uri} is a folder in a pod and is lost with the pod: use s3://bucket/prefix, or mount a "
             "shared volume there with cluster.podTemplate",
         )
-
-
-def _endpoint(job: FineTuneJob) -> Iterator[Refusal]:
-    """Refuses addresses at which clouds hand out credentials."""
-    endpoint = job.spec.storage.endpoint if job.spec.storage else None
-    host = urlsplit(endpoint).hostname if endpoint else None
-    if host is None:
-        return
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_link_local:
-            yield Refusal(
-                "EndpointNotAllowed", f"storage.endpoint {endpoint}: a link-local address cannot be an object store"
-            )
-    if host in _METADATA_HOSTS:
-        yield Refusal("EndpointNotAllowed", f"storage.endpoint {endpoint} is the cloud's metadata service")
 
 
 def _local_files(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:

@@ -5,13 +5,14 @@ They are read from the file that RAYTRAIN_OPERATOR_SETTINGS names.
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from raytrain import __version__
-from raytrain_core.config.base import SpecModel
+from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.config.loader import load_config
+from raytrain_core.storage.uri import parse_uri
 
 VARIABLE = "RAYTRAIN_OPERATOR_SETTINGS"
 RAY_VERSION = "2.60.0"
@@ -35,7 +36,7 @@ class Runs(SpecModel):
     image_pull_secrets: list[str] = Field(
         default_factory=list, description="Secrets in the job's namespace for pulling the image."
     )
-    storage: str | None = Field(
+    storage: Annotated[str, checked_by(parse_uri)] | None = Field(
         default=None, description="Default storage URI for jobs that set none, e.g. s3://bucket/raytrain."
     )
     secrets: list[str] = Field(

@@ -3,7 +3,7 @@
 import os
 
 from raytrain_core.storage.local import LocalStore
-from raytrain_core.storage.location import StorageLocation
+from raytrain_core.storage.location import StorageLocation, location_of
 from raytrain_core.storage.store import AlreadyExistsError, CorruptError, NotFoundError, Stat, Store, Stored
 from raytrain_core.storage.uri import FolderUri, check_endpoint, parse_uri
 
@@ -31,7 +31,7 @@ def open_store(location: StorageLocation | str) -> Store:
     Nothing is contacted here (`raytrain_core.storage.probe.probe` does that).
     """
     if isinstance(location, str):
-        location = StorageLocation(uri=location)
+        location = location_of(location)
     parsed = parse_uri(location.uri)
     if isinstance(parsed, FolderUri):
         return LocalStore(parsed.path)
@@ -51,5 +51,6 @@ def open_like(store: Store | None, uri: str) -> Store:
         from raytrain_core.storage.s3 import S3Store
 
         if isinstance(store, S3Store):
+            parse_uri(uri)
             return open_store(StorageLocation(uri=uri, endpoint=store.endpoint, region=store.region))
     return open_store(uri)

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
-from raytrain_core.config.base import SpecModel
+from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.errors import UsageError
+from raytrain_core.storage.uri import check_endpoint, parse_uri
 
 VARIABLE = "RAYTRAIN_STORAGE"
 DEFAULT = "./raytrain-storage"
@@ -18,11 +20,11 @@ class StorageLocation(SpecModel):
     Credentials come from the environment, never from the job.
     """
 
-    uri: str = Field(
+    uri: Annotated[str, checked_by(parse_uri)] = Field(
         description=("Folder or bucket prefix for shards and runs: a path, file:///... or s3://bucket/prefix."),
         examples=["s3://my-bucket/raytrain", "./raytrain-storage"],
     )
-    endpoint: str | None = Field(
+    endpoint: Annotated[str, checked_by(check_endpoint)] | None = Field(
         default=None,
         description=(
             "Address of an S3-compatible server; by default AWS_ENDPOINT_URL, else AWS itself. Sources and models "
@@ -33,6 +35,12 @@ class StorageLocation(SpecModel):
         default=None,
         description=("Region of the bucket, if the store requires one; also used for sources and models in s3://."),
     )
+
+
+def location_of(uri: str, what: str = "the storage URI") -> StorageLocation:
+    """Returns the location of a URI alone; a UsageError, if it is not allowed, calls it `what`."""
+    parse_uri(uri, what)
+    return StorageLocation(uri=uri)
 
 
 def choose_location(
@@ -47,9 +55,9 @@ def choose_location(
     if flag is not None:
         if not flag.strip():
             raise UsageError("--storage is empty", hint="give a folder or a URI such as s3://bucket/prefix")
-        return StorageLocation(uri=flag)
+        return location_of(flag, "--storage")
     if in_job is None:
-        return StorageLocation(uri=os.environ.get(VARIABLE) or DEFAULT)
+        return location_of(os.environ.get(VARIABLE) or DEFAULT, VARIABLE)
     if base_folder is None or "://" in in_job.uri:
         return in_job
     return in_job.model_copy(update={"uri": str(base_folder / Path(in_job.uri).expanduser())})

@@ -1,6 +1,7 @@
-"""Storage URIs and keys: which are allowed, and their normal form.
+"""URIs and keys: which are allowed, and their normal form.
 
-Touches neither disk nor network.
+Decides for everything that reads a job: the command line, `submit`, the operator and the pods.
+Touches no network. Messages never repeat what could be a secret.
 """
 
 import ipaddress
@@ -13,13 +14,25 @@ from urllib.parse import unquote, urlsplit
 
 from raytrain_core.errors import UsageError
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_BUCKET = re.compile(r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BROKEN_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=[/\\])")  # s3:/bucket; one letter is a Windows drive
+_BUCKET = re.compile(r"^(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_SIGNED = re.compile(r"[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=|token=)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _METADATA_HOSTS = {
     *("metadata.google.internal", "metadata", "instance-data"),
     *("fd00:ec2::254", "100.100.100.200"),  # of clouds whose metadata service is not at a link-local address
 }
+
+FOREIGN_SCHEMES = frozenset(
+    [
+        *("s3a", "s3n", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl", "wasb", "wasbs", "hdfs", "webhdfs"),
+        *("dbfs", "oss", "obs", "cos", "cosn", "r2", "b2", "minio", "swift", "ftp", "sftp", "http", "https"),
+    ]
+)
+"""Schemes that other tools read and that are not read here (a custom reader may)."""
+_KNOWN_SCHEMES = FOREIGN_SCHEMES | {"file", "s3", "hf", "run"}
 
 LEFTOVERS = ".tmp"  # folder of unfinished files in a local store; no key may start with it
 
@@ -45,30 +58,92 @@ class S3Uri:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-def parse_uri(uri: str) -> FolderUri | S3Uri:
-    """Parses a path, file:///... or s3://bucket/prefix.
+def split_scheme(uri: str, what: str) -> tuple[str, str]:
+    """Splits a URI into its scheme in lower case (empty for a path) and the rest.
 
-    Raises UsageError for credentials, queries and other schemes; messages never repeat what could
-    be a secret.
+    Raises UsageError, which begins with `what`, for credentials, control characters, spaces at the
+    ends, and for what looks like a URI but is none: s3:/bucket would otherwise be a folder.
     """
     if not uri.strip():
-        raise UsageError("the storage URI is empty", hint="Give a folder, file:///folder or s3://bucket/prefix.")
-    scheme = _SCHEME.match(uri)
-    if scheme is None:
-        if _CONTROL.search(uri):
-            raise UsageError("the storage path contains control characters")
-        return FolderUri(Path(uri).expanduser().resolve())
-    name = scheme[1].lower()
-    rest = uri[scheme.end() :]
-    authority = rest.split("/", 1)[0]
-    if name not in ("file", "s3"):
-        raise UsageError(f"{name}://: unsupported kind of storage", hint="Use a folder, file:// or s3://.")
-    if "@" in authority:
+        raise UsageError(f"{what} is empty")
+    if _CONTROL.search(uri):
+        raise UsageError(f"{what} contains control characters")
+    if uri != uri.strip():
+        raise UsageError(f"{what} begins or ends with a space", hint="Remove it.")
+    found = _SCHEME.match(uri)
+    if found is None:
+        return _without_slashes(uri, what)
+    scheme, rest = found[1].lower(), uri[found.end() :]
+    if _TOKEN.search(rest) or _SIGNED.search(rest) or (scheme != "hf" and "@" in rest.split("/", 1)[0]):
         raise UsageError(
-            f"{name}:// URI contains credentials",
-            hint="Remove them and set them in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, a role, ...).",
+            f"{what} {scheme}://... contains credentials",
+            hint="Remove them and set them in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, HF_TOKEN, a role, ...).",
         )
-    return _folder_uri(uri, authority, rest) if name == "file" else _s3_uri(authority, rest)
+    return scheme, rest
+
+
+def _without_slashes(uri: str, what: str) -> tuple[str, str]:
+    """What has no `scheme://` is a path, unless it begins like a URI."""
+    if uri[:6].lower() == "file:/":  # a valid spelling of file:///folder
+        return "file", uri[5:]
+    broken = _BROKEN_SCHEME.match(uri)
+    name = broken[1] if broken else uri.partition(":")[0] if ":" in uri else ""
+    if broken or name.lower() in _KNOWN_SCHEMES:
+        raise UsageError(
+            f"{what} begins with {name}: but not with {name}://",
+            hint=f"Write {name}://...; for a folder of that name, write ./{name}:...",
+        )
+    return "", uri
+
+
+def parse_uri(uri: str, what: str = "the storage URI") -> FolderUri | S3Uri:
+    """Parses a path, file:///... or s3://bucket/prefix.
+
+    Raises UsageError for credentials, queries and other schemes; `what` names the URI in messages.
+    """
+    scheme, rest = split_scheme(uri, what)
+    if scheme == "":
+        return _path_uri(uri, what)
+    if scheme not in ("file", "s3"):
+        meant = "Write s3://" if scheme in ("s3a", "s3n") else "Use a folder, file:// or s3://"
+        raise UsageError(f"{what} {scheme}://...: unsupported kind of storage", hint=f"{meant}.")
+    authority = rest.split("/", 1)[0]
+    return _folder_uri(uri, authority, rest) if scheme == "file" else _s3_uri(authority, rest)
+
+
+def check_source_uri(uri: str, *, has_reader: bool = False) -> None:
+    """Raises UsageError for a URI that no source can have, whatever is installed.
+
+    A scheme of another storage is refused unless the job names a reader for it; any other scheme
+    may belong to a reader that is installed where the rows are read.
+    """
+    scheme, rest = split_scheme(uri, "the source")
+    if scheme == "s3":
+        check_bucket(rest.split("/", 1)[0])
+    if scheme in FOREIGN_SCHEMES and not has_reader:
+        raise UsageError(
+            f"the source {scheme}://...: unsupported kind of storage",
+            hint="Use a path, s3:// or hf://, or name the reader (source.reader) that reads it.",
+        )
+
+
+def check_model_uri(uri: str) -> None:
+    """Raises UsageError unless `uri` can be a model: a path, hub id, hf://, s3://bucket/folder or run://NAME."""
+    scheme, rest = split_scheme(uri, "the model")
+    if scheme == "s3":
+        _s3_uri(rest.split("/", 1)[0], rest)
+    elif scheme not in ("", "file", "run", "hf"):
+        raise UsageError(
+            f"the model {scheme}://...: unsupported kind of storage",
+            hint="Use a folder, a Hugging Face id, s3://bucket/folder or run://NAME.",
+        )
+
+
+def _path_uri(path: str, what: str) -> FolderUri:
+    try:
+        return FolderUri(Path(path).expanduser().resolve())
+    except (RuntimeError, OSError) as error:  # ~nobody/x, a loop of symbolic links
+        raise UsageError(f"{what} {path!r} is not a folder: {error}") from None
 
 
 def _folder_uri(uri: str, authority: str, rest: str) -> FolderUri:
@@ -84,12 +159,25 @@ def _s3_uri(authority: str, rest: str) -> S3Uri:
     if "?" in rest or "#" in rest:
         bucket = authority.partition("?")[0]
         raise UsageError(f"s3://{bucket}/...: a storage URI must not have a query", hint="Write s3://bucket/prefix.")
-    if not _BUCKET.match(authority):
-        raise UsageError(f"s3://{authority}: not a bucket name", hint="Write s3://bucket/prefix.")
+    check_bucket(authority)
     prefix = "/".join(part for part in rest[len(authority) :].split("/") if part)
     if prefix:
         check_key(prefix)
     return S3Uri(authority, prefix)
+
+
+def check_bucket(name: str) -> None:
+    """Raises UsageError unless `name` can be a bucket.
+
+    A name with a colon could hold a secret and is not repeated.
+    """
+    if ":" in name:
+        raise UsageError("s3://...: the bucket's name contains a colon", hint="Write s3://bucket/prefix.")
+    if not _BUCKET.match(name):
+        raise UsageError(
+            f"s3://{name}: not a bucket name",
+            hint="Bucket names have 3 to 63 lower-case letters, digits, dots and dashes: s3://bucket/prefix.",
+        )
 
 
 def check_endpoint(endpoint: str) -> str:
@@ -97,16 +185,16 @@ def check_endpoint(endpoint: str) -> str:
 
     Raises UsageError unless it is http(s)://host[:port] and not a metadata service.
     """
-    parts = urlsplit(endpoint)
-    if parts.username is not None or parts.password is not None:
+    if "@" in endpoint:
         raise UsageError("the storage endpoint contains credentials", hint="Set them in the environment.")
+    shown = endpoint.partition("?")[0]
     try:
-        port_is_right = parts.port is None or parts.port > 0
+        parts = urlsplit(endpoint)
+        host, is_valid_port = parts.hostname, parts.port is None or parts.port > 0
     except ValueError:
-        port_is_right = False
-    host = parts.hostname
-    if parts.scheme not in ("http", "https") or not host or not port_is_right or parts.query or parts.fragment:
-        raise UsageError(f"{endpoint!r} is not a storage endpoint", hint="Write http(s)://host:port.")
+        raise UsageError(f"{shown!r} is not a storage endpoint", hint="Write http(s)://host:port.") from None
+    if parts.scheme not in ("http", "https") or not host or not is_valid_port or parts.query or parts.fragment:
+        raise UsageError(f"{shown!r} is not a storage endpoint", hint="Write http(s)://host:port.")
     refuse_metadata(host)
     return endpoint.rstrip("/")
 

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+from pydantic import ValidationError
 
 from data_prep.sources.file_names import split_of_name
 from data_prep.sources.files import source_files
@@ -82,7 +83,9 @@ def test_a_file_or_folder_that_cannot_be_data(tmp_path):
     with pytest.raises(DataError, match=r"unknown format of folder/notes\.txt"):
         found(tmp_path, "folder/notes.txt")
     assert found(tmp_path, "folder/notes.txt", format="tsv") == [("folder/notes.txt", None)]
-    with pytest.raises(UsageError, match="ftp:// sources are not supported"):
+    with pytest.raises(UsageError, match="jira:// sources are not supported"):
+        found(tmp_path, "jira://host/file.csv")
+    with pytest.raises(ValidationError, match=r"ftp://\.\.\.: unsupported kind of storage"):
         found(tmp_path, "ftp://host/file.csv")
     with pytest.raises(UsageError, match="names no split"):
         found(tmp_path, splits={})
@@ -128,13 +131,13 @@ def test_a_fingerprint_changes_with_the_file_and_is_not_trusted_while_it_is_new(
         ("data/*/../../../etc/*.csv", r"contains \.\. after a wildcard"),
         ("data/a\n.csv", "contains control characters"),
         ("s3://bucket/a\x00.csv", "contains control characters"),
-        ("  ", "URI is empty"),
-        ("http://169.254.169.254/latest", "http:// sources are not supported"),
+        ("  ", "is empty"),
+        ("http://169.254.169.254/latest", "unsupported kind of storage"),
         ("ssh://host/a.csv", "ssh:// sources are not supported"),
     ],
 )
 def test_a_uri_is_no_way_to_other_places(tmp_path, uri, reason):
-    with pytest.raises(UsageError, match=reason) as caught:
+    with pytest.raises((UsageError, ValidationError), match=reason) as caught:
         found(tmp_path, uri)
     assert "SECRETKEY" not in str(caught.value)
 

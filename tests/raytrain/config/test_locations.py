@@ -50,7 +50,12 @@ def test_an_empty_flag_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("uri", "expected"),
-    [("runs-here", "/base/runs-here"), ("/abs", "/abs"), ("s3://b/p", "s3://b/p"), ("file:///x", "file:///x")],
+    [
+        ("runs-here", "/base/runs-here"),
+        ("/abs", "/abs"),
+        ("s3://bucket/p", "s3://bucket/p"),
+        ("file:///x", "file:///x"),
+    ],
 )
 def test_a_path_in_the_job_is_relative_to_it(uri: str, expected: str) -> None:
     assert storage_location(None, job({"uri": uri}), base_folder=Path("/base")).uri == expected

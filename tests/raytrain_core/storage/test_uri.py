@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import LocalStore, StorageLocation, open_store
-from raytrain_core.storage.uri import check_endpoint, check_key, parse_uri
+from raytrain_core.storage.uri import FolderUri, check_endpoint, check_key, check_model_uri, check_source_uri, parse_uri
 
 
 def test_a_relative_path_becomes_an_absolute_file_uri(tmp_path, monkeypatch):
@@ -34,6 +34,9 @@ def test_s3_uris_have_one_form(given_uri, normal):
         "s3://bucket/x?X-Amz-Signature=canary-secret",
         "file://me:canary-secret@/x",
         "https://user:canary-secret@host/x",
+        "s3://AKIAKEY:canary-secret",
+        "s3:/AKIAKEY:canary-secret@bucket/x",
+        "s3://bucket/hf_canary0secret0canary0secret/x?token=canary-secret",
     ],
 )
 def test_credentials_in_a_uri_are_refused_and_not_repeated(uri):
@@ -44,7 +47,29 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated(uri):
 
 @pytest.mark.parametrize(
     "uri",
-    ["", "  ", "ftp://h/x", "gs://b/x", "s3://", "s3://Upper/x", "s3://b", "s3://bucket/../other", "file://host/x"],
+    [
+        "",
+        "  ",
+        "s3:/bucket/x",
+        "s3:bucket/x",
+        "S3:/bucket",
+        "gs:/b/x",
+        " s3://bucket/x",
+        "s3://bucket/x ",
+        "s3://my_bucket/x",
+        "s3://a..b/x",
+        "s3a://bucket/x",
+        "abfs://c@a.dfs.core.windows.net/x",
+        "hdfs://n/x",
+        "wasbs://c@a/x",
+        "ftp://h/x",
+        "gs://b/x",
+        "s3://",
+        "s3://Upper/x",
+        "s3://b",
+        "s3://bucket/../other",
+        "file://host/x",
+    ],
 )
 def test_other_uris_are_refused(uri):
     with pytest.raises(UsageError):
@@ -74,6 +99,9 @@ def test_other_uris_are_refused(uri):
         "http://user:secret@host",
         "http://host:99999",
         "http://host/?x=1",
+        "AKIAKEY:secret@host:9000",
+        "http://host/?X-Amz-Signature=secret",
+        "http://[::1",
     ],
 )
 def test_endpoints_that_cannot_be_a_store_are_refused(endpoint):
@@ -133,3 +161,38 @@ def test_an_accepted_key_stays_below_the_root(key):
     root = parse_uri("/root-of-the-store").path
     assert (root / key).is_relative_to(root)
     assert ".." not in (root / key).parts
+
+
+@pytest.mark.parametrize("uri", ["./s3:/bucket", "file:/a/b", "file:///a/b", "/data/a:b/c", "C:/data", "notes:2/x"])
+def test_a_folder_with_a_colon_stays_a_folder(uri):
+    assert isinstance(parse_uri(uri), FolderUri)
+
+
+def test_a_folder_of_nobody_is_an_error_of_the_user():
+    with pytest.raises(UsageError, match="not a folder"):
+        parse_uri("~nobody-of-this-name/x")
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/m", "s3:/bucket/m", "s3://My_Bucket/m", "s3://k:canary@bucket/m", " x"])
+def test_models_that_nothing_can_read_are_refused(uri):
+    with pytest.raises(UsageError) as error:
+        check_model_uri(uri)
+    assert "canary" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["google/flan-t5-small", "hf://t5-small", "run://samsum", "./t5", "/models/t5", "s3://my.bucket/t5"]
+)
+def test_models_that_can_be_read_are_taken(uri):
+    check_model_uri(uri)
+
+
+@pytest.mark.parametrize("uri", ["abfs://c@a/rows", "https://host/rows.csv", "s3:/bucket/rows", "s3://My_Bucket/rows"])
+def test_sources_that_nothing_can_read_are_refused(uri):
+    with pytest.raises(UsageError):
+        check_source_uri(uri)
+
+
+def test_a_named_reader_may_read_what_raytrain_cannot():
+    check_source_uri("gs://bucket/rows", has_reader=True)
+    check_source_uri("jira://project/OPS")
