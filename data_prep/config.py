@@ -16,6 +16,7 @@ from raytrain_core.storage.uri import check_source_uri
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
 Split = Literal["train", "validation", "test"]
+Format = Literal["jsonl", "csv", "tsv", "parquet"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 TaskType = Literal[
@@ -57,7 +58,7 @@ class Source(SpecModel):
     splits: dict[Split, str] | None = Field(
         default=None, description="One URI per split, instead of `uri`, e.g. {train: a.jsonl, test: b.jsonl}."
     )
-    format: Literal["jsonl", "csv", "tsv", "parquet"] | None = Field(
+    format: Format | None = Field(
         default=None, description="Format of the files; by default inferred from the file extension."
     )
     licence: str | None = Field(

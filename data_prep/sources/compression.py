@@ -1,7 +1,9 @@
-"""Opens source files, decompressing .gz and .zst, and refuses decompression bombs."""
+"""Opens source files, decompressing them, and refuses decompression bombs."""
 
+import bz2
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,8 @@ UNCHECKED_BYTES = 64 << 20  # bytes that a file may decompress to before its rat
 LARGEST_RATIO = 200  # text compresses 3 to 20 times, a very repetitive log up to 100 times
 
 _BUFFER = 1 << 17
+_NAMES: dict[Compression, str] = {"gz": "gzip", "zst": "zst", "bz2": "bzip2", "xz": "xz", "lz4": "lz4"}
+_XZ_MEMORY = 128 << 20  # bytes for a decoder; xz -9 takes 65 MiB, and a file may ask for 4 GiB
 
 
 @contextmanager
@@ -30,8 +34,8 @@ def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterat
             return
         try:
             yield io.BufferedReader(_Unpacked(raw, compression, name), _BUFFER)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{name}: damaged gzip file ({error})") from None
+        except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError) as error:
+            raise DataError(f"{name}: damaged {_NAMES[compression]} file ({error})") from None
 
 
 def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
@@ -63,14 +67,8 @@ class _Unpacked(io.RawIOBase):
     """The contents of a compressed file as a stream."""
 
     def __init__(self, raw: IO[bytes], compression: Compression, name: str) -> None:
-        self._raw, self._name, self._zst = raw, name, compression == "zst"
-        self._stream: Any
-        if self._zst:
-            import pyarrow as pa
-
-            self._stream = pa.CompressedInputStream(raw, "zstd")
-        else:
-            self._stream = gzip.GzipFile(fileobj=raw)
+        self._raw, self._name, self._compression = raw, name, compression
+        self._stream: Any = _stream(raw, compression)
         self._unpacked = 0
 
     def readable(self) -> bool:
@@ -80,10 +78,48 @@ class _Unpacked(io.RawIOBase):
         try:
             data = self._stream.read(len(buffer))
         except OSError as error:
-            if not self._zst or error.errno is not None:
+            if self._compression == "gz" or error.errno is not None:
                 raise
-            raise DataError(f"{self._name}: damaged zst file ({error})") from None
+            raise DataError(f"{self._name}: damaged {_NAMES[self._compression]} file ({error})") from None
         self._unpacked += len(data)
         check_ratio(self._raw.tell(), self._unpacked, self._name)
         buffer[: len(data)] = data
         return len(data)
+
+
+def _stream(raw: IO[bytes], compression: Compression) -> Any:
+    if compression == "gz":
+        return gzip.GzipFile(fileobj=raw)
+    if compression == "bz2":
+        return bz2.BZ2File(raw)
+    if compression == "xz":
+        return _Xz(raw)
+    import pyarrow as pa
+
+    return pa.CompressedInputStream(raw, "zstd" if compression == "zst" else "lz4")
+
+
+class _Xz:
+    """Decompresses xz with bounded memory, which `lzma.LZMAFile` cannot."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw, self._decoder = raw, self._new()
+
+    def read(self, size: int) -> bytes:
+        """Returns at most `size` bytes, none at the end of the file."""
+        while True:
+            if self._decoder.eof:
+                packed = (self._decoder.unused_data or self._raw.read(_BUFFER)).lstrip(b"\0")  # padding
+                if not packed:
+                    return b""
+                self._decoder = self._new()
+            else:
+                packed = self._raw.read(_BUFFER) if self._decoder.needs_input else b""
+                if not packed and self._decoder.needs_input:
+                    raise EOFError("it ends too early")
+            if data := self._decoder.decompress(packed, size):
+                return data
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)

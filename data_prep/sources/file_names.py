@@ -4,21 +4,34 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from data_prep.config import Split
+from data_prep.config import Format, Split
 from raytrain_core.errors import DataError
 
-Format = Literal["jsonl", "csv", "tsv", "parquet"]
-Compression = Literal["gz", "zst"]
+Compression = Literal["gz", "zst", "bz2", "xz", "lz4"]
 
 _EXTENSIONS: dict[str, Format] = {
     ".jsonl": "jsonl",
+    ".jsonlines": "jsonl",
     ".ndjson": "jsonl",
-    ".json": "jsonl",
+    ".ldjson": "jsonl",
+    ".jl": "jsonl",
+    ".json": "jsonl",  # a single JSON document is told from JSON Lines by its first bytes
     ".csv": "csv",
     ".tsv": "tsv",
+    ".tab": "tsv",
     ".parquet": "parquet",
+    ".pq": "parquet",
 }
-_SUFFIXES: dict[str, Compression] = {".gz": "gz", ".zst": "zst"}
+_SUFFIXES: dict[str, Compression] = {
+    ".gz": "gz",
+    ".gzip": "gz",
+    ".zst": "zst",
+    ".zstd": "zst",
+    ".bz2": "bz2",
+    ".xz": "xz",
+    ".lz4": "lz4",
+}
+_NUMBERED = re.compile(r"(\.\d{1,9}|-\d{1,9}-of-\d{1,9})$")  # rotated logs; shards such as x.jsonl-00001-of-00008
 _SPLIT_WORDS: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -33,8 +46,8 @@ _SPLIT_WORDS: dict[str, Split] = {
 
 def format_of(name: str) -> Format | None:
     """Returns the format of a file name; None if it is unknown."""
-    packed = compression_of(name)
-    found = _EXTENSIONS.get(Path(name.lower().removesuffix(f".{packed}")).suffix)
+    plain, packed = _unpacked(name)
+    found = _EXTENSIONS.get(Path(plain).suffix)
     return None if packed and found == "parquet" else found
 
 
@@ -51,12 +64,12 @@ def require_format(name: str, given: Format | None, where: str) -> Format:
 
 def known_extensions() -> str:
     """Returns the supported extensions, for messages."""
-    return ".jsonl, .csv, .tsv (each also .gz or .zst) and .parquet"
+    return ".jsonl, .json, .csv, .tsv (each also .gz, .zst, .bz2, .xz or .lz4) and .parquet"
 
 
 def compression_of(name: str) -> Compression | None:
     """Returns how a file of that name is compressed."""
-    return _SUFFIXES.get(Path(name.lower()).suffix)
+    return _unpacked(name)[1]
 
 
 def split_of_name(name: str) -> Split | None:
@@ -69,3 +82,20 @@ def split_of_name(name: str) -> Split | None:
         if found := {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}:
             return found.pop() if len(found) == 1 else None
     return None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is no data by convention.
+
+    Such as `.cache`, `_SUCCESS`, or the unfinished `_temporary` of Hadoop and Spark.
+    """
+    return name.startswith((".", "_"))
+
+
+def _unpacked(name: str) -> tuple[str, Compression | None]:
+    """The name in small letters without numbering and compression; the compression."""
+    plain = _NUMBERED.sub("", name.lower())
+    packed = _SUFFIXES.get(Path(plain).suffix)
+    if packed is None:
+        return plain, None
+    return _NUMBERED.sub("", str(Path(plain).with_suffix(""))), packed

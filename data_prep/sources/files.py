@@ -3,19 +3,20 @@
 Local, in an S3 bucket, or splits of a data set on the Hugging Face hub.
 """
 
-import glob
 import hashlib
-import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 
-from data_prep.config import SPLITS, Source, Split, Task
-from data_prep.sources.file_names import Format, format_of, known_extensions, require_format, split_of_name
+from data_prep.config import SPLITS, Format, Source, Split, Task
+from data_prep.sources.bucket_files import find_in_bucket
+from data_prep.sources.file_names import known_extensions, require_format, split_of_name
+from data_prep.sources.local_files import Finding, PassedOver, find_by_pattern, find_in_folder
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
-from data_prep.sources.readers import SourceRow, count_rows, read_rows
+from data_prep.sources.readers import count_rows, read_rows
+from data_prep.sources.source_row import SourceRow
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Stat, Store, open_like
@@ -128,8 +129,21 @@ class StoredFile:
         return path
 
 
+@dataclass(slots=True)
+class Sources:
+    """What a task's source holds: the files to read, in a fixed order, and what is passed over."""
+
+    files: list[SourceFile]
+    passed_over: list[PassedOver] = field(default_factory=list)
+
+
 def source_files(task: Task, base_folder: Path, store: Store | None = None) -> list[SourceFile]:
-    """Returns the files of the task's source in a fixed order, without reading them.
+    """Returns the files of `find_sources`."""
+    return find_sources(task, base_folder, store).files
+
+
+def find_sources(task: Task, base_folder: Path, store: Store | None = None) -> Sources:
+    """Returns the files of the task's source and what was passed over, without reading any.
 
     A single file, or files whose names give at most one split, have `split` None: their rows will
     be divided. Raises DataError or UsageError if files are missing.
@@ -138,45 +152,46 @@ def source_files(task: Task, base_folder: Path, store: Store | None = None) -> l
     if task.source.splits is not None:
         if not task.source.splits:
             raise UsageError(f"{where}: source.splits names no split")
-        files = []
+        found = Sources([])
         # in a fixed order: an API server returns mappings sorted, and a run in a cluster must be
         # the same run
         for split in (split for split in SPLITS if split in task.source.splits):
-            uri = task.source.splits[split]
-            files += [_with_split(file, split) for file in _resolve(uri, task.source, base_folder, where, store)]
-        return files
+            one = _resolve(task.source.splits[split], task.source, base_folder, where, store)
+            found.files += [_with_split(file, split) for file in one.files]
+            found.passed_over += one.passed_over
+        return found
     assert task.source.uri is not None
-    files = _resolve(task.source.uri, task.source, base_folder, where, store)
-    splits = {file.split for file in files}
-    if len(files) > 1 and None in splits and len(splits) > 1:
-        odd = [file.name for file in files if file.split is None]
+    found = _resolve(task.source.uri, task.source, base_folder, where, store)
+    splits = {file.split for file in found.files}
+    if len(found.files) > 1 and None in splits and len(splits) > 1:
+        odd = [file.name for file in found.files if file.split is None]
         raise DataError(
             f"{where}: {odd[0]} names no split (train, validation or test), but other files of {task.source.uri} do",
             hint="Assign files to splits with source.splits, or remove the file from the folder.",
         )
-    return files
+    return found
 
 
 def _with_split(file: SourceFile, split: Split) -> SourceFile:
     return replace(file, split=split)  # type: ignore[type-var]
 
 
-def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Store | None) -> list[SourceFile]:
+def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Store | None) -> Sources:
     kind, rest = split_source_uri(uri, where)
     reader = source.reader or (reader_for_scheme(kind) if kind not in SCHEMES else None)
     if kind in ("path", "file"):
         path = uri if kind == "path" else str(parse_uri(uri).path)  # type: ignore[union-attr]
         if reader is not None:
             return _by_reader(path, load_plugin(READERS, reader, where), base_folder, where)
-        return list(_local(path, source.format, base_folder, where))
+        return _local(path, source.format, base_folder, where)
     if reader is not None:
-        return [PluginRows(load_plugin(READERS, reader, where), uri, uri)]
+        return Sources([PluginRows(load_plugin(READERS, reader, where), uri, uri)])
     if kind == "s3":
         return _bucket(rest, source.format, where, store)
     if kind == "hf":
         from data_prep.sources.hub import hub_splits
 
-        return list(hub_splits(f"hf://{rest}", where))
+        return Sources(list(hub_splits(f"hf://{rest}", where)))
     raise UsageError(
         f"{where}: {kind}:// sources are not supported",
         hint="A source is a path, s3://bucket/key or hf://name[:config][@revision]; "
@@ -184,87 +199,88 @@ def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Sto
     )
 
 
-def _by_reader(path: str, plugin: Plugin, base_folder: Path, where: str) -> list[SourceFile]:
+def _by_reader(path: str, plugin: Plugin, base_folder: Path, where: str) -> Sources:
     """The files at a path, each read by a plug-in."""
-    return [
+    found = _local(path, _ANY, base_folder, where)
+    found.files = [
         PluginRows(plugin, str(file.path.resolve()), file.name, file.split, file.fingerprint)
-        for file in _local(path, _ANY, base_folder, where)
+        for file in found.files
+        if isinstance(file, LocalFile)
     ]
+    return found
 
 
-def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> list[LocalFile]:
+def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> Sources:
     path = base_folder / Path(uri).expanduser()
-    if path.is_file():
-        return [LocalFile(path, uri, require_format(uri, format, where), None)]
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
-        top = path
-    elif WILD.search(uri):
-        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())  # noqa: PTH207 - absolute patterns too
-        top = Path(str(path)[: WILD.search(str(path)).start()]).parent  # type: ignore[union-attr]
-        if not found:
-            raise DataError(f"{where}: no file matches {uri} (relative to {base_folder})")
-    else:
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        if path.is_file():
+            return Sources([LocalFile(path, uri, require_format(uri, format, where), None)])
+        found = _find_local(uri, path, base_folder, where, any_name=format is not None)
+    except OSError as error:
+        raise DataError(f"{where}: {uri} cannot be read ({error.strerror or error})") from None
+    passed_over = [PassedOver(_shown(path, base_folder), reason) for path, reason in found.passed_over]
+    if not found.paths:
         raise DataError(
-            f"{where}: there is no {uri}{did_you_mean(path.name, near)}",
-            hint=f"Looked for {path}; relative paths are relative to the job file.",
+            f"{where}: no data files in {uri}",
+            hint=f"Supported files are {known_extensions()}.{_first_passed_over(passed_over)}",
         )
-    readable = [p for p in found if format is not None or format_of(p.name)]
-    if not readable:
-        raise DataError(f"{where}: no data files in {uri}", hint=f"Supported files are {known_extensions()}.")
-    files: list[LocalFile] = []
-    for p in readable:
-        try:
-            relative = p.relative_to(top).as_posix()
-        except ValueError:
-            relative = p.name
-        name = str(PurePosixPath(uri) / relative) if path.is_dir() else _shown(p, base_folder)
-        files.append(LocalFile(p, name, require_format(p.name, format, where), split_of_name(relative)))
-    return files
+    files: list[SourceFile] = [
+        LocalFile(
+            one,
+            _shown(one, base_folder),
+            require_format(one.name, format, where),
+            split_of_name(one.relative_to(found.top).as_posix()),
+        )
+        for one in found.paths
+    ]
+    return Sources(files, passed_over)
 
 
-def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | None) -> list[SourceFile]:
+def _find_local(uri: str, path: Path, base_folder: Path, where: str, *, any_name: bool) -> Finding:
+    if path.is_dir():
+        return find_in_folder(path, any_name=any_name)
+    if WILD.search(uri):
+        found = find_by_pattern(str(Path(uri).expanduser()), base_folder, any_name=any_name)
+        if found is None:
+            raise DataError(f"{where}: no file matches {uri} (relative to {base_folder})")
+        return found
+    if path.is_symlink():
+        raise DataError(f"{where}: {uri} is a symbolic link to {path.readlink()}, which does not exist")
+    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise DataError(
+        f"{where}: there is no {uri}{did_you_mean(path.name, near)}",
+        hint=f"Looked for {path}; relative paths are relative to the job file.",
+    )
+
+
+def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | None) -> Sources:
     bucket, _, key = path.partition("/")
-    uri = f"s3://{path}"
     store = open_like(store_of_job, f"s3://{bucket}")
-    wild = WILD.search(key)
-    if not wild and key and not key.endswith("/") and (stat := store.stat(key)) is not None:
-        return [StoredFile(store, stat, uri, require_format(key, format, where), None)]
-    if wild:
-        top = key[: wild.start()].rpartition("/")[0]
-        pattern = re.compile(_glob_pattern(key))
-        stats = [stat for stat in store.list(key[: wild.start()]) if pattern.fullmatch(stat.key)]
-    else:
-        top = key.rstrip("/")
-        stats = [s for s in store.list(f"{top}/" if top else "") if not _hidden(PurePosixPath(s.key[len(top) :]))]
-    stats = [stat for stat in stats if format is not None or format_of(stat.key)]
-    if not stats:
-        raise DataError(f"{where}: no data at {uri}", hint=f"Supported files are {known_extensions()}.")
-    return [
+    found = find_in_bucket(store, key, any_name=format is not None)
+    passed_over = [PassedOver(f"s3://{bucket}/{name}", reason) for name, reason in found.passed_over]
+    if not found.stats:
+        raise DataError(
+            f"{where}: no data at s3://{path}",
+            hint=f"Supported files are {known_extensions()}.{_first_passed_over(passed_over)}",
+        )
+    files: list[SourceFile] = [
         StoredFile(
             store,
             stat,
             f"s3://{bucket}/{stat.key}",
             require_format(stat.key, format, where),
-            split_of_name(stat.key[len(top) :].lstrip("/")),
+            None if found.alone else split_of_name(stat.key[len(found.top) :].lstrip("/")),
         )
-        for stat in stats
+        for stat in found.stats
     ]
+    return Sources(files, passed_over)
 
 
-def _glob_pattern(key: str) -> str:
-    """The regular expression of a glob: * matches within a path part, ** across parts."""
-    pattern = ""
-    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]*\]|.", key):
-        known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-        literal = token if token.startswith("[") and len(token) > 1 else re.escape(token)
-        pattern += known.get(token, literal.replace("[!", "[^"))
-    return pattern
-
-
-def _hidden(path: Path | PurePosixPath) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
+def _first_passed_over(passed_over: list[PassedOver]) -> str:
+    if not passed_over:
+        return ""
+    named = ", ".join(f"{one.name} ({one.reason})" for one in passed_over[:3])
+    return f" Passed over: {named}{', ...' if len(passed_over) > 3 else ''}."
 
 
 def _shown(path: Path, base_folder: Path) -> str:

@@ -12,7 +12,7 @@ from data_prep.config import Split
 from data_prep.sources.compression import LONGEST_ROW
 from data_prep.sources.file_names import split_of_name
 from data_prep.sources.plugins import short
-from data_prep.sources.readers import SourceRow, too_long
+from data_prep.sources.source_row import SourceRow, too_long
 from raytrain_core.errors import DataError, UsageError
 
 _URI = re.compile(

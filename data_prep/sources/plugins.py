@@ -16,7 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from data_prep.sources.readers import SourceRow
+from data_prep.sources.source_row import SourceRow
 from raytrain_core.errors import DataError, UsageError
 
 Group = Literal["raytrain.readers", "raytrain.rows"]

@@ -4,33 +4,22 @@ Memory does not grow with the file, and no row is larger than `compression.LONGE
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from data_prep.sources.compression import LONGEST_ROW, check_ratio, lines, open_bytes
-from data_prep.sources.file_names import Format, compression_of
-from data_prep.tally import Event
+from data_prep.config import Format
+from data_prep.sources.compression import LONGEST_ROW, lines, open_bytes
+from data_prep.sources.file_names import compression_of
+from data_prep.sources.jsonl_rows import jsonl_rows
+from data_prep.sources.parquet_rows import count_parquet_rows, parquet_rows
+from data_prep.sources.source_row import SourceRow, too_long
 from raytrain_core.errors import DataError
 
-_BATCH = 64  # Parquet rows in memory at once: few, because repeated values take almost no space in the file
 _COUNT_BYTES = 1 << 20  # read at once to count lines
 _LONGEST_FIELD = 1 << 27  # characters in a CSV field; the library's own limit is 131,072
-
-
-@dataclass(frozen=True, slots=True)
-class SourceRow:
-    """A row, or the reason why it is bad; `number` is its line (its row in Parquet), from 1."""
-
-    number: int
-    values: dict[str, Any] | None
-    reason: str = ""
-    events: tuple[Event, ...] = ()
-    """What the reader changed, for the tally."""
 
 
 def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> Iterator[SourceRow]:
@@ -41,10 +30,10 @@ def read_rows(path: Path, format: Format, name: str, *, packed_as: str | None = 
     """
     with _as_data_error(name):
         if format == "parquet":
-            yield from _parquet(path, name)
+            yield from parquet_rows(path, name)
             return
         with open_bytes(path, compression_of(packed_as or name), name) as file:
-            yield from _jsonl(file, name) if format == "jsonl" else _delimited(file, name, format)
+            yield from jsonl_rows(file, name) if format == "jsonl" else _delimited(file, name, format)
 
 
 def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> int:
@@ -54,9 +43,7 @@ def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None =
     """
     with _as_data_error(name):
         if format == "parquet":
-            import pyarrow.parquet as pq
-
-            return int(pq.read_metadata(path).num_rows)
+            return count_parquet_rows(path)
         with open_bytes(path, compression_of(packed_as or name), name) as file:
             return sum(block.count(b"\n") for block in iter(partial(file.read, _COUNT_BYTES), b""))
 
@@ -71,36 +58,6 @@ def _as_data_error(name: str) -> Iterator[None]:
         raise DataError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
-
-
-def _jsonl(file: IO[bytes], name: str) -> Iterator[SourceRow]:
-    for number, line in lines(file):
-        if line is None:
-            yield SourceRow(number, None, too_long())
-            continue
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-        except UnicodeDecodeError as error:
-            yield SourceRow(number, None, _not_utf8(error))
-            continue
-        if not text:
-            continue
-        if number == 1 and text.startswith("["):
-            raise DataError(
-                f"{name}:1: is a JSON array instead of JSON Lines",
-                hint="Write one object per line, e.g. jq -c '.[]' data.json > data.jsonl",
-            )
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            yield SourceRow(number, None, f"not JSON: {error}")
-        except RecursionError:
-            yield SourceRow(number, None, "not JSON: nested too deeply")
-        else:
-            if isinstance(value, dict):
-                yield SourceRow(number, value)
-            else:
-                yield SourceRow(number, None, f"a JSON {type(value).__name__} instead of an object")
 
 
 def _delimited(file: IO[bytes], name: str, format: Format) -> Iterator[SourceRow]:
@@ -161,44 +118,3 @@ def _header(fields: list[str], name: str) -> list[str]:
     if double := sorted({h for h in header if header.count(h) > 1}):
         raise DataError(f"{name}:1: two columns are named {', '.join(map(repr, double))}")
     return header
-
-
-def _parquet(path: Path, name: str) -> Iterator[SourceRow]:
-    import pyarrow.parquet as pq
-
-    number = 0
-    with pq.ParquetFile(path) as file:
-        _check_chunks(file.metadata, name)
-        for batch in file.iter_batches(batch_size=_BATCH):
-            large = batch.nbytes > LONGEST_ROW
-            try:
-                values = batch.to_pylist()
-            except UnicodeDecodeError as error:
-                raise DataError(f"{name}: row {number + 1} to {number + batch.num_rows}: {_not_utf8(error)}") from None
-            for i, row in enumerate(values):
-                number += 1
-                # get_total_buffer_size would count the complete batch for each row
-                if large and batch.slice(i, 1).nbytes > LONGEST_ROW:
-                    yield SourceRow(number, None, too_long())
-                else:
-                    yield SourceRow(number, row)
-
-
-def _check_chunks(metadata: Any, name: str) -> None:
-    """Raises DataError if a column compresses better than text does.
-
-    It would be decompressed at once.
-    """
-    for group in range(metadata.num_row_groups):
-        for column in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(column)
-            check_ratio(chunk.total_compressed_size, chunk.total_uncompressed_size, name)
-
-
-def too_long() -> str:
-    """Returns the reason why such a row is bad."""
-    return f"a row of more than {LONGEST_ROW >> 20} MiB"
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start})"

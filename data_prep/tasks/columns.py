@@ -6,7 +6,7 @@ from typing import Any
 
 from data_prep.config import Task
 from data_prep.row_conditions import Condition, compile_condition
-from data_prep.sources.readers import SourceRow
+from data_prep.sources.source_row import SourceRow
 from raytrain_core.errors import DataError, RowError, UsageError
 from raytrain_core.text import did_you_mean
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from data_prep.config import Task
 from data_prep.sources.files import SourceFile
-from data_prep.sources.readers import SourceRow
+from data_prep.sources.source_row import SourceRow
 from data_prep.tally import Event
 from data_prep.tasks.examples import Example, LeftOut, example_maker
 from raytrain_core.errors import RowError

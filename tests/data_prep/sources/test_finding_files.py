@@ -1,0 +1,175 @@
+"""Which files of a folder or bucket are read, and that the others are named with the reason."""
+
+import os
+
+import pytest
+
+from data_prep.sources.file_names import compression_of, format_of
+from data_prep.sources.files import find_sources, source_files
+from raytrain_core.errors import DataError
+from raytrain_core.storage import open_store
+from tests.support.data_prep_bench import make_task, write_jsonl
+
+ROWS = [{"input": "x", "target": "y"}]
+
+
+def write(folder, *names):
+    for name in names:
+        write_jsonl(folder / name, ROWS)
+
+
+def names(folder, uri, **source):
+    return [file.name for file in source_files(make_task(source={"uri": uri, **source}), folder)]
+
+
+def passed_over(folder, uri):
+    return {one.name: one.reason for one in find_sources(make_task(source={"uri": uri}), folder).passed_over}
+
+
+def test_links_to_files_and_folders_are_followed(tmp_path):
+    write(tmp_path, "data/2023/part.jsonl", "disk2/2024/part.jsonl", "disk3/more.jsonl")
+    (tmp_path / "data/2024").symlink_to(tmp_path / "disk2/2024")
+    (tmp_path / "data/more.jsonl").symlink_to("../disk3/more.jsonl")
+    expected = ["data/2023/part.jsonl", "data/2024/part.jsonl", "data/more.jsonl"]
+    assert names(tmp_path, "data") == expected
+    assert names(tmp_path, "data/**/*.jsonl") == expected
+    assert names(tmp_path, "data/*/*.jsonl") == expected[:2]
+
+
+def test_a_linked_folder_gives_its_name_to_the_split(tmp_path):
+    write(tmp_path, "elsewhere/part.jsonl", "data/test/part.jsonl")
+    (tmp_path / "data/train").symlink_to(tmp_path / "elsewhere")
+    files = source_files(make_task(source={"uri": "data"}), tmp_path)
+    assert [(file.name, file.split) for file in files] == [
+        ("data/test/part.jsonl", "test"),
+        ("data/train/part.jsonl", "train"),
+    ]
+
+
+@pytest.mark.parametrize("uri", ["data", "data/**/*.jsonl"])
+def test_links_in_a_circle_are_refused(tmp_path, uri):
+    write(tmp_path, "data/a/part.jsonl")
+    (tmp_path / "data/a/again").symlink_to(tmp_path / "data")
+    with pytest.raises(DataError, match=r"data/a/again: is a symbolic link to a folder above it"):
+        names(tmp_path, uri)
+
+
+@pytest.mark.parametrize("uri", ["data", "data/*.jsonl", "data/b.jsonl"])
+def test_a_link_to_nothing_is_refused(tmp_path, uri):
+    write(tmp_path, "data/a.jsonl")
+    (tmp_path / "data/b.jsonl").symlink_to("/nowhere/b.jsonl")
+    with pytest.raises(DataError, match=r"b\.jsonl.* is a symbolic link to /nowhere/b\.jsonl, which does not exist"):
+        names(tmp_path, uri)
+
+
+def test_a_file_that_is_reached_twice_is_read_once_and_that_is_told(tmp_path):
+    write(tmp_path, "data/2024/part.jsonl", "data/z.jsonl")
+    (tmp_path / "data/1-newest").symlink_to("2024")
+    (tmp_path / "data/a.jsonl").symlink_to("z.jsonl")
+    assert names(tmp_path, "data") == ["data/2024/part.jsonl", "data/z.jsonl"]
+    assert passed_over(tmp_path, "data") == {
+        "data/1-newest/part.jsonl": "the same file as 2024/part.jsonl",
+        "data/a.jsonl": "the same file as z.jsonl",
+    }
+
+
+def test_a_file_of_two_splits_is_read_for_both(tmp_path):
+    """It is leakage, which is found and told later on."""
+    write(tmp_path, "data/train/a.jsonl")
+    (tmp_path / "data/test").symlink_to("train")
+    assert names(tmp_path, "data") == ["data/test/a.jsonl", "data/train/a.jsonl"]
+
+
+def test_what_is_passed_over_is_named_with_the_reason(tmp_path):
+    write(tmp_path, "d/a.jsonl", "d/_part-3.jsonl", "d/.cache/x.jsonl", "d/README.md", "d/a.parquet.gz", "d/_SUCCESS")
+    os.mkfifo(tmp_path / "d/pipe.jsonl")
+    assert names(tmp_path, "d") == ["d/a.jsonl"]
+    assert passed_over(tmp_path, "d") == {
+        "d/.cache": "its name begins with .",
+        "d/README.md": "not a known format",
+        "d/_SUCCESS": "its name begins with _",
+        "d/_part-3.jsonl": "its name begins with _",
+        "d/a.parquet.gz": "not a known format",
+        "d/pipe.jsonl": "not a plain file",
+    }
+    assert passed_over(tmp_path, "d/*") == {
+        "d/README.md": "not a known format",
+        "d/_SUCCESS": "not a known format",
+        "d/a.parquet.gz": "not a known format",
+        "d/pipe.jsonl": "not a plain file",
+    }
+
+
+def test_a_folder_with_nothing_to_read_says_what_is_there(tmp_path):
+    write(tmp_path, "d/_a.jsonl", "d/notes.txt")
+    with pytest.raises(DataError, match="no data files in d") as caught:
+        names(tmp_path, "d")
+    assert "Passed over: d/_a.jsonl (its name begins with _), d/notes.txt (not a known format)." in caught.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path):
+    write(tmp_path, "d/a.jsonl", "d/secret/b.jsonl")
+    (tmp_path / "d/secret").chmod(0)
+    with pytest.raises(DataError, match=r"d/secret: cannot be read \(Permission denied\)"):
+        names(tmp_path, "d")
+
+
+@pytest.mark.parametrize("folder", ["run [A]", "what?", "a*b", "{x}"])
+def test_the_folder_of_the_job_is_no_pattern(tmp_path, folder):
+    write(tmp_path / folder, "data/part-1.jsonl", "data/part-2.csv")
+    write(tmp_path / "run A", "data/part-1.jsonl")
+    assert names(tmp_path / folder, "data/*.jsonl") == ["data/part-1.jsonl"]
+    assert names(tmp_path, f"{folder}/data/*.jsonl") == [f"{folder}/data/part-1.jsonl"]
+    assert names(tmp_path, f"{folder}/data") == [f"{folder}/data/part-{i}" for i in ("1.jsonl", "2.csv")]
+    assert names(tmp_path, f"{folder}/data/part-1.jsonl") == [f"{folder}/data/part-1.jsonl"]
+    assert names(tmp_path, (tmp_path / folder).as_uri() + "/data/*.jsonl")[0].endswith("part-1.jsonl")
+
+
+def test_a_name_that_exists_is_found_before_what_it_matches_as_a_pattern(tmp_path):
+    write(tmp_path, "d/[1] x.jsonl", "d/1 x.jsonl", "d/sub[12]/x.jsonl", "d/sub1/x.jsonl")
+    assert names(tmp_path, "d/[1] x.jsonl") == ["d/[1] x.jsonl"]
+    assert names(tmp_path, "*/sub[12]/x.jsonl") == ["d/sub[12]/x.jsonl"]
+    assert names(tmp_path, "d/sub[1]/x.jsonl") == ["d/sub1/x.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "compression"),
+    [("a.jsonlines", "jsonl", None), ("a.jsonl.1", "jsonl", None), ("a.jsonl.bz2", "jsonl", "bz2"),
+     ("a.jsonl-00001-of-00008", "jsonl", None), ("a.csv.gz-1-of-2", "csv", "gz"), ("a.jsonl.2.gz", "jsonl", "gz"),
+     ("a.tab", "tsv", None), ("a.pq", "parquet", None), ("a.csv.xz", "csv", "xz"), ("a.tsv.lz4", "tsv", "lz4"),
+     ("a.ndjson.zstd", "jsonl", "zst"), ("a.jsonl~", None, None), ("a.jsonl.bak", None, None),
+     ("part-00000", None, None), ("a.1", None, None)],
+)  # fmt: skip
+def test_common_names(name, format, compression):
+    assert (format_of(name), compression_of(name)) == (format, compression)
+
+
+def put(store, *names):
+    for name in names:
+        store.put(name, b'{"input": "x", "target": "y"}\n')
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A store in the place of a bucket; the rules for its keys are the same on S3."""
+    store = open_store(str(tmp_path / "bucket"))
+    monkeypatch.setattr("data_prep.sources.files.open_like", lambda *_: store)
+    return store
+
+
+def test_a_bucket_has_the_same_rules(bucket, tmp_path):
+    put(bucket, "d/[1] x.jsonl", "d/1 x.jsonl", "d/_x.jsonl", "d/notes.txt", "d/.hidden/x.jsonl", "run [A]/p/x.jsonl")
+    put(bucket, "run A/p/x.jsonl")
+    assert names(tmp_path, "s3://b/d/[1] x.jsonl") == ["s3://b/d/[1] x.jsonl"]
+    assert names(tmp_path, "s3://b/d") == ["s3://b/d/1 x.jsonl", "s3://b/d/[1] x.jsonl"]
+    assert passed_over(tmp_path, "s3://b/d") == {
+        "s3://b/d/.hidden/x.jsonl": "the name .hidden begins with .",
+        "s3://b/d/_x.jsonl": "the name _x.jsonl begins with _",
+        "s3://b/d/notes.txt": "not a known format",
+    }
+    assert names(tmp_path, "s3://b/run [A]/p/*.jsonl") == ["s3://b/run [A]/p/x.jsonl"]
+    assert names(tmp_path, "s3://b/run [A]") == ["s3://b/run [A]/p/x.jsonl"]
+    assert names(tmp_path, "s3://b/run ?/p/*.jsonl") == ["s3://b/run A/p/x.jsonl"]
+    assert names(tmp_path, "s3://b/**/x.jsonl") == ["s3://b/run A/p/x.jsonl", "s3://b/run [A]/p/x.jsonl"]
+    assert names(tmp_path, "s3://b/d/[!a]*x.jsonl")[0] == "s3://b/d/1 x.jsonl"
