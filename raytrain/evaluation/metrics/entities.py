@@ -10,18 +10,29 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.tasks.task_types import parse_entities
+from raytrain.evaluation.answers.entities import Entity, EntityAnswer, read_entities
 from raytrain.evaluation.metrics.base import Floats, Meta, Metric, ratio
 
-_Entity = tuple[str, str]  # type, text
+BROKEN = ""
+"""The type, in a table of types, of what is no entity."""
 
 _COUNTING = (
-    "strict: an entity is correct if type and text are equal, at most as often as in the reference; micro over all "
-    "rows; a prediction that is not a list of entities has none"
+    "answers v2: an entity is correct if type and text are equal, at most as often as in the reference; micro over "
+    "all rows; a part of a prediction that is not `TYPE: text` is one wrong entity (the cut tail too), a lead-in "
+    "that is no known type is dropped; a prediction without any entity that is not `none` is unparsable"
 )
 
 
+def entity_types(targets: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Returns the types of all entities in references, sorted."""
+    return tuple(sorted({kind for row in targets for target in row for kind, _ in parse_entities(target) or []}))
+
+
 class EntityMetric(Metric):
-    """Base of the entity metrics, which share the same counts."""
+    """Base of the entity metrics, which share the same counts.
+
+    A row's meta may hold `entity_types`, all those that the task has; without, any type is one.
+    """
 
     columns = ("correct", "predicted", "expected", "unparsable", "rows")
 
@@ -32,37 +43,60 @@ class EntityMetric(Metric):
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
         """Returns the counts against the reference with the best F1, of equals the first."""
-        return _best_counts(parse_entities(prediction), [parse_entities(target) or [] for target in targets])
+        return _best_counts(_read(prediction, targets, meta), [parse_entities(target) or [] for target in targets])
 
     def by_label(
         self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta], stats: Floats
     ) -> dict[str, tuple[int, float]]:
         """Returns per type of entity the rows that have one, and the score of that type."""
-        kinds = sorted(
-            {kind for references in targets for target in references for kind, _ in parse_entities(target) or []}
-        )
-        return {kind: self._of_kind(kind, predictions, targets) for kind in kinds}
+        found = counts_by_type(predictions, targets, metas)
+        return {kind: (rows, self.combine(sums)) for kind, (rows, sums) in found.items() if rows}
 
-    def _of_kind(self, kind: str, predictions: Sequence[str], targets: Sequence[Sequence[str]]) -> tuple[int, float]:
-        sums, rows = np.zeros(len(self.columns)), 0
-        for prediction, references in zip(predictions, targets, strict=True):
-            parsed = parse_entities(prediction)
-            expected = [[e for e in parse_entities(target) or [] if e[0] == kind] for target in references]
-            rows += any(expected)
-            predicted = None if parsed is None else [e for e in parsed if e[0] == kind]
-            sums += _best_counts(predicted, expected)
-        return rows, self.combine(sums)
+    def unreadable(self, prediction: str, meta: Meta) -> bool | None:
+        """Whether `prediction` has no entity and does not say that there is none."""
+        return not _read(prediction, (), meta).readable
 
 
-def _best_counts(predicted: Sequence[_Entity] | None, references: Sequence[Sequence[_Entity]]) -> tuple[float, ...]:
+def counts_by_type(
+    predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]
+) -> dict[str, tuple[int, Floats]]:
+    """Returns per type the rows whose references have it, and the summed counts, shape (5,).
+
+    Types that are only predicted are included, and `BROKEN` for parts that are no entity.
+    """
+    answers = [_read(*row) for row in zip(predictions, targets, metas, strict=True)]
+    expected = [[parse_entities(target) or [] for target in row] for row in targets]
+    kinds = {kind for row in expected for reference in row for kind, _ in reference}
+    kinds |= {kind for answer in answers for kind, _ in answer.entities}
+    found = {}
+    for kind in sorted(kinds):
+        sums, rows = np.zeros(len(EntityMetric.columns)), 0
+        for answer, references in zip(answers, expected, strict=True):
+            of_kind = [[entity for entity in reference if entity[0] == kind] for reference in references]
+            rows += any(of_kind)
+            given = tuple(entity for entity in answer.entities if entity[0] == kind)
+            sums += _best_counts(EntityAnswer(given, 0, answer.readable), of_kind)
+        found[kind] = rows, sums
+    if broken := sum(answer.broken for answer in answers):
+        found[BROKEN] = 0, np.array([0.0, broken, 0.0, 0.0, len(answers)])
+    return found
+
+
+def _read(prediction: str, targets: Sequence[str], meta: Meta) -> EntityAnswer:
+    known = meta.get("entity_types")
+    return read_entities(prediction, {*(known or ()), *entity_types([targets])}, complete=known is not None)
+
+
+def _best_counts(answer: EntityAnswer, references: Sequence[Sequence[Entity]]) -> tuple[float, ...]:
     """Counts against the reference with the best F1, of equals the first."""
-    given = Counter(predicted or [])
+    given = Counter(answer.entities)
+    predicted = float(given.total() + answer.broken)
     best: tuple[float, ...] = ()
     best_f1 = -1.0
     for reference in references:
         expected = Counter(reference)
         correct = (given & expected).total()
-        counts = (float(correct), float(given.total()), float(expected.total()), float(predicted is None), 1.0)
+        counts = (float(correct), predicted, float(expected.total()), float(not answer.readable), 1.0)
         f1 = _f1(np.array([counts]))[0]
         if f1 > best_f1:
             best, best_f1 = counts, f1

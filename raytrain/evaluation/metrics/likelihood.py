@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.tasks.task_types import letter
+from raytrain.evaluation.answers.normal import normalize_answer
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta, Metric, ratio
-from raytrain.evaluation.metrics.match import normalize_answer
 from raytrain_core.errors import DataError
 
 _MAX_MEAN_LOSS = 50.0  # larger ones (no model has them) would exceed the numbers that JSON readers accept

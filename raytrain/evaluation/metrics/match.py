@@ -1,36 +1,33 @@
 """Metrics of exactly correct predictions."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
-from data_prep.tasks.task_types import letter
+from raytrain.evaluation.answers.choices import choice_named, letter_named
+from raytrain.evaluation.answers.normal import normalize_answer
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
 
-_BLANKS = re.compile(r"(?<=\S)[^\S\n]+")
-
-
-def normalize_answer(text: str) -> str:
-    """Removes case, punctuation and extra white space: "(B) The End." becomes "b the end".
-
-    A text of punctuation alone keeps it, so that "+" and "-" stay different.
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(" " if unicodedata.category(c).startswith("P") else c for c in folded).split()
-    return " ".join(words or folded.split())
+# A text between quotes, which keeps its blanks, or a run of blanks after something else.
+_BLANKS = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|(?<=\S)[^\S\n]+""")
+_OPTION = re.compile(r"\([A-Z]\)")
 
 
 def normalize_code(text: str) -> str:
     """Collapses runs of blanks inside lines, and removes trailing blanks and empty lines.
 
-    Indentation and line breaks stay, because they have a meaning in Python.
+    Indentation and line breaks stay, because they have a meaning in Python; so do blanks between
+    quotes in one line.
     """
-    lines = (_BLANKS.sub(" ", line.expandtabs(4)).rstrip() for line in text.splitlines())
+    lines = (_BLANKS.sub(lambda m: m[1] or " ", line.expandtabs(4)).rstrip() for line in text.splitlines())
     return "\n".join(line for line in lines if line).strip()
 
 
 class ExactMatch(MeanMetric):
-    """Share of predictions equal to a reference, ignoring case, punctuation and white space."""
+    """Share of predictions equal to a reference in the plain form of `normalize_answer`.
+
+    Where a row has choices, or its reference is an option such as "(B)", the option that the
+    prediction names is compared instead.
+    """
 
     name = "exact_match"
 
@@ -38,28 +35,27 @@ class ExactMatch(MeanMetric):
     def protocol(self) -> str:
         """What is ignored, and how a choice can be named."""
         return (
-            "equal to a reference after Unicode NFKC, ignoring case, punctuation and white space; "
-            "a choice can be named by its letter, by its text or by both"
+            "answers v2: equal to a reference after Unicode NFKC (but superscripts, subscripts and fractions stay), "
+            "ignoring case, white space, kinds of dashes and quotes, and at the ends sentence marks, quotes, ** and "
+            "brackets around one word; signs inside or before an answer count; a choice can be named by its letter, "
+            "by its text or by both"
         )
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """Returns 1 or 0."""
-        given = normalize_answer(prediction)
-        correct = {normalize_answer(target) for target in targets}
-        return float(given in correct or given in _other_names(correct, meta.get("choices") or ()))
+        if choices := meta.get("choices"):
+            named = choice_named(prediction, choices)
+            if named is not None and named in {choice_named(target, choices) for target in targets}:
+                return 1.0
+        elif all(_OPTION.fullmatch(target.strip()) for target in targets):
+            named_letter = letter_named(prediction)
+            return float(named_letter is not None and named_letter in {letter_named(target) for target in targets})
+        return float(normalize_answer(prediction) in {normalize_answer(target) for target in targets})
 
-
-def _other_names(correct: set[str], choices: Sequence[str]) -> set[str]:
-    """Other names of the choices whose letter is correct: letter and text, or a unique text."""
-    letters = [normalize_answer(letter(index)) for index in range(len(choices))]
-    texts = [normalize_answer(choice) for choice in choices]
-    names = set()
-    for name, text in zip(letters, texts, strict=True):
-        if name in correct:
-            names.add(f"{name} {text}")
-            if texts.count(text) == 1 and text not in letters:
-                names.add(text)
-    return names
+    def unreadable(self, prediction: str, meta: Meta) -> bool | None:
+        """Whether `prediction` names none of the row's choices; None for a row without choices."""
+        choices = meta.get("choices")
+        return choice_named(prediction, choices) is None if choices else None
 
 
 class ExactCode(MeanMetric):
@@ -71,8 +67,8 @@ class ExactCode(MeanMetric):
     def protocol(self) -> str:
         """What is ignored."""
         return (
-            "equal to a reference; runs of blanks inside a line count as one; trailing blanks and empty lines "
-            "are ignored, indentation and line breaks are not"
+            "equal to a reference; runs of blanks inside a line, but not between quotes, count as one; trailing "
+            "blanks and empty lines are ignored, indentation and line breaks are not"
         )
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:

@@ -1,23 +1,22 @@
-"""chrF and BLEU as sacrebleu computes them (Post 2018), from sacrebleu's own counts."""
+"""chrF and BLEU as sacrebleu computes them (Post 2018), from its own n-grams and counts."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import regex
 
 from raytrain.evaluation.metrics.base import Floats, Meta, Metric, ratio
 
 _ORDER = 6  # sacrebleu's default maximum length of character n-grams
+# Scripts that do not separate words, of which sacrebleu's 13a would make one word a sentence.
+_UNSPACED = regex.compile(
+    r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Line_Break=Complex_Context}]\p{M}*", regex.V1
+)
 _BETA_SQUARED = 4.0  # its default beta is 2: recall counts twice
-
-
-@cache
-def _chrf() -> Any:
-    from sacrebleu.metrics.chrf import CHRF
-
-    return CHRF()
 
 
 @cache
@@ -29,8 +28,11 @@ def _bleu(tokenizer: str) -> Any:
     )  # no warning about a blank before the last full stop: code often has one
 
 
-def _counts(scorer: Any, prediction: str, targets: Sequence[str]) -> tuple[float, ...]:
-    return tuple(map(float, scorer._extract_corpus_statistics([prediction], [[target] for target in targets])[0]))
+def _matches(predicted: Sequence[Counter[str]], expected: Sequence[Counter[str]]) -> list[int]:
+    """Predicted, expected and matching n-grams of each length."""
+    pairs = zip(predicted, expected, strict=True)
+    # As in sacrebleu, what is predicted does not count for a length that the reference has not.
+    return [n for p, e in pairs for n in (p.total() if e else 0, e.total(), (p & e).total())]
 
 
 class Chrf(Metric):
@@ -48,11 +50,15 @@ class Chrf(Metric):
         )
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
-        """Returns the n-gram counts per length: predicted, expected, matching."""
-        return _counts(_chrf(), prediction, targets)
+        """Returns the n-gram counts per length with the best reference, of equals the first."""
+        from sacrebleu.metrics.helpers import extract_all_char_ngrams
+
+        predicted, *references = (extract_all_char_ngrams(text, _ORDER) for text in (prediction, *targets))
+        counts = np.array([_matches(predicted, expected) for expected in references], dtype=np.float64)
+        return tuple(counts[np.argmax(self.combine_many(counts))].tolist())
 
     def combine_many(self, sums: Floats) -> Floats:
-        """Sacrebleu's `_compute_f_score` for many sums at once."""
+        """Sacrebleu's F score for many sums at once."""
         counts = sums.reshape(len(sums), _ORDER, 3)
         predicted, expected, matching = counts[:, :, 0], counts[:, :, 1], counts[:, :, 2]
         both = (predicted > 0) & (expected > 0)  # "effective order": lengths that both sides have
@@ -62,8 +68,14 @@ class Chrf(Metric):
         return ratio((1 + _BETA_SQUARED) * precision * recall, _BETA_SQUARED * precision + recall, empty=0.0)
 
 
+def _space_characters(text: str) -> str:
+    return text if text.isascii() else str(_UNSPACED.sub(r" \g<0> ", text))
+
+
 class Bleu(Metric):
     """Corpus BLEU-4 with brevity penalty (Papineni et al. 2002).
+
+    Characters of scripts that do not separate words are words, as in sacrebleu's tokenizer `zh`.
 
     `bleu@t5` is the variant of T5's evaluation, with sacrebleu's international tokenizer.
     """
@@ -76,17 +88,24 @@ class Bleu(Metric):
     @property
     def protocol(self) -> str:
         """Sacrebleu's signature in words."""
+        words = " (characters in Chinese, Japanese, Thai and the like)" if self._tokenizer == "13a" else ""
         return (
-            f"sacrebleu {version('sacrebleu')}, corpus BLEU-4, tokenizer {self._tokenizer}, case kept, smoothing exp, "
-            "all references at once; the value of a single row is corpus BLEU of that row"
+            f"sacrebleu {version('sacrebleu')}, corpus BLEU-4, tokenizer {self._tokenizer}{words}, case kept, "
+            "smoothing exp, all references at once; the value of a single row is corpus BLEU of that row"
         )
 
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
         """Returns both lengths, and the matching and all predicted n-grams of 1 to 4 words."""
-        return _counts(_bleu(self._tokenizer), prediction, targets)
+        if self._tokenizer == "13a":
+            prediction, targets = _space_characters(prediction), [_space_characters(target) for target in targets]
+        found = _bleu(self._tokenizer).corpus_score([prediction], [[target] for target in targets])
+        return tuple(map(float, (found.sys_len, found.ref_len, *found.counts, *found.totals)))
 
     def combine_many(self, sums: Floats) -> Floats:
         """Sacrebleu's score of each sum."""
-        bleu = _bleu(self._tokenizer)
-        scores = [bleu._compute_score_from_stats([int(x) for x in row]).score / 100 for row in sums]
+        compute = _bleu(self._tokenizer).compute_bleu
+        scores = [
+            compute(row[2:6], row[6:], row[0], row[1], smooth_method="exp").score / 100
+            for row in sums.astype(int).tolist()
+        ]
         return np.array(scores, dtype=np.float64)

@@ -1,35 +1,44 @@
-"""ROUGE (Lin 2004) by rouge-score-rs, or by rouge_score where that is missing: bit-equal results.
+"""ROUGE (Lin 2004) by rouge-score-rs, which is bit-equal to rouge_score.
+
+Both know the letters a to z alone, so that a text in Cyrillic has no words and scores 0 against
+itself. By default, text in other scripts therefore has words of its own (`ScriptTokenizer`).
 
 How ROUGE is computed can change the score more than most training does, so the ways of others are
-presets: `rouge1@t5` is what the papers of T5 and FLAN report, `rouge1@hf` what transformers'
-example scripts and most model cards report.
+presets, of which nothing is changed: `rouge1@t5` is what the papers of T5 and FLAN report,
+`rouge1@hf` what transformers' example scripts and most model cards report.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import regex
+from rouge_score_rs.rouge_scorer import RougeScorer
+from rouge_score_rs.tokenizers import DefaultTokenizer, Tokenizer, UnicodeTokenizer
 
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta
 
 KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+# After . ! ? and their like before white space; in Chinese and Japanese also without any.
+_SENTENCE_END = regex.compile(r"(?<=[.!?।॥؟۔።։])\s+|(?<=[。！？｡][」』”’）]*)\s*(?![。！？｡」』”’）\s])(?!$)")
+
+# From a letter or digit that is neither Latin nor ASCII up to the next that is.
+_OTHER_SCRIPT = regex.compile(
+    r"([[\p{L}--[\p{Script=Latin}\p{Script=Common}]][\p{Nd}--[0-9]]][^\p{Script=Latin}0-9]*)", regex.V1
+)
 
 
 def split_sentences(text: str) -> str:
     """Returns `text` with every sentence on a line of its own, as ROUGE-Lsum expects it.
 
-    A sentence ends after `.`, `!` or `?` before white space, and at a line break. No model is
-    needed (nltk's `punkt` is a download); abbreviations ("Mr. Smith") are split too, in predictions
-    and references alike.
+    A sentence ends after `.`, `!`, `?` or the like of another script before white space, after `。`
+    also without, and at a line break. No model is needed (nltk's `punkt` is a download);
+    abbreviations ("Mr. Smith") are split too, in predictions and references alike.
     """
-    return _SENTENCE_END.sub("\n", text)
+    return str(_SENTENCE_END.sub("\n", text))
 
 
 def split_spaced_stops(text: str) -> str:
@@ -51,9 +60,16 @@ class RougeWay:
     split: str
     prepare: Callable[[str], str]
     first_reference_only: bool = False
+    every_script: bool = False
 
 
-OURS = RougeWay("", stemmer=True, split="sentences end after . ! ? and at line breaks", prepare=split_sentences)
+OURS = RougeWay(
+    "",
+    stemmer=True,
+    split="sentences end after . ! ? (and the like of other scripts) and at line breaks",
+    prepare=split_sentences,
+    every_script=True,
+)
 T5 = RougeWay("t5", stemmer=False, split='sentences end at " . "', prepare=split_spaced_stops)
 HUGGING_FACE = RougeWay(
     "hf",
@@ -64,15 +80,37 @@ HUGGING_FACE = RougeWay(
 )
 
 
-@cache
-def _package() -> str:
-    return "rouge_score_rs" if find_spec("rouge_score_rs") else "rouge_score"
+class ScriptTokenizer(Tokenizer):
+    """Words of every script; text in Latin letters is tokenized as rouge_score does.
+
+    Other scripts are split into the words of Unicode's rules (UAX #29), and into characters where
+    words are not separated: Chinese, Japanese (not Katakana), Thai, Lao, Khmer, Burmese. A mixed
+    text is split where the script changes, so that its Latin words stay what they are alone.
+    """
+
+    def __init__(self, *, stemmer: bool) -> None:
+        self._latin: Any = DefaultTokenizer(stemmer)
+        self._other: Any = UnicodeTokenizer()
+
+    def tokenize(self, text: str) -> list[str]:
+        """Returns the tokens in order."""
+        parts = _OTHER_SCRIPT.split(text)  # every second one is in another script
+        return [
+            token
+            for place, part in enumerate(parts)
+            for token in (self._other if place % 2 else self._latin).tokenize(part)
+        ]
+
+
+def has_other_script(text: str) -> bool:
+    """Whether `text` has a letter that is not Latin, or a digit other than 0 to 9."""
+    return not text.isascii() and _OTHER_SCRIPT.search(text) is not None
 
 
 @cache
-def _scorer(kind: str, stemmer: bool) -> Any:
-    module = import_module(f"{_package()}.rouge_scorer")
-    return module.RougeScorer([kind], use_stemmer=stemmer)
+def _scorer(stemmer: bool, every_script: bool) -> Any:
+    tokenizer = ScriptTokenizer(stemmer=stemmer) if every_script else DefaultTokenizer(stemmer)
+    return RougeScorer(list(KINDS), tokenizer=tokenizer)
 
 
 @lru_cache(maxsize=1)
@@ -80,11 +118,17 @@ def _batch(way: RougeWay, targets: tuple[str, ...], predictions: tuple[str, ...]
     """Returns the F1 of each pair for every kind.
 
     A task needs one kind after the other for the same texts, so tokenizing and stemming is done
-    once for all of them. Line breaks do not matter to the kinds other than rougeLsum.
+    once for all of them. Line breaks do not matter to the kinds other than rougeLsum. Pairs in
+    Latin letters are scored natively, 80 times as fast as one by one.
     """
-    module = import_module("rouge_score_rs.rouge_scorer")
-    scorer = module.RougeScorer(list(KINDS), use_stemmer=way.stemmer)
-    scores = scorer.score_batch([way.prepare(t) for t in targets], [way.prepare(p) for p in predictions])
+    pairs = [(way.prepare(t), way.prepare(p)) for t, p in zip(targets, predictions, strict=True)]
+    scores = _scorer(way.stemmer, every_script=False).score_batch([t for t, _ in pairs], [p for _, p in pairs])
+    if way.every_script:
+        scorer = _scorer(way.stemmer, every_script=True)
+        scores = [
+            scorer.score(*pair) if any(map(has_other_script, pair)) else score
+            for pair, score in zip(pairs, scores, strict=True)
+        ]
     return {kind: np.array([score[kind].fmeasure for score in scores], dtype=np.float64) for kind in KINDS}
 
 
@@ -103,31 +147,25 @@ class Rouge(MeanMetric):
     @property
     def protocol(self) -> str:
         """Package and version, stemmer, sentence split, references, mean."""
-        package = _package().replace("_", "-")
         stemmer = "Porter stemmer" if self._way.stemmer else "no stemmer"
+        words = "words of a-z and 0-9"
+        if self._way.every_script:
+            words += "; other scripts: words of UAX #29 (unicode-v1), characters where words are not separated"
         split = f", {self._way.split}" if self._kind == "rougeLsum" else ""
         references = "first reference only" if self._way.first_reference_only else "best of several references"
         mean = "mean over rows" + (" (the median of unseeded bootstraps there)" if self._way.label else "")
-        return f"{package} {version(package)}, F1, {stemmer}{split}, {references}, {mean}"
-
-    def _prepared(self, text: str) -> str:
-        return self._way.prepare(text) if self._kind == "rougeLsum" else text
-
-    def _references(self, targets: Sequence[str]) -> Sequence[str]:
-        return targets[:1] if self._way.first_reference_only else targets
+        package = f"rouge-score-rs {version('rouge-score-rs')}"
+        return f"{package}, F1, {words}, {stemmer}{split}, {references}, {mean}"
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """Returns F1 against the best reference."""
-        scorer, prepared = _scorer(self._kind, self._way.stemmer), self._prepared(prediction)
-        return max(
-            float(scorer.score(self._prepared(t), prepared)[self._kind].fmeasure) for t in self._references(targets)
-        )
+        return float(self.stats_many([prediction], [targets], [meta])[0, 0])
 
     def stats_many(self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> Floats:
-        """Returns the same as `stats` row by row, in one call that is 80 times as fast."""
-        if _package() != "rouge_score_rs" or not all(targets):
+        """Returns (F1, 1) of each row; all pairs are scored in one call."""
+        if not all(targets):
             return super().stats_many(predictions, targets, metas)
-        references = [self._references(row) for row in targets]
+        references = [row[:1] if self._way.first_reference_only else row for row in targets]
         flat_targets = tuple(t for row in references for t in row)
         flat_predictions = tuple(p for p, row in zip(predictions, references, strict=True) for _ in row)
         values = _batch(self._way, flat_targets, flat_predictions)[self._kind]

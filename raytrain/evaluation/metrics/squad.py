@@ -1,6 +1,7 @@
 """Exact match and F1 of short answers, as in SQuAD's official script (Rajpurkar et al. 2016).
 
-T5's evaluation uses the same.
+T5's evaluation uses the same. One difference: of a reference such as "(A)" the script keeps
+nothing, so that an empty prediction equals it. Such a reference is compared in its plain form.
 """
 
 import re
@@ -8,6 +9,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+from raytrain.evaluation.answers.normal import normalize_answer
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -19,6 +21,16 @@ def normalize(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
+def _pairs(prediction: str, targets: Sequence[str]) -> list[tuple[str, str]]:
+    """Prediction and each target, both normalized; both plain where that keeps no word."""
+    return [
+        (normalize(prediction), wanted)
+        if (wanted := normalize(t))
+        else (normalize_answer(prediction), normalize_answer(t))
+        for t in targets
+    ]
+
+
 class SquadExact(MeanMetric):
     """Share of predictions equal to a reference after SQuAD's normalization."""
 
@@ -27,11 +39,14 @@ class SquadExact(MeanMetric):
     @property
     def protocol(self) -> str:
         """What is ignored."""
-        return "SQuAD v1.1: lower case, no ASCII punctuation, no a/an/the, best of several references"
+        return (
+            "SQuAD v1.1: lower case, no ASCII punctuation, no a/an/the, best of several references; a reference of "
+            "which that keeps nothing is compared as exact_match does (the script: equal to silence)"
+        )
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """Returns 1 or 0."""
-        return float(normalize(prediction) in {normalize(target) for target in targets})
+        return float(any(given == wanted for given, wanted in _pairs(prediction, targets)))
 
 
 class SquadF1(MeanMetric):
@@ -45,11 +60,12 @@ class SquadF1(MeanMetric):
         return f"{SquadExact().protocol}; F1 of words as a bag, mean over rows"
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
-        """Returns F1 against the best reference; two texts without words are equal."""
-        return max(_f1(normalize(prediction).split(), normalize(target).split()) for target in targets)
+        """Returns F1 against the best reference."""
+        return max(word_f1(given.split(), wanted.split()) for given, wanted in _pairs(prediction, targets))
 
 
-def _f1(predicted: list[str], expected: list[str]) -> float:
+def word_f1(predicted: Sequence[str], expected: Sequence[str]) -> float:
+    """Returns the F1 of two bags of words; two empty ones are equal."""
     if not predicted or not expected:
         return float(predicted == expected)
     shared = (Counter(predicted) & Counter(expected)).total()

@@ -37,8 +37,15 @@ def parses(code: str, language: str) -> bool:
     if not code.strip():
         return False
     wrapper = _GRAMMARS[language][1]
-    texts = [code, wrapper.format(code)] if wrapper else [code]
-    return any(not _parser(language).parse(text.encode(errors="replace")).root_node.has_error for text in texts)
+    if not _root(code, language).has_error:
+        return True
+    wrapped = _root(wrapper.format(code), language) if wrapper else None
+    # Code that closes the class and opens another one is no body: `} class B {`.
+    return wrapped is not None and not wrapped.has_error and len(wrapped.named_children) == 1
+
+
+def _root(code: str, language: str) -> Any:
+    return _parser(language).parse(code.encode(errors="replace")).root_node
 
 
 class Parses(MeanMetric):

@@ -1,6 +1,9 @@
 """Presets of other protocols, against the code that they are named after."""
 
 import random
+import re
+import string
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -83,12 +86,48 @@ def test_bleu_as_t5_computes_it():
 @pytest.mark.parametrize(
     ("prediction", "targets", "exact", "f1"),
     [("The Eiffel Tower!", ["eiffel tower"], 1, 1), ("in Paris", ["Paris", "Lyon"], 0, 2 / 3), ("", ["x"], 0, 0),
-     ("the", ["an"], 1, 1), ("a b c", ["c b"], 0, 1), ("Ann's cat", ["anns dog"], 0, 1 / 2)],
+     ("the", ["an"], 0, 0), ("An.", ["an"], 1, 1), ("a b c", ["c b"], 0, 1), ("Ann's cat", ["anns dog"], 0, 1 / 2)],
 )  # fmt: skip
 def test_squad_by_hand(prediction, targets, exact, f1):
     for name, expected in (("exact@squad", exact), ("f1@squad", f1)):
         metric = METRICS[name]
         assert metric.combine(metric.stats(prediction, targets, {})) == pytest.approx(expected), name
+
+
+@pytest.mark.parametrize("silence", ["", " ", ".", "the", "..."])
+def test_squad_does_not_reward_silence(silence):
+    """SQuAD's script keeps nothing of "(A)", so that an empty prediction equals it."""
+    for name in ("exact@squad", "f1@squad"):
+        metric = METRICS[name]
+        assert metric.score(metric.stats_many([silence] * 2, [["(A)"], ["(B)"]], [{}] * 2)) == 0, name
+        assert metric.score(metric.stats_many(["A.", "(B)"], [["(A)"], ["(B)"]], [{}] * 2)) == 1, name
+
+
+def official_squad(prediction, target):
+    """evaluate-v1.1.py: (exact, F1) of one pair."""
+
+    def words(text):
+        text = "".join(c for c in text.lower() if c not in set(string.punctuation))
+        return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+    given, wanted = words(prediction), words(target)
+    same = sum((Counter(given) & Counter(wanted)).values())
+    if same == 0:
+        return float(given == wanted), 0.0
+    precision, recall = same / len(given), same / len(wanted)
+    return float(given == wanted), 2 * precision * recall / (precision + recall)
+
+
+def test_squad_is_the_official_script_where_a_reference_has_words():
+    draw = random.Random(12)
+    pieces = ["The", "a", "cat", "3.5%", "(B)", "it's", "Über", "dog!", "an"]
+    pairs = [[" ".join(draw.choices(pieces, k=draw.randint(1, 6))) for _ in range(2)] for _ in range(300)]
+    pairs = [(prediction, target) for prediction, target in pairs if normalize(target)]
+    assert len(pairs) > 250
+    for prediction, target in pairs:
+        exact, f1 = official_squad(prediction, target)
+        assert METRICS["exact@squad"].value(prediction, [target], {}) == exact
+        assert METRICS["f1@squad"].value(prediction, [target], {}) == pytest.approx(f1, abs=1e-12)
 
 
 def test_squad_normalisation_is_the_official_one():

@@ -18,7 +18,8 @@ PYTHON = "def add(a, b):\n    return a + b\n"
      (JAVA_METHOD[:-1], "java", False), ("int add(int a { return a; }", "java", False),
      (CSHARP_METHOD, "c#", True), (f"using System;\nnamespace N {{ class A {{ {CSHARP_METHOD} }} }}", "c#", True),
      (CSHARP_METHOD.replace("(", "", 1), "c#", False), (PYTHON, "python", True), ("def f(:\n  pass", "python", False),
-     ("x = (1, 2", "python", False), ("", "python", False), ("  \n", "java", False), ("x = 'é\ud800'", "python", True)],
+     ("x = (1, 2", "python", False), ("", "python", False), ("  \n", "java", False), ("x = 'é\ud800'", "python", True),
+     ("}\nclass B {", "java", False), ("}\nclass B {", "c#", False)],
 )  # fmt: skip
 def test_code_that_parses_and_code_that_does_not(code, language, right):
     assert parses(code, language) is right
