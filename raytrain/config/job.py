@@ -454,6 +454,14 @@ class ClusterSpec(SpecModel):
             "touched."
         ),
     )
+    max_wait: str | None = Field(
+        default=None,
+        pattern=r"^[1-9][0-9]{0,8}[smhd]$",
+        description=(
+            "How long the job may wait for its turn, room or quota before it fails, e.g. 2d; by default forever. "
+            "Waiting costs no retry."
+        ),
+    )
     suspend: bool = Field(
         default=False,
         description=("true stops the run and releases all its pods; false resumes it from the newest checkpoint."),

@@ -11,12 +11,14 @@ from pydantic.alias_generators import to_camel
 
 from raytrain_core.config.base import SpecModel
 
-CONDITIONS = ("Accepted", "DataReady", "Running", "Evaluated", "Complete", "Failed", "Suspended")
+CONDITIONS = ("Accepted", "PodsReady", "DataReady", "Running", "Evaluated", "Complete", "Failed", "Suspended")
 
 OBJECT_VARIABLE = "RAYTRAIN_KUBERNETES_OBJECT"
 """Environment variable with the FineTuneJob of a run in a pod: NAMESPACE/NAME."""
 ATTEMPT_VARIABLE = "RAYTRAIN_KUBERNETES_ATTEMPT"
 """Environment variable with the number of the attempt."""
+RAY_CLUSTER_VARIABLE = "RAY_CLUSTER_NAME"
+"""KubeRay's environment variable with the name of a pod's RayCluster."""
 DRIVER_CPUS = 0.1
 """CPUs that a driver reserves: more than the head offers (0), so the CPU group gets it."""
 
@@ -71,6 +73,14 @@ class RunResult(StatusModel):
     """
 
     attempt: int = Field(description="Attempt that ended.")
+    ray_cluster: str = Field(
+        default="",
+        max_length=63,
+        description=(
+            "RayCluster in which it ended: an attempt that a queue stopped and resumed has had several, and a result "
+            "judges only its own."
+        ),
+    )
     exit_code: int = Field(
         description=(
             "0 done; not retried: 2 usage, 3 data, 6 training; retried: 1 bug, 4 storage, 5 cluster; 130 interrupted."
@@ -87,7 +97,7 @@ class Condition(StatusModel):
     """A Kubernetes condition."""
 
     type: str = Field(
-        max_length=316, description="Accepted, DataReady, Running, Evaluated, Complete, Failed or Suspended."
+        max_length=316, description="Accepted, PodsReady, DataReady, Running, Evaluated, Complete, Failed or Suspended."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
     observed_generation: int | None = Field(
@@ -98,7 +108,22 @@ class Condition(StatusModel):
     message: str = Field(max_length=4096, description="Reason as a sentence.")
 
 
-Outcome = Literal["Running", "Succeeded", "Failed", "Interrupted", "Suspended", "Cancelled"]
+Outcome = Literal["Running", "Succeeded", "Failed", "Interrupted", "Suspended", "Released", "Cancelled"]
+ObstacleKind = Literal["mistake", "capacity", "failure"]
+
+
+class Obstacle(StatusModel):
+    """What keeps pods of an attempt from starting."""
+
+    kind: ObstacleKind = Field(
+        description=(
+            "mistake: something in the job or the namespace has to be corrected; capacity: no room, or no quota, at "
+            "the moment; failure: anything else, which may pass."
+        )
+    )
+    reason: str = Field(max_length=1024, description="Reason in one word, as Kubernetes calls it.")
+    message: str = Field(max_length=1024, description="Reason as a sentence.")
+    since: str = Field(default="", max_length=40, description="When the operator first saw it.")
 
 
 class AttemptStatus(StatusModel):
@@ -106,12 +131,25 @@ class AttemptStatus(StatusModel):
 
     number: int = Field(ge=1, description="Number of the attempt, counted from 1.")
     ray_job: str = Field(max_length=63, description="Name of its RayJob.")
-    outcome: Outcome = Field(default="Running", description="Running, or how the attempt ended.")
+    outcome: Outcome = Field(
+        default="Running",
+        description=(
+            "Running, or how the attempt ended. Released: it gave its pods back because not enough of them started, "
+            "or to take up a corrected job; the next start has the same number and costs no retry."
+        ),
+    )
     reason: str = Field(default="", max_length=1024, description="Why it ended, in one word.")
     message: str = Field(default="", max_length=1024, description="Why it ended, as a sentence.")
     exit_code: int | None = Field(default=None, description="Exit code of the run, if the run reported one.")
     started: str = Field(default="", max_length=40, description="When its RayJob was created.")
-    ended: str | None = Field(default=None, max_length=40, description="When it ended.")
+    ended: str | None = Field(default=None, max_length=40, description="When the operator saw that it had ended.")
+    generation: int | None = Field(default=None, description="Generation of the spec that it was started with.")
+    obstacle: Obstacle | None = Field(
+        default=None, description="What keeps its pods from starting; the last one is kept when the attempt ends."
+    )
+    released: int | None = Field(
+        default=None, description="How often it gave its pods back because not enough of them started."
+    )
 
 
 class Status(StatusModel):
@@ -125,12 +163,21 @@ class Status(StatusModel):
         max_length=40,
         description=(
             "Rejected, Pending, Queued, Preparing, ScoringBefore, Training, ScoringAfter, Reporting, Retrying, "
-            "Suspended, Complete, Cancelled or Failed; a summary of the conditions."
+            "Suspending, Suspended, Cancelling, Complete, Cancelled or Failed; a summary of the conditions."
         ),
     )
     message: str = Field(default="", max_length=4096, description="The phase as a sentence, and what to do about it.")
     conditions: list[Condition] = Field(default_factory=list, max_length=20, description="Conditions by type.")
     attempts: list[AttemptStatus] = Field(default_factory=list, max_length=100, description="All attempts so far.")
+    place: int | None = Field(
+        default=None, description="Place in the line of jobs that wait for a turn (maxRunningJobs); 1 is next."
+    )
+    not_before: str | None = Field(
+        default=None, max_length=40, description="When the next start is tried, after one that failed or found no room."
+    )
+    waiting_since: str | None = Field(
+        default=None, max_length=40, description="Since when the job has been waiting for a turn, room or quota."
+    )
     workers: str = Field(default="", max_length=40, description="Pods of the Ray cluster, ready/desired.")
     ray_cluster: str | None = Field(default=None, max_length=63, description="RayCluster of the newest attempt.")
     dashboard: str | None = Field(

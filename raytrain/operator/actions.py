@@ -22,6 +22,12 @@ class NextState:
     apply: tuple[Object, ...] = ()
     delete: tuple[str, ...] = ()
     wake_after: float | None = None
+    place: int | None = None
+    """Place in the line of jobs that wait for a turn."""
+    not_before: str | None = None
+    """When the next start may be tried."""
+    look: bool = False
+    """Whether the answer depends on pods that were not looked at: look, and ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +54,10 @@ class Decision:
     events: tuple[Event, ...] = ()
     wake_after: float | None = None
     """Seconds after which the answer changes even if nothing else does."""
+    look: bool = False
+    """Whether to look at the job's pods and ask again; nothing else is to be done then."""
+
+    @property
+    def starts(self) -> bool:
+        """Whether an attempt begins."""
+        return bool(self.apply)

@@ -1,4 +1,4 @@
-"""The seven conditions of a FineTuneJob, derived from its next state."""
+"""The conditions of a FineTuneJob, derived from its next state."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def decide_conditions(snapshot: Snapshot, state: NextState) -> dict[str, Conditi
     """Decides every condition, in the order of `CONDITIONS`."""
     decided = {
         "Accepted": _accepted(snapshot, state),
+        "PodsReady": _pods_ready(snapshot, state),
         "DataReady": _data_ready(snapshot, state),
         "Running": _running(state),
         "Evaluated": _evaluated(snapshot, state),
@@ -58,6 +59,20 @@ def _accepted(snapshot: Snapshot, state: NextState) -> Condition:
     if error is not None and state.reason == error.reason:
         return False, error.reason, error.message
     return True, "Valid", "the job can run in this cluster"
+
+
+def _pods_ready(snapshot: Snapshot, state: NextState) -> Condition:
+    """Whether all wanted pods are ready; else what is in the way, also after an attempt's end."""
+    newest = state.attempts[-1] if state.attempts else None
+    if newest is not None and newest.obstacle is not None:
+        return False, newest.obstacle.reason, newest.obstacle.message
+    current = snapshot.current
+    same_attempt = newest is not None and snapshot.newest is not None and newest.number == snapshot.newest.number
+    if current is None or not same_attempt or state.phase not in (*WORKING_PHASES, "Pending"):
+        return False, "NoPods", "the job has no pods now"
+    if current.state == "Running" and not current.lacks_pods:
+        return True, "PodsReady", "all pods are ready"
+    return False, "Starting", "pods are starting"
 
 
 def _data_ready(snapshot: Snapshot, state: NextState) -> Condition:

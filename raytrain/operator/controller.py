@@ -1,8 +1,9 @@
 """The effects around `reconcile`: it remembers what was observed, and acts on one object at a time.
 
 Objects are kept in memory, so nothing is asked of the API server while nothing changes. It is asked
-where memory may lag behind: whether a RayJob is really gone, and for the run's result once its
-RayJob has ended.
+where memory may lag behind or does not reach: whether a RayJob and its pods are really gone, for
+pods while some are missing, for the run's result once its RayJob has ended, and for all jobs before
+one of them begins, if their number is limited.
 """
 
 from __future__ import annotations
@@ -12,19 +13,22 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
 from raytrain.operator.actions import Decision, Event
 from raytrain.operator.admission import Refusal
+from raytrain.operator.line import holds_turn, turn_of
 from raytrain.operator.metrics import RECONCILE_ERRORS
+from raytrain.operator.pods_seen import PodsSeen
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
 from raytrain.operator.settings import Settings
-from raytrain.operator.snapshot import Observed
+from raytrain.operator.snapshot import Observed, Turn
 from raytrain.operator.status import status_patch
 from raytrain_core.errors import ClusterError
 
@@ -48,8 +52,12 @@ class Controller:
     All methods run in one event loop, calls to the API in threads.
     """
 
-    def __init__(self, api: KubernetesApi, settings: Settings, post: Post) -> None:
+    def __init__(self, api: KubernetesApi, settings: Settings, post: Post, *, namespaces: Sequence[str] = ()) -> None:
         self._api, self._settings, self._post = api, settings, post
+        self._namespaces: Sequence[str | None] = list(namespaces) or [None]
+        self._pods = PodsSeen(api)
+        self._beginning = asyncio.Lock()
+        """Held while an attempt begins: the next one to begin counts it."""
         self._jobs: dict[Key, dict[str, Any]] = {}
         self._ray_jobs: defaultdict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
         self._locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -85,6 +93,7 @@ class Controller:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             for key in list(self._jobs):
+                await self._refresh_ray_jobs(key)
                 await self.reconcile(key)
 
     async def reconcile(self, key: Key, *, fresh: bool = False) -> None:
@@ -93,8 +102,6 @@ class Controller:
             try:
                 await self._reconcile(key, fresh=fresh)
             except ApiError as error:
-                if error.status == 404:  # the object is gone; its event is on the way
-                    return
                 self._retry_later(key, error)
             except ClusterError as error:
                 self._retry_later(key, error)
@@ -128,17 +135,62 @@ class Controller:
         if body is None:
             return
         observed = await self._observe(key, body)
-        decision = reconcile(observed, self._settings, datetime.now(UTC))
+        if (body.get("status") or {}).get("place"):  # still in line, as far as is known
+            observed = replace(observed, turn=turn_of(key, self._jobs.values(), self._settings, datetime.now(UTC)))
+        decision = self._decide(observed)
+        if decision.look:
+            observed = await self._look(key, observed)
+            decision = self._decide(observed)
+        if decision.starts:
+            async with self._beginning:
+                observed = replace(observed, turn=await self._turn(key))
+                await self._carry_out(key, observed, self._decide(observed))
+        else:
+            await self._carry_out(key, observed, decision)
+
+    def _decide(self, observed: Observed) -> Decision:
+        return reconcile(observed, self._settings, datetime.now(UTC))
+
+    async def _carry_out(self, key: Key, observed: Observed, decision: Decision) -> None:
+        """Does what was decided; where the API server refuses, its reason is written down."""
+        body = observed.body
         try:
             await self._act(key, body, decision)
         except ApiError as error:
-            if error.status == 404:
-                raise
-            refused = Refusal(error.reason, error.message)
-            observed = Observed(body, observed.ray_jobs, observed.kuberay, apply_error=refused)
-            decision = reconcile(observed, self._settings, datetime.now(UTC))
+            observed = replace(observed, apply_error=Refusal(error.reason, error.message))
+            decision = self._decide(observed)
         await self._record(key, body, decision)
         self._wake_after(key, decision.wake_after)
+
+    async def _turn(self, key: Key) -> Turn | None:
+        """Whose turn it is, asked of the API server if turns are limited: memory may have gaps."""
+        limits, bodies = self._settings.max_running_jobs, list(self._jobs.values())
+        if limits.in_all is not None or limits.per_namespace is not None:
+            lists = [await asyncio.to_thread(self._api.list, JOBS, where) for where in self._namespaces]
+            bodies = [body for found in lists for body in found]
+        begun = [
+            known for known, found in self._ray_jobs.items() if any(not ray_job_status(r).ended for r in found.values())
+        ]
+        return turn_of(key, bodies, self._settings, datetime.now(UTC), begun=begun)
+
+    async def _look(self, key: Key, observed: Observed) -> Observed:
+        """Adds what there is of pods, and whether the remembered RayJobs still exist."""
+        await self._refresh_ray_jobs(key)
+        uid = observed.body["metadata"]["uid"]
+        ray_jobs = {name: found for name, found in self._ray_jobs[key].items() if names.is_owned(found, uid)}
+        seen = await asyncio.to_thread(self._pods.look, key)
+        return replace(
+            observed, ray_jobs=ray_jobs, pods=seen.pods, ray_clusters=seen.ray_clusters, leaving=seen.leaving
+        )
+
+    async def _refresh_ray_jobs(self, key: Key) -> None:
+        """Forgets RayJobs that are gone: the event of a deletion can be lost."""
+        for name in list(self._ray_jobs[key]):
+            found = await self._get(RAY_JOBS, key[0], name)
+            if found is None:
+                self._ray_jobs[key].pop(name, None)
+            else:
+                self._ray_jobs[key][name] = trim(found)
 
     async def _observe(self, key: Key, body: Mapping[str, Any]) -> Observed:
         uid = body["metadata"]["uid"]
@@ -156,6 +208,8 @@ class Controller:
         uid = body["metadata"]["uid"]
         for desired in decision.apply:
             await self._create_or_update(desired, uid)
+            if desired["kind"] == RAY_JOBS[1]:
+                self._ray_jobs[key].setdefault(desired["metadata"]["name"], trim(desired))
         for name in decision.delete:
             await asyncio.to_thread(self._api.delete, RAY_JOBS, key[0], name)
         if decision.delete_self:
@@ -184,10 +238,12 @@ class Controller:
 
     async def _patch_status(self, key: Key, status: Mapping[str, Any]) -> None:
         """Patches the object's status, and remembers the object as the API server answers it."""
-        patch = {"status": status}
+        patch, before = {"status": status}, self._jobs.get(key)
         answer = await asyncio.to_thread(self._api.patch, JOBS, *key, patch, manager=names.MANAGER, status=True)
         if key in self._jobs and not _is_older(answer, self._jobs[key]):
             self._jobs[key] = _without_managed_fields(answer)
+        if before is not None and holds_turn(before) != holds_turn(answer):
+            self._call_next()
 
     async def _has_kuberay(self) -> bool:
         if time.monotonic() < self._kuberay_until:
@@ -206,6 +262,12 @@ class Controller:
         if seconds is not None:
             self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._on_timer, key)
 
+    def _call_next(self) -> None:
+        """Has the jobs in line ask for their turn again."""
+        for key, body in self._jobs.items():
+            if (body.get("status") or {}).get("place"):
+                self._wake_after(key, 0.0)
+
     def _on_timer(self, key: Key) -> None:
         self._timers.pop(key, None)
         task = asyncio.get_running_loop().create_task(self.reconcile(key))
@@ -214,6 +276,8 @@ class Controller:
 
     def _forget(self, key: Key) -> None:
         self._wake_after(key, None)
+        self._pods.forget(key)
+        self._call_next()
         for held in (self._jobs, self._ray_jobs, self._locks):
             held.pop(key, None)
 

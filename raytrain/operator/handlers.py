@@ -24,16 +24,16 @@ _GROUP, _VERSION = JOBS[0].split("/")
 _RAY_GROUP, _RAY_VERSION = RAY_JOBS[0].split("/")
 
 
-def registry(api: KubernetesApi, settings: Settings, *, clusterwide: bool = True) -> kopf.OperatorRegistry:
-    """Registers kopf's handlers; if not `clusterwide`, kopf does not scan for namespaces."""
+def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str] = ()) -> kopf.OperatorRegistry:
+    """Registers kopf's handlers; with given `namespaces`, kopf does not scan for them."""
     handlers = kopf.OperatorRegistry()
-    controller = Controller(api, settings, _post)
+    controller = Controller(api, settings, _post, namespaces=namespaces)
     tasks: list[asyncio.Task[None]] = []
 
     @kopf.on.startup(registry=handlers)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.peering.standalone = True
-        settings.scanning.disabled = not clusterwide
+        settings.scanning.disabled = bool(namespaces)
         settings.posting.reporting_component = names.MANAGER
         settings.networking.request_timeout = 30
         settings.watching.server_timeout = 300  # reopens a watch that has gone silent
@@ -66,7 +66,7 @@ def serve(settings: Settings, *, namespaces: Sequence[str] = (), liveness: str |
     """Runs the operator until it is stopped; without `namespaces`, for the whole cluster."""
     api = KubernetesApi.connect()
     kopf.run(
-        registry=registry(api, settings, clusterwide=not namespaces),
+        registry=registry(api, settings, namespaces=namespaces),
         namespaces=list(namespaces),
         clusterwide=not namespaces,
         liveness_endpoint=liveness,

@@ -1,17 +1,15 @@
 """Reads the status that KubeRay (1.6) writes into a RayJob."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 State = Literal["Queued", "Pending", "Running", "Succeeded", "Stopped", "Failed"]
 
-_STUCK = (
-    *("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "InvalidImageName", "ErrImagePull"),
-    *("ImagePullBackOff", "CrashLoopBackOff", "OOMKilled", "Error"),
-)
-"""Reasons for a container not to start that seldom go away on their own."""
-_PERMANENT = ("ValidationFailed", "DeadlineExceeded")
+PERMANENT = ("ValidationFailed", "DeadlineExceeded")
+"""KubeRay's reasons that another attempt would meet again."""
+NOT_STARTED = "PreRunningDeadlineExceeded"
+"""KubeRay's reason for an attempt whose Ray cluster was not ready in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +19,29 @@ class RayJobStatus:
     state: State
     reason: str = ""
     message: str = ""
-    retryable: bool = True
-    """Whether another attempt may help."""
+    leaving: bool = False
+    """Whether its deletion has been accepted."""
     cluster: str | None = None
+    cluster_status: Mapping[str, Any] = field(default_factory=dict)
+    """KubeRay's status of the RayCluster."""
     dashboard: str | None = None
-    workers: str = ""
-    end_time: str | None = None
+    ready: int = 0
+    """Worker pods that are ready."""
+    desired: int | None = None
+    """Worker pods that KubeRay keeps, None if it has not said so yet."""
+
+    @property
+    def workers(self) -> str:
+        """`2/3`: worker pods ready, and desired."""
+        return "" if self.desired is None else f"{self.ready}/{self.desired}"
+
+    @property
+    def lacks_pods(self) -> bool:
+        """Whether pods are missing, or KubeRay could not create them."""
+        conditions = self.cluster_status.get("conditions") or []
+        failing = any(c.get("type") == "ReplicaFailure" and c.get("status") == "True" for c in conditions)
+        headless = any(c.get("type") == "HeadPodReady" and c.get("status") == "False" for c in conditions)
+        return failing or headless or self.state == "Pending" or self.ready < (self.desired or 0)
 
     @property
     def ended(self) -> bool:
@@ -40,20 +55,18 @@ def ray_job_status(ray_job: Mapping[str, Any]) -> RayJobStatus:
     deployment, job = status.get("jobDeploymentStatus") or "", status.get("jobStatus") or ""
     cluster = status.get("rayClusterStatus") or {}
     state, reason, message = _state(deployment, job, status)
-    if state == "Pending" and ray_job.get("spec", {}).get("suspend"):
+    if state == "Pending" and (ray_job.get("spec") or {}).get("suspend"):
         state, message = "Queued", "waiting for the queue to admit the job"
-    elif state == "Pending":
-        reason, message = _obstacle(cluster) or (reason, message)
-    desired = cluster.get("desiredWorkerReplicas")
     return RayJobStatus(
         state=state,
         reason=reason,
         message=message,
-        retryable=reason not in _PERMANENT,
+        leaving=bool(ray_job["metadata"].get("deletionTimestamp")),
         cluster=status.get("rayClusterName") or None,
+        cluster_status=cluster,
         dashboard=status.get("dashboardURL") or None,
-        workers="" if desired is None else f"{cluster.get('readyWorkerReplicas', 0)}/{desired}",
-        end_time=status.get("endTime"),
+        ready=cluster.get("readyWorkerReplicas") or 0,
+        desired=cluster.get("desiredWorkerReplicas"),
     )
 
 
@@ -80,19 +93,10 @@ def _state(deployment: str, job: str, status: Mapping[str, Any]) -> tuple[State,
             found = "Failed", "ValidationFailed", message or "KubeRay rejected the RayJob"
         case "Running", _:
             found = "Running", "", message
-        case (("Suspended" | "Suspending"), _):
+        case "Suspending", _:
+            found = "Queued", "", "the queue has taken back the job's room: its pods are stopping"
+        case "Suspended", _:
             found = "Queued", "", "waiting for the queue to admit the job"
         case _:
             found = "Pending", "", "the Ray cluster is starting"
     return found
-
-
-def _obstacle(cluster: Mapping[str, Any]) -> tuple[str, str] | None:
-    """(reason, message) if a quota, an image or a secret is in the way, from the conditions."""
-    for condition in cluster.get("conditions") or []:
-        reason, message = condition.get("reason") or "", condition.get("message") or ""
-        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
-            return reason or "ReplicaFailure", message or "pods could not be created"
-        if condition.get("type") == "HeadPodReady" and condition.get("status") == "False" and reason in _STUCK:
-            return reason, f"the head pod does not start: {message or reason}"
-    return None

@@ -2,41 +2,46 @@
 
 It is called again after every change and answers the same question the same way, so a restart, a
 lost event or a second operator does no harm. An attempt begins when its RayJob is created, the last
-of its objects; it ends when KubeRay says so, or when its RayJob is gone.
+of its objects; it ends when KubeRay says so, when its RayJob is gone, or when it cannot or must not
+go on. The next one begins when nothing is left of it. An effect that the API server refuses is
+decided again, until it is seen to be done: the phase says what is, not what was asked.
 
-`_next_state` is the state machine. `snapshot` holds what it reads, `status` and `conditions` write
-down its answer.
+`_next_state` is the state machine. `snapshot` holds what it reads, `attempt_end` judges attempts,
+`status` and `conditions` write down the answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from raytrain.config.job import FineTuneJob
-from raytrain.config.job_status import AttemptStatus, Outcome, Status
+from raytrain.config.job_status import AttemptStatus, Status
 from raytrain.operator.actions import Decision, NextState, Object
 from raytrain.operator.admission import Refusal
+from raytrain.operator.attempt_end import count, ended_attempt, permanent_failure, seconds_until_next
 from raytrain.operator.conditions import WORKING_PHASES
-from raytrain.operator.ray_job_status import ray_job_status
+from raytrain.operator.obstacles import find_obstacle, seen_since
+from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names, supporting_objects
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Snapshot, read_status, take_snapshot
 from raytrain.operator.status import ENDED_PHASES, build_status, events_between
-from raytrain.operator.timestamps import parse_duration, parse_time
+from raytrain.operator.timestamps import format_time, parse_duration, seconds_between
 
 MAX_ATTEMPTS = 99
 KUBERAY_SECONDS = 30.0
 """How often to check whether KubeRay has been installed."""
 TRY_AGAIN_SECONDS = 15.0
 """When to try again after the API server refused something that may pass, such as a quota."""
-
-USER_ERRORS = {2: "UsageError", 3: "DataError", 6: "TrainingError"}
-"""Exit codes of errors that another attempt would run into again."""
-_INTERRUPTED = 130
+LOOK_SECONDS = 15.0
+"""How often to look at pods of which some are missing."""
+LEAVING_SECONDS = 3.0
+"""How often to look whether pods that stop are gone."""
+LINE_SECONDS = 60.0
+"""How often a job in line asks for its turn, in case it was not told."""
 
 
 def reconcile(observed: Observed, settings: Settings, now: datetime) -> Decision:
@@ -48,24 +53,31 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Decision
         return _clean_up(observed, old, now)
     snapshot = take_snapshot(observed, settings, now, old)
     state = _next_state(snapshot)
+    if state.look:
+        return Decision(look=True)
+    state = _waited_too_long(snapshot, state) or state
     status = build_status(snapshot, state)
     return Decision(
         apply=state.apply,
         delete=state.delete,
         status=status,
         events=tuple(events_between(old, status)),
-        wake_after=state.wake_after,
+        wake_after=state.wake_after or (TRY_AGAIN_SECONDS if state.delete else None),
     )
 
 
 def _clean_up(observed: Observed, old: Status, now: datetime) -> Decision:
     """After the job's end: deletes RayJobs still at work, and after `ttl` the object itself."""
-    working = tuple(name for name, body in observed.ray_jobs.items() if not ray_job_status(body).ended)
+    working = {name: body for name, body in observed.ray_jobs.items() if not ray_job_status(body).ended}
+    delete = tuple(name for name, body in working.items() if not ray_job_status(body).leaving)
+    again = TRY_AGAIN_SECONDS if delete else None
     ttl = ((observed.body.get("spec") or {}).get("cluster") or {}).get("ttl")
     if not ttl or not old.completion_time:
-        return Decision(delete=working)
-    left = (parse_time(old.completion_time) + parse_duration(ttl) - now).total_seconds()
-    return Decision(delete=working, delete_self=left <= 0, wake_after=max(left, 0.0) or None)
+        return Decision(delete=delete, wake_after=again)
+    left = parse_duration(ttl).total_seconds() - seconds_between(old.completion_time, now)
+    if left <= 0:
+        return Decision(delete=delete, delete_self=True, wake_after=TRY_AGAIN_SECONDS)
+    return Decision(delete=delete, wake_after=min(left, again or left))
 
 
 def _next_state(snapshot: Snapshot) -> NextState:
@@ -77,74 +89,58 @@ def _next_state(snapshot: Snapshot) -> NextState:
         return _start_attempt(snapshot, ())
     if newest.outcome != "Running":
         return _after_attempt(snapshot, snapshot.attempts)
-    ended = _ended_attempt(snapshot, newest)
-    if ended is None:
-        return _during_attempt(snapshot, newest)
-    attempts = (*snapshot.attempts[:-1], ended)
-    remove = (ended.ray_job,) if snapshot.current is not None and not snapshot.current.ended else ()
-    return replace(_after_attempt(snapshot, attempts), delete=remove)
-
-
-def _during_attempt(snapshot: Snapshot, newest: AttemptStatus) -> NextState:
-    """During an attempt the phase is the run's own; until the run reports, the Ray cluster's."""
-    current, progress = snapshot.current, snapshot.old.progress
+    current = snapshot.current
+    if current is not None and current.lacks_pods and not current.ended and snapshot.observed.pods is None:
+        return NextState("", "", "", (), look=True)
+    newest = _with_obstacle(snapshot, newest)
+    attempts = (*snapshot.attempts[:-1], newest)
+    ended = ended_attempt(snapshot, newest)
+    if ended is not None:
+        return _after_attempt(snapshot, (*snapshot.attempts[:-1], ended))
     assert current is not None
+    return _during_attempt(snapshot, current, attempts)
+
+
+def _with_obstacle(snapshot: Snapshot, attempt: AttemptStatus) -> AttemptStatus:
+    """The attempt with what is in its pods' way now; at its end, the last obstacle stays."""
+    current = snapshot.current
+    if current is None or current.ended:
+        return attempt
+    found = find_obstacle([current.cluster_status], snapshot.observed.pods or ()) if current.lacks_pods else None
+    found = seen_since(found, attempt.obstacle, snapshot.time) if found is not None else None
+    return attempt.model_copy(update={"obstacle": found})
+
+
+def _during_attempt(snapshot: Snapshot, current: RayJobStatus, attempts: tuple[AttemptStatus, ...]) -> NextState:
+    """During an attempt the phase is the run's own; until the run reports, the Ray cluster's."""
+    obstacle = attempts[-1].obstacle
+    wake = LOOK_SECONDS if current.lacks_pods and current.state != "Queued" else None
+    if current.leaving:
+        message = f"RayJob {attempts[-1].ray_job} is being deleted"
+        return NextState("Retrying", "Stopping", message, attempts, wake_after=LOOK_SECONDS)
     if current.state == "Queued":
-        return NextState("Queued", "Queued", current.message, snapshot.attempts)
+        return NextState("Queued", "Queued", current.message, attempts)
     if current.state != "Running":
-        return NextState("Pending", current.reason or "ClusterStarting", current.message, snapshot.attempts)
-    if progress is not None and progress.attempt == newest.number:
+        reason = obstacle.reason if obstacle else "ClusterStarting"
+        return NextState(
+            "Pending", reason, obstacle.message if obstacle else current.message, attempts, wake_after=wake
+        )
+    phase, message = _run_phase(snapshot, attempts[-1].number)
+    if obstacle is not None:
+        message = f"{obstacle.message}; {message or phase}"
+    reason = phase if phase != "Pending" else obstacle.reason if obstacle else "Starting"
+    return NextState(phase, reason, message, attempts, wake_after=wake)
+
+
+def _run_phase(snapshot: Snapshot, number: int) -> tuple[str, str]:
+    """The run's own phase and message, if it has reported in this attempt."""
+    progress = snapshot.old.progress
+    if progress is not None and progress.attempt == number:
         if progress.phase in WORKING_PHASES:
-            return NextState(progress.phase, progress.phase, progress.message, snapshot.attempts)
+            return progress.phase, progress.message
         if progress.phase == "Complete":  # KubeRay has not seen yet that the driver has ended
-            return NextState("Reporting", "Reporting", "the report is written", snapshot.attempts)
-    return NextState("Pending", "Starting", "the run is starting", snapshot.attempts)
-
-
-def _ended_attempt(snapshot: Snapshot, attempt: AttemptStatus) -> AttemptStatus | None:
-    """The attempt with its outcome, None while it goes on."""
-    end = _attempt_outcome(snapshot, attempt)
-    if end is None:
-        return None
-    outcome, reason, message = end
-    result, current = snapshot.old.result, snapshot.current
-    changes = {
-        "outcome": outcome,
-        "reason": reason,
-        "message": message[:1024],
-        "exit_code": result.exit_code if result is not None and result.attempt == attempt.number else None,
-        "ended": (current.end_time if current else None) or snapshot.time,
-    }
-    return attempt.model_copy(update=changes)
-
-
-def _attempt_outcome(snapshot: Snapshot, attempt: AttemptStatus) -> tuple[Outcome, str, str] | None:
-    """(outcome, reason, message) of an attempt that has ended, None while it goes on.
-
-    The run's own result explains a failure better than KubeRay does; without one it was cut off.
-    """
-    current, result, requested = snapshot.current, snapshot.old.result, _requested_end(snapshot)
-    if current is None:
-        return requested or ("Failed", "RayJobDeleted", f"RayJob {attempt.ray_job} was deleted")
-    if current.state == "Succeeded":
-        return "Succeeded", "Complete", "the report is written"
-    if current.state == "Failed":
-        if result is None or result.attempt != attempt.number or not result.exit_code:
-            return "Failed", current.reason, current.message
-        interrupted = result.exit_code == _INTERRUPTED
-        return "Interrupted" if interrupted else "Failed", result.reason, result.message
-    if requested is None and current.state == "Stopped":
-        return "Cancelled", current.reason, current.message
-    return requested
-
-
-def _requested_end(snapshot: Snapshot) -> tuple[Outcome, str, str] | None:
-    """How an attempt ends because a person asked for it."""
-    if snapshot.cancelled:
-        return "Cancelled", "Cancelled", "cancelled on request"
-    if snapshot.cluster.suspend:
-        return "Suspended", "Suspended", "suspended on request"
-    return None
+            return "Reporting", "the report is written"
+    return "Pending", "the run is starting"
 
 
 def _after_attempt(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState:
@@ -153,44 +149,118 @@ def _after_attempt(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> N
     if last.outcome == "Succeeded":
         return NextState("Complete", "Complete", _completion_message(snapshot), attempts)
     if last.outcome == "Cancelled" or snapshot.cancelled:
-        return NextState("Cancelled", "Cancelled", last.message or "cancelled on request", attempts)
-    if last.outcome == "Failed" and (reason := _permanent_failure(snapshot, last)):
-        return NextState("Failed", reason, last.message, attempts)
-    failures = _count_failures(attempts)
-    if failures > snapshot.cluster.retries or len(attempts) >= MAX_ATTEMPTS:
-        message = f"{failures} of {len(attempts)} attempts failed; the last one: {last.reason}: {last.message}"
-        return NextState("Failed", "RetriesExhausted", message, attempts)
-    return _start_attempt(snapshot, attempts)
+        state = NextState("Cancelled", "Cancelled", last.message or "cancelled on request", attempts)
+        return _leave(snapshot, "Cancelling", attempts) or state
+    if last.outcome == "Failed" and (reason := permanent_failure(last)):
+        return NextState("Failed", reason, last.message, attempts, delete=snapshot.to_delete(attempts, ended=False))
+    return _exhausted(snapshot, attempts) or _start_attempt(snapshot, attempts)
 
 
-def _permanent_failure(snapshot: Snapshot, attempt: AttemptStatus) -> str | None:
-    """The reason to give up at once, None where another attempt may help."""
-    if attempt.exit_code in USER_ERRORS:
-        return attempt.reason or USER_ERRORS[attempt.exit_code]
-    current, newest = snapshot.current, snapshot.newest
-    just_ended = current is not None and newest is not None and newest.number == attempt.number
-    if attempt.exit_code is None and just_ended and current is not None and not current.retryable:
-        return attempt.reason
-    return attempt.reason if attempt.reason == "ValidationFailed" else None
+def _exhausted(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState | None:
+    """The end of a job that has used up a limit, which the message names."""
+    last, retry = attempts[-1], snapshot.settings.retry
+    failures, interruptions = count(attempts, "Failed"), count(attempts, "Interrupted")
+    cause = f"the last one: {last.reason}: {last.message}"
+    if failures > snapshot.cluster.retries:
+        reason = "RetriesExhausted"
+        message = (
+            f"{failures} of {len(attempts)} attempts failed (cluster.retries: {snapshot.cluster.retries}); {cause}"
+        )
+    elif interruptions > retry.max_interruptions:
+        reason = "InterruptionsExhausted"
+        message = f"interrupted {interruptions} times (retry.maxInterruptions: {retry.max_interruptions}); {cause}"
+    elif len(attempts) >= MAX_ATTEMPTS and last.outcome != "Released":
+        reason = "AttemptsExhausted"
+        message = f"{len(attempts)} attempts, of which {failures} failed and {interruptions} were interrupted; {cause}"
+    else:
+        return None
+    return NextState("Failed", reason, message, attempts, delete=snapshot.to_delete(attempts, ended=False))
+
+
+def _leave(snapshot: Snapshot, phase: str, attempts: tuple[AttemptStatus, ...]) -> NextState | None:
+    """Deletes what is left of earlier attempts, and waits until it is gone; None if nothing is."""
+    if phase == "Suspending" and snapshot.old.phase == "Suspended" and not snapshot.observed.own_ray_jobs:
+        return None  # they were seen to be gone
+    if snapshot.observed.pods is None:
+        return NextState("", "", "", (), look=True)
+    if (remains := snapshot.remains) is None:
+        return None
+    error = snapshot.observed.apply_error
+    told = f"attempt {attempts[-1].number}: {attempts[-1].message}; " if attempts else ""
+    refusal = f"; the API server refuses: {error.message}" if error else ""
+    wake = TRY_AGAIN_SECONDS if error else LEAVING_SECONDS
+    delete = snapshot.to_delete(attempts, ended=True)
+    message = f"{told}waiting until {remains} is gone{refusal}"
+    return NextState(phase, "Stopping", message, attempts, delete=delete, wake_after=wake)
 
 
 def _start_attempt(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState:
     """Starts the next attempt, unless something is in the way."""
-    if snapshot.refused is not None or snapshot.job is None:
-        return _refuse(snapshot.refused or Refusal("InvalidSpec", "the job cannot be read"), attempts)
-    if snapshot.cluster.suspend:
+    if snapshot.suspended:
         message = "suspended; set cluster.suspend to false to resume"
-        return NextState("Suspended", "Suspended", message, attempts)
-    if (seconds := _seconds_until_retry(snapshot, attempts)) > 0:
-        last = attempts[-1]
-        message = f"attempt {last.number} failed ({last.reason}: {last.message}); the next begins in {seconds:.0f} s"
-        return NextState("Retrying", last.reason, message, attempts, wake_after=seconds)
-    if snapshot.has_leftovers:
-        message = "waiting until the previous attempt's Ray cluster is gone"
-        return NextState("Retrying", "Stopping", message, attempts, wake_after=TRY_AGAIN_SECONDS)
-    if (error := snapshot.observed.apply_error) is not None:
-        return NextState("Pending", error.reason, error.message, attempts, wake_after=TRY_AGAIN_SECONDS)
-    return _create_attempt(snapshot, snapshot.job, attempts)
+        leaving = _leave(snapshot, "Suspending", attempts) if attempts else None
+        return leaving or NextState("Suspended", "Suspended", message, attempts)
+    if snapshot.refused is not None or snapshot.job is None:
+        refused = snapshot.refused or Refusal("InvalidSpec", "the job cannot be read")
+        return replace(_refuse(refused, attempts), delete=snapshot.to_delete(attempts, ended=True))
+    obstruction = (
+        _in_line(snapshot, attempts)
+        or _leave(snapshot, _leaving_phase(attempts), attempts)
+        or _back_off(snapshot, attempts)
+        or _refused_effect(snapshot, attempts)
+    )
+    return obstruction or _create_attempt(snapshot, snapshot.job, attempts)
+
+
+def _leaving_phase(attempts: tuple[AttemptStatus, ...]) -> str:
+    if not attempts:
+        return "Pending"  # an earlier job of the same name
+    return "Queued" if attempts[-1].outcome == "Released" else "Retrying"
+
+
+def _in_line(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState | None:
+    turn = snapshot.observed.turn
+    if turn is None:
+        return None
+    message = f"place {turn.place} of {turn.of} in line: {turn.reason}; the job starts on its own"
+    state = NextState("Queued", "WaitingForTurn", message, attempts, wake_after=LINE_SECONDS, place=turn.place)
+    return replace(state, delete=snapshot.to_delete(attempts, ended=True))
+
+
+def _refused_effect(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState | None:
+    error = snapshot.observed.apply_error
+    if error is None:
+        return None
+    return NextState("Pending", error.reason, error.message, attempts, wake_after=TRY_AGAIN_SECONDS)
+
+
+def _back_off(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState | None:
+    seconds = seconds_until_next(attempts, snapshot.settings.retry, snapshot)
+    if seconds <= 0:
+        return None
+    last = attempts[-1]
+    time = format_time(snapshot.now + timedelta(seconds=seconds))
+    verb = {"Failed": "failed", "Released": "waits"}.get(last.outcome, "was interrupted")
+    message = f"attempt {last.number} {verb} ({last.reason}: {last.message}); the next start is not before {time}"
+    phase = "Queued" if last.outcome == "Released" else "Retrying"
+    return NextState(phase, last.reason, message, attempts, wake_after=seconds, not_before=time)
+
+
+def _waited_too_long(snapshot: Snapshot, state: NextState) -> NextState | None:
+    """The end of a job that has waited for longer than it said it would."""
+    limit, since = snapshot.cluster.max_wait, snapshot.old.waiting_since
+    if limit is None or since is None or state.phase not in ("Queued", "Pending"):
+        return None
+    left = parse_duration(limit).total_seconds() - seconds_between(since, snapshot.now)
+    if left > 0:
+        return replace(state, wake_after=min(left, state.wake_after or left))
+    attempts = state.attempts
+    if attempts and attempts[-1].outcome == "Running":
+        changes = {"outcome": "Failed", "reason": "WaitedTooLong", "message": state.message, "ended": snapshot.time}
+        attempts = (*attempts[:-1], attempts[-1].model_copy(update=changes))
+    delete = snapshot.to_delete(attempts, ended=False)
+    message = f"waited for longer than cluster.maxWait: {limit}; {state.message}"
+    return NextState("Failed", "WaitedTooLong", message, attempts, delete=delete)
 
 
 def _refuse(refused: Refusal, attempts: tuple[AttemptStatus, ...]) -> NextState:
@@ -201,14 +271,22 @@ def _refuse(refused: Refusal, attempts: tuple[AttemptStatus, ...]) -> NextState:
 
 
 def _create_attempt(snapshot: Snapshot, job: FineTuneJob, attempts: tuple[AttemptStatus, ...]) -> NextState:
-    number = attempts[-1].number + 1 if attempts else 1
-    name = names.ray_job_name(job.metadata.name, number)
-    verb = "resumes from the newest checkpoint" if attempts else "begins"
+    """The next attempt; one that gave its pods back begins again under the same number."""
+    last = attempts[-1] if attempts else None
+    again = last is not None and last.outcome == "Released"
+    number = (last.number if again else last.number + 1) if last else 1
+    attempt = AttemptStatus(
+        number=number,
+        ray_job=names.ray_job_name(job.metadata.name, number),
+        started=snapshot.time,
+        generation=snapshot.observed.generation,
+        released=last.released if last and again else None,
+    )
     return NextState(
         "Pending",
         "ClusterStarting",
-        f"attempt {number} {verb}: the Ray cluster is starting",
-        (*attempts, AttemptStatus(number=number, ray_job=name, started=snapshot.time)),
+        f"attempt {number} begins: the Ray cluster is starting",
+        (*(attempts[:-1] if again else attempts), attempt),
         apply=_attempt_objects(snapshot, job, number),
     )
 
@@ -224,20 +302,6 @@ def _attempt_objects(snapshot: Snapshot, job: FineTuneJob, number: int) -> tuple
         supporting_objects.job_config_map(attempt),
         ray_job(attempt),
     )
-
-
-def _seconds_until_retry(snapshot: Snapshot, attempts: Sequence[AttemptStatus]) -> float:
-    """The wait doubles with each failure, up to a limit; otherwise there is none."""
-    if not attempts or attempts[-1].outcome != "Failed":
-        return 0.0
-    retry = snapshot.settings.retry
-    wait = min(retry.first_seconds * 2.0 ** (_count_failures(attempts) - 1), retry.longest_seconds)
-    ended = parse_time(attempts[-1].ended or snapshot.time)
-    return (ended - snapshot.now).total_seconds() + wait
-
-
-def _count_failures(attempts: Sequence[AttemptStatus]) -> int:
-    return sum(attempt.outcome == "Failed" for attempt in attempts)
 
 
 def _completion_message(snapshot: Snapshot) -> str:

@@ -60,6 +60,22 @@ class Runs(SpecModel):
     start_deadline_seconds: int = Field(
         default=1800, ge=60, description="An attempt fails if its head has not started by then."
     )
+    pods_ready_seconds: int = Field(
+        default=600,
+        ge=30,
+        description=(
+            "If room or quota is lacking for this long, and fewer pods than the run needs at least have started, the "
+            "job gives all of them back and waits for its next turn. It costs no retry. Not with a queue."
+        ),
+    )
+    mistake_seconds: int = Field(
+        default=120,
+        ge=0,
+        description=(
+            "How long a missing secret, volume or image, or a pod that is refused, may take to be put right before "
+            "the job fails."
+        ),
+    )
     network_policy: bool = Field(
         default=True, description="Restrict access to the pods of a run to the run itself, KubeRay and Prometheus."
     )
@@ -92,6 +108,20 @@ class Retry(SpecModel):
         default=10, ge=0, description="Wait before the second attempt, in seconds; doubles with each failure."
     )
     longest_seconds: float = Field(default=600, ge=0, description="Longest wait, in seconds.")
+    max_interruptions: int = Field(
+        default=50, ge=0, le=90, description="A job that was interrupted more often (drained or reclaimed nodes) fails."
+    )
+
+
+class MaxRunningJobs(SpecModel):
+    """How many jobs may run at once; the others wait in line, the oldest first.
+
+    Jobs with a queue (cluster.queue, or a label of Kueue, Volcano or YuniKorn) are not counted:
+    their line is the queue's.
+    """
+
+    in_all: int | None = Field(default=None, ge=1, description="In all namespaces together; empty for no limit.")
+    per_namespace: int | None = Field(default=None, ge=1, description="In each namespace; empty for no limit.")
 
 
 class Settings(SpecModel):
@@ -100,6 +130,9 @@ class Settings(SpecModel):
     runs: Runs = Field(default_factory=Runs, description="Defaults for every run.")
     policy: Policy = Field(default_factory=Policy, description="What jobs may ask for.")
     retry: Retry = Field(default_factory=Retry, description="How attempts follow each other.")
+    max_running_jobs: MaxRunningJobs = Field(
+        default_factory=MaxRunningJobs, description="How many jobs may run at once."
+    )
 
 
 def read_settings() -> Settings:

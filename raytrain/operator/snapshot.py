@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from raytrain.config.job import ClusterSpec, FineTuneJob
-from raytrain.config.job_status import AttemptStatus, Status
+from raytrain.config.job_status import AttemptStatus, RunResult, Status
 from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, check_admission
 from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names
@@ -19,6 +19,22 @@ from raytrain.operator.timestamps import format_time, readable
 from raytrain_core.config.loader import ConfigError, from_mapping
 
 Object = Mapping[str, Any]
+
+
+_QUEUE_LABELS = (
+    *("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "yunikorn.apache.org/queue", "ray.io/scheduler-name"),
+)
+LOST_SECONDS = 120.0
+"""A pod is taken for lost this long after its grace period: its node no longer answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A place in the line of jobs that wait for a turn; 1 is next."""
+
+    place: int
+    of: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +46,30 @@ class Observed:
     kuberay: bool = True
     """Whether KubeRay is installed."""
     apply_error: Refusal | None = None
-    """How the API server just refused the objects of a decision on this same object."""
+    """How the API server just refused the effects of a decision on this same object."""
+    pods: Sequence[Object] | None = None
+    """The pods with the job's label, None if they were not looked at."""
+    ray_clusters: Sequence[Object] = ()
+    """The RayClusters with the job's label, if the pods were looked at."""
+    leaving: Mapping[str, float] = field(default_factory=dict)
+    """For how many seconds, by our own clock, the deletion of a pod has been known; by UID."""
+    turn: Turn | None = None
+    """Set if other jobs have their turn first."""
 
     @property
     def name(self) -> str:
         """Name of the object."""
         return str(self.body["metadata"]["name"])
+
+    @property
+    def own_ray_jobs(self) -> dict[str, Object]:
+        """Those RayJobs that have the name of an attempt."""
+        numbers = {name: names.attempt_of(name) for name in self.ray_jobs}
+        return {
+            name: self.ray_jobs[name]
+            for name, number in numbers.items()
+            if number is not None and name == names.ray_job_name(self.name, number)
+        }
 
     @property
     def generation(self) -> int | None:
@@ -77,18 +111,79 @@ class Snapshot:
         return (self.job.spec.cluster if self.job else None) or ClusterSpec()
 
     @property
+    def suspended(self) -> bool:
+        """Whether the job is to have no pods."""
+        return is_suspended(self.observed.body)
+
+    @property
+    def queued_elsewhere(self) -> bool:
+        """Whether the job waits in the line of a queue system."""
+        return has_queue(self.observed.body)
+
+    @property
     def cancelled(self) -> bool:
         """Whether the annotation that ends the job for good is set."""
         annotations = self.observed.body["metadata"].get("annotations") or {}
         return str(annotations.get(names.CANCEL_ANNOTATION, "")).lower() == "true"
 
     @property
-    def has_leftovers(self) -> bool:
-        """Whether an ended attempt's RayJob is still working: the next attempt waits for it."""
-        ended = {attempt.ray_job for attempt in self.attempts if attempt.outcome != "Running"}
-        return any(
-            name in ended and not ray_job_status(ray_job).ended for name, ray_job in self.observed.ray_jobs.items()
-        )
+    def result(self) -> RunResult | None:
+        """The result that the newest attempt's newest start has written, None if there is none."""
+        result, newest = self.old.result, self.newest
+        if result is None or newest is None or result.attempt != newest.number:
+            return None
+        cluster = (self.current.cluster if self.current else None) or self.old.ray_cluster
+        other_start = bool(cluster and result.ray_cluster and result.ray_cluster != cluster)
+        return None if other_start else result
+
+    def to_delete(self, attempts: Sequence[AttemptStatus], *, ended: bool) -> tuple[str, ...]:
+        """RayJobs of attempts that are over, whose deletion has not been accepted yet.
+
+        `ended` includes RayJobs that KubeRay has done with: their Ray cluster may still be there.
+        """
+        running = attempts[-1].ray_job if attempts and attempts[-1].outcome == "Running" else None
+        own = sorted(self.observed.own_ray_jobs.items())
+        over = [(name, body) for name, body in own if name != running and not _is_leaving(body)]
+        return tuple(name for name, body in over if ended or not ray_job_status(body).ended)
+
+    @property
+    def remains(self) -> str | None:
+        """What is still there of earlier attempts, in words; None if it was seen to be gone."""
+        pods = [pod for pod in self.observed.pods or () if _is_alive(pod, self.observed.leaving)]
+        if own := self.observed.own_ray_jobs:
+            return f"RayJob {', '.join(sorted(own))}"
+        if pods:
+            listed = ", ".join(sorted(str(pod["metadata"].get("name")) for pod in pods)[:3])
+            return f"{len(pods)} pods ({listed}{', ...' if len(pods) > 3 else ''})"
+        names_ = sorted(str(cluster["metadata"].get("name")) for cluster in self.observed.ray_clusters)
+        return f"RayCluster {', '.join(names_)}" if names_ else None
+
+
+def is_suspended(body: Object) -> bool:
+    """Whether `cluster.suspend` is set, even if the rest of the spec cannot be read."""
+    return _cluster(body).get("suspend") is True
+
+
+def has_queue(body: Object) -> bool:
+    """Whether a queue system decides when the job begins."""
+    labels = body["metadata"].get("labels")
+    labelled = isinstance(labels, Mapping) and any(labels.get(label) for label in _QUEUE_LABELS)
+    return bool(_cluster(body).get("queue")) or labelled
+
+
+def _cluster(body: Object) -> Object:
+    spec = body.get("spec")
+    cluster = spec.get("cluster") if isinstance(spec, Mapping) else None
+    return cluster if isinstance(cluster, Mapping) else {}
+
+
+def _is_alive(pod: Object, leaving: Mapping[str, float]) -> bool:
+    """Whether a pod may still hold resources or write."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    if status.get("phase") in ("Succeeded", "Failed"):
+        return False
+    grace = metadata.get("deletionGracePeriodSeconds") or 0
+    return leaving.get(str(metadata.get("uid")), 0.0) <= grace + LOST_SECONDS
 
 
 def take_snapshot(observed: Observed, settings: Settings, now: datetime, old: Status) -> Snapshot:
@@ -109,11 +204,17 @@ def read_status(body: Object) -> Status:
         status = Status.model_validate(body.get("status") or {})
     except ValidationError:
         return Status()
-    attempts = [
-        attempt.model_copy(update={"started": readable(attempt.started) or "", "ended": readable(attempt.ended)})
-        for attempt in status.attempts
-    ]
-    return status.model_copy(update={"attempts": attempts, "completion_time": readable(status.completion_time)})
+    times = ("completion_time", "not_before", "waiting_since")
+    read = {name: readable(getattr(status, name)) for name in times}
+    return status.model_copy(update={"attempts": [_with_readable_times(a) for a in status.attempts], **read})
+
+
+def _with_readable_times(attempt: AttemptStatus) -> AttemptStatus:
+    times: dict[str, Any] = {"started": readable(attempt.started) or "", "ended": readable(attempt.ended)}
+    if attempt.obstacle is not None:
+        since = readable(attempt.obstacle.since) or ""
+        times["obstacle"] = attempt.obstacle.model_copy(update={"since": since})
+    return attempt.model_copy(update=times)
 
 
 def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | None, Refusal | None]:
@@ -141,9 +242,22 @@ def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | Non
 def _adopt_attempts(observed: Observed, known: Iterable[AttemptStatus], now: datetime) -> tuple[AttemptStatus, ...]:
     """Returns the attempts in the status, and those whose RayJob exists without being in it."""
     attempts = {attempt.number: attempt for attempt in known}
-    for name, ray_job in observed.ray_jobs.items():
+    for name, ray_job in observed.own_ray_jobs.items():
         number = names.attempt_of(name)
-        if number is not None and number not in attempts and name == names.ray_job_name(observed.name, number):
+        if number is not None and number not in attempts and not _is_leaving(ray_job):
             started = ray_job["metadata"].get("creationTimestamp") or format_time(now)
             attempts[number] = AttemptStatus(number=number, ray_job=name, started=started)
-    return tuple(attempts[number] for number in sorted(attempts))
+    ordered = [attempts[number] for number in sorted(attempts)]
+    return (*(_overtaken(attempt, format_time(now)) for attempt in ordered[:-1]), *ordered[-1:])
+
+
+def _overtaken(attempt: AttemptStatus, time: str) -> AttemptStatus:
+    """An attempt that is not the newest has ended, even if how it ended was never written down."""
+    if attempt.outcome != "Running":
+        return attempt
+    lost = {"outcome": "Failed", "reason": "StatusLost", "message": "how it ended is not known", "ended": time}
+    return attempt.model_copy(update=lost)
+
+
+def _is_leaving(body: Object) -> bool:
+    return bool(body["metadata"].get("deletionTimestamp"))

@@ -7,12 +7,11 @@ from typing import Any
 
 from raytrain.config.job_status import Status
 from raytrain.operator.actions import Event, NextState, Object
-from raytrain.operator.conditions import conditions
+from raytrain.operator.conditions import WORKING_PHASES, conditions
 from raytrain.operator.snapshot import Snapshot
 
 ENDED_PHASES = ("Complete", "Failed", "Cancelled")
-_ORDINARY_REASONS = ("ClusterStarting", "Starting")
-"""Reasons to be pending that every job goes through: not worth a warning."""
+_STOPPED_PHASES = ("Suspended", "Suspending", "Cancelling", "Retrying")
 
 
 def build_status(snapshot: Snapshot, state: NextState) -> dict[str, Any]:
@@ -21,19 +20,33 @@ def build_status(snapshot: Snapshot, state: NextState) -> dict[str, Any]:
     ended = state.phase in ENDED_PHASES
     same_attempt = newest is not None and snapshot.newest is not None and newest.number == snapshot.newest.number
     current = snapshot.current if same_attempt else None
-    working = current if not ended and state.phase not in ("Suspended", "Retrying") else None
+    working = current if not ended and state.phase not in _STOPPED_PHASES else None
     return {
         "observedGeneration": snapshot.observed.generation,
         "phase": state.phase,
         "message": state.message[:4096],
         "conditions": conditions(snapshot, state),
         "attempts": [a.model_dump(mode="json", by_alias=True, exclude_none=True) for a in state.attempts],
+        "place": state.place,
+        "notBefore": state.not_before,
+        "waitingSince": _waiting_since(snapshot, state),
         "workers": working.workers if working is not None else "",
         "rayCluster": current.cluster if current is not None else None,
         "dashboard": working.dashboard if working is not None else None,
         "startTime": (state.attempts[0].started or None) if state.attempts else None,
         "completionTime": (newest.ended if newest else None) or snapshot.time if ended else None,
     }
+
+
+def _waiting_since(snapshot: Snapshot, state: NextState) -> str | None:
+    """Since when the job waits; a try that found no room does not begin the wait anew."""
+    if state.phase not in ("Queued", "Pending"):
+        return None
+    obstacle = state.attempts[-1].obstacle if state.attempts else None
+    error = snapshot.observed.apply_error
+    quota = error is not None and "exceeded quota" in error.message
+    waits = state.phase == "Queued" or quota or (obstacle is not None and obstacle.kind == "capacity")
+    return snapshot.old.waiting_since or (snapshot.time if waits else None)
 
 
 def status_patch(body: Object, status: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,16 +56,27 @@ def status_patch(body: Object, status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def events_between(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
-    """Yields events: attempts that started or ended, a new phase, a new obstacle."""
+    """Yields events: attempts that started or ended, a new phase, a new obstacle, a lost worker."""
     yield from _attempt_events(old, status)
     phase, message = status["phase"], status["message"]
     if phase == "Rejected" and phase != old.phase:
         yield Event(phase, f"{_reason(status, 'Accepted')}: {message}", warning=True)
     elif phase != old.phase and phase not in ("Pending", "Retrying"):
         yield Event(phase, message or phase, warning=phase == "Failed")
-    known_reasons = {*_ORDINARY_REASONS, *(condition.reason for condition in old.conditions)}
-    if phase == "Pending" and (reason := _pending_reason(status)) not in known_reasons:
+    accepted = any(c["type"] == "Accepted" and c["status"] == "True" for c in status["conditions"])
+    known_reasons = {condition.reason for condition in old.conditions}
+    if phase == "Pending" and not accepted and (reason := _reason(status, "Accepted")) not in known_reasons:
         yield Event(reason, message, warning=True)
+    if phase == old.phase and phase in WORKING_PHASES and _lost(old.workers, status["workers"]):
+        yield Event("WorkerLost", f"a pod of the Ray cluster was lost: {status['workers']} are ready", warning=True)
+
+
+def _lost(before: str, after: str) -> bool:
+    """Whether fewer pods are ready, although no fewer are desired."""
+    (had, wanted), (has, wants) = (
+        [int(n) if n.isdigit() else 0 for n in (*text.split("/"), "", "")[:2]] for text in (before, after)
+    )
+    return has < had and wants >= wanted > 0
 
 
 def _attempt_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
@@ -62,15 +86,12 @@ def _attempt_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
         before = known.get(number)
         if before is None:
             yield Event("AttemptStarted", f"attempt {number} started: RayJob {attempt['rayJob']}")
-        if outcome in ("Failed", "Interrupted") and (before is None or before.outcome == "Running"):
+        obstacle, seen = attempt.get("obstacle"), before.obstacle if before is not None else None
+        if outcome == "Running" and obstacle and (seen is None or seen.reason != obstacle["reason"]):
+            yield Event(obstacle["reason"], f"attempt {number}: {obstacle['message']}", warning=True)
+        if outcome in ("Failed", "Interrupted", "Released") and (before is None or before.outcome == "Running"):
             message = f"attempt {number} ended: {attempt.get('reason')}: {attempt.get('message')}"
-            yield Event(f"Attempt{outcome}", message, warning=outcome == "Failed")
-
-
-def _pending_reason(status: Mapping[str, Any]) -> str:
-    """Why nothing runs yet: the job is not accepted, or its cluster is not up."""
-    accepted = any(c["type"] == "Accepted" and c["status"] == "True" for c in status["conditions"])
-    return _reason(status, "Running" if accepted else "Accepted")
+            yield Event(f"Attempt{outcome}", message, warning=outcome != "Interrupted")
 
 
 def _reason(status: Mapping[str, Any], kind: str) -> str:

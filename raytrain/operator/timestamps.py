@@ -26,6 +26,11 @@ def readable(text: str | None) -> str | None:
     return text if time.tzinfo is not None and 2000 <= time.year < 3000 else None
 
 
+def seconds_between(earlier: str, later: datetime) -> float:
+    """Seconds from a written time to another; 0 if the clock has been set back meanwhile."""
+    return max(0.0, (later - parse_time(earlier)).total_seconds())
+
+
 def parse_duration(text: str) -> timedelta:
     """A number with a unit: `90s`, `30m`, `12h`, `7d`; at most about 1,000 years."""
     return timedelta(seconds=min(int(text[:-1]) * _SECONDS[text[-1]], _LONGEST))

@@ -51,6 +51,16 @@ def finetunejob(
     return body if status is None else body | {"status": status}
 
 
+def pod(
+    name: str = "assistant-a01-head", *, uid: str = "pod-1", leaving: bool = False, **status: Any
+) -> dict[str, Any]:
+    """Returns a pod of a job."""
+    metadata: dict[str, Any] = {"name": name, "namespace": "team", "uid": uid}
+    if leaving:
+        metadata |= {"deletionTimestamp": "2026-11-23T12:00:00Z", "deletionGracePeriodSeconds": 60}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Running"} | status}
+
+
 def rayjob(
     number: int = 1,
     *,

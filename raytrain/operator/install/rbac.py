@@ -16,6 +16,8 @@ OPERATOR: tuple[Rule, ...] = (
     _rule(GROUP, [f"{PLURAL}/status"], ["get", "patch"]),
     _rule(GROUP, [f"{PLURAL}/finalizers"], ["update"]),  # needed to be an owner that blocks deletion
     _rule("ray.io", ["rayjobs"], ["get", "list", "watch", "create", "patch", "delete"]),
+    _rule("ray.io", ["rayclusters"], ["list"]),  # whether one is left of an earlier attempt
+    _rule("", ["pods"], ["list"]),  # why they do not start, and whether they are gone
     _rule("", ["configmaps", "serviceaccounts"], ["get", "create", "patch"]),
     _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], ["get", "create", "patch"]),
     _rule("networking.k8s.io", ["networkpolicies"], ["get", "create", "patch"]),
@@ -23,7 +25,7 @@ OPERATOR: tuple[Rule, ...] = (
 )
 """Permissions of the operator in every namespace that it watches.
 
-No secrets, no pods; the Roles that it creates grant no more than it has itself.
+No secrets, and pods are only read; the Roles that it creates grant no more than it has itself.
 """
 
 OPERATOR_CLUSTER: tuple[Rule, ...] = (

@@ -53,6 +53,19 @@ def groups(resources: Resources) -> list[Group]:
     return found
 
 
+def least_pods(resources: Resources) -> int:
+    """Worker pods without which a run cannot go on: the driver's, and those of `minWorkers`."""
+    training = resources.training
+    workers = training.min_workers or training.workers
+    least = resources.model_copy(
+        update={
+            "training": training.model_copy(update={"workers": workers}),
+            "evaluation": resources.evaluation.model_copy(update={"actors": 1}),
+        }
+    )
+    return sum(group.most for group in groups(least))
+
+
 def _group(name: str, demands: Sequence[_Demand], *, least: int) -> Group:
     """Sizes the pods for the largest demand, and counts as many as all demands together fill."""
     cpus, gpus = (math.ceil(max(values)) for values in zip(*((d.cpus, d.gpus) for d in demands), strict=True))

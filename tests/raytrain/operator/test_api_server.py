@@ -203,7 +203,8 @@ def test_the_account_of_a_run_may_only_patch_its_own_status(kubernetes, namespac
         assert answer.strip() == "no", (verb, what)
 
 
-def test_the_operator_reads_no_secrets_and_no_pods(kubernetes, namespace):
-    for verb, what in (("get", "secrets"), ("list", "secrets"), ("create", "pods"), ("create", "pods/exec")):
+def test_the_operator_reads_no_secrets_and_changes_no_pods(kubernetes, namespace):
+    refused = [("get", "secrets"), ("list", "secrets"), ("get", "pods/log")]
+    for verb, what in (*refused, *((verb, "pods") for verb in ("create", "patch", "delete")), ("create", "pods/exec")):
         answer = kubernetes.kubectl("auth", "can-i", verb, what, "-n", namespace, user="operator", check=False).stdout
         assert answer.strip() == "no", (verb, what)

@@ -58,7 +58,7 @@ def rendered(name, namespace):
     """The objects of a run's first attempt."""
     body = finetunejob(name=name)
     body["metadata"]["namespace"] = namespace
-    return reconcile(Observed(body), Settings(), NOW).apply
+    return reconcile(Observed(body, pods=()), Settings(), NOW).apply
 
 
 def run_pods(objects):

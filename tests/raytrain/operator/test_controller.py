@@ -54,6 +54,12 @@ class Server:
         self._called("get", kind[1], name)
         return self.objects.get((*kind, name))
 
+    def list(self, kind, namespace, selector=""):
+        self._called("list", kind[1], selector)
+        label, _, value = selector.partition("=")
+        found = [body for (*its, _), body in self.objects.items() if tuple(its) == kind]
+        return [body for body in found if not label or body["metadata"].get("labels", {}).get(label) == value]
+
     def create(self, body, *, manager):
         self._called("create", body["kind"], body["metadata"]["name"])
         if (body["apiVersion"], body["kind"], body["metadata"]["name"]) in self.objects:

@@ -1,5 +1,7 @@
 """Every observable situation, the decision, and the status."""
 
+from dataclasses import replace
+
 import pytest
 
 from raytrain.config.job_status import CONDITIONS
@@ -8,7 +10,7 @@ from raytrain.operator.reconcile import reconcile
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from raytrain.operator.status import status_patch
-from tests.support.finetunejob_objects import NOW, UID, after, finetunejob, rayjob, task
+from tests.support.finetunejob_objects import NOW, UID, after, finetunejob, pod, rayjob, task
 
 SETTINGS = Settings()
 
@@ -24,10 +26,16 @@ class World:
         self.deleted = []
         self.gone = False
         self.events = []
+        self.pods = []
+        self.ray_clusters = []
+        self.turn = None
 
     def step(self, seconds=0.0):
-        observed = Observed(self.body, self.ray_jobs, self.kuberay, self.apply_error)
+        observed = Observed(self.body, self.ray_jobs, self.kuberay, self.apply_error, turn=self.turn)
         decision = reconcile(observed, SETTINGS, after(seconds))
+        if decision.look:
+            observed = replace(observed, pods=self.pods, ray_clusters=self.ray_clusters)
+            decision = reconcile(observed, SETTINGS, after(seconds))
         for made in decision.apply:
             if made["kind"] == "RayJob":
                 self.ray_jobs[made["metadata"]["name"]] = made
@@ -155,13 +163,15 @@ def test_an_infrastructure_failure_is_retried_after_a_wait(world, code):
         world.ends(1, code, "StorageError", "503")
     world.kuberay_says(1, "Failed", "", reason="AppFailed", message="head pod is gone", endTime="2026-11-23T12:01:00Z")
     decision = world.step(60)
-    assert (world.phase, decision.wake_after) == ("Retrying", 10)
+    assert (world.phase, decision.delete) == ("Retrying", ("assistant-a01",))  # its Ray cluster may still be there
+    decision = world.step(61)
+    assert (world.phase, decision.wake_after) == ("Retrying", 9)
     assert decision.apply == ()
-    assert "the next begins in 10 s" in world.body["status"]["message"]
+    assert "the next start is not before 2026-11-23T12:01:10Z" in world.body["status"]["message"]
     decision = world.step(70)
     assert [made["metadata"]["name"] for made in decision.apply if made["kind"] == "RayJob"] == ["assistant-a02"]
     assert (world.phase, world.outcomes) == ("Pending", ["Failed", "Running"])
-    assert "resumes" in world.body["status"]["message"]
+    assert world.body["status"]["message"] == "attempt 2 begins: the Ray cluster is starting"
 
 
 def test_waits_grow_and_retries_end(world):
@@ -171,6 +181,7 @@ def test_waits_grow_and_retries_end(world):
         world.step(now)
         ended = after(now + 1).strftime("%Y-%m-%dT%H:%M:%SZ")
         world.kuberay_says(number, "Failed", "FAILED", reason="AppFailed", message="lost", endTime=ended)
+        world.step(now + 1)
         decision = world.step(now + 1)
         if decision.wake_after:
             pauses.append(decision.wake_after)
@@ -178,7 +189,7 @@ def test_waits_grow_and_retries_end(world):
     assert pauses == [10, 20]
     assert (world.phase, world.outcomes) == ("Failed", ["Failed"] * 3)
     assert world.condition("Failed")["reason"] == "RetriesExhausted"
-    assert "3 of 3 attempts failed" in world.condition("Failed")["message"]
+    assert "3 of 3 attempts failed (cluster.retries: 2)" in world.condition("Failed")["message"]
 
 
 def test_the_result_of_an_old_attempt_is_ignored(world):
@@ -186,6 +197,7 @@ def test_the_result_of_an_old_attempt_is_ignored(world):
     world.ends(1, 5, "ClusterError")
     world.kuberay_says(1, "Failed", "FAILED", endTime="2026-11-23T12:00:10Z")
     world.step(10)
+    world.step(11)
     world.step(20)
     world.body["status"]["result"] |= {"exitCode": 3}  # still attempt 1's
     world.kuberay_says(2, "Failed", "FAILED", reason="AppFailed", endTime="2026-11-23T12:00:40Z")
@@ -198,7 +210,9 @@ def test_a_preemption_does_not_count_as_a_failure(world):
     world.step()
     world.ends(1, 130, "Interrupted", "stopped on request")
     world.kuberay_says(1, "Failed", "FAILED", reason="AppFailed")
-    decision = world.step(5)
+    world.step(900)
+    assert (world.phase, world.outcomes) == ("Retrying", ["Interrupted"])
+    decision = world.step(901)  # at once: the attempt had lasted
     assert (world.phase, world.outcomes) == ("Pending", ["Interrupted", "Running"])
     assert decision.wake_after is None
 
@@ -217,7 +231,14 @@ def test_suspend_releases_everything_and_resume_continues(world):
     world.run_says(1, "Training")
     world.step(1)
     world.body["spec"]["cluster"] = {"suspend": True}
+    world.pods = [pod()]
     assert world.step(2).delete == ("assistant-a01",)
+    assert (world.phase, world.outcomes) == ("Suspending", ["Suspended"])
+    assert world.step(40).delete == ()
+    assert (world.phase, "Suspended" in world.true()) == ("Suspending", False)
+    assert "1 pods (assistant-a01-head)" in world.body["status"]["message"]
+    world.pods = []
+    world.step(50)
     assert (world.phase, world.outcomes) == ("Suspended", ["Suspended"])
     assert "Suspended" in world.true()
     assert "Running" not in world.true()
@@ -237,10 +258,11 @@ def test_the_next_attempt_waits_until_the_last_ones_cluster_is_gone(world):
     leaving = world.ray_jobs["assistant-a01"]
     world.body["spec"]["cluster"] = {"suspend": True}
     world.step(2)
+    leaving["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:02Z"
     world.ray_jobs["assistant-a01"] = leaving  # KubeRay's finalizer still holds it
     world.body["spec"]["cluster"] = {}
     decision = world.step(3)
-    assert (decision.apply, world.phase) == ((), "Retrying")
+    assert (decision.apply, decision.delete, world.phase) == ((), (), "Retrying")
     assert decision.wake_after
     del world.ray_jobs["assistant-a01"]
     assert world.step(4).apply
@@ -258,7 +280,9 @@ def test_cancel_ends_the_job_for_good(world):
     world.step(1)
     world.body["metadata"]["annotations"] = {"raytrain.dev/cancel": "true"}
     assert world.step(2).delete == ("assistant-a01",)
-    assert (world.phase, world.outcomes) == ("Cancelled", ["Cancelled"])
+    assert (world.phase, world.outcomes) == ("Cancelling", ["Cancelled"])
+    world.step(3)
+    assert world.phase == "Cancelled"
     assert world.condition("Failed")["status"] == "True"
     assert world.condition("Failed")["reason"] == "Cancelled"
     world.body["metadata"]["annotations"] = {}
@@ -270,6 +294,7 @@ def test_a_ray_job_that_someone_stopped_is_cancelled(world):
     world.step()
     world.kuberay_says(1, "Complete", "STOPPED")
     world.step(1)
+    world.step(2)
     assert (world.phase, world.outcomes) == ("Cancelled", ["Cancelled"])
 
 
@@ -341,8 +366,9 @@ def test_pods_that_cannot_be_created_are_reported(world):
     failing = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreatePod", "message": "exceeded quota"}]
     world.kuberay_says(1, "Initializing", rayClusterStatus={"conditions": failing})
     world.step(1)
-    assert world.condition("Running")["reason"] == "FailedCreatePod"
-    assert world.body["status"]["message"] == "exceeded quota"
+    assert world.condition("Running")["reason"] == "QuotaExceeded"
+    assert world.body["status"]["message"] == "waiting for quota: exceeded quota"
+    assert world.condition("PodsReady")["reason"] == "QuotaExceeded"
 
 
 def test_the_reason_why_a_head_does_not_start_is_reported(world):
@@ -379,7 +405,7 @@ def test_a_lost_status_is_restored_from_the_rayjobs(world):
     del world.body["status"]
     decision = world.step(20)
     assert decision.apply == ()
-    assert [attempt["rayJob"] for attempt in world.body["status"]["attempts"]] == ["assistant-a01", "assistant-a02"]
+    assert [attempt["rayJob"] for attempt in world.body["status"]["attempts"]] == ["assistant-a02"]
 
 
 def test_rayjobs_with_other_names_are_not_attempts(world):

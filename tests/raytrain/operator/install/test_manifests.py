@@ -128,10 +128,11 @@ def test_every_pod_of_the_chart_passes_restricted_pod_security(tools):
             assert container["resources"]["limits"]["memory"]
 
 
-def test_no_permission_is_a_wildcard_and_none_reads_secrets():
+def test_no_permission_is_a_wildcard_none_reads_secrets_and_pods_are_only_listed():
     for rule in (*rbac.OPERATOR, *rbac.OPERATOR_CLUSTER, *rbac.EDITOR, *rbac.VIEWER):
         assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
-        assert not {"secrets", "pods", "pods/exec"} & set(rule["resources"])
+        assert not {"secrets", "pods/exec", "pods/log"} & set(rule["resources"])
+        assert "pods" not in rule["resources"] or rule["verbs"] == ["list"]
 
 
 def test_every_value_is_documented():

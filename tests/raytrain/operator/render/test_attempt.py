@@ -39,7 +39,7 @@ CLUSTER = {
 
 
 def made(settings=SETTINGS, **job):
-    return reconcile(Observed(finetunejob(**job)), settings, NOW).apply
+    return reconcile(Observed(finetunejob(**job), pods=()), settings, NOW).apply
 
 
 def rayjob_of(**job):
@@ -258,7 +258,7 @@ def test_defaults_filled_in_by_the_api_server_are_left_out_of_the_job():
         "spec": FineTuneJob.model_validate(written | {"metadata": {"name": "sums"}}).model_dump(by_alias=True)["spec"]
     }
     config_maps = [
-        next(item for item in reconcile(Observed(body), SETTINGS, NOW).apply if item["kind"] == "ConfigMap")["data"]
+        next(item for item in reconcile(Observed(body, pods=()), SETTINGS, NOW).apply if item["kind"] == "ConfigMap")["data"]
         for body in (written, filled)
     ]
     assert config_maps[0] == config_maps[1]
