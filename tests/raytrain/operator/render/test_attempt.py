@@ -258,7 +258,11 @@ def test_defaults_filled_in_by_the_api_server_are_left_out_of_the_job():
         "spec": FineTuneJob.model_validate(written | {"metadata": {"name": "sums"}}).model_dump(by_alias=True)["spec"]
     }
     config_maps = [
-        next(item for item in reconcile(Observed(body, pods=()), SETTINGS, NOW).apply if item["kind"] == "ConfigMap")["data"]
+        next(
+            made["data"]
+            for made in reconcile(Observed(body, pods=()), SETTINGS, NOW).apply
+            if made["kind"] == "ConfigMap"
+        )
         for body in (written, filled)
     ]
     assert config_maps[0] == config_maps[1]
