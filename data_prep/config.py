@@ -178,6 +178,23 @@ class Mask(SpecModel):
         return self
 
 
+class TagScheme(SpecModel):
+    """How the tags of a ner column are spelled; by default that is found over the whole column."""
+
+    marks: Literal["BIO", "IOBES", "BILOU", "BMES", "BMEWO", "types"] = Field(
+        default="BIO", description="The marks of the tags; types: tags are entity types without marks."
+    )
+    position: Literal["before", "behind"] = Field(
+        default="before", description="Where the mark stands: before the type (B-PER) or behind it (PER-B)."
+    )
+    separator: str = Field(default="-", max_length=3, description="Text between mark and type.")
+    any_case: bool = Field(default=False, description="Marks may be in lower case too (b-per).")
+    outside: list[str] = Field(
+        default=["O", ""], min_length=1, description="Tags of tokens outside entities.", examples=["[O, '0']"]
+    )
+    type: str | None = Field(default=None, description="Type of entities whose tags are marks alone (B, I, O).")
+
+
 class FewShot(SpecModel):
     """Few-shot prompts: some training prompts first show other, solved training rows."""
 
@@ -269,6 +286,20 @@ class Task(SpecModel):
         description=(
             "Meaning of the source's labels (or ner tags), e.g. {0: negative, 1: positive}; without `labels` "
             "these are the allowed answers. Rows with other labels are bad rows."
+        ),
+    )
+    tag_scheme: TagScheme | None = Field(
+        default=None,
+        description=(
+            "For ner: how the tags are spelled, e.g. {marks: IOBES, position: behind, separator: _}. By default it "
+            "is found over the whole column and recorded; a column with two spellings is refused."
+        ),
+    )
+    number_choices: Literal["text", "from-0", "from-1"] | None = Field(
+        default=None,
+        description=(
+            "For multiple-choice: what a number as the target means: the text of a choice, or its place counted from "
+            "0 or from 1. By default that is found over the whole column; if two meanings fit, the column is refused."
         ),
     )
     split: SplitFractions = Field(

@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[Effect, str]] = {
     "number-whole": ("changed", "numbers of a whole column written without .0"),
     "number-as-written": ("noted", "numbers with .0 in a column that is not whole, kept as they are"),
     "list-parsed": ("changed", "lists parsed from text"),
+    "list-kept": ("noted", "texts in brackets that could be lists, kept as text"),
     "tags-rewritten": ("changed", "rows whose tags were rewritten as BIO"),
     "label-matched": ("changed", "labels matched by their number"),
     "masked": ("changed", "values masked"),

@@ -87,6 +87,7 @@ class TaskBuilder:
             provenance={
                 "sources": self._sources.provenance(),
                 "split_rule": self._sources.splitter.rule,
+                "detected": list(self._sources.profile.detected),
                 "identity": self._sources.identity,
             },
         )
@@ -130,6 +131,8 @@ class TaskBuilder:
     def _tally(self) -> Tally:
         """What happened to all rows, from the files to the model's input."""
         tally = Tally()
+        for found in self._sources.profile.detected:
+            tally.add("detected", self._sources.files[0].name, note=found)
         for part in [self._bad.tally, *(parts.tally() for parts in self._parts.values())]:
             tally.merge(part)
         return tally

@@ -9,7 +9,7 @@ size and modification time (or etag), so that preparing unchanged sources again 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from data_prep.sources.plugins import versions
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import Example, row_transform
+from data_prep.tasks.profile import Profile
 from data_prep.tasks.splits import Splitter
-from data_prep.tasks.task_rows import read_task_rows
+from data_prep.tasks.task_rows import read_task_rows, task_profile
 from data_prep.text.templates import BUILT_IN
 from raytrain_core.errors import DataError
 from raytrain_core.hashing import digest_of
@@ -40,6 +41,7 @@ TEXT_OF_A_UNIT = 32 << 20
 _IDENTITY_FIELDS = {
     *("name", "type", "columns", "fields", "templates_per_example", "labels", "split", "limit", "probe"),
     *("on_bad_row", "bad_row_limit", "transform", "where", "mask", "few_shot", "target_format", "label_names"),
+    *("tag_scheme", "number_choices"),
 }
 
 
@@ -71,6 +73,11 @@ class TaskSources:
         for file in self._used:
             check_columns(self.task, file.name, partial(file.rows, self.scratch), transform)
 
+    @cached_property
+    def profile(self) -> Profile:
+        """What the whole columns tell; read once, if the task needs it."""
+        return task_profile(self.task, self._used, self.scratch)
+
     def count(self) -> int | None:
         """About how many examples there will be; None if only reading them all would tell."""
         if self.task.limit is not None:
@@ -84,7 +91,7 @@ class TaskSources:
         Raises DataError for too many bad rows, or for a file that changed while it was read.
         """
         for file, fingerprint in zip(self._used, self._fingerprints, strict=True):
-            for row in read_task_rows(self.task, [file], self.scratch):
+            for row in read_task_rows(self.task, [file], self.scratch, self.profile):
                 meter.add_read()
                 if row.example is None:
                     bad.add(row)

@@ -1,25 +1,35 @@
 """Turns a source row into an example: raw input, targets and metadata."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from data_prep.config import Task
 from data_prep.row_conditions import compile_condition
 from data_prep.sources.plugins import ROWS, load_plugin, short
 from data_prep.tally import Event
+from data_prep.tasks.answers import choice_texts, find_choice
 from data_prep.tasks.columns import alternatives, needed_columns, used_columns
 from data_prep.tasks.labels import label_name, labels_of, require_label
 from data_prep.tasks.pii import Masker
+from data_prep.tasks.profile import LIST_TASKS, Profile
 from data_prep.tasks.task_types import (
     TargetFormat,
     entities_of,
-    find_choice,
     format_entities,
     format_options,
     letter,
     parse_entities,
+)
+from data_prep.tasks.values import (
+    has_point_zero,
+    is_number,
+    number_text,
+    parse_list,
+    require_finite,
+    unpacked,
+    without_nan,
 )
 from raytrain_core.errors import RowError
 from raytrain_core.text import show_value
@@ -52,29 +62,37 @@ class LeftOut:
     kind: str
 
 
-def example_maker(task: Task) -> Callable[[Row], Example | LeftOut]:
+def example_maker(task: Task, profile: Profile | None = None) -> Callable[[Row], Example | LeftOut]:
     """Returns a function from a row of `task` to its example, or to why the job leaves it out.
 
-    The function raises RowError with the reason for a bad row.
+    The function raises RowError with the reason for a bad row. `profile` is what the whole column
+    tells (`data_prep.tasks.profile`).
     """
     needed_columns(task)
-    make = _MAKERS.get(task.type, _plain)
+    make = partial(_MAKERS.get(task.type, _plain), task, profile or Profile())
     transform = row_transform(task)
     condition = compile_condition(task.where) if task.where is not None else None
-    masker, used = (Masker(task.mask), used_columns(task)) if task.mask is not None else (None, [])
+    used = used_columns(task)
+    masker = Masker(task.mask) if task.mask is not None else None
     target_format = TargetFormat.of(task)
+    watched = {*used, *(condition.columns if condition is not None else ())}
 
     def example_of(source_row: Row) -> Example | LeftOut:
-        row = transform(source_row)
+        present, missing = without_nan(source_row, watched)
+        row = transform(present)
         if row is None:
             return LeftOut("transform")
+        if task.transform is not None:
+            row, missing = without_nan(row, watched)
         if condition is not None and not condition.holds(row):
             return LeftOut("where")
         row, masked = masker.mask(row, used) if masker is not None else (row, {})
-        example = make(task, row)
+        example = make(row)
         targets = [target_format.wrap(target) for target in example.targets]
-        events = tuple(Event(f"masked:{kind}", times=times) for kind, times in masked.items())
-        return replace(example, targets=targets, id=_identifier(task, row), events=(*example.events, *events))
+        events = [Event("number-missing", ", ".join(missing), len(missing))] if missing else []
+        events += [Event(f"masked:{kind}", times=times) for kind, times in masked.items()]
+        identifier = _identifier(task, profile or Profile(), row)
+        return replace(example, targets=targets, id=identifier, events=(*example.events, *events))
 
     return example_of
 
@@ -100,29 +118,35 @@ def row_transform(task: Task) -> Callable[[Row], Row | None]:
     return transformed
 
 
-def _identifier(task: Task, row: Row) -> str | None:
+def _identifier(task: Task, profile: Profile, row: Row) -> str | None:
     if task.columns.id is None:
         return None
-    identifier = _value(row, task.columns.id)
+    name, identifier = _named_value(row, task.columns.id)
+    if is_number(identifier):
+        identifier = number_text(identifier, whole=name in profile.whole)
     if identifier is None or isinstance(identifier, list | dict) or not str(identifier).strip():
         raise RowError(f"{task.columns.id!r} (the row's id) is {show_value(identifier)}")
     return _clean(str(identifier))
 
 
-def _plain(task: Task, row: Row) -> Example:
+def _plain(task: Task, profile: Profile, row: Row) -> Example:
     text = _text(row, task.columns.input, code=task.type == "code-translation")
-    targets = _texts(task, row)
+    events = list[Event]()
+    targets = _texts(task, profile, row, events)
     labels = labels_of(task)
     if labels is None:
-        return Example(text, targets, {"input": text}, None)
-    targets = [require_label(target, labels) for target in targets]
-    return Example(text, targets, {"input": text, "label": targets[0]}, None)
+        return Example(text, targets, {"input": text}, None, tuple(events))
+    if profile.labels_by_number:
+        events.append(Event("label-matched"))
+    targets = [require_label(target, labels, by_number=profile.labels_by_number) for target in targets]
+    return Example(text, targets, {"input": text, "label": targets[0]}, None, tuple(events))
 
 
-def _ner(task: Task, row: Row) -> Example:
+def _ner(task: Task, profile: Profile, row: Row) -> Example:
+    events = list[Event]()
     if task.columns.tokens is None or task.columns.tags is None:
         text = _text(row, task.columns.input)
-        targets = _texts(task, row)
+        targets = _texts(task, profile, row, events)
         parsed = parse_entities(targets[0])
         if parsed is None:
             raise RowError(
@@ -130,52 +154,70 @@ def _ner(task: Task, row: Row) -> Example:
             )
         entities = parsed
     else:
-        tokens = _list(row, task.columns.tokens)
-        tags = _list(row, task.columns.tags)
-        if task.label_names is not None:
-            tags = [label_name(tag, task.label_names) for tag in tags]
-        if any(isinstance(tag, int) for tag in tags):
-            raise RowError(
-                f"{task.columns.tags!r} holds numbers; map each to a tag (O, B-PER, I-PER, ...) with labelNames"
-            )
+        tokens = _list(row, task.columns.tokens, events)
+        tags = _tags(task, profile, row, events)
         if not all(isinstance(value, str) for value in [*tokens, *tags]):
             raise RowError(f"{task.columns.tokens!r} and {task.columns.tags!r} must hold text only")
         words = [_clean(token) for token in tokens]
         text = " ".join(" ".join(words).split())
         if not text:
             raise RowError(f"{task.columns.tokens!r} is empty")
-        entities = entities_of(words, tags)
+        entities = entities_of(words, tags, profile.tags.read if profile.tags is not None else None)
         targets = [format_entities(entities)]
     for kind, _ in entities:
         if task.labels and kind not in task.labels:
             raise RowError(f"entity type {kind!r} is not one of labels ({', '.join(task.labels)})")
-    return Example(text, targets, {"input": text, "entities": [list(entity) for entity in entities]}, None)
+    return Example(
+        text, targets, {"input": text, "entities": [list(entity) for entity in entities]}, None, tuple(events)
+    )
 
 
-def _multiple_choice(task: Task, row: Row) -> Example:
+def _tags(task: Task, profile: Profile, row: Row, events: list[Event]) -> list[Any]:
+    """The tags of a row as text; notes if their spelling is not that of CoNLL."""
+    column = task.columns.tags or ""
+    tags = _list(row, column, events)
+    if task.label_names is not None:
+        tags = [label_name(tag, task.label_names) for tag in tags]
+    numbers = [tag for tag in tags if isinstance(tag, int)]
+    if numbers and (profile.tags is None or any(numbers)):
+        raise RowError(f"{column!r} holds numbers; map each to a tag (O, B-PER, I-PER, ...) with labelNames")
+    if profile.tags is not None and not profile.tags.is_plain:
+        events.append(Event("tags-rewritten"))
+    return [str(tag) if isinstance(tag, int) else tag for tag in tags]  # 0 for O among texts
+
+
+def _multiple_choice(task: Task, profile: Profile, row: Row) -> Example:
     if task.columns.choices is None:
-        return _plain(task, row)
-    question = _text(row, task.columns.input)
+        return _plain(task, profile, row)
+    question, events = _text(row, task.columns.input), list[Event]()
     choices, names = _choices(row, task.columns.choices)
     answer = _value(row, task.columns.target)
-    if isinstance(answer, bool) or not isinstance(answer, str | int):
+    whole = isinstance(answer, float) and answer.is_integer()
+    if isinstance(answer, bool) or not (isinstance(answer, str | int) or whole):
         raise RowError(f"{task.columns.target!r} is {show_value(answer)} instead of a choice, its letter or its number")
-    index = find_choice(answer if isinstance(answer, int) else _clean(answer), choices, names)
+    reading = profile.reading or task.number_choices
+    index = find_choice(answer if is_number(answer) else _clean(answer), choices, names, reading)
     text = f"{question}\n{format_options(choices)}"
-    return Example(text, [letter(index)], {"input": text, "choices": choices, "label": letter(index)}, None)
+    meta = {"input": text, "choices": choices, "label": letter(index)}
+    return Example(text, [letter(index)], meta, None, tuple(events))
 
 
-_MAKERS: dict[str, Callable[[Task, Row], Example]] = {
+_MAKERS: dict[str, Callable[[Task, Profile, Row], Example]] = {
     "ner": _ner,
     "multiple-choice": _multiple_choice,
 }
 
 
 def _value(row: Row, column: str) -> Any:
+    return _named_value(row, column)[1]
+
+
+def _named_value(row: Row, column: str) -> tuple[str, Any]:
+    """The column that a row has of `a|b`, and its value."""
     names = alternatives(column)
     for name in names:
         if name in row:
-            return row[name]
+            return name, row[name]
     raise RowError(f"no column {' or '.join(map(repr, names))}; the row has {', '.join(map(repr, row)) or 'none'}")
 
 
@@ -194,62 +236,75 @@ def _check_text(value: Any, column: str, *, code: bool = False) -> str:
     return text.strip("\n") if code else text.strip()
 
 
-def _texts(task: Task, row: Row) -> list[str]:
+def _texts(task: Task, profile: Profile, row: Row, events: list[Event]) -> list[str]:
     """The targets and further references, with label names instead of source labels."""
-    targets = _several(task, task.columns.target, _value(row, task.columns.target))
+    name, value = _named_value(row, task.columns.target)
+    targets = _several(task, profile, name, value, events)
     if not targets:
         raise RowError(f"{task.columns.target!r} is an empty list")
     for column in task.columns.references:
-        value = next((row[name] for name in alternatives(column) if name in row), None)
+        name, value = next(((name, row[name]) for name in alternatives(column) if name in row), (column, None))
+        value = _as_list(task, profile, name, value, events)
         given = [one for one in (value if isinstance(value, list) else [value]) if one is not None and one != ""]
-        targets += _several(task, column, given)
+        targets += _several(task, profile, name, given, events)
     return targets
 
 
-def _several(task: Task, column: str, value: Any) -> list[str]:
+def _several(task: Task, profile: Profile, column: str, value: Any, events: list[Event]) -> list[str]:
+    value = _as_list(task, profile, column, value, events)
     texts = []
     for one in value if isinstance(value, list) else [value]:
+        require_finite(one, column)
         if task.label_names is not None and task.type != "ner" and one is not None:
             texts.append(label_name(one, task.label_names))
-        elif isinstance(one, int | float) and not isinstance(one, bool) and task.type in _NUMERIC_TARGETS:
-            texts.append(str(one))
+        elif is_number(one) and task.type in _NUMERIC_TARGETS:
+            texts.append(_number(task, profile, column, one, events))
         else:
-            texts.append(_check_text(one, column, code=task.type == "code-translation"))
+            text = _check_text(one, column, code=task.type == "code-translation")
+            if column in profile.whole and has_point_zero(text):
+                text = text.removesuffix(".0")
+                events.append(Event("number-whole", column))
+            texts.append(text)
     return texts
 
 
-def _list(row: Row, column: str) -> list[Any]:
-    value = _unpacked(_value(row, column))
-    if not isinstance(value, list):
+def _as_list(task: Task, profile: Profile, column: str, value: Any, events: list[Event]) -> Any:
+    """The list that a text spells, where the whole column and the task say that it is one."""
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "("):
+        return value
+    found = parse_list(value)
+    if not isinstance(found, list):
+        return value
+    if column in profile.lists and task.type in LIST_TASKS:
+        events.append(Event("list-parsed", column))
+        return found
+    events.append(Event("list-kept", column))
+    return value
+
+
+def _number(task: Task, profile: Profile, column: str, value: float, events: list[Event]) -> str:
+    if has_point_zero(value) and labels_of(task) is None:
+        events.append(Event("number-whole" if column in profile.whole else "number-as-written", column))
+    return number_text(value, whole=column in profile.whole)
+
+
+def _list(row: Row, column: str, events: list[Event]) -> list[Any]:
+    value = _value(row, column)
+    found = unpacked(value)
+    if not isinstance(found, list):
         raise RowError(f"{column!r} is {show_value(value)} instead of a list")
-    return value
-
-
-def _unpacked(value: Any) -> Any:
-    """Decodes a list or mapping that a CSV file holds as JSON."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
+    if isinstance(value, str):
+        events.append(Event("list-parsed", column))
+    return found
 
 
 def _choices(row: Row, column: str) -> tuple[list[str], Sequence[str] | None]:
     """The choices, and their names if the column holds {text: [...], label: [...]}."""
-    value = _unpacked(_value(row, column))
-    names = None
-    if isinstance(value, dict) and isinstance(value.get("text"), list):
-        names = value.get("label")
-        value = value["text"]
-    if not isinstance(value, list) or not 2 <= len(value) <= 26:
+    value = _value(row, column)
+    found = choice_texts(value)
+    if found is None or not 2 <= len(found[0]) <= 26:
         raise RowError(f"{column!r} is {show_value(value)} instead of a list of 2 to 26 choices")
-    choices = [_check_text(choice, column) for choice in map(_choice_text, value)]
-    return choices, names if isinstance(names, list) and len(names) == len(choices) else None
-
-
-def _choice_text(choice: Any) -> Any:
-    return str(choice) if isinstance(choice, int | float) and not isinstance(choice, bool) else choice
+    return [_check_text(choice, column) for choice in found[0]], found[1]
 
 
 def _clean(text: str) -> str:

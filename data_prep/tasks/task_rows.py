@@ -6,8 +6,9 @@ Preparation, `raytrain check` and `raytrain data show` all read rows here, so th
 rows are bad and which are left out.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from data_prep.config import Task
 from data_prep.sources.files import SourceFile
 from data_prep.sources.source_row import SourceRow
 from data_prep.tally import Event
-from data_prep.tasks.examples import Example, LeftOut, example_maker
+from data_prep.tasks.examples import Example, LeftOut, example_maker, row_transform
+from data_prep.tasks.profile import Profile, profile_of
 from raytrain_core.errors import RowError
 
 Make = Callable[[Mapping[str, Any]], Example | LeftOut]
@@ -42,9 +44,19 @@ class TaskRow(NamedTuple):
         return f"{self.file.name}:{self.number}"
 
 
-def read_task_rows(task: Task, files: Iterable[SourceFile], scratch: Path) -> Iterator[TaskRow]:
-    """Yields every row of `files` in order; files in a bucket are downloaded to `scratch`."""
-    make = example_maker(task)
+def task_profile(task: Task, files: Iterable[SourceFile], scratch: Path) -> Profile:
+    """Returns what the columns of all files tell; reads them if the task needs that."""
+    return profile_of(task, [partial(file.rows, scratch) for file in files], row_transform(task))
+
+
+def read_task_rows(
+    task: Task, files: Sequence[SourceFile], scratch: Path, profile: Profile | None = None
+) -> Iterator[TaskRow]:
+    """Yields every row of `files` in order; files in a bucket are downloaded to `scratch`.
+
+    `profile` is that of all files of the task, by default of these.
+    """
+    make = example_maker(task, task_profile(task, files, scratch) if profile is None else profile)
     for file in files:
         for row in file.rows(scratch):
             yield _task_row(make, file, row)

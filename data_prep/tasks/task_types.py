@@ -1,7 +1,6 @@
 """How targets are written and parsed: the format around them, entities and choices."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,7 +10,6 @@ from raytrain_core.errors import RowError
 NO_ENTITIES = "none"
 
 _BETWEEN = " | "
-_LETTER = re.compile(r"^\(?([A-Za-z])\)?[.:]?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +70,42 @@ def parse_entities(answer: str) -> list[tuple[str, str]] | None:
     return entities
 
 
-def entities_of(tokens: Sequence[str], tags: Sequence[str]) -> list[tuple[str, str]]:
+def entities_of(
+    tokens: Sequence[str], tags: Sequence[str], read: Callable[[str], tuple[str, str] | None] | None = None
+) -> list[tuple[str, str]]:
     """Returns the (type, text) pairs of a tagged sentence: BIO, BIOES, IOB1 or bare types.
 
-    `B-` (and S, U) always begins an entity; `I-` does if it continues none. Raises RowError for an
-    invalid tag.
+    `read` splits a tag into mark and type (None outside entities). `B` (and S, U) always begins an
+    entity; `I` does if it continues none. Raises RowError for an invalid tag.
     """
     if len(tokens) != len(tags):
         raise RowError(f"{len(tokens)} tokens but {len(tags)} tags")
     entities: list[tuple[str, list[str]]] = []
     open_kind: str | None = None
     for token, tag in zip(tokens, tags, strict=True):
-        if tag in ("O", ""):
+        found = (read or _plain_tag)(tag)
+        if found is None:
             open_kind = None
             continue
-        mark, dash, kind = tag.partition("-")
-        if not dash or mark not in "BIESLU" or len(mark) != 1:
-            mark, kind = "I", tag
-        if not kind:
-            raise RowError(f"tag {tag!r} names no type")
+        mark, kind = found
         if mark in "BSU" or kind != open_kind:
             entities.append((kind, []))
         entities[-1][1].append(token)
-        open_kind = None if mark in "ESLU" else kind
+        open_kind = None if mark in "ESU" else kind
     joined = ((kind, " ".join(" ".join(words).split())) for kind, words in entities)
     return [(kind, text) for kind, text in joined if text]
+
+
+def _plain_tag(tag: str) -> tuple[str, str] | None:
+    """Mark and type of a tag as CoNLL spells it."""
+    if tag in ("O", ""):
+        return None
+    mark, dash, kind = tag.partition("-")
+    if not dash or mark not in "BIESLU" or len(mark) != 1:
+        return "I", tag
+    if not kind:
+        raise RowError(f"tag {tag!r} names no type")
+    return "E" if mark == "L" else mark, kind
 
 
 def letter(index: int) -> str:
@@ -107,23 +116,3 @@ def letter(index: int) -> str:
 def format_options(choices: Sequence[str]) -> str:
     """Returns the options below a question in the form of BIG-Bench Hard."""
     return "\n".join(["Options:", *(f"{letter(i)} {choice}" for i, choice in enumerate(choices))])
-
-
-def find_choice(value: str | int, choices: Sequence[str], names: Sequence[str] | None = None) -> int:
-    """Returns the index of the choice that `value` is: its text, name, letter or number from 0.
-
-    Raises RowError if it is none of them.
-    """
-    if isinstance(value, int):
-        if not 0 <= value < len(choices):
-            raise RowError(f"target {value} is not one of the {len(choices)} choices (counted from 0)")
-        return value
-    text = value.strip()
-    if names and text in names:
-        return names.index(text)
-    if choices.count(text) == 1:
-        return choices.index(text)
-    match = _LETTER.match(text)
-    if match and (index := ord(match[1].upper()) - ord("A")) < len(choices):
-        return index
-    raise RowError(f"target {text[:60]!r} is not one of the choices")

@@ -1,7 +1,7 @@
 import pytest
 
 from data_prep.tasks.columns import needed_columns
-from data_prep.tasks.examples import example_maker
+from data_prep.tasks.examples import LeftOut, example_maker
 from data_prep.tasks.task_types import TargetFormat
 from raytrain_core.errors import RowError, UsageError
 from tests.support.data_prep_bench import make_task
@@ -179,8 +179,8 @@ def test_an_answer_is_written_as_the_task_wants_it_and_read_back():
 
 def test_rows_that_are_not_wanted_are_none():
     make = example_maker(make_task(where="stars >= 4"))
-    assert make({"input": "x", "target": "y", "stars": 3}) is None
-    assert make({"stars": "3.5"}) is None  # not wanted, so not a bad row either
+    assert make({"input": "x", "target": "y", "stars": 3}) == LeftOut("where")
+    assert make({"stars": "3.5"}) == LeftOut("where")  # not wanted, so not a bad row either
     assert make({"input": "x", "target": "y", "stars": "4"}).input == "x"
     with pytest.raises(RowError, match="where: null >= 4 cannot be compared"):
         make({"input": "x", "target": "y"})

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_prep.tasks.answers import find_choice
 from data_prep.tasks.labels import RATING_LABELS, find_label
-from data_prep.tasks.task_types import entities_of, find_choice, format_entities, format_options, parse_entities
+from data_prep.tasks.task_types import entities_of, format_entities, format_options, parse_entities
 from raytrain_core.errors import RowError
 
 words = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="|"), min_size=1, max_size=8)
@@ -93,7 +94,8 @@ def test_choices_are_found_by_text_letter_name_or_number():
     choices = ["red", "green", "B"]
     assert [find_choice(v, choices) for v in ("green", "(A)", "c", "B.", "B", 2)] == [1, 0, 2, 1, 2, 2]
     assert find_choice("2", choices, names=["1", "2", "3"]) == 1
-    for wrong in ("blue", "D", "0", 3, -1):
+    assert find_choice("0", choices) == find_choice(0, choices) == 0  # one rule for CSV and JSON
+    for wrong in ("blue", "D", "3", 3, -1):
         with pytest.raises(RowError, match="not one of the"):
             find_choice(wrong, choices)
     assert format_options(["red", "green"]) == "Options:\n(A) red\n(B) green"
