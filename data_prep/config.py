@@ -152,8 +152,17 @@ class Mask(SpecModel):
     kinds: list[Literal["email", "phone", "card"]] = Field(
         default_factory=list,
         description=(
-            "Built-in kinds, recognized by their form; card numbers must also have a valid check digit (Luhn)."
+            "Built-in kinds, recognized by their form; card numbers must also be an issuer's and have a valid check "
+            "digit (Luhn), phone numbers must be valid in the numbering plan of their country."
         ),
+    )
+    phone_regions: list[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]] = Field(
+        default=["US", "GB", "DE", "FR"],
+        description=(
+            "Countries (ISO 3166) in which a phone number without a country code must be valid; those with one are "
+            "found for all countries."
+        ),
+        examples=["[IN, US]"],
     )
     patterns: dict[Name, str] = Field(
         default_factory=dict,

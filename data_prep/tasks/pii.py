@@ -2,17 +2,19 @@
 
 The same value in the same row becomes the same placeholder in its input, targets and all other
 columns used: `Write to ann@example.org` and its target `ann@example.org` both get `[EMAIL_1]`,
-another address `[EMAIL_2]`. Values are found by their form, so unusual spellings are not masked:
-look at the counts.
+another address `[EMAIL_2]`. Values are found by their form and checked (`pii_checks`), so unusual
+spellings are not masked: look at the counts.
 """
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from data_prep.config import Mask
+from data_prep.tasks.pii_checks import is_card, is_phone
 
 Row = Mapping[str, Any]
 
@@ -23,7 +25,6 @@ _CARD = re.compile(
     r"(?<![\w+])(?:[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}|3[47]\d{2}([ -])\d{6}\2\d{5}|[2-6]\d{12,18})(?!\w)"
 )
 _SEPARATORS = re.compile(r"[\s()./-]")
-_DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}")
 _PHONE = re.compile(
     r"""(?<![\w.,/+-])(?:
         (?:\+|00)[1-9]\d{0,2}(?:[ ./-]?\(?\d{1,5}\)?){2,6}       # +49 30 1234567, 0044 20 7946 0958
@@ -45,7 +46,7 @@ class _Form:
     pattern: re.Pattern[str]
     precheck: re.Pattern[str] | None = None
     """Matches in every text that holds such a value, and takes a tenth of the time."""
-    is_valid: Callable[[str], bool] = bool
+    is_valid: Callable[[re.Match[str]], bool] = bool
     """Whether a match of the pattern is such a value."""
 
 
@@ -54,7 +55,7 @@ class Masker:
 
     def __init__(self, mask: Mask) -> None:
         own = [_Form(name, re.compile(pattern)) for name, pattern in mask.patterns.items()]
-        self._forms = [*own, *(form for form in _FORMS if form.kind in mask.kinds)]
+        self._forms = [*own, *_builtin(mask)]
 
     def mask(self, row: Row, columns: Iterable[str]) -> tuple[dict[str, Any], dict[str, int]]:
         """Returns the row with text in `columns` masked, and counts by kind.
@@ -82,7 +83,7 @@ class Masker:
                 continue
             spans, end = [], 0
             for match in form.pattern.finditer(text):
-                if not form.is_valid(match[0]):
+                if not form.is_valid(match):
                     continue
                 same = match[0].lower() if form.kind == "email" else _SEPARATORS.sub("", match[0])
                 number = seen.setdefault(form.kind, {}).setdefault(same, len(seen[form.kind]) + 1)
@@ -93,21 +94,19 @@ class Masker:
         return text
 
 
-def is_card_number(text: str) -> bool:
-    """Whether the digits of `text` have a valid Luhn check digit (ISO/IEC 7812)."""
-    digits = [int(c) for c in text if c.isdigit()]
-    doubled = (d * 2 - 9 * (d > 4) for d in digits[-2::-2])
-    return 13 <= len(digits) <= 19 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+def _builtin(mask: Mask) -> list[_Form]:
+    """The forms of the kinds built in.
 
-
-def is_phone_number(text: str) -> bool:
-    """Whether `text`, in the form of a phone number, has a plausible length and is not a date."""
-    return 8 <= sum(c.isdigit() for c in text) <= 15 and not _DATE.fullmatch(text)
-
-
-# Card before phone: part of a card number can look like a phone number.
-_FORMS = (
-    _Form("email", _EMAIL, re.compile("@")),
-    _Form("card", _CARD, re.compile(r"\d(?:[ -]?\d){12}"), is_card_number),
-    _Form("phone", _PHONE, re.compile(r"\d(?:[ ()./-]{0,3}\d){7}"), is_phone_number),
-)
+    Card before phone: part of a card number can look like a phone number.
+    """
+    forms = (
+        _Form("email", _EMAIL, re.compile("@")),
+        _Form("card", _CARD, re.compile(r"\d(?:[ -]?\d){12}"), is_card),
+        _Form(
+            "phone",
+            _PHONE,
+            re.compile(r"\d(?:[ ()./-]{0,3}\d){7}"),
+            partial(is_phone, regions=tuple(mask.phone_regions)),
+        ),
+    )
+    return [form for form in forms if form.kind in mask.kinds]

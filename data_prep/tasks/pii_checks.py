@@ -1,0 +1,78 @@
+"""Whether a text that has the form of a card or phone number can be one.
+
+Card numbers: length and first digits of a known issuer, and the check digit (ISO/IEC 7812). Phone
+numbers: valid in the numbering plan of their country, by Google's libphonenumber (the package
+`phonenumbers`); one without a country code must be valid in a region that the task names, and must
+not stand where a text names an order, a price, a coordinate.
+"""
+
+import re
+from collections.abc import Sequence
+
+_ISSUERS = re.compile(
+    r"4(\d{12}|\d{15}|\d{18})"  # Visa
+    r"|(5[1-5]\d{2}|222[1-9]|22[3-9]\d|2[3-6]\d{2}|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|(6011|65\d{2}|64[4-9]\d)\d{12}"  # Discover
+    r"|(30[0-5]\d|3[689]\d{2})\d{10}"  # Diners Club
+    r"|35(2[89]|[3-8]\d)\d{12}"  # JCB
+    r"|62\d{14,17}"  # UnionPay
+    r"|(50[1-9]\d|5[6-9]\d{2}|6\d{3})\d{8,15}"  # Maestro
+)
+_DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}")
+_PHONE_CUE = re.compile(r"(tel|phone|telephone|fax|mobile?|cell|handy|call|dial|whatsapp)\W{0,3}$", re.IGNORECASE)
+_OTHER_CUE = re.compile(
+    r"""(?:\b(?:
+        order | ticket | ids? | uid | uuid | serial | batch | lot | scores? | price | prices | parts? | invoice | build
+      | version | release | range | coords? | coordinates? | lat | lon | lng | latitude | longitude | gps | isbn | issn
+      | epoch | timestamp | total | sum | git | commit | rev | revision | ref | reference | sku | case | bug
+      | issue
+      | item
+      | article | artikel | page | pages | line | lines | rows? | port | server | host | account | acct | customer
+      | tracking | parcel | iban | vat | tax | amount | qty | quantity | code | zip | postcode | plz | patent | doi
+      | pmid
+      | bestellung | bestellnummer | auftrag | rechnung | kundennummer | seriennummer | charge | digits | from | key
+    )(?:\s*(?:no|nr|number|num|nummer)\b)?[\s.:#=-]{0,3} | (?<![a-z])[a-z_]\w*= | [#$€£] )$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_UNIT = re.compile(
+    r"\s?(?:[%€$£°]|(?:units?|points?|pts|boxes|pcs|pieces|items?|rows?|eur|usd|gbp|chf"
+    r"|kg|km|cm|mm|ms|bytes|[kmg]b|[NESW])\b)",
+    re.IGNORECASE,
+)
+
+
+def is_card_number(text: str) -> bool:
+    """Whether the digits of `text` have a valid Luhn check digit (ISO/IEC 7812)."""
+    digits = [int(c) for c in text if c.isdigit()]
+    doubled = (d * 2 - 9 * (d > 4) for d in digits[-2::-2])
+    return 13 <= len(digits) <= 19 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
+
+
+def is_card(match: re.Match[str]) -> bool:
+    """Whether a match is the number of a known issuer with a valid check digit."""
+    digits = "".join(c for c in match[0] if c.isdigit())
+    return _ISSUERS.fullmatch(digits) is not None and is_card_number(digits)
+
+
+def is_phone(match: re.Match[str], regions: Sequence[str]) -> bool:
+    """Whether a match is valid in a numbering plan, and no word before it names something else."""
+    text = match[0]
+    if not 8 <= sum(c.isdigit() for c in text) <= 15 or _DATE.fullmatch(text):
+        return False
+    before = match.string[max(0, match.start() - 40) : match.start()]
+    is_named = _PHONE_CUE.search(before) is not None or text.startswith(("+", "("))
+    if not is_named and (_OTHER_CUE.search(before) or _UNIT.match(match.string, match.end())):
+        return False
+    if text.startswith(("+", "00")):
+        return _is_valid("+" + text.removeprefix("00").removeprefix("+"), None)
+    return any(_is_valid(text, region) for region in regions)
+
+
+def _is_valid(text: str, region: str | None) -> bool:
+    import phonenumbers
+
+    try:
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(text, region)))
+    except phonenumbers.NumberParseException:
+        return False
