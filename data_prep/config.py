@@ -187,10 +187,13 @@ class Mask(SpecModel):
         return self
 
 
+Marks = Literal["BIO", "IOBES", "BILOU", "BMES", "BMEWO", "types"]
+
+
 class TagScheme(SpecModel):
     """How the tags of a ner column are spelled; by default that is found over the whole column."""
 
-    marks: Literal["BIO", "IOBES", "BILOU", "BMES", "BMEWO", "types"] = Field(
+    marks: Marks = Field(
         default="BIO", description="The marks of the tags; types: tags are entity types without marks."
     )
     position: Literal["before", "behind"] = Field(

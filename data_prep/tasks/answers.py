@@ -55,7 +55,7 @@ def _number(text: str, choices: Sequence[str], reading: Reading | None) -> int:
     return found[reading]
 
 
-def _from(reading: Reading) -> str:
+def _from(reading: Reading | None) -> str:
     return "from 1" if reading == "from-1" else "from 0"
 
 
@@ -113,7 +113,7 @@ def number_meanings(task: Task, row: Row) -> tuple[Meanings, str]:
     if isinstance(answer, bool) or not isinstance(answer, int | float | str) or found is None:
         return (), ""
     try:
-        text = number_text(answer, whole=True) if is_number(answer) else str(answer).strip()
+        text = answer.strip() if isinstance(answer, str) else number_text(answer, whole=True)
     except RowError:
         return (), ""
     choices, names = [str(choice) for choice in found[0]], found[1]

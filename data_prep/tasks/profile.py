@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from data_prep.config import Task
 from data_prep.row_conditions import compile_condition
-from data_prep.sources.readers import SourceRow
+from data_prep.sources.source_row import SourceRow
 from data_prep.tasks.answers import Meanings, Reading, decide_reading, number_meanings
 from data_prep.tasks.columns import alternatives
 from data_prep.tasks.labels import label_name, labels_by_their_number, labels_of

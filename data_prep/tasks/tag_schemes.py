@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from data_prep.config import TagScheme
+from data_prep.config import Marks, TagScheme
 from raytrain_core.errors import DataError, RowError
 
-INVENTORIES = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
+INVENTORIES: dict[Marks, str] = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU", "BMES": "BMES", "BMEWO": "BMEW"}
 """Marks of each scheme, without O. `L` and `E` end an entity, `U`, `S` and `W` are a whole one, `M`
 is inside."""
 _MARKS = "BIESLUMW"
