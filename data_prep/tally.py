@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[Effect, str]] = {
     "label-matched": ("changed", "labels matched by their number"),
     "masked": ("changed", "values masked"),
     "input-cut": ("cut", "rows whose input was cut to maxInputTokens"),
-    "prompt-cut": ("cut", "rows whose prompt was cut with its instruction: the instruction alone is too long"),
+    "prompt-cut": ("cut", "rows whose prompt was cut at its end: without the input it is too long"),
     "target-cut": ("cut", "rows whose target was cut to maxTargetTokens"),
     "file-passed-over": ("noted", "files passed over"),
     "detected": ("noted", "what was detected"),

@@ -24,9 +24,10 @@ from data_prep.shards.split_statistics import SplitStatistics
 from data_prep.shards.work_unit import PrepSpec, ShardParts, WorkUnit
 from data_prep.tally import Event, Tally
 from data_prep.tasks.examples import Example
+from data_prep.text.fit_prompt import ends_with_input, fit_prompt
 from data_prep.text.prompts import PromptEncoder
-from data_prep.text.templates import template_orders
-from data_prep.text.tokenizer import Ids
+from data_prep.text.templates import Template, template_orders
+from data_prep.text.tokenizer import UNK, Ids
 from raytrain_core.hashing import content_key
 from raytrain_core.storage import NotFoundError
 from raytrain_core.storage.scratch import scratch
@@ -134,13 +135,28 @@ def _encode_sources(
         statistics.add_few_shot(len(with_shots))
         encoded = encoder.encode(prompts, templates, limit, others=with_shots)
         for i in np.flatnonzero(encoded.lengths > limit).tolist():
-            if all(event.kind != "input-cut" for event in cut[i]):
-                cut[i].append(Event("input-cut", f"{encoded.lengths[i]:,} tokens"))
-        kept = sum(map(len, encoded.ids))
-        statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, encoded.unknown)
+            event = _cut_input(spec, examples[i], spec.templates[templates[i]], i, prompts, encoded.ids)
+            if all(one.kind != event for one in cut[i]):
+                cut[i].append(Event(event, f"{encoded.lengths[i]:,} tokens"))
+        kept, unknown = sum(map(len, encoded.ids)), int(np.count_nonzero(np.concatenate(encoded.ids) == UNK))
+        statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, unknown)
         rows.templates.extend(templates)
         rows.prompts.extend(prompts)
         rows.ids.extend(encoded.ids)
+
+
+def _cut_input(  # noqa: PLR0917 - both lists are changed at i
+    spec: PrepSpec, example: Example, template: Template, i: int, prompts: list[str], ids: list[Ids]
+) -> str:
+    """Cuts prompt `i`, which is too long, in its input; returns the kind of event that this is."""
+    if ends_with_input(template, example.tail):
+        return "input-cut"
+    limit = spec.limits.max_input_tokens
+    fitting = fit_prompt(spec.tokenizer, template, example.input, limit, example.tail)
+    if fitting is None:
+        return "prompt-cut"
+    prompts[i], ids[i] = fitting, spec.tokenizer.encode_batch([fitting], limit)[0]
+    return "input-cut"
 
 
 def _render(

@@ -53,6 +53,8 @@ class Example:
     """What was changed on the way from the row."""
     place: tuple[str, int] = ("", 0)
     """File and line of the row."""
+    tail: int = 0
+    """Characters at the end of the input that are never cut: the options of multiple-choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,10 @@ def _multiple_choice(task: Task, profile: Profile, row: Row) -> Example:
         raise RowError(f"{task.columns.target!r} is {show_value(answer)} instead of a choice, its letter or its number")
     reading = profile.reading or task.number_choices
     index = find_choice(answer if is_number(answer) else _clean(answer), choices, names, reading)
-    text = f"{question}\n{format_options(choices)}"
+    options = f"\n{format_options(choices)}"
+    text = question + options
     meta = {"input": text, "choices": choices, "label": letter(index)}
-    return Example(text, [letter(index)], meta, None, tuple(events))
+    return Example(text, [letter(index)], meta, None, tuple(events), tail=len(options))
 
 
 _MAKERS: dict[str, Callable[[Task, Profile, Row], Example]] = {

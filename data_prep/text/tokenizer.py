@@ -170,6 +170,11 @@ class Tokenizer:
             ids.extend(next(found[0] if is_plain else found[1]) for is_plain in plain)
         return ids
 
+    def first_tokens(self, text: str, count: int) -> str:
+        """Returns the beginning of `text` that its first `count` tokens stand for."""
+        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return text if len(offsets) <= count else text[: offsets[count - 1][1]] if count else ""
+
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """Returns the token of each id as the vocabulary spells it."""
         return [str(self._tokenizer.id_to_token(int(i))) for i in ids]
