@@ -79,11 +79,33 @@ def logs(
 @run_commands.command()
 def report(
     run: Run,
+    *,
     namespace: Namespace = None,
     storage: StorageFlag = None,
     save: Annotated[
         Path | None,
         typer.Option("--save", metavar="FILE", help="Also save the HTML page to this file.", show_default=False),
+    ] = None,
+    review: Annotated[
+        int | None,
+        typer.Option(
+            "--review",
+            min=1,
+            metavar="N",
+            help="Write a page instead on which people choose between the answers before and after training, "
+            "blinded, of N rows (RUN-review.html, or --save).",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Draws the rows and the order of --review.")] = 0,
+    choices: Annotated[
+        Path | None,
+        typer.Option(
+            "--review-choices",
+            metavar="FILE",
+            help="Add the choices saved from such a page to the run and its report.",
+            show_default=False,
+        ),
     ] = None,
     output: Output = Format.TEXT,
 ) -> None:
@@ -95,19 +117,34 @@ def report(
     from raytrain import report as reports
     from raytrain_core.errors import UsageError
 
+    if review is not None and choices is not None:
+        raise UsageError("--review writes a page, --review-choices reads what was chosen on it: give one of them")
     store, layout = open_run(run, storage, namespace)
+    if review is not None:
+        page = save or Path(f"{layout.name}-review.html")
+        _save(page, reports.review_page(store, layout, rows=review, seed=seed).encode())
+        print_note(f"review page: {page}; open it in a browser, choose, save, then give the file to --review-choices")
+        return
+    if choices is not None:
+        reports.add_choices(store, layout, choices)
     where = str(reports.write(store, layout))
     if save is not None:
-        try:
-            save.write_bytes(store.get(f"{layout.report}/index.html"))
-        except OSError as error:
-            raise UsageError(f"{save} cannot be written: {error.strerror}") from None
+        _save(save, store.get(f"{layout.report}/index.html"))
         where = str(save)
     if output is Format.JSON:
         print_text(store.get(f"{layout.report}/report.json").decode())
     else:
         print_text(store.get(f"{layout.report}/report.md").decode().rstrip())
         print_note(f"report: {where}")
+
+
+def _save(path: Path, content: bytes) -> None:
+    from raytrain_core.errors import UsageError
+
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 @run_commands.command()

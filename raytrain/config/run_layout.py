@@ -68,6 +68,11 @@ class RunLayout:
         return f"{self.root}/report"
 
     @property
+    def reviews(self) -> str:
+        """Prefix of the choices of people (`report.review_choices`)."""
+        return f"{self.root}/reviews"
+
+    @property
     def model(self) -> str:
         """Prefix of the exported model."""
         return f"{self.root}/model"

@@ -8,10 +8,12 @@ from raytrain.evaluation.forgetting import average_forgetting, backward_transfer
 from raytrain.report import curves
 from raytrain.report.data_card import describe_data
 from raytrain.report.formatting import join_names
-from raytrain.report.model import Attempt, Data, Event, ReportData, Task, Training
+from raytrain.report.model import Attempt, Data, Event, ReportData, ReviewResult, Task, Training
+from raytrain.report.review_choices import read_choices
 from raytrain.report.stored import StoredRun, read_run
 from raytrain.report.summary import summarize
 from raytrain.report.tasks import describe_tasks
+from raytrain_core.errors import UserError
 from raytrain_core.storage import Store
 
 _WARNINGS = ("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped", "Changed")
@@ -28,6 +30,8 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
     run = read_run(store, layout)
     tasks, data, training = describe_tasks(run, layout.name), describe_data(run), _training(run)
     model, missing = run.record.job.spec.model, [*run.problems, *_missing(run, tasks)]
+    reviews, unusable = _reviews(run, layout.name)
+    missing += unusable
     times = [e["time"] for e in run.events if e.get("time")] or [m["time"] for m in run.metrics if m.get("time")]
     return ReportData(
         run=layout.name,
@@ -43,6 +47,7 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         tasks=tasks,
         average_forgetting=average_forgetting(_forgetting_by_task(tasks)),
         backward_transfer=backward_transfer(_gains_on_probes(tasks)),
+        reviews=reviews,
         training=training,
         data=data,
         versions=_versions(run),
@@ -74,6 +79,17 @@ def _missing(run: StoredRun, tasks: Sequence[Task]) -> list[str]:
     if not run.metrics:
         sentences.append("No training step has been recorded yet.")
     return sentences
+
+
+def _reviews(run: StoredRun, name: str) -> tuple[list[ReviewResult], list[str]]:
+    """Returns the reviews by people, and a sentence for each that does not fit the run any more."""
+    results, unusable = [], []
+    for key, text in run.reviews.items():
+        try:
+            results.append(read_choices(text, run, name, where=key))
+        except UserError as error:
+            unusable.append(f"{error.message}; it is left out of this report.")
+    return results, unusable
 
 
 def _forgetting_by_task(tasks: Sequence[Task]) -> dict[str, float]:

@@ -18,7 +18,8 @@ from markupsafe import Markup
 from raytrain.report import charts
 from raytrain.report.formatting import abbreviate, format_count, format_interval, format_score, join_names
 from raytrain.report.metric_names import metric_meaning
-from raytrain.report.model import CurvePoint, Interval, ReportData, Sample, Task, TemplateScore
+from raytrain.report.model import CurvePoint, Interval, Preference, ReportData, Sample, Task, TemplateScore
+from raytrain.report.preference import preference_sentence
 from raytrain.report.verdicts import forgetting_sentence, verdict_label
 from raytrain.report.words import Change, Span, changes, closest_agreement
 from raytrain_core.text import duration
@@ -101,6 +102,8 @@ def _environment() -> Environment:
         "agreed": agreed,
         "changed": changed,
         "unfinished": unfinished,
+        "preferences": preferences,
+        "preference_sentence": preference_sentence,
         "heat": heat,
     }
     return environment
@@ -156,6 +159,11 @@ def changed(sample: Sample) -> list[Change]:
 def unfinished(data: ReportData) -> bool:
     """Whether the run is still in progress, or has ended before its report."""
     return bool(data.phase) and data.phase not in ("Complete", "Reporting")
+
+
+def preferences(data: ReportData, task: str | None) -> list[Preference]:
+    """Returns what people chose on a task (None: on all), one entry for each review."""
+    return [found for review in data.reviews for found in review.preferences if found.task == task]
 
 
 def baselines(task: Task) -> list[tuple[str, float]]:

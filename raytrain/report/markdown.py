@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from raytrain.report.formatting import format_interval, format_score
 from raytrain.report.model import ReportData, Sample, Slice, Task
+from raytrain.report.preference import preference_sentence
 from raytrain.report.verdicts import verdict_label
 
 _ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&@])")
@@ -23,6 +24,7 @@ def render_markdown(data: ReportData) -> str:
     if data.data.note:
         parts.append(f"> **A note on the data.** {escape(data.data.note)}")
     parts += [escape(s) for s in data.summary.sentences]
+    parts += [preference_sentence(p) for review in data.reviews for p in review.preferences if p.task is None]
     if data.summary.warnings:
         parts.append("\n".join(["**Keep in mind:**", "", *(f"- {escape(w)}" for w in data.summary.warnings)]))
     if data.trained:

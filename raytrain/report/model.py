@@ -263,6 +263,30 @@ class Attempt(ReportPart):
     host: Text200 | None = None
 
 
+class Preference(ReportPart):
+    """What people chose between the answers before and after training, blinded."""
+
+    task: str | None = Field(description="null: all tasks together.")
+    after: int = Field(description="Number of rows on which the answer after training was chosen.")
+    before: int
+    ties: int = Field(description="Rows without a preference; they count neither way.")
+    share: float | None = Field(description="after / (after + before); null if all rows are ties.")
+    low: float = Field(description="95 % interval of the share by Clopper and Pearson.")
+    high: float
+    p: float = Field(description="Two-sided exact sign test against 0.5.")
+    verdict: Verdict
+
+
+class ReviewResult(ReportPart):
+    """A review by people that was read back (`raytrain report --review-choices`)."""
+
+    digest: str = Field(description="Digest of the rows, their answers and their order.")
+    seed: int
+    rows: int
+    alike: int = Field(description="Rows whose answers were alike, so that there was nothing to choose.")
+    preferences: list[Preference] = Field(description="All tasks together first, then each task.")
+
+
 class Summary(ReportPart):
     """The top of the report."""
 
@@ -291,6 +315,7 @@ class ReportData(ReportPart):
     backward_transfer: float | None = Field(
         default=None, description="Mean of after minus before over the probes with a percent scale."
     )
+    reviews: list[ReviewResult] = []
     training: Training
     data: Data
     versions: dict[str, Text200] = {}

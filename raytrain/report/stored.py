@@ -45,6 +45,8 @@ class StoredRun:
     model_step: int | None
     shards: ShardSet | None
     problems: list[str]
+    reviews: dict[str, str] = field(default_factory=dict)
+    """Exported choices of people by key, as they were read back."""
 
 
 def read_run(store: Store, layout: RunLayout) -> StoredRun:
@@ -89,6 +91,7 @@ def read_run(store: Store, layout: RunLayout) -> StoredRun:
         model_step=step if isinstance(step, int) else None,
         shards=read(partial(ShardSet.load, store, record.shard_set), None) if record.shard_set else None,
         problems=problems,
+        reviews={stat.key: store.get(stat.key).decode() for stat in store.list(f"{layout.reviews}/")},
     )
 
 
