@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raytrain.report.binomial import LEVEL, share_interval, sign_test
-from raytrain.report.model import Preference, ReviewResult
+from raytrain.report.model import Preference, ReviewResult, Verdict
 from raytrain.report.review import FORMAT, Review, ReviewRow, choose_rows
 from raytrain.report.stored import StoredRun
 from raytrain_core.errors import DataError
@@ -89,7 +89,7 @@ def _preference(task: str | None, rows: Sequence[ReviewRow], choices: Mapping[st
     decided = after + before
     low, high = share_interval(after, decided)
     p = sign_test(after, decided)
-    verdict = "noise" if p > LEVEL or not decided else "better" if after > before else "worse"
+    verdict: Verdict = "noise" if p > LEVEL or not decided else "better" if after > before else "worse"
     share = after / decided if decided else None
     return Preference(
         task=task, after=after, before=before, ties=counts["tie"], share=share, low=low, high=high, p=p, verdict=verdict
