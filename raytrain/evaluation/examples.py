@@ -1,12 +1,13 @@
 """The examples to score: rows of a shard set, and the generation requests made from them."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from data_prep.config import Task
 from data_prep.tasks.labels import labels_of
 from data_prep.tasks.task_types import TargetFormat, letter
+from raytrain.evaluation.metrics.entities import entity_types
 from raytrain.generation.requests import GenerationRequest
 
 if TYPE_CHECKING:
@@ -60,4 +61,11 @@ def examples_from_rows(rows: "Iterable[TextRow]", task: Task) -> list[Example]:
     for row in rows:
         targets = tuple(target_format.unwrap(target) for target in row.targets)
         examples.append(Example(row.id, row.template, row.input, targets, {**row.meta, **known}, target_format))
-    return examples
+    return _with_entity_types(examples, task) if task.type == "ner" else examples
+
+
+def _with_entity_types(examples: list[Example], task: Task) -> list[Example]:
+    """Tells each row which types of entities the task has: its labels, and those of all rows."""
+    types = (*(task.labels or ()), *entity_types([example.targets for example in examples]))
+    known = {"entity_types": sorted(set(types))}
+    return [replace(example, meta={**example.meta, **known}) for example in examples]

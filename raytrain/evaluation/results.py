@@ -32,7 +32,8 @@ class MetricScore:
     """A metric over the rows that it could score, with its 95 % interval.
 
     Without a value, `error` says why there is none. `reference` is what the references themselves
-    score, where that is not perfect by definition.
+    score, where that is not perfect by definition. `unparsable` is the share of answers that the
+    metric could not read (as a label, entities or a choice); None where every text is an answer.
     """
 
     value: float | None
@@ -43,6 +44,7 @@ class MetricScore:
     rows: int | None = None
     reference: float | None = None
     error: str | None = None
+    unparsable: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,13 @@ class ScoreCard:
     `rows` counts all rows, `scored` those that the primary metric could score. `by_template`,
     `by_length` (of the prompt, in tokens) and `by_label` map a group of rows to its number of rows
     and its primary score. `rows_digest` identifies the rows by ids and references, whatever their
-    templates (empty in cards of older versions). A card with an `error` has no scores and is never
-    stored.
+    templates (empty in cards of older versions).
+
+    `confusion` of a task with labels has `labels` and `counts`: rows by correct (first) and by
+    predicted label, the last column for answers that name none. `entity_types` maps each type of
+    entity to counts, precision, recall and f1; the type "" counts parts that are no entity.
+
+    A card with an `error` has no scores and is never stored.
     """
 
     stage: str
@@ -70,6 +77,8 @@ class ScoreCard:
     by_template: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     by_length: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confusion: Mapping[str, Any] = field(default_factory=dict)
+    entity_types: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     baselines: Mapping[str, float] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     lengths: Mapping[str, float] = field(default_factory=dict)
@@ -93,7 +102,7 @@ class ScoreCard:
         """Returns the content of scores.json."""
         body = asdict(self)
         for score in body["metrics"].values():
-            for name in ("rows", "reference", "error"):
+            for name in ("rows", "reference", "error", "unparsable"):
                 if score[name] is None:
                     del score[name]
         if self.error is None:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 from data_prep.config import Task
 from data_prep.tasks.task_types import TargetFormat
 from raytrain.evaluation.examples import Example
-from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, interval
+from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Meta, Metric, interval
+from raytrain.evaluation.metrics.entities import EntityF1, EntityPrecision, EntityRecall, counts_by_type
+from raytrain.evaluation.metrics.rating import confusion_matrix
 from raytrain.evaluation.results import MetricScore, Prediction, ScoreCard, Stage
 from raytrain.evaluation.row_stats import RowStats, compute_row_stats, reason_of
 from raytrain.generation.requests import Generation, GenerationLimits
@@ -49,13 +52,21 @@ def score_task(
         rows=len(examples),
         scored=int(primary_stats.scored.sum()),
         primary_metric=primary.name,
-        metrics={m.name: _metric_score(m, stats[m.name], m.of_references(targets, metas)) for m in metrics},
+        metrics={
+            m.name: replace(
+                _metric_score(m, stats[m.name], m.of_references(targets, metas)),
+                unparsable=_unparsable(m, texts, metas),
+            )
+            for m in metrics
+        },
         by_template=_by_group(primary, primary_stats, [str(example.template) for example in examples]),
         by_length=_by_group(primary, primary_stats, length_ranges([g.prompt_tokens for g in generations])),
         by_label=_by_label(primary, primary_stats, texts, targets, metas),
+        confusion=_confusion(texts, targets, metas),
+        entity_types=_entity_types(task, texts, targets, metas),
         baselines=dict(baselines),
         protocol=_protocol(metrics, limits),
-        lengths=_lengths(generations, texts, targets),
+        lengths=_lengths(generations, texts, targets, limits),
         seconds=round(seconds, 3),
         rows_digest=_digest(examples),
     )
@@ -90,16 +101,32 @@ def _protocol(metrics: Sequence[Metric], limits: GenerationLimits) -> dict[str, 
 
 
 def _lengths(
-    generations: Sequence[Generation], texts: Sequence[str], targets: Sequence[Sequence[str]]
+    generations: Sequence[Generation],
+    texts: Sequence[str],
+    targets: Sequence[Sequence[str]],
+    limits: GenerationLimits,
 ) -> dict[str, float]:
-    """Mean lengths, and shares of generations that were cut off, empty, or all the same."""
+    """Lengths in tokens, and shares of generations that were cut off, empty, or all the same.
+
+    `prompt_at_limit` is the share of prompts that fill the limit: all that were cut are among them.
+    """
     return {
-        "prompt_tokens_mean": float(np.mean([g.prompt_tokens for g in generations])),
-        "prediction_tokens_mean": float(np.mean([g.tokens for g in generations])),
+        **_distribution("prompt_tokens", [g.prompt_tokens for g in generations]),
+        **_distribution("prediction_tokens", [g.tokens for g in generations]),
+        "prompt_at_limit": float(np.mean([g.prompt_tokens >= limits.max_input_tokens for g in generations])),
         "cut_off": float(np.mean([g.cut_off for g in generations])),
         "empty": float(np.mean([not g.text.strip() for g in generations])),
         "same_prediction": _share_of_most_frequent(texts),
         "same_reference": _share_of_most_frequent([row[0] for row in targets]),
+    }
+
+
+def _distribution(name: str, lengths: Sequence[int]) -> dict[str, float]:
+    return {
+        f"{name}_mean": float(np.mean(lengths)),
+        f"{name}_median": float(np.median(lengths)),
+        f"{name}_p95": float(np.quantile(lengths, 0.95)),
+        f"{name}_max": float(max(lengths)),
     }
 
 
@@ -146,6 +173,34 @@ def _by_group(metric: Metric, stats: RowStats, names: Sequence[str]) -> dict[str
         str(name): {"rows": int((groups == name).sum()), "value": metric.score(stats.stats[groups == name])}
         for name in sorted(set(groups), key=lambda name: int(str(name).partition("-")[0]))
     }
+
+
+def _unparsable(metric: Metric, texts: Sequence[str], metas: Sequence[Meta]) -> float | None:
+    """Share of the answers that the metric could not read; None where every text is an answer."""
+    found = [metric.unreadable(text, meta) for text, meta in zip(texts, metas, strict=True)]
+    judged = [unreadable for unreadable in found if unreadable is not None]
+    return sum(judged) / len(judged) if judged else None
+
+
+def _confusion(texts: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> dict[str, Any]:
+    """Rows by correct and by predicted label; empty where targets are not labels."""
+    if not metas or not all(meta.get("labels") for meta in metas):
+        return {}
+    labels, counts = confusion_matrix(texts, targets, metas)
+    return {"labels": labels, "counts": counts}
+
+
+def _entity_types(
+    task: Task, texts: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]
+) -> dict[str, dict[str, float]]:
+    """Counts and scores of each type of entity; empty for other tasks."""
+    if task.type != "ner":
+        return {}
+    table = {}
+    for kind, (rows, sums) in counts_by_type(texts, targets, metas).items():
+        scores = {metric.name: metric.combine(sums) for metric in (EntityPrecision(), EntityRecall(), EntityF1())}
+        table[kind] = {"rows": rows, "correct": sums[0], "predicted": sums[1], "expected": sums[2], **scores}
+    return table
 
 
 def _by_label(

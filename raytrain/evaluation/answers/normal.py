@@ -11,7 +11,7 @@ import regex
 # Characters whose compatibility form has another meaning: 10² is not 102, nor 1½ "11/2".
 _KEPT_FORMS = ("<super>", "<sub>", "<fraction>")
 
-_INVISIBLE = regex.compile(r"[\p{Cf}--[\u200c\u200d]]", regex.V1)  # joiners are part of some words
+_INVISIBLE = regex.compile(r"[[\p{Cf}--[\u200c\u200d]]\ufe0e\ufe0f]", regex.V1)  # joiners are part of some words
 _VARIANTS = str.maketrans({**dict.fromkeys("‐‑‒–—―−", "-"), **dict.fromkeys("‘’‚‛", "'"), **dict.fromkeys("“”„‟", '"')})
 
 # Sentence marks at the end. `!` and `?` only after a word: 5! and n! are factorials.

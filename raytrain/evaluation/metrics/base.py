@@ -88,6 +88,10 @@ class Metric(ABC):
             for label in sorted(set(labels) - {""})
         }
 
+    def unreadable(self, prediction: str, meta: Meta) -> bool | None:
+        """Whether `prediction` is nothing that the metric can read; None where every text is."""
+        return None
+
     def of_references(self, targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> float | None:
         """Returns what the references score; None where they are correct by definition."""
         return None

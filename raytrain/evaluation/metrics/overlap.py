@@ -102,10 +102,12 @@ class Bleu(Metric):
         return tuple(map(float, (found.sys_len, found.ref_len, *found.counts, *found.totals)))
 
     def combine_many(self, sums: Floats) -> Floats:
-        """Sacrebleu's score of each sum."""
-        compute = _bleu(self._tokenizer).compute_bleu
-        scores = [
-            compute(row[2:6], row[6:], row[0], row[1], smooth_method="exp").score / 100
-            for row in sums.astype(int).tolist()
-        ]
-        return np.array(scores, dtype=np.float64)
+        """Sacrebleu's `compute_bleu` for many sums at once, which need not be whole numbers."""
+        predicted, expected, matching, total = sums[:, 0], sums[:, 1], sums[:, 2:6], sums[:, 6:]
+        brevity = np.exp(np.minimum(0.0, 1 - ratio(expected, predicted, empty=np.inf)))
+        # Smoothing "exp": the k-th length without a match counts as half of the k - 1 before.
+        missing = np.cumsum((matching == 0) & (total > 0), axis=1)
+        precision = ratio(np.where(matching > 0, matching, 0.5**missing), total, empty=0.0)
+        with np.errstate(divide="ignore"):  # a length without any n-gram makes the score 0
+            score = brevity * np.exp(np.log(precision).mean(axis=1))
+        return np.where(matching.any(axis=1), score, 0.0)

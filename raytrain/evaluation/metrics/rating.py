@@ -1,19 +1,20 @@
 """Metrics of ratings and other labels: accuracy, distance, macro F1, rank correlation."""
 
-import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
 
 from data_prep.tasks.labels import RATING_LABELS
+from raytrain.evaluation.answers.labels import label_reader
+from raytrain.evaluation.answers.numbers import Scale
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta, Metric, ratio
 
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
-
 _PARSING = (
-    "a prediction gives the label that it equals (ignoring case and surrounding white space), "
-    "else the label that equals the first number in it"
+    "answers v2: a prediction gives the label that it is, or the only one that it mentions outside of a negation, "
+    "decoration and lead-in aside; on a scale also as 4 stars, 4/5, four or ****; two labels, or a number that is no "
+    "label, give none"
 )
 
 
@@ -21,39 +22,35 @@ def _labels(meta: Meta) -> tuple[str, ...]:
     return tuple(str(label) for label in meta.get("labels") or RATING_LABELS)
 
 
-def _positions(labels: Sequence[str]) -> list[float]:
-    """Positions of the labels on the scale: their numbers, or indices if one is not a number."""
-    if all(_NUMBER.fullmatch(label.strip()) for label in labels):
-        return [float(label) for label in labels]
-    return [float(place) for place in range(len(labels))]
+def _positions(labels: Sequence[str]) -> Sequence[float]:
+    """Positions of the labels on the scale: their numbers, or indices if one has no number."""
+    scale = Scale.of([label.strip() for label in labels])
+    return range(len(labels)) if scale is None else scale.values
 
 
-def parse_rating(answer: str, labels: Sequence[str]) -> int | None:
-    """Returns the index of the label that `answer` gives, or None.
-
-    For labels 1 to 5, "4", " 4.0 " and "4 stars" give 4; "7" and "" give none.
-    """
-    folded = answer.strip().casefold()
-    for index, label in enumerate(labels):
-        if label.strip().casefold() == folded:
-            return index
-    if number := _NUMBER.search(answer):
-        for index, label in enumerate(labels):
-            if _NUMBER.fullmatch(label.strip()) and float(label) == float(number[0]):
-                return index
-    return None
+@lru_cache(maxsize=1 << 15)  # each metric of a task reads the same answers
+def _read(answer: str, labels: tuple[str, ...]) -> int | None:
+    return label_reader(labels).read(answer)
 
 
-def _distance(prediction: str, target: str, labels: Sequence[str]) -> float | None:
+def _distance(prediction: str, target: str, labels: tuple[str, ...]) -> float | None:
     """Distance on the scale, None if prediction or target is not a label."""
-    predicted, expected = parse_rating(prediction, labels), parse_rating(target, labels)
+    predicted, expected = _read(prediction, labels), _read(target, labels)
     if predicted is None or expected is None:
         return None
     positions = _positions(labels)
     return abs(positions[predicted] - positions[expected])
 
 
-class _WithinDistance(MeanMetric):
+class _ReadsLabels(Metric):
+    """Base of the metrics that read a prediction as a label."""
+
+    def unreadable(self, prediction: str, meta: Meta) -> bool | None:
+        """Whether `prediction` names no label."""
+        return _read(prediction, _labels(meta)) is None
+
+
+class _WithinDistance(MeanMetric, _ReadsLabels):
     """Share of predictions at most `max_distance` away from a reference."""
 
     max_distance: float
@@ -92,7 +89,7 @@ class WithinOne(_WithinDistance):
         )
 
 
-class MeanAbsoluteError(MeanMetric):
+class MeanAbsoluteError(MeanMetric, _ReadsLabels):
     """Mean distance between prediction and label on the scale."""
 
     name = "mae"
@@ -110,18 +107,18 @@ class MeanAbsoluteError(MeanMetric):
         return min(self._distance_or_largest(prediction, target, labels) for target in targets)
 
     @staticmethod
-    def _distance_or_largest(prediction: str, target: str, labels: Sequence[str]) -> float:
+    def _distance_or_largest(prediction: str, target: str, labels: tuple[str, ...]) -> float:
         distance = _distance(prediction, target, labels)
         if distance is not None:
             return distance
         positions = _positions(labels)
-        expected = parse_rating(target, labels)
+        expected = _read(target, labels)
         if expected is None:  # rows that were not checked: assume the length of the scale
             return max(positions) - min(positions)
         return max(abs(position - positions[expected]) for position in positions)
 
 
-class NoLabel(MeanMetric):
+class NoLabel(MeanMetric, _ReadsLabels):
     """Share of predictions that are not a label."""
 
     name = "no_label"
@@ -134,10 +131,10 @@ class NoLabel(MeanMetric):
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """Returns 1 or 0."""
-        return float(parse_rating(prediction, _labels(meta)) is None)
+        return float(_read(prediction, _labels(meta)) is None)
 
 
-class LabelTable(Metric):
+class LabelTable(_ReadsLabels):
     """Base of metrics computed from the confusion matrix of labels.
 
     A row's statistics are one cell of that matrix, shape (labels, labels + 1) flattened: correct
@@ -153,8 +150,8 @@ class LabelTable(Metric):
         positions = _positions(labels)
         places = sorted(range(len(labels)), key=positions.__getitem__)
         table = np.zeros((len(labels), len(labels) + 1))
-        predicted = parse_rating(prediction, labels)
-        expected = [x for target in targets if (x := parse_rating(target, labels)) is not None]
+        predicted = _read(prediction, labels)
+        expected = [x for target in targets if (x := _read(target, labels)) is not None]
         if expected:
             correct = predicted if predicted is not None and predicted in expected else expected[0]
             table[places.index(correct), len(labels) if predicted is None else places.index(predicted)] = 1
@@ -216,3 +213,18 @@ def _centred_ranks(counts: Floats) -> Floats:
     before = np.cumsum(counts, axis=1) - counts
     centred: Floats = before + (counts + 1) / 2 - (counts.sum(axis=1, keepdims=True) + 1) / 2
     return centred
+
+
+def confusion_matrix(
+    predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]
+) -> tuple[list[str], list[list[int]]]:
+    """Returns the labels in the order of the scale, and rows by correct and by predicted label.
+
+    Shape (labels, labels + 1); the last column counts predictions that name no label. All rows have
+    the same labels.
+    """
+    metric, labels = MacroF1(), _labels(metas[0])
+    sums = np.sum([metric.row(*row) for row in zip(predictions, targets, metas, strict=True)], axis=0)
+    positions = _positions(labels)
+    ordered = [labels[place] for place in sorted(range(len(labels)), key=positions.__getitem__)]
+    return ordered, metric.tables(sums[None])[0].astype(int).tolist()

@@ -32,3 +32,12 @@ def test_rows_become_examples():
     code = rating.model_copy(update={"type": "code-translation", "fields": {"to": "Python"}})
     assert examples_from_rows([row], code)[0].meta["language"] == "Python"
     assert "labels" not in examples_from_rows([row], rating.model_copy(update={"type": "text"}))[0].meta
+
+
+def test_rows_of_entities_know_the_types_of_all_rows():
+    task = Task(name="t", type="ner", source=Source(uri="x.jsonl"), labels=["MISC", "PER"])
+    rows = [
+        SimpleNamespace(id=str(i), template=0, input="x", targets=[target], meta={})
+        for i, target in enumerate(["PER: Ann", "none", "LOC: Rome | PER: Bob"])
+    ]
+    assert [e.meta["entity_types"] for e in examples_from_rows(rows, task)] == [["LOC", "MISC", "PER"]] * 3

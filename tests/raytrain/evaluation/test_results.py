@@ -53,6 +53,7 @@ def test_the_fields_of_a_score_card(store):
     assert set(body) == {
         "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "primary_metric", "metrics",
         "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds", "rows_digest",
+        "confusion", "entity_types",
     }  # fmt: skip
     assert body["model"] == {"kind": "checkpoint", "uri": MODEL.uri, "digest": "d1"}
     assert (body["stage"], body["step"], body["split"], body["probe"]) == ("step-000500", 500, "validation", False)
@@ -65,13 +66,23 @@ def test_the_fields_of_a_score_card(store):
     assert body["by_length"] == {"3-3": {"rows": 10, "value": accuracy["value"]}}
     assert {label: part["rows"] for label, part in body["by_label"].items()} == dict.fromkeys("12345", 2)
     assert body["lengths"] == {
-        "prompt_tokens_mean": 3.0,
-        "prediction_tokens_mean": 1.3,
+        "prompt_tokens_mean": 3.0, "prompt_tokens_median": 3.0, "prompt_tokens_p95": 3.0, "prompt_tokens_max": 3.0,
+        "prediction_tokens_mean": 1.3, "prediction_tokens_median": 1.0, "prediction_tokens_max": 4.0,
+        "prediction_tokens_p95": pytest.approx(2.65),
+        "prompt_at_limit": 0.0,
         "cut_off": 0.1,
         "empty": 0.1,
         "same_prediction": 0.4,
         "same_reference": 0.2,
-    }
+    }  # fmt: skip
+    assert accuracy["unparsable"] == 0.1
+    assert body["confusion"]["labels"] == list("12345")
+    counts = body["confusion"]["counts"]
+    assert [len(row) for row in counts] == [6] * 5
+    assert [sum(row) for row in counts] == [2] * 5
+    assert sum(counts[i][i] for i in range(5)) == sum(correct)
+    assert sum(row[-1] for row in counts) == 1
+    assert body["entity_types"] == {}
     assert body["protocol"]["max_new_tokens"] == 8
     assert body["protocol"]["interval"] == "95 % percentile, 1,000 bootstrap resamples of rows, seed 17"
     assert set(body["protocol"]["metrics"]) == {
@@ -81,6 +92,23 @@ def test_the_fields_of_a_score_card(store):
         "kind": "scores", "stage": "step-000500", "task": "reviews", "step": 500, "model_digest": "d1",
         "fingerprint": "f",
     }  # fmt: skip
+
+
+def test_entities_are_counted_by_type():
+    task = Task(name="news", type="ner", source=Source(uri="x.jsonl"))
+    answers = {"PER: Ann | LOC: Rome": "PER: Ann | LOC: Oslo", "PER: Bob | LOC: Rome": "LOC: Rome | PE", "none": "Ann"}
+    types = {"entity_types": ["LOC", "PER"]}
+    examples = [Example(str(i), 0, "x", (target,), types) for i, target in enumerate(answers)]
+    generations = [Generation(answer, 3, False, prompt_tokens=3) for answer in answers.values()]
+    card, _ = scored(task=task, examples=examples, generations=generations)
+    assert card.entity_types == {
+        "LOC": {"rows": 2, "correct": 1, "predicted": 2, "expected": 2, "precision": 0.5, "recall": 0.5, "f1": 0.5},
+        "PER": {"rows": 2, "correct": 1, "predicted": 1, "expected": 2, "precision": 1, "recall": 0.5, "f1": 2 / 3},
+        "": {"rows": 0, "correct": 0, "predicted": 2, "expected": 0, "precision": 0, "recall": 1, "f1": 0},
+    }
+    assert card.value == pytest.approx(2 * 2 / (5 + 4))
+    assert card.metrics["f1"].unparsable == pytest.approx(1 / 3)
+    assert card.confusion == {}
 
 
 def test_card_and_predictions_are_read_back(store):

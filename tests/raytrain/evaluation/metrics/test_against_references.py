@@ -94,6 +94,22 @@ def test_chrf_and_bleu_with_several_references():
         assert 0 < expected < 1
 
 
+def test_bleu_is_sacrebleus_for_any_counts():
+    draw = np.random.default_rng(4)
+    metric = METRICS["bleu"]
+    sums = []
+    for _ in range(400):
+        total = np.maximum(draw.integers(0, 12) - np.arange(4), 0)
+        matching = draw.integers(0, total + 1)
+        sums.append([total[0], draw.integers(0, 12), *matching, *total])
+    expected = [
+        BLEU.compute_bleu([*map(int, row[2:6])], [*map(int, row[6:])], int(row[0]), int(row[1]), "exp").score / 100
+        for row in sums
+    ]
+    assert metric.combine_many(np.array(sums, dtype=float)) == pytest.approx(expected, abs=1e-12)
+    assert sum(0 < score < 1 for score in expected) > 100
+
+
 def test_chrf_of_every_row_is_sacrebleus_sentence_score():
     predictions, targets = texts(8, 30), texts(9, 30)
     metric = METRICS["chrf"]

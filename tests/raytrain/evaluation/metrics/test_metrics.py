@@ -6,7 +6,6 @@ import pytest
 from data_prep.config import Source, Task
 from raytrain.evaluation.metrics import METRICS, metrics_for
 from raytrain.evaluation.metrics.match import normalize_code
-from raytrain.evaluation.metrics.rating import parse_rating
 from raytrain_core.errors import DataError, UsageError
 
 META = {"loss": 3.0, "loss_tokens": 2, "choice_losses": (0.5, 0.1), "language": "Python"}
@@ -16,15 +15,6 @@ FIVE = {"labels": ["1", "2", "3", "4", "5"]}
 def one(name, prediction, *targets, meta=None):
     metric = METRICS[name]
     return metric.combine(metric.stats(prediction, targets, meta or {}))
-
-
-@pytest.mark.parametrize(
-    ("prediction", "label"),
-    [("4", 3), (" 4 ", 3), ("4.0", 3), ("4 stars", 3), ("I'd say 5, not 1", 4), ("7", None), ("", None), ("good", None),
-     ("-4", None), ("44", None)],
-)  # fmt: skip
-def test_parsing_a_rating(prediction, label):
-    assert parse_rating(prediction, FIVE["labels"]) == label
 
 
 def test_word_labels_are_positions_in_their_list():
