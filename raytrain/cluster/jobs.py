@@ -15,7 +15,7 @@ from raytrain.config.locations import RunLocation, storage_location
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.render.names import CANCEL_ANNOTATION
 from raytrain_core.errors import ClusterError, UsageError
-from raytrain_core.storage import open_store
+from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.text import did_you_mean
 
 MANAGER = "raytrain"
@@ -114,18 +114,20 @@ def of_object(body: Mapping[str, Any]) -> ClusterStatus:
 
 
 def run_location(body: Mapping[str, Any], storage: str | None) -> RunLocation:
-    """Returns name and storage of an object's run."""
-    spec = body["spec"]
-    name = body["metadata"]["name"]
-    if storage is None and not spec.get("storage"):
+    """Returns name and storage of an object's run: the operator writes it into the status.
+
+    Raises UsageError if the operator has not done so yet, and no `storage` is given.
+    """
+    name, given = body["metadata"]["name"], body["spec"].get("storage") or {}
+    place = storage or (body.get("status") or {}).get("storage")
+    if not place:
         raise UsageError(
-            f"{name} does not name its storage and uses the operator's default",
-            hint="give it as --storage s3://bucket/prefix",
+            f"{name} does not tell yet where it is stored: {_UNSEEN}",
+            hint="wait for it, or give --storage s3://bucket/prefix/NAMESPACE",
         )
-    job = FineTuneJob.model_validate(
-        {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {"name": name}, "spec": spec}
-    )
-    return RunLocation(name, storage_location(storage, job))
+    if storage is not None:
+        return RunLocation(name, storage_location(storage))
+    return RunLocation(name, StorageLocation.model_validate({**given, "uri": place}))
 
 
 def watch(

@@ -178,6 +178,9 @@ class Status(StatusModel):
     waiting_since: str | None = Field(
         default=None, max_length=40, description="Since when the job has been waiting for a turn, room or quota."
     )
+    storage: str = Field(
+        default="", max_length=2048, description="URI of the storage in which the run is: it is runs/NAME there."
+    )
     workers: str = Field(default="", max_length=40, description="Pods of the Ray cluster, ready/desired.")
     ray_cluster: str | None = Field(default=None, max_length=63, description="RayCluster of the newest attempt.")
     dashboard: str | None = Field(

@@ -2,13 +2,17 @@
 
 import fnmatch
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
 from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.operator.pod_policy import Pod, check_pod
+from raytrain.operator.render import names
+from raytrain.operator.render.attempt import Attempt
+from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Policy, Settings
 from raytrain_core.errors import UsageError
 from raytrain_core.quantities import parse_bytes
@@ -16,14 +20,6 @@ from raytrain_core.quantities import parse_bytes
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 MAX_JOB_BYTES = 900_000
 """In bytes; a ConfigMap holds 1 MiB."""
-
-_FORBIDDEN_POD = (
-    *("hostNetwork", "hostPID", "hostIPC", "hostUsers", "serviceAccountName", "serviceAccount", "nodeName"),
-    *("automountServiceAccountToken", "ephemeralContainers", "shareProcessNamespace"),
-)
-_FORBIDDEN_VOLUMES = ("hostPath", "projected", "csi", "flexVolume", "nfs", "iscsi", "rbd", "glusterfs")
-_FORBIDDEN_SECURITY = ("capabilities", "seccompProfile", "seLinuxOptions", "procMount", "sysctls", "appArmorProfile")
-_ALLOWED_SECURITY = {"privileged": (False,), "allowPrivilegeEscalation": (False,), "runAsNonRoot": (True,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +37,8 @@ def check_admission(job: FineTuneJob, settings: Settings) -> Refusal | None:
         _storage(job, settings, cluster),
         _local_files(job, cluster),
         _quantities(job, cluster),
-        _images_and_secrets(cluster, settings.policy),
         _pod_template(cluster.pod_template, settings.policy),
+        _policy(job, settings),
     )
     return next((found for check in checks for found in check), None)
 
@@ -86,10 +82,9 @@ def _is_local(uri: str, cluster: ClusterSpec) -> bool:
 
 
 def _mounts(template: Mapping[str, Any]) -> Iterator[PurePosixPath]:
-    containers = template.get("spec", {}).get("containers", []) if isinstance(template.get("spec"), Mapping) else []
-    for container in containers if isinstance(containers, list) else []:
-        for mount in container.get("volumeMounts", []) if isinstance(container, Mapping) else []:
-            yield PurePosixPath(str(mount.get("mountPath", "/nowhere")))
+    for container in template.get("spec", {}).get("containers", []):
+        for mount in container.get("volumeMounts", []):
+            yield PurePosixPath(mount["mountPath"])
 
 
 def _quantities(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
@@ -108,63 +103,55 @@ def _quantities(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
             yield Refusal("InvalidSpec", f"spec.{field}: {error.message}")
 
 
-def _images_and_secrets(cluster: ClusterSpec, policy: Policy) -> Iterator[Refusal]:
-    image = cluster.image
-    if image and policy.allowed_images and not any(image.startswith(prefix) for prefix in policy.allowed_images):
-        yield Refusal(
-            "ImageNotAllowed",
-            f"cluster.image {image}: allowed are images that begin with {' or '.join(policy.allowed_images)}",
-        )
-    for secret in [*cluster.secrets, *cluster.image_pull_secrets]:
-        if policy.allowed_secrets and not any(fnmatch.fnmatchcase(secret, p) for p in policy.allowed_secrets):
-            allowed = " or ".join(policy.allowed_secrets)
-            yield Refusal("SecretNotAllowed", f"cluster.secrets {secret}: allowed are {allowed}")
-
-
 def _pod_template(template: Mapping[str, Any], policy: Policy) -> Iterator[Refusal]:
-    """Refuses patches that would give a pod more rights than the job's author has."""
+    """Refuses what no finished pod shows: a template at all, and labels that are not the job's."""
     if template and not policy.pod_template:
         yield Refusal("PodTemplateNotAllowed", "cluster.podTemplate is disabled in the operator's settings")
         return
-    for path in _forbidden(template):
+    metadata = template.get("metadata", {})
+    wrong = [key for key in template if key not in ("metadata", "spec")]
+    wrong += [f"metadata.{key}" for key in metadata if key not in ("labels", "annotations")]
+    for kind in ("labels", "annotations"):
+        reserved = (key for key in metadata.get(kind, {}) if names.is_reserved(key) or key.startswith(names.KUEUE))
+        wrong += [f"metadata.{kind}.{key}" for key in reserved]
+    for path in wrong:
         yield Refusal("PodTemplateNotAllowed", f"a job may not set cluster.podTemplate.{path}")
 
 
-def _forbidden(template: Mapping[str, Any]) -> Iterator[str]:
-    yield from (key for key in template if key not in ("metadata", "spec"))
-    metadata, spec = template.get("metadata", {}), template.get("spec", {})
-    yield from (key for key, value in (("metadata", metadata), ("spec", spec)) if not isinstance(value, Mapping))
-    if not isinstance(metadata, Mapping) or not isinstance(spec, Mapping):
+def _policy(job: FineTuneJob, settings: Settings) -> Iterator[Refusal]:
+    """Refuses what the platform's policy does not allow in the finished pods, and their storage."""
+    attempt = Attempt(job, settings.runs, namespace=job.metadata.namespace, owner={})
+    yield from _place(attempt, settings.policy)
+    plain = _without_template(attempt)
+    for (name, spec), (_, ours) in zip(_pods(attempt), _pods(plain), strict=True):
+        for reason, problem in check_pod(Pod(name, spec, ours), settings.policy, settings.runs):
+            yield Refusal(reason, problem)
+
+
+def _pods(attempt: Attempt) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    cluster = ray_job(attempt)["spec"]["rayClusterSpec"]
+    yield "head", cluster["headGroupSpec"]["template"]["spec"]
+    for group in cluster["workerGroupSpecs"]:
+        yield group["groupName"], group["template"]["spec"]
+
+
+def _without_template(attempt: Attempt) -> Attempt:
+    cluster = attempt.cluster.model_copy(update={"pod_template": {}})
+    spec = attempt.job.spec.model_copy(update={"cluster": cluster})
+    return replace(attempt, job=attempt.job.model_copy(update={"spec": spec}))
+
+
+def _place(attempt: Attempt, policy: Policy) -> Iterator[Refusal]:
+    """Refuses a storage outside the prefixes of the job's namespace."""
+    namespace, place = attempt.namespace or "", f"{attempt.place}/"
+    if not policy.storage_prefixes:
         return
-    yield from (f"metadata.{key}" for key in metadata if key not in ("labels", "annotations"))
-    for key in ("labels", "annotations"):
-        yield from (f"metadata.{key}.{name}" for name in metadata.get(key) or {} if _is_reserved(name))
-    yield from (f"spec.{key}" for key in _FORBIDDEN_POD if key in spec)
-    yield from _security_context("spec", spec)
-    for i, volume in enumerate(_items(spec.get("volumes"))):
-        yield from (f"spec.volumes[{i}].{kind}" for kind in _FORBIDDEN_VOLUMES if kind in volume)
-    for kind in ("containers", "initContainers"):
-        for i, container in enumerate(_items(spec.get(kind))):
-            yield from _security_context(f"spec.{kind}[{i}]", container)
-            yield from (f"spec.{kind}[{i}].ports" for p in _items(container.get("ports")) if "hostPort" in p)
-
-
-def _is_reserved(label: str) -> bool:
-    """Whether a label is one by which the operator, KubeRay or Kueue find their objects."""
-    return label.split("/", maxsplit=1)[0] in ("raytrain.dev", "ray.io", "kueue.x-k8s.io", "app.kubernetes.io")
-
-
-def _security_context(where: str, holder: Mapping[str, Any]) -> Iterator[str]:
-    security = holder.get("securityContext", {})
-    if not isinstance(security, Mapping):
-        yield f"{where}.securityContext"
-        return
-    for key, value in security.items():
-        allowed = _ALLOWED_SECURITY.get(key)
-        root = key in ("runAsUser", "runAsGroup", "fsGroup") and value == 0
-        if value is None or root or key in _FORBIDDEN_SECURITY or (allowed is not None and value not in allowed):
-            yield f"{where}.securityContext.{key}"
-
-
-def _items(value: Any) -> Iterable[Mapping[str, Any]]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+    allowed = [
+        prefix.replace("{namespace}", namespace).rstrip("/")
+        for pattern, prefixes in policy.storage_prefixes.items()
+        if fnmatch.fnmatchcase(namespace, pattern)
+        for prefix in prefixes
+    ]
+    if ".." in place.split("/") or not any(place.startswith(f"{prefix}/") for prefix in allowed):
+        where = f"allowed are {' or '.join(allowed)}" if allowed else "none is allowed in this namespace"
+        yield Refusal("StorageNotAllowed", f"the run would be stored in {attempt.place}: {where}")

@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from raytrain import __version__
+from raytrain.operator.image_reference import parse_pattern
 from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.config.loader import load_config
 from raytrain_core.storage.uri import parse_uri
@@ -38,6 +39,14 @@ class Runs(SpecModel):
     )
     storage: Annotated[str, checked_by(parse_uri)] | None = Field(
         default=None, description="Default storage URI for jobs that set none, e.g. s3://bucket/raytrain."
+    )
+    cluster_name: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$",
+        description=(
+            "Name of this cluster, if several clusters share a storage: a run is stored under "
+            "STORAGE/CLUSTER/NAMESPACE, without it under STORAGE/NAMESPACE."
+        ),
     )
     secrets: list[str] = Field(
         default_factory=list, description="Secrets in the job's namespace whose keys become environment variables."
@@ -80,8 +89,11 @@ class Runs(SpecModel):
         default=True, description="Restrict access to the pods of a run to the run itself, KubeRay and Prometheus."
     )
     kuberay_selector: dict[str, str] = Field(
-        default_factory=lambda: {"app.kubernetes.io/name": "kuberay-operator"},
-        description=("Labels of the KubeRay operator's pods (in any namespace), which submit the job to the head."),
+        default_factory=lambda: {"app.kubernetes.io/component": "kuberay-operator"},
+        description=(
+            "Labels of the KubeRay operator's pods (in any namespace), which submit the job to the head; by default "
+            "the one that KubeRay's chart and its kustomization both set."
+        ),
     )
     prometheus_selector: dict[str, str] = Field(
         default_factory=lambda: {"app.kubernetes.io/name": "prometheus"},
@@ -90,15 +102,52 @@ class Runs(SpecModel):
 
 
 class Policy(SpecModel):
-    """What jobs may ask for; Pod Security admission is the second line of defence."""
+    """What jobs may ask for, applied to the finished pods (`pod_policy`).
+
+    Pod Security admission and the chart's admission policy are further lines of defence.
+    """
 
     allowed_images: list[str] = Field(
-        default_factory=list, description="Prefixes of images that a job may use; empty allows any."
+        default_factory=list,
+        description=(
+            "Images that the containers of a job's pods may use, besides runs.image: registry.example.org/ (a "
+            "registry), registry.example.org/team (a repository and all below it), or one repository with :tag or "
+            "@digest, in which * stands for anything; empty allows any."
+        ),
     )
     allowed_secrets: list[str] = Field(
-        default_factory=list, description="Patterns of secrets that a job may use, e.g. raytrain-*; empty allows any."
+        default_factory=list,
+        description=(
+            "Patterns of secrets that a job's pods may use in any way, besides runs.secrets, e.g. raytrain-*; empty "
+            "allows any."
+        ),
+    )
+    allowed_tolerations: list[str] = Field(
+        default_factory=list,
+        description=(
+            "Patterns of taint keys that a job may tolerate, besides nvidia.com/gpu; only * allows to tolerate every "
+            "taint at once; empty allows any."
+        ),
+    )
+    allowed_priority_classes: list[str] = Field(
+        default_factory=list,
+        description="Patterns of priority classes that a job may use; empty allows any but system-*.",
+    )
+    storage_prefixes: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description=(
+            "Where the jobs of a namespace may store: patterns of namespaces with storage URIs, in which {namespace} "
+            "stands for the job's namespace, e.g. {team-*: [s3://models/{namespace}]}; empty allows any."
+        ),
     )
     pod_template: bool = Field(default=True, description="Whether a job may patch its pods (cluster.podTemplate).")
+
+    @field_validator("allowed_images")
+    @classmethod
+    def _are_references(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            parse_pattern(pattern)
+        return patterns
 
 
 class Retry(SpecModel):

@@ -219,7 +219,7 @@ def _with_readable_times(attempt: AttemptStatus) -> AttemptStatus:
 
 def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | None, Refusal | None]:
     body = observed.body
-    metadata = {key: body["metadata"][key] for key in ("name", "namespace") if key in body["metadata"]}
+    metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels") if key in body["metadata"]}
     content = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
     try:
         job = from_mapping(content, FineTuneJob, name="job")

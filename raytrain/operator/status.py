@@ -8,6 +8,7 @@ from typing import Any
 from raytrain.config.job_status import Status
 from raytrain.operator.actions import Event, NextState, Object
 from raytrain.operator.conditions import WORKING_PHASES, conditions
+from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.snapshot import Snapshot
 
 ENDED_PHASES = ("Complete", "Failed", "Cancelled")
@@ -30,6 +31,7 @@ def build_status(snapshot: Snapshot, state: NextState) -> dict[str, Any]:
         "place": state.place,
         "notBefore": state.not_before,
         "waitingSince": _waiting_since(snapshot, state),
+        "storage": _place(snapshot),
         "workers": working.workers if working is not None else "",
         "rayCluster": current.cluster if current is not None else None,
         "dashboard": working.dashboard if working is not None else None,
@@ -47,6 +49,14 @@ def _waiting_since(snapshot: Snapshot, state: NextState) -> str | None:
     quota = error is not None and "exceeded quota" in error.message
     waits = state.phase == "Queued" or quota or (obstacle is not None and obstacle.kind == "capacity")
     return snapshot.old.waiting_since or (snapshot.time if waits else None)
+
+
+def _place(snapshot: Snapshot) -> str:
+    """Where the run is stored; what was told before stays while the job cannot be read."""
+    job = snapshot.job
+    if job is None:
+        return snapshot.old.storage
+    return Attempt(job, snapshot.settings.runs, namespace=job.metadata.namespace, owner={}).place or ""
 
 
 def status_patch(body: Object, status: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def started(target, operator, namespace, bucket, tiny_world):
         content = tiny_quickstart.job(name, world, storage=storage, steps=STEPS, **cluster)
         content["spec"]["training"]["checkpointEvery"] = EVERY
         target.apply(content, namespace)
-        store, layout = open_store(storage), RunLayout(name)
+        store, layout = open_store(f"{storage}/{namespace}"), RunLayout(name)
         target.until(lambda: any(store.list(f"{layout.checkpoints}/")), f"a checkpoint of {name}", name, namespace)
         return store
 

@@ -31,7 +31,7 @@ def test_tested_upgraded_during_a_run_and_uninstalled(target, operator, namespac
     job = tmp_path / "job.yaml"
     job.write_text(yaml.safe_dump(tiny_quickstart.job("long", world, storage=storage, steps=60)))
     target.helm("install", "my-run", JOB_CHART, "-n", namespace, "-f", str(job))
-    store, layout = open_store(storage), RunLayout("long")
+    store, layout = open_store(f"{storage}/{namespace}"), RunLayout("long")
     target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", "long", namespace)
     before = target.get("rayjob", "long-a01", namespace)["metadata"]["uid"]
     pod = target.kubectl("get", "pods", "-n", operator, "-o", "name")

@@ -51,7 +51,7 @@ def run(target, operator, namespace, nodes, bucket, tiny_world):
         target.apply(content, namespace)
         target.until(lambda: len(pods(target, namespace, "cpu")) >= 1, f"the driver of {name}", name, namespace)
         target.kubectl("uncordon", GONE)
-        return Run(target, namespace, name, open_store(f"s3://{bucket}/raytrain"), steps)
+        return Run(target, namespace, name, open_store(f"s3://{bucket}/raytrain/{namespace}"), steps)
 
     return start
 

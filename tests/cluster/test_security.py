@@ -73,7 +73,7 @@ def test_a_run_refuses_strangers_and_leaks_no_secret(target, operator, namespace
     target.kubectl("create", "secret", "generic", "extra", "-n", namespace, f"--from-literal=TRACKER_TOKEN={CANARY}")
     content = tiny_quickstart.job(NAME, world, storage=storage, steps=40, secrets=["bucket", "extra"])
     target.apply(content, namespace)
-    store, layout = open_store(storage), RunLayout(NAME)
+    store, layout = open_store(f"{storage}/{namespace}"), RunLayout(NAME)
     target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", NAME, namespace)
 
     (cluster,) = json.loads(target.kubectl("get", "raycluster", "-n", namespace, "-o", "json"))["items"]

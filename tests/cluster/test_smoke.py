@@ -37,8 +37,9 @@ def test_a_job_becomes_a_report(target, operator, namespace, bucket, tiny_world,
     assert heads.split()[:4] == ["NAME", "PHASE", "PROGRESS", "ROUGE-L"]
     assert row.split()[:3] == [NAME, "Complete", "100%"]
 
-    store = open_store(storage)
-    assert status["result"]["report"] == f"{storage}/{LAYOUT.report}/index.html"
+    place = f"{storage}/{namespace}"
+    store = open_store(place)
+    assert status["result"]["report"] == f"{place}/{LAYOUT.report}/index.html"
     assert b"<html" in store.get(f"{LAYOUT.report}/index.html")
     assert {"config.json", "model.safetensors"} <= {f.name for f in read_manifest(store, LAYOUT.model).files}
 

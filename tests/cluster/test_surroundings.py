@@ -37,7 +37,7 @@ def apply(target, operator, namespace, bucket, tiny_world):
         content["spec"]["training"]["checkpointEvery"] = EVERY
         content["spec"]["resources"]["training"] |= training or {}
         target.apply(content, namespace)
-        return storage
+        return f"{storage}/{namespace}"
 
     return send
 

@@ -25,6 +25,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "raytrain.settings" -}}
 {{- $runs := merge (dict "image" (include "raytrain.image" (dict "image" .Values.runImage "root" $))) .Values.settings.runs -}}
-{{- if not $runs.storage }}{{ $runs = omit $runs "storage" }}{{ end -}}
+{{- range $optional := list "storage" "clusterName" }}
+{{- if not (get $runs $optional) }}{{ $runs = omit $runs $optional }}{{ end }}
+{{- end }}
 {{- toYaml (dict "runs" $runs "policy" .Values.settings.policy "retry" .Values.settings.retry) -}}
 {{- end }}

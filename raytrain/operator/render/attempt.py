@@ -34,6 +34,23 @@ class Attempt:
         return self.job.spec.cluster or ClusterSpec()
 
     @property
+    def queue(self) -> str | None:
+        """Kueue's queue: the job's own, or the one in its label."""
+        return self.cluster.queue or self.job.metadata.labels.get(names.QUEUE_LABEL) or None
+
+    @property
+    def place(self) -> str | None:
+        """URI under which everything of the run is stored, None without a storage.
+
+        It is the job's or the default storage, then the cluster's name, if it has one, and the
+        namespace: jobs of one name in two namespaces are two runs.
+        """
+        base = self.job.spec.storage.uri if self.job.spec.storage else self.runs.storage
+        if base is None or not self.managed:
+            return base
+        return "/".join([base.rstrip("/"), *filter(None, (self.runs.cluster_name, self.namespace))])
+
+    @property
     def managed(self) -> bool:
         """Whether the operator creates the objects."""
         return self.owner is not None

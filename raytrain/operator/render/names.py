@@ -17,6 +17,11 @@ JOB_LABEL, ATTEMPT_LABEL = "raytrain.dev/job", "raytrain.dev/attempt"
 CANCEL_ANNOTATION = "raytrain.dev/cancel"
 """If "true", the job is ended for good; storage is kept."""
 
+KUEUE = "kueue.x-k8s.io"
+QUEUE_LABEL = f"{KUEUE}/queue-name"
+_RESERVED = ("raytrain.dev", "ray.io", "helm.sh")
+_RESERVED_ENDS = ("kubernetes.io", "k8s.io", ".argoproj.io", ".fluxcd.io")
+
 _ATTEMPT = re.compile(r"-a(\d{2,})$")
 
 
@@ -56,6 +61,33 @@ def labels(job: str, attempt: int | None = None, component: str = "run") -> dict
         JOB_LABEL: job,
     }
     return found if attempt is None else found | {ATTEMPT_LABEL: str(attempt)}
+
+
+def passed_on(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels of a FineTuneJob that its RayJobs and pods get too, e.g. team or cost-centre.
+
+    Not those by which somebody finds the FineTuneJob itself: ours, those of recommended names, and
+    those of tools that would then take our objects for theirs (Helm, Argo CD, Flux).
+    """
+    return {key: value for key, value in labels.items() if not is_reserved(key) and _prefix(key) != KUEUE}
+
+
+def for_kueue(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels of a FineTuneJob that Kueue reads in its RayJobs: queue and priority class.
+
+    Not for pods: Kueue would queue each of them as well.
+    """
+    return {key: value for key, value in labels.items() if _prefix(key) == KUEUE}
+
+
+def is_reserved(label: str) -> bool:
+    """Whether a label is one by which somebody finds objects of their own."""
+    prefix = _prefix(label)
+    return prefix in _RESERVED or (prefix != KUEUE and prefix.endswith(_RESERVED_ENDS))
+
+
+def _prefix(label: str) -> str:
+    return label.split("/", maxsplit=1)[0] if "/" in label else ""
 
 
 def owner_of(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ CONTAINER_SECURITY: Mapping[str, Any] = {
     "runAsNonRoot": True,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+_SIDECAR_SECURITY = {key: value for key, value in CONTAINER_SECURITY.items() if key != "readOnlyRootFilesystem"}
+"""Of containers that a job adds, unless it asks for something else."""
 _POD_SECURITY: Mapping[str, Any] = {
     "runAsNonRoot": True,
     "runAsUser": USER,
@@ -50,7 +52,7 @@ def head_pod(attempt: Attempt) -> dict[str, Any]:
     pod["spec"]["containers"][0]["env"] += _variables({_DRAIN_VARIABLE: "0"})  # no computation to drain
     if attempt.managed:
         pod["spec"]["serviceAccountName"] = names.head_account(attempt.job.metadata.name)
-        pod["spec"]["automountServiceAccountToken"] = attempt.cluster.queue is None  # for the autoscaler
+        pod["spec"]["automountServiceAccountToken"] = attempt.queue is None  # for the autoscaler
     return _patched(attempt, pod)
 
 
@@ -122,8 +124,8 @@ def _environment(attempt: Attempt) -> dict[str, str]:
         "RAYTRAIN_CACHE": "/tmp/raytrain",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
-    if attempt.job.spec.storage is None and attempt.runs.storage:
-        result[STORAGE_VARIABLE] = attempt.runs.storage
+    if attempt.job.spec.storage is None and attempt.place:
+        result[STORAGE_VARIABLE] = attempt.place
     return result | dict(attempt.runs.env)
 
 
@@ -132,17 +134,25 @@ def _variables(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _patched(attempt: Attempt, pod: dict[str, Any]) -> dict[str, Any]:
+    """The pod with the job's patch; our labels stay, and every further container is restricted."""
     if not pod["spec"]["tolerations"]:
         del pod["spec"]["tolerations"]
     result: dict[str, Any] = merge(pod, attempt.cluster.pod_template)
+    given = names.passed_on(attempt.job.metadata.labels)
+    result["metadata"]["labels"] = given | result["metadata"]["labels"] | pod["metadata"]["labels"]
+    for kind in ("containers", "initContainers"):
+        for container in result["spec"].get(kind, []):
+            if (kind, container["name"]) != ("containers", CONTAINER):
+                container["securityContext"] = _SIDECAR_SECURITY | container.get("securityContext", {})
     return result
 
 
 def merge(base: Any, patch: Any) -> Any:
     """Merges `patch` into `base`.
 
-    Mappings are merged by key (null removes a key), lists of named items by name; other lists are
-    concatenated, and anything else is replaced.
+    Mappings are merged by key (null removes a key), lists of named items by name (volume mounts by
+    their path, because a volume may be mounted twice); other lists are concatenated, and anything
+    else is replaced.
     """
     if isinstance(base, Mapping) and isinstance(patch, Mapping):
         result = dict(base)
@@ -153,9 +163,15 @@ def merge(base: Any, patch: Any) -> Any:
                 result[key] = merge(base[key], value) if key in base else value
         return result
     if isinstance(base, list) and isinstance(patch, list):
-        if not all(isinstance(item, Mapping) and "name" in item for item in [*base, *patch]):
-            return [*base, *patch]
-        patches = {item["name"]: item for item in patch}
-        kept = [merge(item, patches.pop(item["name"])) if item["name"] in patches else item for item in base]
-        return kept + list(patches.values())
+        return _merge_lists(base, patch)
     return patch
+
+
+def _merge_lists(base: list[Any], patch: list[Any]) -> list[Any]:
+    items = [*base, *patch]
+    by = next((key for key in ("mountPath", "name") if all(isinstance(i, Mapping) and key in i for i in items)), None)
+    if by is None:
+        return items
+    patches = {item[by]: item for item in patch}
+    kept = [merge(item, patches.pop(item[by])) if item[by] in patches else item for item in base]
+    return kept + list(patches.values())

@@ -9,6 +9,7 @@ could die. `backoffLimit` is 0: the operator retries, and records a reason for e
 from typing import Any
 
 from raytrain.config.job_status import DRIVER_CPUS
+from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.groups import Group, groups
 from raytrain.operator.render.pods import (
@@ -22,15 +23,16 @@ from raytrain.operator.render.pods import (
 from raytrain.operator.settings import Runs
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 ENTRYPOINT = f"python -m raytrain run {JOB_FOLDER}/{JOB_KEY}"
 _IDLE_SECONDS = 60
 
 
 def ray_job(attempt: Attempt) -> dict[str, Any]:
     """Renders the RayJob of an attempt."""
-    name, runs, queue = attempt.job.metadata.name, attempt.runs, attempt.cluster.queue
+    name, runs = attempt.job.metadata.name, attempt.runs
     found = attempt.object(API_VERSION, KIND, attempt.name)
+    given = attempt.job.metadata.labels
+    found["metadata"]["labels"] = names.passed_on(given) | names.for_kueue(given) | found["metadata"]["labels"]
     spec: dict[str, Any] = {
         "submissionMode": "HTTPMode",
         "entrypoint": ENTRYPOINT,
@@ -41,15 +43,15 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
         "ttlSecondsAfterFinished": runs.keep_cluster_seconds,
         "rayClusterSpec": _ray_cluster(attempt),
     }
-    if queue:
-        found["metadata"]["labels"][QUEUE_LABEL] = queue
+    if queue := attempt.queue:
+        found["metadata"]["labels"][names.QUEUE_LABEL] = queue
     else:  # the wait in a queue has no deadline
         spec["preRunningDeadlineSeconds"] = runs.start_deadline_seconds
     return found | {"spec": spec}
 
 
 def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
-    fixed = attempt.cluster.queue is not None  # Kueue admits a job as a unit
+    fixed = attempt.queue is not None  # Kueue admits a job as a unit
     found: dict[str, Any] = {
         "rayVersion": attempt.runs.ray_version,
         "authOptions": {"mode": "token"},

@@ -1,5 +1,7 @@
 """What a cluster refuses, and the messages."""
 
+import json
+
 import pytest
 
 from raytrain.config.job import FineTuneJob
@@ -10,9 +12,17 @@ from tests.support.finetunejob_objects import finetunejob, task
 MOUNTED = {"spec": {"containers": [{"name": "ray", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}}
 
 
-def reason(settings=None, **job):
+def ray(**fields):
+    return {"spec": {"containers": [{"name": "ray", **fields}]}}
+
+
+def added(**fields):
+    return {"name": "side", "image": "registry.example/side:1", **fields}
+
+
+def reason(settings=None, namespace=None, **job):
     body = finetunejob(**job)
-    body["metadata"] = {"name": body["metadata"]["name"]}
+    body["metadata"] = {"name": body["metadata"]["name"], "namespace": namespace}
     found = check_admission(FineTuneJob.model_validate(body), Settings.model_validate(settings or {}))
     return found and found.reason
 
@@ -69,6 +79,26 @@ def test_the_default_storage_is_used_if_the_job_has_none():
         {"metadata": {"labels": {"ray.io/cluster": "another"}}},
         {"metadata": {"ownerReferences": []}},
         {"kind": "Pod"},
+        {"spec": {"hostPID": True}},
+        {"spec": {"hostIPC": True}},
+        {"spec": {"hostUsers": True}},
+        {"spec": {"shareProcessNamespace": True}},
+        {"spec": {"ephemeralContainers": []}},
+        {"spec": {"newFieldOfKubernetes": 1}},
+        {"spec": {"volumes": [{"name": "x", "csi": {"driver": "secrets-store.csi.k8s.io"}}]}},
+        {"spec": {"volumes": [{"name": "x", "image": {"reference": "docker.io/x/y"}}]}},
+        {"spec": {"initContainers": [added(securityContext={"privileged": True})]}},
+        {"spec": {"initContainers": [added(securityContext={"capabilities": {"drop": []}})]}},
+        {"spec": {"containers": [added(securityContext={"capabilities": None})]}},
+        {"spec": {"containers": [added(securityContext={"runAsUser": 0})]}},
+        {"spec": {"securityContext": {"supplementalGroups": [0]}}},
+        {"spec": {"securityContext": {"windowsOptions": {"hostProcess": True}}}},
+        {"spec": {"securityContext": {"seccompProfile": {"type": "Unconfined"}}}},
+        {"spec": {"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}}},
+        ray(env=[{"name": "RAYTRAIN_KUBERNETES_OBJECT", "value": "team/another"}]),
+        ray(env=[{"name": "RAYTRAIN_STORAGE", "value": "s3://elsewhere"}]),
+        {"metadata": {"labels": {"app.kubernetes.io/name": "kuberay-operator"}}},
+        {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "another"}}},
     ],
 )
 def test_a_pod_template_cannot_exceed_its_limits(template):
@@ -89,9 +119,103 @@ def test_a_pod_template_may_set_ordinary_fields():
     assert reason({"policy": {"podTemplate": False}}, cluster={"podTemplate": template}) == "PodTemplateNotAllowed"
 
 
-def test_only_allowed_images_and_secrets_are_accepted():
-    policy = {"policy": {"allowedImages": ["registry.example/"], "allowedSecrets": ["raytrain-*"]}}
-    assert reason(policy, cluster={"image": "registry.example/raytrain:1", "secrets": ["raytrain-bucket"]}) is None
-    assert reason(policy, cluster={"image": "elsewhere/raytrain:1"}) == "ImageNotAllowed"
-    assert reason(policy, cluster={"secrets": ["database"]}) == "SecretNotAllowed"
-    assert reason(policy, cluster={"imagePullSecrets": ["database"]}) == "SecretNotAllowed"
+PATCHES = {
+    "secretKeyRef": ray(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "payroll", "key": "a"}}}]),
+    "envFrom": ray(envFrom=[{"secretRef": {"name": "payroll"}}]),
+    "volume": {"spec": {"volumes": [{"name": "v", "secret": {"secretName": "payroll"}}]}},
+    "pull secret": {"spec": {"imagePullSecrets": [{"name": "payroll"}]}},
+    "init container": {"spec": {"initContainers": [added(envFrom=[{"secretRef": {"name": "payroll"}}])]}},
+    "side container": {"spec": {"containers": [added(envFrom=[{"secretRef": {"name": "payroll"}}])]}},
+}
+
+
+@pytest.mark.parametrize("template", PATCHES.values(), ids=PATCHES)
+def test_a_secret_is_bound_by_whatever_way_it_comes_in(template):
+    policy = {"policy": {"allowedSecrets": ["raytrain-*"]}}
+    assert reason(policy, cluster={"podTemplate": template}) == "SecretNotAllowed"
+    assert reason(cluster={"podTemplate": template}) is None
+    allowed = json.loads(json.dumps(template).replace("payroll", "raytrain-x"))
+    assert reason(policy, cluster={"podTemplate": allowed}) is None
+
+
+@pytest.mark.parametrize("field", ["secrets", "imagePullSecrets"])
+def test_secrets_of_the_cluster_fields_are_bound_and_those_of_the_settings_are_not(field):
+    policy = {
+        "policy": {"allowedSecrets": ["raytrain-*"]},
+        "runs": {"secrets": ["bucket"], "imagePullSecrets": ["pull"]},
+    }
+    assert reason(policy, cluster={field: ["payroll"]}) == "SecretNotAllowed"
+    assert reason(policy, cluster={field: ["raytrain-x"]}) is None
+    assert reason(policy) is None
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"image": "elsewhere.example/raytrain:1"},
+        {"image": "registry.example/../elsewhere/x"},
+        {"image": "registry.example.evil.example/x"},
+        {"podTemplate": ray(image="docker.io/other/x")},
+        {"podTemplate": {"spec": {"initContainers": [added(image="docker.io/other/x")]}}},
+        {"podTemplate": {"spec": {"containers": [added(image="docker.io/other/x")]}}},
+        {"podTemplate": {"spec": {"containers": [{"name": "side"}]}}},
+    ],
+)
+def test_an_image_is_bound_in_every_container(cluster):
+    policy = {"policy": {"allowedImages": ["registry.example/"]}}
+    assert reason(policy, cluster=cluster) == "ImageNotAllowed"
+    assert reason(policy, cluster={"image": "registry.example/raytrain:1"}) is None
+    assert reason(policy) is None  # the image of the settings
+
+
+@pytest.mark.parametrize("text", ["Registry/X Y", "x:", "registry.example/../x"])
+def test_an_image_that_no_runtime_accepts_is_refused_without_a_policy_too(text):
+    assert reason(cluster={"image": text}) == "ImageNotAllowed"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        {"tolerations": [{"key": "infra", "operator": "Exists"}]},
+        {"tolerations": [{"operator": "Exists"}]},
+        {"podTemplate": {"spec": {"tolerations": [{"key": "infra"}]}}},
+        {"gpuResource": "infra"},
+    ],
+)
+def test_a_toleration_is_bound_by_whatever_way_it_comes_in(cluster):
+    assert reason({"policy": {"allowedTolerations": ["spot", "gpu.*"]}}, cluster=cluster) == "TolerationNotAllowed"
+    assert reason({"policy": {"allowedTolerations": ["*"]}}, cluster=cluster) is None
+    assert reason(cluster=cluster) is None
+
+
+def test_allowed_tolerations_and_the_one_of_gpus_are_accepted():
+    policy = {"policy": {"allowedTolerations": ["spot"]}}
+    assert reason(policy, cluster={"tolerations": [{"key": "spot", "operator": "Exists"}]}) is None
+
+
+def test_priority_classes_are_bound():
+    def with_class(name, settings=None):
+        return reason(settings, cluster={"podTemplate": {"spec": {"priorityClassName": name}}})
+
+    assert with_class("batch") is None
+    assert with_class("system-node-critical") == "PriorityClassNotAllowed"
+    policy = {"policy": {"allowedPriorityClasses": ["batch-*"]}}
+    assert with_class("batch-low", policy) is None
+    assert with_class("urgent", policy) == "PriorityClassNotAllowed"
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://models/team", None),
+        ("s3://models", None),  # the run is stored in s3://models/team
+        ("s3://models/other", "StorageNotAllowed"),
+        ("s3://models/team-b", "StorageNotAllowed"),
+        ("s3://models-b/team", "StorageNotAllowed"),
+    ],
+)
+def test_a_namespace_stores_below_its_prefixes(uri, expected):
+    policy = {"policy": {"storagePrefixes": {"te*": ["s3://models/{namespace}"]}}}
+    assert reason(policy, namespace="team", storage={"uri": uri}) == expected
+    assert reason(policy, namespace="other", storage={"uri": uri}) == "StorageNotAllowed"
+    assert reason({"policy": {}}, namespace="other", storage={"uri": uri}) is None

@@ -15,6 +15,14 @@ from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from tests.support.finetunejob_objects import NOW, finetunejob
 
+COMPONENT = {"app.kubernetes.io/component": "kuberay-operator"}
+KUBERAY = {
+    "helm": {"app.kubernetes.io/name": "kuberay-operator", "app.kubernetes.io/instance": "kuberay", **COMPONENT},
+    "kustomize": {"app.kubernetes.io/name": "kuberay", **COMPONENT},
+    "renamed": {"app.kubernetes.io/name": "ray-controller", "app.kubernetes.io/instance": "ours", **COMPONENT},
+}
+"""Labels of KubeRay's pods: of its chart, of config/manager, of its chart with nameOverride."""
+
 
 @dataclass(frozen=True)
 class Pod:
@@ -83,7 +91,7 @@ def world():
     found |= {
         "theirs/gpu": run_pods(theirs)["gpu"],
         "operator": Pod(system, operator["spec"]["template"]["metadata"]["labels"]),
-        "kuberay": Pod(system, {"app.kubernetes.io/name": "kuberay-operator"}),
+        "kuberay": Pod(system, KUBERAY["helm"]),
         "prometheus": Pod("monitoring", {"app.kubernetes.io/name": "prometheus"}),
         "neighbour": Pod("team-a", {"app": "shop"}),
         "stranger": Pod("team-b", {"app": "shop"}),
@@ -112,6 +120,13 @@ def test_who_reaches_a_run(world, source):
     policies, pods = world
     for target, ports in zip(("ours/head", "ours/gpu"), MATRIX[source], strict=True):
         assert tuple(port for port in EVERY if reaches(policies, pods[source], pods[target], port)) == ports, target
+
+
+@pytest.mark.parametrize("labels", KUBERAY.values(), ids=KUBERAY)
+def test_kuberay_reaches_the_dashboard_however_it_was_installed(world, labels):
+    policies, pods = world
+    kuberay = Pod("ray-system", labels)
+    assert [port for port in EVERY if reaches(policies, kuberay, pods["ours/head"], port)] == [JOBS]
 
 
 @pytest.mark.parametrize("source", ["ours/cpu", "kuberay", "neighbour", "stranger"])

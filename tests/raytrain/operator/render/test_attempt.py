@@ -164,11 +164,12 @@ def test_only_the_driver_may_access_the_api_server_and_only_its_own_object():
         assert account["automountServiceAccountToken"] is False
 
 
-def test_the_job_reaches_the_pod_unchanged():
+def test_the_job_reaches_the_pod_unchanged_but_for_its_place():
     items = made(cluster={"retries": 1})
     (config,) = [item for item in items if item["kind"] == "ConfigMap"]
     job = YAML(typ="safe").load(config["data"]["job.yaml"])
-    assert job["spec"] == finetunejob(cluster={"retries": 1})["spec"]
+    written = finetunejob(cluster={"retries": 1})["spec"]
+    assert job["spec"] == {**written, "storage": {"uri": "s3://bucket/raytrain/team"}}
     assert FineTuneJob.model_validate(job).metadata.name == "assistant"
     mounts = [m for m in pods(items[-1])["cpu"]["spec"]["containers"][0]["volumeMounts"] if m["name"] == "job"]
     assert mounts == [{"name": "job", "mountPath": "/etc/raytrain", "readOnly": True}]
@@ -201,7 +202,7 @@ def test_the_default_storage_is_for_jobs_without_one():
         env = pods(rayjob_of(**job))["cpu"]["spec"]["containers"][0]["env"]
         return [e["value"] for e in env if e["name"] == "RAYTRAIN_STORAGE"]
 
-    assert storage_of(storage=None) == ["s3://default/raytrain"]
+    assert storage_of(storage=None) == ["s3://default/raytrain/team"]
     assert storage_of() == []
 
 
@@ -268,3 +269,62 @@ def test_defaults_filled_in_by_the_api_server_are_left_out_of_the_job():
     assert config_maps[0] == config_maps[1]
     (text,) = config_maps[0].values()
     assert YAML(typ="safe").load(text)["spec"]["training"] == {"steps": 10, "device": "cpu"}
+
+
+def test_labels_of_the_job_are_passed_on_and_ours_stay():
+    body = finetunejob(cluster={"podTemplate": {"metadata": {"labels": {"team": "vision"}}}})
+    body["metadata"]["labels"] = {
+        "team": "nlp", "example.org/cost-centre": "7", "raytrain.dev/job": "another",
+        "app.kubernetes.io/instance": "argo", "argocd.argoproj.io/instance": "argo", "helm.sh/chart": "x",
+        "kueue.x-k8s.io/queue-name": "team-queue", "kueue.x-k8s.io/priority-class": "high",
+    }  # fmt: skip
+    ray_job = reconcile(Observed(body, pods=()), SETTINGS, NOW).apply[-1]
+    labels = ray_job["metadata"]["labels"]
+    assert (labels["team"], labels["example.org/cost-centre"]) == ("nlp", "7")
+    assert (labels["raytrain.dev/job"], labels["app.kubernetes.io/instance"]) == ("assistant", "assistant")
+    assert labels["kueue.x-k8s.io/queue-name"] == "team-queue"
+    assert labels["kueue.x-k8s.io/priority-class"] == "high"
+    assert not {"argocd.argoproj.io/instance", "helm.sh/chart"} & labels.keys()
+    assert "enableInTreeAutoscaling" not in ray_job["spec"]["rayClusterSpec"]  # a queued job has a fixed size
+    for template in pods(ray_job).values():
+        labels = template["metadata"]["labels"]
+        assert (labels["team"], labels["example.org/cost-centre"]) == ("vision", "7")
+        assert labels["raytrain.dev/job"] == "assistant"
+        assert not [key for key in labels if "kueue" in key or "argo" in key]
+
+
+def test_containers_that_a_job_adds_are_restricted():
+    side = {"name": "side", "image": "registry.example/side:1"}
+    template = {"spec": {"containers": [side], "initContainers": [{**side, "name": "init"}]}}
+    for pod in pods(rayjob_of(cluster={"podTemplate": template})).values():
+        for container in (pod["spec"]["containers"][1], pod["spec"]["initContainers"][0]):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }
+
+
+def test_a_volume_may_be_mounted_twice():
+    mounts = [{"name": "rows", "mountPath": "/a", "subPath": "a"}, {"name": "rows", "mountPath": "/b", "subPath": "b"}]
+    template = {"spec": {"containers": [{"name": "ray", "volumeMounts": mounts}]}}
+    for pod in pods(rayjob_of(cluster={"podTemplate": template})).values():
+        found = pod["spec"]["containers"][0]["volumeMounts"]
+        assert [mount for mount in found if mount["name"] == "rows"] == mounts
+        assert {"name": "scratch", "mountPath": "/tmp"} in found
+
+
+def stored(namespace, settings):
+    """Where the pods of a job of one name store, in a namespace: from its ConfigMap."""
+    body = finetunejob()
+    body["metadata"]["namespace"] = namespace
+    config = next(o for o in reconcile(Observed(body, pods=()), settings, NOW).apply if o["kind"] == "ConfigMap")
+    return YAML(typ="safe").load(config["data"]["job.yaml"])["spec"]["storage"]["uri"]
+
+
+def test_jobs_of_one_name_in_two_namespaces_or_clusters_are_stored_apart():
+    named = Settings.model_validate({"runs": {"clusterName": "west"}})
+    assert stored("team-a", Settings()) == "s3://bucket/raytrain/team-a"
+    assert stored("team-b", Settings()) == "s3://bucket/raytrain/team-b"
+    assert stored("team-a", named) == "s3://bucket/raytrain/west/team-a"

@@ -1,0 +1,216 @@
+"""The platform's policy, applied to the finished pods of a run: every container and every volume.
+
+What a job writes reaches its pods in several ways (`cluster.image`, `secrets`, `tolerations`,
+`gpuResource`, `podTemplate`), so the pods are checked as they will be created. What the operator's
+own settings bring in is always allowed.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from raytrain.operator.image_reference import parse_image, parse_pattern
+from raytrain.operator.settings import Policy, Runs
+
+POD_FIELDS = (
+    *("activeDeadlineSeconds", "affinity", "automountServiceAccountToken", "containers", "dnsConfig", "dnsPolicy"),
+    *("enableServiceLinks", "hostAliases", "imagePullSecrets", "initContainers", "nodeSelector", "preemptionPolicy"),
+    *("priorityClassName", "resourceClaims", "restartPolicy", "runtimeClassName", "schedulerName", "securityContext"),
+    *("serviceAccountName", "terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints", "volumes"),
+)
+"""Fields of a pod that a run may have; every other one, and every new one, is refused."""
+VOLUMES = ("configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "secret")
+"""Kinds of volumes that a run may have."""
+_NON_ROOT = ("runAsUser", "runAsGroup", "fsGroup")
+SYSTEM_PRIORITY = "system-"
+OUR_VARIABLES = "RAYTRAIN_"
+"""Variables by which the operator tells a run what it is: no job may set one."""
+
+Problem = tuple[str, str]
+"""A reason in one word, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A finished pod, and the same pod without what the job's podTemplate adds."""
+
+    name: str
+    spec: Mapping[str, Any]
+    ours: Mapping[str, Any]
+
+
+def check_pod(pod: Pod, policy: Policy, runs: Runs) -> Iterator[Problem]:
+    """Yields what the policy refuses in a finished pod, by field."""
+    spec, name = pod.spec, pod.name
+    forbidden = "PodTemplateNotAllowed"
+    yield from ((forbidden, f"{name} pod: {key} may not be set") for key in spec if key not in POD_FIELDS)
+    yield from ((forbidden, f"{name} pod: {what}") for what in _account(pod))
+    yield from ((forbidden, f"{name} pod: {what}") for what in _security(spec.get("securityContext"), pod=True))
+    yield from ((forbidden, f"{name} pod: {what}") for what in _volumes(spec))
+    for container in containers(spec):
+        where = f"{name} pod, container {container['name']}"
+        yield from ((forbidden, f"{where}: {what}") for what in _container(container, pod))
+        yield from (("ImageNotAllowed", f"{where}: {what}") for what in _image(container, policy, runs))
+    for secret, where in sorted(_secrets(spec)):
+        if secret not in {*runs.secrets, *runs.image_pull_secrets} and not _matches(secret, policy.allowed_secrets):
+            yield "SecretNotAllowed", f"{name} pod, {where}: secret {secret}: {_allowed(policy.allowed_secrets)}"
+    yield from (("TolerationNotAllowed", f"{name} pod: {what}") for what in _tolerations(spec, policy))
+    yield from (("PriorityClassNotAllowed", f"{name} pod: {what}") for what in _priority(spec, policy))
+
+
+def containers(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yields every container of a pod, init containers and sidecars included."""
+    for kind in ("containers", "initContainers"):
+        yield from spec.get(kind, [])
+
+
+def _account(pod: Pod) -> Iterator[str]:
+    if (found := pod.spec.get("serviceAccountName")) != pod.ours.get("serviceAccountName"):
+        yield f"serviceAccountName {found} is not the run's own"
+    if pod.spec.get("automountServiceAccountToken", True) and not pod.ours.get("automountServiceAccountToken", True):
+        yield "automountServiceAccountToken may not be true here"
+
+
+def _security(found: Any, *, pod: bool) -> Iterator[str]:
+    """What loosens the restricted Pod Security standard (kubernetes.io/docs, Pod Security)."""
+    context = found if isinstance(found, Mapping) else {}
+    rules = _POD_RULES if pod else _CONTAINER_RULES
+    for key, is_right in rules.items():
+        if key in context and not is_right(context[key]):
+            yield f"securityContext.{key} may not be {context[key]}"
+    yield from (f"securityContext.{key} may not be set" for key in context if key not in rules)
+
+
+def _container(container: Mapping[str, Any], pod: Pod) -> Iterator[str]:
+    yield from _security(container.get("securityContext"), pod=False)
+    context = container.get("securityContext") or {}
+    yield from (f"securityContext.{key} must be set" for key in _REQUIRED if key not in context)
+    if any(isinstance(port, Mapping) and port.get("hostPort") for port in container.get("ports", [])):
+        yield "ports.hostPort may not be set"
+    if container.get("volumeDevices"):
+        yield "volumeDevices may not be set"
+    for variable in container.get("env", []):
+        ours = [known for each in containers(pod.ours) for known in each["env"]]
+        if variable["name"].startswith(OUR_VARIABLES) and variable not in ours:
+            yield f"env {variable['name']} is the operator's own"
+
+
+def _is_true(value: Any) -> bool:
+    return value is True
+
+
+def _is_false(value: Any) -> bool:
+    return value is False
+
+
+def _is_user(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_default_profile(value: Any) -> bool:
+    return bool(value == {"type": "RuntimeDefault"})
+
+
+_COMMON: Mapping[str, Callable[[Any], bool]] = {
+    "runAsNonRoot": _is_true,
+    "runAsUser": _is_user,
+    "runAsGroup": _is_user,
+    "seccompProfile": _is_default_profile,
+}
+_POD_RULES: Mapping[str, Callable[[Any], bool]] = {
+    **_COMMON,
+    "fsGroup": _is_user,
+    "fsGroupChangePolicy": lambda value: isinstance(value, str),
+    "supplementalGroups": lambda value: isinstance(value, list) and all(map(_is_user, value)),
+}
+_CONTAINER_RULES: Mapping[str, Callable[[Any], bool]] = {
+    **_COMMON,
+    "allowPrivilegeEscalation": _is_false,
+    "privileged": _is_false,
+    "readOnlyRootFilesystem": lambda value: isinstance(value, bool),
+    "capabilities": lambda value: value == {"drop": ["ALL"]},
+}
+_REQUIRED = ("allowPrivilegeEscalation", "capabilities", "runAsNonRoot", "seccompProfile")
+
+
+def _volumes(spec: Mapping[str, Any]) -> Iterator[str]:
+    for volume in spec.get("volumes", []):
+        for kind in volume.keys() - {"name", *VOLUMES}:
+            yield f"volume {volume['name']}: {kind} is not allowed; allowed are {', '.join(VOLUMES)}"
+
+
+def _image(container: Mapping[str, Any], policy: Policy, runs: Runs) -> Iterator[str]:
+    image = container.get("image")
+    if image == runs.image:
+        return
+    try:
+        found = parse_image(str(image or ""))
+    except ValueError as error:
+        yield str(error)
+        return
+    patterns = [parse_pattern(text) for text in policy.allowed_images]
+    if patterns and not any(pattern.allows(found) for pattern in patterns):
+        yield f"image {image}: {_allowed(policy.allowed_images)}"
+
+
+def _secrets(spec: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Every secret that a pod uses, and where: environment, volumes, pulling of images."""
+    found = {(str(item["name"]), "imagePullSecrets") for item in spec.get("imagePullSecrets", [])}
+    for container in containers(spec):
+        for part in ("env", "envFrom"):
+            found |= {(name, f"container {container['name']}, {part}") for name in _references(container.get(part))}
+    for volume in spec.get("volumes", []):
+        found |= {(name, f"volume {volume['name']}") for name in _references(volume)}
+    return found
+
+
+def _references(part: Any) -> Iterator[str]:
+    """Names of secrets anywhere in a part: secretRef, secretKeyRef, secret, ...SecretRef."""
+    if isinstance(part, list):
+        for item in part:
+            yield from _references(item)
+    elif isinstance(part, Mapping):
+        for key, value in part.items():
+            if "secret" in key.lower():
+                yield from _names(value)
+            yield from _references(value)
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (str(value[key]) for key in ("name", "secretName") if value.get(key))
+
+
+def _tolerations(spec: Mapping[str, Any], policy: Policy) -> Iterator[str]:
+    allowed = policy.allowed_tolerations
+    if not allowed or "*" in allowed:
+        return
+    for toleration in spec.get("tolerations", []):
+        key = toleration.get("key")
+        if not key:
+            yield f"tolerates every taint: {_allowed(allowed)}"
+        elif key != DEFAULT_GPU and not _matches(key, allowed):
+            yield f"tolerates the taint {key}: {_allowed(allowed)}"
+
+
+DEFAULT_GPU = "nvidia.com/gpu"
+"""The taint of GPU nodes that every GPU pod tolerates by default."""
+
+
+def _priority(spec: Mapping[str, Any], policy: Policy) -> Iterator[str]:
+    name = spec.get("priorityClassName")
+    if name and str(name).startswith(SYSTEM_PRIORITY):
+        yield f"priorityClassName {name} is for the cluster's own pods"
+    elif name and not _matches(str(name), policy.allowed_priority_classes):
+        yield f"priorityClassName {name}: {_allowed(policy.allowed_priority_classes)}"
+
+
+def _matches(name: str, patterns: Collection[str]) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _allowed(patterns: Sequence[str]) -> str:
+    return f"allowed are {' or '.join(patterns)}"
