@@ -6,11 +6,13 @@
 - Small objects (up to 1 MiB) are read back and compared. For larger ones, the size and the SHA-256
   that the server computed (of the object, or of the parts' digests) are compared; if the server
   does not return it, the object is read back. An upload returns only after that.
+- What a store does not support is done another way where that is safe (`Limit`), and logged once.
 - Downloads check size and sha256 (the caller's, else the metadata's).
 """
 
 import base64
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -34,14 +36,15 @@ from s3transfer.exceptions import RetriesExceededError
 
 from raytrain_core.errors import StorageError
 from raytrain_core.storage.local import part_file
-from raytrain_core.storage.s3_client import (
-    ATTEMPTS,
+from raytrain_core.storage.s3_answers import Limit, is_web_page, metadata_of, needed
+from raytrain_core.storage.s3_client import ATTEMPTS, Connection, connect
+from raytrain_core.storage.s3_errors import (
     S3_ERRORS,
-    Connection,
     code_of,
-    connect,
     explain,
     is_about_credentials,
+    may_be_unsupported,
+    not_s3,
     status_of,
 )
 from raytrain_core.storage.store import (
@@ -67,6 +70,10 @@ _CORRUPT_TRIES = 3
 _CUT_TRIES = 5
 _CONFLICT_TRIES = 5
 
+_TOKEN_FILE = "AWS_WEB_IDENTITY_TOKEN_FILE"  # read again whenever credentials are renewed
+_FILE_ERRORS = (FileNotFoundError, PermissionError)
+_LOG = logging.getLogger(__name__)
+
 _CUT = (HTTPClientError, ConnectionError, IncompleteReadError, RetriesExceededError)
 T = TypeVar("T")
 
@@ -90,6 +97,10 @@ class _RefusedError(StorageError):
         self.status = status
 
 
+class _UnsupportedError(StorageError):
+    """The store may not know the operation, or a header of it."""
+
+
 class S3Store:
     """The objects of `bucket` below `prefix`. Connects at first use; thread-safe."""
 
@@ -97,6 +108,7 @@ class S3Store:
         self, bucket: str, prefix: str, endpoint: str | None, region: str | None, attempts: int = ATTEMPTS
     ) -> None:
         self.bucket, self.prefix, self.endpoint, self.region, self.attempts = bucket, prefix, endpoint, region, attempts
+        self.limits: set[Limit] = set()
         self._connection: Connection | None = None
         self._lock = threading.Lock()
 
@@ -140,8 +152,8 @@ class S3Store:
         head = self._head(full)
         if head is None:
             raise NotFoundError(f"{self._place(full)}: no such object")
-        size = int(head["ContentLength"])
-        kept = head["Metadata"].get("sha256")
+        size = int(self._needed(head, "ContentLength", full))
+        kept = metadata_of(head).get("sha256")
         if sha256 is not None and kept is not None and kept != sha256:
             raise CorruptError(f"{self._place(full)}: its sha256 is {kept}, expected {sha256}")
         expected = sha256 or kept
@@ -177,7 +189,7 @@ class S3Store:
     def stat(self, key: str) -> Stat | None:
         """Returns the metadata of HeadObject; None if the key does not exist."""
         head = self._head(self._full(check_key(key)))
-        return None if head is None else _stat(key, head, head["ContentLength"])
+        return None if head is None else self._stat(key, head, "ContentLength")
 
     def list(self, prefix: str) -> Iterator[Stat]:
         """Yields all pages of ListObjectsV2, sorted here because not every server sorts.
@@ -189,25 +201,45 @@ class S3Store:
         found = []
         token: str | None = ""
         while token is not None:
-            page = self._run("list", root + prefix, partial(self._page, root + prefix, token))
+            page = self._page(root + prefix, token)
             found += [
-                _stat(entry["Key"][len(root) :], entry, entry["Size"])
+                self._stat(entry["Key"][len(root) :], entry, "Size")
                 for entry in page.get("Contents", [])
                 if not entry["Key"].endswith("/")
             ]
-            token = page["NextContinuationToken"] if page.get("IsTruncated") else None
+            token = self._next(page, root + prefix) if page.get("IsTruncated") else None
         yield from sorted(found, key=lambda stat: stat.key)
 
-    def _page(self, prefix: str, token: str, client: "S3Client") -> dict[str, Any]:
-        more: Any = {"ContinuationToken": token} if token else {}
-        return dict(client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, **more))
+    def _page(self, prefix: str, token: str) -> dict[str, Any]:
+        def version_2(client: "S3Client") -> dict[str, Any]:
+            more: Any = {"ContinuationToken": token} if token else {}
+            return dict(client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, **more))
+
+        def version_1(client: "S3Client") -> dict[str, Any]:
+            return dict(client.list_objects(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, Marker=token))
+
+        return self._or_instead(
+            Limit.LIST_V2,
+            lambda: self._run("list", prefix, version_2),
+            lambda: self._run("list", prefix, version_1),
+        )
+
+    def _next(self, page: Mapping[str, Any], prefix: str) -> str:
+        """Returns where the next page begins; ListObjects may leave it to the last key."""
+        if Limit.LIST_V2 in self.limits:
+            return str(page.get("NextMarker") or page["Contents"][-1]["Key"])
+        return str(self._needed(page, "NextContinuationToken", prefix))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Deletes by DeleteObjects, a page at a time."""
         full = [self._full(check_key(key)) for key in keys]
         for start in range(0, len(full), _PAGE):
             batch = full[start : start + _PAGE]
-            answer = self._run("delete", batch[0], partial(self._delete_batch, batch))
+            answer = self._or_instead(
+                Limit.MULTI_DELETE,
+                lambda batch=batch: self._run("delete", batch[0], partial(self._delete_batch, batch)),  # type: ignore[misc]
+                lambda batch=batch: self._delete_each(batch),  # type: ignore[misc]
+            )
             for error in answer.get("Errors", []):
                 if error.get("Code") != "NoSuchKey":
                     raise StorageError(
@@ -219,6 +251,12 @@ class S3Store:
         return dict(
             client.delete_objects(Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True})
         )
+
+    def _delete_each(self, keys: Sequence[str]) -> dict[str, Any]:
+        for key in keys:
+            with suppress(NotFoundError):
+                self._run("delete", key, lambda client, key=key: client.delete_object(Bucket=self.bucket, Key=key))  # type: ignore[misc]
+        return {}
 
     # Reading
 
@@ -249,7 +287,9 @@ class S3Store:
                 raise _DamagedError(str(error)) from error
             except _CUT as error:
                 raise _CutError(str(error)) from error
-            expected = sha256 or answer["Metadata"].get("sha256")
+            expected = sha256 or metadata_of(answer).get("sha256")
+            if is_web_page(data) and (expected not in (None, sha256_of(data)) or "ETag" not in answer):
+                raise not_s3(self._place(full), self.endpoint or "AWS", "it is a web page")
             if expected is not None and sha256_of(data) != expected:
                 raise _DamagedError(f"received sha256 {sha256_of(data)}, expected {expected}")
             return data, answer
@@ -280,17 +320,20 @@ class S3Store:
     def _put(self, full: str, data: bytes, if_absent: bool) -> str:
         sha256, writer = sha256_of(data), uuid4().hex
 
-        def send(client: "S3Client") -> None:
+        def send(client: "S3Client", checksum: dict[str, Any]) -> None:
             client.put_object(
                 Bucket=self.bucket,
                 Key=full,
                 Body=data,
-                ChecksumSHA256=_base64(hashlib.sha256(data).digest()),
                 Metadata={"sha256": sha256, "writer": writer},
+                **checksum,
                 **_condition(if_absent),
             )
 
-        self._make_visible(full, send, writer)
+        with_checksum = {"ChecksumSHA256": _base64(hashlib.sha256(data).digest())}
+        self._make_visible(
+            full, lambda: self._send(full, send, with_checksum), writer=writer, sha256=sha256, if_absent=if_absent
+        )
         self._verify(full, len(data), sha256, _base64(bytes.fromhex(sha256)), writer)
         return sha256
 
@@ -300,50 +343,48 @@ class S3Store:
         part_size = max(PART, -(-size // _MAX_PARTS))
         sha256, digests = _digests(path, part_size)
         writer = uuid4().hex
-        upload = self._run(
-            "write",
+        metadata = {"sha256": sha256, "writer": writer}
+        started = self._send(
             full,
-            lambda client: client.create_multipart_upload(
-                Bucket=self.bucket,
-                Key=full,
-                Metadata={"sha256": sha256, "writer": writer},
-                ChecksumAlgorithm="SHA256",
-            )["UploadId"],
+            lambda client, checksum: client.create_multipart_upload(
+                Bucket=self.bucket, Key=full, Metadata=metadata, **checksum
+            ),
+            {"ChecksumAlgorithm": "SHA256"},
         )
+        upload = str(self._needed(started, "UploadId", full))
         try:
             with path.open("rb") as file:
 
                 def send_part(number: int) -> dict[str, Any]:
                     body = os.pread(file.fileno(), part_size, (number - 1) * part_size)
-                    checksum = _base64(digests[number - 1])
-                    answer = self._undamaged(
+                    checksum = {"ChecksumSHA256": _base64(digests[number - 1])}
+                    answer = self._send(
                         full,
-                        lambda client: client.upload_part(
-                            Bucket=self.bucket,
-                            Key=full,
-                            UploadId=upload,
-                            PartNumber=number,
-                            Body=body,
-                            ChecksumSHA256=checksum,
+                        lambda client, checksum: client.upload_part(
+                            Bucket=self.bucket, Key=full, UploadId=upload, PartNumber=number, Body=body, **checksum
                         ),
+                        checksum,
                     )
-                    return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+                    known = {} if Limit.CHECKSUMS in self.limits else checksum
+                    return {"PartNumber": number, "ETag": self._needed(answer, "ETag", full), **known}
 
                 pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3-upload")
                 try:
                     parts = list(pool.map(send_part, range(1, len(digests) + 1)))
                 finally:
                     pool.shutdown(cancel_futures=True)
-            self._make_visible(
-                full,
-                lambda client: client.complete_multipart_upload(
+
+            def complete(client: "S3Client") -> object:
+                return client.complete_multipart_upload(
                     Bucket=self.bucket,
                     Key=full,
                     UploadId=upload,
                     MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
                     **_condition(if_absent),
-                ),
-                writer,
+                )
+
+            self._make_visible(
+                full, lambda: self._undamaged(full, complete), writer=writer, sha256=sha256, if_absent=if_absent
             )
             composite = f"{_base64(hashlib.sha256(b''.join(digests)).digest())}-{len(digests)}"
             self._verify(full, size, sha256, composite, writer)
@@ -357,18 +398,20 @@ class S3Store:
             raise
         return sha256
 
-    def _make_visible(self, full: str, send: Callable[["S3Client"], object], writer: str) -> None:
+    def _make_visible(
+        self, full: str, send: Callable[[], object], *, writer: str, sha256: str, if_absent: bool
+    ) -> None:
         """Sends the request that makes the object visible.
 
         Raises AlreadyExistsError if another writer won.
         """
         for remaining in reversed(range(_CONFLICT_TRIES)):
             try:
-                self._undamaged(full, send)
+                send()
             except _RefusedError as refusal:
                 # the response to an earlier, successful attempt may have been lost and the request
                 # repeated
-                if self._writer(full) == writer:
+                if self._is_ours(full, writer, sha256):
                     return
                 if refusal.status == 409 and remaining:  # two writers at once, none has won yet
                     time.sleep(0.05 * (_CONFLICT_TRIES - remaining))
@@ -376,8 +419,24 @@ class S3Store:
                 if refusal.status == 404:
                     raise StorageError(f"{self._place(full)}: the upload was aborted by another process") from None
                 raise AlreadyExistsError(f"{self._place(full)}: exists already") from None
+            except _UnsupportedError as error:
+                if not if_absent:
+                    raise
+                raise StorageError(
+                    f"{self._place(full)} at {self.endpoint or 'AWS'}: the store refuses conditional writes "
+                    f"(If-None-Match), so two drivers of one run could not detect each other ({error.message})",
+                    hint="Use a store that supports them, such as AWS S3, SeaweedFS, MinIO or Ceph.",
+                ) from None
             else:
                 return
+
+    def _send(self, full: str, send: Callable[["S3Client", dict[str, Any]], T], checksum: dict[str, Any]) -> T:
+        """Sends with a checksum; without one to a store that takes none."""
+        return self._or_instead(
+            Limit.CHECKSUMS,
+            lambda: self._undamaged(full, lambda client: send(client, checksum)),
+            lambda: self._undamaged(full, lambda client: send(client, {})),
+        )
 
     def _undamaged(self, full: str, send: Callable[["S3Client"], T]) -> T:
         """Sends a body; repeats it if the server reports that it arrived damaged."""
@@ -392,9 +451,29 @@ class S3Store:
                     ) from None
         raise AssertionError("unreachable")
 
-    def _writer(self, full: str) -> str | None:
+    def _is_ours(self, full: str, writer: str, sha256: str) -> bool:
+        """Whether this call wrote the object that the store now refuses to write.
+
+        Where the store drops metadata, equal bytes are taken for ours: whatever is put only if
+        absent holds something that no other writer has (an attempt's token, an event's time).
+        """
         head = self._head(full)
-        return None if head is None else head["Metadata"].get("writer")
+        if head is None:
+            return False
+        if (found := self._writer_in(head)) is not None:
+            return found == writer
+        return self._with_body(full, lambda client: self._hash(client, full)) == sha256
+
+    def _writer_in(self, head: Mapping[str, Any]) -> str | None:
+        """Returns who wrote an object; None if the store has dropped its metadata."""
+        found = metadata_of(head).get("writer")
+        if found is None:
+            self._note(Limit.METADATA)
+        return found
+
+    def _is_replaced(self, head: Mapping[str, Any] | None, writer: str) -> bool:
+        """Whether another writer has replaced or removed the object, who answers for it then."""
+        return head is None or self._writer_in(head) not in (writer, None)
 
     def _verify(self, full: str, size: int, sha256: str, checksum: str, writer: str) -> None:
         """Verifies what is stored.
@@ -412,20 +491,23 @@ class S3Store:
         except NotFoundError:
             raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there") from None
         except CorruptError:
-            if self._writer(full) != writer:  # another writer replaced it meanwhile, who verifies it then
+            if self._is_replaced(self._head(full), writer):
                 return
             self._remove(full)
             raise
 
     def _verify_by_checksum(self, full: str, size: int, sha256: str, checksum: str, writer: str) -> None:
-        head = self._head(full, ChecksumMode="ENABLED")
+        head = self._or_instead(
+            Limit.CHECKSUMS, lambda: self._head(full, ChecksumMode="ENABLED"), lambda: self._head(full)
+        )
         if head is None:
             raise CorruptError(f"{self._place(full)}: reported as stored, but it is not there")
-        if head["Metadata"].get("writer") != writer:
+        if self._is_replaced(head, writer):
             return
         wrong = None
-        if int(head["ContentLength"]) != size:
-            wrong = f"{int(head['ContentLength']):,} bytes are stored instead of {size:,}"
+        stored = int(self._needed(head, "ContentLength", full))
+        if stored != size:
+            wrong = f"{stored:,} bytes are stored instead of {size:,}"
         elif "ChecksumSHA256" in head:
             if head["ChecksumSHA256"] != checksum:
                 wrong = f"the store computed {head['ChecksumSHA256']} instead of {checksum}"
@@ -454,6 +536,32 @@ class S3Store:
             raise _CutError(str(error)) from error
         return digest.hexdigest()
 
+    # What a store answers and cannot do
+
+    def _or_instead(self, limit: Limit, call: Callable[[], T], instead: Callable[[], T]) -> T:
+        """Makes a call; if the store does not support it, the other one, from then on."""
+        if limit not in self.limits:
+            try:
+                return call()
+            except _UnsupportedError:
+                result = instead()  # only if this succeeds, the limit was the reason
+                self._note(limit)
+                return result
+        return instead()
+
+    def _note(self, limit: Limit) -> None:
+        if limit not in self.limits:
+            self.limits.add(limit)
+            _LOG.warning("%s at %s: %s", self.uri, self.endpoint or "AWS", limit.value)
+
+    def _needed(self, answer: Mapping[str, Any], name: str, full: str) -> Any:
+        return needed(answer, name, self._place(full), self.endpoint)
+
+    def _stat(self, key: str, answer: Mapping[str, Any], size: str) -> Stat:
+        full = self._full(key)
+        etag, modified = self._needed(answer, "ETag", full), self._needed(answer, "LastModified", full)
+        return Stat(key, int(self._needed(answer, size, full)), str(etag).strip('"'), modified.timestamp())
+
     # Connection
 
     def _place(self, full: str) -> str:
@@ -466,8 +574,8 @@ class S3Store:
         with self._lock:
             if self._connection is None:
                 try:
-                    self._connection = connect(self.endpoint, self.region, self.attempts)
-                except S3_ERRORS as error:
+                    self._connection = connect(self.bucket, self.endpoint, self.region, self.attempts)
+                except (*S3_ERRORS, OSError) as error:  # OSError: a file with credentials
                     raise explain(
                         error, "connect", self.bucket, "", endpoint=self.endpoint, source="AWS configuration"
                     ) from error
@@ -478,7 +586,7 @@ class S3Store:
         with self._lock:
             if self._connection is not used:  # another thread has renewed them
                 return True
-            fresh = connect(self.endpoint, self.region, self.attempts)
+            fresh = connect(self.bucket, self.endpoint, self.region, self.attempts)
             if fresh.credentials is None or fresh.credentials == used.credentials:
                 return False
             self._connection = fresh
@@ -493,7 +601,9 @@ class S3Store:
             connection = self._connect()
             try:
                 return call(connection.client)
-            except S3_ERRORS as error:
+            except (*S3_ERRORS, *_FILE_ERRORS) as error:
+                if isinstance(error, _FILE_ERRORS) and error.filename != os.environ.get(_TOKEN_FILE):
+                    raise
                 if is_about_credentials(error) and not last and self._renewed(connection):
                     continue
                 if code_of(error) in ("BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"):
@@ -504,9 +614,10 @@ class S3Store:
                     raise _RefusedError(self._place(full), 409) from error
                 if code_of(error) == "NoSuchUpload":
                     raise _RefusedError(self._place(full), 404) from error
-                raise explain(
-                    error, verb, self.bucket, full, endpoint=self.endpoint, source=connection.source
-                ) from error
+                explained = explain(error, verb, self.bucket, full, endpoint=self.endpoint, source=connection.source)
+                if may_be_unsupported(error):
+                    raise _UnsupportedError(explained.message, hint=explained.hint) from error
+                raise explained from error
         raise AssertionError("unreachable")
 
 
@@ -526,7 +637,3 @@ def _digests(path: Path, part_size: int) -> tuple[str, list[bytes]]:
             whole.update(block)
             parts.append(hashlib.sha256(block).digest())
     return whole.hexdigest(), parts
-
-
-def _stat(key: str, answer: Mapping[str, Any], size: int) -> Stat:
-    return Stat(key, int(size), str(answer["ETag"]).strip('"'), answer["LastModified"].timestamp())

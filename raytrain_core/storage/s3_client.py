@@ -1,29 +1,21 @@
-"""Configures the boto3 client and turns botocore's errors into one sentence each."""
+"""Configures the boto3 client: endpoint, addressing style, proxy, retries, credentials."""
 
+import ipaddress
+import os
+import re
 import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
 
-from raytrain_core.errors import StorageError
-from raytrain_core.storage.store import NotFoundError
+from raytrain_core.errors import UsageError
+from raytrain_core.storage.s3_errors import RetriesExhaustedError, is_lasting
 from raytrain_core.storage.uri import refuse_metadata
 
 if TYPE_CHECKING:
@@ -34,19 +26,11 @@ DEADLINE_SECONDS = 90.0  # a request is retried for so long after its first fail
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
 
-_WRONG_CREDENTIALS = {
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "InvalidToken",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-    "AuthFailure",
-}
-_EXPIRED_CREDENTIALS = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
-_DENIED = {"AccessDenied", "AllAccessDisabled", "AccountProblem", "403", "Forbidden", "UnauthorizedAccess"}
-_ABSENT = {"NoSuchKey", "404", "NotFound"}
-_ELSEWHERE = {"PermanentRedirect", "301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
-_FULL = {"InsufficientStorage", "XMinioStorageFull", "QuotaExceeded", "StorageFull", "507"}
+_HOSTS_OF_BUCKETS = re.compile(
+    r"(s3[.-]|[^.]+\.r2\.cloudflarestorage\.com$|storage\.googleapis\.com$|[^.]+\.digitaloceanspaces\.com$"
+    r"|[^.]+\.linodeobjects\.com$|oss-[^.]+\.aliyuncs\.com$|cos\.[^.]+\.myqcloud\.com$)"
+)
+"""What follows the bucket in a host that is named after it."""
 _SOURCES = {
     "env": "the environment variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "shared-credentials-file": "the shared credentials file (~/.aws/credentials)",
@@ -59,17 +43,6 @@ _SOURCES = {
 }
 
 
-class RetriesExhaustedError(Exception):
-    """A server error lasted longer than the deadline."""
-
-    def __init__(self, status: int, code: str, attempts: int) -> None:
-        super().__init__(f"{status} {code}")
-        self.status, self.code, self.attempts = status, code, attempts
-
-
-S3_ERRORS = (BotoCoreError, ClientError, RetriesExhaustedError)
-
-
 @dataclass(frozen=True, slots=True)
 class Connection:
     """A client, its credentials (never shown) and where they came from."""
@@ -79,14 +52,17 @@ class Connection:
     source: str
 
 
-def connect(endpoint: str | None, region: str | None, attempts: int) -> Connection:
+def connect(bucket: str, endpoint: str | None, region: str | None, attempts: int) -> Connection:
     """Creates a client in a new session, which looks up credentials again; contacts nothing yet.
 
-    Uses path-style addresses with a custom endpoint, where virtual hosts seldom resolve. Raises
-    UsageError if the endpoint resolves to a metadata service.
+    Raises UsageError if the endpoint resolves to a metadata service, or if AWS_CA_BUNDLE names no
+    file; OSError if a file with credentials cannot be read.
     """
+    _check_ca_bundle()
+    style: Literal["auto", "virtual", "path"] = "auto"
     if endpoint is not None:
         _refuse_resolved_metadata(endpoint)
+        endpoint, style = addressing(bucket, endpoint)
     session = boto3.session.Session()
     found = session.get_credentials()
     frozen = found.get_frozen_credentials() if found is not None else None
@@ -100,7 +76,8 @@ def connect(endpoint: str | None, region: str | None, attempts: int) -> Connecti
             read_timeout=READ_SECONDS,
             tcp_keepalive=True,
             max_pool_connections=16,
-            s3={"addressing_style": "path" if endpoint else "auto"},
+            s3={"addressing_style": style},
+            proxies={} if endpoint is not None and bypasses_proxy(endpoint) else None,
             request_checksum_calculation="when_required",  # we send SHA-256 ourselves
         ),
     )
@@ -113,6 +90,45 @@ def connect(endpoint: str | None, region: str | None, attempts: int) -> Connecti
     )
 
 
+def addressing(bucket: str, endpoint: str) -> tuple[str, Literal["virtual", "path"]]:
+    """Returns the endpoint without the bucket, and the addressing style: virtual or path.
+
+    Path style is the rule with a custom endpoint, where virtual hosts seldom resolve. An endpoint
+    that names the bucket (https://bucket.s3.example.org, https://host/bucket) would have it twice.
+    """
+    parts = urlsplit(endpoint)
+    host, path = parts.netloc, parts.path.rstrip("/")
+    if host.startswith(f"{bucket}.") and _HOSTS_OF_BUCKETS.match(
+        parts.hostname[len(bucket) + 1 :] if parts.hostname else ""
+    ):
+        return urlunsplit(parts._replace(netloc=host[len(bucket) + 1 :])), "virtual"
+    if path == f"/{bucket}":
+        return urlunsplit(parts._replace(path="")), "path"
+    return endpoint, "path"
+
+
+def bypasses_proxy(endpoint: str) -> bool:
+    """Whether NO_PROXY has a range (CIDR) that holds the endpoint's address.
+
+    Urllib, which botocore asks, knows names and addresses there but no ranges. As in Go and curl, a
+    range applies to an endpoint that is given as an address.
+    """
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    with suppress(ValueError):
+        address = ipaddress.ip_address(urlsplit(endpoint).hostname or "")
+        for entry in listed.split(","):
+            with suppress(ValueError):
+                if "/" in entry and address in ipaddress.ip_network(entry.strip(), strict=False):
+                    return True
+    return False
+
+
+def _check_ca_bundle() -> None:
+    bundle = os.environ.get("AWS_CA_BUNDLE")
+    if bundle and not Path(bundle).exists():
+        raise UsageError(f"AWS_CA_BUNDLE: there is no file {bundle}", hint="Correct the variable, or unset it.")
+
+
 def _refuse_resolved_metadata(endpoint: str) -> None:
     with suppress(OSError):  # a name that cannot be resolved is reported at first use
         for *_, address in socket.getaddrinfo(urlsplit(endpoint).hostname, None, type=socket.SOCK_STREAM):
@@ -122,10 +138,12 @@ def _refuse_resolved_metadata(endpoint: str) -> None:
 def _keep_deadline(
     response: Any, attempts: int, caught_exception: BaseException | None, request_dict: dict[str, Any], **_: Any
 ) -> None:
-    """Ends the retries of a request after the deadline.
+    """Ends the retries of a request after the deadline, and at once where another try cannot help.
 
     Botocore counts attempts but not seconds.
     """
+    if caught_exception is not None and is_lasting(caught_exception):
+        raise caught_exception
     begun = request_dict["context"].setdefault("raytrain_first_answer", time.monotonic())
     if time.monotonic() - begun < DEADLINE_SECONDS:
         return
@@ -134,100 +152,3 @@ def _keep_deadline(
     http, parsed = response
     if http.status_code >= 500 or http.status_code == 429:
         raise RetriesExhaustedError(http.status_code, str(parsed.get("Error", {}).get("Code", "")), attempts)
-
-
-def code_of(error: BaseException) -> str:
-    """Returns S3's error code, or the HTTP status as text without a body (HEAD).
-
-    Empty for other errors.
-    """
-    if isinstance(error, ClientError):
-        return str(error.response.get("Error", {}).get("Code", ""))
-    return ""
-
-
-def status_of(error: BaseException) -> int:
-    """Returns the HTTP status of an error response, else 0."""
-    if isinstance(error, ClientError):
-        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return error.status if isinstance(error, RetriesExhaustedError) else 0
-
-
-def is_about_credentials(error: BaseException) -> bool:
-    """Whether other credentials could help."""
-    return isinstance(error, (NoCredentialsError, PartialCredentialsError)) or code_of(error) in (
-        _WRONG_CREDENTIALS | _EXPIRED_CREDENTIALS
-    )
-
-
-def explain(  # noqa: C901, PLR0911, PLR0912 - a table of messages
-    error: BaseException, verb: str, bucket: str, key: str, *, endpoint: str | None, source: str
-) -> StorageError:
-    """Returns the StorageError for a botocore error.
-
-    It names bucket, endpoint and the source of the credentials, but no secret.
-    """
-    at = endpoint or "AWS"
-    place = f"s3://{bucket}/{key}".rstrip("/")
-    code, status = code_of(error), status_of(error)
-    if code == "NoSuchBucket":
-        return StorageError(
-            f"s3://{bucket}: there is no such bucket at {at}",
-            hint="Create it, or correct the storage URI, endpoint or region.",
-        )
-    if code in _ABSENT:
-        return NotFoundError(f"{place}: no such object at {at}")
-    if code in _WRONG_CREDENTIALS:
-        return StorageError(
-            f"s3://{bucket} at {at}: the credentials are wrong ({code}); they came from {source}",
-            hint="Correct them there and run the same command again.",
-        )
-    if code in _EXPIRED_CREDENTIALS:
-        return StorageError(
-            f"s3://{bucket} at {at}: the credentials have expired ({code}); they came from {source}",
-            hint="Renew them and run the same command again: the run continues where it stopped.",
-        )
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
-        return StorageError(
-            f"s3://{bucket} at {at}: no complete credentials found",
-            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or assign a role to the pod.",
-        )
-    if isinstance(error, (CredentialRetrievalError, SSOError, TokenRetrievalError)):
-        return StorageError(
-            f"s3://{bucket} at {at}: cannot get credentials from {source}: {_short(error)}",
-            hint="Log in again, or correct the role or profile.",
-        )
-    if code == "RequestTimeTooSkewed":
-        return StorageError(
-            f"s3://{bucket} at {at}: the clock of this machine is wrong (RequestTimeTooSkewed)", hint="Correct it."
-        )
-    if code in _DENIED:
-        return StorageError(
-            f"{place} at {at}: access denied: no permission to {verb}; the credentials came from {source}",
-            hint="Allow reading, writing, listing and deleting under the storage URI.",
-        )
-    if code in _ELSEWHERE:
-        return StorageError(
-            f"s3://{bucket} at {at}: the bucket is in another region ({code})", hint="Set storage.region or AWS_REGION."
-        )
-    if code in _FULL or status == 507:
-        return StorageError(f"{place} at {at}: the store is full ({code or status})", hint="Free some space there.")
-    if isinstance(error, NoRegionError):
-        return StorageError(f"s3://{bucket}: no region", hint="Set storage.region or AWS_REGION.")
-    if isinstance(error, RetriesExhaustedError) or status >= 500 or status == 429:
-        return StorageError(
-            f"{place}: {at} kept answering {status} {code_of(error) or getattr(error, 'code', '')}".rstrip()
-            + f" when asked to {verb}, through all retries",
-            hint="The store is overloaded or down; run the same command again later.",
-        )
-    if isinstance(error, (ConnectionError, HTTPClientError)):
-        return StorageError(
-            f"s3://{bucket}: {at} cannot be reached ({_short(error)})",
-            hint="Check storage.endpoint (or AWS_ENDPOINT_URL), DNS and the network.",
-        )
-    return StorageError(f"{place} at {at}: cannot {verb}: {_short(error)}")
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else text[:297] + "..."
