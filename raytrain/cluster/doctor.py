@@ -1,7 +1,7 @@
 """Checks that everything a run needs is there; a check that fails comes with a remedy."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,9 +36,13 @@ def of_this_machine() -> Iterator[Check]:
 
 
 def of_storage(storage: StorageLocation) -> Check:
-    """Checks that the storage can be written, read and deleted."""
+    """Checks that the storage can be used, and says what it does not support."""
     what = f"storage {storage.uri} can be written, read and deleted"
-    return _try(what, lambda: probe(open_store(storage)))
+    try:
+        limits = probe(open_store(storage))
+    except UserError as error:
+        return Check(f"{what}: {error.message}", False, error.hint or "")
+    return Check("; ".join([what, *limits]), True)
 
 
 def of_cluster(api: KubernetesApi, namespace: str) -> Iterator[Check]:
@@ -76,11 +80,3 @@ def _gpus(api: KubernetesApi) -> Iterator[Check]:
     allocatable = [(node["status"].get("allocatable") or {}).get(kind) for node in nodes for kind in _GPUS]
     count = sum(int(amount) for amount in allocatable if amount)
     yield Check(f"{len(nodes)} nodes with {count} GPUs in total", True)
-
-
-def _try(what: str, action: Callable[[], object]) -> Check:
-    try:
-        action()
-    except UserError as error:
-        return Check(f"{what}: {error.message}", False, error.hint or "")
-    return Check(what, True)

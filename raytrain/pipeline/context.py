@@ -130,7 +130,7 @@ def open_run(
     job: FineTuneJob, store: Store, layout: RunLayout, base_folder: Path, console: Console, *, fresh: bool = False
 ) -> Iterator[RunContext]:
     """Begins an attempt and records how it ends; `fresh` removes what earlier attempts left."""
-    probe(store)
+    limits = probe(store)
     cache = Cache(cache_folder() / "shards")
     sweep(cache.folder)
     attempt = Attempt.begin(store, layout, _environment_info())
@@ -151,6 +151,8 @@ def open_run(
         context = RunContext(record, layout, store, cache, attempt, progress, events, console, interrupts)
         context.save(record)
         context.emit("RunStarted", f"attempt {attempt.number} started on {socket.gethostname()}")
+        for limit in limits:
+            console.line(f"storage {store.uri}: {limit}")
         with _recording_end(context):
             yield context
 

@@ -9,10 +9,11 @@ from raytrain_core.storage.store import AlreadyExistsError, Store
 _QUICK_ATTEMPTS = 3
 
 
-def probe(store: Store) -> None:
+def probe(store: Store) -> tuple[str, ...]:
     """Writes, reads, lists, conditionally writes and deletes one small object.
 
-    Raises StorageError if one fails.
+    Returns what the store does not support and what is done instead, a sentence each. Raises
+    StorageError if something fails for which there is no substitute.
 
     Gives up after a few seconds, while normal requests are retried for more than a minute. In a
     local folder, it also removes unfinished files of killed writers.
@@ -41,3 +42,10 @@ def probe(store: Store) -> None:
             )
     finally:
         store.delete([key])
+    return _limits(store)
+
+
+def _limits(store: Store) -> tuple[str, ...]:
+    from raytrain_core.storage.s3 import S3Store
+
+    return tuple(sorted(store.limits)) if isinstance(store, S3Store) else ()

@@ -30,6 +30,13 @@ def needed(answer: Mapping[str, Any], name: str, place: str, endpoint: str | Non
     return answer[name]
 
 
+def refuse_web_page(answer: Mapping[str, Any], place: str, endpoint: str | None) -> None:
+    """Raises StorageError for HTML, which botocore reads as an empty list if it is well-formed."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    if headers.get("content-type", "").startswith("text/html"):
+        raise not_s3(place, endpoint or "AWS", "it is a web page")
+
+
 def is_web_page(data: bytes) -> bool:
     """Whether a body is HTML, which a login page or a proxy sends with status 200."""
     start = data[:200].lstrip().lower()

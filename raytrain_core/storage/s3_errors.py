@@ -111,7 +111,7 @@ def explain(  # noqa: C901, PLR0911, PLR0912 - a table of messages
     if isinstance(error, OSError) and error.filename is not None:
         return StorageError(
             f"s3://{bucket} at {at}: cannot get credentials: {error.filename}: {error.strerror or error}",
-            hint="Correct AWS_WEB_IDENTITY_TOKEN_FILE or the profile that names this file; in a pod, the service account.",
+            hint="Correct AWS_WEB_IDENTITY_TOKEN_FILE or the profile that names it; in a pod, the service account.",
         )
     if code == "NoSuchBucket":
         return StorageError(

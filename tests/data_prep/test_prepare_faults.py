@@ -42,7 +42,7 @@ def no_waiting(monkeypatch):
     """Retries follow each other at once: their number is what is tested."""
     backoff = botocore.retries.standard.ExponentialBackoff
     monkeypatch.setattr(backoff, "delay_amount", lambda self, context: 0.0)
-    monkeypatch.setattr("raytrain_core.storage.s3.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("raytrain_core.storage.s3_requests.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture

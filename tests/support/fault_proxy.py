@@ -26,6 +26,8 @@ Fault = Literal[
     "flipped",  # one byte of the answer's body is changed
     "flipped-request",  # one byte of the request's body is changed
 ]
+Headers = list[tuple[str, str]]
+Answer = tuple[int, Headers, bytes]
 Moment = Literal["requested", "answered"]
 _HOP_BY_HOP = ("connection", "transfer-encoding", "content-length", "keep-alive")
 _ANSWERS: dict[str | None, tuple[int, str]] = {
@@ -56,6 +58,10 @@ class FaultProxy:
     lock: threading.Lock = field(default_factory=threading.Lock)
     watch: Callable[[str, str, Moment], None] | None = None
     """Called with method and path when a request arrives and when the server has answered it."""
+    refuse: Callable[[str, str, Headers], Answer | None] = lambda method, path, headers: None
+    """Answers instead of the server: given method, path and headers; None forwards the request."""
+    rewrite: Callable[[str, str, Answer], Answer] = lambda method, path, answer: answer
+    """Changes the server's answer, as a store of another make would give it."""
     _chaos: tuple[random.Random, float, Sequence[Fault]] | None = None
 
     def break_(self, fault: Fault, method: str, pattern: str = "", count: int | None = None) -> None:
@@ -117,7 +123,9 @@ class _Handler(BaseHTTPRequestHandler):
         proxy = self.server.proxy
         proxy.notify(self.command, self.path, "requested")
         fault = proxy.decide(self.command, self.path)
-        if fault in _ANSWERS:
+        if (refusal := proxy.refuse(self.command, self.path, list(self.headers.items()))) is not None:
+            self._answer(*refusal)
+        elif fault in _ANSWERS:
             status, code = _ANSWERS[fault]
             text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as told</Message></Error>"
             self._answer(status, [("Content-Type", "application/xml")], text.encode())
@@ -150,7 +158,10 @@ class _Handler(BaseHTTPRequestHandler):
         headers = [(name, value) for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP]
         length = response.getheader("Content-Length") if self.command == "HEAD" else None
         content = _flip(content) if fault == "flipped" else content
-        self._answer(response.status, headers, content, length=length, cut=fault == "truncated")
+        status, headers, content = self.server.proxy.rewrite(
+            self.command, self.path, (response.status, headers, content)
+        )
+        self._answer(status, headers, content, length=length, cut=fault == "truncated")
 
     def _answer(
         self,
@@ -206,6 +217,12 @@ def fault_proxy(endpoint: str) -> Iterator[FaultProxy]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def error_answer(status: int, code: str) -> Answer:
+    """An S3 error with this code."""
+    text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>as told</Message></Error>"
+    return status, [("Content-Type", "application/xml")], text.encode()
 
 
 def _flip(content: bytes) -> bytes:
