@@ -38,6 +38,8 @@ from raytrain_core.errors import DataError
 
 PAD, EOS, UNK = 0, 1, 2
 _NAMES = {PAD: "<pad>", EOS: "</s>", UNK: "<unk>"}
+_CONTROL = re.compile(r"<pad>|</?s>|<unk>|<mask>|<extra_id_\d+>")
+"""Tokens that a text never becomes, wherever in the vocabulary they stand."""
 _LARGEST = 1 << 16  # ids are stored as uint16
 
 SPACE = "▁"
@@ -322,7 +324,8 @@ def _check_model(document: dict[str, Any]) -> list[Any]:
 def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> None:
     """Turns tokens added later into ordinary vocabulary entries with the same ids.
 
-    Control tokens stay special.
+    Control tokens (pad, eos, unk, `<extra_id_0>` ...) stay special: in a text they are text. Special
+    tokens that were added to the vocabulary, such as `[EVENT]`, are there to be used in texts.
 
     An added token splits a text before it is normalised, so white space around it would be lost.
     """
@@ -331,9 +334,10 @@ def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> No
         number, content = token["id"], token["content"]
         if number > len(vocabulary) or (number < len(vocabulary) and vocabulary[number][0] != content):
             raise _NotT5Error(f"its added token {content!r} has the id {number}, which does not fit the vocabulary")
+        is_own = number == len(vocabulary) and not _CONTROL.fullmatch(content)
         if number == len(vocabulary):
-            vocabulary.append([content if token["special"] else content.replace(" ", SPACE), 0.0])
-        if token["special"]:
+            vocabulary.append([content.replace(" ", SPACE) if is_own else content, 0.0])
+        if token["special"] and not is_own:
             kept.append({**token, "normalized": False})
     present = {token["content"] for token in kept}
     for number, name in _NAMES.items():

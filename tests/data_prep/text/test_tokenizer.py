@@ -148,13 +148,22 @@ def test_a_normalizer_that_might_change_plain_texts_is_not_skipped(tmp_path):
     assert encode(tokenizer, "ing (ing)") == encode(tokenizer, "er (er)")
 
 
-def test_a_control_token_that_somebody_added_stays_one(tmp_path):
+def test_tokens_that_somebody_added_are_kept_as_the_tokens_they_are(tmp_path):
     base = t5_like()
-    base.add_special_tokens(["[END]"])
+    base.add_tokens(["<sep>"])
+    base.add_special_tokens(["[EVENT]", "<extra_id_9>"])
     base.save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer.from_folder(tmp_path)
-    assert base.get_vocab_size() - 1 in control_ids(tokenizer)
-    check_lossless(tokenizer, "x[END] [END][[END]")
+    ids = {token: tokenizer.id_of(token) for token in ("<sep>", "[EVENT]", "<extra_id_9>")}
+    for text in ("[EVENT] the text <sep> of", "a[EVENT]b<sep>c", "[EVENT][EVENT]", "the\n[EVENT]\t<sep>"):
+        found = encode(tokenizer, text)
+        assert found.count(ids["[EVENT]"]) == text.count("[EVENT]")
+        assert found.count(ids["<sep>"]) == text.count("<sep>")
+        check_lossless(tokenizer, text)
+    assert ids["<extra_id_9>"] in control_ids(tokenizer)
+    assert ids["<extra_id_9>"] not in encode(tokenizer, "a <extra_id_9> b")
+    tokenizer.save(tmp_path / "saved")
+    assert Tokenizer.from_folder(tmp_path / "saved").digest == tokenizer.digest
 
 
 def _bpe(document):
