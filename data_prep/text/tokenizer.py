@@ -324,8 +324,9 @@ def _check_model(document: dict[str, Any]) -> list[Any]:
 def _take_in_added_tokens(document: dict[str, Any], vocabulary: list[Any]) -> None:
     """Turns tokens added later into ordinary vocabulary entries with the same ids.
 
-    Control tokens (pad, eos, unk, `<extra_id_0>` ...) stay special: in a text they are text. Special
-    tokens that were added to the vocabulary, such as `[EVENT]`, are there to be used in texts.
+    Control tokens (pad, eos, unk, `<extra_id_0>` ...) stay special: in a text they are text.
+    Special tokens that were added to the vocabulary, such as `[EVENT]`, are there to be used in
+    texts.
 
     An added token splits a text before it is normalised, so white space around it would be lost.
     """

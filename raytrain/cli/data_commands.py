@@ -32,8 +32,18 @@ TaskFlag = Annotated[str | None, typer.Option("--task", metavar="NAME", help="On
 def show(
     job_file: JobFile,
     task: TaskFlag = None,
+    *,
     rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="Rows per task.")] = 3,
     tokens: Annotated[bool, typer.Option("--tokens", help="Also show the tokens.")] = False,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            "--raw",
+            metavar="FILE:LINE",
+            help="Show this row as the file has it, then step by step as the model gets it.",
+            show_default=False,
+        ),
+    ] = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Show rows as the model will see them.
@@ -44,6 +54,12 @@ def show(
     from raytrain.datasets.preview import preview
 
     loaded = load_job(job_file)
+    if raw is not None:
+        from raytrain.datasets.row_trace import trace_row
+
+        traces = trace_row(loaded.job, raw, base_folder=loaded.base_folder, task=task)
+        print_output(traces, render_data.row_traces(traces), output)
+        return
     shown = preview(loaded.job, base_folder=loaded.base_folder, task=task, rows=rows, tokens=tokens)
     print_output(shown, render_data.preview(shown), output)
 

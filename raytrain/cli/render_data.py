@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from raytrain.datasets.diff import DataDiff, SplitChange
     from raytrain.datasets.plan_report import PlanReport, TaskPlan
     from raytrain.datasets.preview import TaskPreview, Tokens
+    from raytrain.datasets.row_trace import RowTrace
     from raytrain.datasets.verify import VerifyReport
 
 
@@ -29,6 +30,18 @@ def preview(found: "Sequence[TaskPreview]") -> str:
                 lines += ["", _tokens("prompt", row.prompt_tokens), _tokens("answer", row.target_tokens)]
         lines += ["", *(f"bad row: {bad}" for bad in task.bad)] if task.bad else []
         lines += ["", f"of {task.read:,} rows read:", *task.events] if task.events else []
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def row_traces(found: "Sequence[RowTrace]") -> str:
+    """Formats the steps of a row, one below the other."""
+    blocks = []
+    for trace in found:
+        lines = [f"== {trace.task}, {trace.where}: {trace.outcome}"]
+        for step in trace.steps:
+            notes = f" ({'; '.join(step.notes)})" if step.notes else ""
+            lines += ["", f"-- {step.name}{notes}", _indent(step.text)]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
