@@ -45,7 +45,9 @@ class RunProgress(StatusModel):
     tokens_per_second: float | None = Field(default=None, description="Training throughput in tokens per second.")
     eta_seconds: float | None = Field(default=None, description="Estimated seconds until training ends.")
     loss: float | None = Field(default=None, description="Training loss per target token.")
-    rouge_l: str = Field(default="", max_length=60, description="ROUGE-L before → now, mean of the trained tasks.")
+    rouge_l: str = Field(
+        default="", max_length=60, description="ROUGE-L (0 to 100) before → now, mean of the trained tasks."
+    )
     message: str = Field(default="", max_length=1024, description="What the run is doing.")
     updated: str = Field(default="", max_length=40, description="When this was written.")
 
@@ -53,7 +55,7 @@ class RunProgress(StatusModel):
 class TaskStatus(StatusModel):
     """Scores of one task, written by the run.
 
-    Scores are fractions; higher is better unless the metric is an error.
+    Scores are fractions, or values in a unit of their own (`scale` raw).
     """
 
     name: str = Field(max_length=40, description="Name of the task.")
@@ -64,6 +66,9 @@ class TaskStatus(StatusModel):
     before: float | None = Field(default=None, description="Score of the base model on test rows.")
     now: float | None = Field(default=None, description="Score of the newest scored checkpoint on validation rows.")
     after: float | None = Field(default=None, description="Score of the tuned model on test rows.")
+    scale: Literal["percent", "raw"] = Field(
+        default="percent", description="percent: scores are fractions, shown as 0 to 100; raw: a unit of their own."
+    )
 
 
 class RunResult(StatusModel):

@@ -157,7 +157,8 @@ class Evaluation:
             if column == "now" and card.selection_value is not None:
                 self._primary_scores.setdefault(card.step, {})[card.task] = card.selection_value
             if stage != stage_of_step(0):
-                self._context.progress.score(card.task, card.primary_metric, **{column: card.value})
+                scale = card.metrics[card.primary_metric].scale
+                self._context.progress.score(card.task, card.primary_metric, scale, **{column: card.value})
 
     def _wait(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> tuple[ScoreCard, ...]:
         self._progress.awaited_stage = stage

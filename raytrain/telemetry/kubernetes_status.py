@@ -125,6 +125,7 @@ def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict
             before=_rounded(score.before, 4),
             now=_rounded(score.now, 4),
             after=_rounded(score.after, 4),
+            scale=score.scale,
         ).model_dump(mode="json", by_alias=True, exclude_none=True)
         for name, score in progress.scores.items()
     ]
@@ -200,7 +201,7 @@ def _rouge_l(progress: Progress, probes: Collection[str]) -> str:
     ]
     before = [s.before for s in scores if s.before is not None]
     now = [value for s in scores if (value := s.after if s.after is not None else s.now) is not None]
-    return " → ".join(f"{fmean(values):.3f}" for values in (before, now) if values)
+    return " → ".join(f"{100 * fmean(values):.1f}" for values in (before, now) if values)
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

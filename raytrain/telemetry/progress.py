@@ -23,12 +23,16 @@ FINAL: tuple[Phase, ...] = ("Complete", "Failed", "Interrupted")
 
 @dataclass(frozen=True, slots=True)
 class TaskScore:
-    """A task's primary metric: before, at the newest scored checkpoint, and after."""
+    """A task's primary metric: before, at the newest scored checkpoint, and after.
+
+    Fractions (`scale` percent), or values in a unit of their own (raw).
+    """
 
     primary_metric: str
     before: float | None = None
     now: float | None = None
     after: float | None = None
+    scale: Literal["percent", "raw"] = "percent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +138,13 @@ class ProgressWriter(BackgroundWriter):
         else:
             self._background.poke()
 
-    def score(self, task: str, primary_metric: str, **values: float | None) -> None:
+    def score(
+        self, task: str, primary_metric: str, scale: Literal["percent", "raw"] = "percent", **values: float | None
+    ) -> None:
         """Sets a task's `before`, `now` or `after` and keeps its other values."""
         with self._lock:
             old = self._progress.scores.get(task, TaskScore(primary_metric))
-            scores = {**self._progress.scores, task: replace(old, primary_metric=primary_metric, **values)}
+            scores = {**self._progress.scores, task: replace(old, primary_metric=primary_metric, scale=scale, **values)}
             self._progress = replace(self._progress, scores=scores)
         self._background.poke()
 

@@ -58,11 +58,13 @@ def test_progress_as_the_status_has_it():
         "tokensPerSecond": 1234.6,
         "etaSeconds": 610.0,
         "loss": None,
-        "rougeL": "0.250 → 0.400",  # probes and other metrics left out
+        "rougeL": "25.0 → 40.0",  # probes and other metrics left out
         "message": "training",
         "updated": "",
     }
-    assert status["tasks"][3] == {"name": "puzzles", "metric": "rougeL", "probe": True, "before": 0.9, "now": 0.1}
+    assert status["tasks"][3] == {
+        "name": "puzzles", "metric": "rougeL", "probe": True, "before": 0.9, "now": 0.1, "scale": "percent",
+    }  # fmt: skip
     assert Status.model_validate(status).tasks[0].after is None
 
 
