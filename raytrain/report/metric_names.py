@@ -32,7 +32,8 @@ METRIC_NAMES: dict[str, MetricName] = {
     "perplexity": MetricName("perplexity", "how unexpected the reference is to the model; lower is better"),
     "choice_accuracy": MetricName("right choice", "share of questions whose correct choice is the most likely one"),
     "exact@squad": MetricName("exact (SQuAD)", "share of answers equal to the reference after SQuAD's normalization"),
-    "f1@squad": MetricName("word F1 (SQuAD)", "words shared with the reference in any order"),
+    "f1@squad": MetricName("word F1 (SQuAD)", "F1 of words in any order after SQuAD's normalization"),
+    "word_f1": MetricName("word F1", "words shared with the reference in any order"),
     "bleu@t5": MetricName("BLEU (T5)", "BLEU as reported in the T5 papers"),
     "exact_match": MetricName("exact match", "share of answers equal to the reference"),
 }

@@ -16,7 +16,7 @@ from raytrain.evaluation.metrics.base import Better, Floats, MeanMetric, Meta, M
 from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, Interval, Paired, interval, paired
 from raytrain.evaluation.metrics.entities import EntityF1, EntityPrecision, EntityRecall, Unparsable
 from raytrain.evaluation.metrics.likelihood import ChoiceAccuracy, Perplexity
-from raytrain.evaluation.metrics.match import ExactCode, ExactMatch
+from raytrain.evaluation.metrics.match import ExactCode, ExactMatch, WordF1
 from raytrain.evaluation.metrics.overlap import Bleu, Chrf
 from raytrain.evaluation.metrics.rating import Accuracy, MacroF1, MeanAbsoluteError, NoLabel, Spearman, WithinOne
 from raytrain.evaluation.metrics.rouge import HUGGING_FACE, KINDS, OURS, T5, Rouge
@@ -48,6 +48,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             ExactCode(),
             Parses(),
             ExactMatch(),
+            WordF1(),
             SquadExact(),
             SquadF1(),
             ChoiceAccuracy(),
@@ -77,7 +78,7 @@ _BY_TYPE: Mapping[TaskType, tuple[str, ...]] = MappingProxyType(
         "translation": ("chrf", "bleu", "perplexity"),
         "code-translation": ("chrf", "exact_code", "bleu", "perplexity"),
         "multiple-choice": ("exact_match", "perplexity"),
-        "question-answering": ("exact_match", "f1@squad", "rougeL", "perplexity"),
+        "question-answering": ("exact_match", "word_f1", "rougeL", "perplexity"),
         "text": ("rougeL", "rouge1", "exact_match", "perplexity"),
     }
 )

@@ -1,10 +1,12 @@
 """Metrics of exactly correct predictions."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from raytrain.evaluation.answers.choices import choice_named, letter_named
 from raytrain.evaluation.answers.normal import normalize_answer
+from raytrain.evaluation.answers.words import words
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
 
 # A text between quotes, which keeps its blanks, or a run of blanks after something else.
@@ -56,6 +58,33 @@ class ExactMatch(MeanMetric):
         """Whether `prediction` names none of the row's choices; None for a row without choices."""
         choices = meta.get("choices")
         return choice_named(prediction, choices) is None if choices else None
+
+
+class WordF1(MeanMetric):
+    """Mean F1 of words as a bag with the best reference, signs with a meaning kept."""
+
+    name = "word_f1"
+
+    @property
+    def protocol(self) -> str:
+        """What a word is."""
+        return (
+            "answers v2: F1 of words as a bag, best of several references, mean over rows; words between white space "
+            "in the plain form of exact_match, characters in Chinese, Japanese, Thai and the like"
+        )
+
+    def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
+        """Returns F1 against the best reference."""
+        given = words(prediction)
+        return max(bag_f1(given, words(target)) for target in targets)
+
+
+def bag_f1(predicted: Sequence[str], expected: Sequence[str]) -> float:
+    """Returns the F1 of two bags of words; two empty ones are equal."""
+    if not predicted or not expected:
+        return float(predicted == expected)
+    shared = (Counter(predicted) & Counter(expected)).total()
+    return 2 * shared / (len(predicted) + len(expected))
 
 
 class ExactCode(MeanMetric):

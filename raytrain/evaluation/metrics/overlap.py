@@ -7,15 +7,11 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import regex
 
+from raytrain.evaluation.answers.words import space_characters
 from raytrain.evaluation.metrics.base import Floats, Meta, Metric, ratio
 
 _ORDER = 6  # sacrebleu's default maximum length of character n-grams
-# Scripts that do not separate words, of which sacrebleu's 13a would make one word a sentence.
-_UNSPACED = regex.compile(
-    r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Line_Break=Complex_Context}]\p{M}*", regex.V1
-)
 _BETA_SQUARED = 4.0  # its default beta is 2: recall counts twice
 
 
@@ -68,10 +64,6 @@ class Chrf(Metric):
         return ratio((1 + _BETA_SQUARED) * precision * recall, _BETA_SQUARED * precision + recall, empty=0.0)
 
 
-def _space_characters(text: str) -> str:
-    return text if text.isascii() else str(_UNSPACED.sub(r" \g<0> ", text))
-
-
 class Bleu(Metric):
     """Corpus BLEU-4 with brevity penalty (Papineni et al. 2002).
 
@@ -97,7 +89,7 @@ class Bleu(Metric):
     def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
         """Returns both lengths, and the matching and all predicted n-grams of 1 to 4 words."""
         if self._tokenizer == "13a":
-            prediction, targets = _space_characters(prediction), [_space_characters(target) for target in targets]
+            prediction, targets = space_characters(prediction), [space_characters(target) for target in targets]
         found = _bleu(self._tokenizer).corpus_score([prediction], [[target] for target in targets])
         return tuple(map(float, (found.sys_len, found.ref_len, *found.counts, *found.totals)))
 

@@ -6,11 +6,11 @@ nothing, so that an empty prediction equals it. Such a reference is compared in 
 
 import re
 import string
-from collections import Counter
 from collections.abc import Sequence
 
 from raytrain.evaluation.answers.normal import normalize_answer
 from raytrain.evaluation.metrics.base import MeanMetric, Meta
+from raytrain.evaluation.metrics.match import bag_f1
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -61,12 +61,4 @@ class SquadF1(MeanMetric):
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """Returns F1 against the best reference."""
-        return max(word_f1(given.split(), wanted.split()) for given, wanted in _pairs(prediction, targets))
-
-
-def word_f1(predicted: Sequence[str], expected: Sequence[str]) -> float:
-    """Returns the F1 of two bags of words; two empty ones are equal."""
-    if not predicted or not expected:
-        return float(predicted == expected)
-    shared = (Counter(predicted) & Counter(expected)).total()
-    return 2 * shared / (len(predicted) + len(expected))
+        return max(bag_f1(given.split(), wanted.split()) for given, wanted in _pairs(prediction, targets))

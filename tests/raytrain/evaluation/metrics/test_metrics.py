@@ -63,6 +63,15 @@ def test_an_ambiguous_text_does_not_name_a_choice():
     assert one("exact_match", "x", "(B)", meta={"choices": ["x", "x"]}) == 0
 
 
+@pytest.mark.parametrize(
+    ("prediction", "targets", "f1"),
+    [("in Paris", ["Paris", "Lyon"], 2 / 3), ("", ["x"], 0), ("", ["(A)"], 0), ("C", ["C#"], 0), ("-5", ["5"], 0),
+     ("a b c", ["c b"], 4 / 5), ("Paris, France.", ["paris france"], 1), ("星期五", ["星期一"], 2 / 3)],
+)  # fmt: skip
+def test_f1_of_words_keeps_signs(prediction, targets, f1):
+    assert one("word_f1", prediction, *targets) == pytest.approx(f1)
+
+
 def test_any_reference_counts():
     assert one("exact_match", "two", "2", "Two") == 1
     assert one("exact_code", "x = 2", "x=2", "x  =  2") == 1
