@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from raytrain.check import CheckReport
     from raytrain.cluster.jobs import ClusterStatus
     from raytrain.evaluation.evaluate_model import ModelScores
+    from raytrain.evaluation.results import BaselineScore
     from raytrain.operator.install.verify import Check
     from raytrain.pipeline.outcome import RunOutcome
     from raytrain.report.leaderboard import Leaderboard
@@ -33,9 +34,8 @@ def outcome(found: "RunOutcome") -> str:
                 h.metric,
                 score(h.before),
                 score(h.after),
-                f"{signed(h.after - h.before)} ({signed(h.low)} to {signed(h.high)})"
-                + (", within the noise" if h.low <= 0 <= h.high else "")
-                + (f", below the baseline {h.below_baseline}" if h.below_baseline else ""),
+                f"{signed(h.after - h.before)} ({signed(h.low)} to {signed(h.high)}), {h.verdict}"
+                + (f" (not above {h.baseline})" if h.baseline and not h.probe else ""),
             )
             for h in found.primary_scores
         ]
@@ -58,8 +58,7 @@ def evaluated(found: "ModelScores") -> str:
         low, high = score(kept.low), score(kept.high)
         counted = f"{card.scored} of {card.rows}" if card.scored < card.rows else f"{card.rows}"
         best = _best_baseline(card.baselines, kept.better)
-        below = best is not None and kept.value is not None and _worse(kept.value, best[1], kept.better)
-        baseline = "-" if best is None else f"{score(best[1])} {best[0]}" + (", not reached" if below else "")
+        baseline = "-" if best is None else f"{score(best[1].value)} {best[0]}, {_against(best[1], kept.better)}"
         rows.append((card.task, card.primary_metric, score(kept.value), f"{low} to {high}", counted, baseline))
         notes += [f"{card.task}: {name}: {m.error}" for name, m in card.metrics.items() if m.error]
         others = [f"{name} {score(m.value)}" for name, m in card.metrics.items() if name != card.primary_metric]
@@ -68,14 +67,17 @@ def evaluated(found: "ModelScores") -> str:
     return "\n".join([head, "", columns(rows, right=(2, 4)), "", *notes])
 
 
-def _best_baseline(baselines: "Mapping[str, float]", better: str) -> tuple[str, float] | None:
-    """Returns the strongest baseline; references scored against each other do not count."""
-    found = [(name, value) for name, value in baselines.items() if name != "references"]
-    return max(found, key=lambda b: b[1] if better == "higher" else -b[1], default=None)
+def _best_baseline(baselines: "Mapping[str, BaselineScore]", better: str) -> "tuple[str, BaselineScore] | None":
+    """Returns the strongest baseline."""
+    return max(baselines.items(), key=lambda b: b[1].value if better == "higher" else -b[1].value, default=None)
 
 
-def _worse(value: float, than: float, better: str) -> bool:
-    return value < than if better == "higher" else value > than
+def _against(baseline: "BaselineScore", better: str) -> str:
+    """Says how the model compares with a baseline, of a single task."""
+    if baseline.low is None or baseline.high is None:
+        return "not compared"
+    low, high = (baseline.low, baseline.high) if better == "higher" else (-baseline.high, -baseline.low)
+    return "exceeded" if low > 0 else "not reached" if high < 0 else "not shown to be exceeded"
 
 
 def leaderboard(found: "Leaderboard") -> str:

@@ -1,19 +1,49 @@
-"""Baselines: predictions that need no model. A score below them is no achievement.
+"""What a score is held against: trivial answers, people, and the references themselves.
 
-And, for comparison, what people score against each other.
+Trivial answers need no model: a score that is not above them is no achievement. People are no
+baseline but a mark beside it: what they score against each other, with one reference less. And
+where references do not get a perfect score from the metric, no model can.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from data_prep.config import TaskType
 from raytrain.evaluation.examples import Example
-from raytrain.evaluation.metrics import METRICS, Metric
+from raytrain.evaluation.metrics import METRICS, Metric, interval, paired
 from raytrain.evaluation.metrics.rouge import split_sentences
-from raytrain.evaluation.row_stats import compute_row_stats
+from raytrain.evaluation.results import Agreement, BaselineScore
+from raytrain.evaluation.row_stats import RowStats, compute_row_stats
 
-REFERENCES = "references"
-"""Not a baseline to beat: what each reference scores against the others of its row."""
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Yardsticks:
+    """What the scores of one task on one split are held against.
+
+    `baselines` maps the name of a trivial answer to its rows' statistics by the primary metric,
+    `references` a metric to what the references score by it, where that is not perfect.
+    """
+
+    baselines: Mapping[str, RowStats] = field(default_factory=dict)
+    agreement: Agreement | None = None
+    references: Mapping[str, float] = field(default_factory=dict)
+
+
+def make_yardsticks(
+    metrics: Sequence[Metric], task_type: TaskType, examples: Sequence[Example], training_targets: Sequence[str]
+) -> Yardsticks:
+    """Returns the yardsticks of a task; the first of `metrics` is the primary one."""
+    imperfect = {m.name: score for m in metrics if (score := references_score(m, examples)) is not None}
+    return Yardsticks(
+        baselines=baseline_stats(metrics[0], task_type, examples, training_targets),
+        agreement=agreement(metrics[0], examples),
+        references=imperfect,
+    )
 
 
 def most_frequent(targets: Sequence[str]) -> str | None:
@@ -57,34 +87,66 @@ def baseline_predictions(
     return predictions
 
 
-def score_baselines(
+def baseline_stats(
     metric: Metric, task_type: TaskType, examples: Sequence[Example], training_targets: Sequence[str]
-) -> dict[str, float]:
-    """Returns the score of each baseline by `metric`, on the same rows that the model is scored on.
+) -> dict[str, RowStats]:
+    """Returns the statistics of each baseline's rows, on the rows that the model is scored on.
 
-    Where rows have several references, `REFERENCES` is what each one scores against the others of
-    its row. A metric of likelihoods has no baselines, except the accuracy of choices: a baseline
-    can name a choice.
+    A metric of likelihoods has no baselines, except the accuracy of choices: a baseline can name a
+    choice.
     """
-    if metric.name == "choice_accuracy":
-        metric = METRICS["exact_match"]
+    metric = METRICS["exact_match"] if metric.name == "choice_accuracy" else metric
     if metric.measured:
         return {}
+    targets, metas = [e.targets for e in examples], [e.meta for e in examples]
     predictions = baseline_predictions(task_type, examples, training_targets)
-    rows = {
-        name: [(text, e.targets, e.meta) for text, e in zip(texts, examples, strict=True)]
-        for name, texts in predictions.items()
-    }
+    return {name: compute_row_stats(metric, texts, targets, metas) for name, texts in predictions.items()}
+
+
+def compare_with_baselines(
+    metric: Metric, model: RowStats, baselines: Mapping[str, RowStats]
+) -> dict[str, BaselineScore]:
+    """Scores the baselines, and compares the model with each on the rows that both have."""
+    return {name: _compare(metric, model, baseline) for name, baseline in baselines.items() if baseline.scored.any()}
+
+
+def _compare(metric: Metric, model: RowStats, baseline: RowStats) -> BaselineScore:
+    value, both = metric.score(baseline.stats), model.scored & baseline.scored
+    if not both.any():
+        return BaselineScore(value)
+    found = paired(metric, baseline.stats[both[baseline.scored]], model.stats[both[model.scored]])
+    return BaselineScore(value, found.rows, found.difference, found.low, found.high, found.p)
+
+
+def agreement(metric: Metric, examples: Sequence[Example]) -> Agreement | None:
+    """Returns what people score against each other; None where no row has several references."""
     several = [e for e in examples if len(e.targets) > 1]
-    if several:
-        rows[REFERENCES] = [(t, _without(e.targets, i), e.meta) for e in several for i, t in enumerate(e.targets)]
-    scores = {}
-    for name, compared in rows.items():
-        texts, targets = [text for text, _, _ in compared], [references for _, references, _ in compared]
-        stats = compute_row_stats(metric, texts, targets, [meta for _, _, meta in compared])
-        if stats.scored.all():
-            scores[name] = metric.score(stats.stats)
-    return scores
+    if metric.measured or not several:
+        return None
+    compared = [(t, _without(e.targets, i), e.meta) for e in several for i, t in enumerate(e.targets)]
+    texts, others, metas = zip(*compared, strict=True)
+    found = compute_row_stats(metric, texts, others, metas)
+    if not found.scored.all():
+        return None
+    counts = np.array([len(e.targets) for e in several])
+    # The references of a row are no independent draws: they are one row of the interval.
+    by_row = np.add.reduceat(found.stats, np.cumsum([0, *counts[:-1]])) / counts.mean()
+    score = interval(metric, by_row)
+    return Agreement(score.value, score.low, score.high, len(several), int(counts.max()), int(counts.max()) - 1)
+
+
+def references_score(metric: Metric, examples: Sequence[Example]) -> float | None:
+    """Returns what the first references score; None where that is perfect or not known.
+
+    By ROUGE a reference without a word ("?") scores 0, whatever the answer.
+    """
+    if metric.measured or metric.scale != "percent":
+        return None
+    targets = [e.targets for e in examples if e.targets]
+    found = compute_row_stats(metric, [t[0] for t in targets], targets, [e.meta for e in examples if e.targets])
+    score = metric.score(found.stats) if len(found.stats) else np.nan
+    perfect = 1.0 if metric.better == "higher" else 0.0
+    return None if np.isnan(score) or abs(score - perfect) < _ROUNDING else float(score)
 
 
 def _without(targets: tuple[str, ...], index: int) -> tuple[str, ...]:

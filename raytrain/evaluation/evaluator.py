@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from data_prep.config import Split, Task
 from raytrain.config.run_layout import RunLayout
-from raytrain.evaluation.baselines import score_baselines
+from raytrain.evaluation.baselines import Yardsticks, make_yardsticks
 from raytrain.evaluation.chunks import CHUNK_BATCHES, Chunk, split_into_chunks
 from raytrain.evaluation.examples import Example, examples_from_rows, generation_request
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, metrics_for
@@ -46,7 +46,7 @@ class Evaluator:
     examples_per_task: int
     guard: Callable[[], None] | None = None
     _examples: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
-    _baselines: dict[tuple[str, str], dict[str, float]] = field(default_factory=dict)
+    _yardsticks: dict[tuple[str, str], Yardsticks] = field(default_factory=dict)
 
     def metrics(self, task: str) -> tuple[Metric, ...]:
         """Returns the task's metrics, the primary one first."""
@@ -113,7 +113,7 @@ class Evaluator:
             self.examples(task, stage.split),
             generations,
             stage=stage,
-            baselines=self._baselines_of(task, stage.split),
+            yardsticks=self._yardsticks_of(task, stage.split),
             limits=self.limits,
             seconds=seconds,
         )
@@ -133,16 +133,16 @@ class Evaluator:
         rows = read_rows(self.shard_set, task, split, self.store, self.cache, limit)
         return examples_from_rows(rows, self.tasks[task])
 
-    def _baselines_of(self, task: str, split: Split) -> dict[str, float]:
+    def _yardsticks_of(self, task: str, split: Split) -> Yardsticks:
         key = (task, split)
-        if key not in self._baselines:
-            self._baselines[key] = score_baselines(
-                self.metrics(task)[0],
+        if key not in self._yardsticks:
+            self._yardsticks[key] = make_yardsticks(
+                self.metrics(task),
                 self.tasks[task].type,
                 self.examples(task, split),
                 [example.targets[0] for example in self._known_examples(task, split) if example.targets],
             )
-        return self._baselines[key]
+        return self._yardsticks[key]
 
     def _known_examples(self, task: str, split: Split) -> list[Example]:
         """Returns examples of another split, whose targets a baseline may know.

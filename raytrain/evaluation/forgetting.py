@@ -7,7 +7,7 @@ error measures too.
 
 - Best minus now: f_j = max over t of R_t,j - R_now,j, "before" among the t
   (Chaudhry, Dokania, Ajanthan, Torr 2018, "Riemannian Walk for Incremental Learning", eq. 3).
-- Average forgetting: mean of f_j over tasks (ibid., F_k).
+- Average forgetting: mean of f_j over tasks that were not trained (ibid., F_k, over earlier tasks).
 - Backward transfer: mean of R_after,j - R_before,j over tasks that were not trained
   (Lopez-Paz, Ranzato 2017, "Gradient Episodic Memory for Continual Learning", BWT).
 """

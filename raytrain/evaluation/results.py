@@ -31,9 +31,10 @@ class Stage:
 class MetricScore:
     """A metric over the rows that it could score, with its 95 % interval.
 
-    Without a value, `error` says why there is none. `reference` is what the references themselves
-    score, where that is not perfect by definition. `unparsable` is the share of answers that the
-    metric could not read (as a label, entities or a choice); None where every text is an answer.
+    Without a value, `error` says why there is none. `reference` is what the references score
+    against themselves, where that is not a perfect score. `unparsable` is the share of answers that
+    the metric could not read (as a label, entities or a choice); None where every text is an
+    answer.
     """
 
     value: float | None
@@ -48,13 +49,45 @@ class MetricScore:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineScore:
+    """What answers without a model score, and the model's score minus that, by the primary metric.
+
+    The difference is paired over `rows`, those that both could be scored on, and has a 95 %
+    interval and a two-sided p-value. It is None where there are no such rows.
+    """
+
+    value: float
+    rows: int = 0
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What people score against each other: each reference against the others of its row.
+
+    Rows have at most `references`, so that a reference is compared with at most `against`, one less
+    than a prediction is: the best of fewer is lower. `rows` counts the rows with several.
+    """
+
+    value: float
+    low: float
+    high: float
+    rows: int
+    references: int
+    against: int
+
+
+@dataclass(frozen=True, slots=True)
 class ScoreCard:
     """The scores of one task at one stage: the content of scores.json.
 
     `rows` counts all rows, `scored` those that the primary metric could score. `by_template`,
     `by_length` (of the prompt, in tokens) and `by_label` map a group of rows to its number of rows
-    and its primary score. `rows_digest` identifies the rows by ids and references, whatever their
-    templates (empty in cards of older versions).
+    and its primary score. `rows_digest` identifies the rows by ids, inputs, references and labels,
+    whatever their templates; `prompts_digest` the prompts that were made of them.
 
     `confusion` of a task with labels has `labels` and `counts`: rows by correct (first) and by
     predicted label, the last column for answers that name none. `entity_types` maps each type of
@@ -79,11 +112,13 @@ class ScoreCard:
     by_label: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     confusion: Mapping[str, Any] = field(default_factory=dict)
     entity_types: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    baselines: Mapping[str, float] = field(default_factory=dict)
+    baselines: Mapping[str, BaselineScore] = field(default_factory=dict)
+    agreement: Agreement | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
     lengths: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     rows_digest: str = ""
+    prompts_digest: str = ""
     error: str | None = None
 
     @property
@@ -105,8 +140,9 @@ class ScoreCard:
             for name in ("rows", "reference", "error", "unparsable"):
                 if score[name] is None:
                     del score[name]
-        if self.error is None:
-            del body["error"]
+        for name in ("agreement", "error"):
+            if body[name] is None:
+                del body[name]
         return body
 
     @classmethod
@@ -117,6 +153,8 @@ class ScoreCard:
         """
         values = dict(body)
         values["metrics"] = {name: MetricScore(**score) for name, score in body["metrics"].items()}
+        values["baselines"] = {name: BaselineScore(**score) for name, score in body["baselines"].items()}
+        values["agreement"] = Agreement(**body["agreement"]) if "agreement" in body else None
         return cls(**values)
 
 

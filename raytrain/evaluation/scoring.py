@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from data_prep.config import Task
 from data_prep.tasks.task_types import TargetFormat
+from raytrain.evaluation.baselines import Yardsticks, compare_with_baselines
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Meta, Metric, interval
 from raytrain.evaluation.metrics.entities import EntityF1, EntityPrecision, EntityRecall, counts_by_type
@@ -30,7 +31,7 @@ def score_task(
     generations: Sequence[Generation],
     *,
     stage: Stage,
-    baselines: Mapping[str, float],
+    yardsticks: Yardsticks,
     limits: GenerationLimits,
     seconds: float,
 ) -> tuple[ScoreCard, list[Prediction]]:
@@ -54,7 +55,7 @@ def score_task(
         primary_metric=primary.name,
         metrics={
             m.name: replace(
-                _metric_score(m, stats[m.name], m.of_references(targets, metas)),
+                _metric_score(m, stats[m.name], yardsticks.references.get(m.name)),
                 unparsable=_unparsable(m, texts, metas),
             )
             for m in metrics
@@ -64,11 +65,13 @@ def score_task(
         by_label=_by_label(primary, primary_stats, texts, targets, metas),
         confusion=_confusion(texts, targets, metas),
         entity_types=_entity_types(task, texts, targets, metas),
-        baselines=dict(baselines),
+        baselines=compare_with_baselines(primary, primary_stats, yardsticks.baselines),
+        agreement=yardsticks.agreement,
         protocol=_protocol(metrics, limits),
         lengths=_lengths(generations, texts, targets, limits),
         seconds=round(seconds, 3),
-        rows_digest=_digest(examples),
+        rows_digest=rows_digest(examples),
+        prompts_digest=prompts_digest(examples),
     )
     return card, _predictions(primary, primary_stats, examples, generations, texts)
 
@@ -134,10 +137,20 @@ def _share_of_most_frequent(texts: Sequence[str]) -> float:
     return max(Counter(texts).values(), default=0) / max(1, len(texts))
 
 
-def _digest(examples: Sequence[Example]) -> str:
-    """Identifies the rows, whatever their order and template."""
-    rows = sorted((example.id, *example.targets) for example in examples)
-    return sha256(json.dumps(rows).encode()).hexdigest()
+def rows_digest(examples: Sequence[Example]) -> str:
+    """Identifies the rows by all that a score depends on, whatever their order and template."""
+    known = ("choices", "labels", "label", "language")
+    return _digest([e.id, e.raw_input, e.targets, {k: e.meta[k] for k in known if k in e.meta}] for e in examples)
+
+
+def prompts_digest(examples: Sequence[Example]) -> str:
+    """Identifies the prompts, whatever their order."""
+    return _digest([e.id, e.template, e.input] for e in examples)
+
+
+def _digest(rows: Iterable[object]) -> str:
+    lines = sorted(json.dumps(row, sort_keys=True, default=str) for row in rows)
+    return sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _metric_score(metric: Metric, stats: RowStats, reference: float | None) -> MetricScore:

@@ -25,8 +25,10 @@ class TaskOutcome:
     after: float
     low: float
     high: float
-    below_baseline: str | None = None
-    """The model-free baseline that outperforms the trained model, if there is one."""
+    verdict: str
+    """As in the report (`verdict_label`): `better`, `within noise`, `partly forgotten` ..."""
+    baseline: str | None = None
+    """The best answer without a model, where the trained model is not shown to be above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ def read_outcome(store: Store, layout: RunLayout, *, done_before: bool = False) 
 
 def _task_outcome(task: Task) -> TaskOutcome | None:
     """Returns None unless the task has both scores and an interval of their difference."""
+    from raytrain.report.verdicts import verdict_label
+
     metric, difference = task.primary_metric, task.difference
     if metric.before is None or metric.after is None or difference is None:
         return None
@@ -67,5 +71,6 @@ def _task_outcome(task: Task) -> TaskOutcome | None:
         metric.after.value,
         difference.low,
         difference.high,
-        task.below_baseline,
+        verdict_label(task),
+        task.best_baseline if task.baseline_verdict in ("below", "noise") else None,
     )

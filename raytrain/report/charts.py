@@ -211,7 +211,8 @@ def validation_curve(task: Task, steps: int, chosen: int | None) -> Markup:
             )
         )
         parts.append(_direct(frame, chosen or steps, after.value, format_score(after.value, scale)))
-    verdict = task.difference.verdict if task.difference else "unknown"
+    known = task.difference is not None and task.difference.verdict != "few"
+    verdict = task.difference.verdict if task.difference and known else "unknown"
     return _svg(f"{task.name}: {task.primary_metric.label} over training steps", verdict, *parts)
 
 

@@ -96,7 +96,10 @@ def _forgetting_by_task(tasks: Sequence[Task]) -> dict[str, float]:
     return {
         task.name: task.forgetting.best_minus_now
         for task in tasks
-        if task.primary_metric.scale == "percent" and task.forgetting and task.forgetting.best_minus_now is not None
+        if task.probe
+        and task.primary_metric.scale == "percent"
+        and task.forgetting
+        and task.forgetting.best_minus_now is not None
     }
 
 

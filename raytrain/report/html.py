@@ -126,7 +126,7 @@ def percentage(value: float | None) -> str:
 
 def tone(task: Task) -> str:
     """Returns the CSS class of a task's verdict: better, worse, noise or unknown."""
-    return task.difference.verdict if task.difference else "unknown"
+    return {"not-above-baseline": "noise", "few": "unknown"}.get(task.verdict, task.verdict)
 
 
 def agreed(task: Task, sample: Sample, answer: str | None) -> list[Span]:
@@ -168,17 +168,13 @@ def preferences(data: ReportData, task: str | None) -> list[Preference]:
 
 def baselines(task: Task) -> list[tuple[str, float]]:
     """Returns each trivial baseline as (description with score, value)."""
-    return _marks(task, to_beat=True)
+    scale = task.primary_metric.scale
+    return [(f"{b.label}: {format_score(b.value, scale)}", b.value) for b in task.baselines]
 
 
 def people(task: Task) -> list[tuple[str, float]]:
     """Returns the agreement between references as (description with score, value)."""
-    return _marks(task, to_beat=False)
-
-
-def _marks(task: Task, *, to_beat: bool) -> list[tuple[str, float]]:
-    scale = task.primary_metric.scale
-    return [(f"{b.label}: {format_score(b.value, scale)}", b.value) for b in task.baselines if b.to_beat == to_beat]
+    return [] if task.agreement is None else [(task.agreement.sentence, task.agreement.value)]
 
 
 def has_people(tasks: Sequence[Task]) -> bool:
@@ -188,7 +184,7 @@ def has_people(tasks: Sequence[Task]) -> bool:
 
 def flags(task: Task) -> list[str]:
     """Returns what a reader must know before the verdict is believed, in a word or two each."""
-    known = (("below baseline", bool(task.below_baseline)), ("one answer", task.one_answer))
+    known = (("below baseline", task.baseline_verdict == "below"), ("one answer", task.one_answer))
     return [text for text, here in known if here]
 
 

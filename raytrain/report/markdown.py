@@ -84,7 +84,11 @@ def _overview(tasks: Sequence[Task]) -> str:
         change = format_score(d.value if d else None, h.scale, sign=True)
         span = format_interval(d.low, d.high, h.scale, sign=True) if d else ""
         best = "; ".join(f"{b.name} {format_score(b.value, h.scale)}" for b in t.baselines)
-        flags = [text for text, here in (("below baseline", t.below_baseline), ("one answer", t.one_answer)) if here]
+        flags = [
+            text
+            for text, here in (("below baseline", t.baseline_verdict == "below"), ("one answer", t.one_answer))
+            if here
+        ]
         flag = f" ({', '.join(flags)})" if flags else ""
         rows.append(
             [

@@ -54,7 +54,6 @@ BASELINE_LABELS = {
     "copy": "copying the input",
     "lead-3": "the first three sentences",
     "longest-sentence": "the longest sentence",
-    "references": "one reference against the others",
 }
 
 

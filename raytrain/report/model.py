@@ -28,7 +28,9 @@ Text1200 = Annotated[str, _safe(1200)]
 Text2000 = Annotated[str, _safe(2000)]
 Text200k = Annotated[str, _safe(200_000)]
 
-Verdict = Literal["better", "worse", "noise", "unknown"]
+Verdict = Literal["better", "worse", "noise", "few", "unknown"]
+TaskVerdict = Literal["better", "not-above-baseline", "worse", "noise", "few", "unknown"]
+BaselineVerdict = Literal["above", "below", "noise", "few", "unknown", "none"]
 SampleKind = Literal["gain", "loss", "random"]
 
 
@@ -54,7 +56,12 @@ class Difference(ReportPart):
     high: float | None = None
     gain: float = Field(description="The same with its sign chosen so that positive is better.")
     rows: int = Field(description="Number of rows that both sides answered.")
-    verdict: Verdict = Field(description="noise: the interval contains zero.")
+    p: float | None = Field(
+        default=None, description="Two-sided p-value, corrected for the number of tasks (Holm); null if not tested."
+    )
+    verdict: Verdict = Field(
+        description="better, worse: p is at most 0.05; noise: it is larger; few: too few rows; unknown: not tested."
+    )
 
 
 class Metric(ReportPart):
@@ -68,7 +75,7 @@ class Metric(ReportPart):
     after: Interval | None = None
     protocol: str | None = None
     reference: float | None = Field(
-        default=None, description="What the references themselves score, if that is not trivial."
+        default=None, description="What the references score against themselves, if that is not perfect."
     )
     rows: int | None = Field(
         default=None, description="Number of rows that could be scored after training (else before)."
@@ -77,12 +84,26 @@ class Metric(ReportPart):
 
 
 class Baseline(ReportPart):
-    """The score of a trivial answer, or of the references against each other, on the same rows."""
+    """The score of an answer that needs no model, on the same rows."""
 
     name: str
     label: str
     value: float
-    to_beat: bool = Field(default=True, description="False for references scored against each other.")
+    difference: Difference | None = Field(
+        default=None, description="The trained model minus this baseline, on rows that both were scored on."
+    )
+
+
+class Agreement(ReportPart):
+    """What people score against each other: each reference against the others of its row."""
+
+    value: float
+    low: float
+    high: float
+    rows: int = Field(description="Number of rows with several references.")
+    references: int = Field(description="Most references of a row: the model has the best of so many.")
+    against: int = Field(description="Each reference has the best of so many, one less, which is lower.")
+    sentence: str
 
 
 class CurvePoint(ReportPart):
@@ -156,10 +177,16 @@ class Task(ReportPart):
     scored: int
     difference: Difference | None = None
     sentence: str = Field(description="What happened to this task.")
-    baselines: list[Baseline] = []
-    below_baseline: str | None = Field(
-        default=None, description="The baseline that scores higher than the trained model."
+    verdict: TaskVerdict = Field(
+        default="unknown",
+        description="better: than before and than the best trivial baseline; not-above-baseline: than before alone.",
     )
+    baselines: list[Baseline] = []
+    best_baseline: str | None = Field(default=None, description="Name of the baseline with the best score.")
+    baseline_verdict: BaselineVerdict = Field(
+        default="unknown", description="The trained model against its baselines; none: the task has no baseline."
+    )
+    agreement: Agreement | None = Field(default=None, description="People against each other; null if not known.")
     one_answer: bool = Field(
         default=False, description="After training, one answer is far more frequent than any reference."
     )
@@ -298,7 +325,7 @@ class Summary(ReportPart):
 class ReportData(ReportPart):
     """A complete report."""
 
-    format: Literal["raytrain.dev/report/v2"] = "raytrain.dev/report/v2"
+    format: Literal["raytrain.dev/report/v3"] = "raytrain.dev/report/v3"
     run: str
     uri: str = Field(description="The run's folder in storage, without credentials.")
     model: Text300
@@ -310,7 +337,7 @@ class ReportData(ReportPart):
     tasks: list[Task]
     average_forgetting: float | None = Field(
         default=None,
-        description="Mean of best_minus_now over all tasks that have a validation curve and a percent scale.",
+        description="Mean of best_minus_now over the probes that have a validation curve and a percent scale.",
     )
     backward_transfer: float | None = Field(
         default=None, description="Mean of after minus before over the probes with a percent scale."

@@ -92,7 +92,7 @@ def _sentences(runs: Sequence[ComparedRun], lines: Sequence[_Line]) -> list[tupl
     for number, run in enumerate(runs):
         trained = [t for t in (line.after[number] for line in lines) if t is not None and not t.probe]
         probes = [t for line in lines if line.probe and (t := line.after[number]) is not None]
-        better = sum(t.difference is not None and t.difference.verdict == "better" for t in trained)
+        better = sum(t.verdict == "better" for t in trained)
         fates = "; ".join(f"{t.name}: {verdict_label(t)}, {_from_to(t)}" for t in probes)
         names = join_names([t.name for t in trained])
         gained = f"Trained on {names}; better at {better} of {len(trained)}."

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from raytrain.report.caveats import caveats
 from raytrain.report.formatting import abbreviate, format_count, format_score, join_names
-from raytrain.report.metric_names import baseline_label
 from raytrain.report.model import Summary, Task, Training
 from raytrain.report.verdicts import probe_fate
 
@@ -25,33 +25,15 @@ def summarize(
         *_probes(probes),
         _noise(tasks),
     ]
-    warnings = [
-        f"{t.name}: the score after training is below its baseline, {baseline_label(t.below_baseline)}."
-        for t in tasks
-        if t.below_baseline and not t.probe
-    ]
-    warnings += [
-        f"{t.name}: the model answers {100 * t.lengths['same_prediction']:.0f} % of the rows alike, while no reference "
-        f"occurs in more than {100 * t.lengths['same_reference']:.0f} %: its score may be that of one sentence."
-        for t in tasks
-        if t.one_answer
-    ]
-    warnings += [
-        f"{t.name}: only {t.scored:,} of {format_count(t.rows, 'row')} were scored." for t in tasks if t.scored < t.rows
-    ]
-    warnings += [
-        f"{t.name}: {m.label} could not be computed for {format_count(t.rows - (m.rows or 0), 'row')}: {m.error}"
-        for t in tasks
-        for m in t.metrics
-        if m.error
-    ]
     return Summary(
-        lead=_lead(trained, probes), sentences=[s for s in sentences if s], warnings=[*warnings, *leaks, *missing]
+        lead=_lead(trained, probes),
+        sentences=[s for s in sentences if s],
+        warnings=[*leaks, *caveats(tasks), *missing],
     )
 
 
-def _with(tasks: Sequence[Task], verdict: str) -> list[Task]:
-    return [t for t in tasks if t.difference is not None and t.difference.verdict == verdict]
+def _with(tasks: Sequence[Task], *verdicts: str) -> list[Task]:
+    return [t for t in tasks if t.verdict in verdicts]
 
 
 def _of(part: int, whole: int, noun: str) -> str:
@@ -61,19 +43,9 @@ def _of(part: int, whole: int, noun: str) -> str:
 
 
 def _lead(trained: Sequence[Task], probes: Sequence[Task]) -> str:
-    better, worse = _with(trained, "better"), _with(trained, "worse")
     if not any(t.difference for t in [*trained, *probes]):
         return "This run has not been scored both before and after training yet."
-    parts = []
-    if better:
-        parts.append(f"better at {_of(len(better), len(trained), 'trained task')}")
-    if worse:
-        parts.append(f"worse at {_of(len(worse), len(trained), 'trained task')}")
-    first = (
-        "After fine-tuning, the model is " + " and ".join(parts)
-        if parts
-        else ("After fine-tuning, no trained task differs from before by more than chance")
-    )
+    first = f"After fine-tuning, the model is {_counts(trained)}" if trained else "No task was trained"
     forgot = [t for t in probes if probe_fate(t) in ("partly", "mostly")]
     known = [t for t in probes if probe_fate(t) not in ("unknown", "nothing")]
     if not known:
@@ -85,6 +57,21 @@ def _lead(trained: Sequence[Task], probes: Sequence[Task]) -> str:
     bad = [t for t in forgot if probe_fate(t) == "mostly"]
     how = "mostly forgot" if len(bad) == len(forgot) else "partly forgot" if not bad else "forgot part or most of"
     return f"{first}; it {how} {_of(len(forgot), len(known), 'other skill')} that {_were(known)} tested."
+
+
+def _counts(trained: Sequence[Task]) -> str:
+    """Counts verdicts: `better at 1 of 4 trained tasks, above the trivial baseline at 2 of 4`."""
+    of = f"of {len(trained)}"
+    parts = [f"better at {len(_with(trained, 'better'))} {of} trained task{'s' if len(trained) > 1 else ''}"]
+    with_baseline = [t for t in trained if t.best_baseline is not None and t.baseline_verdict != "unknown"]
+    if with_baseline:
+        above = sum(t.baseline_verdict == "above" for t in with_baseline)
+        parts.append(f"above the trivial baseline at {above} of {len(with_baseline)}")
+    if worse := _with(trained, "worse"):
+        parts.append(f"worse at {len(worse)} {of}")
+    if few := _with(trained, "few"):
+        parts.append(f"with too few rows to tell at {len(few)} {of}")
+    return ", ".join(parts)
 
 
 def _were(tasks: Sequence[Task]) -> str:
@@ -118,6 +105,9 @@ def _gains(trained: Sequence[Task]) -> list[str]:
     if better:
         rises = [f"{t.name} from {_from_to(t)}" for t in better[:6]]
         out.append(f"Improved: {join_names(rises)}." + (f" ({len(better) - 6} more below.)" if len(better) > 6 else ""))
+    if unbeaten := _with(trained, "not-above-baseline"):
+        rises = [f"{t.name} from {_from_to(t)}" for t in unbeaten]
+        out.append(f"Higher than before, but not above an answer without a model: {join_names(rises)}.")
     if worse := _with(trained, "worse"):
         out.append(f"Worse although trained on: {join_names([f'{t.name} from {_from_to(t)}' for t in worse])}.")
     return out
@@ -147,15 +137,14 @@ def _probes(probes: Sequence[Task]) -> list[str]:
 
 
 def _noise(tasks: Sequence[Task]) -> str:
-    noise = _with(tasks, "noise")
-    known = [t for t in tasks if t.difference is not None and t.difference.verdict != "unknown"]
-    if not known:
+    tested = [t for t in tasks if t.difference is not None and t.difference.verdict not in ("unknown", "few")]
+    noise = [t for t in tested if t.difference and t.difference.verdict == "noise"]
+    if not tested:
         return ""
+    chance = "more than chance, also after correcting for the number of tasks (Holm)"
     if not noise:
-        return "Every difference is larger than chance (its 95\u00a0% interval excludes zero)."
-    return (
-        f"Within the noise, so no change is shown: {join_names([t.name for t in noise])}. "
-        "The other differences are larger than chance."
-        if len(noise) < len(known)
-        else "All differences are within the noise. Score more rows (evaluation.examplesPerTask) to see smaller ones."
-    )
+        return f"Every difference from before is {chance}."
+    if len(noise) == len(tested):
+        return "All differences are within the noise. Score more rows (evaluation.examplesPerTask) to see smaller ones."
+    names = join_names([t.name for t in noise])
+    return f"Within the noise, so no change is shown: {names}. The other differences are {chance}."

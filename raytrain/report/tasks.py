@@ -1,16 +1,16 @@
 """The tasks of a report: scores, differences, baselines, curves, breakdowns and samples."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from data_prep.config import Task as JobTask
 from data_prep.text.templates import templates_of
-from raytrain.evaluation.baselines import REFERENCES
 from raytrain.evaluation.forgetting import best_minus_now
 from raytrain.evaluation.results import ScoreCard
 from raytrain.report import curves
-from raytrain.report.differences import find_metric, paired_difference
-from raytrain.report.metric_names import baseline_label, metric_label, type_label
+from raytrain.report.differences import corrected, find_metric, paired_difference
+from raytrain.report.metric_names import metric_label, type_label
 from raytrain.report.model import (
     Baseline,
     CurvePoint,
@@ -24,64 +24,120 @@ from raytrain.report.model import (
 )
 from raytrain.report.samples import choose_samples
 from raytrain.report.stored import Stage, StoredRun
-from raytrain.report.verdicts import task_sentence
+from raytrain.report.verdicts import task_sentence, task_verdict
+from raytrain.report.yardsticks import (
+    agreement_of,
+    baseline_sentence,
+    baseline_verdict,
+    baselines_of,
+    best_of,
+    with_lead,
+)
 
 ONE_ANSWER = 0.1
 """Excess of the most frequent answer's share over the most frequent reference's."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What a run stored about one task."""
+
+    name: str
+    declared: JobTask | None
+    before: Stage | None
+    after: Stage | None
+    checkpoints: list[ScoreCard]
+
+    @classmethod
+    def of(cls, name: str, run: StoredRun) -> "_Scored":
+        declared = next((task for task in run.record.job.spec.tasks if task.name == name), None)
+        before, after = (run.stages.get(stage, {}).get(name) for stage in ("before", "after"))
+        return cls(name, declared, before, after, _checkpoint_cards(name, run))
+
+    @property
+    def test(self) -> ScoreCard | None:
+        """The card of the test rows, after training where there is one."""
+        stage = self.after or self.before
+        return stage.card if stage else None
+
+    @property
+    def card(self) -> ScoreCard | None:
+        """Any card of the task."""
+        return self.test or (self.checkpoints[-1] if self.checkpoints else None)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """All metrics, the primary one first."""
+        return _metrics(self.before, self.after, self.card) or [_unknown_metric(self.card)]
+
+
 def describe_tasks(run: StoredRun, run_name: str) -> list[Task]:
-    """Describes the job's tasks in their order, then any others that have scores."""
+    """Describes the job's tasks in their order, then any others that have scores.
+
+    Two questions are asked of each task: is it better than before, and is it better than its best
+    trivial baseline? The answers to each are corrected for the number of tasks.
+    """
     declared = [task.name for task in run.record.job.spec.tasks]
     others = sorted({task for tasks in run.stages.values() for task in tasks} - set(declared))
-    return [_task(name, run, run_name) for name in [*declared, *others]]
+    scored = [_Scored.of(name, run) for name in [*declared, *others]]
+    changes = corrected([_difference(s.before, s.after, s.metrics[0]) for s in scored])
+    best = [best_of(baselines_of(s.test), s.metrics[0]) if s.after else None for s in scored]
+    leads = corrected([baseline.difference if baseline else None for baseline in best])
+    return [_task(*one, run, run_name) for one in zip(scored, changes, leads, strict=True)]
 
 
-def _task(name: str, run: StoredRun, run_name: str) -> Task:
-    before, after = (run.stages.get(stage, {}).get(name) for stage in ("before", "after"))
-    checkpoints = _checkpoint_cards(name, run)
-    scored = after or before
-    card = scored.card if scored else checkpoints[-1] if checkpoints else None
-    declared = next((task for task in run.record.job.spec.tasks if task.name == name), None)
+def _task(
+    scored: _Scored, difference: Difference | None, lead: Difference | None, run: StoredRun, run_name: str
+) -> Task:
+    before, after, card, declared = scored.before, scored.after, scored.card, scored.declared
+    test, primary_metric = scored.test, scored.metrics[0]
     kind = card.type if card else declared.type if declared else "text"
     probe = card.probe if card else bool(declared and declared.probe)
-    metrics = _metrics(before, after, card)
-    primary_metric = metrics[0] if metrics else _unknown_metric(card)
-    difference = _difference(before, after, primary_metric)
-    baselines = _baselines(card)
-    curve = [point for c in checkpoints if (point := _curve_point(c, primary_metric.name)) is not None]
+    baselines = baselines_of(test)
+    best = best_of(baselines, primary_metric)
+    against = baseline_verdict(best, lead, scored=after is not None)
+    sentence = task_sentence(primary_metric, difference, probe=probe)
+    curve = [point for c in scored.checkpoints if (point := _curve_point(c, primary_metric.name)) is not None]
     return Task(
-        name=name,
+        name=scored.name,
         type=kind,
         type_label=type_label(kind),
         probe=probe,
         primary_metric=primary_metric,
-        split=card.split if scored and card else "test",
-        rows=card.rows if scored and card else 0,
-        scored=card.scored if scored and card else 0,
+        split=test.split if test else "test",
+        rows=test.rows if test else 0,
+        scored=test.scored if test else 0,
         difference=difference,
-        sentence=task_sentence(primary_metric, difference, probe=probe),
-        baselines=baselines,
-        below_baseline=_unreached_baseline(primary_metric, baselines),
+        sentence=" ".join(filter(None, [sentence, "" if probe else baseline_sentence(best, against, primary_metric)])),
+        verdict=task_verdict(difference, against),
+        baselines=with_lead(baselines, best, lead) if after else _without_leads(baselines),
+        best_baseline=best.name if best else None,
+        baseline_verdict=against,
+        agreement=agreement_of(test, primary_metric),
         one_answer=_has_one_answer(after.card.lengths) if after else False,
-        metrics=metrics,
+        metrics=scored.metrics if card else [],
         templates=_templates(before, after, declared),
         by_length=_slices(before, after, "by_length"),
         by_label=_slices(before, after, "by_label"),
         validation=curve,
-        validation_rows=max((c.scored for c in checkpoints), default=None),
-        loss=[] if probe else curves.task_loss(run.metrics, name),
+        validation_rows=max((c.scored for c in scored.checkpoints), default=None),
+        loss=[] if probe else curves.task_loss(run.metrics, scored.name),
         forgetting=_forgetting(difference, curve, primary_metric),
         samples=choose_samples(
             before.answers if before else [],
             after.answers if after else [],
             run=run_name,
-            task=name,
+            task=scored.name,
             better=primary_metric.better,
         ),
         protocol=_protocol(card),
         lengths={key: float(value) for key, value in card.lengths.items()} if card else {},
     )
+
+
+def _without_leads(baselines: Sequence[Baseline]) -> list[Baseline]:
+    """The model before training is not held against a baseline."""
+    return [baseline.model_copy(update={"difference": None}) for baseline in baselines]
 
 
 def _checkpoint_cards(name: str, run: StoredRun) -> list[ScoreCard]:
@@ -122,13 +178,6 @@ def _unknown_metric(card: ScoreCard | None) -> Metric:
     return Metric(name=name, label=metric_label(name), better="higher", scale="percent")
 
 
-def _baselines(card: ScoreCard | None) -> list[Baseline]:
-    return [
-        Baseline(name=name, label=baseline_label(name), value=value, to_beat=name != REFERENCES)
-        for name, value in (card.baselines if card else {}).items()
-    ]
-
-
 def _difference(before: Stage | None, after: Stage | None, metric: Metric) -> Difference | None:
     """Returns after minus before; without an interval if it cannot be paired."""
     if before is None or after is None or metric.before is None or metric.after is None:
@@ -153,17 +202,6 @@ def _forgetting(
     if difference is None and fall is None:
         return None
     return Forgetting(before_minus_after=None if difference is None else -difference.gain + 0.0, best_minus_now=fall)
-
-
-def _unreached_baseline(metric: Metric, baselines: Sequence[Baseline]) -> str | None:
-    """Returns the name of the strongest baseline if it scores higher than the trained model."""
-    score = metric.after
-    to_beat = [baseline for baseline in baselines if baseline.to_beat]
-    if score is None or not to_beat:
-        return None
-    sign = 1 if metric.better == "higher" else -1
-    best = max(to_beat, key=lambda baseline: sign * baseline.value)
-    return best.name if sign * score.value < sign * best.value else None
 
 
 def _has_one_answer(lengths: Mapping[str, float]) -> bool:

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from raytrain.report.formatting import format_interval, format_score
-from raytrain.report.model import Difference, Forgetting, Metric, Task
+from raytrain.report.formatting import format_count, format_interval, format_score
+from raytrain.report.model import BaselineVerdict, Difference, Forgetting, Metric, Task, TaskVerdict
 
 MOSTLY = 0.5  # a probe that lost at least this share of its score counts as mostly forgotten
 
@@ -11,12 +11,12 @@ MOSTLY = 0.5  # a probe that lost at least this share of its score counts as mos
 def probe_fate(task: Task) -> Literal["kept", "improved", "partly", "mostly", "nothing", "unknown"]:
     """Classifies what happened to a skill that this run did not train."""
     d = task.difference
-    if d is None or d.verdict == "unknown":
+    if d is None or d.verdict in ("unknown", "few"):
         return "unknown"
     if d.verdict == "noise":
         return "nothing" if _nothing_to_lose(task.primary_metric) else "kept"
     if d.verdict == "better":
-        return "improved"
+        return "improved" if task.verdict == "better" else "kept"
     return "mostly" if _lost_share(task.primary_metric, d) >= MOSTLY else "partly"
 
 
@@ -40,14 +40,30 @@ FATE_LABELS = {
     "nothing": "nothing to lose",
     "unknown": "not known",
 }
-VERDICT_LABELS = {"better": "better", "worse": "worse", "noise": "within noise", "unknown": "not known"}
+VERDICT_LABELS = {
+    "better": "better",
+    "not-above-baseline": "not above baseline",
+    "worse": "worse",
+    "noise": "within noise",
+    "few": "too few rows",
+    "unknown": "not known",
+}
+
+
+def task_verdict(difference: Difference | None, baseline: BaselineVerdict) -> TaskVerdict:
+    """Judges a task: better is better than before, and than the best trivial baseline if any."""
+    if difference is None or difference.verdict != "better":
+        return difference.verdict if difference else "unknown"
+    if baseline in {"few", "unknown"}:
+        return baseline
+    return "better" if baseline in ("above", "none") else "not-above-baseline"
 
 
 def verdict_label(task: Task) -> str:
     """Returns the verdict on a task in a word or two."""
-    if task.probe:
+    if task.probe and task.verdict != "few":
         return FATE_LABELS[probe_fate(task)]
-    return VERDICT_LABELS[task.difference.verdict if task.difference else "unknown"]
+    return VERDICT_LABELS[task.verdict]
 
 
 def task_sentence(primary_metric: Metric, difference: Difference | None, *, probe: bool) -> str:
@@ -56,14 +72,12 @@ def task_sentence(primary_metric: Metric, difference: Difference | None, *, prob
     before = format_score(primary_metric.before.value if primary_metric.before else None, scale)
     after = format_score(primary_metric.after.value if primary_metric.after else None, scale)
     if difference is None:
-        if primary_metric.before and not primary_metric.after:
-            return f"Before training: {label} {before}. Not scored after training yet."
-        if primary_metric.after:
-            return f"After training: {label} {after}. There is no score from before training to compare with."
-        return "Not scored yet."
+        return _unpaired_sentence(primary_metric, before, after)
     span = format_interval(difference.low, difference.high, scale, sign=True)
     by = f"{format_score(difference.value, scale, sign=True)}" + (f", 95\u00a0% interval {span}" if span else "")
     moved = f"{label[:1].upper()}{label[1:]} went from {before} to {after} ({by})"
+    if difference.verdict == "few":
+        return f"{moved}. {format_count(difference.rows, 'row')}: too few to tell whether this is more than chance."
     if difference.verdict == "noise":
         return _noise_sentence(moved, primary_metric, difference, probe=probe)
     if difference.verdict == "unknown":
@@ -73,15 +87,24 @@ def task_sentence(primary_metric: Metric, difference: Difference | None, *, prob
     return f"{moved}{gone}. This is more than chance."
 
 
+def _unpaired_sentence(primary_metric: Metric, before: str, after: str) -> str:
+    label = primary_metric.label
+    if primary_metric.after:
+        return f"After training: {label} {after}. There is no score from before training to compare with."
+    if primary_metric.before:
+        return f"Before training: {label} {before}. Not scored after training yet."
+    return "Not scored yet."
+
+
 def _noise_sentence(moved: str, primary_metric: Metric, difference: Difference, *, probe: bool) -> str:
-    if not probe or difference.low is None or difference.high is None:
+    low, high = difference.low, difference.high
+    if low is not None and high is not None and not low <= 0 <= high:
+        return f"{moved}. Of a single task this would be more than chance; among all tasks of this report it may be."
+    if not probe or low is None or high is None:
         return f"{moved}. The interval contains zero, so with this few rows it could be chance."
     if _nothing_to_lose(primary_metric):
         return f"{moved}. The model could not do this before, so there was nothing to forget."
-    most = max(0.0, -difference.low if primary_metric.better == "higher" else difference.high)
-    if most == 0 and primary_metric.scale == "percent" and difference.rows:
-        most = min(1.0, 3 / difference.rows)  # the rule of three: no event in n rows still allows a rate of up to 3/n
-    limit = format_score(most, primary_metric.scale)
+    limit = format_score(-low if primary_metric.better == "higher" else high, primary_metric.scale)
     return f"{moved}. No loss can be shown; any loss is unlikely to exceed {limit}."
 
 

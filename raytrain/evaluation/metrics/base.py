@@ -2,7 +2,7 @@
 
 Since a score over many rows is a function of the *sum* of their statistics, intervals, paired tests
 and scores of any subset of rows follow from a stored matrix of statistics, without scoring a text
-twice.
+twice. A sum may be weighted: its entries need not be whole numbers.
 """
 
 from abc import ABC, abstractmethod
@@ -35,6 +35,14 @@ class Metric(ABC):
     scale: Scale = "percent"
     columns: tuple[str, ...]
     measured: tuple[str, ...] = ()
+
+    @property
+    def fewest_rows(self) -> int:
+        """Fewest rows that a verdict on a difference can rest on (`benchmarks.verdicts`).
+
+        Of five rows even five gains are no evidence: 2 / 2^5 > 5 %.
+        """
+        return 6 if self.scale == "percent" else 30
 
     @property
     @abstractmethod
@@ -92,9 +100,14 @@ class Metric(ABC):
         """Whether `prediction` is nothing that the metric can read; None where every text is."""
         return None
 
-    def of_references(self, targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> float | None:
-        """Returns what the references score; None where they are correct by definition."""
-        return None
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """Returns the statistics of the lowest and of the highest scoring row that is conceivable.
+
+        `stats` are the rows that were scored, shape (rows, statistics). Intervals allow for one
+        such row that was not seen. Where a metric does not know, those are the extremes of `stats`.
+        """
+        scores = np.nan_to_num(self.score_rows(stats), nan=0.0)
+        return stats[int(scores.argmin())], stats[int(scores.argmax())]
 
     def improvement(self, difference: float) -> float:
         """Returns `difference` (after minus before), its sign set so that positive is better."""
@@ -104,7 +117,13 @@ class Metric(ABC):
 class MeanMetric(Metric):
     """Base of metrics whose score is the mean of one value per row."""
 
-    columns = ("value", "rows")
+    columns: tuple[str, ...] = ("value", "rows")
+
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """A share is between 0 and 1."""
+        if self.scale == "percent":
+            return np.array([0.0, 1.0]), np.array([1.0, 1.0])
+        return super().extremes(stats)
 
     @abstractmethod
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:

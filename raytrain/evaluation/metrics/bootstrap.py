@@ -1,8 +1,15 @@
-"""Confidence intervals of scores: the percentile bootstrap over rows, unpaired and paired.
+"""Confidence intervals and paired comparisons that hold their level at any number of rows.
 
-Efron & Tibshirani 1993, "An Introduction to the Bootstrap", chapter 13. Rows are drawn with
-replacement; a resample is a vector of counts, so that 1,000 resamples are one matrix product with
-the rows' statistics. The draws depend only on the seed and the number of rows.
+Rows are weighted at random (Rubin 1981, "The Bayesian bootstrap"), together with one row more that
+nobody has seen: for the lower bound the worst row imaginable, for the upper bound the best one
+(Gaffke 2005, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a
+nonnegative variable"; Learned-Miller & Thomas 2020, "A new confidence interval for the mean of a
+bounded random variable"). For scores of 0 and 1 these are the bounds of Clopper and Pearson (1934),
+for pairs of them the test is McNemar's exact one; with many rows the unseen row weighs nothing, and
+what is left is the bootstrap. `benchmarks.verdicts` measures level and coverage.
+
+Weights are continuous: a score is computed from weighted sums of the rows' statistics. The draws
+depend only on the seed and the number of rows.
 """
 
 from collections.abc import Iterator
@@ -13,18 +20,25 @@ import numpy as np
 
 from raytrain.evaluation.metrics.base import Floats, Metric
 
-RESAMPLES = 1000
+DRAWS = 2_000
+MOST_DRAWS = 20_000
+"""Draws where a comparison is close to the limit, or so far from it that its p-value matters."""
 SEED = 17
 LEVEL = 0.95
 
-INTERVAL_PROTOCOL = f"{LEVEL:.0%} percentile, {RESAMPLES:,} bootstrap resamples of rows, seed {SEED}".replace("%", " %")
+INTERVAL_PROTOCOL = (
+    f"{LEVEL:.0%} Bayesian bootstrap of rows with one unseen row, worst and best possible; {DRAWS:,} draws, seed {SEED}"
+).replace("%", " %")
 
-Verdict = Literal["better", "worse", "noise"]
+_AT_ONCE = 4_000_000  # weights in memory
+_MOST_WEIGHTS = 20_000_000  # of a comparison with more draws
+
+Verdict = Literal["better", "worse", "noise", "few"]
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A score over rows, and the interval that holds 95 % of its resamples."""
+    """A score over rows, and its 95 % confidence interval."""
 
     value: float
     low: float
@@ -33,10 +47,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """After minus before on the same rows.
+    """After minus before on the same rows, with the 95 % interval of the difference.
 
-    `below_zero` is the share of resamples with a negative difference (a difference of exactly 0
-    counts half): near 0 or 1 the difference is clear, near 0.5 there is none.
+    `p` is the two-sided p-value of no difference. The verdict is "few" where so few rows can show
+    nothing, whatever they say.
     """
 
     before: float
@@ -44,37 +58,28 @@ class Paired:
     difference: float
     low: float
     high: float
-    below_zero: float
+    p: float
     verdict: Verdict
     rows: int
 
 
-def _resampled(stats: Floats, resamples: int, seed: int) -> Iterator[Floats]:
-    """Yields the sums of statistics of the resamples, a bounded number at a time."""
-    rows = len(stats)
-    generator = np.random.default_rng(seed)
-    portion = max(1, min(resamples, 4_000_000 // max(rows, 1)))
-    for start in range(0, resamples, portion):
-        counts = generator.multinomial(rows, np.full(rows, 1 / rows), size=min(portion, resamples - start))
-        yield counts.astype(np.float64) @ stats
+def interval(metric: Metric, stats: Floats, *, draws: int = DRAWS, seed: int = SEED) -> Interval:
+    """Returns the score of `stats`, shape (rows, columns), with its interval.
 
-
-def interval(metric: Metric, stats: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Interval:
-    """Returns the score of `stats`, shape (rows, columns), with its percentile interval.
-
-    If every row has the same score (all correct, all wrong), the interval has no width: resampling
-    cannot know about rows that were not sampled. With n rows, a true share of up to about 3/n is
-    compatible with "none" (the rule of three). Raises ValueError without rows.
+    An interval of a bounded score always has a width: if all of n rows are correct, a true share of
+    wrong ones up to about 3.7/n is compatible with it. Raises ValueError without rows.
     """
     if not len(stats):
         raise ValueError("there are no rows to score")
-    scores = np.concatenate([metric.combine_many(sums) for sums in _resampled(stats, resamples, seed)])
-    low, high = _percentiles(scores)
-    return Interval(metric.score(stats), low, high)
+    lowest, highest = metric.extremes(stats)
+    low, high = _scores(metric, stats, (lowest, highest), draws, seed)
+    value = metric.score(stats)
+    lower, upper = quantiles(low, high)
+    return Interval(value, min(float(lower), value), max(float(upper), value))
 
 
-def paired(metric: Metric, before: Floats, after: Floats, *, resamples: int = RESAMPLES, seed: int = SEED) -> Paired:
-    """Compares two scorings of the same rows in the same order, resampled by the same draws.
+def paired(metric: Metric, before: Floats, after: Floats, *, draws: int = DRAWS, seed: int = SEED) -> Paired:
+    """Compares two scorings of the same rows in the same order, weighted by the same draws.
 
     Raises ValueError where the shapes differ or there are no rows.
     """
@@ -82,33 +87,83 @@ def paired(metric: Metric, before: Floats, after: Floats, *, resamples: int = RE
         raise ValueError(f"statistics have shape {before.shape} before and {after.shape} after: not the same rows")
     if not len(before):
         raise ValueError("there are no rows to compare")
-    columns = before.shape[1]
-    differences = []
-    for sums in _resampled(np.hstack([before, after]), resamples, seed):
-        differences.append(metric.combine_many(sums[:, columns:]) - metric.combine_many(sums[:, :columns]))
-    drawn = np.concatenate(differences)
-    low, high = _percentiles(drawn)
+    low, high = differences(metric, before, after, draws, seed)
+    p = p_value(low, high)
+    if p < 2 * (1 - LEVEL) and (more := min(MOST_DRAWS, _MOST_WEIGHTS // len(before))) > draws:
+        low, high = differences(metric, before, after, more, seed)
+        p = p_value(low, high)
     first, second = metric.score(before), metric.score(after)
+    lower, upper = quantiles(low, high)
     return Paired(
         before=first,
         after=second,
         difference=second - first,
-        low=low,
-        high=high,
-        below_zero=float(np.mean(drawn < 0) + 0.5 * np.mean(drawn == 0)),
-        verdict=verdict(metric, low, high),
+        low=min(float(lower), second - first),
+        high=max(float(upper), second - first),
+        p=p,
+        verdict=verdict(metric, second - first, p, len(before)),
         rows=len(before),
     )
 
 
-def verdict(metric: Metric, low: float, high: float) -> Verdict:
-    """Judges an interval of differences (after minus before); one with 0 in it is no change."""
-    if low <= 0 <= high:
+def differences(metric: Metric, before: Floats, after: Floats, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """Returns after minus before in each draw, shape (draws,), with an unseen loss or gain."""
+    lowest, highest = metric.extremes(np.concatenate([before, after]))
+    unseen = (np.concatenate([highest, lowest]), np.concatenate([lowest, highest]))
+    low, high = [], []
+    for loss, gain in _weighted(np.hstack([before, after]), unseen, draws, seed):
+        low.append(_after_minus_before(metric, loss))
+        high.append(_after_minus_before(metric, gain))
+    return np.concatenate(low), np.concatenate(high)
+
+
+def p_value(low: Floats, high: Floats) -> float:
+    """Returns the two-sided p-value of no difference from draws of differences, shape (draws,)."""
+    tail = min(int(np.sum(low <= 0)), int(np.sum(high >= 0)))
+    return min(1.0, 2 * (tail + 1) / (len(low) + 1))
+
+
+def verdict(metric: Metric, difference: float, p: float, rows: int) -> Verdict:
+    """Judges a difference (after minus before) by its p-value."""
+    if rows < metric.fewest_rows:
+        return "few"
+    if p > 1 - LEVEL:
         return "noise"
-    return "better" if metric.improvement(low + high) > 0 else "worse"
+    return "better" if metric.improvement(difference) > 0 else "worse"
 
 
-def _percentiles(scores: Floats) -> tuple[float, float]:
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(scores, [tail, 100 - tail])
-    return float(low), float(high)
+def quantiles(low: Floats, high: Floats) -> tuple[Floats, Floats]:
+    """Returns the lower bound from draws of `low` and the upper one from `high`, along axis 0."""
+    tail = (1 - LEVEL) / 2
+    return np.quantile(low, tail, axis=0), np.quantile(high, 1 - tail, axis=0)
+
+
+def _scores(metric: Metric, stats: Floats, unseen: tuple[Floats, Floats], draws: int, seed: int) -> list[Floats]:
+    drawn = [[metric.combine_many(sums) for sums in both] for both in _weighted(stats, unseen, draws, seed)]
+    return [np.concatenate(scores) for scores in zip(*drawn, strict=True)]
+
+
+def _after_minus_before(metric: Metric, sums: Floats) -> Floats:
+    columns = sums.shape[1] // 2
+    return metric.combine_many(sums[:, columns:]) - metric.combine_many(sums[:, :columns])
+
+
+def _weighted(stats: Floats, unseen: tuple[Floats, Floats], draws: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
+    """Yields weighted sums with each of the two unseen rows, a limited number of draws at once."""
+    for seen, last in weights(len(stats), draws, seed):
+        sums = seen @ stats
+        yield sums + last * unseen[0], sums + last * unseen[1]
+
+
+def weights(rows: int, draws: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
+    """Yields weights of the rows, shape (n, rows), and of the unseen row, shape (n, 1).
+
+    Those of a draw add up to the number of rows, since some scores (BLEU) depend on how many
+    there are.
+    """
+    generator = np.random.default_rng(seed)
+    portion = max(1, min(draws, _AT_ONCE // (rows + 1)))
+    for start in range(0, draws, portion):
+        drawn = generator.standard_exponential((min(portion, draws - start), rows + 1))
+        drawn *= rows / drawn.sum(axis=1, keepdims=True)
+        yield drawn[:, :-1], drawn[:, -1:]

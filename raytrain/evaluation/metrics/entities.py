@@ -45,6 +45,11 @@ class EntityMetric(Metric):
         """Returns the counts against the reference with the best F1, of equals the first."""
         return _best_counts(_read(prediction, targets, meta), [parse_entities(target) or [] for target in targets])
 
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """Returns a row as long as any that is unparsable, and one that is correct."""
+        size = float(np.max(stats[:, 1:3], initial=1.0))
+        return np.array([0.0, size, size, 1.0, 1.0]), np.array([size, size, size, 0.0, 1.0])
+
     def by_label(
         self, predictions: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta], stats: Floats
     ) -> dict[str, tuple[int, float]]:
@@ -147,6 +152,11 @@ class Unparsable(EntityMetric):
 
     name = "unparsable"
     better = "lower"
+
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """Returns a correct row, which scores 0 here, and an unparsable one."""
+        unparsable, correct = super().extremes(stats)
+        return correct, unparsable
 
     def combine_many(self, sums: Floats) -> Floats:
         """Unparsable predictions / rows."""

@@ -53,6 +53,13 @@ class Chrf(Metric):
         counts = np.array([_matches(predicted, expected) for expected in references], dtype=np.float64)
         return tuple(counts[np.argmax(self.combine_many(counts))].tolist())
 
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """Returns a row as long as any without a match, and one that matches."""
+        counts = stats.reshape(len(stats), _ORDER, 3)
+        size = counts[:, :, :2].max(axis=(0, 2))
+        nothing = np.stack([size, size, np.zeros(_ORDER)], axis=1).ravel()
+        return nothing, np.stack([size, size, size], axis=1).ravel()
+
     def combine_many(self, sums: Floats) -> Floats:
         """Sacrebleu's F score for many sums at once."""
         counts = sums.reshape(len(sums), _ORDER, 3)
@@ -92,6 +99,12 @@ class Bleu(Metric):
             prediction, targets = space_characters(prediction), [space_characters(target) for target in targets]
         found = _bleu(self._tokenizer).corpus_score([prediction], [[target] for target in targets])
         return tuple(map(float, (found.sys_len, found.ref_len, *found.counts, *found.totals)))
+
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """Returns a row as long as any without a match, and one that matches."""
+        length, totals = stats[:, :2].max(), stats[:, 6:].max(axis=0)
+        nothing = np.array([length, length, *np.zeros(4), *totals])
+        return nothing, np.array([length, length, *totals, *totals])
 
     def combine_many(self, sums: Floats) -> Floats:
         """Sacrebleu's `compute_bleu` for many sums at once, which need not be whole numbers."""

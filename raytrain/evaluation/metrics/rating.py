@@ -11,6 +11,8 @@ from raytrain.evaluation.answers.labels import label_reader
 from raytrain.evaluation.answers.numbers import Scale
 from raytrain.evaluation.metrics.base import Floats, MeanMetric, Meta, Metric, ratio
 
+_SHORT_SCALE = 20  # labels
+
 _PARSING = (
     "answers v2: a prediction gives the label that it is, or the only one that it mentions outside of a negation, "
     "decoration and lead-in aside; on a scale also as 4 stars, 4/5, four or ****; two labels, or a number that is no "
@@ -95,11 +97,27 @@ class MeanAbsoluteError(MeanMetric, _ReadsLabels):
     name = "mae"
     better = "lower"
     scale = "raw"
+    columns = ("value", "rows", "largest")
 
     @property
     def protocol(self) -> str:
         """How a prediction is parsed, and what one that is not a label costs."""
         return f"{_PARSING}; a prediction that is not a label counts as the largest possible distance"
+
+    @property
+    def fewest_rows(self) -> int:
+        """A distance is bounded by the scale, as a share is."""
+        return 6
+
+    def row(self, prediction: str, targets: Sequence[str], meta: Meta) -> tuple[float, ...]:
+        """Returns (distance, 1, length of the scale)."""
+        positions = _positions(_labels(meta))
+        return self.value(prediction, targets, meta), 1.0, max(positions) - min(positions)
+
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """From no distance to the length of the scale."""
+        largest = float(stats[:, 2].max())
+        return np.array([0.0, 1.0, largest]), np.array([largest, 1.0, largest])
 
     def value(self, prediction: str, targets: Sequence[str], meta: Meta) -> float:
         """Returns the distance to the nearest reference."""
@@ -157,6 +175,29 @@ class LabelTable(_ReadsLabels):
             table[places.index(correct), len(labels) if predicted is None else places.index(predicted)] = 1
         return tuple(table.flat)
 
+    def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
+        """Returns the answers that would lower and raise the score of `stats` the most."""
+        rows = self._conceivable(stats.shape[1])
+        scores = self.combine_many(stats.sum(axis=0) + rows)
+        return rows[int(scores.argmin())], rows[int(scores.argmax())]
+
+    def _conceivable(self, cells: int) -> Floats:
+        """Returns rows that could come next, shape (n, cells): one a cell, and two spread ones.
+
+        A label that was never seen may turn out all right or all wrong: the spread ones give each
+        label its share. Of a long scale only some cells are tried.
+        """
+        labels = self.tables(np.zeros((1, cells))).shape[1]
+        correct = np.arange(labels) * (labels + 2)
+        unparsable = np.arange(labels) * (labels + 1) + labels
+        mistaken = np.arange(labels) * (labels + 1) + (np.arange(labels) + 1) % labels
+        opposite = np.array([labels - 1, (labels - 1) * (labels + 1)])
+        places = np.arange(cells) if labels <= _SHORT_SCALE else np.concatenate([correct, unparsable, opposite])
+        rows = np.zeros((len(places) + 2, cells))
+        rows[np.arange(len(places)), places] = 1
+        rows[-2, correct] = rows[-1, mistaken] = 1 / labels
+        return rows
+
     @staticmethod
     def tables(sums: Floats) -> Floats:
         """Returns sums of statistics as matrices, shape (n, labels, labels + 1)."""
@@ -189,6 +230,7 @@ class Spearman(LabelTable):
     """Rank correlation of predictions and references, ties at their mean rank (Spearman 1904)."""
 
     name = "spearman"
+    scale = "raw"
 
     @property
     def protocol(self) -> str:

@@ -74,10 +74,3 @@ class Parses(MeanMetric):
                 hint=f"Set fields.to of the task to one of {', '.join(_GRAMMARS)}, or remove the metric.",
             )
         return float(parses(prediction, language))
-
-    def of_references(self, targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> float | None:
-        """Returns the share of first references that parse."""
-        if not targets:
-            return None
-        values = [self.value(references[0], references, meta) for references, meta in zip(targets, metas, strict=True)]
-        return sum(values) / len(values)
