@@ -3,15 +3,24 @@
 import pytest
 
 from raytrain.evaluation.baselines import (
-    REFERENCES,
+    agreement,
     baseline_predictions,
+    baseline_stats,
+    compare_with_baselines,
     lead,
     longest_sentence,
+    make_yardsticks,
     most_frequent,
-    score_baselines,
+    references_score,
 )
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS
+from raytrain.evaluation.row_stats import compute_row_stats
+
+
+def scores(metric, *known):
+    found = baseline_stats(METRICS[metric], *known)
+    return {name: METRICS[metric].score(rows.stats) for name, rows in found.items()}
 
 
 def example(number, raw, target, **meta):
@@ -40,26 +49,56 @@ def test_lead_three_and_the_longest_sentence():
     assert longest_sentence("\n") == ""
 
 
-def test_references_are_scored_against_each_other():
+def test_people_are_scored_against_each_other_with_one_reference_less():
     rows = [Example("a", 0, "x", ("yes", "Yes", "no"), {}), Example("b", 0, "y", ("one",), {})]
-    scores = score_baselines(METRICS["exact_match"], "summarization", rows, [])
-    assert scores[REFERENCES] == pytest.approx(2 / 3)
-    assert set(scores) == {"lead-3", "longest-sentence", REFERENCES}
-    assert REFERENCES not in score_baselines(METRICS["exact_match"], "summarization", rows[1:], [])
+    found = agreement(METRICS["exact_match"], rows)
+    assert found.value == pytest.approx(2 / 3)
+    assert (found.rows, found.references, found.against) == (1, 3, 2)
+    assert found.low < found.value < found.high
+    assert agreement(METRICS["exact_match"], rows[1:]) is None
+    assert agreement(METRICS["perplexity"], rows) is None
+
+
+def test_references_that_no_model_can_reach_are_told():
+    """By ROUGE a reference without a word scores 0, whatever the answer."""
+    rows = [Example("a", 0, "x", ("yes",), {}), Example("b", 0, "y", ("...",), {})]
+    assert references_score(METRICS["rougeL"], rows) == 0.5
+    assert references_score(METRICS["rougeL"], rows[:1]) is None
+    assert references_score(METRICS["no_label"], rows) == 1.0
+    assert references_score(METRICS["perplexity"], rows) is None
+    assert make_yardsticks((METRICS["rougeL"],), "text", rows, []).references == {"rougeL": 0.5}
 
 
 def test_choices_have_baselines_and_perplexity_has_none():
     rows = [Example("a", 0, "x", ("(A)",), {"choices": ["p", "q"]}), Example("b", 0, "y", ("(B)",), {})]
-    assert score_baselines(METRICS["choice_accuracy"], "multiple-choice", rows, ["(A)"]) == {"most-frequent": 0.5}
-    assert score_baselines(METRICS["perplexity"], "text", rows, ["(A)"]) == {}
+    assert scores("choice_accuracy", "multiple-choice", rows, ["(A)"]) == {"most-frequent": 0.5}
+    assert scores("perplexity", "text", rows, ["(A)"]) == {}
 
 
 def test_baselines_are_scored_on_the_same_rows():
     examples = [example(0, "x = 1;", "x = 1"), example(1, "return y;", "return y"), example(2, "z", "x = 1")]
-    scores = score_baselines(METRICS["exact_match"], "code-translation", examples, ["x = 1", "x = 1", "q"])
-    assert scores == {"copy": pytest.approx(2 / 3)}
-    scores = score_baselines(METRICS["exact_match"], "question-answering", examples, ["x = 1", "x = 1", "q"])
-    assert scores == {"most-frequent": pytest.approx(2 / 3)}
+    known = ["x = 1", "x = 1", "q"]
+    assert scores("exact_match", "code-translation", examples, known)["copy"] < 1
+    assert scores("exact_match", "question-answering", examples, known) == {"most-frequent": pytest.approx(2 / 3)}
+
+
+def test_a_model_is_compared_with_a_baseline_row_by_row():
+    """Always the commonest label: 60 of 100. A model that gives it, too, is not above it."""
+    metric = METRICS["accuracy"]
+    examples = [example(i, f"review {i}", "5" if i < 60 else "1") for i in range(100)]
+    baselines = baseline_stats(metric, "rating", examples, ["5", "5", "1"])
+
+    def compared(answers):
+        model = compute_row_stats(metric, answers, [e.targets for e in examples], [e.meta for e in examples])
+        return compare_with_baselines(metric, model, baselines)["most-frequent"]
+
+    same = compared(["5"] * 100)
+    assert (same.value, same.rows, same.difference, same.p) == (0.6, 100, 0.0, 1.0)
+    better = compared(["5"] * 60 + ["1"] * 20 + ["5"] * 20)
+    assert better.difference == pytest.approx(0.2)
+    assert 0 < better.low < 0.2 < better.high
+    assert better.p < 0.001
+    assert compared(["1"] * 100).difference == pytest.approx(-0.2)
 
 
 def test_copy_uses_the_raw_input_not_the_prompt():

@@ -7,7 +7,7 @@ import pytest
 from raytrain.config.run_layout import EvaluationLayout, RunLayout
 from raytrain.evaluation import local
 from raytrain.evaluation.evaluate_model import evaluate_model, evaluation_name
-from raytrain.evaluation.results import MetricScore, ScoreCard, Stage, read_card, write_scores
+from raytrain.evaluation.results import BaselineScore, MetricScore, ScoreCard, Stage, read_card, write_scores
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import Generation
 from raytrain.report.leaderboard import rank_models
@@ -136,6 +136,6 @@ def test_the_same_rows_are_one_column_whatever_the_baselines(tmp_path):
         card = ScoreCard(
             "after", "stars", "rating", probe, "test", 1, model, 10, 10, "accuracy", {"accuracy": accuracy}
         )
-        card = replace(card, baselines={"most-frequent": baseline}, rows_digest="the same")
+        card = replace(card, baselines={"most-frequent": BaselineScore(baseline)}, rows_digest="the same")
         write_scores(store, RunLayout(name), card, [], fingerprint="any")
     assert len(rank_models(store).columns) == 1

@@ -7,6 +7,7 @@ import pytest
 
 from data_prep.config import Source, Task
 from raytrain.config.run_layout import RunLayout
+from raytrain.evaluation.baselines import make_yardsticks
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS, metrics_for
 from raytrain.evaluation.results import Stage, read_card, read_predictions, read_primary_scores, write_scores
@@ -34,7 +35,7 @@ def scored(stage="step-000500", task=TASK, examples=EXAMPLES, generations=GENERA
         examples,
         generations,
         stage=Stage(stage, MODEL, "validation"),
-        baselines={"copy": 0.25},
+        yardsticks=make_yardsticks(metrics_for(task), task.type, examples, ["1"]),
         limits=GenerationLimits(512, 8),
         seconds=1.23456,
     )
@@ -53,7 +54,7 @@ def test_the_fields_of_a_score_card(store):
     assert set(body) == {
         "stage", "task", "type", "probe", "split", "step", "model", "rows", "scored", "primary_metric", "metrics",
         "by_template", "by_length", "by_label", "baselines", "protocol", "lengths", "seconds", "rows_digest",
-        "confusion", "entity_types",
+        "prompts_digest", "confusion", "entity_types",
     }  # fmt: skip
     assert body["model"] == {"kind": "checkpoint", "uri": MODEL.uri, "digest": "d1"}
     assert (body["stage"], body["step"], body["split"], body["probe"]) == ("step-000500", 500, "validation", False)
@@ -84,7 +85,9 @@ def test_the_fields_of_a_score_card(store):
     assert sum(row[-1] for row in counts) == 1
     assert body["entity_types"] == {}
     assert body["protocol"]["max_new_tokens"] == 8
-    assert body["protocol"]["interval"] == "95 % percentile, 1,000 bootstrap resamples of rows, seed 17"
+    assert body["protocol"]["interval"] == (
+        "95 % Bayesian bootstrap of rows with one unseen row, worst and best possible; 2,000 draws, seed 17"
+    )
     assert set(body["protocol"]["metrics"]) == {
         "accuracy", "macro_f1", "within_one", "mae", "spearman", "no_label",
     }  # fmt: skip

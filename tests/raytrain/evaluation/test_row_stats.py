@@ -3,6 +3,7 @@
 import pytest
 
 from data_prep.config import Source, Task
+from raytrain.evaluation.baselines import Yardsticks
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.forgetting import compare
 from raytrain.evaluation.metrics import METRICS, MeanMetric
@@ -30,7 +31,14 @@ TASK = Task(name="t", type="text", source=Source(uri="x"))
 def scored(metrics, texts):
     generations = [Generation(text, 1, False) for text in texts]
     return score_task(
-        TASK, metrics, EXAMPLES, generations, stage=STAGE, baselines={}, limits=GenerationLimits(8, 8), seconds=0.0
+        TASK,
+        metrics,
+        EXAMPLES,
+        generations,
+        stage=STAGE,
+        yardsticks=Yardsticks(),
+        limits=GenerationLimits(8, 8),
+        seconds=0.0,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data_prep.shards.manifest import PartRef, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
@@ -14,8 +15,8 @@ from data_prep.tally import Event, Tally
 from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout, stage_of_step
 from raytrain.evaluation.metrics import METRICS, metrics_for
-from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, interval
-from raytrain.evaluation.results import MetricScore, Prediction, ScoreCard, write_scores
+from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, interval, paired
+from raytrain.evaluation.results import BaselineScore, MetricScore, Prediction, ScoreCard, write_scores
 from raytrain.report import ReportData, gather
 from raytrain.runs.record import RunRecord, write_record
 from raytrain_core.storage import LocalStore, open_store
@@ -313,10 +314,14 @@ class RunFolder:
             by_template=by_template,
             by_length={"4-30": part(ordered[:half]), "31-96": part(ordered[half:])},
             by_label={label: part([p for p in predictions if p.targets[0] == label]) for label in labels},
-            baselines={"most-frequent": self.baseline, "copy": 0.05},
+            baselines={
+                name: self._baseline(metrics[0], np.array([p.stats for p in predictions]), value)
+                for name, value in (("most-frequent", self.baseline), ("copy", 0.05))
+            },
             protocol={
                 "metrics": {metric.name: metric.protocol for metric in metrics},
                 "decoding": "greedy",
+                "max_input_tokens": 512,
                 "max_new_tokens": 96,
                 "precision": "fp32",
                 "references": "best of several",
@@ -324,8 +329,17 @@ class RunFolder:
             },
             lengths=self.lengths,
             seconds=3.1,
+            rows_digest=f"{task.name} {split} {self.rows} {self.seed}",
+            prompts_digest=f"{task.name} {split} {self.rows} {self.seed}",
         )
         write_scores(self.store, self.layout, card, predictions, fingerprint="f" * 64)
+
+    def _baseline(self, metric, stats, value):
+        """A baseline that scores `value` on every row."""
+        lowest, highest = metric.extremes(stats)
+        given = np.tile(lowest + value * (highest - lowest), (len(stats), 1))
+        found = paired(metric, given, stats)
+        return BaselineScore(metric.score(given), found.rows, found.difference, found.low, found.high, found.p)
 
     def _telemetry(self):
         draw = random.Random(self.seed)
@@ -434,10 +448,20 @@ def run_folder(make_run, tmp_path_factory) -> RunFolder:
 def make_task():
     """Returns a function that makes a task scored before and after training."""
     from raytrain.report.model import Difference, Interval, Metric, Task
-    from raytrain.report.verdicts import task_sentence
+    from raytrain.report.verdicts import task_sentence, task_verdict
 
     def make(
-        name="t", before=0.5, after=0.7, low=0.1, high=0.3, *, probe=False, better="higher", scale="percent", rows=100
+        name="t",
+        before=0.5,
+        after=0.7,
+        low=0.1,
+        high=0.3,
+        *,
+        probe=False,
+        better="higher",
+        scale="percent",
+        rows=100,
+        baseline="none",
     ):
         metric = Metric(
             name="accuracy",
@@ -461,6 +485,9 @@ def make_task():
             scored=rows,
             difference=difference,
             sentence=task_sentence(metric, difference, probe=probe),
+            verdict=task_verdict(difference, baseline),
+            baseline_verdict=baseline,
+            best_baseline=None if baseline == "none" else "copy",
         )
 
     return make

@@ -49,8 +49,8 @@ def test_forgetting_is_before_minus_after_and_best_minus_last(data):
 def test_a_score_below_its_baseline_is_flagged(make_run, tmp_path):
     run = make_run(tmp_path, skill={"code": (0.0, 0.02), "reviews": (0.3, 0.9)}, rows=20, baseline=0.7)
     found = gather(run.store, run.layout)
-    below = {t.name for t in found.tasks if t.below_baseline}
-    assert below == {t.name for t in found.tasks if t.primary_metric.after.value < 0.7}
+    below = {t.name for t in found.tasks if t.baseline_verdict == "below"}
+    assert below == {t.name for t in found.tasks if t.primary_metric.after.value < 0.4}
     assert below
     assert any("below its baseline" in w for w in found.summary.warnings)
 
@@ -59,7 +59,8 @@ def test_the_model_before_training_is_not_held_against_a_baseline(make_run, tmp_
     run = make_run(tmp_path, skill={"code": (0.0, 0.9)}, rows=20, baseline=0.7, stages=("before",))
     found = gather(run.store, run.layout)
     assert by_name(found)["code"].primary_metric.before.value < 0.7
-    assert not any(t.below_baseline for t in found.tasks)
+    assert {t.baseline_verdict for t in found.tasks} == {"unknown"}
+    assert not any(b.difference for t in found.tasks for b in t.baselines)
     assert not any("below its baseline" in w for w in found.summary.warnings)
 
 

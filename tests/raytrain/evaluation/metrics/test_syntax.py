@@ -3,6 +3,8 @@
 import pytest
 
 from data_prep.config import Source, Task
+from raytrain.evaluation.baselines import references_score
+from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS, metrics_for
 from raytrain.evaluation.metrics.syntax import language_of, parses
 from raytrain_core.errors import DataError
@@ -39,7 +41,8 @@ def test_the_share_of_references_that_parse():
     targets = [[JAVA_METHOD], ["int broken("], [JAVA_METHOD, "x"], [JAVA_METHOD]]
     stats = metric.stats_many(["int f( {", JAVA_METHOD, "", JAVA_METHOD], targets, [meta] * 4)
     assert metric.score(stats) == 0.5
-    assert metric.of_references(targets, [meta] * 4) == 0.75
+    rows = [Example(str(i), 0, "", tuple(row), meta) for i, row in enumerate(targets)]
+    assert references_score(metric, rows) == 0.75
     assert "tree-sitter-java" in metric.protocol
 
 
