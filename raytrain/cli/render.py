@@ -32,10 +32,10 @@ def outcome(found: "RunOutcome") -> str:
             (
                 h.task + (" (probe)" if h.probe else ""),
                 h.metric,
-                score(h.before),
-                score(h.after),
-                f"{signed(h.after - h.before)} ({signed(h.low)} to {signed(h.high)}), {h.verdict}"
-                + (f" (not above {h.baseline})" if h.baseline and not h.probe else ""),
+                score(h.before, h.scale),
+                score(h.after, h.scale),
+                f"{signed(h.after - h.before, h.scale)} ({signed(h.low, h.scale)} to {signed(h.high, h.scale)}), "
+                f"{h.verdict}" + (f" (not above {h.baseline})" if h.baseline and not h.probe else ""),
             )
             for h in found.primary_scores
         ]
@@ -51,20 +51,26 @@ def outcome(found: "RunOutcome") -> str:
 
 def evaluated(found: "ModelScores") -> str:
     """Formats the scores of a model by task, next to the best baseline."""
-    rows: list[tuple[str, ...]] = [("task", "metric", "score", "95 % interval", "rows", "best baseline")]
+    rows: list[tuple[str, ...]] = [("task", "metric", "score", "95 % interval", "unparsable", "rows", "best baseline")]
     notes = []
     for card in found.cards:
         kept = card.metrics[card.primary_metric]
-        low, high = score(kept.low), score(kept.high)
+        low, high = score(kept.low, kept.scale), score(kept.high, kept.scale)
         counted = f"{card.scored} of {card.rows}" if card.scored < card.rows else f"{card.rows}"
         best = _best_baseline(card.baselines, kept.better)
-        baseline = "-" if best is None else f"{score(best[1].value)} {best[0]}, {_against(best[1], kept.better)}"
-        rows.append((card.task, card.primary_metric, score(kept.value), f"{low} to {high}", counted, baseline))
+        baseline = (
+            "-" if best is None else f"{score(best[1].value, kept.scale)} {best[0]}, {_against(best[1], kept.better)}"
+        )
+        unparsable = "-" if kept.unparsable is None else f"{kept.unparsable:.1%}".replace("%", " %")
+        value = score(kept.value, kept.scale)
+        rows.append((card.task, card.primary_metric, value, f"{low} to {high}", unparsable, counted, baseline))
         notes += [f"{card.task}: {name}: {m.error}" for name, m in card.metrics.items() if m.error]
-        others = [f"{name} {score(m.value)}" for name, m in card.metrics.items() if name != card.primary_metric]
+        others = [
+            f"{name} {score(m.value, m.scale)}" for name, m in card.metrics.items() if name != card.primary_metric
+        ]
         notes += [f"{card.task}: {', '.join(others)}"] if others else []
     head = f"{found.model} on {found.split} rows; kept under evaluations/{found.name} in {found.storage}"
-    return "\n".join([head, "", columns(rows, right=(2, 4)), "", *notes])
+    return "\n".join([head, "", columns(rows, right=(2, 4, 5)), "", *notes])
 
 
 def _best_baseline(baselines: "Mapping[str, BaselineScore]", better: str) -> "tuple[str, BaselineScore] | None":
@@ -91,7 +97,10 @@ def leaderboard(found: "Leaderboard") -> str:
     ]
     rows: list[tuple[str, ...]] = [("", "rank", "what", *heads)]
     for place, entry in enumerate(found.entries, start=1):
-        cells = ["-" if s is None else f"{s[0]:.3f} ±{(s[2] - s[1]) / 2:.3f}" for s in entry.scores]
+        cells = [
+            "-" if s is None else f"{score(s[0], column.scale)} ±{score((s[2] - s[1]) / 2, column.scale)}"
+            for s, column in zip(entry.scores, found.columns, strict=True)
+        ]
         rank = "-" if entry.rank is None else f"{entry.rank:.1f}"
         rows.append((str(place), rank, f"{entry.name}" + (" (model)" if entry.kind == "model" else ""), *cells))
     lower = [column.label for column in found.columns if column.better == "lower"]
@@ -145,7 +154,8 @@ def status(found: "RunStatus") -> str:
     if found.scores:
         rows: list[tuple[str, ...]] = [("task", "metric", "before", "now", "after")]
         for task, scores in found.scores.items():
-            rows.append((task, scores.primary_metric, score(scores.before), score(scores.now), score(scores.after)))
+            shown = (score(value, scores.scale) for value in (scores.before, scores.now, scores.after))
+            rows.append((task, scores.primary_metric, *shown))
         text += "\n\n" + columns(rows, right=(2, 3, 4))
     return text
 
@@ -178,7 +188,9 @@ def job(found: "ClusterStatus") -> str:
         rows: list[tuple[str, ...]] = [("task", "metric", "before", "now", "after")]
         for task in found.tasks:
             name = task["name"] + (" (probe)" if task["probe"] else "")
-            rows.append((name, task["metric"], *(score(task[stage]) for stage in ("before", "now", "after"))))
+            rows.append(
+                (name, task["metric"], *(score(task[stage], task["scale"]) for stage in ("before", "now", "after")))
+            )
         text += "\n\n" + columns(rows, right=(2, 3, 4))
     return text
 
@@ -199,14 +211,14 @@ def job_line(found: "ClusterStatus") -> str:
     return f"{found.name}: " + ", ".join(part for part in parts if part)
 
 
-def score(value: float | None) -> str:
-    """Formats a score with three decimals, or a dash if there is none."""
-    return "-" if value is None else f"{value:.3f}"
+def score(value: float | None, scale: str) -> str:
+    """Formats a score as the report does: a fraction as 0 to 100, or a dash if there is none."""
+    return "-" if value is None else signed(value, scale).lstrip("+")
 
 
-def signed(value: float) -> str:
-    """Formats a change with its sign."""
-    return f"{value:+.3f}"
+def signed(value: float, scale: str) -> str:
+    """Formats a change with its sign: points of 100 with one decimal, other units with two."""
+    return f"{100 * value:+.1f}" if scale == "percent" else f"{value:+.2f}"
 
 
 def check(found: "CheckReport") -> str:

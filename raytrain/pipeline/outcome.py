@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from raytrain.config.run_layout import RunLayout
@@ -25,6 +25,8 @@ class TaskOutcome:
     after: float
     low: float
     high: float
+    scale: Literal["percent", "raw"]
+    """Whether scores are fractions."""
     verdict: str
     """As in the report (`verdict_label`): `better`, `within noise`, `partly forgotten` ..."""
     baseline: str | None = None
@@ -71,6 +73,7 @@ def _task_outcome(task: Task) -> TaskOutcome | None:
         metric.after.value,
         difference.low,
         difference.high,
+        metric.scale,
         verdict_label(task),
         task.best_baseline if task.baseline_verdict in ("below", "noise") else None,
     )

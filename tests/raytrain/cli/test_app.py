@@ -181,8 +181,8 @@ class TestRun:
         storage="file:///here/store",
         report_uri="file:///here/store/runs/small/report/index.html",
         primary_scores=(
-            TaskOutcome("notes", False, "rougeL", 0.2, 0.45, 0.2, 0.3),
-            TaskOutcome("quiz", True, "exact", 0.5, 0.4, -0.2, 0.0),
+            TaskOutcome("notes", False, "rougeL", 0.2, 0.45, 0.2, 0.3, "percent", "better"),
+            TaskOutcome("quiz", True, "mean error", 0.5, 0.4, -0.2, 0.0, "raw", "within noise"),
         ),
         done_before=False,
     )
@@ -206,9 +206,9 @@ class TestRun:
         assert out.splitlines() == [
             "small is complete.",
             "",
-            "task          metric  before  after  change (95 % interval)",
-            "notes         rougeL   0.200  0.450  +0.250 (+0.200 to +0.300)",
-            "quiz (probe)  exact    0.500  0.400  -0.100 (-0.200 to +0.000), within the noise",
+            "task          metric      before  after  change (95 % interval)",
+            "notes         rougeL        20.0   45.0  +25.0 (+20.0 to +30.0), better",
+            "quiz (probe)  mean error    0.50   0.40  -0.10 (-0.20 to +0.00), within noise",
             "",
             "report: file:///here/store/runs/small/report/index.html",
             'try it: raytrain predict small --storage file:///here/store --task notes --compare "your text"',
@@ -262,7 +262,7 @@ class TestRunsThatExist:
             "it has not reported for a while; if it has stopped, `raytrain run` with the same job file "
             "resumes it from step 30"
         )
-        assert lines[-1] == "notes  rougeL   0.200  0.310      -"
+        assert lines[-1] == "notes  rougeL    20.0  31.0      -"
 
     @pytest.mark.parametrize(
         "arguments",
