@@ -85,7 +85,8 @@ def _next_state(snapshot: Snapshot) -> NextState:
     newest = snapshot.newest
     if newest is None:
         if snapshot.cancelled:
-            return NextState("Cancelled", "Cancelled", "cancelled before the first attempt", ())
+            state = NextState("Cancelled", "Cancelled", "cancelled before the first attempt", ())
+            return _leave(snapshot, "Cancelling", ()) or state
         return _start_attempt(snapshot, ())
     if newest.outcome != "Running":
         return _after_attempt(snapshot, snapshot.attempts)
@@ -179,8 +180,6 @@ def _exhausted(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextS
 
 def _leave(snapshot: Snapshot, phase: str, attempts: tuple[AttemptStatus, ...]) -> NextState | None:
     """Deletes what is left of earlier attempts, and waits until it is gone; None if nothing is."""
-    if phase == "Suspending" and snapshot.old.phase == "Suspended" and not snapshot.observed.own_ray_jobs:
-        return None  # they were seen to be gone
     if snapshot.observed.pods is None:
         return NextState("", "", "", (), look=True)
     if (remains := snapshot.remains) is None:
@@ -198,8 +197,7 @@ def _start_attempt(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> N
     """Starts the next attempt, unless something is in the way."""
     if snapshot.suspended:
         message = "suspended; set cluster.suspend to false to resume"
-        leaving = _leave(snapshot, "Suspending", attempts) if attempts else None
-        return leaving or NextState("Suspended", "Suspended", message, attempts)
+        return _leave(snapshot, "Suspending", attempts) or NextState("Suspended", "Suspended", message, attempts)
     if snapshot.refused is not None or snapshot.job is None:
         refused = snapshot.refused or Refusal("InvalidSpec", "the job cannot be read")
         return replace(_refuse(refused, attempts), delete=snapshot.to_delete(attempts, ended=True))

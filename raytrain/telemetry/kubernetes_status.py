@@ -19,7 +19,14 @@ from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
-from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunProgress, RunResult, TaskStatus
+from raytrain.config.job_status import (
+    ATTEMPT_VARIABLE,
+    OBJECT_VARIABLE,
+    RAY_CLUSTER_VARIABLE,
+    RunProgress,
+    RunResult,
+    TaskStatus,
+)
 from raytrain.kubernetes.client import JOBS, KubernetesApi
 from raytrain.telemetry.background import Background
 from raytrain.telemetry.progress import Progress
@@ -41,18 +48,20 @@ Patch = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class OwnObject:
-    """The FineTuneJob that this process runs for, and the number of this attempt."""
+    """The FineTuneJob that this process runs for, and the start that this process belongs to."""
 
     namespace: str
     name: str
     attempt: int
+    ray_cluster: str = ""
 
     @classmethod
     def of_environment(cls) -> OwnObject | None:
         """Reads what the operator put into the pod's environment; None outside such a pod."""
         namespace, found, name = os.environ.get(OBJECT_VARIABLE, "").partition("/")
         attempt = os.environ.get(ATTEMPT_VARIABLE, "")
-        return cls(namespace, name, int(attempt)) if found and attempt.isdigit() else None
+        cluster = os.environ.get(RAY_CLUSTER_VARIABLE, "")
+        return cls(namespace, name, int(attempt), cluster) if found and attempt.isdigit() else None
 
     def patch(self, status: dict[str, Any]) -> None:
         """Merges `status` into the object's status; raises ClusterError if that fails."""
@@ -143,47 +152,53 @@ class Ending:
 def report_result(own: OwnObject | None = None, patch: Patch | None = None) -> Iterator[Ending]:
     """Writes to `status.result` how this context ends; the operator decides about retries by it.
 
-    Exit codes are those of the command line. A run without a result counts as interrupted.
+    Exit codes are those of the command line. A run without a result was cut off. The result of an
+    earlier start is removed first: it must not explain how this one ends.
     """
     own, ending = own or OwnObject.of_environment(), Ending()
     if own is None:
         yield ending
         return
     patch = patch or own.patch
+    _patch_result(patch, None, tries=1)
     try:
         yield ending
     except BaseException as error:
-        _patch_result(patch, result_of(error, own.attempt))
+        _patch_result(patch, result_of(error, own))
         raise
-    done = RunResult(attempt=own.attempt, exit_code=0, reason="Complete", report=ending.report)
+    done = RunResult(
+        attempt=own.attempt, ray_cluster=own.ray_cluster, exit_code=0, reason="Complete", report=ending.report
+    )
     _patch_result(patch, done)
 
 
-def result_of(error: BaseException, attempt: int) -> RunResult:
-    """Converts an error to the result of the attempt."""
+def result_of(error: BaseException, own: OwnObject) -> RunResult:
+    """Converts an error to the result of this start."""
     error = full_disk(error) or error
     if isinstance(error, UserError):
-        return RunResult(
-            attempt=attempt,
-            exit_code=int(error.exit_code),
-            reason=type(error).__name__,
-            message=mask_secrets(str(error))[:_MAX_MESSAGE],
-        )
-    if isinstance(error, KeyboardInterrupt):
-        message = "stopped on request; the next attempt resumes the run"
-        return RunResult(attempt=attempt, exit_code=int(ExitCode.INTERRUPTED), reason="Interrupted", message=message)
-    message = mask_secrets(f"{type(error).__name__}: {error}")[:_MAX_MESSAGE]
-    return RunResult(attempt=attempt, exit_code=int(ExitCode.BUG), reason=type(error).__name__, message=message)
+        code, reason, message = error.exit_code, type(error).__name__, str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        code, reason = ExitCode.INTERRUPTED, "Interrupted"
+        message = "the driver was told to stop: its pod, its node or its Ray job was to end"
+    else:
+        code, reason, message = ExitCode.BUG, type(error).__name__, f"{type(error).__name__}: {error}"
+    return RunResult(
+        attempt=own.attempt,
+        ray_cluster=own.ray_cluster,
+        exit_code=int(code),
+        reason=reason,
+        message=mask_secrets(message)[:_MAX_MESSAGE],
+    )
 
 
-def _patch_result(patch: Patch, result: RunResult) -> None:
-    status = {"result": result.model_dump(mode="json", by_alias=True)}
-    for attempt in range(_TRIES):
+def _patch_result(patch: Patch, result: RunResult | None, *, tries: int = _TRIES) -> None:
+    status = {"result": result.model_dump(mode="json", by_alias=True) if result else None}
+    for attempt in range(tries):
         try:
             patch(status)
         except ClusterError as error:
             _log.warning("the result could not be written to the FineTuneJob: %s", error.message)
-            if attempt + 1 < _TRIES:
+            if attempt + 1 < tries:
                 time.sleep(_PAUSE)
         else:
             return

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RunResult, Status
+from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, RAY_CLUSTER_VARIABLE, RunResult, Status
 from raytrain.telemetry.kubernetes_status import OwnObject, StatusMirror, as_status, report_result, result_of
 from raytrain.telemetry.progress import Progress, TaskScore
 from raytrain_core.errors import ClusterError, DataError
@@ -43,7 +43,10 @@ def test_outside_a_pod_there_is_no_object(monkeypatch):
 def test_the_environment_names_the_object(monkeypatch):
     monkeypatch.setenv(OBJECT_VARIABLE, "team/assistant")
     monkeypatch.setenv(ATTEMPT_VARIABLE, "2")
+    monkeypatch.delenv(RAY_CLUSTER_VARIABLE, raising=False)
     assert OwnObject.of_environment() == OWN
+    monkeypatch.setenv(RAY_CLUSTER_VARIABLE, "assistant-a02-x7k2p")
+    assert OwnObject.of_environment().ray_cluster == "assistant-a02-x7k2p"
 
 
 def test_progress_as_the_status_has_it():
@@ -124,7 +127,8 @@ def test_what_ends_a_run_is_reported_and_raised(error, code, reason):
     reported = []
     with pytest.raises(type(error)), report_result(OWN, reported.append):
         raise error
-    (status,) = reported
+    cleared, status = reported
+    assert cleared == {"result": None}, "the result of an earlier start would explain this one's end"
     result = RunResult.model_validate(status["result"])
     assert (result.attempt, result.exit_code, result.reason) == (2, code, reason)
 
@@ -133,8 +137,8 @@ def test_a_good_end_says_where_the_report_is():
     reported = []
     with report_result(OWN, reported.append) as ending:
         ending.report = "s3://bucket/report/index.html"
-    assert reported[0]["result"]["exitCode"] == 0
-    assert reported[0]["result"]["report"] == "s3://bucket/report/index.html"
+    assert reported[1]["result"]["exitCode"] == 0
+    assert reported[1]["result"]["report"] == "s3://bucket/report/index.html"
 
 
 def test_a_result_that_cannot_be_reported_does_not_replace_the_error():
@@ -148,5 +152,5 @@ def test_a_result_that_cannot_be_reported_does_not_replace_the_error():
 def test_secrets_do_not_reach_the_status(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-0123456789")
     message = "refused: canary-0123456789"
-    assert "canary" not in result_of(DataError(message), 1).message
+    assert "canary" not in result_of(DataError(message), OWN).message
     assert "canary" not in str(as_status(Progress("a", 1, message=message), 1, []))
