@@ -8,7 +8,7 @@ from raytrain.config.job_status import CONDITIONS
 from raytrain.operator.admission import Refusal
 from raytrain.operator.reconcile import reconcile
 from raytrain.operator.settings import Settings
-from raytrain.operator.snapshot import Observed
+from raytrain.operator.snapshot import Observed, Turn
 from raytrain.operator.status import status_patch
 from tests.support.finetunejob_objects import NOW, UID, after, finetunejob, pod, rayjob, task
 
@@ -463,3 +463,230 @@ def test_every_created_object_is_owned_by_the_job(world):
 
 def test_the_result_depends_on_no_other_clock(world):
     assert reconcile(Observed(world.body), SETTINGS, NOW) == reconcile(Observed(world.body), SETTINGS, NOW)
+
+
+# causes, waiting, endings
+
+NO_GPUS = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu"
+LOOKING_FOR_ROOM = {"desiredWorkerReplicas": 3, "readyWorkerReplicas": 1}
+
+
+def unscheduled():
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": NO_GPUS}
+    return pod("assistant-a01-gpu", phase="Pending", conditions=[condition])
+
+
+def unpulled(message="manifest unknown: not found"):
+    return pod(
+        phase="Pending", containerStatuses=[{"state": {"waiting": {"reason": "ErrImagePull", "message": message}}}]
+    )
+
+
+def test_pods_without_room_are_told_by_message_condition_and_event_while_the_run_waits(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus=LOOKING_FOR_ROOM)
+    world.run_says(1, "Training", message="waiting for workers")
+    world.pods = [unscheduled()]
+    assert world.step(10).wake_after == 15
+    assert world.phase == "Training"
+    assert NO_GPUS in world.body["status"]["message"]
+    assert (world.condition("PodsReady")["status"], world.condition("PodsReady")["reason"]) == (
+        "False",
+        "Unschedulable",
+    )
+    assert "Unschedulable" in world.events
+    world.pods = [pod()]
+    world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus={"desiredWorkerReplicas": 3, "readyWorkerReplicas": 3})
+    assert world.step(20).wake_after is None
+    assert (world.body["status"]["message"], world.condition("PodsReady")["status"]) == ("waiting for workers", "True")
+
+
+def test_too_few_pods_after_the_set_time_are_given_back_and_cost_no_retry(world):
+    world.body["spec"]["cluster"] = {"retries": 0}
+    world.step()
+    for start in (0, 2000, 4000):
+        world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus=LOOKING_FOR_ROOM)
+        world.pods = [unscheduled()]
+        world.step(start + 10)
+        assert world.outcomes == ["Running"]
+        assert world.step(start + 620).delete == ("assistant-a01",)
+        assert (world.phase, world.outcomes) == ("Queued", ["Released"])
+        assert "too few of them had started after 600 s" in world.body["status"]["message"]
+        world.pods = []
+        world.step(start + 621)
+        assert (world.phase, "not before" in world.body["status"]["message"]) == ("Queued", True)
+        world.step(start + 1500)
+        assert (world.phase, world.outcomes) == ("Pending", ["Running"])
+    assert [a["rayJob"] for a in world.body["status"]["attempts"]] == ["assistant-a01"]
+    assert world.body["status"]["attempts"][0]["released"] == 3
+    assert world.body["status"]["waitingSince"] == "2026-11-23T12:00:10Z", "the next try does not begin the wait anew"
+
+
+def test_enough_pods_for_an_elastic_run_keep_what_they_have(world):
+    world.body["spec"]["resources"]["training"]["minWorkers"] = 1
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus={"desiredWorkerReplicas": 4, "readyWorkerReplicas": 3})
+    world.pods = [unscheduled()]
+    world.step(10)
+    world.step(5000)
+    assert world.outcomes == ["Running"]
+
+
+def test_a_job_waits_no_longer_than_it_said(world):
+    world.body["spec"]["cluster"] = {"maxWait": "1h"}
+    world.turn = Turn(2, 3, "at most 1 jobs run at once")
+    decision = world.step()
+    assert (world.phase, world.body["status"]["place"], decision.apply) == ("Queued", 2, ())
+    assert world.body["status"]["message"].startswith("place 2 of 3 in line: at most 1 jobs run at once")
+    world.step(3599)
+    assert world.phase == "Queued"
+    world.step(3601)
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "WaitedTooLong")
+    assert "cluster.maxWait: 1h" in world.body["status"]["message"]
+    assert "place" not in {k for k, v in world.body["status"].items() if v}
+
+
+def test_a_mistake_ends_the_job_with_its_cause_once_it_had_time_to_be_put_right(world):
+    world.step()
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1})
+    world.pods = [unpulled()]
+    world.step(10)
+    assert (world.phase, world.condition("PodsReady")["reason"]) == ("Pending", "ErrImagePull")
+    assert world.step(140).delete == ("assistant-a01",)
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "ErrImagePull")
+    assert "manifest unknown" in world.body["status"]["message"]
+    assert world.condition("PodsReady")["reason"] == "ErrImagePull", "kept after the pods are gone"
+
+
+def test_a_registry_that_does_not_answer_is_nobodys_mistake(world):
+    world.step()
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1})
+    world.pods = [unpulled("dial tcp: i/o timeout")]
+    world.step(10)
+    world.step(1000)
+    assert world.outcomes == ["Running"]
+    world.kuberay_says(1, "Failed", reason="PreRunningDeadlineExceeded", message="passed preRunningDeadlineSeconds")
+    world.step(1800)
+    assert (world.phase, world.outcomes) == ("Retrying", ["Failed"])
+    assert "i/o timeout" in world.body["status"]["attempts"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("pods", "phase", "outcome", "words"),
+    [([unscheduled()], "Queued", "Released", NO_GPUS), ([unpulled()], "Failed", "Failed", "manifest unknown")],
+)
+def test_a_start_that_kuberay_gave_up_is_explained_by_what_was_in_the_way(world, pods, phase, outcome, words):
+    world.step()
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1})
+    world.pods = pods
+    world.step(10)
+    world.pods = []
+    world.kuberay_says(1, "Failed", reason="PreRunningDeadlineExceeded", message="passed preRunningDeadlineSeconds")
+    world.step(60)
+    assert (world.phase, world.outcomes) == (phase, [outcome])
+    assert words in world.body["status"]["message"]
+
+
+def test_a_corrected_job_is_taken_up_at_once_by_an_attempt_that_cannot_start(world):
+    world.step()
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1})
+    world.pods = [unpulled()]
+    world.step(10)
+    world.body["spec"]["cluster"] = {"image": "registry.example.org/raytrain:2"}
+    world.body["metadata"]["generation"] = 2
+    assert world.step(20).delete == ("assistant-a01",)
+    world.pods = []
+    made = world.step(21).apply
+    assert made[-1]["metadata"]["name"] == "assistant-a01"
+    containers = made[-1]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    assert containers[0]["image"] == "registry.example.org/raytrain:2"
+    assert world.outcomes == ["Running"]
+
+
+def test_done_is_done_whatever_became_of_the_rayjob(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.step(1)
+    world.ends(1, 0, "Complete")
+    world.step(2)
+    assert world.outcomes == ["Running"], "KubeRay says when"
+    world.kuberay_says(1, "Failed", "FAILED", reason="AppFailed", message="head is gone")
+    world.step(3)
+    assert (world.phase, world.outcomes) == ("Complete", ["Succeeded"])
+
+
+def test_done_is_done_although_the_rayjob_is_deleted(world):
+    world.step()
+    world.ends(1, 0, "Complete")
+    world.ray_jobs.clear()
+    world.step(3)
+    assert (world.phase, world.outcomes) == ("Complete", ["Succeeded"])
+
+
+def test_a_result_judges_only_the_start_that_wrote_it(world):
+    world.step()
+    world.ends(1, 130, "Interrupted", "told to stop")
+    world.body["status"]["result"]["rayCluster"] = "assistant-a01-first"
+    world.kuberay_says(1, "Failed", "FAILED", rayClusterName="assistant-a01-second", reason="AppFailed", message="OOM")
+    world.step(5)
+    assert (world.outcomes, world.body["status"]["attempts"][0]["reason"]) == (["Failed"], "AppFailed")
+
+
+def test_the_clock_of_kuberays_host_does_not_matter(world):
+    world.body["spec"]["cluster"] = {"ttl": "1h"}
+    world.step()
+    world.kuberay_says(1, "Failed", "FAILED", reason="AppFailed", message="lost", endTime="2026-11-23T14:00:00Z")
+    world.step(1)
+    assert world.step(2).wake_after == 9
+    world.step(11)
+    world.kuberay_says(2, "Complete", "SUCCEEDED", endTime="2026-11-23T10:00:00Z")
+    world.step(20)
+    assert (world.phase, world.body["status"]["completionTime"]) == ("Complete", "2026-11-23T12:00:20Z")
+    assert world.step(30).delete_self is False
+
+
+def test_interruptions_that_follow_each_other_wait_longer_and_longer_up_to_a_named_limit(world):
+    now, waits = 0.0, []
+    for number in range(1, 52):
+        world.step(now)
+        world.ends(number, 130, "Interrupted", "told to stop")
+        world.kuberay_says(number, "Failed", "FAILED", reason="AppFailed")
+        world.step(now + 1)
+        wait = world.step(now + 1).wake_after
+        waits.append(wait)
+        now += 1 + (wait or 0)
+    assert waits[:4] == [10, 20, 40, 80]
+    assert max(wait for wait in waits if wait) == 600
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "InterruptionsExhausted")
+    assert "interrupted 51 times (retry.maxInterruptions: 50)" in world.body["status"]["message"]
+
+
+def test_a_lost_worker_is_an_event(world):
+    world.step()
+    for seconds, ready in ((1, 3), (2, 2)):
+        world.kuberay_says(
+            1, "Running", "RUNNING", rayClusterStatus={"desiredWorkerReplicas": 3, "readyWorkerReplicas": ready}
+        )
+        world.run_says(1, "Training")
+        world.step(seconds)
+    assert world.events[-1] == "WorkerLost"
+
+
+def test_suspend_holds_even_if_the_rest_of_the_spec_cannot_be_read(world):
+    world.step()
+    world.kuberay_says(1, "Running", "RUNNING")
+    world.step(1)
+    world.body["spec"]["cluster"] = {"suspend": True, "imagee": "x"}
+    assert world.step(2).delete == ("assistant-a01",)
+    world.step(3)
+    assert world.phase == "Suspended"
+
+
+def test_a_pod_on_a_node_that_does_not_answer_holds_the_next_attempt_up_for_its_grace_and_two_minutes(world):
+    world.step()
+    world.kuberay_says(1, "Failed", "FAILED", reason="AppFailed", message="node lost")
+    world.step(1)
+    lost = pod(leaving=True)
+    observed = Observed(world.body, {}, pods=[lost], leaving={"pod-1": 170.0})
+    assert reconcile(observed, SETTINGS, after(180)).apply == ()
+    assert reconcile(replace(observed, leaving={"pod-1": 181.0}), SETTINGS, after(190)).apply
