@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
@@ -30,6 +30,7 @@ from raytrain.operator.render import names
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Turn
 from raytrain.operator.status import status_patch
+from raytrain.operator.timestamps import utc_now
 from raytrain_core.errors import ClusterError
 
 Key = tuple[str, str]
@@ -52,8 +53,16 @@ class Controller:
     All methods run in one event loop, calls to the API in threads.
     """
 
-    def __init__(self, api: KubernetesApi, settings: Settings, post: Post, *, namespaces: Sequence[str] = ()) -> None:
-        self._api, self._settings, self._post = api, settings, post
+    def __init__(
+        self,
+        api: KubernetesApi,
+        settings: Settings,
+        post: Post,
+        *,
+        namespaces: Sequence[str] = (),
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._api, self._settings, self._post, self._now = api, settings, post, now
         self._namespaces: Sequence[str | None] = list(namespaces) or [None]
         self._pods = PodsSeen(api)
         self._beginning = asyncio.Lock()
@@ -93,13 +102,17 @@ class Controller:
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             for key in list(self._jobs):
-                await self._refresh_ray_jobs(key)
-                await self.reconcile(key)
+                await self.reconcile(key, verify=True)
 
-    async def reconcile(self, key: Key, *, fresh: bool = False) -> None:
-        """Reconciles one object; `fresh` reads it again first. After an error it is tried again."""
+    async def reconcile(self, key: Key, *, fresh: bool = False, verify: bool = False) -> None:
+        """Reconciles one object. After an error it is tried again.
+
+        `fresh` reads it again first, `verify` its RayJobs: the event of a deletion can be lost.
+        """
         async with self._locks[key]:
             try:
+                if verify:
+                    await self._refresh_ray_jobs(key)
                 await self._reconcile(key, fresh=fresh)
             except ApiError as error:
                 self._retry_later(key, error)
@@ -136,7 +149,7 @@ class Controller:
             return
         observed = await self._observe(key, body)
         if (body.get("status") or {}).get("place"):  # still in line, as far as is known
-            observed = replace(observed, turn=turn_of(key, self._jobs.values(), self._settings, datetime.now(UTC)))
+            observed = replace(observed, turn=turn_of(key, self._jobs.values(), self._settings, self._now()))
         decision = self._decide(observed)
         if decision.look:
             observed = await self._look(key, observed)
@@ -149,7 +162,7 @@ class Controller:
             await self._carry_out(key, observed, decision)
 
     def _decide(self, observed: Observed) -> Decision:
-        return reconcile(observed, self._settings, datetime.now(UTC))
+        return reconcile(observed, self._settings, self._now())
 
     async def _carry_out(self, key: Key, observed: Observed, decision: Decision) -> None:
         """Does what was decided; where the API server refuses, its reason is written down."""
@@ -171,7 +184,7 @@ class Controller:
         begun = [
             known for known, found in self._ray_jobs.items() if any(not ray_job_status(r).ended for r in found.values())
         ]
-        return turn_of(key, bodies, self._settings, datetime.now(UTC), begun=begun)
+        return turn_of(key, bodies, self._settings, self._now(), begun=begun)
 
     async def _look(self, key: Key, observed: Observed) -> Observed:
         """Adds what there is of pods, and whether the remembered RayJobs still exist."""
@@ -184,7 +197,7 @@ class Controller:
         )
 
     async def _refresh_ray_jobs(self, key: Key) -> None:
-        """Forgets RayJobs that are gone: the event of a deletion can be lost."""
+        """Reads the remembered RayJobs again, and forgets those that are gone."""
         for name in list(self._ray_jobs[key]):
             found = await self._get(RAY_JOBS, key[0], name)
             if found is None:

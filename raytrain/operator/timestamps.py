@@ -7,6 +7,11 @@ _LONGEST = 1000 * 366 * 86400
 """In seconds: from any time of ours it ends within the calendar."""
 
 
+def utc_now() -> datetime:
+    """The present moment."""
+    return datetime.now(UTC)
+
+
 def format_time(time: datetime) -> str:
     """`2026-11-23T12:00:00Z`."""
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,12 +7,12 @@ for something, the operator restarts, time passes. Events of deletions are lost.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import copy
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import raytrain.operator.controller as controller_module
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError
 from raytrain.operator.controller import Controller
 from raytrain.operator.pods_seen import PODS, RAY_CLUSTERS
@@ -49,7 +49,12 @@ class World:
 
     def restart(self) -> None:
         """A new operator, that remembers nothing."""
-        self.controller: Controller = Controller(self, self.settings, lambda body, event: None)  # type: ignore[arg-type]
+        self.controller: Controller = Controller(
+            self,  # type: ignore[arg-type]
+            self.settings,
+            lambda body, event: None,
+            now=lambda: self.now,
+        )
         self.controller._kuberay_until = float("inf")
 
     def copy(self) -> World:
@@ -154,7 +159,7 @@ class World:
         if self.job.get("status", {}).get("phase") in ("Complete", "Failed", "Cancelled"):
             self.violations.append(f"{name} begins after the end")
 
-    def _check_history(self, old: list[dict[str, Any]], new: list[dict[str, Any]] | None) -> None:
+    def _check_history(self, old: builtins.list[dict[str, Any]], new: builtins.list[dict[str, Any]] | None) -> None:
         if new is None:
             return
         numbers = [attempt["number"] for attempt in new]
@@ -180,29 +185,20 @@ class World:
         """Events are delivered, timers have run out: the operator looks."""
 
         async def act() -> None:
-            if resync:
-                await self.controller._refresh_ray_jobs(KEY)
             for ray_job in [*self.ray_jobs.values()]:
                 await self.controller.on_ray_job_event(copy.deepcopy(ray_job), deleted=False)
             await self.controller.on_job_event(copy.deepcopy(self.job), deleted=False)
+            if resync:
+                await self.controller.reconcile(KEY, verify=True)
             timer = self.controller._timers.pop(KEY, None)
             loop = asyncio.get_running_loop()
             self.wake = timer.when() - loop.time() if timer is not None else None
             if timer is not None:
                 timer.cancel()
 
-        class Clock(datetime):
-            @classmethod
-            def now(cls, tz: Any = None) -> datetime:
-                return self.now
-
         before, fault, self.calls = self.phase, self.fault, 0
-        controller_module.datetime = Clock  # type: ignore[misc, assignment]
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(act())
-        finally:
-            controller_module.datetime = datetime  # type: ignore[misc]
+        with asyncio.Runner() as runner:
+            runner.run(act())
         wants = self.job["spec"]["cluster"].get("suspend")
         if wants and fault == self.fault and self.phase == "Suspended" and (self.pods or self.clusters):
             self.violations.append("Suspended, with pods")
@@ -212,7 +208,7 @@ class World:
             self.violations.append(f"a hot loop: {self.calls} calls")
         self.now += timedelta(seconds=1)
 
-    def moves(self) -> list[str]:
+    def moves(self) -> builtins.list[str]:
         """What may happen next."""
         found = ["operator", "restart", "time"]
         suspended = self.job["spec"]["cluster"].get("suspend")
