@@ -77,6 +77,40 @@ def logs(
 
 
 @run_commands.command()
+def watch(
+    run: Run,
+    *,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve the report as a page that fills up while the run goes on.")
+    ] = False,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 127.0.0.1 accepts only this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 chooses a free one.")] = 8080,
+    every: Annotated[float, typer.Option("--every", min=1, metavar="SECONDS", help="Look so often.")] = 5.0,
+    namespace: Namespace = None,
+    storage: StorageFlag = None,
+) -> None:
+    """Watch a run until it has ended: its status here, or its report in a browser with --web.
+
+    It reads storage only, so it works from any machine, and stopping it (Ctrl-C) stops nothing
+    else.
+    """
+    store, layout = open_run(run, storage, namespace)
+    if web:
+        from raytrain.serving.live_report import serve_report
+
+        serve_report(
+            store, layout, host=host, port=port, every=every, on_ready=lambda url: print_note(f"the report is at {url}")
+        )
+        return
+    from raytrain.runs import status as run_status
+
+    for found in run_status.follow_status(store, layout.name, every=every):
+        print_text(render.status(found))
+
+
+@run_commands.command()
 def report(
     run: Run,
     *,

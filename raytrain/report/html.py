@@ -27,12 +27,19 @@ from raytrain_core.text import duration
 _LEAST_SHARED = 0.3  # of the shorter answer, for a change to be shown word by word
 
 
-def render_html(data: ReportData) -> str:
-    """Renders the report page."""
+def render_html(data: ReportData, *, every: float | None = None) -> str:
+    """Renders the report page.
+
+    With `every`, the page of an unfinished run looks for news of itself where it was loaded from,
+    so often in seconds.
+    """
+    live = every if unfinished(data) else None
     return render_page(
         "report.html.j2",
-        scripts=("theme.js", "print.js", "samples.js"),
-        live=None,
+        # live.js comes first: it remembers the page as it was loaded
+        scripts=(*(("live.js",) if live else ()), "theme.js", "print.js", "samples.js"),
+        connect="'none'" if live is None else "'self'",
+        live=live,
         data=data,
         loss_axis=charts.loss_axis([t.loss for t in data.tasks]),
         last_step=max([data.training.steps, *data.steps]),

@@ -1,7 +1,9 @@
 """The status of a run, read from storage alone; the run itself is not contacted."""
 
 import json
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -126,6 +128,19 @@ def read_status(store: Store, name: str, *, now: datetime | None = None) -> RunS
         evaluation=_evaluation(store, layout, [c.step for c in checkpoints], done=progress.phase in FINAL),
         unreadable=unreadable,
     )
+
+
+def follow_status(store: Store, name: str, *, every: float) -> Iterator[RunStatus]:
+    """Yields the status whenever the run has reported something new, until the run has ended."""
+    last = None
+    while True:
+        found = read_status(store, name)
+        if last is None or found.updated != last:
+            yield found
+        if found.phase in FINAL:
+            return
+        last = found.updated
+        time.sleep(every)
 
 
 def find_bottleneck(store: Store, layout: RunLayout) -> Bottleneck:

@@ -1,58 +1,31 @@
-"""The playground's page and JSON interface over HTTP, for one machine.
-
-It is not meant for the open internet. By default it listens on 127.0.0.1 only, and then accepts
-only requests whose Host header names this machine, so that no other website can reach it through
-a host name of its own (DNS rebinding).
-"""
+"""The playground's page and JSON interface over HTTP, for one machine."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from raytrain.report.html import render_page
+from raytrain.serving.http import LOCAL_HOSTS, guard, hosts_for, json_response, policy_of, serve_forever
 from raytrain.serving.playground import Playground
-from raytrain_core.errors import ClusterError, UserError
 
 MAX_REQUEST_BYTES = 1 << 20
-_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
-def application(playground: Playground, *, run: str, hosts: tuple[str, ...] | None = _LOCAL_HOSTS) -> web.Application:
+def application(playground: Playground, *, run: str, hosts: tuple[str, ...] | None = LOCAL_HOSTS) -> web.Application:
     """Builds the web application: GET /, GET /api/tasks, POST /api/generate.
 
     `hosts` are the host names accepted in the Host header; None accepts any.
     """
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
-        try:
-            if hosts is not None and urlsplit(f"//{request.host}").hostname not in hosts:
-                raise web.HTTPMisdirectedRequest(text="this host is not served here")
-            response: web.StreamResponse = await handler(request)
-        except web.HTTPException as error:
-            response = _json({"error": error.text or error.reason}, status=error.status)
-        except UserError as error:
-            response = _json({"error": error.message, "hint": error.hint}, status=400)
-        response.headers.update(_HEADERS)
-        return response
 
     async def index(request: web.Request) -> web.Response:
         text, policy = _page(run)
         return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy})
 
     async def tasks(request: web.Request) -> web.Response:
-        return _json({"run": run, "tasks": playground.tasks(), "models": playground.available_models()})
+        return json_response({"run": run, "tasks": playground.tasks(), "models": playground.available_models()})
 
     async def generate(request: web.Request) -> web.Response:
         if request.content_type != "application/json":  # a form on another website cannot send this type
@@ -60,9 +33,9 @@ def application(playground: Playground, *, run: str, hosts: tuple[str, ...] | No
         task, text, template, which = _parse(await _body(request), playground)
         result = await asyncio.to_thread(playground.generate, task, text, template=template, which=which)
         generations = {name: asdict(generation) for name, generation in result["generations"].items()}
-        return _json({**result, "generations": generations})
+        return json_response({**result, "generations": generations})
 
-    app = web.Application(middlewares=[guard], client_max_size=MAX_REQUEST_BYTES)
+    app = web.Application(middlewares=[guard(hosts)], client_max_size=MAX_REQUEST_BYTES)
     app.add_routes([web.get("/", index), web.get("/api/tasks", tasks), web.post("/api/generate", generate)])
     return app
 
@@ -72,26 +45,7 @@ def serve(playground: Playground, *, run: str, host: str, port: int, on_ready: C
 
     Raises ClusterError where the port cannot be opened.
     """
-
-    async def forever() -> None:
-        hosts = _LOCAL_HOSTS if host in _LOCAL_HOSTS else None
-        runner = web.AppRunner(application(playground, run=run, hosts=hosts))
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, host, port)
-            try:
-                await site.start()
-            except OSError as error:
-                raise ClusterError(
-                    f"cannot listen on {host}:{port}: {error.strerror or error}", hint="Choose another --port."
-                ) from None
-            bound_port = runner.addresses[0][1]
-            on_ready(f"http://{f'[{host}]' if ':' in host else host}:{bound_port}/")
-            await asyncio.Event().wait()
-        finally:
-            await runner.cleanup()
-
-    asyncio.run(forever())
+    serve_forever(application(playground, run=run, hosts=hosts_for(host)), host=host, port=port, on_ready=on_ready)
 
 
 def _page(run: str) -> tuple[str, str]:
@@ -100,12 +54,7 @@ def _page(run: str) -> tuple[str, str]:
     The policy is sent as a header too, because only a header can forbid framing.
     """
     text = render_page("serve.html.j2", scripts=("theme.js", "serve.js"), connect="'self'", run=run)
-    policy = text.partition('http-equiv="Content-Security-Policy" content="')[2].partition('"')[0]
-    return text, f"{policy.replace('&#39;', chr(39))}; frame-ancestors 'none'"
-
-
-def _json(body: Any, *, status: int = 200) -> web.Response:
-    return web.json_response(body, status=status)
+    return text, policy_of(text)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

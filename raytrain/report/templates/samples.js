@@ -1,5 +1,5 @@
 "use strict";
-(() => {
+const browseSamples = () => {
   const browser = document.getElementById("browser");
   if (!browser) return;
   const samples = [...browser.querySelectorAll(".sample")];
@@ -47,4 +47,5 @@
     }
   });
   filter();
-})();
+};
+browseSamples();

@@ -1,0 +1,55 @@
+"""The report of a run over HTTP while the run goes on: the same page, filling up."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from raytrain.config.run_layout import RunLayout
+from raytrain.report import gather, render_html
+from raytrain.serving.http import LOCAL_HOSTS, guard, hosts_for, policy_of, serve_forever
+from raytrain_core.storage import Store
+
+
+class LiveReport:
+    """Makes the report anew from storage, at most once in `every` seconds."""
+
+    def __init__(self, store: Store, layout: RunLayout, *, every: float) -> None:
+        self._store, self._layout, self._every = store, layout, every
+        self._made, self._page = float("-inf"), ""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def page(self) -> str:
+        """Returns the page; raises StorageError where the store cannot be read."""
+        async with self._one_at_a_time:
+            if time.monotonic() - self._made >= self._every:
+                self._page = await asyncio.to_thread(self._make)
+                self._made = time.monotonic()
+            return self._page
+
+    def _make(self) -> str:
+        return render_html(gather(self._store, self._layout), every=self._every)
+
+
+def application(report: LiveReport, *, hosts: tuple[str, ...] | None = LOCAL_HOSTS) -> web.Application:
+    """Builds the web application: GET / is the report."""
+
+    async def index(request: web.Request) -> web.Response:
+        text = await report.page()
+        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy_of(text)})
+
+    app = web.Application(middlewares=[guard(hosts)])
+    app.add_routes([web.get("/", index)])
+    return app
+
+
+def serve_report(
+    store: Store, layout: RunLayout, *, host: str, port: int, every: float, on_ready: Callable[[str], None]
+) -> None:
+    """Serves until interrupted; calls `on_ready` with the address.
+
+    Raises ClusterError where the port cannot be opened.
+    """
+    report = LiveReport(store, layout, every=every)
+    serve_forever(application(report, hosts=hosts_for(host)), host=host, port=port, on_ready=on_ready)

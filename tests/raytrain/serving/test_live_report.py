@@ -1,0 +1,116 @@
+"""The report of a run in progress over HTTP: the same page, filling up."""
+
+import asyncio
+import json
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from raytrain.report import gather, render_html
+from raytrain.serving.live_report import LiveReport, application
+from raytrain_core.storage import open_store
+from tests.raytrain.report.conftest import RunFolder
+from tests.support.browser import CHROMIUM, chromium, visit
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunFolder(open_store(str(tmp_path / "storage")), rows=12, stages=("before",))
+
+
+def in_phase(run, phase, step):
+    run.write()
+    progress = {"run": run.name, "attempt": 2, "phase": phase, "step": step, "steps": run.steps}
+    run.store.put(run.layout.progress, json.dumps(progress).encode())
+
+
+def served(run, *, every=0.0):
+    return application(LiveReport(run.store, run.layout, every=every))
+
+
+def test_an_unfinished_run_looks_for_news_and_a_finished_one_does_not(run):
+    async def read():
+        async with TestClient(TestServer(served(run, every=0.01))) as client:
+            in_phase(run, "Training", 400)
+            first = await client.get("/")
+            policy, text = first.headers["Content-Security-Policy"], await first.text()
+            await asyncio.sleep(0.02)
+            in_phase(run, "Complete", 1000)
+            return policy, text, await (await client.get("/")).text()
+
+    policy, live, done = asyncio.run(read())
+    assert "connect-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert 'data-live="0.01"' in live
+    assert "not finished: Training" in live
+    assert "data-live" not in done
+    assert "connect-src &#39;none&#39;" in done
+
+
+def test_other_hosts_and_other_paths_are_refused(run):
+    in_phase(run, "Training", 400)
+
+    async def ask():
+        async with TestClient(TestServer(served(run))) as client:
+            elsewhere = await client.get("/", headers={"Host": "evil.example"})
+            return elsewhere.status, (await client.get("/other")).status
+
+    assert asyncio.run(ask()) == (421, 404)
+
+
+def test_the_page_is_made_once_however_many_read_it(run, monkeypatch):
+    in_phase(run, "Training", 400)
+    made = []
+
+    async def ask():
+        report = LiveReport(run.store, run.layout, every=60)
+        monkeypatch.setattr(report, "_make", lambda: made.append(1) or "page")
+        assert set(await asyncio.gather(*(report.page() for _ in range(10)))) == {"page"}
+
+    asyncio.run(ask())
+    assert made == [1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (Debian: apt-get install chromium)")
+def test_the_page_fills_up_in_a_browser_and_keeps_what_was_opened(run, tmp_path, monkeypatch):
+    pages = []
+    everything = ("before", "checkpoints", "after")
+    for phase, stages in (("Training", ("before",)), ("ScoringAfter", everything), ("Complete", everything)):
+        run.stages = stages
+        in_phase(run, phase, 400)
+        pages.append(render_html(gather(run.store, run.layout), every=0.1))
+    shown = 0
+    monkeypatch.setattr(LiveReport, "_make", lambda report: pages[shown])
+
+    async def until(tab, expression):
+        for _ in range(200):
+            if await tab.js(expression):
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError(expression)
+
+    async def watch(tab, url):
+        nonlocal shown
+        await tab.open(url)
+        assert await tab.js(
+            "document.querySelector('h1').textContent.includes('not been scored both before and after')"
+        )
+        await tab.js("document.querySelectorAll('.task')[1].open = true")
+        shown = 1
+        await until(tab, "document.querySelector('h1').textContent.startsWith('After fine-tuning')")
+        assert await tab.js("[...document.querySelectorAll('.task')].map((d) => d.open)") == [False, True] + [False] * 4
+        assert await tab.js("document.getElementById('count').textContent") == "1 of 60"
+        await tab.js("document.getElementById('next').click()")
+        assert await tab.js("document.getElementById('count').textContent") == "2 of 60"
+        shown = 2
+        await until(tab, "!document.getElementById('live')")
+        assert await tab.js("document.getElementById('count').textContent") == "2 of 60"
+        assert tab.complaints() == []
+
+    async def serve_and_watch(port):
+        async with TestServer(served(run, every=0.1)) as server:
+            await visit(port, str(server.make_url("/")), watch)
+
+    with chromium(tmp_path / "profile") as port:
+        asyncio.run(serve_and_watch(port))
