@@ -19,6 +19,8 @@ ATTEMPT_VARIABLE = "RAYTRAIN_KUBERNETES_ATTEMPT"
 """Environment variable with the number of the attempt."""
 RAY_CLUSTER_VARIABLE = "RAY_CLUSTER_NAME"
 """KubeRay's environment variable with the name of a pod's RayCluster."""
+OWNER_VARIABLE = "RAYTRAIN_KUBERNETES_OWNER"
+"""Environment variable with the namespace to which the runs of a pod belong, and its UID."""
 DRIVER_CPUS = 0.1
 """CPUs that a driver reserves: more than the head offers (0), so the CPU group gets it."""
 

@@ -23,6 +23,11 @@ class RunLayout:
         return f"{self.root}/job.yaml"
 
     @property
+    def owner(self) -> str:
+        """Whose run it is (`runs.owner`); absent if it is the command line's."""
+        return f"{self.root}/owner.json"
+
+    @property
     def progress(self) -> str:
         """The run's progress, for people and the command line."""
         return f"{self.root}/progress.json"

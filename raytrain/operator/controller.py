@@ -33,6 +33,7 @@ from raytrain.operator.status import status_patch
 from raytrain.operator.timestamps import utc_now
 from raytrain_core.errors import ClusterError
 
+NAMESPACES = ("v1", "Namespace")
 Key = tuple[str, str]
 """Namespace and name of a FineTuneJob."""
 Post = Callable[[Mapping[str, Any], Event], None]
@@ -72,6 +73,7 @@ class Controller:
         self._locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tenants: dict[str, str] = {}
         self._kuberay_until = 0.0
 
     async def on_job_event(self, body: dict[str, Any], *, deleted: bool) -> None:
@@ -215,7 +217,16 @@ class Controller:
                 ray_job = await self._get(RAY_JOBS, key[0], name)
                 if ray_job is not None and names.is_owned(ray_job, uid):
                     ray_jobs[name] = self._ray_jobs[key][name] = trim(ray_job)
-        return Observed(body, ray_jobs, kuberay=await self._has_kuberay())
+        tenant = await self._tenant(key[0])
+        return Observed(body, ray_jobs, kuberay=await self._has_kuberay(), tenant=tenant)
+
+    async def _tenant(self, namespace: str) -> str:
+        """The namespace and its UID: a name alone may exist in another cluster too."""
+        if namespace not in self._tenants:
+            found = await asyncio.to_thread(self._api.get, NAMESPACES, None, namespace)
+            uid = found["metadata"]["uid"] if found is not None else ""
+            self._tenants[namespace] = f"namespace {namespace} ({uid})" if uid else ""
+        return self._tenants[namespace]
 
     async def _act(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
         uid = body["metadata"]["uid"]
@@ -289,6 +300,7 @@ class Controller:
 
     def _forget(self, key: Key) -> None:
         self._wake_after(key, None)
+        self._tenants.pop(key[0], None)  # the namespace may be on its way out too
         self._pods.forget(key)
         self._call_next()
         for held in (self._jobs, self._ray_jobs, self._locks):

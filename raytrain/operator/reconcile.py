@@ -292,7 +292,14 @@ def _create_attempt(snapshot: Snapshot, job: FineTuneJob, attempts: tuple[Attemp
 def _attempt_objects(snapshot: Snapshot, job: FineTuneJob, number: int) -> tuple[Object, ...]:
     """The objects of an attempt; the RayJob last, because its existence is the attempt's."""
     body = snapshot.observed.body
-    attempt = Attempt(job, snapshot.settings.runs, number, str(body["metadata"]["namespace"]), names.owner_of(body))
+    attempt = Attempt(
+        job,
+        snapshot.settings.runs,
+        number,
+        namespace=str(body["metadata"]["namespace"]),
+        owner=names.owner_of(body),
+        tenant=snapshot.observed.tenant,
+    )
     policies = [supporting_objects.network_policy(attempt)] if attempt.runs.network_policy else []
     return (
         *supporting_objects.accounts(attempt),

@@ -53,6 +53,8 @@ class Observed:
     """The RayClusters with the job's label, if the pods were looked at."""
     leaving: Mapping[str, float] = field(default_factory=dict)
     """For how many seconds, by our own clock, the deletion of a pod has been known; by UID."""
+    tenant: str = ""
+    """To whom the runs of this namespace belong in storage: its name and UID."""
     turn: Turn | None = None
     """Set if other jobs have their turn first."""
 

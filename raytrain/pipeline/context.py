@@ -115,12 +115,13 @@ def refuse_another_identity(store: Store, layout: RunLayout, job: FineTuneJob) -
 
 
 def start_over(store: Store, layout: RunLayout) -> None:
-    """Removes everything a run left, except for its attempts.
+    """Removes everything a run left, except for its attempts and its owner's mark.
 
     A driver that still runs must notice the newer attempt. Manifests are deleted first, so that
     readers never see a partial artifact.
     """
-    keys = [s.key for s in store.list(f"{layout.root}/") if not s.key.startswith(f"{layout.attempts}/")]
+    kept = (f"{layout.attempts}/", layout.owner)
+    keys = [s.key for s in store.list(f"{layout.root}/") if not s.key.startswith(kept)]
     store.delete([key for key in keys if key.endswith("/manifest.json")])
     store.delete([key for key in keys if not key.endswith("/manifest.json")])
 

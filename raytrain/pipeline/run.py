@@ -16,6 +16,7 @@ from raytrain.pipeline.evaluation import open_evaluation
 from raytrain.pipeline.export import export_model
 from raytrain.pipeline.outcome import RunOutcome, read_outcome
 from raytrain.pipeline.ray_cluster import ray_cluster
+from raytrain.runs.owner import claim_run
 from raytrain.telemetry.console import Console
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def run(
     KeyboardInterrupt once an interrupted run has been left in a resumable state.
     """
     store, layout = open_job_store(job, storage, base_folder), RunLayout(job.metadata.name)
+    claim_run(store, layout)
     if not fresh:
         refuse_another_identity(store, layout, job)
         if is_complete(store, layout):

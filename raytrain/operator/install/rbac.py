@@ -18,6 +18,7 @@ OPERATOR: tuple[Rule, ...] = (
     _rule("ray.io", ["rayjobs"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule("ray.io", ["rayclusters"], ["list"]),  # whether one is left of an earlier attempt
     _rule("", ["pods"], ["list"]),  # why they do not start, and whether they are gone
+    _rule("", ["namespaces"], ["get"]),  # its UID, by which a run knows its owner
     _rule("", ["configmaps", "serviceaccounts"], ["get", "create", "patch"]),
     _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], ["get", "create", "patch"]),
     _rule("networking.k8s.io", ["networkpolicies"], ["get", "create", "patch"]),

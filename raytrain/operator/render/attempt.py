@@ -22,6 +22,8 @@ class Attempt:
     number: int = 1
     namespace: str | None = None
     owner: Mapping[str, Any] | None = None
+    tenant: str = ""
+    """To whom the run belongs in its storage: the namespace and its UID."""
 
     @property
     def name(self) -> str:

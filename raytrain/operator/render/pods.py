@@ -6,7 +6,7 @@ They fulfil the restricted Pod Security standard and are patched by the job.
 from collections.abc import Mapping
 from typing import Any
 
-from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE
+from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, OWNER_VARIABLE
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.groups import CPU_GROUP, Group
@@ -82,7 +82,9 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
         spec["volumes"].append({"name": "job", "configMap": {"name": attempt.name}})
         if attempt.managed:
             own = f"{attempt.namespace}/{attempt.job.metadata.name}"
-            container["env"] += _variables({OBJECT_VARIABLE: own, ATTEMPT_VARIABLE: str(attempt.number)})
+            about = {OBJECT_VARIABLE: own, ATTEMPT_VARIABLE: str(attempt.number)}
+            about |= {OWNER_VARIABLE: attempt.tenant} if attempt.tenant else {}
+            container["env"] += _variables(about)
     return _patched(attempt, pod)
 
 

@@ -375,3 +375,17 @@ def test_the_operator_loads_no_torch_and_no_ray():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_pods_know_the_namespace_to_which_the_run_belongs():
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "uid": "7"}}
+    server = Server(finetunejob(), namespace)
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+
+    run(steps, server)
+    cluster = server.objects[(*RAY_JOBS, "assistant-a01")]["spec"]["rayClusterSpec"]
+    driver = next(group for group in cluster["workerGroupSpecs"] if group["groupName"] == "cpu")
+    env = driver["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "RAYTRAIN_KUBERNETES_OWNER", "value": "namespace team (7)"} in env
