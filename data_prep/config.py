@@ -153,14 +153,14 @@ class Mask(SpecModel):
         default_factory=list,
         description=(
             "Built-in kinds, recognized by their form; card numbers must also be an issuer's and have a valid check "
-            "digit (Luhn), phone numbers must be valid in the numbering plan of their country."
+            "digit (Luhn), phone numbers follow a word such as call or must be valid in the plan of their country."
         ),
     )
     phone_regions: list[Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]] = Field(
         default=["US", "GB", "DE", "FR"],
         description=(
-            "Countries (ISO 3166) in which a phone number without a country code must be valid; those with one are "
-            "found for all countries."
+            "Countries (ISO 3166) in one of which a phone number without a country code must be valid; those with one "
+            "are found for all countries."
         ),
         examples=["[IN, US]"],
     )

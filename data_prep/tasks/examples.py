@@ -1,5 +1,6 @@
 """Turns a source row into an example: raw input, targets and metadata."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +37,7 @@ from raytrain_core.text import show_value
 
 Row = Mapping[str, Any]
 
+_OPTIONS = re.compile(r"\n(?:Options|Choices):[ ]*\n(?:[^\n]*\n?){2,26}\Z")
 _NUMERIC_TARGETS = ("rating", "sentiment", "text", "question-answering", "multiple-choice")
 
 
@@ -137,11 +139,18 @@ def _plain(task: Task, profile: Profile, row: Row) -> Example:
     targets = _texts(task, profile, row, events)
     labels = labels_of(task)
     if labels is None:
-        return Example(text, targets, {"input": text}, None, tuple(events))
+        tail = _options(text) if task.type in ("multiple-choice", "question-answering") else 0
+        return Example(text, targets, {"input": text}, None, tuple(events), tail=tail)
     if profile.labels_by_number:
         events.append(Event("label-matched"))
     targets = [require_label(target, labels, by_number=profile.labels_by_number) for target in targets]
     return Example(text, targets, {"input": text, "label": targets[0]}, None, tuple(events))
+
+
+def _options(text: str) -> int:
+    """Characters that the options at the end of a text take (BIG-Bench Hard); 0 without any."""
+    found = _OPTIONS.search(text)
+    return len(text) - found.start() if found is not None else 0
 
 
 def _ner(task: Task, profile: Profile, row: Row) -> Example:

@@ -1,9 +1,9 @@
 """Whether a text that has the form of a card or phone number can be one.
 
 Card numbers: length and first digits of a known issuer, and the check digit (ISO/IEC 7812). Phone
-numbers: valid in the numbering plan of their country, by Google's libphonenumber (the package
-`phonenumbers`); one without a country code must be valid in a region that the task names, and must
-not stand where a text names an order, a price, a coordinate.
+numbers: named so by the word before them, or valid in the numbering plan of their country, by
+Google's libphonenumber (the package `phonenumbers`); without a country code, in a region that the
+task names. A number after a word such as order, price or version is none.
 """
 
 import re
@@ -20,7 +20,13 @@ _ISSUERS = re.compile(
     r"|(50[1-9]\d|5[6-9]\d{2}|6\d{3})\d{8,15}"  # Maestro
 )
 _DATE = re.compile(r"\d{1,4}([./-])\d{1,2}\1\d{1,4}")
-_PHONE_CUE = re.compile(r"(tel|phone|telephone|fax|mobile?|cell|handy|call|dial|whatsapp)\W{0,3}$", re.IGNORECASE)
+_PHONE_CUE = re.compile(
+    r"""\b(?:tel | telephone | phones? | phoned? | fax | mobile | mob | cell | handy | call(?:s|ed|ing)? | dial | ring
+      | whatsapp | sms | hotline | reach(?:ed)? | contact | telefon | anruf(?:en)? | rufnummer
+      | my\ (?:number|no|line) | number\ is | (?:from|with|on)\ this\ number
+    )\b[^\d?!\n]{0,25}$""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _OTHER_CUE = re.compile(
     r"""(?:\b(?:
         order | ticket | ids? | uid | uuid | serial | batch | lot | scores? | price | prices | parts? | invoice | build
@@ -28,11 +34,11 @@ _OTHER_CUE = re.compile(
       | epoch | timestamp | total | sum | git | commit | rev | revision | ref | reference | sku | case | bug
       | issue
       | item
-      | article | artikel | page | pages | line | lines | rows? | port | server | host | account | acct | customer
+      | article | artikel | page | pages | rows? | port | server | host | account | acct | customer
       | tracking | parcel | iban | vat | tax | amount | qty | quantity | code | zip | postcode | plz | patent | doi
       | pmid
-      | bestellung | bestellnummer | auftrag | rechnung | kundennummer | seriennummer | charge | digits | from | key
-    )(?:\s*(?:no|nr|number|num|nummer)\b)?[\s.:#=-]{0,3} | (?<![a-z])[a-z_]\w*= | [#$€£] )$""",
+      | bestellung | bestellnummer | auftrag | rechnung | kundennummer | seriennummer | charge | digits | key
+    )(?:\s*(?:no|nr|number|num|nummer)\b)?[\s.:#=-]{0,3} | (?<![a-z])(?!tel|phone|fax|mobile)[a-z_]\w*= | [#$€£] )$""",
     re.IGNORECASE | re.VERBOSE,
 )
 _UNIT = re.compile(
@@ -56,14 +62,20 @@ def is_card(match: re.Match[str]) -> bool:
 
 
 def is_phone(match: re.Match[str], regions: Sequence[str]) -> bool:
-    """Whether a match is valid in a numbering plan, and no word before it names something else."""
+    """Whether a match is a phone number, by the word before it or by its numbering plan.
+
+    After a word such as order or price it is none, after one such as call it is one: many people
+    write numbers of other countries without a code.
+    """
     text = match[0]
     if not 8 <= sum(c.isdigit() for c in text) <= 15 or _DATE.fullmatch(text):
         return False
-    before = match.string[max(0, match.start() - 40) : match.start()]
-    is_named = _PHONE_CUE.search(before) is not None or text.startswith(("+", "("))
-    if not is_named and (_OTHER_CUE.search(before) or _UNIT.match(match.string, match.end())):
+    before = match.string[max(0, match.start() - 60) : match.start()]
+    bare = not text.startswith(("+", "("))
+    if bare and (_OTHER_CUE.search(before) or _UNIT.match(match.string, match.end())):
         return False
+    if _PHONE_CUE.search(before):
+        return True
     if text.startswith(("+", "00")):
         return _is_valid("+" + text.removeprefix("00").removeprefix("+"), None)
     return any(_is_valid(text, region) for region in regions)

@@ -92,3 +92,11 @@ def test_options_that_are_too_long_alone_are_told(bench):
     columns = {"input": "q", "target": "a", "choices": "options"}
     kinds, _ = stored(bench, make_task(type="multiple-choice", columns=columns), 160)
     assert kinds["prompt-cut"]["count"] == 60
+
+
+def test_options_inside_the_input_are_never_cut(bench):
+    """As BIG-Bench Hard writes them."""
+    ending = "\nOptions:\n- Yes\n- No"
+    bench.write("rows.jsonl", [{"input": f"{i} {LONG}{ending}", "target": "Yes"} for i in range(60)])
+    _, rows = stored(bench, make_task(type="question-answering"), 160)
+    assert all(ending in row.input for row in rows)
