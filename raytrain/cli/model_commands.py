@@ -37,6 +37,9 @@ def predict(
         typer.Option("--template", min=0, help="Number of the instruction template.", show_default=False),
     ] = None,
     lines: Annotated[bool, typer.Option("--lines", help="Treat each line of standard input as a text.")] = False,
+    refuse_long: Annotated[
+        bool, typer.Option("--refuse-long", help="Fail for a text that is too long, instead of leaving out its end.")
+    ] = False,
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
@@ -52,7 +55,11 @@ def predict(
         before=before,
         compare=compare,
         template=template,
+        refuse_long=refuse_long,
     )
+    for number, pair in enumerate(pairs, 1):
+        if pair.notice:
+            print_note(f"text {number}: {pair.notice}" if len(pairs) > 1 else pair.notice)
     print_output(pairs, render.predictions(pairs), output)
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_prep.text.tokenizer import EOS, PAD, Ids, Tokenizer
+from data_prep.text.tokenizer import EOS, Ids, Tokenizer
 from raytrain.generation.continuous_batching import PrefillBatch, generate_greedy, pad, prefill_batches
 from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
 from raytrain.generation.t5_engine import T5Engine
+from raytrain.model.decoding import decoding_config
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import Store
@@ -153,20 +154,11 @@ class _BeamSearch:
     """Beam search by transformers' `generate`, in batches of prompts of similar length."""
 
     def __init__(self, model: Any, limits: GenerationLimits) -> None:
-        from transformers import GenerationConfig
-
-        configured: Any = GenerationConfig
-        start = model.config.decoder_start_token_id
-        ids = {
-            "decoder_start_token_id": PAD if start is None else start,
-            "pad_token_id": PAD,
-            "eos_token_id": EOS,
-        }
         # The model's own generation_config would fill in whatever is not set here (penalties,
         # length limits).
-        model.generation_config = configured(**ids)
+        model.generation_config = decoding_config(model.config, max_new_tokens=None, beams=1)
         self._model = model
-        self._config = configured(do_sample=False, num_beams=limits.beams, max_new_tokens=limits.max_new_tokens, **ids)
+        self._config = decoding_config(model.config, max_new_tokens=limits.max_new_tokens, beams=limits.beams)
 
     def generate(self, sources: Sequence[Ids], batch_size: int) -> list[list[int]]:
         """Returns the generated ids for each source."""

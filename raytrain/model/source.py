@@ -16,10 +16,12 @@ from raytrain_core.storage.store import sha256_of_file
 WEIGHTS_FILE = "model.safetensors"
 """Weights in a model folder, a checkpoint and an exported model."""
 _SHARDED_WEIGHTS = "model.safetensors.index.json"
+_ADAPTER_CONFIG = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _HUB_FILES = (
     "config.json",
     "generation_config.json",
+    _ADAPTER_CONFIG,  # so that a repository with an adapter is recognised
     "*.safetensors",
     _SHARDED_WEIGHTS,
     "tokenizer.json",
@@ -69,6 +71,7 @@ def check_folder(folder: Path, name: str) -> Path:
     Otherwise raises TrainingError with what is missing. Weights are not read here (`load` does).
     Pickled weights are refused: reading them can run code.
     """
+    _refuse_adapter(folder, name)
     config = read_config(folder, name)
     if config.get("model_type") != "t5":
         raise TrainingError(
@@ -80,12 +83,57 @@ def check_folder(folder: Path, name: str) -> Path:
         hint = "convert it with save_pretrained" if pickled else "save the model there with save_pretrained"
         also = f" ({', '.join(pickled)} is a pickle: raytrain does not read pickles)" if pickled else ""
         raise TrainingError(f"model {name}: no {WEIGHTS_FILE} in {folder}{also}", hint=hint)
+    _require_shards(folder, name)
     if not (folder / "tokenizer.json").is_file():
         raise TrainingError(
             f"model {name}: no tokenizer.json in {folder}",
             hint="AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it",
         )
     return folder
+
+
+def _refuse_adapter(folder: Path, name: str) -> None:
+    """Raises TrainingError for a folder with an adapter (PEFT), alone or next to full weights.
+
+    transformers would put the adapter into the model while it loads it: other names, a training
+    that runs for hours, and an export that fails.
+    """
+    path = folder / _ADAPTER_CONFIG
+    if not path.is_file():
+        return
+    try:
+        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
+        base = None
+    of_base = f" of {base}" if isinstance(base, str) and base else ""
+    merge = (
+        "merge it first: peft.AutoPeftModelForSeq2SeqLM.from_pretrained(folder).merge_and_unload()"
+        ".save_pretrained(...), and save the tokenizer there"
+    )
+    if (folder / "config.json").is_file():
+        raise TrainingError(
+            f"model {name}: {folder} holds a full model and an adapter{of_base} ({_ADAPTER_CONFIG}); "
+            "it does not say which of the two is meant",
+            hint=f"remove the adapter's files, or {merge}",
+        )
+    raise TrainingError(f"model {name}: {folder} holds only an adapter{of_base}, not a full model", hint=merge)
+
+
+def _require_shards(folder: Path, name: str) -> None:
+    """Raises TrainingError if the index names weight files that are not there."""
+    index = folder / _SHARDED_WEIGHTS
+    if (folder / WEIGHTS_FILE).is_file() or not index.is_file():
+        return
+    try:
+        files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise TrainingError(f"model {name}: {index} is not an index of weights", hint="save the model again") from None
+    if missing := sorted(file for file in files if not (folder / str(file)).is_file()):
+        raise TrainingError(
+            f"model {name}: {_SHARDED_WEIGHTS} names {missing[0]}, which is not in {folder}"
+            + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
+            hint="copy the missing files",
+        )
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:

@@ -30,18 +30,25 @@ def export_model(context: RunContext, shards: ShardSet, model: BaseModelFiles) -
     from safetensors import SafetensorError
 
     from data_prep.shards.tokenizer_files import load_tokenizer
-    from raytrain.generation.requests import ModelRef
+    from raytrain.generation.requests import GenerationLimits, ModelRef
     from raytrain.model.export import export as write_model
 
     context.phase("ScoringAfter", "exporting the model")
     if read_manifest(context.store, context.layout.model) is not None:
         return
+    limits = GenerationLimits.from_job(context.job)
     base = ModelRef("base", str(model.folder), model.digest, named=model.uri)
     with scratch("export") as folder:
         tokenizer = load_tokenizer(shards, context.store, folder / "tokenizer")
         choice, prefix, tuned = _load_best(context, base, tokenizer_size=tokenizer.size, folder=folder / "checkpoint")
         try:
-            files = write_model(tuned, folder / "tokenizer", folder / "model")
+            files = write_model(
+                tuned,
+                folder / "tokenizer",
+                folder / "model",
+                max_new_tokens=limits.max_new_tokens,
+                beams=limits.beams,
+            )
         except (OSError, SafetensorError) as error:
             raise StorageError(
                 f"{folder}: the model cannot be written there: {error}", hint="free some disk space"

@@ -25,6 +25,10 @@ _ENVIRONMENT = {
 }
 
 
+_PATIENCE = ("RAY_gcs_server_port_wait_time_s", "180")  # of the second try; Ray waits 30 s by default
+_LOG = logging.getLogger(__name__)
+
+
 def _environment(resources: Resources) -> dict[str, str]:
     """Returns the environment for Ray, including how long a worker group may take to start.
 
@@ -64,24 +68,7 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
     logging.getLogger("ray").setLevel(logging.ERROR)  # it warns about creating a token
     elsewhere = bool(os.environ.get("RAY_ADDRESS"))
     on_terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        if elsewhere:
-            context = ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        else:
-            context = ray.init(
-                address="local",
-                num_cpus=_logical_cpus(resources),
-                include_dashboard=True,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=_short_temporary_folder(),
-            )
-    except Exception as error:  # Ray raises a bare Exception if its dashboard does not start
-        folder = _short_temporary_folder() or f"{tempfile.gettempdir()}/ray"
-        raise ClusterError(
-            f"Ray could not be started or reached: {str(error) or 'no reason given'}",
-            hint=f"check the logs in {folder}/session_latest/logs and the free disk space there",
-        ) from error
+    context = _connect() if elsewhere else _start(resources)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_terminate)  # ray.init has replaced it by a handler that exits
     _protect_token()
@@ -89,6 +76,54 @@ def ray_cluster(resources: Resources) -> Iterator[RayHandle]:
         yield RayHandle(dashboard=_address(context), own=not elsewhere)
     finally:
         ray.shutdown()
+
+
+def _connect() -> object:
+    import ray
+
+    try:
+        return ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        raise ClusterError(
+            f"Ray at {os.environ.get('RAY_ADDRESS')} could not be reached: {_reason(error)}",
+            hint="check RAY_ADDRESS and that this cluster runs",
+        ) from error
+
+
+def _start(resources: Resources) -> object:
+    """Starts Ray on this machine; once more, with more patience, where it did not start in time."""
+    import ray
+
+    for is_last in (False, True):
+        try:
+            return ray.init(
+                address="local",
+                num_cpus=_logical_cpus(resources),
+                include_dashboard=True,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=_short_temporary_folder(),
+            )
+        except Exception as error:  # Ray raises a bare Exception if its dashboard does not start
+            if is_last:
+                folder = _short_temporary_folder() or f"{tempfile.gettempdir()}/ray"
+                raise ClusterError(
+                    f"Ray could not be started, tried twice: {_reason(error)} ({_load()})",
+                    hint=f"a busy machine is the usual cause: run the same command again when it is quieter; "
+                    f"otherwise check the logs in {folder}/session_latest/logs and the free disk space there",
+                ) from error
+            _LOG.warning("Ray did not start (%s; %s); trying once more", _reason(error), _load())
+            ray.shutdown()
+            os.environ.setdefault(*_PATIENCE)
+    raise AssertionError("unreachable")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or "no reason given"
+
+
+def _load() -> str:
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
 
 
 def _logical_cpus(resources: Resources) -> int:

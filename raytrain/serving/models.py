@@ -51,8 +51,14 @@ class RunModels:
             self._generators[which] = self._load(which)
         return self._generators[which]
 
+    @property
+    def limits(self) -> GenerationLimits:
+        """Lengths and decoding of the run's job."""
+        return GenerationLimits.from_job(self._record.job)
+
     @cached_property
-    def _tokenizer(self) -> "Tokenizer":
+    def tokenizer(self) -> "Tokenizer":
+        """The tokenizer of the run's shards; raises DataError where they are not prepared yet."""
         from data_prep.shards.manifest import ShardSet
         from data_prep.shards.tokenizer_files import load_tokenizer
 
@@ -63,12 +69,12 @@ class RunModels:
         return load_tokenizer(ShardSet.load(self._store, self._record.shard_set), self._store)
 
     def _load(self, which: Which) -> "Generator":
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         ref = self._reference(which)
         from raytrain.generation.generator import Generator, load_model
 
         model = load_model(ref, ref, store=self._store, cache_folder=self._cache, tokenizer_size=tokenizer.size)
-        return Generator(model, tokenizer, GenerationLimits.from_job(self._record.job))
+        return Generator(model, tokenizer, self.limits)
 
     def _reference(self, which: Which) -> ModelRef:
         from raytrain.model.source import resolve

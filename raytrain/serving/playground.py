@@ -55,20 +55,35 @@ class Playground:
         """Returns the models that the run has now."""
         return ["before", "after"] if self._models.is_tuned() else ["before"]
 
-    def generate(self, task: str, text: str, *, template: int | None, which: "Sequence[Which]") -> dict[str, Any]:
-        """Returns the prompt and what each model generates for it.
+    def generate(
+        self, task: str, text: str, *, template: int | None, which: "Sequence[Which]", refuse_long: bool = False
+    ) -> dict[str, Any]:
+        """Returns the prompt, what of it was cut, and what each model generates for it.
 
-        Raises UsageError for an invalid request.
+        Raises UsageError for an invalid request; with `refuse_long`, for a text that is too long.
         """
-        from raytrain.serving.predict import find_task, render_prompts
+        from raytrain.serving.predict import find_task
+        from raytrain.serving.prompts import make_prompts, template_of
 
         if not text.strip():
             raise UsageError("no text given")
         if len(text) > MAX_TEXT_CHARS:
             raise UsageError(f"the text is longer than {MAX_TEXT_CHARS:,} characters")
-        [prompt] = render_prompts(find_task(self._models.tasks, task), [text], template)
-        generations = {one: self._generate(one, prompt) for one in which}
-        return {"task": task, "prompt": prompt, "generations": generations}
+        [prompt] = make_prompts(
+            self._models.tokenizer,
+            template_of(find_task(self._models.tasks, task), template),
+            [text],
+            limit=self._models.limits.max_input_tokens,
+            refuse_long=refuse_long,
+        )
+        return {
+            "task": task,
+            "prompt": prompt.text,
+            "prompt_tokens": prompt.tokens,
+            "read_tokens": prompt.read,
+            "notice": prompt.notice,
+            "generations": {one: self._generate(one, prompt.text) for one in which},
+        }
 
     def _generate(self, which: "Which", prompt: str) -> TimedGeneration:
         with self._lock:

@@ -9,9 +9,18 @@ from typing import TextIO
 from data_prep.config import Task
 from raytrain.config.run_layout import RunLayout
 from raytrain.serving.models import RunModels, Which
+from raytrain.serving.prompts import Prompt, make_prompts, template_of
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store
 from raytrain_core.text import did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model generated, and the prompt that it read."""
+
+    answer: str
+    prompt: Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,12 @@ class PredictionPair:
     text: str
     before: str | None
     after: str | None
+    prompt_tokens: int
+    """Tokens of the prompt with the complete text."""
+    read_tokens: int
+    """Tokens of it that the model read."""
+    notice: str | None
+    """What was left out, in words."""
 
 
 def read_texts(arguments: Sequence[str] | None, *, lines: bool = False, stream: TextIO | None = None) -> list[str]:
@@ -52,17 +67,32 @@ def predict_pairs(
     before: bool = False,
     compare: bool = False,
     template: int | None = None,
+    refuse_long: bool = False,
 ) -> list[PredictionPair]:
     """Generates for `texts` with the tuned model, the base model (`before`) or both (`compare`)."""
     if before and compare:
         raise UsageError("--before and --compare exclude each other", hint="--compare uses both models.")
 
-    def generate(which: Which) -> list[str]:
-        return predict(list(texts), store=store, layout=layout, task=task, which=which, template=template)
+    def generate(which: Which) -> list[Prediction]:
+        return predict(
+            list(texts),
+            store=store,
+            layout=layout,
+            task=task,
+            which=which,
+            template=template,
+            refuse_long=refuse_long,
+        )
 
-    base = generate("before") if before or compare else [None] * len(texts)
-    tuned = generate("after") if not before else [None] * len(texts)
-    return [PredictionPair(text, b, a) for text, b, a in zip(texts, base, tuned, strict=True)]
+    base = generate("before") if before or compare else []
+    tuned = generate("after") if not before else []
+    prompts = [prediction.prompt for prediction in tuned or base]
+    return [
+        PredictionPair(
+            text, base[i].answer if base else None, tuned[i].answer if tuned else None, p.tokens, p.read, p.notice
+        )
+        for i, (text, p) in enumerate(zip(texts, prompts, strict=True))
+    ]
 
 
 def predict(
@@ -73,20 +103,25 @@ def predict(
     task: str,
     which: Which,
     template: int | None = None,
+    refuse_long: bool = False,
     cache: Path | None = None,
-) -> list[str]:
+) -> list[Prediction]:
     """Generates for `texts` with the model that the run trained (`after`) or began with (`before`).
 
-    Each text is put into the task's instruction template number `template`, by default the first.
-    Downloaded models are kept under `cache`, by default this machine's cache folder
+    Each text is put into the task's instruction template number `template`, by default the first. A
+    text that is too long is cut as in training, which its prompt says; with `refuse_long` it is an
+    error. Downloaded models are kept under `cache`, by default this machine's cache folder
     (`raytrain.config.locations.cache_folder`).
 
     Raises UsageError for an unknown run, task or template, DataError where the run has no such
     model yet.
     """
     models = RunModels(store, layout, cache=cache)
-    prompts = render_prompts(find_task(models.tasks, task), texts, template)
-    return [generation.text for generation in models.generator(which).generate(prompts)]
+    chosen = template_of(find_task(models.tasks, task), template)
+    limit = models.limits.max_input_tokens
+    prompts = make_prompts(models.tokenizer, chosen, texts, limit=limit, refuse_long=refuse_long)
+    generated = models.generator(which).generate([prompt.text for prompt in prompts])
+    return [Prediction(found.text, prompt) for found, prompt in zip(generated, prompts, strict=True)]
 
 
 def find_task(tasks: Sequence[Task], name: str) -> Task:
@@ -100,20 +135,3 @@ def find_task(tasks: Sequence[Task], name: str) -> Task:
         f"the run has no task {name!r}{did_you_mean(name, names)}",
         hint=f"Its tasks are {', '.join(names)}.",
     )
-
-
-def render_prompts(task: Task, texts: Sequence[str], template: int | None) -> list[str]:
-    """Puts each text into template number `template` of the task, by default the first.
-
-    Raises UsageError where there is no such template.
-    """
-    from data_prep.text.templates import templates_of
-
-    templates = templates_of(task)
-    number = 0 if template is None else template
-    if not 0 <= number < len(templates):
-        raise UsageError(
-            f"task {task.name} has no template {number}",
-            hint=f"It has {len(templates)}, numbered 0 to {len(templates) - 1}.",
-        )
-    return [templates[number].render(text) for text in texts]

@@ -30,8 +30,12 @@ def application(playground: Playground, *, run: str, hosts: tuple[str, ...] | No
     async def generate(request: web.Request) -> web.Response:
         if request.content_type != "application/json":  # a form on another website cannot send this type
             raise web.HTTPUnsupportedMediaType(text="send JSON with Content-Type: application/json")
-        task, text, template, which = _parse(await _body(request), playground)
-        result = await asyncio.to_thread(playground.generate, task, text, template=template, which=which)
+        body = await _body(request)
+        task, text, template, which = _parse(body, playground)
+        refuse_long = bool(body.get("refuse_long"))
+        result = await asyncio.to_thread(
+            playground.generate, task, text, template=template, which=which, refuse_long=refuse_long
+        )
         generations = {name: asdict(generation) for name, generation in result["generations"].items()}
         return json_response({**result, "generations": generations})
 
@@ -69,7 +73,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
 
 def _parse(body: dict[str, Any], playground: Playground) -> tuple[str, str, int | None, list[Any]]:
     """Returns task, text, template and models of a request; raises 400 that names what is wrong."""
-    fields = {"task", "text", "template", "models"}
+    fields = {"task", "text", "template", "models", "refuse_long"}
     if unknown := sorted(set(body) - fields):
         raise web.HTTPBadRequest(text=f"unknown field {unknown[0]!r}; the fields are {', '.join(sorted(fields))}")
     task, text, template = body.get("task"), body.get("text"), body.get("template")
@@ -77,6 +81,8 @@ def _parse(body: dict[str, Any], playground: Playground) -> tuple[str, str, int 
         raise web.HTTPBadRequest(text="task and text must be strings")
     if template is not None and (not isinstance(template, int) or isinstance(template, bool)):
         raise web.HTTPBadRequest(text="template must be an integer, counted from 0")
+    if not isinstance(body.get("refuse_long", False), bool):
+        raise web.HTTPBadRequest(text="refuse_long must be true or false")
     available = playground.available_models()
     models = body.get("models", available)
     if not isinstance(models, list) or not models or any(model not in available for model in models):

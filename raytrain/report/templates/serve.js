@@ -53,7 +53,7 @@
       find("generations").replaceChildren(...Object.entries(result.generations).map(([which, generation]) => panel(which, generation)));
       find("prompt").hidden = false;
       find("prompt").querySelector("pre").textContent = result.prompt;
-      find("status").textContent = "";
+      find("status").textContent = result.notice ? `Note: ${result.notice}.` : "";
     } catch (error) {
       find("status").textContent = error.message;
     }

@@ -206,6 +206,7 @@ def _trackers(settings: WorkerSettings) -> Trackers:
 
 
 def _checkpoint_origin(settings: WorkerSettings, model: Any) -> CheckpointOrigin:
+    from raytrain.generation.requests import GenerationLimits
     from raytrain.model.export import write_config
 
     body = {
@@ -214,6 +215,7 @@ def _checkpoint_origin(settings: WorkerSettings, model: Any) -> CheckpointOrigin
         "shard_set": settings.shard_set,
     }
     with scratch("config") as folder:
-        files = write_config(model, folder)
+        limits = GenerationLimits.from_job(settings.job)
+        files = write_config(model, folder, max_new_tokens=limits.max_new_tokens, beams=limits.beams)
         config = {name: path.read_bytes() for name, path in files.items()}
     return CheckpointOrigin(settings.attempt.number, body, config)

@@ -19,6 +19,8 @@ from raytrain.cli.app import app
 from raytrain.cli.output import columns
 from raytrain.config.run_layout import RunLayout
 from raytrain.pipeline.outcome import RunOutcome, TaskOutcome
+from raytrain.serving.predict import Prediction
+from raytrain.serving.prompts import Prompt
 from raytrain_core.errors import ClusterError, DataError, ExitCode, StorageError, TrainingError, UsageError, UserError
 from raytrain_core.storage import open_store
 from tests.support import REPOSITORY
@@ -328,9 +330,9 @@ class TestPredict:
         open_store("raytrain-storage").put(RunLayout("small").job, b"{}")
         asked: list[dict[str, Any]] = []
 
-        def predict(texts: list[str], *, which: str, **options: Any) -> list[str]:
+        def predict(texts: list[str], *, which: str, **options: Any) -> list[Prediction]:
             asked.append({"texts": texts, "which": which, **options})
-            return [f"{which}({text})" for text in texts]
+            return [Prediction(f"{which}({text})", Prompt(text, len(text), min(len(text), 9))) for text in texts]
 
         monkeypatch.setattr(raytrain.serving.predict, "predict", predict)
         return asked
@@ -350,8 +352,18 @@ class TestPredict:
         assert main(["predict", "small", "--task", "notes", "--compare", "one"]) == 0
         assert capsys.readouterr().out == "before: before(one)\nafter:  after(one)\n"
         assert main(["predict", "small", "--task", "notes", "--compare", "one", "-o", "json"]) == 0
-        expected = [{"text": "one", "before": "before(one)", "after": "after(one)"}]
-        assert json.loads(capsys.readouterr().out) == expected
+        expected = {"text": "one", "before": "before(one)", "after": "after(one)", "notice": None}
+        assert json.loads(capsys.readouterr().out) == [{**expected, "prompt_tokens": 3, "read_tokens": 3}]
+
+    def test_what_was_left_out_is_said_beside_the_answer(self, capsys: Captured) -> None:
+        assert main(["predict", "small", "--task", "notes", "one", "a longer text"]) == 0
+        printed = capsys.readouterr()
+        assert printed.out == "after(one)\nafter(a longer text)\n"
+        assert "text 2: the prompt has 13 tokens, of which the model read 9; the rest was left out" in printed.err
+
+    def test_a_long_text_can_be_refused(self, a_run: list[dict[str, Any]]) -> None:
+        assert main(["predict", "small", "--task", "notes", "--refuse-long", "one"]) == 0
+        assert a_run[0]["refuse_long"] is True
 
     def test_both_flags_exclude_each_other(self, capsys: Captured) -> None:
         assert main(["predict", "small", "--task", "notes", "--compare", "--before", "one"]) == ExitCode.USAGE

@@ -255,3 +255,27 @@ def test_a_missing_base_model_is_reported(tmp_path):
 def test_the_fixture_looks_like_a_model_from_the_hub(folder):
     assert json.loads((folder / "config.json").read_text())["model_type"] == "t5"
     assert T5ForConditionalGeneration.from_pretrained(folder).config.vocab_size == 96
+
+
+FOREIGN = {"min_length": 30, "max_length": 200, "num_beams": 4, "no_repeat_ngram_size": 3, "repetition_penalty": 2.0}
+LIKE_T5 = {"summarization": {"prefix": "summarize: ", "num_beams": 4, "min_length": 30}}
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_an_export_generates_as_it_was_scored_whatever_the_base_had_set(tokenizer, tmp_path, beams):
+    base = save_tiny(tmp_path / "base")
+    (base / "generation_config.json").write_text(json.dumps({**FOREIGN, "forced_bos_token_id": 7}))
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "task_specific_params": LIKE_T5}))
+    model = make_responsive(load(base, tokenizer_size=tokenizer.size))
+    export(model, base, tmp_path / "export", max_new_tokens=12, beams=beams)
+    ours = generator(model, tokenizer, beams=beams).generate(PROMPTS)
+    stock = T5ForConditionalGeneration.from_pretrained(tmp_path / "export").eval()
+    for prompt, generation in zip(PROMPTS, ours, strict=True):
+        ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
+        written = stock.generate(ids)[0, 1:].tolist()
+        assert tokenizer.decode(written[: written.index(EOS)] if EOS in written else written) == generation.text
+    kept = json.loads((tmp_path / "export" / "generation_config.json").read_text())
+    assert (kept["max_new_tokens"], kept.get("num_beams", 1)) == (12, beams)
+    assert not {"min_length", "no_repeat_ngram_size", "repetition_penalty", "forced_bos_token_id"} & kept.keys()
+    assert "task_specific_params" not in json.loads((tmp_path / "export" / "config.json").read_text())

@@ -1,11 +1,13 @@
 """A model's URI resolves to a local folder, or to an error that says what is wrong."""
 
 import json
+import shutil
 
 import pytest
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.model import digest, resolve
+from raytrain.model.source import check_folder
 from raytrain_core.errors import TrainingError, UsageError
 from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.commit import commit
@@ -108,3 +110,35 @@ def test_a_model_in_a_bucket_is_read_at_the_endpoint_of_the_storage(model, tmp_p
         bucket.upload(path.name, path)
     found = resolve(f"{s3_uri}/models/base", store=store, base_folder=tmp_path, cache=tmp_path / "cache")
     assert digest(found) == digest(model)
+
+
+ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "google/flan-t5-small"}
+
+
+def test_an_adapter_alone_is_named_with_its_base(tmp_path):
+    (tmp_path / "adapter_config.json").write_text(json.dumps(ADAPTER))
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"only an adapter of google/flan-t5-small, not a full model") as error:
+        check_folder(tmp_path, "mine")
+    assert "merge_and_unload" in error.value.hint
+
+
+@pytest.mark.parametrize("content", [json.dumps(ADAPTER), "{}", "no JSON", "[1]"])
+def test_an_adapter_next_to_full_weights_is_refused_before_anything_is_trained(model, content):
+    check_folder(model, "mine")
+    (model / "adapter_config.json").write_text(content)
+    with pytest.raises(TrainingError, match="holds a full model and an adapter"):
+        check_folder(model, "mine")
+
+
+def test_a_shard_that_the_index_names_must_be_there(model):
+    (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
+    files = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    with pytest.raises(TrainingError, match=r"names model-00002-of-00002\.safetensors, which is not in"):
+        check_folder(model, "mine")
+    shutil.copyfile(model / "model-00001-of-00002.safetensors", model / "model-00002-of-00002.safetensors")
+    check_folder(model, "mine")
+    (model / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(TrainingError, match="is not an index of weights"):
+        check_folder(model, "mine")

@@ -98,4 +98,4 @@ def test_the_model_answers(finished) -> None:
     for which in ("before", "after"):
         answers = predict(["abc def", "xyz"], store=store, layout=RunLayout("tiny"), task="echo", which=which)
         assert len(answers) == 2
-        assert all(isinstance(answer, str) for answer in answers)
+        assert all(isinstance(answer.answer, str) for answer in answers)

@@ -5,16 +5,18 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import GenerationLimits
 from raytrain.runs.record import RunRecord, write_record
-from raytrain.serving.predict import predict, render_prompts
+from raytrain.serving.predict import predict
+from raytrain.serving.prompts import make_prompts, template_of
 from raytrain_core.errors import DataError, UsageError
 
 
 @pytest.fixture
 def generate(world):
     def run(texts=("abc", "xyz q"), *, layout=world.layout, task="echo", which="after", **options):
-        return predict(
+        found = predict(
             texts, store=world.store, layout=layout, task=task, which=which, cache=world.folder / "c", **options
         )
+        return [prediction.answer for prediction in found]
 
     return run
 
@@ -43,7 +45,9 @@ def test_downloads_go_to_the_cache_folder_of_the_environment(world, monkeypatch,
 
 def test_texts_are_inserted_unchanged(world):
     task = world.job.spec.tasks[0]
-    assert render_prompts(task, ["{input} {x} </s>"], None) == ["say {input} {x} </s>"]
+    [prompt] = make_prompts(world.tokenizer, template_of(task, None), ["{input} {x} </s>"], limit=48)
+    assert prompt.text == "say {input} {x} </s>"
+    assert prompt.notice is None
     assert len(templates_of(task)) == 3
 
 
@@ -59,3 +63,22 @@ def test_missing_things_are_reported(world, generate):
     write_record(world.store, RunLayout("fresh"), RunRecord(world.job, world.folder))
     with pytest.raises(DataError, match="not prepared yet"):
         generate(layout=RunLayout("fresh"))
+
+
+def test_a_text_that_is_too_long_is_cut_and_its_instruction_stays(world):
+    template = template_of(world.job.spec.tasks[0], 2)
+    long = " ".join(f"word{number}" for number in range(200))
+    fits, cut = make_prompts(world.tokenizer, template, ["abc", long], limit=48)
+    assert (fits.text, fits.read) == (template.render("abc"), fits.tokens)
+    assert cut.text.startswith("repeat word0")
+    assert cut.read <= 48 < cut.tokens
+    assert f"the prompt has {cut.tokens:,} tokens, of which the model read {cut.read}" in cut.notice
+    with pytest.raises(UsageError, match="but the model reads at most 48"):
+        make_prompts(world.tokenizer, template, ["abc", long], limit=48, refuse_long=True)
+    assert make_prompts(world.tokenizer, template, ["abc"], limit=48, refuse_long=True) == [fits]
+
+
+def test_an_instruction_that_is_too_long_alone_is_said_too(world):
+    [prompt] = make_prompts(world.tokenizer, template_of(world.job.spec.tasks[0], 0), ["abc"], limit=2)
+    assert prompt.read == 2
+    assert prompt.notice is not None

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from data_prep.config import Source, Task
-from raytrain.generation.requests import Generation
+from raytrain.generation.requests import Generation, GenerationLimits
 from raytrain.serving.playground import Playground
 from raytrain.serving.web import application, serve
 from raytrain_core.errors import ClusterError
@@ -28,6 +28,16 @@ class Model:
         return [Generation(f"{self.name}: {prompt}", 3, False, prompt_tokens=7) for prompt in prompts]
 
 
+class Words:
+    """A tokenizer whose tokens are the words."""
+
+    def encode_open(self, texts):
+        return [text.split() for text in texts]
+
+    def first_tokens(self, text, count):
+        return " ".join(text.split()[:count])
+
+
 class Models:
     def __init__(self, *, tuned=True):
         source = Source(uri="x.jsonl")
@@ -42,6 +52,9 @@ class Models:
 
     def generator(self, which):
         return Model(which)
+
+    limits = GenerationLimits(max_input_tokens=20, max_new_tokens=5)
+    tokenizer = Words()
 
 
 def send(*requests, models=None, **options):
@@ -79,6 +92,18 @@ def test_both_models_generate_with_the_tasks_template():
     _, other = generate(task="echo", text="hello", template=1, models=["after"])
     assert list(other["generations"]) == ["after"]
     assert other["prompt"] == f"{HOSTILE} hello"
+
+
+def test_a_long_text_is_said_to_be_cut_or_refused_on_request():
+    text = " ".join(["word"] * 60)
+    status, found = generate(task="echo", text=text)
+    assert status == 200
+    assert (found["prompt_tokens"], found["read_tokens"]) == (62, 20)
+    assert "of which the model read 20" in found["notice"]
+    status, found = generate(task="echo", text=text, refuse_long=True)
+    assert (status, found["error"]) == (400, "the prompt has 62 tokens, but the model reads at most 20")
+    assert generate(task="echo", text="hello", refuse_long=True)[1]["notice"] is None
+    assert generate(task="echo", text="hello", refuse_long="yes")[0] == 400
 
 
 def test_a_run_without_a_tuned_model_offers_the_base_model():
