@@ -4,6 +4,7 @@ Field names are camelCase in the job file and snake_case in Python. `raytrain ex
 Schema and the reference documentation are generated from the descriptions.
 """
 
+import codecs
 import re
 from typing import Annotated, Literal, Self
 
@@ -43,16 +44,75 @@ def _contains_target_once(answer: str) -> str:
     return answer
 
 
+def _one_character(text: str) -> str:
+    if text == "none":
+        return text
+    text = {"tab": "\t", "\\t": "\t"}.get(text, text)
+    if len(text) != 1 or text in "\r\n\0 " or not text.isascii():
+        raise ValueError("must be one character, tab or none")
+    return text
+
+
+def _delimiter(text: str) -> str:
+    if text in ("none", '"', "\\"):
+        raise ValueError("must be one character or tab")
+    return _one_character(text)
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        found = codecs.lookup(name)
+    except LookupError:
+        raise ValueError(f"{name} is not a known encoding") from None
+    if not found._is_text_encoding:
+        raise ValueError(f"{name} is not an encoding of text")
+    return found.name
+
+
+class CsvOptions(SpecModel):
+    """How a CSV or TSV file is written, where that should not be detected."""
+
+    delimiter: Annotated[str, AfterValidator(_delimiter)] | None = Field(
+        default=None,
+        description="What divides the fields, by default what the whole file agrees with; `tab` is a tab.",
+        examples=[";", "tab"],
+    )
+    quote: Annotated[str, AfterValidator(_one_character)] | None = Field(
+        default=None,
+        description=(
+            "What encloses fields, or `none`. By default a quotation mark in CSV, and in TSV only if the file shows "
+            "that it quotes."
+        ),
+        examples=['"', "none"],
+    )
+    escape: Annotated[str, AfterValidator(_one_character)] | None = Field(
+        default=None,
+        description=(
+            "What stands before a quotation mark that is text, e.g. a backslash; `none` if such marks are doubled. By "
+            "default doubled, or a backslash if only that makes sense of the file (as Spark and MySQL write)."
+        ),
+        examples=["\\", "none"],
+    )
+    encoding: Annotated[str, AfterValidator(_known_encoding)] | None = Field(
+        default=None,
+        description="Encoding, e.g. cp1252; by default UTF-8, or UTF-16 and UTF-32 if the file begins so.",
+        examples=["cp1252", "utf-16"],
+    )
+    header: list[str] | None = Field(
+        default=None, min_length=1, description="Names of the columns, for files that do not begin with them."
+    )
+
+
 class Source(SpecModel):
     """Where the rows of a task come from: one URI, or one URI per split."""
 
     uri: str | None = Field(
         default=None,
         description=(
-            "A file, folder or glob of JSONL, CSV, TSV (plain, .gz or .zst) or Parquet files; s3://... (read at "
-            "storage.endpoint if the storage is in S3 too); or hf://name[:config][@revision] on the Hugging Face "
-            "hub. In folders and on the hub, the split is taken from the words train, validation (or dev, valid) "
-            "and test in file names. Relative paths are relative to the job file."
+            "A file, folder or glob of JSONL, CSV, TSV (plain, .gz, .zst, .bz2, .xz or .lz4) or Parquet files; "
+            "s3://... (read at storage.endpoint if the storage is in S3 too); or hf://name[:config][@revision] on the "
+            "Hugging Face hub. In folders and on the hub, the split is taken from the words train, validation (or dev, "
+            "valid) and test in file names. Relative paths are relative to the job file."
         ),
     )
     splits: dict[Split, str] | None = Field(
@@ -60,6 +120,9 @@ class Source(SpecModel):
     )
     format: Format | None = Field(
         default=None, description="Format of the files; by default inferred from the file extension."
+    )
+    csv: CsvOptions | None = Field(
+        default=None, description="How CSV and TSV files are written; by default detected over each whole file."
     )
     licence: str | None = Field(
         default=None,

@@ -39,19 +39,30 @@ def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterat
 
 
 def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Yields every line with its number from 1.
+    """Yields every line with its number from 1; they end with LF, CR LF or, as on old Macs, CR.
 
     None for a line longer than LONGEST_ROW, never in memory.
     """
-    number = 0
-    while line := file.readline(LONGEST_ROW + 1):
-        number += 1
-        if len(line) <= LONGEST_ROW:
-            yield number, line
+    number, parts, size = 0, list[bytes](), 0
+    while chunk := file.readline(_BUFFER):
+        if not parts and chunk.endswith(b"\n") and chunk.find(b"\r", 0, -2) < 0:  # nearly every line
+            number += 1
+            yield number, chunk
             continue
-        while line and not line.endswith(b"\n"):
-            line = file.readline(_BUFFER)
-        yield number, None
+        size += len(chunk)
+        parts = [*parts, chunk] if size <= LONGEST_ROW else [parts[-1][-1:] if parts else b"", chunk]
+        if b"\r" not in chunk and not chunk.endswith(b"\n") and not parts[0].endswith(b"\r"):
+            continue
+        *whole, rest = b"".join(parts).splitlines(keepends=True)
+        if rest.endswith(b"\n"):
+            whole, rest = [*whole, rest], b""
+        for line in whole:
+            number += 1
+            yield number, None if max(size, len(line)) > LONGEST_ROW else line
+            size = 0
+        parts, size = [rest] if rest else [], max(size, len(rest))
+    if parts:
+        yield number + 1, None if size > LONGEST_ROW else b"".join(parts)
 
 
 def check_ratio(packed: int, unpacked: int, name: str) -> None:

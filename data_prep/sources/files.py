@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
-from data_prep.config import SPLITS, Format, Source, Split, Task
+from data_prep.config import SPLITS, CsvOptions, Format, Source, Split, Task
 from data_prep.sources.bucket_files import find_in_bucket
 from data_prep.sources.file_names import known_extensions, require_format, split_of_name
 from data_prep.sources.local_files import Finding, PassedOver, find_by_pattern, find_in_folder
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
-from data_prep.sources.readers import count_rows, read_rows
+from data_prep.sources.read_as import ReadAs
+from data_prep.sources.readers import count_rows, detect_format, read_rows
 from data_prep.sources.source_row import SourceRow
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from raytrain_core.errors import DataError, UsageError
@@ -46,6 +47,13 @@ class SourceFile(Protocol):
         None if it cannot.
         """
 
+    @property
+    def read_as(self) -> ReadAs | None:
+        """How it is read, once `detected`."""
+
+    def detected(self, scratch: Path) -> Self:
+        """Returns the file with `read_as`, for which it may be read; others return themselves."""
+
     def sha256(self, scratch: Path) -> str:
         """Returns the hex sha256 of the contents, which are read.
 
@@ -67,6 +75,13 @@ class LocalFile:
     name: str
     format: Format
     split: Split | None
+    options: CsvOptions | None = None
+    read_as: ReadAs | None = None
+
+    def detected(self, scratch: Path) -> Self:
+        """Returns the file with `read_as`."""
+        found = detect_format(self.path, self.format, self.name, self.options, packed_as=self.path.name)
+        return replace(self, read_as=found)
 
     @property
     def fingerprint(self) -> str | None:
@@ -88,7 +103,8 @@ class LocalFile:
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
         """Yields every row."""
-        return read_rows(self.path, self.format, self.name, packed_as=self.path.name)
+        how = self.read_as or self.detected(scratch).read_as
+        return read_rows(self.path, self.format, self.name, packed_as=self.path.name, read_as=how)
 
     def count(self, scratch: Path) -> int | None:
         """Returns the number of lines, or of Parquet rows."""
@@ -104,6 +120,13 @@ class StoredFile:
     name: str
     format: Format
     split: Split | None
+    options: CsvOptions | None = None
+    read_as: ReadAs | None = None
+
+    def detected(self, scratch: Path) -> Self:
+        """Returns the file with `read_as`, downloading it."""
+        path = self._file(scratch)
+        return replace(self, read_as=detect_format(path, self.format, self.name, self.options, packed_as=self.stat.key))
 
     @property
     def fingerprint(self) -> str:
@@ -116,7 +139,8 @@ class StoredFile:
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
         """Yields every row."""
-        return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key)
+        how = self.read_as or self.detected(scratch).read_as
+        return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key, read_as=how)
 
     def count(self, scratch: Path) -> int | None:
         """Returns the number of lines, or of Parquet rows."""
@@ -182,12 +206,12 @@ def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Sto
     if kind in ("path", "file"):
         path = uri if kind == "path" else str(parse_uri(uri).path)  # type: ignore[union-attr]
         if reader is not None:
-            return _by_reader(path, load_plugin(READERS, reader, where), base_folder, where)
-        return _local(path, source.format, base_folder, where)
+            return _by_reader(path, source, load_plugin(READERS, reader, where), base_folder, where)
+        return _local(path, source, base_folder, where)
     if reader is not None:
         return Sources([PluginRows(load_plugin(READERS, reader, where), uri, uri)])
     if kind == "s3":
-        return _bucket(rest, source.format, where, store)
+        return _bucket(rest, source, where, store)
     if kind == "hf":
         from data_prep.sources.hub import hub_splits
 
@@ -199,9 +223,9 @@ def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Sto
     )
 
 
-def _by_reader(path: str, plugin: Plugin, base_folder: Path, where: str) -> Sources:
+def _by_reader(path: str, source: Source, plugin: Plugin, base_folder: Path, where: str) -> Sources:
     """The files at a path, each read by a plug-in."""
-    found = _local(path, _ANY, base_folder, where)
+    found = _local(path, source.model_copy(update={"format": _ANY}), base_folder, where)
     found.files = [
         PluginRows(plugin, str(file.path.resolve()), file.name, file.split, file.fingerprint)
         for file in found.files
@@ -210,11 +234,11 @@ def _by_reader(path: str, plugin: Plugin, base_folder: Path, where: str) -> Sour
     return found
 
 
-def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> Sources:
-    path = base_folder / Path(uri).expanduser()
+def _local(uri: str, source: Source, base_folder: Path, where: str) -> Sources:
+    path, format = base_folder / Path(uri).expanduser(), source.format
     try:
         if path.is_file():
-            return Sources([LocalFile(path, uri, require_format(uri, format, where), None)])
+            return Sources([LocalFile(path, uri, require_format(uri, format, where), None, source.csv)])
         found = _find_local(uri, path, base_folder, where, any_name=format is not None)
     except OSError as error:
         raise DataError(f"{where}: {uri} cannot be read ({error.strerror or error})") from None
@@ -230,6 +254,7 @@ def _local(uri: str, format: Format | None, base_folder: Path, where: str) -> So
             _shown(one, base_folder),
             require_format(one.name, format, where),
             split_of_name(one.relative_to(found.top).as_posix()),
+            source.csv,
         )
         for one in found.paths
     ]
@@ -253,10 +278,10 @@ def _find_local(uri: str, path: Path, base_folder: Path, where: str, *, any_name
     )
 
 
-def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | None) -> Sources:
+def _bucket(path: str, source: Source, where: str, store_of_job: Store | None) -> Sources:
     bucket, _, key = path.partition("/")
     store = open_like(store_of_job, f"s3://{bucket}")
-    found = find_in_bucket(store, key, any_name=format is not None)
+    found = find_in_bucket(store, key, any_name=source.format is not None)
     passed_over = [PassedOver(f"s3://{bucket}/{name}", reason) for name, reason in found.passed_over]
     if not found.stats:
         raise DataError(
@@ -268,8 +293,9 @@ def _bucket(path: str, format: Format | None, where: str, store_of_job: Store | 
             store,
             stat,
             f"s3://{bucket}/{stat.key}",
-            require_format(stat.key, format, where),
+            require_format(stat.key, source.format, where),
             None if found.alone else split_of_name(stat.key[len(found.top) :].lstrip("/")),
+            source.csv,
         )
         for stat in found.stats
     ]

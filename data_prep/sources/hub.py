@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from data_prep.config import Split
 from data_prep.sources.compression import LONGEST_ROW
@@ -30,6 +30,12 @@ class HubSplit:
     commit: str
     hub_split: str
     split: Split | None
+
+    read_as: None = None
+
+    def detected(self, scratch: Path) -> Self:
+        """Returns itself: the hub's library knows the types."""
+        return self
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from data_prep.sources.source_row import SourceRow
 from raytrain_core.errors import DataError, UsageError
@@ -44,6 +44,11 @@ class PluginRows:
     split: Any = None
     contents: str | None = None
     """Changes with the contents of the URI; None if that cannot be seen without reading."""
+    read_as: None = None
+
+    def detected(self, scratch: Path) -> Self:
+        """Returns itself: the reader knows how."""
+        return self
 
     @property
     def fingerprint(self) -> str | None:

@@ -161,15 +161,15 @@ def bucket(tmp_path, monkeypatch):
 def test_a_bucket_has_the_same_rules(bucket, tmp_path):
     put(bucket, "d/[1] x.jsonl", "d/1 x.jsonl", "d/_x.jsonl", "d/notes.txt", "d/.hidden/x.jsonl", "run [A]/p/x.jsonl")
     put(bucket, "run A/p/x.jsonl")
-    assert names(tmp_path, "s3://b/d/[1] x.jsonl") == ["s3://b/d/[1] x.jsonl"]
-    assert names(tmp_path, "s3://b/d") == ["s3://b/d/1 x.jsonl", "s3://b/d/[1] x.jsonl"]
-    assert passed_over(tmp_path, "s3://b/d") == {
-        "s3://b/d/.hidden/x.jsonl": "the name .hidden begins with .",
-        "s3://b/d/_x.jsonl": "the name _x.jsonl begins with _",
-        "s3://b/d/notes.txt": "not a known format",
+    assert names(tmp_path, "s3://bucket/d/[1] x.jsonl") == ["s3://bucket/d/[1] x.jsonl"]
+    assert names(tmp_path, "s3://bucket/d") == ["s3://bucket/d/1 x.jsonl", "s3://bucket/d/[1] x.jsonl"]
+    assert passed_over(tmp_path, "s3://bucket/d") == {
+        "s3://bucket/d/.hidden/x.jsonl": "the name .hidden begins with .",
+        "s3://bucket/d/_x.jsonl": "the name _x.jsonl begins with _",
+        "s3://bucket/d/notes.txt": "not a known format",
     }
-    assert names(tmp_path, "s3://b/run [A]/p/*.jsonl") == ["s3://b/run [A]/p/x.jsonl"]
-    assert names(tmp_path, "s3://b/run [A]") == ["s3://b/run [A]/p/x.jsonl"]
-    assert names(tmp_path, "s3://b/run ?/p/*.jsonl") == ["s3://b/run A/p/x.jsonl"]
-    assert names(tmp_path, "s3://b/**/x.jsonl") == ["s3://b/run A/p/x.jsonl", "s3://b/run [A]/p/x.jsonl"]
-    assert names(tmp_path, "s3://b/d/[!a]*x.jsonl")[0] == "s3://b/d/1 x.jsonl"
+    assert names(tmp_path, "s3://bucket/run [A]/p/*.jsonl") == ["s3://bucket/run [A]/p/x.jsonl"]
+    assert names(tmp_path, "s3://bucket/run [A]") == ["s3://bucket/run [A]/p/x.jsonl"]
+    assert names(tmp_path, "s3://bucket/run ?/p/*.jsonl") == ["s3://bucket/run A/p/x.jsonl"]
+    assert names(tmp_path, "s3://bucket/**/x.jsonl") == ["s3://bucket/run A/p/x.jsonl", "s3://bucket/run [A]/p/x.jsonl"]
+    assert names(tmp_path, "s3://bucket/d/[!a]*x.jsonl")[0] == "s3://bucket/d/1 x.jsonl"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_prep.sources import compression as streams
-from data_prep.sources import readers
+from data_prep.sources import csv_records
 from data_prep.sources.file_names import format_of
 from data_prep.sources.readers import count_rows, read_rows
 from raytrain_core.errors import DataError
@@ -91,7 +91,7 @@ def test_csv_with_quotes_over_lines(tmp_path):
         (2, {"a": "x\r\ny", "b": '1,"2"'}),
         (5, {"a": "z", "b": "3"}),
         (6, "1 fields, but the header names 2"),
-        (7, "not UTF-8"),
+        (7, "not UTF-8; as Windows text it would be 'ÿ' (then set source.csv.encoding: cp1252)"),
         (8, {"a": "\u00e9", "b": "4"}),
     ]
 
@@ -190,7 +190,7 @@ def test_a_row_that_is_too_long_is_a_bad_row_and_never_held(tmp_path, ending):
 
 
 def test_a_quotation_mark_that_is_never_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "LONGEST_ROW", 1000)
+    monkeypatch.setattr(csv_records, "LONGEST_ROW", 1000)
     path = tmp_path / "rows.csv"
     path.write_text('a,b\n1,2\n3,"4\n' + "5,6\n" * 1000)
     with pytest.raises(DataError, match=r"rows\.csv:3: a row of more than") as caught:
