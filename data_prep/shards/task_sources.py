@@ -18,6 +18,7 @@ from data_prep.shards.progress import ProgressMeter
 from data_prep.shards.settings import PrepSettings
 from data_prep.sources.files import SourceFile
 from data_prep.sources.plugins import versions
+from data_prep.sources.read_as import DETECTION, ReadAs
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import Example, row_transform
@@ -60,7 +61,9 @@ class TaskSources:
         self._settings = settings
         self._used = [file for file in files if file.split in splitter.shares]
         self._fingerprints = [file.fingerprint for file in self._used]
-        self._hashes = [self._sha256(*pair) for pair in zip(self._used, self._fingerprints, strict=True)]
+        contents = [self._contents(*pair) for pair in zip(self._used, self._fingerprints, strict=True)]
+        self._hashes = [sha256 for sha256, _ in contents]
+        self._used = [file for _, file in contents]
         self.identity = self._identify()
         self.digest = digest_of(self.identity)
 
@@ -107,7 +110,7 @@ class TaskSources:
     def provenance(self) -> list[dict[str, Any]]:
         """Returns name, split and sha256 of every file, for the manifest."""
         return [
-            {"name": file.name, "split": file.split, "sha256": sha256}
+            {"name": file.name, "split": file.split, "sha256": sha256, "read_as": file.read_as.to_json()}
             for file, sha256 in zip(self._used, self._hashes, strict=True)
         ]
 
@@ -118,23 +121,32 @@ class TaskSources:
             "task": fields | {"templates": self.task.templates or list(BUILT_IN[self.task.type])},
             "functions": versions(self.task.transform, f"task {self.task.name}"),
             "files": [[file.split, sha256] for file, sha256 in zip(self._used, self._hashes, strict=True)],
-            "file_format": self.task.source.format,
+            "read_as": [file.read_as.identity() for file in self._used],
             "tokenizer": self._settings.tokenizer.digest,
             "limits": asdict(self._settings.limits),
             "seed": self._settings.seed,
             "part": [ROWS_OF_A_UNIT, TEXT_OF_A_UNIT],
         }
 
-    def _sha256(self, file: SourceFile, fingerprint: str | None) -> str:
-        """Returns the remembered sha256 of a file, or reads the file and remembers it."""
+    def _contents(self, file: SourceFile, fingerprint: str | None) -> tuple[str, SourceFile]:
+        """Returns the sha256 of a file, and the file with how it is read.
+
+        Both are remembered; else the file is read for them.
+        """
         store = self._settings.store
-        key = f"shards/sources/{sha256_of(fingerprint.encode())}.json" if fingerprint else None
+        csv = self.task.source.csv
+        asked = "" if csv is None else csv.model_dump_json(exclude_defaults=True)
+        key = f"shards/sources/{sha256_of((fingerprint + asked).encode())}.json" if fingerprint else None
         if key is not None and not self._settings.verify:
             try:
-                return str(json.loads(store.get(key))["sha256"])
+                known = json.loads(store.get(key))
+                if known["detection"] == DETECTION:
+                    return str(known["sha256"]), file.with_read_as(ReadAs.from_json(known["read_as"]))
             except (NotFoundError, ValueError, KeyError, TypeError):
                 pass
-        sha256 = file.sha256(self.scratch)
+        sha256, detected = file.sha256(self.scratch), file.detected(self.scratch)
         if key is not None and file.fingerprint == fingerprint:  # else it changed meanwhile
-            store.put(key, json.dumps({"source": file.name, "sha256": sha256}).encode())
-        return sha256
+            read_as = detected.read_as.to_json()
+            known = {"source": file.name, "sha256": sha256, "detection": DETECTION, "read_as": read_as}
+            store.put(key, json.dumps(known).encode())
+        return sha256, detected

@@ -48,11 +48,14 @@ class SourceFile(Protocol):
         """
 
     @property
-    def read_as(self) -> ReadAs | None:
-        """How it is read, once `detected`."""
+    def read_as(self) -> ReadAs:
+        """How it is read; what is known without reading it before `detected`."""
 
     def detected(self, scratch: Path) -> Self:
-        """Returns the file with `read_as`, for which it may be read; others return themselves."""
+        """Returns the file with how it is read, for which it may be read."""
+
+    def with_read_as(self, read_as: ReadAs) -> Self:
+        """Returns the file with how it is read, as it was detected before."""
 
     def sha256(self, scratch: Path) -> str:
         """Returns the hex sha256 of the contents, which are read.
@@ -76,12 +79,23 @@ class LocalFile:
     format: Format
     split: Split | None
     options: CsvOptions | None = None
-    read_as: ReadAs | None = None
+    known: ReadAs | None = None
+
+    @property
+    def read_as(self) -> ReadAs:
+        """How it is read; its format alone before `detected`."""
+        return self.known or ReadAs(self.format)
 
     def detected(self, scratch: Path) -> Self:
-        """Returns the file with `read_as`."""
+        """Returns the file with how it is read; it is read for that."""
+        if self.known is not None:
+            return self
         found = detect_format(self.path, self.format, self.name, self.options, packed_as=self.path.name)
-        return replace(self, read_as=found)
+        return self.with_read_as(found)
+
+    def with_read_as(self, read_as: ReadAs) -> Self:
+        """Returns the file with how it is read."""
+        return replace(self, known=read_as)
 
     @property
     def fingerprint(self) -> str | None:
@@ -103,7 +117,7 @@ class LocalFile:
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
         """Yields every row."""
-        how = self.read_as or self.detected(scratch).read_as
+        how = self.detected(scratch).read_as
         return read_rows(self.path, self.format, self.name, packed_as=self.path.name, read_as=how)
 
     def count(self, scratch: Path) -> int | None:
@@ -121,12 +135,23 @@ class StoredFile:
     format: Format
     split: Split | None
     options: CsvOptions | None = None
-    read_as: ReadAs | None = None
+    known: ReadAs | None = None
+
+    @property
+    def read_as(self) -> ReadAs:
+        """How it is read; its format alone before `detected`."""
+        return self.known or ReadAs(self.format)
 
     def detected(self, scratch: Path) -> Self:
-        """Returns the file with `read_as`, downloading it."""
+        """Returns the file with how it is read; it is downloaded for that."""
+        if self.known is not None:
+            return self
         path = self._file(scratch)
-        return replace(self, read_as=detect_format(path, self.format, self.name, self.options, packed_as=self.stat.key))
+        return self.with_read_as(detect_format(path, self.format, self.name, self.options, packed_as=self.stat.key))
+
+    def with_read_as(self, read_as: ReadAs) -> Self:
+        """Returns the file with how it is read."""
+        return replace(self, known=read_as)
 
     @property
     def fingerprint(self) -> str:
@@ -139,7 +164,7 @@ class StoredFile:
 
     def rows(self, scratch: Path) -> Iterator[SourceRow]:
         """Yields every row."""
-        how = self.read_as or self.detected(scratch).read_as
+        how = self.detected(scratch).read_as
         return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key, read_as=how)
 
     def count(self, scratch: Path) -> int | None:

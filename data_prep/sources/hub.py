@@ -12,6 +12,7 @@ from data_prep.config import Split
 from data_prep.sources.compression import LONGEST_ROW
 from data_prep.sources.file_names import split_of_name
 from data_prep.sources.plugins import short
+from data_prep.sources.read_as import ReadAs
 from data_prep.sources.source_row import SourceRow, too_long
 from raytrain_core.errors import DataError, UsageError
 
@@ -31,7 +32,14 @@ class HubSplit:
     hub_split: str
     split: Split | None
 
-    read_as: None = None
+    @property
+    def read_as(self) -> ReadAs:
+        """As rows of named values."""
+        return ReadAs("jsonl")
+
+    def with_read_as(self, read_as: ReadAs) -> Self:
+        """Returns itself."""
+        return self
 
     def detected(self, scratch: Path) -> Self:
         """Returns itself: the hub's library knows the types."""

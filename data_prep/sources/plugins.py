@@ -16,6 +16,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from data_prep.sources.read_as import ReadAs
 from data_prep.sources.source_row import SourceRow
 from raytrain_core.errors import DataError, UsageError
 
@@ -44,7 +45,15 @@ class PluginRows:
     split: Any = None
     contents: str | None = None
     """Changes with the contents of the URI; None if that cannot be seen without reading."""
-    read_as: None = None
+
+    @property
+    def read_as(self) -> ReadAs:
+        """As rows of named values."""
+        return ReadAs("jsonl")
+
+    def with_read_as(self, read_as: ReadAs) -> Self:
+        """Returns itself."""
+        return self
 
     def detected(self, scratch: Path) -> Self:
         """Returns itself: the reader knows how."""

@@ -3,6 +3,7 @@
 It is part of the identity of the shards, so a changed detection never reuses old ones.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +17,9 @@ from data_prep.sources.csv_detection import detect_csv
 from data_prep.sources.csv_records import CsvDialect
 from data_prep.sources.encoding import as_utf8, encoding_of
 from data_prep.sources.file_names import Compression, compression_of
+
+DETECTION = 1
+"""Raised whenever detection may find something else in the same file."""
 
 _HEAD = 1 << 12  # bytes that show the encoding
 
@@ -34,7 +38,13 @@ class ReadAs:
 
     def to_json(self) -> dict[str, Any]:
         """Returns it as plain data."""
-        return asdict(self)
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what determines the rows."""
+        known = self.to_json()
+        return {key: known[key] for key in ("format", "encoding", "dialect")}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:

@@ -119,9 +119,7 @@ def test_an_unclosed_quotation_mark_is_reported_where_it_opens(tmp_path):
     assert "source.csv.quote: none" in caught.value.hint
     assert len(read(path, quote="none")) == 53
     path = written(tmp_path, "a,b\n1,2\n" + '"never closed,5\n' + "6,7\n" * 50 + '"closed",8\n')
-    with pytest.raises(
-        DataError, match=r"rows\.csv:3: not CSV: a quotation mark opens here.* closes it in line 54"
-    ):
+    with pytest.raises(DataError, match=r"rows\.csv:3: not CSV: a quotation mark opens here.* closes it in line 54"):
         read(path)
 
 
