@@ -102,13 +102,26 @@ def leaderboard(found: "Leaderboard") -> str:
             for s, column in zip(entry.scores, found.columns, strict=True)
         ]
         rank = "-" if entry.rank is None else f"{entry.rank:.1f}"
-        rows.append((str(place), rank, f"{entry.name}" + (" (model)" if entry.kind == "model" else ""), *cells))
+        number = str(place) if entry.rank is not None else ""
+        rows.append((number, rank, f"{entry.name}" + (" (model)" if entry.kind == "model" else ""), *cells))
+    table = columns(rows, right=(0, 1, *range(3, 3 + len(heads))))
+    return "\n".join([table, "", *_leaderboard_notes(found, labels)])
+
+
+def _leaderboard_notes(found: "Leaderboard", labels: Sequence[str]) -> list[str]:
+    notes = [f"NOT COMPARABLE, in one column only by --force: {mixed}" for mixed in found.mixed]
+    notes += [f"not ranked: {entry.name}: {entry.problem}" for entry in found.entries if entry.problem]
+    ranked = sum(entry.problem is None for entry in found.entries)
+    if found.ranked_by:
+        counted = f"{len(found.ranked_by)} of {len(labels)} columns, those that all {ranked} have"
+        notes.append(f"rank: mean rank over {counted}, ignoring noise; ± is half the 95 % interval")
+    else:
+        notes.append("no ranks: no column has a score of every run and model; ± is half the 95 % interval")
     lower = [column.label for column in found.columns if column.better == "lower"]
-    notes = ["rank: mean rank over the columns, ignoring noise; ± is half the 95 % interval"]
     notes += [f"lower is better: {', '.join(lower)}"] if lower else []
     if len(set(labels)) < len(labels):
         notes.append("a task appears twice if its scores are not comparable: other rows or another protocol")
-    return "\n".join([columns(rows, right=(0, 1, *range(3, 3 + len(heads)))), "", *notes])
+    return notes
 
 
 def predictions(found: "Sequence[PredictionPair]") -> str:

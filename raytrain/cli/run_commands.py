@@ -195,30 +195,43 @@ def compare(
             "--out", metavar="FOLDER", help="Write comparison.html, .md and .json into it.", show_default=False
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Show results that cannot be compared, too, and mark them.")
+    ] = False,
     storage: StorageFlag = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Compare runs with the first one.
 
     Shows scores, paired differences with their intervals, learning curves, and the rows on which
-    the runs differ most.
+    the runs differ most. Refused where a task was scored on other rows or by other rules.
     """
     from raytrain.report.compare_runs import compare as compare_runs
 
-    comparison = compare_runs([open_run(run, storage) for run in runs], out=out)
+    comparison = compare_runs([open_run(run, storage) for run in runs], out=out, force=force)
     print_text(comparison.json.rstrip() if output is Format.JSON else comparison.markdown.rstrip())
     for path in comparison.files:
         print_note(f"wrote {path}")
 
 
 @run_commands.command()
-def leaderboard(storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
-    """Rank all runs and scored models of a storage."""
+def leaderboard(
+    force: Annotated[
+        bool, typer.Option("--force", help="Put scores that cannot be compared into one column, and say so.")
+    ] = False,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Rank all runs and scored models of a storage.
+
+    Ranks count the columns that all of them have. Runs that failed or are not finished come last,
+    with the reason.
+    """
     from raytrain.config.locations import storage_location
     from raytrain.report.leaderboard import rank_models
     from raytrain_core.storage import open_store
 
-    ranking = rank_models(open_store(storage_location(storage)))
+    ranking = rank_models(open_store(storage_location(storage)), force=force)
     print_output(ranking, render.leaderboard(ranking), output)
 
 

@@ -129,9 +129,14 @@ class ScoreCard:
 
     @property
     def selection_value(self) -> float | None:
-        """The primary score with its sign set so that higher is better."""
+        """The primary score with its sign set so that higher is better.
+
+        A correlation below 0 counts as 0, because a negative value is an error here.
+        """
         value = self.value
-        return value if value is None or self.metrics[self.primary_metric].better == "higher" else -value
+        if value is None:
+            return None
+        return max(0.0, value) if self.metrics[self.primary_metric].better == "higher" else -value
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of scores.json."""

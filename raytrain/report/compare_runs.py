@@ -25,11 +25,14 @@ class RenderedComparison:
     files: tuple[Path, ...]
 
 
-def compare(runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None) -> RenderedComparison:
+def compare(
+    runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None, force: bool = False
+) -> RenderedComparison:
     """Compares all runs with the first one.
 
     With `out`, comparison.html, .md and .json are written into that folder. Raises UsageError for
-    fewer than two runs or one run named twice, and StorageError if the folder cannot be written.
+    fewer than two runs, one run named twice, or tasks that cannot be compared (unless `force`), and
+    StorageError if the folder cannot be written.
     """
     from raytrain.report.comparison import compare_runs
     from raytrain.report.render_comparison import comparison_html, comparison_markdown
@@ -39,7 +42,7 @@ def compare(runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None)
         raise UsageError(f"{twice[0]} is named twice", hint="name different runs")
     names = Counter(layout.name for _, layout in runs)
     compared = [read_compared_run(store, layout, _label(store, layout, names)) for store, layout in runs]
-    comparison = compare_runs(compared)
+    comparison = compare_runs(compared, force=force)
     markdown, json = comparison_markdown(comparison), comparison.model_dump_json(indent=1) + "\n"
     if out is None:
         return RenderedComparison(markdown, json, ())
@@ -49,13 +52,14 @@ def compare(runs: Sequence[tuple[Store, RunLayout]], *, out: Path | None = None)
 
 def read_compared_run(store: Store, layout: RunLayout, label: str) -> ComparedRun:
     """Reads a run's report data and its answers; raises StorageError if there is no such run."""
-    from raytrain.evaluation.results import read_predictions
+    from raytrain.evaluation.results import read_card, read_predictions
     from raytrain.report.comparison import ComparedRun
     from raytrain.report.gather import gather
 
     data = gather(store, layout)
     answers = {task.name: read_predictions(store, layout, "after", task.name) or [] for task in data.tasks}
-    return ComparedRun(label, data, answers)
+    cards = {task.name: card for task in data.tasks if (card := read_card(store, layout, "after", task.name))}
+    return ComparedRun(label, data, answers, cards)
 
 
 def _label(store: Store, layout: RunLayout, names: Mapping[str, int]) -> str:

@@ -3,14 +3,15 @@
 It has scores, paired differences from the first run, and the rows on which runs differ most.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NoReturn
 
 from pydantic import Field
 
-from raytrain.evaluation.results import Prediction
-from raytrain.report.differences import paired_difference
+from raytrain.evaluation.comparability import obstacles
+from raytrain.evaluation.results import Prediction, ScoreCard
+from raytrain.report.differences import corrected, paired_difference
 from raytrain.report.formatting import format_count, join_names
 from raytrain.report.model import (
     CurvePoint,
@@ -26,16 +27,17 @@ from raytrain.report.model import (
 from raytrain_core.errors import UsageError
 
 SAMPLES = 5  # per task
-_MANY_DIFFERENCES = 5  # from here on the report points out that some are significant by chance
+_NAMED = 3  # tasks that a refusal names
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedRun:
-    """A run to be compared: its label, its report, and its answers after training by task."""
+    """A run to be compared: its label and report, its answers and score cards after training."""
 
     label: str
     data: ReportData
     answers: dict[str, list[Prediction]] = field(default_factory=dict)
+    cards: dict[str, ScoreCard] = field(default_factory=dict)
 
 
 class RunEntry(ReportPart):
@@ -57,6 +59,9 @@ class TaskResult(ReportPart):
     after: Interval | None = None
     difference_from_first: Difference | None = Field(
         default=None, description="After training, minus the first run's score; paired over rows that both answered."
+    )
+    not_comparable: list[str] = Field(
+        default=[], description="Why this cannot be compared with the first run's result; only with --force."
     )
     validation: list[CurvePoint] = Field(default=[], description="Checkpoints, on validation rows.")
 
@@ -88,25 +93,61 @@ class ComparedTask(ReportPart):
 class Comparison(ReportPart):
     """Several runs, task by task; differences are taken from the first run."""
 
-    format: Literal["raytrain.dev/comparison/v2"] = "raytrain.dev/comparison/v2"
+    format: Literal["raytrain.dev/comparison/v3"] = "raytrain.dev/comparison/v3"
     runs: list[RunEntry]
     tasks: list[ComparedTask]
+    forced: bool = Field(default=False, description="Whether results are shown that cannot be compared.")
     sentences: list[str]
     warnings: list[str] = Field(default=[], description="Caveats for the reader, one sentence each.")
 
 
-def compare_runs(runs: Sequence[ComparedRun]) -> Comparison:
-    """Compares all runs with the first one. Raises UsageError for fewer than two runs."""
+def compare_runs(runs: Sequence[ComparedRun], *, force: bool = False) -> Comparison:
+    """Compares all runs with the first one.
+
+    Raises UsageError for fewer than two runs, and for tasks that were scored on other rows or by
+    other rules (`comparability`); with `force` those are shown, marked, and without a verdict.
+    """
     if len(runs) < 2:
         raise UsageError("one run alone cannot be compared", hint="name two or more runs")
     names = list(dict.fromkeys(task.name for run in runs for task in run.data.tasks))
-    tasks = [_task(name, runs) for name in names]
+    pairs = [(name, run) for name in names for run in runs]
+    found = {(name, run.label): reasons for name, run in pairs if (reasons := _obstacles(name, run, runs[0]))}
+    if found and not force:
+        _refuse(found, runs[0].label)
+    tasks = _corrected([_task(name, runs) for name in names])
     return Comparison(
         runs=[_entry(run) for run in runs],
         tasks=tasks,
+        forced=bool(found),
         sentences=[_sentence(runs, tasks, number) for number in range(1, len(runs))],
         warnings=_warnings(runs, tasks),
     )
+
+
+def _obstacles(task: str, run: ComparedRun, first: ComparedRun) -> list[str]:
+    ours, theirs = first.cards.get(task), run.cards.get(task)
+    return [] if run is first or ours is None or theirs is None else obstacles(ours, theirs)
+
+
+def _refuse(found: Mapping[tuple[str, str], list[str]], first: str) -> NoReturn:
+    named = [f"{task} of {label}: {', '.join(reasons)}" for (task, label), reasons in list(found.items())[:_NAMED]]
+    more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    raise UsageError(
+        f"not scored on the same rows by the same rules as {first}: {'; '.join(named)}{more}",
+        hint="Score the models on one job's rows (raytrain evaluate RUN --job JOB), or add --force, which compares "
+        "all the same and marks what cannot be compared.",
+    )
+
+
+def _corrected(tasks: Sequence[ComparedTask]) -> list[ComparedTask]:
+    """Corrects all differences of the comparison for their number."""
+    differences = iter(corrected([r.difference_from_first if r else None for task in tasks for r in task.results]))
+
+    def of(result: TaskResult | None) -> TaskResult | None:
+        difference = next(differences)
+        return result.model_copy(update={"difference_from_first": difference}) if result else None
+
+    return [task.model_copy(update={"results": [of(result) for result in task.results]}) for task in tasks]
 
 
 def _entry(run: ComparedRun) -> RunEntry:
@@ -142,13 +183,18 @@ def _result(
     """Returns None if the run does not have the task or scores it by another metric."""
     if task is None or task.primary_metric.name != metric:
         return None
-    comparable = run is not first and task_of_first is not None and task_of_first.primary_metric.name == metric
+    same_metric = run is not first and task_of_first is not None and task_of_first.primary_metric.name == metric
     first_answers, answers = first.answers.get(task.name, []), run.answers.get(task.name, [])
+    difference = paired_difference(metric, first_answers, answers) if same_metric else None
+    reasons = _obstacles(task.name, run, first)
+    if difference is not None and reasons:
+        difference = difference.model_copy(update={"verdict": "unknown", "p": None})
     return TaskResult(
         trained=not task.probe,
         before=task.primary_metric.before,
         after=task.primary_metric.after,
-        difference_from_first=paired_difference(metric, first_answers, answers) if comparable else None,
+        difference_from_first=difference,
+        not_comparable=reasons,
         validation=task.validation,
     )
 
@@ -194,15 +240,25 @@ def _sentence(runs: Sequence[ComparedRun], tasks: Sequence[ComparedTask], number
         parts.append(f"better at {join_names(better)}")
     if worse := by_verdict.get("worse"):
         parts.append(f"worse at {join_names(worse)}")
+    rest = "; ".join(f"{words}: {join_names(by_verdict[v])}" for v, words in _REST.items() if v in by_verdict)
+    if not parts and "noise" not in by_verdict:
+        return f"It cannot be told whether {label} differs from {first}: {rest}."
     if not parts:
         return f"No difference between {label} and {first} is larger than chance."
-    noise = by_verdict.get("noise", [])
-    rest = f"; within the noise: {join_names(noise)}" if noise else ""
-    return f"Compared with {first}, {label} is {' and '.join(parts)}{rest}."
+    return f"Compared with {first}, {label} is {' and '.join(parts)}{'; ' if rest else ''}{rest}."
+
+
+_REST = {"noise": "within the noise", "few": "too few rows to tell", "unknown": "not comparable"}
 
 
 def _warnings(runs: Sequence[ComparedRun], tasks: Sequence[ComparedTask]) -> list[str]:
-    warnings = []
+    warnings = [
+        f"{task.name} of {run.label} cannot be compared with {runs[0].label} and was only by --force: "
+        f"{', '.join(result.not_comparable)}."
+        for task in tasks
+        for run, result in zip(runs, task.results, strict=True)
+        if result is not None and result.not_comparable
+    ]
     if len({run.data.model_digest for run in runs}) > 1:
         warnings.append("The runs started from different models, so their scores before training differ as well.")
     differences = [
@@ -215,9 +271,9 @@ def _warnings(runs: Sequence[ComparedRun], tasks: Sequence[ComparedTask]) -> lis
         if difference.rows < len(run.answers[task_name]):
             rows = format_count(difference.rows, "row")
             warnings.append(f"{task_name}: only {rows} were answered by both {run.label} and the first run.")
-    if len(differences) > _MANY_DIFFERENCES:
+    if len(differences) > 1:
         warnings.append(
-            f"The table shows {len(differences)} differences. About one in twenty leaves its 95 % interval by "
-            "chance; no correction is applied."
+            f"The table shows {len(differences)} differences. Verdicts are corrected for their number (Holm); "
+            "intervals are not."
         )
     return warnings

@@ -6,14 +6,14 @@ from markupsafe import Markup
 
 from raytrain.report import charts
 from raytrain.report.comparison import ComparedRow, ComparedRun, ComparedTask, Comparison, TaskResult
-from raytrain.report.formatting import format_interval, format_score
+from raytrain.report.formatting import format_interval, format_score, join_names
 from raytrain.report.html import render_page
 from raytrain.report.markdown import escape, fence, table
 from raytrain.report.side_by_side import COLOURS, draw_scores
 from raytrain.report.words import Span, closest_agreement
 
 _MARKDOWN_SAMPLES = 2  # per task
-_VERDICT_LABELS = {"noise": "within the noise", "unknown": "not known"}
+_VERDICT_LABELS = {"noise": "within the noise", "few": "too few rows to tell", "unknown": "not known"}
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -25,7 +25,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts.append(table(["Task", "Metric", *labels], [_table_row(task) for task in comparison.tasks], numbers_from=2))
     parts.append(
         "Scores on test rows after training with 95 % intervals; below them the paired difference from the first "
-        "run, by bootstrap over the rows that both answered."
+        "run, over the rows that both answered."
     )
     samples = [(task, row) for task in comparison.tasks for row in task.samples[:_MARKDOWN_SAMPLES]]
     if samples:
@@ -48,7 +48,8 @@ def _cell(result: TaskResult | None, task: ComparedTask) -> str:
     if (difference := result.difference_from_first) is not None:
         change = format_score(difference.value, task.scale, sign=True)
         span = format_interval(difference.low, difference.high, task.scale, sign=True)
-        text += f"<br>{change} {span}, {_verdict_label(difference.verdict)}"
+        verdict = "not comparable" if result.not_comparable else _verdict_label(difference.verdict)
+        text += f"<br>{change} {span}, {verdict}"
     return text if result.trained else f"{text} (probe)"
 
 
@@ -68,11 +69,17 @@ def comparison_html(comparison: Comparison, runs: Sequence[ComparedRun]) -> str:
         "comparison.html.j2",
         scripts=("theme.js",),
         comparison=comparison,
-        picture=draw_scores(runs, "Scores before and after each run"),
+        picture=draw_scores(runs, "Scores before and after each run", note=_forced_note(comparison)),
         curves=[(task, _curves(task, comparison, steps)) for task in comparison.tasks if _has_curve(task)],
         verdict_of=_verdict_label,
         spans=_spans,
     )
+
+
+def _forced_note(comparison: Comparison) -> str:
+    """Names the tasks that only --force compares; part of the picture, which travels alone."""
+    names = [task.name for task in comparison.tasks if any(r and r.not_comparable for r in task.results)]
+    return f"Not comparable (--force): {join_names(names)}" if names else ""
 
 
 def _has_curve(task: ComparedTask) -> bool:

@@ -70,9 +70,9 @@ def render_side_by_side(
     return SideBySide(html, str(picture), _markdown(runs, lines, title, notes))
 
 
-def draw_scores(runs: Sequence[ComparedRun], title: str) -> Markup:
-    """Draws the picture alone; the runs may have started from different models."""
-    return _svg(runs, _lines(runs), title)
+def draw_scores(runs: Sequence[ComparedRun], title: str, *, note: str = "") -> Markup:
+    """Draws the picture alone, with a note in it; the runs may differ in where they started."""
+    return _svg(runs, _lines(runs), title, note)
 
 
 def _lines(runs: Sequence[ComparedRun]) -> list[_Line]:
@@ -129,11 +129,14 @@ def _markdown(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, n
     )
 
 
-def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str) -> Markup:
+def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, note: str = "") -> Markup:
     """Draws a ring for the base model and a mark with interval for each run, grouped by task."""
     parts = [Markup('<rect class="sheet" width="100%" height="100%" fill="#ffffff"/>')]
     legend, y = _legend(runs)
     parts += legend
+    if note:
+        parts.append(_text(_PAD, y + 8, note, kind="section"))
+        y += _ROW
     section = None
     for line in lines:
         if section is not line.probe:

@@ -1,9 +1,11 @@
 """`raytrain evaluate`: any model on a job's tasks, in this process."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from raytrain.cli import render
 from raytrain.config.run_layout import EvaluationLayout, RunLayout
 from raytrain.evaluation import local
 from raytrain.evaluation.evaluate_model import evaluate_model, evaluation_name
@@ -11,7 +13,9 @@ from raytrain.evaluation.results import BaselineScore, MetricScore, ScoreCard, S
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import Generation
 from raytrain.report.leaderboard import rank_models
+from raytrain.telemetry.progress import Progress
 from raytrain_core.errors import TrainingError, UsageError
+from raytrain_core.storage import open_store
 
 
 @pytest.fixture
@@ -97,8 +101,6 @@ def test_out_of_memory_halves_the_batch_size(world):
 def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_locally):
     storage = str(tmp_path / "board")
     model = scored(str(world.folder / "model"), storage=storage, tasks=["echo", "stars"])
-    from raytrain_core.storage import open_store
-
     store = open_store(storage)
     assert [e.name for e in rank_models(store).entries] == [model.name]
     spec = world.job.spec
@@ -125,17 +127,66 @@ def test_the_leaderboard_ranks_runs_and_models(world, scored, tmp_path, score_lo
     assert len(rank_models(store).columns) == 3  # other rows are another column
 
 
-def test_the_same_rows_are_one_column_whatever_the_baselines(tmp_path):
-    """The most frequent label comes from training rows, which a probe does not have."""
-    from raytrain_core.storage import open_store
+def write_card(store, name, task="stars", *, value=0.5, layout=RunLayout, stage="after", **changes):
+    accuracy = MetricScore(value, value - 0.1, value + 0.1, "higher", "percent", 10)
+    model = {"kind": "run", "uri": name, "digest": name}
+    card = ScoreCard(stage, task, "rating", False, "test", 1, model, 10, 10, "accuracy", {"accuracy": accuracy})
+    card = replace(card, **{"rows_digest": "the same", **changes})
+    write_scores(store, layout(name), card, [], fingerprint="any")
 
-    store = open_store(str(tmp_path))
-    accuracy = MetricScore(0.5, 0.4, 0.6, "higher", "percent", 10)
+
+@pytest.fixture
+def board(tmp_path):
+    return open_store(str(tmp_path / "board"))
+
+
+def test_the_same_rows_are_one_column_whatever_the_baselines(board):
+    """The most frequent label comes from training rows, which a probe does not have."""
     for name, probe, baseline in (("one", True, 0.2), ("two", False, 0.3)):
-        model = {"kind": "run", "uri": name, "digest": name}
-        card = ScoreCard(
-            "after", "stars", "rating", probe, "test", 1, model, 10, 10, "accuracy", {"accuracy": accuracy}
-        )
-        card = replace(card, baselines={"most-frequent": BaselineScore(baseline)}, rows_digest="the same")
-        write_scores(store, RunLayout(name), card, [], fingerprint="any")
-    assert len(rank_models(store).columns) == 1
+        write_card(board, name, probe=probe, baselines={"most-frequent": BaselineScore(baseline)})
+    assert len(rank_models(board).columns) == 1
+
+
+def test_other_limits_and_inputs_are_other_columns_unless_forced(board):
+    write_card(board, "long", value=0.9, protocol={"max_input_tokens": 512})
+    write_card(board, "short", value=0.4, protocol={"max_input_tokens": 160})
+    found = rank_models(board)
+    assert len(found.columns) == 2
+    assert [entry.rank for entry in found.entries] == [None, None]
+    assert "no ranks" in render.leaderboard(found)
+    forced = rank_models(board, force=True)
+    assert [(entry.name, entry.rank) for entry in forced.entries] == [("long", 1.0), ("short", 2.0)]
+    assert forced.mixed == ("stars accuracy: max input tokens: 512 and 160",)
+    assert "NOT COMPARABLE" in render.leaderboard(forced)
+
+
+def test_nobody_is_first_in_a_column_that_it_has_alone(board):
+    for name, value in (("good", 0.9), ("bad", 0.2)):
+        write_card(board, name, value=value)
+    write_card(board, "bad", "alone", value=0.1)
+    found = rank_models(board)
+    assert [(entry.name, entry.rank) for entry in found.entries] == [("good", 1.0), ("bad", 2.0)]
+    assert found.ranked_by == (1,)
+    assert found.entries[0].scores[0] is None  # the gap is shown
+    assert "1 of 2 columns, those that all 2 have" in render.leaderboard(found)
+
+
+def test_runs_that_failed_come_last_with_their_reason(board):
+    write_card(board, "fine", value=0.2)
+    write_card(board, "broken", value=0.9)
+    for name, phase, message in (
+        ("broken", "Failed", "out of memory"),
+        ("empty", "Interrupted", ""),
+        ("young", "Training", "step 5 of 10"),
+        ("fine", "Complete", ""),
+    ):
+        progress = Progress(run=name, attempt=1, phase=phase, step=5, message=message)
+        board.put(RunLayout(name).progress, json.dumps(progress.to_json()).encode())
+    found = rank_models(board)
+    assert [(entry.name, entry.rank, entry.problem) for entry in found.entries] == [
+        ("fine", 1.0, None),
+        ("broken", None, "failed at step 5: out of memory"),
+        ("empty", None, "interrupted at step 5"),
+        ("young", None, "not finished (Training, step 5)"),
+    ]
+    assert "not ranked: broken: failed at step 5: out of memory" in render.leaderboard(found)

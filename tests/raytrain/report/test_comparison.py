@@ -67,15 +67,30 @@ def test_runs_of_other_tasks_and_models_are_compared_where_they_can_be(make_run,
     other = make_run(tmp_path, name="other", skill={"dialogues": (0.1, 0.5), "spanish": (0.2, 0.2)}, rows=40)
     run = read_compared_run(other.store, other.layout, "other")
     run = dataclasses.replace(run, data=run.data.model_copy(update={"model_digest": "another"}))
-    found = compare_runs([runs[0], run])
+    with pytest.raises(UsageError, match=r"not scored on the same rows .* number of rows: 60 and 40") as refused:
+        compare_runs([runs[0], run])
+    assert "--force" in refused.value.hint
+    found = compare_runs([runs[0], run], force=True)
+    assert found.forced
     names = {t.name: t for t in found.tasks}
     assert names["reviews"].results[1] is None
     assert names["spanish"].results[0] is None
     assert names["spanish"].results[1].difference_from_first is None
     assert names["dialogues"].results[1].difference_from_first.rows == 40
     assert any("different models" in w for w in found.warnings)
-    assert comparison_markdown(found)
-    assert "other" in comparison_html(found, [runs[0], run])
+    forced = names["dialogues"].results[1]
+    assert forced.difference_from_first.verdict == "unknown"
+    assert any(reason.startswith("other rows") for reason in forced.not_comparable)
+    assert found.warnings[0].startswith("dialogues of other cannot be compared with short and was only by --force")
+    assert "not comparable" in comparison_markdown(found)
+    assert "Not comparable (--force): dialogues" in comparison_html(found, [runs[0], run])
+
+
+def test_verdicts_are_corrected_for_the_number_of_differences(comparison):
+    assert any("corrected for their number" in warning for warning in comparison.warnings)
+    p_values = [r.difference_from_first.p for t in comparison.tasks for r in t.results if r and r.difference_from_first]
+    assert len(p_values) == 6
+    assert all(p is not None for p in p_values)
 
 
 def test_json_comes_back_and_fits_the_schema(comparison):
@@ -103,7 +118,7 @@ class Tags(HTMLParser):
 def test_the_page_is_self_contained_and_hostile_texts_stay_texts(make_run, tmp_path, hostile_texts):
     stored = [make_run(tmp_path, name=n, hostile=True, rows=20, seed=s) for n, s in (("a", 1), ("b", 2))]
     runs = [read_compared_run(run.store, run.layout, f"{run.name} {hostile_texts['script']}") for run in stored]
-    html = comparison_html(compare_runs(runs), runs)
+    html = comparison_html(compare_runs(runs, force=True), runs)
     tags = Tags()
     tags.feed(html)
     assert [attributes for tag, attributes in tags.tags if tag == "script"] == [{}]
@@ -116,9 +131,11 @@ def test_the_command_writes_three_files(make_run, tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         run = make_run(tmp_path / "store", name=name, seed=seed, rows=12)
     places = [(run.store, RunLayout(name)) for name in ("a", "b")]
-    found = compare(places, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="not scored on the same rows"):  # the seeds make other rows
+        compare(places)
+    found = compare(places, out=tmp_path / "out", force=True)
     assert sorted(path.name for path in found.files) == ["comparison.html", "comparison.json", "comparison.md"]
-    assert json.loads((tmp_path / "out/comparison.json").read_text())["format"] == "raytrain.dev/comparison/v2"
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["format"] == "raytrain.dev/comparison/v3"
     assert found.markdown.startswith("# a compared with b")
     with pytest.raises(UsageError, match="named twice"):
         compare([places[0], places[0]])
