@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -108,7 +108,7 @@ def _sorted(columns: set[Column]) -> tuple[Column, ...]:
     return tuple(sorted(columns, key=lambda column: (column.task, column.label, column.conditions)))
 
 
-def _mixed(columns: Sequence[Column], found: Iterator[dict[Column, ScoreCard]]) -> tuple[str, ...]:
+def _mixed(columns: Sequence[Column], found: Iterable[dict[Column, ScoreCard]]) -> tuple[str, ...]:
     """Says of each column with scores that cannot be compared why not."""
     from raytrain.evaluation.comparability import obstacles
 
