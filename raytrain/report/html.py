@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from raytrain.report import charts
+from raytrain.report import charts, readings
 from raytrain.report.formatting import abbreviate, format_count, format_interval, format_score, join_names
 from raytrain.report.metric_names import metric_meaning
 from raytrain.report.model import CurvePoint, Interval, Preference, ReportData, Sample, Task, TemplateScore
@@ -110,6 +110,7 @@ def _environment() -> Environment:
         "changed": changed,
         "unfinished": unfinished,
         "preferences": preferences,
+        "readings": readings,
         "preference_sentence": preference_sentence,
         "heat": heat,
     }

@@ -81,6 +81,9 @@ class Metric(ReportPart):
         default=None, description="Number of rows that could be scored after training (else before)."
     )
     error: Text300 | None = Field(default=None, description="Why some rows could not be scored.")
+    unparsable: float | None = Field(
+        default=None, description="Share of the answers after training (else before) that this metric could not read."
+    )
 
 
 class Baseline(ReportPart):
@@ -155,6 +158,35 @@ class Sample(ReportPart):
     after_score: float | None = None
 
 
+class Confusion(ReportPart):
+    """Rows by correct and by predicted label."""
+
+    labels: list[Text80]
+    counts: list[list[int]] = Field(
+        description="One row for each correct label, one column for each predicted one; the last column: no label."
+    )
+
+
+class Mistake(ReportPart):
+    """Rows of one label whose answer was read as another, or as none."""
+
+    label: str
+    read_as: str
+    rows: int
+
+
+class EntityType(ReportPart):
+    """The entities of one type: exact matches of type and text."""
+
+    name: Text80
+    expected: int
+    predicted: int
+    correct: int
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+
+
 class Forgetting(ReportPart):
     """Forgetting on one task in the metric's unit; positive means forgotten."""
 
@@ -194,6 +226,8 @@ class Task(ReportPart):
     templates: list[TemplateScore] = []
     by_length: list[Slice] = Field(default=[], description="By prompt length in tokens.")
     by_label: list[Slice] = Field(default=[], description="By reference label or entity type.")
+    confusion: Confusion | None = Field(default=None, description="After training (else before), of tasks with labels.")
+    entity_types: list[EntityType] = Field(default=[], description="After training (else before), of NER tasks.")
     validation: list[CurvePoint] = []
     validation_rows: int | None = None
     loss: list[LossPoint] = []

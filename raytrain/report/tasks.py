@@ -22,6 +22,7 @@ from raytrain.report.model import (
     Task,
     TemplateScore,
 )
+from raytrain.report.readings import confusion_of, entity_types_of
 from raytrain.report.samples import choose_samples
 from raytrain.report.stored import Stage, StoredRun
 from raytrain.report.verdicts import task_sentence, task_verdict
@@ -119,6 +120,8 @@ def _task(
         templates=_templates(before, after, declared),
         by_length=_slices(before, after, "by_length"),
         by_label=_slices(before, after, "by_label"),
+        confusion=confusion_of(test),
+        entity_types=entity_types_of(test),
         validation=curve,
         validation_rows=max((c.scored for c in scored.checkpoints), default=None),
         loss=[] if probe else curves.task_loss(run.metrics, scored.name),
@@ -167,6 +170,7 @@ def _metrics(before: Stage | None, after: Stage | None, card: ScoreCard | None) 
             reference=score.reference,
             rows=score.rows,
             error=score.error,
+            unparsable=score.unparsable,
         )
         for name, score in card.metrics.items()
     ]

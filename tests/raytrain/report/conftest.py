@@ -121,6 +121,39 @@ def wrong(task: str, reference: str, draw: random.Random) -> str:
     return " ".join(words)
 
 
+ENTITY_TYPES = {
+    "PER": {
+        "rows": 60,
+        "correct": 55,
+        "predicted": 57,
+        "expected": 60,
+        "precision": 0.965,
+        "recall": 0.917,
+        "f1": 0.94,
+    },
+    "LOC": {
+        "rows": 60,
+        "correct": 30,
+        "predicted": 31,
+        "expected": 64,
+        "precision": 0.968,
+        "recall": 0.469,
+        "f1": 0.632,
+    },
+    "": {"rows": 0, "correct": 0, "predicted": 3, "expected": 0, "precision": 0.0, "recall": None, "f1": 0.0},
+}
+
+
+def confusion_of(predictions):
+    """Rows by correct and by predicted star; answers that are no star in the last column."""
+    labels = ["1", "2", "3", "4", "5"]
+    counts = [[0] * 6 for _ in labels]
+    for row in predictions:
+        column = labels.index(row.prediction) if row.prediction in labels else 5
+        counts[labels.index(row.targets[0])][column] += 1
+    return {"labels": labels, "counts": counts}
+
+
 @dataclass
 class RunFolder:
     """A made-up run in a store; `hostile` puts HOSTILE among the answers of every task."""
@@ -134,7 +167,17 @@ class RunFolder:
     every: int = 200
     seed: int = 7
     baseline: float = 0.21
-    lengths: dict[str, float] = field(default_factory=lambda: {"prediction_tokens_mean": 15.2, "cut_off": 0.01})
+    lengths: dict[str, float] = field(
+        default_factory=lambda: {
+            "prompt_tokens_mean": 52.3,
+            "prompt_tokens_median": 50,
+            "prompt_tokens_p95": 80,
+            "prompt_tokens_max": 104,
+            "prediction_tokens_mean": 15.2,
+            "cut_off": 0.01,
+            "prompt_at_limit": 0.004,
+        }
+    )
     metrics: dict[str, list[str]] = field(default_factory=dict)
     templates: dict[str, list[str]] = field(default_factory=lambda: dict(TEMPLATES))
     probes: tuple[str, ...] = PROBES
@@ -314,6 +357,8 @@ class RunFolder:
             by_template=by_template,
             by_length={"4-30": part(ordered[:half]), "31-96": part(ordered[half:])},
             by_label={label: part([p for p in predictions if p.targets[0] == label]) for label in labels},
+            confusion=confusion_of(predictions) if task.type == "rating" else {},
+            entity_types=ENTITY_TYPES if task.type == "ner" else {},
             baselines={
                 name: self._baseline(metrics[0], np.array([p.stats for p in predictions]), value)
                 for name, value in (("most-frequent", self.baseline), ("copy", 0.05))
