@@ -24,7 +24,7 @@ from data_prep.shards.task_sources import FORMAT, TaskSources
 from data_prep.shards.tokenizer_files import store_tokenizer
 from data_prep.shards.work_unit import ShardParts, WorkUnit
 from data_prep.shards.workers import ThisProcess, Workers
-from data_prep.sources.files import source_files
+from data_prep.sources.files import find_sources
 from data_prep.tasks.columns import needed_columns
 from data_prep.tasks.mixture import rates
 from data_prep.tasks.splits import splitter_of
@@ -100,13 +100,11 @@ def find(
 def _sources(tasks: Sequence[Task], settings: PrepSettings, base_folder: Path, folder: Path) -> list[TaskSources]:
     for task in tasks:
         templates_of(task), needed_columns(task)
-    all_files = [source_files(task, base_folder, settings.store) for task in tasks]
-    splitters = [
-        splitter_of(task, (file.split for file in files)) for task, files in zip(tasks, all_files, strict=True)
-    ]
+    found = [find_sources(task, base_folder, settings.store) for task in tasks]
+    splitters = [splitter_of(task, (file.split for file in one.files)) for task, one in zip(tasks, found, strict=True)]
     return [
-        TaskSources(task, files, splitter, settings, folder / task.name)
-        for task, files, splitter in zip(tasks, all_files, splitters, strict=True)
+        TaskSources(task, one, splitter, settings, folder / task.name)
+        for task, one, splitter in zip(tasks, found, splitters, strict=True)
     ]
 
 

@@ -133,7 +133,7 @@ class TaskBuilder:
         tally = Tally()
         for found in self._sources.profile.detected:
             tally.add("detected", self._sources.files[0].name, note=found)
-        for part in [self._bad.tally, *(parts.tally() for parts in self._parts.values())]:
+        for part in [self._sources.tally(), self._bad.tally, *(parts.tally() for parts in self._parts.values())]:
             tally.merge(part)
         return tally
 

@@ -7,7 +7,7 @@ size and modification time (or etag), so that preparing unchanged sources again 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 from data_prep.config import Split, Task
 from data_prep.shards.progress import ProgressMeter
 from data_prep.shards.settings import PrepSettings
-from data_prep.sources.files import SourceFile
+from data_prep.sources.files import SourceFile, Sources
 from data_prep.sources.plugins import versions
 from data_prep.sources.read_as import DETECTION, ReadAs
+from data_prep.tally import Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import Example, row_transform
@@ -49,17 +50,16 @@ _IDENTITY_FIELDS = {
 class TaskSources:
     """A task, the files it reads, and how their rows are divided into splits."""
 
-    def __init__(
-        self, task: Task, files: Sequence[SourceFile], splitter: Splitter, settings: PrepSettings, scratch: Path
-    ) -> None:
+    def __init__(self, task: Task, found: Sources, splitter: Splitter, settings: PrepSettings, scratch: Path) -> None:
         """Reads files whose contents are not known yet for their sha256.
 
         Creates `scratch` for downloads.
         """
         scratch.mkdir()
-        self.task, self.files, self.splitter, self.scratch = task, files, splitter, scratch
+        self.task, self.files, self.splitter, self.scratch = task, found.files, splitter, scratch
+        self._passed_over = found.passed_over
         self._settings = settings
-        self._used = [file for file in files if file.split in splitter.shares]
+        self._used = [file for file in found.files if file.split in splitter.shares]
         self._fingerprints = [file.fingerprint for file in self._used]
         contents = [self._contents(*pair) for pair in zip(self._used, self._fingerprints, strict=True)]
         self._hashes = [sha256 for sha256, _ in contents]
@@ -106,6 +106,10 @@ class TaskSources:
                     f"task {self.task.name}: {file.name} was changed while it was read",
                     hint="Run the same command again once nobody writes to it.",
                 )
+
+    def tally(self) -> Tally:
+        """Returns which files were passed over, and what was detected of those that are read."""
+        return Sources(self._used, self._passed_over).tally(self.scratch)
 
     def provenance(self) -> list[dict[str, Any]]:
         """Returns name, split and sha256 of every file, for the manifest."""

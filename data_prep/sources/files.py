@@ -19,6 +19,7 @@ from data_prep.sources.read_as import ReadAs
 from data_prep.sources.readers import count_rows, detect_format, read_rows
 from data_prep.sources.source_row import SourceRow
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
+from data_prep.tally import Tally
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Stat, Store, open_like
 from raytrain_core.storage.store import sha256_of_file
@@ -184,6 +185,16 @@ class Sources:
 
     files: list[SourceFile]
     passed_over: list[PassedOver] = field(default_factory=list)
+
+    def tally(self, scratch: Path) -> Tally:
+        """Returns what was passed over and detected; the files may be read for it."""
+        tally = Tally()
+        for one in self.passed_over:
+            tally.add("file-passed-over", one.name, note=one.reason)
+        for file in self.files:
+            for note in file.detected(scratch).read_as.told:
+                tally.add("detected", file.name, note=note)
+        return tally
 
 
 def source_files(task: Task, base_folder: Path, store: Store | None = None) -> list[SourceFile]:

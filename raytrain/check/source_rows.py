@@ -2,14 +2,14 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from data_prep.config import SPLITS, Task
 from data_prep.sources.file_names import split_of_name
-from data_prep.sources.files import SourceFile, source_files
+from data_prep.sources.files import Sources, find_sources
 from data_prep.tally import Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
@@ -54,20 +54,22 @@ def count_rows(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | 
     if any(uri.startswith("hf://") for uri in uris):
         return _on_the_hub(task, uris, hub_rows)
     try:
-        files = source_files(task, base_folder, store)
+        found = find_sources(task, base_folder, store)
     except StorageError as error:
         return TaskRows(note=f"unknown: {error.message}")
-    splitter = splitter_of(task, (file.split for file in files))
+    splitter = splitter_of(task, (file.split for file in found.files))
     if any(uri.startswith("s3://") for uri in uris):
-        return TaskRows(note=f"unknown: {len(files)} objects in a bucket are read when the run prepares")
-    return _read(task, [file for file in files if file.split in splitter.shares], splitter)
+        return TaskRows(note=f"unknown: {len(found.files)} objects in a bucket are read when the run prepares")
+    found.files = [file for file in found.files if file.split in splitter.shares]
+    return _read(task, found, splitter)
 
 
-def _read(task: Task, files: Sequence[SourceFile], splitter: Splitter) -> TaskRows:
-    found, bad = TaskRows(note=splitter.rule), BadRows(task)
+def _read(task: Task, sources: Sources, splitter: Splitter) -> TaskRows:
+    found, bad, files = TaskRows(note=splitter.rule), BadRows(task), sources.files
     counts: Counter[str] = Counter()
     sampled, templates = needed_splits(task)[0], templates_of(task)
     with scratch("check") as folder:
+        bad.tally.merge(sources.tally(folder))
         transform = row_transform(task)
         for file in files:
             check_columns(task, file.name, partial(file.rows, folder), transform)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.config import Task
-from data_prep.sources.files import source_files
+from data_prep.sources.files import SourceFile, find_sources
 from data_prep.tally import Tally
 from data_prep.tasks.task_rows import TaskRow, read_task_rows
 from data_prep.text.templates import template_order, templates_of
@@ -118,7 +118,9 @@ def _preview(
 ) -> TaskPreview:
     templates, rows, bad, tally = templates_of(task), list[PreviewRow](), list[str](), Tally()
     with scratch("show") as folder:
-        for row in _rows(task, base_folder, store, folder):
+        found = find_sources(task, base_folder, store)
+        tally.merge(found.tally(folder))
+        for row in _rows(task, found.files, folder):
             tally.add_row(row.file.name, row.number, row.events)
             if row.error:
                 bad.append(f"{row.where}: {row.error}")
@@ -132,8 +134,7 @@ def _preview(
     return TaskPreview(task.name, task.type, task.probe, len(templates), rows, bad, tally.rows["read"], tally.lines())
 
 
-def _rows(task: Task, base_folder: Path, store: Store, folder: Path) -> Iterator[TaskRow]:
+def _rows(task: Task, files: list[SourceFile], folder: Path) -> Iterator[TaskRow]:
     """All rows, those of training files first if the files say their split."""
-    files = source_files(task, base_folder, store)
     files.sort(key=lambda file: file.split not in ("train", None))  # a stable sort
     return read_task_rows(task, files, folder)
