@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raytrain.cluster.fit import check_fit
 from raytrain.cluster.upload import upload_sources
 from raytrain.config.job import FineTuneJob
 from raytrain.config.job_status import Status
@@ -62,7 +63,8 @@ def submit(
 ) -> ClusterStatus:
     """Uploads local sources and models, then creates (or updates) the FineTuneJob.
 
-    Raises UsageError for a storage that pods cannot reach.
+    Raises UsageError for a storage that pods cannot reach, ClusterError for pods that could never
+    start.
     """
     location = storage_location(storage, job, base_folder=base_folder)
     if not location.uri.startswith("s3://"):
@@ -70,6 +72,7 @@ def submit(
             f"storage {location.uri} is on this machine, where pods cannot reach it",
             hint="set spec.storage.uri or --storage to s3://bucket/prefix",
         )
+    check_fit(job, api, namespace, say)
     store = open_store(location)
     submitted = upload_sources(job, base_folder, store, say)
     submitted = submitted.model_copy(update={"spec": submitted.spec.model_copy(update={"storage": location})})

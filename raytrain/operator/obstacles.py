@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from raytrain.config.job_status import Obstacle, ObstacleKind
+from raytrain_core.quantities import parse_quantity
 
 Object = Mapping[str, Any]
 
@@ -84,19 +86,11 @@ def _amounts(message: str, word: str) -> dict[str, str]:
     return {name: amount for name, _, amount in pairs if amount}
 
 
-def _number(quantity: str) -> float:
-    from raytrain_core.errors import UsageError
-    from raytrain_core.quantities import parse_bytes
-
-    if quantity.endswith("m"):
-        return float(quantity[:-1]) / 1000
+def _number(quantity: str) -> Decimal:
     try:
-        return float(quantity)
+        return parse_quantity(quantity)
     except ValueError:
-        try:
-            return float(parse_bytes(quantity))
-        except UsageError:
-            return 0.0
+        return Decimal(0)
 
 
 def _of_pods(pods: Iterable[Object]) -> Iterator[Obstacle]:

@@ -54,7 +54,12 @@ def groups(resources: Resources) -> list[Group]:
 
 
 def least_pods(resources: Resources) -> int:
-    """Worker pods without which a run cannot go on: the driver's, and those of `minWorkers`."""
+    """Number of worker pods without which a run cannot go on."""
+    return sum(group.most for group in least_groups(resources))
+
+
+def least_groups(resources: Resources) -> list[Group]:
+    """The groups of a run with one evaluation actor and with `minWorkers`: it needs all of them."""
     training = resources.training
     workers = training.min_workers or training.workers
     least = resources.model_copy(
@@ -63,7 +68,7 @@ def least_pods(resources: Resources) -> int:
             "evaluation": resources.evaluation.model_copy(update={"actors": 1}),
         }
     )
-    return sum(group.most for group in groups(least))
+    return groups(least)
 
 
 def _group(name: str, demands: Sequence[_Demand], *, least: int) -> Group:

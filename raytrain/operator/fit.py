@@ -1,0 +1,94 @@
+"""Whether a job's pods could ever start, given the sizes of nodes and the limits of quotas.
+
+Only what can never fit is found: what others use now is not counted, and taints are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.operator.render.groups import least_groups
+from raytrain_core.quantities import parse_quantity
+
+Object = Mapping[str, Any]
+_QUOTA_PREFIXES = ("requests.", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A kind of pod that the run cannot do without."""
+
+    field: str
+    """Where in the job its size is set."""
+    count: int
+    requests: Mapping[str, Decimal]
+    """Amounts of one pod by resource name."""
+    selector: Mapping[str, str]
+
+
+def needs(job: FineTuneJob) -> list[Need]:
+    """The pods without which the run cannot go on: the head, and the least of each group."""
+    cluster = job.spec.cluster or ClusterSpec()
+    head = {"cpu": Decimal(str(cluster.head.cpus)), "memory": parse_quantity(cluster.head.memory)}
+    found = [Need("spec.cluster.head", 1, head, {})]
+    for group in least_groups(job.spec.resources):
+        requests = {"cpu": Decimal(group.cpus), "memory": parse_quantity(group.memory)}
+        if group.gpus:
+            requests[cluster.gpu_resource] = Decimal(group.gpus)
+        selector = cluster.node_selector if group.trains else {}
+        found.append(Need(f"spec.resources (the {group.name} pods)", group.most, requests, selector))
+    return found
+
+
+def too_large(job: FineTuneJob, nodes: Sequence[Object]) -> Iterator[str]:
+    """Says, in a sentence each, which pods no node is large enough for."""
+    for need in needs(job):
+        candidates = [node for node in nodes if _has_labels(node, need.selector)]
+        if need.selector and not candidates:
+            yield f"no node has the labels {_listed(need.selector)} (spec.cluster.nodeSelector)"
+        elif not any(all(_offers(node, r) >= amount for r, amount in need.requests.items()) for node in candidates):
+            most = {r: max((_offers(node, r) for node in candidates), default=Decimal(0)) for r in need.requests}
+            short = {r: amount for r, amount in need.requests.items() if amount > most[r]} or dict(need.requests)
+            have = {r: most[r] for r in short}
+            yield f"{need.field}: a pod requests {_listed(short)}, and the largest node offers {_listed(have)}"
+
+
+def over_quota(job: FineTuneJob, quotas: Iterable[Object]) -> Iterator[str]:
+    """Says, in a sentence each, which quotas are smaller than what the run needs at least."""
+    totals: dict[str, Decimal] = {"pods": Decimal(0)}
+    for need in needs(job):
+        totals["pods"] += need.count
+        for resource, amount in need.requests.items():
+            totals[resource] = totals.get(resource, Decimal(0)) + amount * need.count
+    for quota in quotas:
+        if (quota.get("spec") or {}).get("scopes") or (quota.get("spec") or {}).get("scopeSelector"):
+            continue  # it may not concern these pods
+        hard = (quota.get("spec") or {}).get("hard") or {}
+        for resource, total in totals.items():
+            for limit in (hard[prefix + resource] for prefix in _QUOTA_PREFIXES if prefix + resource in hard):
+                if total > parse_quantity(str(limit)):
+                    name = quota["metadata"]["name"]
+                    yield f"the run needs at least {total:f} of {resource}, and the quota {name} is {limit}"
+
+
+def _has_labels(node: Object, selector: Mapping[str, str]) -> bool:
+    labels = node["metadata"].get("labels") or {}
+    return all(labels.get(name) == value for name, value in selector.items())
+
+
+def _offers(node: Object, resource: str) -> Decimal:
+    return parse_quantity(str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0")))
+
+
+def _listed(amounts: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_readable(amount)}" for name, amount in amounts.items())
+
+
+def _readable(amount: object) -> str:
+    if not isinstance(amount, Decimal):
+        return str(amount)
+    return f"{amount / 2**30:.1f}Gi" if amount >= 2**30 else f"{amount:f}"
