@@ -97,5 +97,5 @@ def test_submit_refuses_before_it_uploads(monkeypatch, tmp_path):
     monkeypatch.setattr(jobs, "open_store", lambda location: pytest.fail("uploads"))
     body = finetunejob()
     job = FineTuneJob.model_validate(body | {"metadata": {"name": "a"}})
-    with pytest.raises(ClusterError, match="nvidia.com/gpu"):
+    with pytest.raises(ClusterError, match=r"nvidia\.com/gpu"):
         jobs.submit(job, api=Cluster([node(gpus="0")]), namespace="team", storage=None, base_folder=tmp_path, say=print)
