@@ -11,7 +11,10 @@ from pydantic.alias_generators import to_camel
 
 from raytrain_core.config.base import SpecModel
 
-CONDITIONS = ("Accepted", "PodsReady", "DataReady", "Running", "Evaluated", "Complete", "Failed", "Suspended")
+CONDITIONS = (
+    *("Ready", "Progressing", "Stalled", "Accepted", "PodsReady", "DataReady", "Running", "Evaluated", "Complete"),
+    *("Failed", "Suspended"),
+)
 
 OBJECT_VARIABLE = "RAYTRAIN_KUBERNETES_OBJECT"
 """Environment variable with the FineTuneJob of a run in a pod: NAMESPACE/NAME."""
@@ -103,9 +106,7 @@ class RunResult(StatusModel):
 class Condition(StatusModel):
     """A Kubernetes condition."""
 
-    type: str = Field(
-        max_length=316, description="Accepted, PodsReady, DataReady, Running, Evaluated, Complete, Failed or Suspended."
-    )
+    type: str = Field(max_length=316, description=", ".join(CONDITIONS) + ".")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the condition holds.")
     observed_generation: int | None = Field(
         default=None, description="Generation of the spec that the condition refers to."

@@ -1,4 +1,8 @@
-"""The conditions of a FineTuneJob, derived from its next state."""
+"""The conditions of a FineTuneJob, derived from its next state.
+
+Three are there by convention: `Ready` and `Stalled` are what kstatus (kubectl, Flux) judges by,
+`Progressing` is Deployments'. The others say what the job has reached.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,9 @@ from raytrain.operator.snapshot import Snapshot
 
 PREPARED_PHASES = ("ScoringBefore", "Training", "ScoringAfter", "Reporting", "Complete")
 """Phases of a run that begin once its shards are in storage."""
+ENDED_BADLY = ("Failed", "Cancelled", "Rejected")
+"""Phases that nothing but a person ends."""
+AT_REST = ("Complete", "Suspended")
 WORKING_PHASES = (*PREPARED_PHASES[:-1], "Preparing")
 
 Condition = tuple[bool, str, str]
@@ -40,6 +47,9 @@ def conditions(snapshot: Snapshot, state: NextState) -> list[dict[str, Any]]:
 def decide_conditions(snapshot: Snapshot, state: NextState) -> dict[str, Condition]:
     """Decides every condition, in the order of `CONDITIONS`."""
     decided = {
+        "Ready": (state.phase == "Complete", state.reason, state.message),
+        "Progressing": (state.phase not in (*ENDED_BADLY, *AT_REST), state.reason, state.message),
+        "Stalled": (state.phase in ENDED_BADLY, state.reason, state.message),
         "Accepted": _accepted(snapshot, state),
         "PodsReady": _pods_ready(snapshot, state),
         "DataReady": _data_ready(snapshot, state),

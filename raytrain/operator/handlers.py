@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
+import signal
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -18,9 +22,11 @@ from raytrain.operator.actions import Event
 from raytrain.operator.controller import Controller
 from raytrain.operator.render import names
 from raytrain.operator.render.names import PLURAL
-from raytrain.operator.settings import Settings
+from raytrain.operator.settings import VARIABLE, Settings
+from raytrain.operator.settings_watch import until_changed
 
 _GROUP, _VERSION = JOBS[0].split("/")
+_log = logging.getLogger(__name__)
 _RAY_GROUP, _RAY_VERSION = RAY_JOBS[0].split("/")
 
 
@@ -39,6 +45,8 @@ def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str
         settings.watching.server_timeout = 300  # reopens a watch that has gone silent
         settings.watching.client_timeout = 330
         tasks.append(asyncio.get_running_loop().create_task(controller.resync()))
+        if path := os.environ.get(VARIABLE):
+            tasks.append(asyncio.get_running_loop().create_task(_end_when_changed(Path(path))))
 
     @kopf.on.login(registry=handlers)
     def login(**known: Any) -> kopf.ConnectionInfo | None:
@@ -72,6 +80,13 @@ def serve(settings: Settings, *, namespaces: Sequence[str] = (), liveness: str |
         liveness_endpoint=liveness,
         standalone=True,
     )
+
+
+async def _end_when_changed(settings: Path) -> None:
+    """Stops this process when its settings change: Kubernetes starts it again with the new ones."""
+    await until_changed(settings)
+    _log.warning("%s has changed: the operator stops, to start again with the new settings", settings)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _post(body: Mapping[str, Any], event: Event) -> None:

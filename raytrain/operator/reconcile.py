@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from raytrain.config.job import FineTuneJob
 from raytrain.config.job_status import AttemptStatus, Status
@@ -70,14 +71,23 @@ def _clean_up(observed: Observed, old: Status, now: datetime) -> Decision:
     """After the job's end: deletes RayJobs still at work, and after `ttl` the object itself."""
     working = {name: body for name, body in observed.ray_jobs.items() if not ray_job_status(body).ended}
     delete = tuple(name for name, body in working.items() if not ray_job_status(body).leaving)
-    again = TRY_AGAIN_SECONDS if delete else None
+    done = Decision(delete=delete, status=_seen(observed, old), wake_after=TRY_AGAIN_SECONDS if delete else None)
     ttl = ((observed.body.get("spec") or {}).get("cluster") or {}).get("ttl")
     if not ttl or not old.completion_time:
-        return Decision(delete=delete, wake_after=again)
+        return done
     left = parse_duration(ttl).total_seconds() - seconds_between(old.completion_time, now)
     if left <= 0:
-        return Decision(delete=delete, delete_self=True, wake_after=TRY_AGAIN_SECONDS)
-    return Decision(delete=delete, wake_after=min(left, again or left))
+        return replace(done, delete_self=True, wake_after=TRY_AGAIN_SECONDS)
+    return replace(done, wake_after=min(left, done.wake_after or left))
+
+
+def _seen(observed: Observed, old: Status) -> dict[str, Any]:
+    """An edit of an ended job changes nothing, and is seen: the status refers to it from now on."""
+    if old.observed_generation == observed.generation:
+        return {}
+    seen = {"observedGeneration": observed.generation}
+    conditions = [c.model_dump(mode="json", by_alias=True, exclude_none=True) | seen for c in old.conditions]
+    return {**seen, "conditions": conditions}
 
 
 def _next_state(snapshot: Snapshot) -> NextState:

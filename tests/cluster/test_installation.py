@@ -35,7 +35,9 @@ def test_tested_upgraded_during_a_run_and_uninstalled(target, operator, namespac
     target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", "long", namespace)
     before = target.get("rayjob", "long-a01", namespace)["metadata"]["uid"]
     pod = target.kubectl("get", "pods", "-n", operator, "-o", "name")
-    target.helm("upgrade", "raytrain", CHART, "-n", operator, "--reuse-values", "--set", "verbose=true", "--wait")
+    target.helm(
+        "upgrade", "raytrain", CHART, "-n", operator, "--reset-then-reuse-values", "--set", "verbose=true", "--wait"
+    )
     assert target.kubectl("get", "pods", "-n", operator, "-o", "name") != pod
     status = target.wait_for("Complete", "long", namespace)["status"]
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Succeeded"]

@@ -1,15 +1,20 @@
 {{- define "raytrain.labels" -}}
 app.kubernetes.io/name: raytrain-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/part-of: raytrain
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- /* our labels and `more`, each key once; ours win, because selectors go by them */ -}}
+{{- define "raytrain.labelsWith" -}}
+{{- toYaml (merge (include "raytrain.labels" .root | fromYaml) (.more | default dict)) -}}
 {{- end }}
 
 {{- define "raytrain.selector" -}}
 app.kubernetes.io/name: raytrain-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "raytrain.account" -}}

@@ -4,6 +4,7 @@ They repeat the models' validators, so an invalid job is refused when it is appl
 can express (names in templates, local paths) the operator reports in the condition `Accepted`.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,3 +131,16 @@ def place(schema: dict[str, Any], path: Path) -> dict[str, Any]:
     for name in path:
         schema = schema["items"] if name == "[]" else schema["properties"][name]
     return schema
+
+
+def field_path(schema: dict[str, Any], rule: str) -> str:
+    """The first field of the schema that a rule names, which the API server then names as wrong."""
+    for names in re.findall(r"\bself((?:\.[a-zA-Z]\w*)+)", rule):
+        path, inner = "", schema
+        for name in names[1:].split("."):
+            if name not in inner.get("properties", {}):
+                break
+            path, inner = f"{path}.{name}", inner["properties"][name]
+        if path:
+            return "" if path == ".metadata" else path
+    return ""

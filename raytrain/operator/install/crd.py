@@ -9,7 +9,7 @@ from typing import Any
 
 from raytrain.config.job import API_VERSION, KIND, Spec
 from raytrain.config.job_status import Status
-from raytrain.operator.install.cel_rules import place, rules
+from raytrain.operator.install.cel_rules import field_path, place, rules
 from raytrain.operator.install.structural import structural
 from raytrain.operator.render.names import GROUP, PLURAL
 from raytrain.operator.render.yaml_output import to_yaml
@@ -54,7 +54,10 @@ def crd() -> dict[str, Any]:
         },
     }
     for path, rule, message in rules():
-        place(schema, path).setdefault("x-kubernetes-validations", []).append({"rule": rule, "message": message})
+        holder = place(schema, path)
+        field = field_path(holder, rule)
+        found = {"rule": rule, "message": message} | ({"fieldPath": field} if field else {})
+        holder.setdefault("x-kubernetes-validations", []).append(found)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

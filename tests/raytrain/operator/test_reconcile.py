@@ -84,7 +84,7 @@ def test_a_job_from_apply_to_complete(world):
     assert kinds == [
         "ServiceAccount", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ConfigMap", "RayJob",
     ]  # fmt: skip
-    assert (world.phase, world.true(), world.outcomes) == ("Pending", ["Accepted"], ["Running"])
+    assert (world.phase, world.true(), world.outcomes) == ("Pending", ["Progressing", "Accepted"], ["Running"])
     assert world.events == ["AttemptStarted"]
 
     assert world.step(1).apply == ()  # nothing observed, nothing to do
@@ -100,10 +100,10 @@ def test_a_job_from_apply_to_complete(world):
     assert (world.phase, world.body["status"]["message"]) == ("Pending", "the run is starting")
     world.run_says(1, "Preparing", message="preparing shards of chats")
     world.step(4)
-    assert (world.phase, world.true()) == ("Preparing", ["Accepted", "Running"])
+    assert (world.phase, world.true()) == ("Preparing", ["Progressing", "Accepted", "Running"])
     world.run_says(1, "Training", percent="40%")
     world.step(5)
-    assert (world.phase, world.true()) == ("Training", ["Accepted", "DataReady", "Running"])
+    assert (world.phase, world.true()) == ("Training", ["Progressing", "Accepted", "DataReady", "Running"])
     assert world.body["status"]["workers"] == "2/3"
     assert world.body["status"]["rayCluster"] == "assistant-a01-x7k2p"
 
@@ -116,7 +116,7 @@ def test_a_job_from_apply_to_complete(world):
     world.kuberay_says(1, "Complete", "SUCCEEDED", endTime="2026-11-23T12:10:00Z")
     world.step(600)
     assert (world.phase, world.outcomes) == ("Complete", ["Succeeded"])
-    assert world.true() == ["Accepted", "DataReady", "Evaluated", "Complete"]
+    assert world.true() == ["Ready", "Accepted", "DataReady", "Evaluated", "Complete"]
     assert world.body["status"]["completionTime"] == "2026-11-23T12:10:00Z"
     assert "index.html" in world.body["status"]["message"]
     assert world.body["status"]["workers"] == ""

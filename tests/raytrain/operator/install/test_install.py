@@ -56,7 +56,9 @@ def test_helm_installs_upgrades_and_keeps_the_crd_and_its_objects(empty, helm, t
     assert "deployment.apps/raytrain-operator" in installed
     empty.until_served("/apis/raytrain.dev/v1alpha1/finetunejobs")
 
-    notes = helm("upgrade", "raytrain", CHART, *system, "--reuse-values", "--set=settings.runs.storage=s3://bucket/a")
+    notes = helm(
+        "upgrade", "raytrain", CHART, *system, "--reset-then-reuse-values", "--set=settings.runs.storage=s3://bucket/a"
+    )
     assert "every job must set" not in notes
     settings = empty.get("configmap", "raytrain-operator", "-n", "raytrain-system")["data"]["settings.yaml"]
     assert "storage: s3://bucket/a" in settings

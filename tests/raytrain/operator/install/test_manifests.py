@@ -1,6 +1,7 @@
 """Chart, kustomize and install.yaml are generated from one source and agree."""
 
 import json
+import subprocess
 
 import pytest
 from ruamel.yaml import YAML
@@ -171,3 +172,39 @@ def test_a_release_of_an_invalid_job_is_refused(tools, tmp_path):
         tools.template(JOB_CHART, "-f", str(path))
     with pytest.raises(RuntimeError, match="spec"):
         tools.template(JOB_CHART)
+
+
+@pytest.mark.parametrize("release", ["20261127", "123e4", "yes", "0x1f", "null"])
+def test_a_release_may_have_a_name_that_yaml_reads_as_something_else(tools, release):
+    for chart_, more in ((CHART, ("--set=podLabels.team=5",)), (JOB_CHART, ("--set=spec.model=x",))):
+        for document in YAML(typ="safe").load_all(_unchecked(tools, chart_, release, *more)):
+            metadata = (document or {"metadata": {}})["metadata"]
+            assert all(isinstance(value, str) for value in metadata.get("labels", {}).values())
+            assert isinstance(metadata.get("name", ""), str)
+            assert isinstance(metadata.get("namespace", ""), str)
+
+
+def _unchecked(tools, chart_, release, *arguments):
+    """Rendered without the schema, in a namespace of a number's name."""
+    return tools.template(chart_, "--skip-schema-validation", *arguments, release=release, namespace="123")
+
+
+def test_labels_of_the_user_never_double_ours(tools):
+    flags = ("podMonitor", "rules", "dashboard")
+    name = "app\\.kubernetes\\.io/name"
+    values = [f"--set-string=podLabels.{name}=x", f"--set-string=monitoring.labels.{name}=x"]
+    text = tools.template(CHART, *values, *(f"--set=monitoring.{flag}=true" for flag in flags))
+    for document in YAML(typ="safe").load_all(text):  # refuses a key that is there twice
+        labels = (document or {}).get("metadata", {}).get("labels", {})
+        assert labels.get("app.kubernetes.io/name", "raytrain-operator") == "raytrain-operator"
+    for folder in ("default", "manager", "rbac", "crd"):
+        list(YAML(typ="safe").load_all(tools.kustomize(ROOT / "k8s" / folder)))
+
+
+@pytest.mark.parametrize("chart_", [CHART, JOB_CHART], ids=["operator", "job"])
+def test_a_chart_without_values_is_clean_to_lint(tools, chart_):
+    done = subprocess.run(
+        [str(tools.helm), "lint", "--strict", str(chart_)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 chart(s) failed" in done.stdout
