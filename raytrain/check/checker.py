@@ -241,7 +241,7 @@ def _warnings(job: FineTuneJob, data: _Data) -> Iterator[str]:
     for name, rows in data.rows.items():
         if rows.bad_count:
             yield f"task {name}: {rows.bad_count:,} bad rows are skipped, e.g. {rows.bad[0]}"
-        if warning := rows.tally.warning():
+        elif warning := rows.tally.warning():
             yield f"task {name}: {warning}"
         if name in data.lengths and data.lengths[name].cut > 0.05:
             cut = f"{data.lengths[name].cut:.0%} of the rows are truncated"

@@ -44,7 +44,7 @@ def test_it_prepares_and_says_what(job_file, capsys):
     assert [line.split()[:2] for line in out.splitlines()[:4]] == [
         ["task", "split"], ["notes", "train"], ["notes", "validation"], ["notes", "test"],
     ]  # fmt: skip
-    assert "bad rows skipped: 1, e.g. rows.jsonl:101: 'target' is null" in out
+    assert "bad rows skipped: 1 (rows.jsonl:101: 'target' is null)" in out
     assert "mixture: notes 100.0%" in out
     digest = out.split()[-1]
     assert (job_file.parent / "store/shards/sets" / f"{digest}.json").is_file()

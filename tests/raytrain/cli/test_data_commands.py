@@ -121,7 +121,7 @@ def test_data_card(prepared: ShardSet, capsys: pytest.CaptureFixture[str]) -> No
     assert f"`{sources[0]['sha256'][:16]}`" in card
     assert "        repeat {input}" in card  # a template
     assert "- labels: a, b, c" in card
-    assert "- 0 bad rows left out" in card
+    assert "- 60 rows read" in card
     assert f"- {MEANING['duplicate']}: 1 of " in card
     assert f"- {MEANING['lost-text']}: none" in card
 
