@@ -1,5 +1,6 @@
 """Shows several runs of the same base model side by side: what each gained and what it forgot."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +13,12 @@ from raytrain.report.formatting import format_interval, format_score, join_names
 from raytrain.report.html import render_page
 from raytrain.report.markdown import escape, table
 from raytrain.report.model import Interval, Task
-from raytrain.report.verdicts import verdict_label
+from raytrain.report.verdicts import probe_fate, verdict_label
 
 # Colours by Okabe and Ito, safe for colour-blind readers, some darkened for white paper. Marks
 # differ in shape as well.
 COLOURS = ("#1f63d6", "#b84a0c", "#0a7d5c", "#8a4fa3", "#8a6d00", "#2b7f9e")
+_TITLE_CHARACTERS = 92  # of a line of the title
 _WIDTH, _PAD, _LEFT, _RIGHT, _ROW, _GAP = 900, 20, 210, 100, 22, 18
 
 
@@ -55,12 +57,14 @@ def render_side_by_side(
             "the runs started from different models: " + ", ".join(f"{a.label}: {a.data.model}" for a in runs)
         )
     lines = _lines(runs)
-    picture = _svg(runs, lines, title)
+    headline = takeaway(runs)
+    picture = _svg(runs, lines, headline, shown=True)
     notes = list(dict.fromkeys(run.data.data.note for run in runs if run.data.data.note))
     html = render_page(
         "side_by_side.html.j2",
         scripts=("theme.js",),
         title=title,
+        headline=headline,
         runs=runs,
         lines=lines,
         notes=notes,
@@ -129,10 +133,35 @@ def _markdown(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, n
     )
 
 
-def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, note: str = "") -> Markup:
-    """Draws a ring for the base model and a mark with interval for each run, grouped by task."""
+def takeaway(runs: Sequence[ComparedRun]) -> str:
+    """Says in one sentence which run forgot most of what it did not train on, and which least."""
+    counts = sorted(((*_forgotten(run), run.label) for run in runs), key=lambda count: (count[0], -count[1]))
+    (least, asked, careful), (most, asked_of_most, forgetful) = counts[0], counts[-1]
+    if not any(tested for _, tested, _ in counts):
+        return "No run was tested on a skill that it did not train."
+    if most == 0:
+        return "No run is seen to forget any of the skills that it did not train."
+    worst = f"{forgetful} forgot {most} of {asked_of_most} skills that it did not train"
+    return f"{worst}." if len(runs) == 1 else f"{worst}, {careful} {least or 'none'} of {asked}."
+
+
+def _forgotten(run: ComparedRun) -> tuple[int, int]:
+    """Returns how many skills that the run did not train it forgot, and how many were tested."""
+    fates = [probe_fate(task) for task in run.data.probes]
+    return sum(fate in ("partly", "mostly") for fate in fates), len(fates)
+
+
+def _svg(
+    runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, note: str = "", *, shown: bool = False
+) -> Markup:
+    """Draws a ring for the base model and a mark with interval for each run, grouped by task.
+
+    The title is for screen readers, and for everybody if `shown`.
+    """
     parts = [Markup('<rect class="sheet" width="100%" height="100%" fill="#ffffff"/>')]
-    legend, y = _legend(runs)
+    title_lines = textwrap.wrap(title, _TITLE_CHARACTERS) if shown else []
+    parts += [_text(_PAD, 30 + 24 * place, line, kind="title") for place, line in enumerate(title_lines)]
+    legend, y = _legend(runs, top=26.0 + (24 * len(title_lines) + 8 if title_lines else 0))
     parts += legend
     if note:
         parts.append(_text(_PAD, y + 8, note, kind="section"))
@@ -158,10 +187,10 @@ def _svg(runs: Sequence[ComparedRun], lines: Sequence[_Line], title: str, note: 
     ).format(w=_WIDTH, h=round(y), title=title, body=Markup("").join(parts))
 
 
-def _legend(runs: Sequence[ComparedRun]) -> tuple[list[Markup], float]:
+def _legend(runs: Sequence[ComparedRun], *, top: float) -> tuple[list[Markup], float]:
     """Draws the legend in as many lines as needed; returns its parts and its lower edge."""
     parts: list[Markup] = []
-    x_at, y = float(_PAD), 26.0
+    x_at, y = float(_PAD), top
     for number, label in enumerate([*(run.label for run in runs), "before"]):
         width = 42 + 7.4 * len(label)
         if x_at + width > _WIDTH - _PAD:
@@ -213,6 +242,7 @@ _TEXTS = {
     "plain": Markup('fill="#16191d"'),
     "note": Markup('fill="#59616b" font-size="11.5"'),
     "task": Markup('fill="#16191d" font-weight="600" font-size="14"'),
+    "title": Markup('fill="#16191d" font-weight="600" font-size="18"'),
     "section": Markup('fill="#59616b" font-size="12.5" font-weight="500"'),
     "value": Markup('fill="#16191d" font-weight="500"'),
 }
