@@ -514,6 +514,8 @@ class Spec(SpecModel):
             raise ValueError(wrong)
         if unknown := sorted(self.training.task_weights.keys() - trained):
             raise ValueError(f"training.taskWeights names tasks that are not trained: {', '.join(unknown)}")
+        if not any(self.training.task_weights.get(name, 1.0) for name in trained):
+            raise ValueError("training.taskWeights is 0 for every trained task: nothing would be learned")
         return self
 
     @model_validator(mode="after")

@@ -172,10 +172,26 @@ class _BeamSearch:
             mask_BS = (torch.arange(ids_BS.shape[1]) < lengths_B[:, None]).long()
             with torch.inference_mode():
                 ids_BT = self._model.generate(
-                    input_ids=ids_BS.to(device), attention_mask=mask_BS.to(device), generation_config=self._config
+                    input_ids=ids_BS.to(device),
+                    attention_mask=mask_BS.to(device),
+                    generation_config=self._config,
+                    past_key_values=_empty_cache(),
                 )
             generated.update(zip(batch, ids_BT[:, 1:].tolist(), strict=True))  # without the start token
         return [generated[i] for i in range(len(sources))]
+
+
+def _empty_cache() -> Any:
+    """A cache that grows by layers as they come.
+
+    The one that transformers 5.23 makes has as many layers as the encoder, and T5-efficient models
+    have decoders with more.
+    """
+    from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+
+    cache: Any = EncoderDecoderCache
+    layers: Any = DynamicCache
+    return cache(layers(), layers())
 
 
 def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Path, tokenizer_size: int) -> Any:

@@ -22,6 +22,7 @@ def tiny_model(
     width: int = 32,
     head: int = 8,
     layers: int = 2,
+    decoder_layers: int | None = None,
 ) -> T5ForConditionalGeneration:
     """Returns a T5 built by transformers: v1.0 style if tied, FLAN style otherwise."""
     torch.manual_seed(seed)
@@ -31,7 +32,7 @@ def tiny_model(
         "d_kv": head,
         "d_ff": 2 * width,
         "num_layers": layers,
-        "num_decoder_layers": layers,
+        "num_decoder_layers": layers if decoder_layers is None else decoder_layers,
         "num_heads": 4,
         "feed_forward_proj": feed_forward,
         "dropout_rate": dropout,

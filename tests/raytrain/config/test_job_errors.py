@@ -294,3 +294,16 @@ def test_adapters_are_not_sharded() -> None:
     text = with_line("steps:", "    method: lora") + "  resources: {training: {workers: 2, sharding: fsdp}}\n"
     (problem,) = problems(text)
     assert "resources.training.sharding is fsdp, but training.method is lora" in problem
+
+
+def test_weights_that_leave_nothing_to_learn_are_refused():
+    spec = {
+        "model": "t5-small",
+        "tasks": [{"name": "notes", "type": "text", "source": {"uri": "notes.jsonl"}}],
+        "training": {"steps": 1, "taskWeights": {"notes": 0}},
+    }
+    job = {"apiVersion": "raytrain.dev/v1alpha1", "kind": "FineTuneJob", "metadata": {"name": "a"}, "spec": spec}
+    with pytest.raises(ConfigError, match="taskWeights is 0 for every trained task"):
+        from_mapping(job, FineTuneJob)
+    spec["training"]["taskWeights"]["notes"] = 0.5
+    from_mapping(job, FineTuneJob)

@@ -279,3 +279,18 @@ def test_an_export_generates_as_it_was_scored_whatever_the_base_had_set(tokenize
     assert (kept["max_new_tokens"], kept.get("num_beams", 1)) == (12, beams)
     assert not {"min_length", "no_repeat_ngram_size", "repetition_penalty", "forced_bos_token_id"} & kept.keys()
     assert "task_specific_params" not in json.loads((tmp_path / "export" / "config.json").read_text())
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(("encoder", "decoder"), [(1, 3), (3, 1)], ids=["deep decoder", "deep encoder"])
+def test_encoder_and_decoder_may_differ_in_depth(tokenizer, tmp_path, beams, encoder, decoder):
+    """T5-efficient models have such shapes."""
+    base = save_tiny(tmp_path / "base", layers=encoder, decoder_layers=decoder)
+    model = make_responsive(load(base, tokenizer_size=tokenizer.size))
+    generations = generator(model, tokenizer, beams=beams).generate(PROMPTS[:8])
+    stock = make_responsive(load(base, tokenizer_size=tokenizer.size))
+    for prompt, generation in zip(PROMPTS, generations, strict=False):
+        ids = torch.tensor([tokenizer.encode_batch([prompt], 64)[0].tolist()])
+        written = stock.generate(ids, max_new_tokens=12, do_sample=False, num_beams=beams, use_cache=False)
+        written = written[0, 1:].tolist()
+        assert generation.text == tokenizer.decode(written[: written.index(EOS)] if EOS in written else written)
