@@ -56,15 +56,15 @@ def score_task(
         metrics={
             m.name: replace(
                 _metric_score(m, stats[m.name], yardsticks.references.get(m.name)),
-                unparsable=_unparsable(m, texts, metas),
+                unparsable=unparsable_share(m, texts, metas),
             )
             for m in metrics
         },
         by_template=_by_group(primary, primary_stats, [str(example.template) for example in examples]),
         by_length=_by_group(primary, primary_stats, length_ranges([g.prompt_tokens for g in generations])),
         by_label=_by_label(primary, primary_stats, texts, targets, metas),
-        confusion=_confusion(texts, targets, metas),
-        entity_types=_entity_types(task, texts, targets, metas),
+        confusion=tabulate_labels(texts, targets, metas),
+        entity_types=tabulate_entities(task, texts, targets, metas),
         baselines=compare_with_baselines(primary, primary_stats, yardsticks.baselines),
         agreement=yardsticks.agreement,
         protocol=_protocol(metrics, limits),
@@ -188,14 +188,14 @@ def _by_group(metric: Metric, stats: RowStats, names: Sequence[str]) -> dict[str
     }
 
 
-def _unparsable(metric: Metric, texts: Sequence[str], metas: Sequence[Meta]) -> float | None:
+def unparsable_share(metric: Metric, texts: Sequence[str], metas: Sequence[Meta]) -> float | None:
     """Share of the answers that the metric could not read; None where every text is an answer."""
     found = [metric.unreadable(text, meta) for text, meta in zip(texts, metas, strict=True)]
     judged = [unreadable for unreadable in found if unreadable is not None]
     return sum(judged) / len(judged) if judged else None
 
 
-def _confusion(texts: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> dict[str, Any]:
+def tabulate_labels(texts: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]) -> dict[str, Any]:
     """Rows by correct and by predicted label; empty where targets are not labels."""
     if not metas or not all(meta.get("labels") for meta in metas):
         return {}
@@ -203,7 +203,7 @@ def _confusion(texts: Sequence[str], targets: Sequence[Sequence[str]], metas: Se
     return {"labels": labels, "counts": counts}
 
 
-def _entity_types(
+def tabulate_entities(
     task: Task, texts: Sequence[str], targets: Sequence[Sequence[str]], metas: Sequence[Meta]
 ) -> dict[str, dict[str, float]]:
     """Counts and scores of each type of entity; empty for other tasks."""
@@ -212,7 +212,8 @@ def _entity_types(
     table = {}
     for kind, (rows, sums) in counts_by_type(texts, targets, metas).items():
         scores = {metric.name: metric.combine(sums) for metric in (EntityPrecision(), EntityRecall(), EntityF1())}
-        table[kind] = {"rows": rows, "correct": sums[0], "predicted": sums[1], "expected": sums[2], **scores}
+        correct, predicted, expected = map(int, sums[:3])
+        table[kind] = {"rows": rows, "correct": correct, "predicted": predicted, "expected": expected, **scores}
     return table
 
 

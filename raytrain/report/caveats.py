@@ -6,10 +6,23 @@ from raytrain.report.formatting import format_count, format_score
 from raytrain.report.metric_names import baseline_label
 from raytrain.report.model import Task
 
+UNPARSABLE = 0.05
+"""Share of answers that could not be read from which on it is worth a sentence."""
+
 
 def caveats(tasks: Sequence[Task]) -> list[str]:
     """Returns sentences about scores that mean less than they seem to, by weight."""
-    kinds = (_unbeaten, _few_rows, _one_answer, _not_scored, _failed_metrics, _imperfect_references, _people)
+    kinds = (
+        _unbeaten,
+        _few_rows,
+        _one_answer,
+        _unparsable,
+        _split_gap,
+        _not_scored,
+        _failed_metrics,
+        _imperfect_references,
+        _people,
+    )
     return [sentence for kind in kinds for task in tasks for sentence in kind(task)]
 
 
@@ -36,6 +49,20 @@ def _one_answer(task: Task) -> Iterator[str]:
             f"reference occurs in more than {100 * task.lengths['same_reference']:.0f} %: its score may be that of one "
             "sentence."
         )
+
+
+def _unparsable(task: Task) -> Iterator[str]:
+    share = task.primary_metric.unparsable
+    if share is not None and share >= UNPARSABLE:
+        yield (
+            f"{task.name}: {format_score(share)} % of the answers could not be read and count as wrong: the score is "
+            "that of a format too."
+        )
+
+
+def _split_gap(task: Task) -> Iterator[str]:
+    if task.split_gap is not None:
+        yield f"{task.name}: {task.split_gap}"
 
 
 def _not_scored(task: Task) -> Iterator[str]:

@@ -228,6 +228,9 @@ class Task(ReportPart):
     by_label: list[Slice] = Field(default=[], description="By reference label or entity type.")
     confusion: Confusion | None = Field(default=None, description="After training (else before), of tasks with labels.")
     entity_types: list[EntityType] = Field(default=[], description="After training (else before), of NER tasks.")
+    split_gap: str | None = Field(
+        default=None, description="Said where one model scores clearly differently on validation and on test rows."
+    )
     validation: list[CurvePoint] = []
     validation_rows: int | None = None
     loss: list[LossPoint] = []

@@ -24,6 +24,7 @@ from raytrain.report.model import (
 )
 from raytrain.report.readings import confusion_of, entity_types_of
 from raytrain.report.samples import choose_samples
+from raytrain.report.split_gap import split_gap
 from raytrain.report.stored import Stage, StoredRun
 from raytrain.report.verdicts import task_sentence, task_verdict
 from raytrain.report.yardsticks import (
@@ -122,6 +123,7 @@ def _task(
         by_label=_slices(before, after, "by_label"),
         confusion=confusion_of(test),
         entity_types=entity_types_of(test),
+        split_gap=split_gap(after.card, scored.checkpoints) if after else None,
         validation=curve,
         validation_rows=max((c.scored for c in scored.checkpoints), default=None),
         loss=[] if probe else curves.task_loss(run.metrics, scored.name),

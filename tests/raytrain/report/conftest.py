@@ -349,7 +349,7 @@ class RunFolder:
             probe=task.probe,
             split=split,
             step=step,
-            model={"kind": "base" if stage == "before" else "export", "uri": "base-model", "digest": "5f" * 32},
+            model={"kind": "base" if stage == "before" else "export", "uri": "base-model", "digest": f"{step:064x}"},
             rows=self.rows,
             scored=self.rows,
             primary_metric=metrics[0].name,

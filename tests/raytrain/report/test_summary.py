@@ -55,3 +55,17 @@ def test_warnings_name_baselines_and_rows_that_were_not_scored(make_task):
     assert found[1].startswith("a: the score after training is below its baseline, copying the input")
     assert "only 90 of 100 rows" in found[2]
     assert found[3:] == ["Mind this."]
+
+
+def test_answers_that_could_not_be_read_and_splits_that_differ_are_told(make_task):
+    task = make_task("a")
+    metric = task.primary_metric.model_copy(update={"unparsable": 0.125})
+    told = task.model_copy(update={"primary_metric": metric, "split_gap": "The same model scores so and so."})
+    found = summarize(model="m", tasks=[told], training=Training(), leaks=[], missing=[]).warnings
+    assert found == [
+        "a: 12.5 % of the answers could not be read and count as wrong: the score is that of a format too.",
+        "a: The same model scores so and so.",
+    ]
+    few = metric.model_copy(update={"unparsable": 0.01})
+    quiet = task.model_copy(update={"primary_metric": few})
+    assert summarize(model="m", tasks=[quiet], training=Training(), leaks=[], missing=[]).warnings == []
