@@ -18,7 +18,7 @@ from raytrain.report.verdicts import probe_fate, verdict_label
 # Colours by Okabe and Ito, safe for colour-blind readers, some darkened for white paper. Marks
 # differ in shape as well.
 COLOURS = ("#1f63d6", "#b84a0c", "#0a7d5c", "#8a4fa3", "#8a6d00", "#2b7f9e")
-_TITLE_CHARACTERS = 92  # of a line of the title
+_TITLE_CHARACTERS = 76  # of a line of the title
 _WIDTH, _PAD, _LEFT, _RIGHT, _ROW, _GAP = 900, 20, 210, 100, 22, 18
 
 
@@ -141,8 +141,8 @@ def takeaway(runs: Sequence[ComparedRun]) -> str:
         return "No run was tested on a skill that it did not train."
     if most == 0:
         return "No run is seen to forget any of the skills that it did not train."
-    worst = f"{forgetful} forgot {most} of {asked_of_most} skills that it did not train"
-    return f"{worst}." if len(runs) == 1 else f"{worst}, {careful} {least or 'none'} of {asked}."
+    worst = f"“{forgetful}” forgot {most} of {asked_of_most} skills that it did not train"
+    return f"{worst}." if len(runs) == 1 else f"{worst}, “{careful}” {least or 'none'} of {asked}."
 
 
 def _forgotten(run: ComparedRun) -> tuple[int, int]:

@@ -39,12 +39,12 @@ def test_the_svg_stands_alone(rendered):
 
 
 def test_the_picture_is_titled_by_its_takeaway(rendered):
-    takeaway = "summaries <alone> forgot 2 of 2 skills that it did not train, mixture none of 1."
+    takeaway = "“summaries <alone>” forgot 2 of 2 skills that it did not train, “mixture” none of 1."
     root = ET.fromstring(rendered.svg)
     name = "{http://www.w3.org/2000/svg}"
     assert root.find(f"{name}title").text == takeaway
     assert " ".join(t.text for t in root.iter(f"{name}text") if t.get("class") == "t-title") == takeaway
-    assert "mixture none of 1.</h1>" in rendered.html
+    assert "“mixture” none of 1.</h1>" in rendered.html
 
 
 def test_the_page_says_what_each_run_forgot(rendered):
