@@ -35,3 +35,23 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 {{- toYaml (dict "runs" $runs "policy" .Values.settings.policy "retry" .Values.settings.retry) -}}
 {{- end }}
+
+{{- /* a CEL list of regular expressions of a list of globs */ -}}
+{{- define "raytrain.globs" -}}
+{{- $found := list -}}
+{{- range . }}{{ $found = append $found (printf "^%s$" (regexQuoteMeta . | replace "\\*" ".*" | replace "\\?" ".")) }}{{ end -}}
+{{- toRawJson $found -}}
+{{- end }}
+
+{{- /* the same of patterns of images: a repository and what is below it, or one with tag or digest */ -}}
+{{- define "raytrain.imagePatterns" -}}
+{{- $found := list -}}
+{{- $version := "(:[A-Za-z0-9_.-]+)?(@sha256:[0-9a-f]{64})?" -}}
+{{- range . }}
+{{- $quoted := regexQuoteMeta (trimSuffix "/" .) | replace "\\*" "[A-Za-z0-9_.-]*" | replace "\\?" "." -}}
+{{- $exact := or (contains "@" .) (contains ":" (last (splitList "/" .))) -}}
+{{- if and $exact (not (hasSuffix "/" .)) }}{{ $found = append $found (printf "^%s$" $quoted) }}
+{{- else }}{{ $found = append $found (printf "^%s%s%s$" $quoted (ternary "(/[a-z0-9._-]+)+" "(/[a-z0-9._-]+)*" (not (contains "/" (trimSuffix "/" .)))) $version) }}{{ end -}}
+{{- end -}}
+{{- toRawJson $found -}}
+{{- end }}

@@ -113,6 +113,7 @@ def _chart_schema() -> dict[str, Any]:
             tolerations=objects,
             affinity=mapping,
             priorityClassName=text,
+            admissionPolicy=_closed(enabled=flag),
             networkPolicy=_closed(enabled=flag),
             monitoring=_closed(podMonitor=flag, rules=flag, dashboard=flag, labels=labels),
             **{"global": mapping},

@@ -133,3 +133,15 @@ def test_the_rules_name_fields_that_exist():
                     break
                 assert part in schema["properties"], f"{path}: {name} in {rule}"
                 schema = schema["properties"][part]
+
+
+def test_a_rule_tells_the_api_server_which_field_is_wrong():
+    fields = {
+        rule["message"]: rule.get("fieldPath") for rule in SCHEMA["properties"]["spec"]["x-kubernetes-validations"]
+    }
+    assert fields["every task is a probe: nothing would be trained"] == ".tasks"
+    assert fields["mixture.weights must name exactly the trained tasks"] == ".mixture.weights"
+    training = SCHEMA["properties"]["spec"]["properties"]["training"]["x-kubernetes-validations"]
+    assert {rule["fieldPath"] for rule in training} == {".steps", ".packing"}
+    fixed = [rule for rule in SCHEMA["x-kubernetes-validations"] if "identity" in rule["message"]]
+    assert all(rule["message"].startswith(rule["fieldPath"].removeprefix(".") + " ") for rule in fixed)
