@@ -1,11 +1,12 @@
 """Prepares tasks into a shard set in the store: deterministic, content-addressed, resumable.
 
 A task's digest is that of everything that determines its shards: its part of the job, the contents
-of its sources, tokenizer, limits, seed, format. This process reads the rows and cuts them into work
-units (`shards.task_builder`); the workers turn each unit into parts (`shards.writer`). Parts are
-stored under their own sha256 first, then the record of each unit, then the manifest of the task,
-last the manifest of the set: a killed preparation continues with the units that are missing, and
-readers never see what it left behind.
+of its sources, tokenizer, limits, seed, format. The workers read spans of the files
+(`shards.span_reading`); this process cuts what they read into work units (`shards.task_builder`),
+and the workers turn each unit into parts (`shards.writer`). Parts are stored under their own sha256
+first, then the record of each unit, then the manifest of the task, last the manifest of the set: a
+killed preparation continues with the units that are missing, and readers never see what it left
+behind.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from data_prep.shards.settings import PrepLimits, PrepSettings
 from data_prep.shards.task_builder import TaskBuilder
 from data_prep.shards.task_sources import FORMAT, TaskSources
 from data_prep.shards.tokenizer_files import store_tokenizer
-from data_prep.shards.work_unit import ShardParts, WorkUnit
+from data_prep.shards.work_unit import ShardParts, UnitPlan
 from data_prep.shards.workers import ThisProcess, Workers
 from data_prep.sources.files import find_sources
 from data_prep.tasks.columns import needed_columns
@@ -57,9 +58,9 @@ def prepare(
     Relative sources are relative to `base_folder`; sources in S3 use the endpoint of `store` if
     that is in S3 too. `on_progress` is called at least a few times a second while something is
     prepared, and may raise to stop. `verify` reads the sources and every part again and replaces
-    what does not match. `workers` write the parts (by default this process does); the result does
-    not depend on them. Raises UsageError, DataError or StorageError, before any work where
-    possible.
+    what does not match. `workers` read rows and write parts (by default this process does); the
+    result does not depend on them. Raises UsageError, DataError or StorageError, before any work
+    where possible.
     """
     settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify)
     with scratch("preparation") as folder:
@@ -129,7 +130,7 @@ class _Pending:
         self._workers, self._meter = workers, meter
         self._units: dict[Future[ShardParts], tuple[TaskBuilder, Split, int]] = {}
 
-    def submit(self, builder: TaskBuilder, unit: WorkUnit) -> None:
+    def submit(self, builder: TaskBuilder, unit: UnitPlan) -> None:
         """Gives a unit to the workers."""
         self._units[self._workers.submit(unit, self._meter.advance)] = builder, unit.split, unit.number
 
@@ -155,7 +156,7 @@ class _Pending:
 def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:
     """Yields each task when it is complete.
 
-    Rows are read ahead by one unit more than there are workers.
+    At most one unit more than there are workers is held back, and rows are read ahead of that.
     """
     meter = ProgressMeter(on_progress)
     for builder in builders:
@@ -163,7 +164,7 @@ def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnPro
     pending = _Pending(workers, meter)
     try:
         for builder in builders:
-            for unit in builder.units(meter):
+            for unit in builder.units(meter, workers):
                 pending.submit(builder, unit)
                 yield from pending.drain(workers.count)
             if builder.complete:

@@ -51,10 +51,10 @@ class ProgressMeter:
         """Sets the task whose rows are being read."""
         self._task = task
 
-    def add_read(self) -> None:
-        """Counts one more row as read."""
-        self._read += 1
-        if self._read % _READ_ROWS == 0:
+    def add_read(self, rows: int) -> None:
+        """Counts more rows as read, and reports now and then."""
+        before, self._read = self._read, self._read + rows
+        if before // _READ_ROWS != self._read // _READ_ROWS:
             self.report()
 
     def advance(self, examples: int) -> None:

@@ -3,56 +3,88 @@
 It is not the first rows, because files are often sorted.
 """
 
-from array import array
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.config import SPLITS, Split
 from data_prep.tasks.examples import Example
 from raytrain_core.hashing import content_key, splitmix64
 
-Keep = Callable[[Split, Example], bool]
+Keys = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
-class RowLimit:
-    """Which rows stay: those with the smallest keys of their split."""
+class Keeper:
+    """Says which examples of a span stay."""
 
     largest: Mapping[Split, int]
     """The largest key that stays, for the splits with more rows than the limit."""
-    rows: int
-    """How many stay in all splits together."""
+    before: Mapping[Split, int]
+    """Examples of each split before the span."""
 
-    @classmethod
-    def of(cls, examples: Iterable[tuple[Split, Example]], limit: int) -> Self:
-        """Reads all examples once and keeps 8 bytes for each."""
-        keys = {split: array("Q") for split in SPLITS}
-        for split, example in examples:
-            keys[split].append(_key(example, len(keys[split])))
-        largest = {
-            split: int(np.partition(np.frombuffer(values, np.uint64), limit - 1)[limit - 1])
-            for split, values in keys.items()
-            if len(values) > limit
-        }
-        return cls(largest, sum(min(len(values), limit) for values in keys.values()))
+    def keeps(self, split: Split, example: Example, ordinal: int) -> bool:
+        """Whether an example stays that has `ordinal` others of its split before it in the span."""
+        if split not in self.largest:
+            return True
+        ordinal += self.before.get(split, 0)
+        return splitmix64(_content_key(example) ^ splitmix64(ordinal)) <= self.largest[split]
 
-    def keeper(self) -> Keep:
-        """Returns a function that says whether an example stays.
 
-        Call it for all of them in reading order.
+@dataclass(slots=True)
+class RowLimit:
+    """Which rows stay: those with the smallest keys of their split, 8 bytes each."""
+
+    limit: int
+    _keys: dict[Split, list[Keys]] = field(default_factory=lambda: {split: [] for split in SPLITS})
+    _counts: dict[Split, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    _before: list[dict[Split, int]] = field(default_factory=list)
+
+    def add(self, span: int, keys: Mapping[Split, Keys]) -> None:
+        """Takes the `content_keys` of more examples, in reading order.
+
+        `span` is the number of the span that they are in.
         """
-        seen = dict.fromkeys(SPLITS, 0)
+        if span == len(self._before):
+            self._before.append(dict(self._counts))
+        for split, found in keys.items():
+            ordinals = np.arange(self._counts[split], self._counts[split] + len(found), dtype=np.uint64)
+            self._keys[split].append(splitmix64(found ^ splitmix64(ordinals)))
+            self._counts[split] += len(found)
 
-        def keep(split: Split, example: Example) -> bool:
-            key = _key(example, seen[split])
-            seen[split] += 1
-            return split not in self.largest or key <= self.largest[split]
+    @property
+    def rows(self) -> int:
+        """How many stay in all splits together."""
+        return sum(min(count, self.limit) for count in self._counts.values())
 
-        return keep
+    def keepers(self) -> "Keepers":
+        """Returns, once all keys were added, what says of every span which examples stay."""
+        largest = {
+            split: int(np.partition(np.concatenate(keys), self.limit - 1)[self.limit - 1])
+            for split, keys in self._keys.items()
+            if self._counts[split] > self.limit
+        }
+        return Keepers(largest, self._before)
 
 
-def _key(example: Example, ordinal: int) -> int:
-    return splitmix64(content_key("limit", example.meta["input"]) ^ splitmix64(ordinal))
+@dataclass(frozen=True, slots=True)
+class Keepers:
+    """A `Keeper` for every span, in reading order."""
+
+    largest: Mapping[Split, int]
+    before: Sequence[Mapping[Split, int]]
+
+    def of(self, span: int) -> Keeper:
+        """Returns that of the span of this number."""
+        return Keeper(self.largest, self.before[span])
+
+
+def content_keys(examples: Sequence[Example]) -> Keys:
+    """Returns the part of the examples' keys that depends on their contents."""
+    return np.array([_content_key(example) for example in examples], np.uint64)
+
+
+def _content_key(example: Example) -> int:
+    return content_key("limit", example.meta["input"])

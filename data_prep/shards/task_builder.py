@@ -5,19 +5,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from data_prep.config import SPLITS, Split
-from data_prep.shards import task_sources
 from data_prep.shards.leakage import leakage
 from data_prep.shards.manifest import PreparedSplit, PreparedTask
 from data_prep.shards.parts import load_keys
 from data_prep.shards.progress import ProgressMeter
-from data_prep.shards.row_limit import Keep, RowLimit
+from data_prep.shards.row_limit import Keepers, RowLimit
 from data_prep.shards.settings import PrepSettings
 from data_prep.shards.split_statistics import SplitStatistics
 from data_prep.shards.task_sources import TaskSources
-from data_prep.shards.work_unit import PrepSpec, ShardParts, WorkUnit, units_prefix
-from data_prep.tally import Event, Tally
+from data_prep.shards.unit_cutter import UnitCutter
+from data_prep.shards.work_unit import PrepSpec, ShardParts, UnitPlan, units_prefix
+from data_prep.shards.workers import Workers
+from data_prep.tally import Tally
 from data_prep.tasks.bad_rows import BadRows
-from data_prep.tasks.examples import Example
 from data_prep.tasks.splits import needed_splits
 from data_prep.text.few_shot import ShotPool, Shots
 from data_prep.text.templates import templates_of
@@ -44,17 +44,18 @@ class TaskBuilder:
         """About how many examples there will be; None if only reading them all would tell."""
         return self._sources.count()
 
-    def units(self, meter: ProgressMeter) -> Iterator[WorkUnit]:
-        """Reads the rows once and yields every work unit.
+    def units(self, meter: ProgressMeter, workers: Workers) -> Iterator[UnitPlan]:
+        """Lets the workers read the rows and yields every work unit.
 
         Raises DataError for rows that end the preparation.
         """
         meter.start_task(self.task.name)
-        limit = self._limit(meter)
-        cutters = self._cutters(self._shots(limit, meter))
-        for split, example in self._kept(self._bad, limit, meter):
+        keepers = self._keepers(meter, workers)
+        cutters = self._cutters(self._shots(keepers, meter, workers))
+        for _, chunk in self._sources.read("examples", self._bad, meter, workers, keepers):
             if not self._bad.fatal:
-                yield from self._count(cutters[split].add(example))
+                for split, block in chunk.blocks.items():
+                    yield from self._count(cutters[split].add(block))
         self._bad.check()
         self._check_rows({split: cutter.rows for split, cutter in cutters.items()})
         meter.expect(self.task.name, sum(cutter.rows for cutter in cutters.values()))
@@ -96,37 +97,28 @@ class TaskBuilder:
         shutil.rmtree(self._sources.scratch)
         return prepared
 
-    def _limit(self, meter: ProgressMeter) -> RowLimit | None:
+    def _keepers(self, meter: ProgressMeter, workers: Workers) -> Keepers | None:
         """Reads the sources once more beforehand if the task has a limit."""
         if self.task.limit is None:
             return None
-        bad = BadRows(self.task)
-        limit = RowLimit.of(self._sources.examples(bad, meter), self.task.limit)
+        bad, limit = BadRows(self.task), RowLimit(self.task.limit)
+        for span, chunk in self._sources.read("keys", bad, meter, workers):
+            limit.add(span, chunk.keys)
         bad.check()
         meter.expect(self.task.name, limit.rows)
-        return limit
+        return limit.keepers()
 
-    def _shots(self, limit: RowLimit | None, meter: ProgressMeter) -> Shots | None:
+    def _shots(self, keepers: Keepers | None, meter: ProgressMeter, workers: Workers) -> Shots | None:
         """Reads the sources once more beforehand if the task shows few-shot examples."""
         few_shot = self.task.few_shot
         if few_shot is None:
             return None
         pool, bad = ShotPool(self._settings.seed), BadRows(self.task)
-        for split, example in self._kept(bad, limit, meter):
-            if split == "train":
-                pool.add(example.input, example.targets[0])
+        for _, chunk in self._sources.read("shots", bad, meter, workers, keepers):
+            for shot in chunk.shots:
+                pool.add(shot.input, shot.target)
         bad.check()
         return Shots(pool.shots(), few_shot.share, few_shot.examples, self._settings.seed)
-
-    def _kept(self, bad: BadRows, limit: RowLimit | None, meter: ProgressMeter) -> Iterator[tuple[Split, Example]]:
-        """Yields the examples within the task's limit."""
-        keep: Keep | None = limit.keeper() if limit is not None else None
-        for split, example in self._sources.examples(bad, meter):
-            if keep is None or keep(split, example):
-                bad.tally.add_row(*example.place, example.events)
-                yield split, example
-            else:
-                bad.tally.add_row(*example.place, [Event("limit")])
 
     def _tally(self) -> Tally:
         """What happened to all rows, from the files to the model's input."""
@@ -149,11 +141,11 @@ class TaskBuilder:
             shots=shots,
         )
 
-    def _cutters(self, shots: Shots | None) -> dict[Split, "_UnitCutter"]:
+    def _cutters(self, shots: Shots | None) -> dict[Split, UnitCutter]:
         spec = self._spec(shots)
-        return {split: _UnitCutter(split, spec, self._settings) for split in SPLITS}
+        return {split: UnitCutter(split, spec, self._settings) for split in SPLITS}
 
-    def _count(self, units: Iterable[WorkUnit]) -> Iterator[WorkUnit]:
+    def _count(self, units: Iterable[UnitPlan]) -> Iterator[UnitPlan]:
         for unit in units:
             self._parts[unit.split].given += 1
             yield unit
@@ -175,50 +167,6 @@ class TaskBuilder:
                     f"{where}: its {split} split is empty (rows: {self._sources.splitter.rule})",
                     hint="Give more rows, another split.validation or split.test, or files by source.splits.",
                 )
-
-
-class _UnitCutter:
-    """Cuts the examples of one split into work units, always at the same rows."""
-
-    def __init__(self, split: Split, spec: PrepSpec, settings: PrepSettings) -> None:
-        self._split, self._spec, self._settings = split, spec, settings
-        self._buffer: list[Example] = []
-        self._text = self._number = self.rows = 0
-        self._occurrences: dict[str, int] = {}
-
-    def add(self, example: Example) -> Iterator[WorkUnit]:
-        """Takes the next example; yields the unit that is full with it, if one is."""
-        if example.id is not None:
-            example = replace(example, id=self._unique(example.id))
-        self._buffer.append(example)
-        self._text += len(example.input) + sum(map(len, example.targets))
-        self.rows += 1
-        if len(self._buffer) == task_sources.ROWS_OF_A_UNIT or self._text >= task_sources.TEXT_OF_A_UNIT:
-            yield from self.rest()
-
-    def rest(self) -> Iterator[WorkUnit]:
-        """Yields the unit of the examples that are left, if there are any."""
-        if self._buffer:
-            examples, self._buffer, self._text = self._buffer, [], 0
-            start, number = self.rows - len(examples), self._number
-            self._number += 1
-            settings = self._settings
-            yield WorkUnit(self._spec, self._split, number, start, examples, settings.store, settings.verify)
-
-    def _unique(self, identifier: str) -> str:
-        """Returns the row's own id; repeated ids get a number (`q7`, `q7-2`, ...).
-
-        Scores before and after training are paired by id. This keeps all ids of the split in
-        memory.
-        """
-        number = self._occurrences.get(identifier, 0) + 1
-        unique = identifier if number == 1 else f"{identifier}-{number}"
-        while number > 1 and unique in self._occurrences:  # some row has exactly that as its own id
-            number += 1
-            unique = f"{identifier}-{number}"
-        self._occurrences[identifier] = number
-        self._occurrences.setdefault(unique, 1)
-        return unique
 
 
 class _SplitParts:

@@ -7,34 +7,44 @@ size and modification time (or etag), so that preparing unchanged sources again 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from data_prep.config import Split, Task
+from data_prep.config import Task
 from data_prep.shards.progress import ProgressMeter
+from data_prep.shards.read_ahead import read_ahead
+from data_prep.shards.row_limit import Keepers
 from data_prep.shards.settings import PrepSettings
+from data_prep.shards.span_reading import Chunk, SpanJob, Wanted, seen
+from data_prep.shards.workers import Workers
 from data_prep.sources.files import SourceFile, Sources
 from data_prep.sources.plugins import versions
 from data_prep.sources.read_as import DETECTION, ReadAs
+from data_prep.sources.spans import Span
 from data_prep.tally import Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
-from data_prep.tasks.examples import Example, row_transform
+from data_prep.tasks.examples import row_transform
 from data_prep.tasks.profile import Profile
 from data_prep.tasks.splits import Splitter
-from data_prep.tasks.task_rows import read_task_rows, task_profile
+from data_prep.tasks.task_rows import task_profile
 from data_prep.text.templates import BUILT_IN
 from raytrain_core.errors import DataError
 from raytrain_core.hashing import digest_of
 from raytrain_core.storage import NotFoundError
 from raytrain_core.storage.store import sha256_of
 
+T = TypeVar("T")
+
 FORMAT = 6
 """Raised whenever the same input would give other shards: templates, row mapping, tokenizer
 conventions."""
+
+_FILES = 8  # looked at at the same time: downloaded, hashed, divided
 
 ROWS_OF_A_UNIT = 20_000
 TEXT_OF_A_UNIT = 32 << 20
@@ -61,7 +71,8 @@ class TaskSources:
         self._settings = settings
         self._used = [file for file in found.files if file.split in splitter.shares]
         self._fingerprints = [file.fingerprint for file in self._used]
-        contents = [self._contents(*pair) for pair in zip(self._used, self._fingerprints, strict=True)]
+        with ThreadPoolExecutor(_FILES) as pool:
+            contents = list(pool.map(self._contents, self._used, self._fingerprints))
         self._hashes = [sha256 for sha256, _ in contents]
         self._used = [file for _, file in contents]
         self.identity = self._identify()
@@ -73,8 +84,7 @@ class TaskSources:
         Later on, such a row is a bad row.
         """
         transform = row_transform(self.task)
-        for file in self._used:
-            check_columns(self.task, file.name, partial(file.rows, self.scratch), transform)
+        list(self._each(lambda f: check_columns(self.task, f.name, partial(f.rows, self.scratch), transform)))
 
     @cached_property
     def profile(self) -> Profile:
@@ -85,22 +95,45 @@ class TaskSources:
         """About how many examples there will be; None if only reading them all would tell."""
         if self.task.limit is not None:
             return None
-        counts = [file.count(self.scratch) for file in self._used]
-        return None if None in counts else sum(count for count in counts if count is not None)
+        rows = [span.rows for spans in self._spans for span in spans]
+        return None if None in rows else sum(count for count in rows if count is not None)
 
-    def examples(self, bad: BadRows, meter: ProgressMeter) -> Iterator[tuple[Split, Example]]:
-        """Yields every example with its split and counts the other rows in `bad`.
+    def read(
+        self, wanted: Wanted, bad: BadRows, meter: ProgressMeter, workers: Workers, keepers: Keepers | None = None
+    ) -> Iterator[tuple[int, Chunk]]:
+        """Yields what is wanted of all rows, in their order, each chunk with its span's number.
 
-        Raises DataError for too many bad rows, or for a file that changed while it was read.
+        `bad` takes in what happened to the rows. Raises DataError for too many bad rows, or for a
+        file that changed while it was read.
         """
+        for number, chunk in read_ahead(self._jobs(wanted, keepers), workers, meter):
+            bad.merge(chunk.bad)
+            meter.add_read(chunk.rows)
+            bad.fail_early()
+            if chunk.error is not None:
+                raise chunk.error
+            yield number, chunk
+        self._require_unchanged()
+
+    def _jobs(self, wanted: Wanted, keepers: Keepers | None) -> Iterator[SpanJob]:
+        spans = ((file, span) for file, spans in zip(self._used, self._spans, strict=True) for span in spans)
+        for number, (file, span) in enumerate(spans):
+            keeper = None if keepers is None else keepers.of(number)
+            yield SpanJob(
+                self.task,
+                file,
+                span,
+                self.splitter,
+                self.profile,
+                self.scratch,
+                wanted,
+                keeper,
+                self._settings.seed,
+                seen(file),
+            )
+
+    def _require_unchanged(self) -> None:
         for file, fingerprint in zip(self._used, self._fingerprints, strict=True):
-            for row in read_task_rows(self.task, [file], self.scratch, self.profile):
-                meter.add_read()
-                if row.example is None:
-                    bad.add(row)
-                    bad.fail_early()
-                    continue
-                yield self.splitter.split(file.split, row.example.meta["input"]), row.example
             if fingerprint is not None and file.fingerprint != fingerprint:
                 raise DataError(
                     f"task {self.task.name}: {file.name} was changed while it was read",
@@ -110,6 +143,15 @@ class TaskSources:
     def tally(self) -> Tally:
         """Returns which files were passed over, and what was detected of those that are read."""
         return Sources(self._used, self._passed_over).tally(self.scratch)
+
+    @cached_property
+    def _spans(self) -> list[list[Span]]:
+        """The spans of each file; several files are looked at at the same time."""
+        return list(self._each(lambda file: file.spans(self.scratch)))
+
+    def _each(self, action: Callable[[SourceFile], T]) -> Iterator[T]:
+        with ThreadPoolExecutor(_FILES) as pool:
+            yield from pool.map(action, self._used)
 
     def provenance(self) -> list[dict[str, Any]]:
         """Returns name, split and sha256 of every file, for the manifest."""

@@ -1,10 +1,12 @@
 """Work units: up to 20,000 examples of a split with all that determines the parts made of them."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from data_prep.config import Split
+from data_prep.shards.blocks import Segment
 from data_prep.shards.manifest import PartPair, PartRef
 from data_prep.shards.settings import PrepLimits
 from data_prep.shards.split_statistics import SplitStatistics
@@ -38,7 +40,7 @@ class PrepSpec:
 
 @dataclass(frozen=True, slots=True)
 class WorkUnit:
-    """Consecutive examples of a split, from which one part a variant is made; pickles.
+    """Consecutive examples of a split, from which one part a variant is made.
 
     Any process makes the same parts of it. Row ids are unique in the split already. With
     `overwrite`, everything is made and stored again, which repairs damaged objects.
@@ -58,6 +60,30 @@ class WorkUnit:
     def key(self) -> str:
         """Where the parts made of the unit are recorded."""
         return f"{units_prefix(self.spec.digest)}{self.split}-{self.number:06d}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPlan:
+    """A work unit whose examples are still where they were read; pickles."""
+
+    spec: PrepSpec
+    split: Split
+    number: int
+    start: int
+    rows: int
+    """Number of its examples."""
+    segments: Sequence[Segment]
+    renamed: Mapping[int, str]
+    """Ids that rows get in place of their own, which occurred already, by place in the unit."""
+    store: Store
+    overwrite: bool = False
+
+    def load(self) -> WorkUnit:
+        """Returns the unit with its examples."""
+        examples = [example for segment in self.segments for example in segment.load()]
+        for place, identifier in self.renamed.items():
+            examples[place] = replace(examples[place], id=identifier)
+        return WorkUnit(self.spec, self.split, self.number, self.start, examples, self.store, self.overwrite)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The worker process of a preparation, started by `data_prep.shards.workers`.
 
-It reads pickled work units from standard input and replies on standard output: with numbers of
-examples as they are finished, then with the parts of the unit, or with an error. It ends when its
+It reads pickled work from standard input and replies on standard output: to a span with its chunks,
+whose examples it leaves in temporary files; to a unit with numbers of examples as they are
+finished, then with the parts. Or with an error. It ends when its
 input does, that is, with the process that started it.
 """
 
@@ -11,13 +12,15 @@ import sys
 import traceback
 from contextlib import suppress
 
-from data_prep.shards.work_unit import WorkUnit
+from data_prep.shards.blocks import Spooled
+from data_prep.shards.span_reading import Chunk, SpanJob, read_span
+from data_prep.shards.work_unit import UnitPlan
 from data_prep.shards.writer import write_unit
 from raytrain_core.errors import UserError
 
 
 def main() -> None:
-    """Writes work units until there are no more."""
+    """Reads spans and writes units until there are no more."""
     # If the parent was killed, writing fails with BrokenPipeError, and so does closing the stream
     # with what is still buffered.
     with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as replies:
@@ -27,9 +30,9 @@ def main() -> None:
             pickle.dump(message, replies)
             replies.flush()
 
-        while (unit := _next()) is not None:
+        while (work := _next()) is not None:
             try:
-                reply(write_unit(unit, reply))
+                reply(_read(work) if isinstance(work, SpanJob) else write_unit(work.load(), reply))
             except UserError as error:
                 reply(error)
             except BrokenPipeError:
@@ -38,13 +41,22 @@ def main() -> None:
                 reply(RuntimeError(f"{error!r} in a preparation process\n{traceback.format_exc()}"))
 
 
-def _next() -> WorkUnit | None:
+def _read(job: SpanJob) -> list[Chunk]:
+    chunks = []
+    for chunk in read_span(job):
+        for block in chunk.blocks.values():
+            block.examples = Spooled.write(block.examples.load())
+        chunks.append(chunk)
+    return chunks
+
+
+def _next() -> SpanJob | UnitPlan | None:
     try:
-        unit = pickle.load(sys.stdin.buffer)
+        work = pickle.load(sys.stdin.buffer)
     except (EOFError, pickle.UnpicklingError):  # the latter if the parent was killed while sending
         return None
-    assert isinstance(unit, WorkUnit)
-    return unit
+    assert isinstance(work, SpanJob | UnitPlan)
+    return work
 
 
 if __name__ == "__main__":

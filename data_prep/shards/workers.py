@@ -1,9 +1,11 @@
-"""The workers that write the units of a preparation: this process, or more of this machine.
+"""The workers of a preparation, which read spans and write units.
+
+This process, or more of this machine.
 
 Others, such as Ray tasks, implement `Workers`.
 
-A unit gives the same parts wherever it is written, so the number of workers changes only how long
-it takes.
+A span gives the same examples and a unit the same parts in any process, so the number of workers
+changes only how long it takes.
 """
 
 import os
@@ -11,33 +13,42 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
-from data_prep.shards.work_unit import ShardParts, WorkUnit
+from data_prep.shards.blocks import Spooled
+from data_prep.shards.span_reading import Chunk, SpanJob
+from data_prep.shards.work_unit import ShardParts, UnitPlan
 from data_prep.shards.writer import OnAdvance, write_unit
 from raytrain_core.errors import DataError
 from raytrain_core.storage.scratch import scratch
 
 _LOCAL_EXAMPLES = 4_000  # examples that this process writes itself: starting others for them takes as long
+_LOCAL_BYTES = 2 << 20  # that it reads itself
 _TRIES = 2
+
+T = TypeVar("T")
 
 
 class Workers(Protocol):
     """The interface that `prepare` uses.
 
-    `submit` is like that of an executor of `concurrent.futures`.
+    `read` and `submit` are like `submit` of an executor of `concurrent.futures`.
     """
 
     @property
     def count(self) -> int:
-        """How many units are written at the same time."""
+        """How many spans and units are worked on at the same time; 0 if by this process alone."""
 
-    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
+    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
+        """Starts reading a span; gives None if the calling process has to read it."""
+
+    def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
         """Starts writing a unit.
 
         `on_advance` is called with finished examples in the calling thread, by `submit` or `tick`.
@@ -62,14 +73,18 @@ def local_workers(cpus: float) -> Iterator[Workers]:
 
 
 class ThisProcess:
-    """Writes every unit at once, in the thread that submits it.
+    """Reads every span and writes every unit at once, in the thread that asks for it.
 
     The tokenizer uses all cores by itself.
     """
 
     count = 0
 
-    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
+    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
+        """Leaves it to the calling process."""
+        return _done(None)
+
+    def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
         """Writes the unit now."""
         return _write_now(unit, on_advance)
 
@@ -78,15 +93,16 @@ class ThisProcess:
 
 
 class LocalProcesses:
-    """Up to `count` processes on this machine, each writing one unit after the other with one core.
+    """Up to `count` processes on this machine, each doing one thing after the other with one core.
 
     They start once there is more to do than a start takes, and end with the context or with this
-    process. A process that is killed is replaced, once for each unit.
+    process. A process that is killed is replaced, once for each span or unit. What they read lies
+    in temporary files until its units are written.
     """
 
     def __init__(self, count: int) -> None:
         self.count = max(1, count)
-        self._submitted = 0
+        self._submitted = self._asked = 0
         self._closed = False
         self._unreported: list[tuple[OnAdvance, int]] = []
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -112,13 +128,19 @@ class LocalProcesses:
             process.wait()
         self._stack.close()  # with the temporary files that the processes left
 
-    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
-        """Writes the first few examples here and sends all others to a free process."""
-        self._submitted += len(unit.examples)
+    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
+        """Leaves the first few rows to the calling process; a free one reads all others."""
+        self._asked += job.span.bytes or 0
+        if self._asked <= _LOCAL_BYTES:
+            return _done(None)
+        return self._threads.submit(self._read, job)
+
+    def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
+        """Writes the first few examples here and lets a free process write all others."""
+        self._submitted += unit.rows
         if self._submitted <= _LOCAL_EXAMPLES:
             return _write_now(unit, on_advance)
-        # As bytes, so that the examples are not in memory twice while they wait.
-        return self._threads.submit(self._delegate, pickle.dumps(unit, pickle.HIGHEST_PROTOCOL), on_advance)
+        return self._threads.submit(self._write, unit, on_advance)
 
     def tick(self) -> None:
         """Reports what the processes have finished since the last call."""
@@ -127,8 +149,14 @@ class LocalProcesses:
         for on_advance, examples in unreported:
             on_advance(examples)
 
-    def _delegate(self, unit: bytes, on_advance: OnAdvance) -> ShardParts:
-        """Lets this thread's process write the pickled unit, and a second one if that is killed."""
+    def _read(self, job: SpanJob) -> list[Chunk] | None:
+        chunks: list[Chunk] = self._delegate(job, lambda finished: None)
+        for block in (block for chunk in chunks for block in chunk.blocks.values()):
+            assert isinstance(block.examples, Spooled)
+            weakref.finalize(block.examples, block.examples.path.unlink, missing_ok=True)
+        return chunks
+
+    def _write(self, unit: UnitPlan, on_advance: OnAdvance) -> ShardParts:
         reported = 0
 
         def advance(finished: int) -> None:
@@ -139,10 +167,16 @@ class LocalProcesses:
                     self._unreported.append((on_advance, finished - reported))
                 reported = finished
 
+        parts: ShardParts = self._delegate(unit, advance)
+        return parts
+
+    def _delegate(self, work: SpanJob | UnitPlan, advance: OnAdvance) -> Any:
+        """Gives work to this thread's process, and to a second one if that is killed."""
+        data = pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
         for _ in range(_TRIES):
             process = self._process()
             try:
-                reply = _exchange(process, unit, advance)
+                reply = _exchange(process, data, advance)
             except (EOFError, BrokenPipeError, pickle.UnpicklingError):
                 self._drop(process)
                 continue
@@ -189,23 +223,24 @@ class LocalProcesses:
             self._processes.discard(process)
 
 
-def _write_now(unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
-    future: Future[ShardParts] = Future()
-    future.set_result(write_unit(unit, on_advance))
+def _write_now(unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
+    return _done(write_unit(unit.load(), on_advance))
+
+
+def _done(result: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(result)
     return future
 
 
-def _exchange(
-    process: "subprocess.Popen[bytes]", unit: bytes, advance: Callable[[int], None]
-) -> ShardParts | BaseException:
-    """Sends a unit and returns the last reply; `advance` gets the examples finished so far."""
+def _exchange(process: "subprocess.Popen[bytes]", work: bytes, advance: Callable[[int], None]) -> Any:
+    """Sends work and returns the last reply; `advance` gets the examples finished so far."""
     assert process.stdin is not None
     assert process.stdout is not None
     finished = 0
-    process.stdin.write(unit)
+    process.stdin.write(work)
     process.stdin.flush()
     while isinstance(reply := pickle.load(process.stdout), int):
         finished += reply
         advance(finished)
-    assert isinstance(reply, ShardParts | BaseException)
     return reply

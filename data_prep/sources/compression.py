@@ -23,6 +23,14 @@ _XZ_MEMORY = 128 << 20  # bytes for a decoder; xz -9 takes 65 MiB, and a file ma
 
 
 @contextmanager
+def open_range(path: Path, start: int, stop: int) -> Iterator[IO[bytes]]:
+    """Yields the bytes of an uncompressed file from `start` to `stop`."""
+    with path.open("rb") as raw:
+        raw.seek(start)
+        yield io.BufferedReader(_Range(raw, stop), _BUFFER)
+
+
+@contextmanager
 def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterator[IO[bytes]]:
     """Yields the file's bytes, decompressed while read.
 
@@ -38,12 +46,13 @@ def open_bytes(path: Path, compression: Compression | None, name: str) -> Iterat
             raise DataError(f"{name}: damaged {_NAMES[compression]} file ({error})") from None
 
 
-def lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Yields every line with its number from 1; they end with LF, CR LF or, as on old Macs, CR.
+def lines(file: IO[bytes], before: int = 0) -> Iterator[tuple[int, bytes | None]]:
+    """Yields every line with its number, that of the first is 1 + `before`.
 
-    None for a line longer than LONGEST_ROW, never in memory.
+    Lines end with LF, CR LF or, as on old Macs, CR. None for a line longer than LONGEST_ROW, never
+    in memory.
     """
-    number, parts, size = 0, list[bytes](), 0
+    number, parts, size = before, list[bytes](), 0
     while chunk := file.readline(_BUFFER):
         if not parts and chunk.endswith(b"\n") and chunk.find(b"\r", 0, -2) < 0:  # nearly every line
             number += 1
@@ -72,6 +81,22 @@ def check_ratio(packed: int, unpacked: int, name: str) -> None:
             f"{name}: its first {packed:,} bytes decompress to more than {unpacked:,}",
             hint=f"A ratio above {LARGEST_RATIO} is taken for an attack; if it is not, decompress the file first.",
         )
+
+
+class _Range(io.RawIOBase):
+    """The bytes of a file from its position up to `stop`."""
+
+    def __init__(self, raw: IO[bytes], stop: int) -> None:
+        self._raw, self._left = raw, stop - raw.tell()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._raw.read(min(len(buffer), self._left))
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
 
 
 class _Unpacked(io.RawIOBase):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import IO, Protocol, Self
 
 from data_prep.config import SPLITS, CsvOptions, Format, Source, Split, Task
 from data_prep.sources.bucket_files import find_in_bucket
@@ -16,8 +16,9 @@ from data_prep.sources.file_names import known_extensions, require_format, split
 from data_prep.sources.local_files import Finding, PassedOver, find_by_pattern, find_in_folder
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
 from data_prep.sources.read_as import ReadAs
-from data_prep.sources.readers import count_rows, detect_format, read_rows
+from data_prep.sources.readers import count_rows, detect_format, read_rows, spans_of
 from data_prep.sources.source_row import SourceRow
+from data_prep.sources.spans import BYTES, WHOLE, Span
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from data_prep.tally import Tally
 from raytrain_core.errors import DataError, UsageError
@@ -64,8 +65,11 @@ class SourceFile(Protocol):
         `scratch` is a folder for downloads.
         """
 
-    def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Yields every row."""
+    def spans(self, scratch: Path) -> list[Span]:
+        """Returns the spans that can be read each on its own, in order."""
+
+    def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
+        """Yields every row of a span."""
 
     def count(self, scratch: Path) -> int | None:
         """Returns about how many rows there are; None if only reading them would tell."""
@@ -116,10 +120,14 @@ class LocalFile:
         except OSError as error:
             raise DataError(f"{self.name}: cannot be read ({error.strerror or error})") from None
 
-    def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Yields every row."""
+    def spans(self, scratch: Path) -> list[Span]:
+        """Divides the file, which may be read for that."""
+        return spans_of(self.path, self.detected(scratch).read_as, self.name, packed_as=self.path.name)
+
+    def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
+        """Yields every row of a span."""
         how = self.detected(scratch).read_as
-        return read_rows(self.path, self.format, self.name, packed_as=self.path.name, read_as=how)
+        return read_rows(self.path, self.format, self.name, packed_as=self.path.name, read_as=how, span=span)
 
     def count(self, scratch: Path) -> int | None:
         """Returns the number of lines, or of Parquet rows."""
@@ -163,14 +171,24 @@ class StoredFile:
         """Returns the hex sha256 of the downloaded object."""
         return sha256_of_file(self._file(scratch))
 
-    def rows(self, scratch: Path) -> Iterator[SourceRow]:
-        """Yields every row."""
+    def spans(self, scratch: Path) -> list[Span]:
+        """Divides the downloaded object; a small one is a span that whoever reads it downloads."""
+        if self.stat.bytes <= BYTES:
+            return [Span(bytes=self.stat.bytes)]
+        return spans_of(self._file(scratch), self.detected(scratch).read_as, self.name, packed_as=self.stat.key)
+
+    def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
+        """Yields every row of a span."""
         how = self.detected(scratch).read_as
-        return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key, read_as=how)
+        return read_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key, read_as=how, span=span)
 
     def count(self, scratch: Path) -> int | None:
         """Returns the number of lines, or of Parquet rows."""
         return count_rows(self._file(scratch), self.format, self.name, packed_as=self.stat.key)
+
+    def open(self, scratch: Path) -> IO[bytes]:
+        """Opens the downloaded object."""
+        return self._file(scratch).open("rb")
 
     def _file(self, scratch: Path) -> Path:
         path = scratch / hashlib.sha256(self.fingerprint.encode()).hexdigest()

@@ -14,6 +14,7 @@ from data_prep.sources.file_names import split_of_name
 from data_prep.sources.plugins import short
 from data_prep.sources.read_as import ReadAs
 from data_prep.sources.source_row import SourceRow, too_long
+from data_prep.sources.spans import WHOLE, Span
 from raytrain_core.errors import DataError, UsageError
 
 _URI = re.compile(
@@ -60,7 +61,11 @@ class HubSplit:
         """Returns the hash of the fingerprint, which stands for the contents."""
         return hashlib.sha256(self.fingerprint.encode()).hexdigest()
 
-    def rows(self, scratch: Path) -> Iterator[SourceRow]:
+    def spans(self, scratch: Path) -> list[Span]:
+        """Returns one: it is read from its beginning."""
+        return [WHOLE]
+
+    def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
         """Yields every row, streamed, with class labels by name instead of number."""
         import datasets
 

@@ -11,12 +11,12 @@ from raytrain_core.errors import DataError
 _BOM = "\ufeff"
 
 
-def jsonl_rows(file: IO[bytes], name: str) -> Iterator[SourceRow]:
-    """Yields every row; blank lines are none.
+def jsonl_rows(file: IO[bytes], name: str, before: int = 0) -> Iterator[SourceRow]:
+    """Yields every row; blank lines are none. `before` lines of the file are not in `file`.
 
     A byte order mark is removed wherever a line begins with one: files put together have several.
     """
-    for number, line in lines(file):
+    for number, line in lines(file, before):
         if line is None:
             yield SourceRow(number, None, too_long())
             continue

@@ -14,6 +14,7 @@ from typing import Any
 
 from data_prep.sources.compression import LONGEST_ROW, check_ratio
 from data_prep.sources.source_row import SourceRow, not_utf8, too_long
+from data_prep.sources.spans import WHOLE, Span, batches_of
 from raytrain_core.errors import DataError
 
 _BATCH = 64  # rows in memory at once: few, because repeated values take almost no space in the file
@@ -21,19 +22,19 @@ _BATCH = 64  # rows in memory at once: few, because repeated values take almost 
 _Convert = Callable[[Any], Any]
 
 
-def parquet_rows(path: Path, name: str) -> Iterator[SourceRow]:
-    """Yields every row; `number` counts rows from 1.
+def parquet_rows(path: Path, name: str, span: Span = WHOLE) -> Iterator[SourceRow]:
+    """Yields every row of a span; `number` counts rows from 1.
 
     Raises DataError for two columns of one name, or a file that would take too much memory.
     """
     import pyarrow.parquet as pq
 
-    number = 0
     with pq.ParquetFile(path) as file:
         _require_names(file.schema_arrow, name)
         _check_chunks(file.metadata, name)
         converters = {field.name: convert for field in file.schema_arrow if (convert := _converter(field.type))}
-        for batch in file.iter_batches(batch_size=_BATCH):
+        number, batches = batches_of(file, span, _BATCH)
+        for batch in batches:
             large = batch.nbytes > LONGEST_ROW
             for i, row in enumerate(_values(batch, number, name)):
                 number += 1

@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 
 from data_prep.sources.read_as import ReadAs
 from data_prep.sources.source_row import SourceRow
+from data_prep.sources.spans import WHOLE, Span
 from raytrain_core.errors import DataError, UsageError
 
 Group = Literal["raytrain.readers", "raytrain.rows"]
@@ -72,7 +73,11 @@ class PluginRows:
                 digest.update(line)
         return digest.hexdigest()
 
-    def rows(self, scratch: Path) -> Iterator[SourceRow]:
+    def spans(self, scratch: Path) -> list[Span]:
+        """Returns one: it is read from its beginning."""
+        return [WHOLE]
+
+    def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
         """Yields every row; anything but a mapping is a bad row."""
         with self._spooled(scratch).open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):

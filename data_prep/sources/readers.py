@@ -9,22 +9,30 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.config import CsvOptions, Format
-from data_prep.sources.compression import open_bytes
+from data_prep.sources.compression import open_bytes, open_range
 from data_prep.sources.csv_rows import csv_rows
 from data_prep.sources.file_names import compression_of
 from data_prep.sources.jsonl_rows import jsonl_rows
 from data_prep.sources.parquet_rows import count_parquet_rows, parquet_rows
 from data_prep.sources.read_as import ReadAs, detect, open_text
 from data_prep.sources.source_row import SourceRow
+from data_prep.sources.spans import WHOLE, Span, spans_of_lines, spans_of_parquet
 from raytrain_core.errors import DataError
 
 _COUNT_BYTES = 1 << 20  # read at once to count lines
+_SMALL, _SMALL_PACKED = 16 << 20, 2 << 20  # bytes of a file that is read at once though it cannot be divided
 
 
 def read_rows(
-    path: Path, format: Format, name: str, *, packed_as: str | None = None, read_as: ReadAs | None = None
+    path: Path,
+    format: Format,
+    name: str,
+    *,
+    packed_as: str | None = None,
+    read_as: ReadAs | None = None,
+    span: Span = WHOLE,
 ) -> Iterator[SourceRow]:
-    """Yields every row of the file `path`; raises DataError if the file itself is broken.
+    """Yields every row of a span of the file `path`; raises DataError if the file is broken.
 
     `name` is its name in messages; `packed_as` (by default `name`) has the extension that tells its
     compression. `read_as` is what `detect_format` returned, by default it is called here.
@@ -32,7 +40,11 @@ def read_rows(
     packed_as = packed_as or name
     with _as_data_error(name):
         if format == "parquet":
-            yield from parquet_rows(path, name)
+            yield from parquet_rows(path, name, span)
+            return
+        if span.stop is not None:
+            with open_range(path, span.start, span.stop) as file:
+                yield from jsonl_rows(file, name, span.first)
             return
         how = read_as or detect(path, format, name, packed_as=packed_as)
         with open_text(path, how.encoding, compression_of(packed_as), name) as file:
@@ -43,6 +55,23 @@ def detect_format(path: Path, format: Format, name: str, options: CsvOptions | N
     """Returns how a file is read; raises DataError as `read_as.detect` does, or if it is broken."""
     with _as_data_error(name):
         return detect(path, format, name, options, packed_as=packed_as)
+
+
+def spans_of(path: Path, read_as: ReadAs, name: str, *, packed_as: str) -> list[Span]:
+    """Returns the spans of a file, in order.
+
+    A file that cannot be divided is one span; it has no number of bytes if it is too large for the
+    memory of a process that reads it at once.
+    """
+    with _as_data_error(name):
+        if read_as.format == "parquet":
+            return spans_of_parquet(path)
+        if read_as.format == "jsonl" and read_as.lines_are_rows:
+            return spans_of_lines(path)
+        size, packed = path.stat().st_size, compression_of(packed_as)
+    small = size <= (_SMALL if packed is None else _SMALL_PACKED)
+    rows = count_rows(path, read_as.format, name, packed_as=packed_as)
+    return [Span(rows=rows, bytes=size if small else None)]
 
 
 def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> int:

@@ -1,5 +1,7 @@
 """Counts the rows of a task, and fails if too many are bad."""
 
+from typing import Self
+
 from data_prep.config import Task
 from data_prep.tally import Tally
 from data_prep.tasks.task_rows import TaskRow
@@ -39,6 +41,12 @@ class BadRows:
         self.count += 1
         if len(self.first) < NAMED_BAD_ROWS:
             self.first.append(f"{row.where}: {row.error}")
+
+    def merge(self, later: Self) -> None:
+        """Adds what was counted of the rows that follow."""
+        self.tally.merge(later.tally)
+        self.count += later.count
+        self.first += later.first[: NAMED_BAD_ROWS - len(self.first)]
 
     def fail_early(self) -> None:
         """Raises DataError as soon as there are too many bad rows and enough of them to name."""

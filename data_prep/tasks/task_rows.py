@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from data_prep.config import Task
 from data_prep.sources.files import SourceFile
 from data_prep.sources.source_row import SourceRow
+from data_prep.sources.spans import WHOLE, Span
 from data_prep.tally import Event
 from data_prep.tasks.examples import Example, LeftOut, example_maker, row_transform
 from data_prep.tasks.profile import Profile, profile_of
@@ -50,15 +51,16 @@ def task_profile(task: Task, files: Iterable[SourceFile], scratch: Path) -> Prof
 
 
 def read_task_rows(
-    task: Task, files: Sequence[SourceFile], scratch: Path, profile: Profile | None = None
+    task: Task, files: Sequence[SourceFile], scratch: Path, profile: Profile | None = None, span: Span = WHOLE
 ) -> Iterator[TaskRow]:
-    """Yields every row of `files` in order; files in a bucket are downloaded to `scratch`.
+    """Yields every row of `files` in order, or of a span of the only one.
 
-    `profile` is that of all files of the task, by default of these.
+    Files in a bucket are downloaded to `scratch`. `profile` is that of all files of the task, by
+    default of these.
     """
     make = example_maker(task, task_profile(task, files, scratch) if profile is None else profile)
     for file in files:
-        for row in file.rows(scratch):
+        for row in file.rows(scratch, span):
             yield _task_row(make, file, row)
 
 

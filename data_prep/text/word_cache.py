@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-WORDS = 1 << 17
+WORDS = 1 << 16
 """Words remembered; when there are more, remembering begins again. This bounds the memory."""
 LONGEST = 32
 """Characters of a remembered word: longer ones (URLs, base64) rarely occur again."""

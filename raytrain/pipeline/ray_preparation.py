@@ -1,4 +1,8 @@
-"""Workers that prepare shards: Ray tasks in a cluster, local processes elsewhere."""
+"""Workers that read rows and write shards: Ray tasks in a cluster, local processes elsewhere.
+
+What a task reads stays in Ray's object store until the tasks that write it fetch it; only counts
+come to the driver.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,27 @@ import math
 import os
 import pickle
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
-from data_prep.shards.work_unit import ShardParts, WorkUnit
+from data_prep.config import SPLITS
+from data_prep.shards.blocks import Examples, packed, unpacked
+from data_prep.shards.span_reading import Chunk, SpanJob, read_span, seen
+from data_prep.shards.work_unit import ShardParts, UnitPlan
 from data_prep.shards.workers import Workers, local_workers
 from data_prep.shards.writer import OnAdvance, write_unit
+from data_prep.sources.files import LocalFile, StoredFile
+from data_prep.tasks.examples import Example
 from raytrain.config.job import Resources
 from raytrain.config.job_status import DRIVER_CPUS
 from raytrain.pipeline.ray_cluster import ray_cluster
 from raytrain_core.errors import ClusterError, UserError
+from raytrain_core.storage.scratch import scratch
+
+T = TypeVar("T")
 
 
 def share(cpus: float) -> tuple[int, float]:
@@ -36,23 +50,51 @@ class RayTasks:
         import ray
 
         self.count, each = share(cpus)
-        self._write = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")(_write)
-        self._pending: dict[Future[ShardParts], Any] = {}
+        remote = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")
+        self._read, self._write = remote(_read).options(num_returns=1 + len(SPLITS)), remote(_write)
+        self._pending: dict[Future[Any], Any] = {}
         self._finished: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
 
-    def submit(self, unit: WorkUnit, on_advance: OnAdvance) -> Future[ShardParts]:
-        """Submits a work unit to Ray."""
-        reference = self._write.remote(pickle.dumps(unit, pickle.HIGHEST_PROTOCOL))
-        future: Future[ShardParts] = Future()
-        self._pending[future] = reference
-        examples = len(unit.examples)
+    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
+        """Lets Ray read a span."""
+        returned: Any = self._read.remote(pickle.dumps(job, pickle.HIGHEST_PROTOCOL), _lines_of(job))
+        counts, *examples = returned
+        stored = dict(zip(SPLITS, examples, strict=True))
 
-        def done(answer: Future[bytes]) -> None:
-            if (error := answer.exception()) is None:
-                self._finished.put((on_advance, examples))
-                future.set_result(pickle.loads(answer.result()))
-            else:
+        def chunks(answer: bytes | None) -> list[Chunk] | None:
+            if answer is None:
+                return None
+            found: list[Chunk] = pickle.loads(answer)
+            for number, chunk in enumerate(found):
+                for split, block in chunk.blocks.items():
+                    block.examples = InObjectStore(stored[split], number)
+            return found
+
+        return self._answer(counts, chunks)
+
+    def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
+        """Lets Ray write a work unit."""
+        references, plan = _with_places(unit)
+
+        def parts(answer: bytes) -> ShardParts:
+            self._finished.put((on_advance, unit.rows))
+            found: ShardParts = pickle.loads(answer)
+            return found
+
+        return self._answer(self._write.remote(pickle.dumps(plan, pickle.HIGHEST_PROTOCOL), *references), parts)
+
+    def _answer(self, reference: Any, result: Callable[[Any], T]) -> Future[T]:
+        future: Future[T] = Future()
+        self._pending[future] = reference
+
+        def done(answer: Future[Any]) -> None:
+            if (error := answer.exception()) is not None:
                 future.set_exception(_cause(error))
+                return
+            try:
+                future.set_result(result(answer.result()))
+            except BaseException as error:
+                future.set_exception(error)
 
         reference.future().add_done_callback(done)
         return future
@@ -90,9 +132,111 @@ def preparation_workers(resources: Resources) -> Iterator[Workers]:
             tasks.close()
 
 
-def _write(unit: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class InObjectStore:
+    """Examples of one chunk among those of a span, in Ray's object store."""
+
+    reference: Any
+    chunk: int
+
+    def load(self) -> Sequence[Example]:
+        """Fetches them."""
+        import ray
+
+        return _chunk(ray.get(self.reference), self.chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    """Examples that a task gets as its argument of this number."""
+
+    number: int
+    chunk: int
+
+    def load(self) -> Sequence[Example]:
+        raise RuntimeError("the task has not put its arguments in place")
+
+
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """Examples of one chunk among those of a span, as bytes."""
+
+    data: bytes
+    chunk: int
+
+    def load(self) -> Sequence[Example]:
+        return _chunk(self.data, self.chunk)
+
+
+def _chunk(data: bytes, number: int) -> Sequence[Example]:
+    chunks: list[bytes] = pickle.loads(data)
+    return unpacked(chunks[number])
+
+
+def _with_places(unit: UnitPlan) -> tuple[list[Any], UnitPlan]:
+    """The references of a unit, and the unit with their places in it.
+
+    Ray has what a reference stands for at the task's node before it starts.
+    """
+    places: dict[Any, int] = {}
+
+    def place(stored: Examples) -> Examples:
+        if not isinstance(stored, InObjectStore):
+            return stored
+        return _Argument(places.setdefault(stored.reference, len(places)), stored.chunk)
+
+    segments = [replace(segment, examples=place(segment.examples)) for segment in unit.segments]
+    return list(places), replace(unit, segments=segments)
+
+
+def _lines_of(job: SpanJob) -> bytes | None:
+    """The lines of a span of a large object, which only the driver has downloaded."""
+    file, span = job.file, job.span
+    if not isinstance(file, StoredFile) or file.format == "parquet" or span.stop is None:
+        return None
+    with file.open(job.scratch) as object:
+        object.seek(span.start)
+        return object.read(span.stop - span.start)
+
+
+def _of_lines(job: SpanJob, lines: bytes, folder: Path) -> SpanJob:
+    """The job that reads these lines from a file of this node."""
+    path = folder / "span"
+    path.write_bytes(lines)
+    assert isinstance(job.file, StoredFile)
+    file = LocalFile(path, job.file.name, job.file.format, job.file.split)
+    span = replace(job.span, start=0, stop=len(lines))
+    return replace(job, file=file, span=span, scratch=folder, seen=seen(file))
+
+
+def _read(data: bytes, lines: bytes | None) -> tuple[bytes | None, *tuple[bytes, ...]]:
+    """Reads a span: counts, and the examples of each split, chunk by chunk."""
+    job: SpanJob = pickle.loads(data)
+    with scratch("reading") as folder:
+        if lines is not None:
+            job = _of_lines(job, lines, folder)
+        if not job.is_here():
+            return (None, *(b"" for _ in SPLITS))
+        chunks = list(read_span(job))
+    examples: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+    for chunk in chunks:
+        for split in SPLITS:
+            block = chunk.blocks.get(split)
+            examples[split].append(packed(block.examples.load()) if block is not None else b"")
+        for block in chunk.blocks.values():
+            block.examples = _Argument(0, 0)
+    return (pickle.dumps(chunks), *(pickle.dumps(examples[split]) for split in SPLITS))
+
+
+def _write(data: bytes, *stored: bytes) -> bytes:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
-    return pickle.dumps(write_unit(pickle.loads(unit)))
+    plan: UnitPlan = pickle.loads(data)
+
+    def here(place: Examples) -> Examples:
+        return _Here(stored[place.number], place.chunk) if isinstance(place, _Argument) else place
+
+    segments = [replace(segment, examples=here(segment.examples)) for segment in plan.segments]
+    return pickle.dumps(write_unit(replace(plan, segments=segments).load()))
 
 
 def _cause(error: BaseException) -> BaseException:

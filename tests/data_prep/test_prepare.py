@@ -11,12 +11,13 @@ import pytest
 
 from data_prep.config import Mixture
 from data_prep.prepare import PrepLimits
-from data_prep.shards import progress, task_sources, writer
+from data_prep.shards import progress, span_reading, task_sources, writer
 from data_prep.shards.manifest import PreparedTask, ShardSet
 from data_prep.shards.parts import load_keys
 from data_prep.shards.text_reader import read_rows
 from data_prep.shards.tokenizer_files import load_tokenizer
 from data_prep.sources import files as sources
+from data_prep.text import word_cache
 from data_prep.text.tokenizer import EOS
 from raytrain_core.errors import DataError, StorageError, UsageError
 from raytrain_core.storage import open_store
@@ -435,6 +436,8 @@ def test_an_interrupt_in_progress_stops_it(bench, monkeypatch):
 
 def test_memory_does_not_grow_with_the_source(bench, monkeypatch):
     monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", 100)
+    monkeypatch.setattr(span_reading, "CHUNK_ROWS", 100)
+    monkeypatch.setattr(word_cache, "WORDS", 100)
 
     def peak(rows: int) -> int:
         bench.write("rows.jsonl", numbered(rows))

@@ -24,7 +24,7 @@ TASK = {"name": "notes", "type": "summarization", "source": {"uri": "rows"}, "te
 def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **fields: Any) -> str:
     """Prepares with `count` processes, or in this one if 1; returns the shard set's digest."""
     task_sources.ROWS_OF_A_UNIT = ROWS_OF_A_UNIT
-    workers._LOCAL_EXAMPLES = 0
+    workers._LOCAL_EXAMPLES = workers._LOCAL_BYTES = 0
     sweep()
     with workers.LocalProcesses(count) as processes:
         shard_set = prepare(

@@ -32,6 +32,7 @@ def small_parts(monkeypatch):
     """Parts of seven rows, all of them made by other processes where there are some."""
     monkeypatch.setattr(task_sources, "ROWS_OF_A_UNIT", ROWS_OF_A_UNIT)
     monkeypatch.setattr(workers, "_LOCAL_EXAMPLES", 0)
+    monkeypatch.setattr(workers, "_LOCAL_BYTES", 0)
 
 
 @pytest.fixture
@@ -82,6 +83,7 @@ def test_any_number_of_processes_makes_the_same_bytes(bench, task, expected, tmp
 
 def test_few_examples_are_made_without_further_processes(bench, task, monkeypatch):
     monkeypatch.setattr(workers, "_LOCAL_EXAMPLES", 54)
+    monkeypatch.setattr(workers, "_LOCAL_BYTES", 1 << 20)
     with LocalProcesses(2) as processes:
         bench.prepare(task, workers=processes)
         assert not processes._processes

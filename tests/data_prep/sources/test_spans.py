@@ -1,0 +1,58 @@
+"""The spans of a file hold all of its rows, each once, with the numbers they have in the file."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data_prep.sources import spans
+from data_prep.sources.read_as import ReadAs
+from data_prep.sources.readers import read_rows, spans_of
+
+LINES = [b'{"a": 1}', b"", b"  ", b"null", b"{", b"\xff", b'{"a": "\xc3\xa9\xe2\x80\xa8"}']
+LINES += [b'{"a": 1}\r', b'{"a": 1}\r{"a": 2}']  # CR LF, and CR alone
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.sampled_from(LINES), max_size=30),
+    size=st.integers(1, 60),
+    block=st.integers(1, 40),
+    end=st.booleans(),
+)
+def test_spans_of_lines_hold_every_row_once(tmp_path, monkeypatch, lines, size, block, end):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b"\n".join(lines) + b"\n" * end)
+    with monkeypatch.context() as patch:
+        patch.setattr(spans, "BYTES", size)
+        patch.setattr(spans, "_BLOCK", block)
+        found = spans_of(path, ReadAs("jsonl", lines_are_rows=True), "rows.jsonl", packed_as="rows.jsonl")
+    expected = list(read_rows(path, "jsonl", "rows.jsonl"))
+    assert [row for span in found for row in read_rows(path, "jsonl", "rows.jsonl", span=span)] == expected
+    assert sum(span.bytes for span in found) == path.stat().st_size
+    assert [span.start for span in found[1:]] == [span.stop for span in found[:-1]]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(0, 200), group=st.integers(1, 90), most=st.integers(1, 50))
+def test_spans_of_parquet_hold_every_row_once(tmp_path, monkeypatch, count, group, most):
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"a": pa.array(range(count)), "b": pa.array([f"text {i}" for i in range(count)], pa.string())})
+    pq.write_table(table, path, row_group_size=group)
+    with monkeypatch.context() as patch:
+        patch.setattr(spans, "_ROWS", most)
+        found = spans_of(path, ReadAs("parquet"), "rows.parquet", packed_as="rows.parquet")
+    rows = [row for span in found for row in read_rows(path, "parquet", "rows.parquet", span=span)]
+    assert rows == list(read_rows(path, "parquet", "rows.parquet"))
+    assert [row.number for row in rows] == list(range(1, count + 1))
+
+
+def test_a_byte_order_mark_or_a_list_means_the_same_at_the_start_of_a_span(tmp_path, monkeypatch):
+    monkeypatch.setattr(spans, "BYTES", 1)
+    monkeypatch.setattr(spans, "_BLOCK", 4)
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n[1]\n\ufeff{"a": 2}\n')
+    found = spans_of(path, ReadAs("jsonl", lines_are_rows=True), "rows.jsonl", packed_as="rows.jsonl")
+    assert len(found) > 2
+    rows = [row for span in found for row in read_rows(path, "jsonl", "rows.jsonl", span=span)]
+    assert rows == list(read_rows(path, "jsonl", "rows.jsonl"))
