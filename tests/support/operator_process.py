@@ -17,15 +17,17 @@ def start_operator(
     folder: Path,
     *arguments: str,
     program: Sequence[str] = ("-m", "raytrain.operator"),
+    settings: str = "{}",
     **variables: str,
 ) -> subprocess.Popen[bytes]:
     """Starts the operator as a process with short retry delays; it logs to `operator.log`."""
-    settings = folder / "settings.yaml"
-    settings.write_text(json.dumps({"retry": {"firstSeconds": 0.2}, "runs": {"secrets": ["bucket"]}}))
+    file = folder / "settings.yaml"
+    defaults = {"retry": {"firstSeconds": 0.2}, "runs": {"secrets": ["bucket"]}}
+    file.write_text(json.dumps(defaults | json.loads(settings)))
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
-        "RAYTRAIN_OPERATOR_SETTINGS": str(settings),
+        "RAYTRAIN_OPERATOR_SETTINGS": str(file),
         "PYTHONPATH": str(REPOSITORY),
         **variables,
     }
@@ -35,9 +37,9 @@ def start_operator(
 
 
 @contextmanager
-def operator_process(kubeconfig: Path, folder: Path, *arguments: str) -> Iterator[Path]:
+def operator_process(kubeconfig: Path, folder: Path, *arguments: str, settings: str = "{}") -> Iterator[Path]:
     """Runs the operator, whose end has to be orderly; yields the path of its log."""
-    process = start_operator(kubeconfig, folder, *arguments)
+    process = start_operator(kubeconfig, folder, *arguments, settings=settings)
     log = folder / "operator.log"
     try:
         deadline = time.monotonic() + 60

@@ -208,3 +208,41 @@ def test_the_operator_reads_no_secrets_and_changes_no_pods(kubernetes, namespace
     for verb, what in (*refused, *((verb, "pods") for verb in ("create", "patch", "delete")), ("create", "pods/exec")):
         answer = kubernetes.kubectl("auth", "can-i", verb, what, "-n", namespace, user="operator", check=False).stdout
         assert answer.strip() == "no", (verb, what)
+
+
+def test_a_suspended_job_whose_rayjob_may_not_be_deleted_says_so_until_it_is_gone(kubernetes, namespace, operator):
+    """A real admission policy refuses the DELETE; nothing is called Suspended before it is."""
+    group, name = "admissionregistration.k8s.io/v1", f"keep-{namespace}"
+    rule = {"apiGroups": ["ray.io"], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["rayjobs"]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    policy = {
+        "apiVersion": group,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"namespaceSelector": here, "resourceRules": [rule]},
+            "validations": [{"expression": "false", "message": "RayJobs of this namespace are kept"}],
+        },
+    }
+    binding = {
+        "apiVersion": group,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": name},
+        "spec": {"policyName": name, "validationActions": ["Deny"]},
+    }
+    kubernetes.apply(job(namespace))
+    play = Play(kubernetes, namespace)
+    play.until("Pending", attempts=1)
+    play.kuberay("assistant-a01", "Running", "RUNNING")
+    kubernetes.apply(policy, binding)
+    time.sleep(5)  # until the policy binds
+    kubernetes.apply(job(namespace, cluster={"suspend": True}))
+    play.until("Suspending")
+    deadline = time.monotonic() + 30
+    while "RayJobs of this namespace are kept" not in play.status()["message"]:
+        assert time.monotonic() < deadline, play.status()["message"]
+        time.sleep(0.2)
+    assert kubernetes.get("rayjob", "-n", namespace)["items"]
+    kubernetes.kubectl("delete", "validatingadmissionpolicybinding", name)
+    play.until("Suspended", seconds=60)
+    assert kubernetes.get("rayjob", "-n", namespace)["items"] == []

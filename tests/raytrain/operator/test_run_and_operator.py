@@ -40,7 +40,7 @@ def test_progress_and_scores_do_not_touch_the_fields_of_the_operator(started):
         mirror.show(progress)
     started.until("Training")
     status = started.status()
-    assert (status["progress"]["percent"], status["progress"]["rougeL"]) == ("40%", "0.200 → 0.300")
+    assert (status["progress"]["percent"], status["progress"]["rougeL"]) == ("40%", "20.0 → 30.0")
     assert [task["name"] for task in status["tasks"]] == ["chats", "puzzles"]
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Running"]
     with StatusMirror(OwnObject.of_environment(), ["puzzles"]) as mirror:

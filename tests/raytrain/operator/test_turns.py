@@ -2,6 +2,8 @@
 
 import asyncio
 import copy
+import json
+import time
 
 import pytest
 
@@ -9,6 +11,8 @@ from raytrain.kubernetes.client import JOBS, RAY_JOBS
 from raytrain.operator.controller import Controller
 from raytrain.operator.settings import Settings
 from tests.support.finetunejob_objects import finetunejob
+from tests.support.operator_play import Play
+from tests.support.operator_process import operator_process
 
 
 class Server:
@@ -113,3 +117,23 @@ def test_after_a_restart_the_youngest_does_not_begin_before_the_others_are_known
     asyncio.run(steps())
     assert server.begun == []
     assert server.jobs["job-02"]["status"]["message"].startswith("place 3 of 3 in line: at most 1 jobs run at once")
+
+
+@pytest.mark.cluster
+def test_three_jobs_with_room_for_one_complete_one_after_the_other(kubernetes, namespace, tmp_path):
+    limits = json.dumps({"maxRunningJobs": {"perNamespace": 1}})
+    for number in range(3):
+        metadata = {"name": f"job-{number}", "namespace": namespace}
+        kubernetes.apply({**finetunejob(), "metadata": metadata})
+        time.sleep(1.1)  # creation times have seconds
+    where = f"--namespace={namespace}"
+    with operator_process(kubernetes.kubeconfig("operator"), tmp_path, where, settings=limits):
+        for number in range(3):
+            play = Play(kubernetes, namespace, f"job-{number}")
+            play.until("Pending", attempts=1)
+            waiting = [Play(kubernetes, namespace, f"job-{later}") for later in range(number + 1, 3)]
+            for other in waiting:
+                other.until("Queued")
+            assert len(kubernetes.get("rayjob", "-n", namespace)["items"]) == number + 1
+            play.kuberay(f"job-{number}-a01", "Complete", "SUCCEEDED")
+            play.until("Complete")
