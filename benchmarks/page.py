@@ -46,6 +46,13 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "read and pack a step's rows divided by the time of the step. `epoch_vs_dataloader`: the time of an epoch "
         "divided by that of a DataLoader that pads rows in memory, without sampling order and packing.",
     ),
+    "verdicts": (
+        "Verdicts",
+        "A simulation of known populations: `worst_level` is the largest share of pairs of equally good models that "
+        "are called better or worse (nominally 5 %), `worst_coverage` the smallest share of 95 % intervals that hold "
+        "the true score, over 2 to 1,000 rows, scores from .05 to .99 and every kind of metric. Both are Monte Carlo "
+        "estimates of many cells, with the standard error of the worst one beside it.",
+    ),
     "chaos": ("Random kills", "A run whose processes are killed at random, compared with the same run undisturbed."),
     "operator": ("Operator", "Jobs on a real API server, without KubeRay's controller."),
     "gpu": (

@@ -47,10 +47,10 @@ class Perplexity(Metric):
         return float(loss), float(tokens)
 
     def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
-        """Returns a row without loss, and one with twice the largest loss per token."""
+        """Returns a row without loss, and one with four times the largest loss a token."""
         tokens = float(stats[:, 1].max())
         largest = float(ratio(stats[:, 0], stats[:, 1], empty=0.0).max())
-        return np.array([0.0, tokens]), np.array([2 * largest * tokens, tokens])
+        return np.array([0.0, tokens]), np.array([4 * largest * tokens, tokens])
 
     def combine_many(self, sums: Floats) -> Floats:
         """exp(loss / tokens)."""

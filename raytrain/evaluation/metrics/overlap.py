@@ -101,10 +101,14 @@ class Bleu(Metric):
         return tuple(map(float, (found.sys_len, found.ref_len, *found.counts, *found.totals)))
 
     def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
-        """Returns a row as long as any without a match, and one that matches."""
+        """Returns a row as long as any that is wrong and missing, and one that matches nothing else.
+
+        They are worse and better than any real one: a wrong row is not missing as well, a right one
+        has a reference. Smoothing and the brevity penalty make BLEU of few rows that uncertain.
+        """
         length, totals = stats[:, :2].max(), stats[:, 6:].max(axis=0)
-        nothing = np.array([length, length, *np.zeros(4), *totals])
-        return nothing, np.array([length, length, *totals, *totals])
+        nothing = np.array([0.0, length, *np.zeros(4), *totals])
+        return nothing, np.array([length, 0.0, *totals, *totals])
 
     def combine_many(self, sums: Floats) -> Floats:
         """Sacrebleu's `compute_bleu` for many sums at once, which need not be whole numbers."""
