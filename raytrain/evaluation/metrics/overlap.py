@@ -101,7 +101,7 @@ class Bleu(Metric):
         return tuple(map(float, (found.sys_len, found.ref_len, *found.counts, *found.totals)))
 
     def extremes(self, stats: Floats) -> tuple[Floats, Floats]:
-        """Returns a row as long as any that is wrong and missing, and one that matches nothing else.
+        """Returns a row as long as any that is wrong and missing, and one that is more than right.
 
         They are worse and better than any real one: a wrong row is not missing as well, a right one
         has a reference. Smoothing and the brevity penalty make BLEU of few rows that uncertain.
