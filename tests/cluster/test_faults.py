@@ -121,8 +121,12 @@ def test_a_suspended_run_releases_its_pods_and_resumes(target, namespace, starte
 
     suspend(True)
     pods = ("get", "pods", "-n", namespace, "-l", "raytrain.dev/job=paused", "-o", "name")
-    target.until(lambda: not target.kubectl(*pods), "its pods to be gone", "paused", namespace)
-    assert target.get("ftj", "paused", namespace)["status"]["phase"] == "Suspended"
+
+    def phase():
+        return target.get("ftj", "paused", namespace)["status"]["phase"]
+
+    target.until(lambda: phase() == "Suspended", "the job to be suspended", "paused", namespace)
+    assert not target.kubectl(*pods), "Suspended is said when the pods are gone"
     suspend(False)
     status = target.wait_for("Complete", "paused", namespace)["status"]
     assert [attempt["outcome"] for attempt in status["attempts"]] == ["Suspended", "Succeeded"]
