@@ -86,3 +86,23 @@ def test_kustomize_and_install_yaml_install_the_same(empty):
     assert {line.split()[1] for line in text.splitlines()} == {"serverside-applied"}
     assert kinds(empty) == by_kustomize
     empty.until_served("/apis/raytrain.dev/v1alpha1/finetunejobs")
+
+
+def test_helm_takes_over_what_kubectl_installed(empty, helm):
+    empty.kubectl("apply", "--server-side", "-k", str(REPOSITORY / "k8s" / "default"))
+    installed = kinds(empty)
+    empty.kubectl("delete", "deployment", "raytrain-operator", "-n", "raytrain-system")
+    helm("install", "raytrain", CHART, "-n", "raytrain-system", "--take-ownership", "--force-conflicts")
+    assert kinds(empty) == installed
+    helm("upgrade", "raytrain", CHART, "-n", "raytrain-system", "--reset-then-reuse-values", "--set=verbose=true")
+
+
+def test_helm_installs_again_in_another_namespace_and_a_second_operator_for_some_namespaces(empty, helm):
+    helm("install", "raytrain", CHART, "-n", "one", "--create-namespace")
+    helm("uninstall", "raytrain", "-n", "one")  # the definition is kept, and is that release's
+    helm("install", "raytrain", CHART, "-n", "two", "--create-namespace", "--take-ownership")
+    empty.kubectl("create", "namespace", "team-a")
+    own = ("--set=watchNamespaces={team-a}", "--set=rbac.aggregate=false", "--set=crds.enabled=false")
+    helm("install", "second", CHART, "-n", "three", "--create-namespace", *own)
+    found = empty.get("deployment", "-A", "-l", "app.kubernetes.io/part-of=raytrain")["items"]
+    assert sorted(item["metadata"]["namespace"] for item in found) == ["three", "two"]
