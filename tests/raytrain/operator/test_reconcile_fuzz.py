@@ -13,7 +13,7 @@ from raytrain.operator.reconcile import reconcile
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from raytrain.operator.status import ENDED_PHASES, status_patch
-from tests.support.finetunejob_objects import NOW, finetunejob, rayjob
+from tests.support.finetunejob_objects import NOW, finetunejob, pod, rayjob
 from tests.support.structural_strategies import ANYTHING, MAPPING, admitted
 
 EXAMPLES = int(os.environ.get("RAYTRAIN_FUZZ_EXAMPLES", "300"))
@@ -97,6 +97,23 @@ ray_job_status = st.none() | st.fixed_dictionaries(
 )
 
 
+waiting = st.fixed_dictionaries(
+    {}, optional={"reason": st.sampled_from(["ErrImagePull", "Error"]), "message": st.text()}
+)
+pods = st.none() | st.lists(
+    st.builds(
+        pod,
+        leaving=st.booleans(),
+        phase=st.sampled_from(["Pending", "Running", "Failed"]),
+        conditions=st.none()
+        | st.just([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}]),
+        containerStatuses=st.none()
+        | st.lists(st.fixed_dictionaries({"state": st.fixed_dictionaries({"waiting": waiting})})),
+    ),
+    max_size=2,
+)
+
+
 @st.composite
 def worlds(draw):
     """A FineTuneJob with any of a cluster, a spec and a status, and RayJobs of it."""
@@ -111,7 +128,9 @@ def worlds(draw):
     for number in draw(st.lists(st.integers(1, 4), max_size=3, unique=True)):
         found = rayjob(number, suspend=draw(st.sampled_from([True, False, None])))
         ray_jobs[found["metadata"]["name"]] = found | {"status": draw(ray_job_status)}
-    return Observed(body, ray_jobs, kuberay=draw(st.booleans()), apply_error=draw(st.sampled_from(ERRORS)))
+    return Observed(
+        body, ray_jobs, kuberay=draw(st.booleans()), apply_error=draw(st.sampled_from(ERRORS)), pods=draw(pods)
+    )
 
 
 ERRORS = (None, Refusal("Forbidden", "exceeded quota"))
