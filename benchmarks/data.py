@@ -34,6 +34,7 @@ from benchmarks.output import emit
 
 ROWS = 20_000  # dialogues that are tokenised, prepared and read, unless --rows says otherwise
 MANY = 100_000  # short rows of the set that is opened
+SHORT = 2_000_000  # rows of a few words that are read and prepared by two processes
 LARGE = 2_000_000_000  # bytes of rows that are prepared within a bounded memory
 LIMITS = (512, 128)
 BATCH = 32
@@ -374,6 +375,70 @@ def large(work: Path) -> dict[str, float]:
     }
 
 
+def reading(work: Path) -> dict[str, float]:
+    """Reads and cleans short rows with one process, then with two; rows a second."""
+    from data_prep.prepare import PrepLimits
+    from data_prep.shards.progress import ProgressMeter
+    from data_prep.shards.read_ahead import read_ahead
+    from data_prep.shards.settings import PrepSettings
+    from data_prep.shards.task_sources import TaskSources
+    from data_prep.shards.workers import LocalProcesses
+    from data_prep.sources.files import find_sources
+    from data_prep.tasks.splits import splitter_of
+    from data_prep.text.tokenizer import Tokenizer
+    from raytrain_core.storage import open_store
+
+    make_short(work)
+    tokenizer = Tokenizer.from_folder(work / "tokenizer")
+    settings = PrepSettings(open_store(str(work / "store-reading")), tokenizer, PrepLimits(*LIMITS), 17, verify=False)
+    found: dict[str, float] = {}
+    for count in (1, 2):
+        of_task = task("short", "short.jsonl")
+        folder = work / f"reading-{count}-{os.getpid()}"
+        sources = TaskSources(of_task, find_sources(of_task, work), splitter_of(of_task, [None]), settings, folder)
+        jobs = list(sources.jobs("keys"))
+        with LocalProcesses(count) as workers:
+            meter = ProgressMeter(lambda progress: None)
+            list(read_ahead(jobs[: 2 * count], workers, meter))  # starts the processes
+            began = time.perf_counter()
+            rows = sum(chunk.rows for _, chunk in read_ahead(jobs, workers, meter))
+            found[f"rows_per_second_{count}"] = rows / (time.perf_counter() - began)
+        folder.rmdir()
+    return found
+
+
+def short(work: Path) -> dict[str, float]:
+    """Prepares short rows with two processes: seconds, processor seconds of this one, memory."""
+    import shutil
+
+    from data_prep.shards.workers import LocalProcesses
+
+    make_short(work)
+    store = work / f"store-short-{os.getpid()}"
+    with LocalProcesses(2) as workers:
+        action = preparation(work, store, task("short", "short.jsonl", templatesPerExample=1), workers=workers)
+        shard_set, cpu, wall = timed(action)
+    shutil.rmtree(store)
+    return {
+        "rows": sum(split.examples for split in shard_set.tasks[0].splits.values()),
+        "driver_cpu": cpu,
+        "wall": wall,
+        "driver_mib": peak_mib(),
+        "worker_mib": peak_mib(resource.RUSAGE_CHILDREN),
+    }
+
+
+def make_short(work: Path) -> None:
+    """Rows of 6 to 12 words, each another; RAYTRAIN_BENCH_SHORT rows, else `SHORT`."""
+    path = work / "short.jsonl"
+    if path.exists():
+        return
+    ten = list(dialogues(10_000, 4, (12, 16)))
+    count = int(os.environ.get("RAYTRAIN_BENCH_SHORT", SHORT))
+    numbered = (ten[n % len(ten)] | {"input": f"{n}: {ten[n % len(ten)]['input']}"} for n in range(count))
+    write_rows(path, numbered)
+
+
 CELLS: dict[str, Callable[[Path], Mapping[str, float]]] = {
     "encode": encode,
     "prepare": prepare_one,
@@ -383,9 +448,11 @@ CELLS: dict[str, Callable[[Path], Mapping[str, float]]] = {
     "start": start,
     "step": step,
     "resume": resume,
+    "reading": reading,
+    "short": short,
     "large": large,
 }
-ONCE = ("resume", "large")
+ONCE = ("resume", "reading", "short", "large")
 
 
 # Running them
@@ -444,6 +511,10 @@ def summary(rounds: list[dict[str, dict[str, float]]], plan: dict[str, Any]) -> 
             },
         },
     }
+    if "reading" in once:
+        figures["reading"] = {name: round(value) for name, value in once["reading"].items()}
+    if "short" in once:
+        figures["short"] = {name: round(value, 2) for name, value in once["short"].items()}
     if "large" in once:
         figures["large"] = {name: round(value, 1) for name, value in once["large"].items()}
     return {
@@ -461,8 +532,23 @@ def summary(rounds: list[dict[str, dict[str, float]]], plan: dict[str, Any]) -> 
             "prepare_vs_datasets_map": ratios(lambda c: c["hf"]["cpu"] / c["prepare"]["cpu"]),
             "epoch_vs_dataloader": ratios(lambda c: c["read"]["read_wall"] / c["hf"]["read_wall"]),
         },
+        "bars": bars(once, plan),
         "figures": figures,
     }
+
+
+def bars(once: dict[str, dict[str, float]], plan: dict[str, Any]) -> dict[str, float]:
+    """Figures that are held to a limit."""
+    found = {"plan_seconds_15m": round(plan["plan_seconds_15m"], 2)}
+    if "reading" in once:
+        one, two = (once["reading"][f"rows_per_second_{count}"] for count in (1, 2))
+        found["reading_two_processes_vs_one"] = round(two / one, 2)
+    if "short" in once:
+        of = once["short"]
+        found["driver_cpu_seconds_per_million_rows"] = round(1e6 * of["driver_cpu"] / of["rows"], 2)
+        found["short_rows_wall_seconds"] = round(of["wall"], 1)
+        found["short_rows_peak_mib"] = round(max(of["driver_mib"], of["worker_mib"]), 1)
+    return found
 
 
 def plan_figures(work: Path) -> dict[str, Any]:

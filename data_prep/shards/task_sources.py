@@ -106,7 +106,7 @@ class TaskSources:
         `bad` takes in what happened to the rows. Raises DataError for too many bad rows, or for a
         file that changed while it was read.
         """
-        for number, chunk in read_ahead(self._jobs(wanted, keepers), workers, meter):
+        for number, chunk in read_ahead(self.jobs(wanted, keepers), workers, meter):
             bad.merge(chunk.bad)
             meter.add_read(chunk.rows)
             bad.fail_early()
@@ -115,7 +115,8 @@ class TaskSources:
             yield number, chunk
         self._require_unchanged()
 
-    def _jobs(self, wanted: Wanted, keepers: Keepers | None) -> Iterator[SpanJob]:
+    def jobs(self, wanted: Wanted, keepers: Keepers | None = None) -> Iterator[SpanJob]:
+        """Yields a job for every span, in the order of the rows."""
         spans = ((file, span) for file, spans in zip(self._used, self._spans, strict=True) for span in spans)
         for number, (file, span) in enumerate(spans):
             keeper = None if keepers is None else keepers.of(number)
