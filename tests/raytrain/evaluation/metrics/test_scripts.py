@@ -47,6 +47,7 @@ def test_words_of_spaced_scripts_and_characters_of_others():
 def test_a_mixed_text_keeps_its_latin_words():
     tokens = ScriptTokenizer(stemmer=True).tokenize
     assert tokens("running iPhones в продаже, cafés") == ["run", "iphon", "в", "продаже", "caf", "s"]
+    assert tokens("Café") == ["caf"]  # as rouge_score
     assert tokens("β-carotene") == ["β", "caroten"]
 
 
