@@ -17,7 +17,7 @@ from raytrain_core.storage.uri import check_source_uri
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
 Split = Literal["train", "validation", "test"]
-Format = Literal["jsonl", "csv", "tsv", "parquet"]
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "conll", "messages", "sharegpt", "alpaca", "squad"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 TaskType = Literal[
@@ -119,7 +119,12 @@ class Source(SpecModel):
         default=None, description="One URI per split, instead of `uri`, e.g. {train: a.jsonl, test: b.jsonl}."
     )
     format: Format | None = Field(
-        default=None, description="Format of the files; by default inferred from the file extension."
+        default=None,
+        description=(
+            "Format of the files; by default inferred from the file extension. messages (OpenAI), sharegpt, alpaca and "
+            "squad are rows of that shape in JSON Lines, JSON or Parquet; they give the columns input and target. "
+            "conll gives tokens and tags: a token a line, its tag last, a blank line between sentences."
+        ),
     )
     csv: CsvOptions | None = Field(
         default=None, description="How CSV and TSV files are written; by default detected over each whole file."

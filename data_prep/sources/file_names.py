@@ -21,6 +21,12 @@ _EXTENSIONS: dict[str, Format] = {
     ".tab": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".conll": "conll",
+    ".conllu": "conll",
+    ".conll2003": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
 }
 _SUFFIXES: dict[str, Compression] = {
     ".gz": "gz",
@@ -64,7 +70,7 @@ def require_format(name: str, given: Format | None, where: str) -> Format:
 
 def known_extensions() -> str:
     """Returns the supported extensions, for messages."""
-    return ".jsonl, .json, .csv, .tsv (each also .gz, .zst, .bz2, .xz or .lz4) and .parquet"
+    return ".jsonl, .json, .csv, .tsv, .conll (each also .gz, .zst, .bz2, .xz or .lz4) and .parquet"
 
 
 def compression_of(name: str) -> Compression | None:

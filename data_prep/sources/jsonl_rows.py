@@ -6,12 +6,11 @@ from typing import IO, Any
 
 from data_prep.sources.compression import lines
 from data_prep.sources.source_row import SourceRow, not_utf8, too_long
-from raytrain_core.errors import DataError
 
 _BOM = "\ufeff"
 
 
-def jsonl_rows(file: IO[bytes], name: str, before: int = 0) -> Iterator[SourceRow]:
+def jsonl_rows(file: IO[bytes], before: int = 0) -> Iterator[SourceRow]:
     """Yields every row; blank lines are none. `before` lines of the file are not in `file`.
 
     A byte order mark is removed wherever a line begins with one: files put together have several.
@@ -27,11 +26,6 @@ def jsonl_rows(file: IO[bytes], name: str, before: int = 0) -> Iterator[SourceRo
             continue
         if not text:
             continue
-        if number == 1 and text.startswith("["):
-            raise DataError(
-                f"{name}:1: is a JSON array instead of JSON Lines",
-                hint="Write one object per line, e.g. jq -c '.[]' data.json > data.jsonl",
-            )
         yield json_row(number, text)
 
 

@@ -16,7 +16,9 @@ from data_prep.sources.compression import open_bytes
 from data_prep.sources.csv_detection import detect_csv
 from data_prep.sources.csv_records import CsvDialect
 from data_prep.sources.encoding import as_utf8, encoding_of
-from data_prep.sources.file_names import Compression, compression_of
+from data_prep.sources.file_names import Compression, compression_of, format_of
+from data_prep.sources.json_rows import is_json_document
+from data_prep.sources.shapes import SHAPES
 
 DETECTION = 1
 """Raised whenever detection may find something else in the same file."""
@@ -29,6 +31,9 @@ class ReadAs:
     """How a file is read."""
 
     format: Format
+    """Of the file; never a shape."""
+    shape: Format | None = None
+    """Shape of its rows, if it is one of `shapes`."""
     encoding: str = "utf-8"
     dialect: CsvDialect | None = None
     lines_are_rows: bool = False
@@ -44,7 +49,7 @@ class ReadAs:
     def identity(self) -> dict[str, Any]:
         """Returns what determines the rows."""
         known = self.to_json()
-        return {key: known[key] for key in ("format", "encoding", "dialect")}
+        return {key: known[key] for key in ("format", "shape", "encoding", "dialect")}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -63,7 +68,7 @@ class _Key:
     path: Path
     stat: tuple[int, int, int]
     format: Format
-    compression: Compression | None
+    packed_as: str
     options: str
     name: str
 
@@ -81,29 +86,38 @@ def detect(
     stat = path.stat()
     given = "" if options is None else options.model_dump_json()
     times = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
-    return _detect(_Key(path, times, format, compression_of(packed_as or name), given, name))
+    return _detect(_Key(path, times, format, packed_as or name, given, name))
 
 
 @lru_cache(maxsize=4096)
 def _detect(key: _Key) -> ReadAs:
-    if key.format == "parquet":
-        return ReadAs("parquet")
+    shape = key.format if key.format in SHAPES else None
+    format = (format_of(key.packed_as) or "jsonl") if shape else key.format
+    if format == "parquet":
+        return ReadAs("parquet", shape)
+    compression = compression_of(key.packed_as)
     options = CsvOptions.model_validate_json(key.options) if key.options else None
-    with open_bytes(key.path, key.compression, key.name) as file:
-        shown = encoding_of(file.read(_HEAD), key.name)
-    csv = key.format in ("csv", "tsv")
+    with open_bytes(key.path, compression, key.name) as file:
+        head = file.read(_HEAD)
+        complete = not file.read(1)
+    shown = encoding_of(head, key.name)
+    csv = format in ("csv", "tsv")
     given = options.encoding if csv and options is not None else None
     encoding = given or shown
     told = (f"the encoding is {encoding}",) if encoding not in ("utf-8", given) else ()
-    splittable = encoding == "utf-8" and key.compression is None
+    splittable = encoding == "utf-8" and compression is None
+    plain_name = key.packed_as.lower()
+    named_json = ".json" in plain_name and ".jsonl" not in plain_name
+    if format == "jsonl" and encoding == "utf-8" and is_json_document(head, complete=complete, named_json=named_json):
+        return ReadAs("json", shape, told=("it is one JSON document instead of JSON Lines",))
     if not csv:
-        return ReadAs(key.format, encoding, None, splittable, told)
+        return ReadAs(format, shape, encoding, None, splittable and format == "jsonl", told)
 
     def opened() -> AbstractContextManager[IO[bytes]]:
-        return open_text(key.path, encoding, key.compression, key.name)
+        return open_text(key.path, encoding, compression, key.name)
 
-    found = detect_csv(opened, key.format, options, key.name)
-    return ReadAs(key.format, encoding, found.dialect, splittable and found.lines_are_rows, told + found.told)
+    found = detect_csv(opened, format, options, key.name)
+    return ReadAs(format, shape, encoding, found.dialect, splittable and found.lines_are_rows, told + found.told)
 
 
 @contextmanager

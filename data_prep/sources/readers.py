@@ -10,11 +10,14 @@ from pathlib import Path
 
 from data_prep.config import CsvOptions, Format
 from data_prep.sources.compression import open_bytes, open_range
+from data_prep.sources.conll_rows import conll_rows
 from data_prep.sources.csv_rows import csv_rows
-from data_prep.sources.file_names import compression_of
+from data_prep.sources.file_names import compression_of, format_of
+from data_prep.sources.json_rows import json_rows
 from data_prep.sources.jsonl_rows import jsonl_rows
 from data_prep.sources.parquet_rows import count_parquet_rows, parquet_rows
 from data_prep.sources.read_as import ReadAs, detect, open_text
+from data_prep.sources.shapes import in_shape
 from data_prep.sources.source_row import SourceRow
 from data_prep.sources.spans import WHOLE, Span, spans_of_lines, spans_of_parquet
 from raytrain_core.errors import DataError
@@ -39,16 +42,26 @@ def read_rows(
     """
     packed_as = packed_as or name
     with _as_data_error(name):
-        if format == "parquet":
-            yield from parquet_rows(path, name, span)
-            return
-        if span.stop is not None:
-            with open_range(path, span.start, span.stop) as file:
-                yield from jsonl_rows(file, name, span.first)
-            return
         how = read_as or detect(path, format, name, packed_as=packed_as)
-        with open_text(path, how.encoding, compression_of(packed_as), name) as file:
-            yield from csv_rows(file, how.dialect, name) if how.dialect is not None else jsonl_rows(file, name)
+        if how.format == "parquet":
+            rows = parquet_rows(path, name, span)
+        else:
+            rows = _text_rows(path, how, name, packed_as, span)
+        yield from rows if how.shape is None else in_shape(rows, how.shape)
+
+
+def _text_rows(path: Path, how: ReadAs, name: str, packed_as: str, span: Span) -> Iterator[SourceRow]:
+    if span.stop is not None:
+        with open_range(path, span.start, span.stop) as file:
+            yield from jsonl_rows(file, span.first)
+        return
+    with open_text(path, how.encoding, compression_of(packed_as), name) as file:
+        if how.dialect is not None:
+            yield from csv_rows(file, how.dialect, name)
+        elif how.format == "conll":
+            yield from conll_rows(file)
+        else:
+            yield from json_rows(file, name) if how.format == "json" else jsonl_rows(file)
 
 
 def detect_format(path: Path, format: Format, name: str, options: CsvOptions | None, *, packed_as: str) -> ReadAs:
@@ -80,7 +93,7 @@ def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None =
     `name` and `packed_as` are those of `read_rows`.
     """
     with _as_data_error(name):
-        if format == "parquet":
+        if format == "parquet" or format_of(packed_as or name) == "parquet":
             return count_parquet_rows(path)
         with open_bytes(path, compression_of(packed_as or name), name) as file:
             return sum(block.count(b"\n") for block in iter(partial(file.read, _COUNT_BYTES), b""))

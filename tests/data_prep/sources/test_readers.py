@@ -76,14 +76,6 @@ def test_deep_json_is_a_bad_row(tmp_path):
     assert rows[1] == (2, {"a": 1})
 
 
-def test_a_json_array_is_explained(tmp_path):
-    path = tmp_path / "rows.json"
-    path.write_text('[{"a": 1}]')
-    with pytest.raises(DataError, match=r"rows\.json:1: is a JSON array") as caught:
-        read(path)
-    assert "jq" in caught.value.hint
-
-
 def test_csv_with_quotes_over_lines(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b'\xef\xbb\xbfa, b \r\n"x\r\ny","1,""2"""\r\n\r\nz,3\r\nz\r\nz,\xff\r\n\xc3\xa9,4')
