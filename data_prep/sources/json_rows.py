@@ -40,11 +40,11 @@ def is_json_document(head: bytes, *, complete: bool, named_json: bool) -> bool:
         )
     if text.startswith("["):
         return True
-    if not text.startswith("{"):
+    if not text.startswith("{") or not named_json:
         return False
     if whole_line:  # pretty-printed
         return not line.rstrip().endswith("}") and line.rstrip().endswith(("{", "[", ","))
-    return named_json and _HOLDS_LIST.match(text) is not None
+    return _HOLDS_LIST.match(text) is not None
 
 
 def _parses(line: str) -> bool:

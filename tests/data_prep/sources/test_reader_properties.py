@@ -1,0 +1,97 @@
+"""What programs write is read back equal or refused, and damaged files never end in a traceback."""
+
+import contextlib
+import csv
+import io
+import json
+import random
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.sources.file_names import format_of
+from data_prep.sources.readers import read_rows
+from raytrain_core.errors import DataError
+
+TEXT = st.text(st.sampled_from('ab ",;|\t\n\\é日'), min_size=1, max_size=12).map(lambda text: f"x{text}y")
+TABLE = st.lists(st.fixed_dictionaries({"text": TEXT, "out": TEXT}), min_size=1, max_size=6)
+
+
+def read(path):
+    return list(read_rows(path, format_of(path.name), path.name))
+
+
+def equal_or_refused(path, rows):
+    """Nothing is silently wrong: equal, refused, or as many bad rows as differ."""
+    try:
+        found = read(path)
+    except DataError:
+        return
+    if any(row.values is None for row in found):
+        return
+    assert [row.values for row in found] == rows
+
+
+@given(rows=TABLE, quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), end=st.sampled_from(["\n", "\r\n"]))
+def test_csv_by_pandas(tmp_path_factory, rows, quoting, end):
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    pd.DataFrame(rows).to_csv(path, index=False, quoting=quoting, lineterminator=end)
+    equal_or_refused(path, rows)
+
+
+@given(rows=TABLE)
+def test_jsonl_and_json_and_parquet(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("rows")
+    (folder / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "b.json").write_text(json.dumps(rows, indent=1))
+    pq.write_table(pa.Table.from_pylist(rows), folder / "c.parquet")
+    for name in ("a.jsonl", "b.json", "c.parquet"):
+        assert [row.values for row in read(folder / name)] == rows
+
+
+def _originals():
+    rows = [{"text": f'say "{i}", é', "out": f"{i}"} for i in range(20)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), table)
+    frame = pd.DataFrame(rows)
+    return {
+        "a.jsonl": lines,
+        "a.json": json.dumps({"data": rows}, indent=1).encode(),
+        "a.csv": frame.to_csv(index=False).encode(),
+        "a.tsv": frame.to_csv(index=False, sep="\t").encode(),
+        "a.conll": b"EU NNP B-ORG\nrejects VBZ O\n\n" * 10,
+        "a.parquet": table.getvalue(),
+    }
+
+
+def _mutate(data, chance):
+    damaged = bytearray(data)
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(damaged))
+        action = chance.randrange(4)
+        if action == 0:
+            damaged[at] = chance.randrange(256)
+        elif action == 1:
+            damaged[at:at] = chance.choice([b'"', b"\\", b"\n", b"\r", b"\x00", b"{", b"[", b"\xef\xbb\xbf"])
+        elif action == 2 and len(damaged) > 9:
+            del damaged[at : at + chance.randint(1, 8)]
+        else:
+            damaged[at:at] = damaged[at : at + chance.randint(1, 40)]
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.conll", "a.parquet"])
+def test_damaged_bytes_are_read_or_refused(tmp_path, name, count):
+    original, chance = _originals()[name], random.Random(name)
+    for number in range(count):
+        path = tmp_path / f"{number}-{name}"
+        path.write_bytes(_mutate(original, chance))
+        with contextlib.suppress(DataError):
+            read(path)
+        path.unlink()
