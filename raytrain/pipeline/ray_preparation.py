@@ -192,7 +192,7 @@ def _with_places(unit: UnitPlan) -> tuple[list[Any], UnitPlan]:
 def _lines_of(job: SpanJob) -> bytes | None:
     """The lines of a span of a large object, which only the driver has downloaded."""
     file, span = job.file, job.span
-    if not isinstance(file, StoredFile) or file.format == "parquet" or span.stop is None:
+    if not isinstance(file, StoredFile) or file.read_as.format == "parquet" or span.stop is None:
         return None
     with file.open(job.scratch) as object:
         object.seek(span.start)
@@ -204,7 +204,8 @@ def _of_lines(job: SpanJob, lines: bytes, folder: Path) -> SpanJob:
     path = folder / "span"
     path.write_bytes(lines)
     assert isinstance(job.file, StoredFile)
-    file = LocalFile(path, job.file.name, job.file.format, job.file.split)
+    of = job.file
+    file = LocalFile(path, of.name, of.format, of.split, of.options, of.known)
     span = replace(job.span, start=0, stop=len(lines))
     return replace(job, file=file, span=span, scratch=folder, seen=seen(file))
 
