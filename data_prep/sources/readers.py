@@ -18,7 +18,7 @@ from data_prep.sources.jsonl_rows import jsonl_rows
 from data_prep.sources.parquet_rows import count_parquet_rows, parquet_rows
 from data_prep.sources.read_as import ReadAs, detect, open_text
 from data_prep.sources.shapes import in_shape
-from data_prep.sources.source_row import SourceRow
+from data_prep.sources.source_row import SourceRow, not_utf8
 from data_prep.sources.spans import WHOLE, Span, spans_of_lines, spans_of_parquet
 from raytrain_core.errors import DataError
 
@@ -107,5 +107,7 @@ def _as_data_error(name: str) -> Iterator[None]:
         yield
     except pa.ArrowException as error:
         raise DataError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+    except UnicodeDecodeError as error:  # names of columns in a damaged Parquet file
+        raise DataError(f"{name}: cannot be read ({not_utf8(error)})") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None

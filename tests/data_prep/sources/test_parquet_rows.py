@@ -72,3 +72,11 @@ def test_two_fields_of_one_name_inside_a_column_are_refused(tmp_path):
     pq.write_table(pa.table({"a": array}), path)
     with pytest.raises(DataError, match="two columns of a are named 'x'"):
         list(read_rows(path, "parquet", path.name))
+
+
+def test_a_damaged_name_of_a_column_is_refused(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"column": ["x"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"column", b"col\xeamn"))
+    with pytest.raises(DataError, match=r"rows\.parquet: .*cannot be read"):
+        list(read_rows(path, "parquet", path.name))
