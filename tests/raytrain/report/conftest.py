@@ -362,6 +362,7 @@ class RunFolder:
             baselines={
                 name: self._baseline(metrics[0], np.array([p.stats for p in predictions]), value)
                 for name, value in (("most-frequent", self.baseline), ("copy", 0.05))
+                if test  # a checkpoint's are not read
             },
             protocol={
                 "metrics": {metric.name: metric.protocol for metric in metrics},
