@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import page, workload
+from benchmarks import gpu, page, workload
 
 FOREIGN = ("ray", "datasets", "evaluate", "boto3", "kubernetes", "pyarrow", "peft", "accelerate", "typer", "rich")
 
@@ -35,7 +35,7 @@ def test_a_cell_of_the_gpu_s_runs_on_a_cpu_with_nothing_but_torch_and_transforme
 
 def test_cells_that_are_there_are_not_run_again(tmp_path):
     """Every cell is on disk: the whole command only puts them together."""
-    for name in ("loop_dynamic_8", "loop_grouped_64", "eager", "bf16_pure", "checkpointing", "compiled"):
+    for name in gpu.CELLS:
         rate = 100.0 if name.startswith("loop") else 300.0
         (tmp_path / f"cpu-tiny-{name}.json").write_text(json.dumps({"tokens_per_second": rate}))
     command = ("--device", "cpu", "--shapes", "tiny", "--work", str(tmp_path), "--out", str(tmp_path / "out.json"))
