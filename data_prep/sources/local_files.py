@@ -72,11 +72,11 @@ def _select(found: Finding, paths: Iterator[Path] | list[Path], *, any_name: boo
     seen: dict[tuple[Path, str | None], Path] = {}
     # The file itself before links to it, so that links are what is passed over.
     for path in sorted(named, key=lambda path: (real[path] != top / path.relative_to(found.top), path)):
+        if not path.exists():
+            raise DataError(f"{path}: is a symbolic link to {path.readlink()}, which does not exist")
         if not any_name and format_of(path.name) is None:
             found.passed_over.append((path, "not a known format"))
             continue
-        if not path.exists():
-            raise DataError(f"{path}: is a symbolic link to {path.readlink()}, which does not exist")
         if not path.is_file():
             found.passed_over.append((path, "not a plain file"))
             continue

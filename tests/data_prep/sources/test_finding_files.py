@@ -62,6 +62,13 @@ def test_a_link_to_nothing_is_refused(tmp_path, uri):
         names(tmp_path, uri)
 
 
+def test_a_link_to_a_folder_that_is_gone_is_refused(tmp_path):
+    write(tmp_path, "data/2023/part.jsonl")
+    (tmp_path / "data/2024").symlink_to("/nowhere/2024")
+    with pytest.raises(DataError, match=r"data/2024: is a symbolic link to /nowhere/2024, which does not exist"):
+        names(tmp_path, "data")
+
+
 def test_a_file_that_is_reached_twice_is_read_once_and_that_is_told(tmp_path):
     write(tmp_path, "data/2024/part.jsonl", "data/z.jsonl")
     (tmp_path / "data/1-newest").symlink_to("2024")
