@@ -30,6 +30,16 @@ class _VolumeMount(_Named):
     mount_path: str = Field(min_length=1)
 
 
+class _Handler(_Part):
+    http_get: dict[str, Any] | None = None
+    tcp_socket: dict[str, Any] | None = None
+
+
+class _Lifecycle(_Part):
+    post_start: _Handler | None = None
+    pre_stop: _Handler | None = None
+
+
 class _Container(_Named):
     image: str = ""
     command: list[str] = []
@@ -40,6 +50,10 @@ class _Container(_Named):
     resources: dict[str, Any] = {}
     security_context: dict[str, Any] = {}
     volume_mounts: list[_VolumeMount] = []
+    liveness_probe: _Handler | None = None
+    readiness_probe: _Handler | None = None
+    startup_probe: _Handler | None = None
+    lifecycle: _Lifecycle | None = None
 
 
 class _Toleration(_Part):

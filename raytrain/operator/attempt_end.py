@@ -100,9 +100,11 @@ def _blocked(snapshot: Snapshot, attempt: AttemptStatus, current: RayJobStatus) 
     if current.state == "Pending" and _is_corrected(snapshot, attempt):
         return End("Released", "Corrected", f"the job was changed while this was in the way: {obstacle.message}")
     age = seconds_between(obstacle.since or snapshot.time, snapshot.now)
-    if obstacle.kind == "mistake" and (obstacle.reason in _HOPELESS or age >= runs.mistake_seconds):
-        return End("Failed", obstacle.reason, obstacle.message) if current.state == "Pending" else None
     short = snapshot.job is not None and current.ready < least_pods(snapshot.job.spec.resources)
+    if obstacle.kind == "mistake" and (obstacle.reason in _HOPELESS or age >= runs.mistake_seconds):
+        # The GPU pods are asked for once the driver runs: without them it would wait for ever.
+        cannot_go_on = current.state == "Pending" or short
+        return End("Failed", obstacle.reason, obstacle.message) if cannot_go_on else None
     if obstacle.kind == "capacity" and short and age >= runs.pods_ready_seconds and not snapshot.queued_elsewhere:
         return _released(obstacle, runs.pods_ready_seconds)
     return None

@@ -59,7 +59,9 @@ def turn_of(
         return None
     others = [member for member in members if member.key != key]
     waiting = [member for member in members if member.waits or member.key == key]
-    reason = _full(key, members, waiting, settings.max_running_jobs) or _crowded(own, others)
+    limits = settings.max_running_jobs
+    first = [m for m in waiting if m.key != key and _full(m.key, members, waiting, limits) is None]
+    reason = _full(key, members, waiting, limits) or _crowded(own, first, others)
     return None if reason is None else Turn(waiting.index(own) + 1, len(waiting), reason)
 
 
@@ -84,8 +86,9 @@ def _full(key: Key, members: list[_Member], waiting: list[_Member], limits: MaxR
     return None
 
 
-def _crowded(own: _Member, others: list[_Member]) -> str | None:
-    older_waits = any(m.waits and m.released and (m.created, m.key) < (own.created, own.key) for m in others)
+def _crowded(own: _Member, first: list[_Member], others: list[_Member]) -> str | None:
+    """Why the job waits for room; `first` are others that wait, and that no limit holds back."""
+    older_waits = any(m.released and (m.created, m.key) < (own.created, own.key) for m in first)
     if not own.released and not older_waits:
         return None
     if older_waits:

@@ -90,10 +90,24 @@ def _container(container: Mapping[str, Any], pod: Pod) -> Iterator[str]:
         yield "ports.hostPort may not be set"
     if container.get("volumeDevices"):
         yield "volumeDevices may not be set"
+    yield from (f"{path} may not be set" for path in _hosts(container))
     for variable in container.get("env", []):
         ours = [known for each in containers(pod.ours) for known in each["env"]]
         if variable["name"].startswith(OUR_VARIABLES) and variable not in ours:
             yield f"env {variable['name']} is the operator's own"
+
+
+def _hosts(container: Mapping[str, Any]) -> Iterator[str]:
+    """Probes and hooks that name a host: the kubelet would connect to it from the node."""
+    lifecycle = container.get("lifecycle") or {}
+    handlers = {key: container.get(key) for key in _PROBES} | {f"lifecycle.{key}": lifecycle.get(key) for key in _HOOKS}
+    for path, handler in handlers.items():
+        for kind in ("httpGet", "tcpSocket"):
+            if ((handler or {}).get(kind) or {}).get("host"):
+                yield f"{path}.{kind}.host"
+
+
+_PROBES, _HOOKS = ("livenessProbe", "readinessProbe", "startupProbe"), ("postStart", "preStop")
 
 
 def _is_true(value: Any) -> bool:

@@ -21,9 +21,8 @@ from raytrain_core.config.loader import ConfigError, from_mapping
 Object = Mapping[str, Any]
 
 
-_QUEUE_LABELS = (
-    *("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "yunikorn.apache.org/queue", "ray.io/scheduler-name"),
-)
+_QUEUE_LABELS = ("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "yunikorn.apache.org/queue")
+"""Labels that RayJobs get too: one that is not passed on puts a job into no queue."""
 LOST_SECONDS = 120.0
 """A pod is taken for lost this long after its grace period: its node no longer answers."""
 

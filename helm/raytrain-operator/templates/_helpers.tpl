@@ -33,7 +33,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- range $optional := list "storage" "clusterName" }}
 {{- if not (get $runs $optional) }}{{ $runs = omit $runs $optional }}{{ end }}
 {{- end }}
-{{- toYaml (dict "runs" $runs "policy" .Values.settings.policy "retry" .Values.settings.retry) -}}
+{{- toYaml (merge (dict "runs" $runs) (omit .Values.settings "runs")) -}}
 {{- end }}
 
 {{- /* a CEL list of regular expressions of a list of globs */ -}}

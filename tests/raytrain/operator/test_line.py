@@ -59,11 +59,23 @@ def test_jobs_with_a_queue_are_neither_limited_nor_counted():
     for labels, cluster in (
         ({"kueue.x-k8s.io/queue-name": "q"}, {}),
         (None, {"queue": "q"}),
-        ({"ray.io/scheduler-name": "volcano"}, {}),
+        ({"volcano.sh/queue-name": "q"}, {}),
     ):
         queued = job("queued", 0, outcome="Running", labels=labels, cluster=cluster)
         assert turn("plain", [queued, job("plain", 1)]) is None
         assert turn("queued", [job("plain", outcome="Running"), queued | {"status": {}}]) is None
+
+
+def test_a_label_that_rayjobs_do_not_get_is_no_way_around_the_line():
+    labelled = job("labelled", 1, labels={"ray.io/scheduler-name": "volcano"})
+    assert turn("labelled", [job("plain", outcome="Running"), labelled]) == (1, 1)
+
+
+def test_a_job_that_a_limit_of_its_namespace_holds_back_does_not_hold_up_other_namespaces():
+    gave_back = job("gave-back", 0, attempt={"released": 1}, outcome="Released", phase="Queued")
+    jobs = [gave_back, job("running", 1, outcome="Running"), job("next", 2, namespace="other")]
+    assert turn("gave-back", jobs, ONE_EACH) == (1, 2)
+    assert turn("next", jobs, ONE_EACH, namespace="other") is None
 
 
 def test_a_job_that_is_refused_or_waits_for_its_next_try_holds_nobody_up():

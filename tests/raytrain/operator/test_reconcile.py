@@ -558,6 +558,34 @@ def test_a_mistake_ends_the_job_with_its_cause_once_it_had_time_to_be_put_right(
     assert world.condition("PodsReady")["reason"] == "ErrImagePull", "kept after the pods are gone"
 
 
+def test_a_mistake_that_only_the_gpu_pods_meet_ends_the_job_too(world):
+    """They are created once the driver runs: by then KubeRay calls the RayJob Running."""
+    world.step()
+    words = "requested: requests.nvidia.com/gpu=8, used: requests.nvidia.com/gpu=0, limited: requests.nvidia.com/gpu=4"
+    refused = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreateWorkerPod",
+        "message": f'pods "a" is forbidden: exceeded quota: gpus, {words}',
+    }
+    cluster = {"desiredWorkerReplicas": 3, "readyWorkerReplicas": 1, "conditions": [refused]}
+    world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus=cluster)
+    assert world.step(10).delete == ("assistant-a01",)
+    assert (world.phase, world.condition("Failed")["reason"]) == ("Failed", "QuotaTooSmall")
+    assert "can never start here" in world.body["status"]["message"]
+
+
+def test_a_mistake_does_not_end_an_elastic_run_that_has_what_it_needs(world):
+    world.body["spec"]["resources"]["training"]["minWorkers"] = 1
+    world.step()
+    enough = {"desiredWorkerReplicas": 4, "readyWorkerReplicas": 3}
+    world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus=enough)
+    world.pods = [unpulled()]
+    world.step(10)
+    world.step(5000)
+    assert world.outcomes == ["Running"]
+
+
 def test_a_registry_that_does_not_answer_is_nobodys_mistake(world):
     world.step()
     world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1})

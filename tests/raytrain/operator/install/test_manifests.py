@@ -78,9 +78,13 @@ def test_settings_of_the_chart_reach_the_operator(chart):
     arguments = (
         "--set=settings.runs.storage=s3://bucket/raytrain", "--set=runImage.registry=registry.example/",
         "--set=runImage.digest=sha256:" + "a" * 64, "--set=settings.policy.allowedImages={registry.example/}",
+        "--set=settings.maxRunningJobs.inAll=3",
     )  # fmt: skip
     text = chart(*arguments)["ConfigMap", "raytrain-operator"]["data"]["settings.yaml"]
-    settings = Settings.model_validate(YAML(typ="safe").load(text))
+    given = YAML(typ="safe").load(text)
+    settings = Settings.model_validate(given)
+    assert set(given) == {field.alias for field in Settings.model_fields.values()}, "no group is left out"
+    assert settings.max_running_jobs.in_all == 3
     assert settings.runs.storage == "s3://bucket/raytrain"
     assert settings.runs.image == "registry.example/raytrain@sha256:" + "a" * 64
     assert settings.policy.allowed_images == ["registry.example/"]
