@@ -1,11 +1,12 @@
 """The text parts are plain Parquet: whatever reads that reads them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from data_prep.shards import task_sources
-from tests.support.data_prep_bench import make_task, numbered
+from tests.support.data_prep_bench import LIMITS, make_task, numbered
 
 COLUMNS = ["id", "task", "split", "template", "input", "targets", "meta"]
 
@@ -17,7 +18,7 @@ def files(bench, monkeypatch):
     bench.write("rows/train.jsonl", [row | {"target": [row["target"], "another"]} for row in numbered(20)])
     bench.write("rows/validation.jsonl", numbered(3, 100))
     bench.write("rows/test.jsonl", numbered(3, 200))
-    shard_set = bench.prepare(make_task(source={"uri": "rows"}))
+    shard_set = bench.prepare(make_task(source={"uri": "rows"}), limits=replace(LIMITS, max_input_tokens=200))
     return [str(bench.store.path(pair.text.key)) for pair in shard_set.split("notes", "train").parts[0]]
 
 
