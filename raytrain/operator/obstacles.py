@@ -20,10 +20,11 @@ _IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnav
 _CONFIGURATION = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
 _CRASHED = ("CreateContainerError", "RunContainerError", "CrashLoopBackOff", "OOMKilled", "Error")
 _PASSES = re.compile(
-    r"time(d )?out|deadline exceeded|connection re(fused|set)|no such host|too ?many ?requests|\b(429|5\d\d)\b|EOF",
+    r"(?<![\w./-])time(d )?out|deadline exceeded|connection re(fused|set)|no such host|too ?many ?requests|"
+    r"(?<!\S)(429|5\d\d)\b(?![.\w/-])|\bEOF\b|registry is unavailable|no space left",
     re.I,
 )
-"""An image registry that does not answer, which is nobody's mistake."""
+"""A registry that does not answer, or a full node: nobody's mistake. No part of an image's name."""
 _ORDER: tuple[ObstacleKind, ...] = ("mistake", "capacity", "failure")
 
 
@@ -116,7 +117,8 @@ def _unscheduled(status: Object, name: str) -> Iterator[Obstacle]:
 
 
 def _container(reason: str, message: str, where: str) -> Obstacle:
-    kind: ObstacleKind = "failure" if reason in _CRASHED or _PASSES.search(message) else "mistake"
+    passes = reason in (*_CRASHED, "RegistryUnavailable") or _PASSES.search(message)
+    kind: ObstacleKind = "failure" if passes else "mistake"
     return _obstacle(kind, reason, f"{where} does not start: {message or reason}")
 
 

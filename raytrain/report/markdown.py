@@ -157,6 +157,8 @@ def _metrics(tasks: Sequence[Task]) -> str:
             how = escape(metric.protocol or "–")
             if metric.reference is not None:
                 how += f"; score of the references: {format_score(metric.reference, metric.scale)}"
+            if metric.unparsable is not None:
+                how += f"; {100 * metric.unparsable:.1f} % of the answers could not be read"
             if metric.error:
                 how += f"; **{metric.rows or 0} of {t.rows} rows**: {escape(metric.error)}"
             rows.append([escape(t.name), metric.label, how, *cells])

@@ -337,7 +337,7 @@ class Preference(ReportPart):
     share: float | None = Field(description="after / (after + before); null if all rows are ties.")
     low: float = Field(description="95 % interval of the share by Clopper and Pearson.")
     high: float
-    p: float = Field(description="Two-sided exact sign test against 0.5.")
+    p: float = Field(description="Two-sided exact sign test against 0.5; of single tasks after Holm's correction.")
     verdict: Verdict
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raytrain.evaluation import holm
 from raytrain.report.binomial import LEVEL, share_interval, sign_test
 from raytrain.report.model import Preference, ReviewResult, Verdict
 from raytrain.report.review import FORMAT, Review, ReviewRow, choose_rows
@@ -72,14 +73,14 @@ def _refuse(where: str, found: Sequence[str], reason: str, *, hint: str) -> None
 
 
 def _result(review: Review, choices: Mapping[str, str]) -> ReviewResult:
-    tasks = list(dict.fromkeys(row.task for row in review.rows))
-    parts = [(None, review.rows), *((task, [r for r in review.rows if r.task == task]) for task in sorted(tasks))]
+    tasks = sorted({row.task for row in review.rows})
+    of_tasks = [_preference(task, [r for r in review.rows if r.task == task], choices) for task in tasks]
     return ReviewResult(
         digest=review.digest,
         seed=review.seed,
         rows=len(review.rows),
         alike=review.alike,
-        preferences=[_preference(task, rows, choices) for task, rows in parts],
+        preferences=[_preference(None, review.rows, choices), *_corrected(of_tasks)],
     )
 
 
@@ -94,6 +95,15 @@ def _preference(task: str | None, rows: Sequence[ReviewRow], choices: Mapping[st
     return Preference(
         task=task, after=after, before=before, ties=counts["tie"], share=share, low=low, high=high, p=p, verdict=verdict
     )
+
+
+def _corrected(of_tasks: Sequence[Preference]) -> list[Preference]:
+    """Corrects p-values and verdicts of single tasks for their number."""
+    adjusted = holm.adjust([one.p for one in of_tasks])
+    return [
+        one.model_copy(update={"p": p, "verdict": one.verdict if p is not None and p <= LEVEL else "noise"})
+        for one, p in zip(of_tasks, adjusted, strict=True)
+    ]
 
 
 def _winner(row: ReviewRow, choice: str) -> str:

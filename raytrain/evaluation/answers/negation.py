@@ -9,9 +9,10 @@ from collections.abc import Callable
 import regex
 
 _WORDS = (
-    "not no never neither nor none without hardly barely cannot isnt arent wasnt doesnt dont didnt cant wont non false "
-    "wrong incorrect lacks lack fails opposite nicht kein keine keinen nie weder ohne ne pas jamais aucun sans nunca "
-    "sin ni não nem sem mai nessun senza niet geen nooit zonder не нет ни без inte ej ikke ikkje bez değil नहीं मत"
+    "not no never nothing nobody neither nor none without hardly barely cannot isnt arent wasnt doesnt dont "
+    "didnt cant wont non false wrong incorrect lacks lack fails opposite nicht kein keine keinen nie weder "
+    "ohne ne pas jamais aucun sans nunca sin ni não nem sem mai nessun senza niet geen nooit zonder не нет ни "
+    "без inte ej ikke ikkje bez değil नहीं मत"
 )
 _PARTICLES = r"[不没沒未無无]|非(?!常)|ない|ません|않|아니|지 못"
 _NEGATION = regex.compile(rf"(?<!\w)(?:{'|'.join(_WORDS.split())})(?!\w)|\b\w+n't\b|{_PARTICLES}")

@@ -78,6 +78,15 @@ def test_choices_become_a_metric_with_an_exact_interval_and_ties_count_neither_w
     assert "preferred by people" in render_html(data)
 
 
+def test_verdicts_on_single_tasks_are_corrected_for_their_number(run, add):
+    review = review_of(run, wanted=60)
+    everything, *of_tasks = add(exported(review, prefer_after)).preferences
+    assert everything.p == pytest.approx(2 * 0.5**everything.after)
+    least = min(2 * 0.5**one.after for one in of_tasks)
+    assert min(one.p for one in of_tasks) == pytest.approx(min(1.0, len(of_tasks) * least))
+    assert all((one.verdict == "better") == (one.p <= 0.05) for one in of_tasks)
+
+
 def test_few_choices_are_said_to_be_chance(run, add):
     review = review_of(run, wanted=5)
     found = add(exported(review, prefer_after)).preferences[0]

@@ -119,6 +119,7 @@ CASES = {
             ("isn't positive", None),
             ("isn’t positive", None),
             ("not very positive", None),
+            ("There is nothing positive about it", None),
             ("not negative, positive", "positive"),
             ("not negative but positive", "positive"),
             ("non-positive", None),

@@ -5,6 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
+from raytrain.evaluation.holm import adjust
 from raytrain.evaluation.metrics import METRICS, interval, paired
 from raytrain.evaluation.metrics.bootstrap import weights
 
@@ -79,6 +80,15 @@ def test_for_right_and_wrong_the_test_is_mcnemars_exact_one(gains, losses, same)
     assert found.p == pytest.approx(exact, rel=0.15)
     assert found.verdict == "better"
     assert found.low > 0
+
+
+def test_with_many_rows_and_many_tasks_what_is_certain_stays_more_than_chance():
+    """Of 10,000 rows there are 2,000 draws: p would be 0.001, and 51 times that is noise."""
+    found = paired(ACCURACY, *pairs(10_000, 0, 1))
+    assert adjust([found.p] * 1000)[0] < 0.001
+    assert paired(ACCURACY, *pairs(0, 10_000, 1)).p == pytest.approx(found.p, abs=1e-9)
+    # Where the draws tell, they decide.
+    assert paired(ACCURACY, *pairs(60, 40, 9_901)).verdict == "noise"
 
 
 def test_five_rows_are_too_few_whatever_they_say():
