@@ -29,7 +29,7 @@ from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Snapshot, read_status, take_snapshot
-from raytrain.operator.status import ENDED_PHASES, build_status, events_between
+from raytrain.operator.status import ENDED_PHASES, build_status, events_between, is_waiting
 from raytrain.operator.timestamps import format_time, parse_duration, seconds_between
 
 MAX_ATTEMPTS = 99
@@ -257,7 +257,7 @@ def _back_off(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextSt
 def _waited_too_long(snapshot: Snapshot, state: NextState) -> NextState | None:
     """The end of a job that has waited for longer than it said it would."""
     limit, since = snapshot.cluster.max_wait, snapshot.old.waiting_since
-    if limit is None or since is None or state.phase not in ("Queued", "Pending"):
+    if limit is None or since is None or not is_waiting(snapshot, state):
         return None
     left = parse_duration(limit).total_seconds() - seconds_between(since, snapshot.now)
     if left > 0:

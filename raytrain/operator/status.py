@@ -44,11 +44,17 @@ def _waiting_since(snapshot: Snapshot, state: NextState) -> str | None:
     """Since when the job waits; a try that found no room does not begin the wait anew."""
     if state.phase not in ("Queued", "Pending"):
         return None
+    return snapshot.old.waiting_since or (snapshot.time if is_waiting(snapshot, state) else None)
+
+
+def is_waiting(snapshot: Snapshot, state: NextState) -> bool:
+    """Whether the job waits for its turn, room or quota; not if its pods are starting."""
+    if state.phase != "Pending":
+        return state.phase == "Queued"
     obstacle = state.attempts[-1].obstacle if state.attempts else None
     error = snapshot.observed.apply_error
     quota = error is not None and "exceeded quota" in error.message
-    waits = state.phase == "Queued" or quota or (obstacle is not None and obstacle.kind == "capacity")
-    return snapshot.old.waiting_since or (snapshot.time if waits else None)
+    return quota or (obstacle is not None and obstacle.kind == "capacity")
 
 
 def _place(snapshot: Snapshot) -> str:

@@ -546,6 +546,20 @@ def test_a_job_waits_no_longer_than_it_said(world):
     assert "place" not in {k for k, v in world.body["status"].items() if v}
 
 
+def test_a_job_whose_turn_came_in_time_may_start_for_as_long_as_that_takes(world):
+    world.body["spec"]["cluster"] = {"maxWait": "1h"}
+    world.turn = Turn(1, 1, "at most 1 jobs run at once")
+    world.step()
+    world.turn = None
+    world.step(3550)
+    world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1})
+    world.step(3605)
+    assert (world.phase, world.outcomes) == ("Pending", ["Running"]), "its image is being pulled"
+    world.pods = [unscheduled()]
+    world.step(3620)
+    assert world.condition("Failed")["reason"] == "WaitedTooLong", "there was no room after all"
+
+
 def test_a_mistake_ends_the_job_with_its_cause_once_it_had_time_to_be_put_right(world):
     world.step()
     world.kuberay_says(1, "Initializing", rayClusterStatus={"desiredWorkerReplicas": 1})
