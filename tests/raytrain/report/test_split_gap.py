@@ -24,8 +24,14 @@ def test_a_difference_beyond_chance_is_told():
 
 @pytest.mark.parametrize(
     "checkpoints",
-    [[], [card("validation", 0.505, 0.07)], [card("validation", 0.1, 0.01, digest="other")], [card("test", 0.1, 0.01)]],
-    ids=["no checkpoint", "within chance", "another model", "the same split"],
+    [
+        [],
+        [card("validation", 0.505, 0.07)],
+        [card("validation", 0.34, 0.07)],
+        [card("validation", 0.1, 0.01, digest="other")],
+        [card("test", 0.1, 0.01)],
+    ],
+    ids=["no checkpoint", "within chance", "one of many tasks", "another model", "the same split"],
 )
 def test_nothing_is_said(checkpoints):
     assert split_gap(card("test", 0.45, 0.07), checkpoints) is None
