@@ -3,7 +3,8 @@
 The digest of everything that determines its shards, and its examples.
 
 The sha256 of a source file is computed once: `shards/sources/` remembers it by the file's path,
-size and modification time (or etag), so that preparing unchanged sources again takes a moment.
+size and modification time (or etag) and by what the job says of its format, so that preparing
+unchanged sources again takes a moment.
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from data_prep.config import Task
@@ -36,7 +37,6 @@ from data_prep.text.templates import BUILT_IN
 from raytrain_core.errors import DataError
 from raytrain_core.hashing import digest_of
 from raytrain_core.storage import NotFoundError
-from raytrain_core.storage.store import sha256_of
 
 T = TypeVar("T")
 
@@ -175,15 +175,19 @@ class TaskSources:
             "part": [ROWS_OF_A_UNIT, TEXT_OF_A_UNIT],
         }
 
+    def _memory_of(self, file: SourceFile, fingerprint: str) -> str:
+        """Where it is remembered: what the name and the job say decides how a file is read too."""
+        csv = self.task.source.csv
+        asked = [file.read_as.format, PurePosixPath(file.name).name, csv and csv.model_dump(exclude_defaults=True)]
+        return f"shards/sources/{digest_of({'fingerprint': fingerprint, 'asked': asked})}.json"
+
     def _contents(self, file: SourceFile, fingerprint: str | None) -> tuple[str, SourceFile]:
         """Returns the sha256 of a file, and the file with how it is read.
 
         Both are remembered; else the file is read for them.
         """
         store = self._settings.store
-        csv = self.task.source.csv
-        asked = "" if csv is None else csv.model_dump_json(exclude_defaults=True)
-        key = f"shards/sources/{sha256_of((fingerprint + asked).encode())}.json" if fingerprint else None
+        key = self._memory_of(file, fingerprint) if fingerprint else None
         if key is not None and not self._settings.verify:
             try:
                 known = json.loads(store.get(key))

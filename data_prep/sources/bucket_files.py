@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from data_prep.sources.file_names import format_of, is_hidden
 from data_prep.sources.uris import WILD
+from raytrain_core.errors import UsageError
 from raytrain_core.storage import Stat, Store
 
 
@@ -32,7 +33,7 @@ def find_in_bucket(store: Store, key: str, *, any_name: bool) -> BucketFinding:
     prefix = f"{top}/" if top else ""
     found = BucketFinding([], top)
     if pattern:
-        matches = re.compile(_regular_expression(pattern))
+        matches = _compiled(pattern, f"{store.uri}/{key}")
         start = WILD.search(pattern).start()  # type: ignore[union-attr]
         stats = [s for s in store.list(prefix + pattern[:start]) if matches.fullmatch(s.key[len(prefix) :])]
     else:
@@ -62,6 +63,13 @@ def _divided(store: Store, key: str) -> tuple[str, str]:
         if WILD.search(part) and next(iter(store.list(folder)), None) is None:
             return "/".join(parts[:number]), "/".join(parts[number:])
     return "/".join(parts), ""
+
+
+def _compiled(pattern: str, where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_regular_expression(pattern))
+    except re.error as error:
+        raise UsageError(f"{where}: not a pattern ({error.msg})", hint="In brackets: [0-9], [abc], [!a].") from None
 
 
 def _regular_expression(pattern: str) -> str:

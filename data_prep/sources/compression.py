@@ -5,8 +5,9 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -127,25 +128,29 @@ def _stream(raw: IO[bytes], compression: Compression) -> Any:
     if compression == "gz":
         return gzip.GzipFile(fileobj=raw)
     if compression == "bz2":
-        return bz2.BZ2File(raw)
+        return _Members(raw, bz2.BZ2Decompressor)
     if compression == "xz":
-        return _Xz(raw)
+        return _Members(raw, partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY))
     import pyarrow as pa
 
     return pa.CompressedInputStream(raw, "zstd" if compression == "zst" else "lz4")
 
 
-class _Xz:
-    """Decompresses xz with bounded memory, which `lzma.LZMAFile` cannot."""
+class _Members:
+    """Decompresses all members of a bzip2 or xz file, one after the other.
 
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw, self._decoder = raw, self._new()
+    `bz2.BZ2File` and `lzma.LZMAFile` leave out whatever follows the first damaged beginning of a
+    member, without a word, and the latter cannot bound its memory.
+    """
+
+    def __init__(self, raw: IO[bytes], decoder: Callable[[], Any]) -> None:
+        self._raw, self._new, self._decoder = raw, decoder, decoder()
 
     def read(self, size: int) -> bytes:
         """Returns at most `size` bytes, none at the end of the file."""
         while True:
             if self._decoder.eof:
-                packed = (self._decoder.unused_data or self._raw.read(_BUFFER)).lstrip(b"\0")  # padding
+                packed = self._after_member()
                 if not packed:
                     return b""
                 self._decoder = self._new()
@@ -154,8 +159,12 @@ class _Xz:
                 if not packed and self._decoder.needs_input:
                     raise EOFError("it ends too early")
             if data := self._decoder.decompress(packed, size):
-                return data
+                return bytes(data)
 
-    @staticmethod
-    def _new() -> lzma.LZMADecompressor:
-        return lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+    def _after_member(self) -> bytes:
+        """The beginning of the next member; none at the end of the file."""
+        packed: bytes = self._decoder.unused_data
+        while not (packed := packed.lstrip(b"\0")):  # padding
+            if not (packed := self._raw.read(_BUFFER)):
+                break
+        return packed

@@ -194,6 +194,12 @@ class StoredFile:
         path = scratch / hashlib.sha256(self.fingerprint.encode()).hexdigest()
         if not path.exists():
             self.store.download(self.stat.key, path)
+            if self.store.stat(self.stat.key) != self.stat:  # other contents than the fingerprint stands for
+                path.unlink(missing_ok=True)
+                raise DataError(
+                    f"{self.name}: was changed after it was listed",
+                    hint="Run the same command again once nobody writes to it.",
+                )
         return path
 
 

@@ -7,6 +7,7 @@ document is decoded one row after the other and never held as a whole.
 import codecs
 import json
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
@@ -103,7 +104,7 @@ def _lists_of(text: "_Text") -> Iterator[SourceRow]:
                 found = key
                 yield from _array(text)
             else:
-                list(_array(text))
+                deque(_array(text), maxlen=0)  # values that are no rows
         else:
             text.value()
         if (end := text.next_character()) == "}":
@@ -181,6 +182,8 @@ class _Text:
         while True:
             try:
                 _, end = plain.raw_decode(self._text, self._position)
+            except RecursionError:
+                raise self.error("nested too deeply") from None
             except ValueError:
                 if not self._more():
                     raise self.error("unfinished") from None

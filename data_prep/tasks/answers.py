@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 Reading = Literal["text", "from-0", "from-1"]
 
 _LETTER = re.compile(r"^\(?([A-Za-z])\)?[.:]?$")
-_DIGITS = re.compile(r"[+-]?\d+(\.0)?")
+_DIGITS = re.compile(r"[+-]?\d{1,400}(\.0)?")  # floats have up to 309, Python converts no more than 4,300
 
 
 def find_choice(
@@ -71,9 +71,13 @@ def _both(found: Mapping[Reading, int], choices: Sequence[str]) -> str:
 
 def meanings(text: str, choices: Sequence[str]) -> dict[Reading, int]:
     """Returns the index of the choice for each meaning of a number that gives one."""
-    number = int(float(text))
+    number = _integer(text)
     found: dict[Reading, int] = {}
-    same = [index for index, choice in enumerate(choices) if is_whole(choice) and int(float(choice)) == number]
+    same = [
+        index
+        for index, choice in enumerate(choices)
+        if _DIGITS.fullmatch(choice.strip()) and _integer(choice) == number
+    ]
     if len(same) == 1:
         found["text"] = same[0]
     if 0 <= number < len(choices):
@@ -81,6 +85,11 @@ def meanings(text: str, choices: Sequence[str]) -> dict[Reading, int]:
     if 1 <= number <= len(choices):
         found["from-1"] = number - 1
     return found
+
+
+def _integer(text: str) -> int:
+    """All digits of it: as a float, 9007199254740993 would be 9007199254740992."""
+    return int(text.strip().removesuffix(".0"))
 
 
 def choice_texts(value: Any) -> tuple[list[Any], list[str] | None] | None:

@@ -12,7 +12,7 @@ from raytrain_core.text import show_value
 RATING_LABELS = ("1", "2", "3", "4", "5")
 SENTIMENT_LABELS = ("negative", "positive")
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_NUMBER = re.compile(r"[+-]?(\d{1,400}(\.\d*)?|\.\d+)")  # Python converts no more than 4,300 digits
 _INSIDE = re.compile(r"(?:(?<!\w)[+-])?\d+(?:\.\d+)?")
 
 
@@ -53,7 +53,7 @@ def find_label(value: str, labels: Sequence[str]) -> str | None:
     folded = [label.strip() for label in labels if normal_label(label).casefold() == normal.casefold()]
     if len(folded) == 1:
         return folded[0]
-    if normal.isdecimal() and int(normal) < len(labels) and not _has_numbers(labels):
+    if normal.isdecimal() and len(normal) < 10 and int(normal) < len(labels) and not _has_numbers(labels):
         return labels[int(normal)].strip()
     return None
 

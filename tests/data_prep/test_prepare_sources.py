@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.sources import read_as
 from data_prep.tally import Tally
+from raytrain_core.errors import DataError
 from tests.support.data_prep_bench import make_task, numbered, write_jsonl
 
 FOLDER = make_task(source={"uri": "data"})
@@ -62,3 +63,29 @@ def test_what_was_detected_is_remembered_and_looked_for_again_by_another_version
         patch.setattr(read_as, "detect_csv", lambda *_: (_ for _ in ()).throw(AssertionError("detected again")))
         with pytest.raises(AssertionError, match="detected again"):
             bench.prepare(task)
+
+
+def test_another_format_is_not_read_as_the_remembered_one(bench):
+    import os
+
+    path = bench.folder / "rows.csv"
+    path.write_text("input\ttarget\n" + "".join(f"text {i}\tx\n" for i in range(40)))
+    os.utime(path, (1e9, 1e9))
+    read = {}
+    for format in ("tsv", None, "csv"):
+        (task,) = bench.prepare(make_task(source={"uri": "rows.csv", "format": format}, **SPLIT)).tasks
+        read[format] = task.provenance["sources"][0]["read_as"]["format"]
+    assert read == {"tsv": "tsv", None: "csv", "csv": "csv"}
+
+
+def test_another_shape_is_not_read_as_the_remembered_one(bench):
+    import os
+
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    path = bench.folder / "rows.jsonl"
+    write_jsonl(path, [{**row, "messages": turns} for row in numbered(40)])
+    os.utime(path, (1e9, 1e9))
+    plain = bench.prepare(make_task(source={"uri": "rows.jsonl"}, **SPLIT))
+    with pytest.raises(DataError, match="split is empty"):  # all rows are the same question
+        bench.prepare(make_task(source={"uri": "rows.jsonl", "format": "messages"}, **SPLIT))
+    assert plain == bench.prepare(make_task(source={"uri": "rows.jsonl"}, **SPLIT))

@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.sources.file_names import compression_of, format_of
 from data_prep.sources.files import find_sources, source_files
-from raytrain_core.errors import DataError
+from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import open_store
 from tests.support.data_prep_bench import make_task, write_jsonl
 
@@ -180,3 +180,17 @@ def test_a_bucket_has_the_same_rules(bucket, tmp_path):
     assert names(tmp_path, "s3://bucket/run ?/p/*.jsonl") == ["s3://bucket/run A/p/x.jsonl"]
     assert names(tmp_path, "s3://bucket/**/x.jsonl") == ["s3://bucket/run A/p/x.jsonl", "s3://bucket/run [A]/p/x.jsonl"]
     assert names(tmp_path, "s3://bucket/d/[!a]*x.jsonl")[0] == "s3://bucket/d/1 x.jsonl"
+
+
+def test_an_object_that_was_replaced_after_the_listing_is_refused(bucket, tmp_path):
+    put(bucket, "d/x.jsonl")
+    (file,) = source_files(make_task(source={"uri": "s3://bucket/d"}), tmp_path)
+    bucket.put("d/x.jsonl", b'{"input": "other", "target": "y"}\n')
+    with pytest.raises(DataError, match=r"s3://bucket/d/x\.jsonl: was changed after it was listed"):
+        list(file.rows(tmp_path))
+
+
+def test_a_range_of_characters_that_is_none_is_a_mistake_of_the_job(bucket, tmp_path):
+    put(bucket, "d/x.jsonl")
+    with pytest.raises(UsageError, match=r"\[z-a\].jsonl: not a pattern"):
+        names(tmp_path, "s3://bucket/d/[z-a].jsonl")

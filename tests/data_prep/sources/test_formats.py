@@ -85,6 +85,13 @@ def test_rows_of_an_array_that_are_none(tmp_path):
     ]
 
 
+def test_a_document_that_is_nested_too_deeply_after_a_key_that_occurs_twice(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text('[{"a": {"x": 1, "x": 2}, "b": ' + "[" * 200_000 + "]" * 200_000 + "}]")
+    with pytest.raises(DataError, match="nested too deeply"):
+        read(path)
+
+
 def test_conll(tmp_path):
     path = tmp_path / "train.conll"
     path.write_text(
@@ -165,3 +172,24 @@ def test_squad(tmp_path):
 def test_the_formats_can_be_named():
     for name in ("json", "conll", "messages", "sharegpt", "alpaca", "squad"):
         assert Source(uri="x", format=name).format == name
+
+
+def test_a_hash_is_a_token_where_it_has_the_columns_of_its_sentence(tmp_path):
+    path = tmp_path / "train.conll"
+    path.write_text("# a comment of several words\n# O\nlove O\n\n# O\n\n# id = 7\nParis B-LOC\n")
+    assert read(path) == [
+        (2, {"tokens": ["#", "love"], "tags": ["O", "O"]}),
+        (5, {"tokens": ["#"], "tags": ["O"]}),
+        (8, {"tokens": ["Paris"], "tags": ["B-LOC"]}),
+    ]
+    path.write_text("# text\tis here\nAnn\t_\tB-PER\n")
+    assert read(path) == [(2, {"tokens": ["Ann"], "tags": ["B-PER"]})]
+
+
+def test_conll_whose_first_column_numbers_the_tokens_is_refused(tmp_path):
+    path = tmp_path / "train.conllu"
+    path.write_text("# text = Du rust\n1-2\tDurust\t_\n1\tDu\tPRON\n2\trust\tVERB\n\n1\tStop\tVERB\n")
+    reason = "the first column numbers the tokens; write the tokens first and the tags last"
+    assert read(path) == [(2, reason), (6, reason)]
+    path.write_text("Score CD O\n: : O\n\n1 CD O\n2 CD O\n")  # numbers that are tokens
+    assert [row[1]["tokens"] for row in read(path)] == [["Score", ":"], ["1", "2"]]

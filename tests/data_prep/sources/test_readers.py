@@ -229,6 +229,21 @@ def test_files_packed_by_hand_one_after_the_other(tmp_path):
         assert read(path) == [(1, {"a": 1}), (2, {"a": 2})]
 
 
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zst", "lz4"])
+def test_a_damaged_second_file_is_never_left_out(tmp_path, ending):
+    path = tmp_path / f"rows.jsonl.{ending}"
+    first, second = (packed(b'{"a": %d}\n' % number, ending) for number in (1, 2))
+    path.write_bytes(first + b"X" + second[1:])
+    with pytest.raises(DataError, match=DAMAGED):
+        read(path)
+
+
+def test_padding_between_xz_streams(tmp_path):
+    path = tmp_path / "rows.jsonl.xz"
+    path.write_bytes(packed(b'{"a": 1}\n', "xz") + bytes(1 << 18) + packed(b'{"a": 2}\n', "xz"))
+    assert read(path) == [(1, {"a": 1}), (2, {"a": 2})]
+
+
 def test_text_that_packs_well_is_no_bomb(tmp_path):
     path = tmp_path / "rows.jsonl.zst"
     boilerplate = "the same notice at the end of every mail, " * 60

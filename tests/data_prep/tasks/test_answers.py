@@ -6,8 +6,10 @@ import json
 import pytest
 
 from data_prep.sources.files import source_files
+from data_prep.tasks.answers import find_choice
+from data_prep.tasks.labels import require_label
 from data_prep.tasks.task_rows import read_task_rows
-from raytrain_core.errors import DataError
+from raytrain_core.errors import DataError, RowError
 from tests.support.data_prep_bench import make_task, write_jsonl
 
 CHOICES = {"columns": {"input": "q", "target": "a", "choices": "options"}, "type": "multiple-choice"}
@@ -89,3 +91,20 @@ class TestLabels:
     def test_booleans_have_names(self, tmp_path, form):
         names = {"true": "spam", "false": "ham"}
         assert answers(tmp_path, self.rows([True, False]), form, type="text", labelNames=names) == ["spam", "ham"]
+
+
+def test_numbers_keep_all_their_digits():
+    near = ["9007199254740992", "9007199254740993"]
+    assert [find_choice(one, near) for one in near] == [0, 1]
+    assert find_choice(9007199254740993, near) == 1
+    with pytest.raises(RowError, match="is not one of"):
+        find_choice("9007199254740994", near)
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_of_very_many_digits_is_a_bad_row(digits):
+    with pytest.raises(RowError, match="is not one of"):
+        find_choice("9" * digits, ["1", "2"])
+    for labels in (["1", "2"], ["a", "b"]):
+        with pytest.raises(RowError, match="is not one of"):
+            require_label("9" * digits, labels)
