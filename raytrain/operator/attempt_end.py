@@ -102,7 +102,7 @@ def _blocked(snapshot: Snapshot, attempt: AttemptStatus, current: RayJobStatus) 
     age = seconds_between(obstacle.since or snapshot.time, snapshot.now)
     short = snapshot.job is not None and current.ready < least_pods(snapshot.job.spec.resources)
     if obstacle.kind == "mistake" and (obstacle.reason in _HOPELESS or age >= runs.mistake_seconds):
-        # The GPU pods are asked for once the driver runs: without them it would wait for ever.
+        # GPU pods are asked for once the driver runs, which cannot know that they will never come.
         cannot_go_on = current.state == "Pending" or short
         return End("Failed", obstacle.reason, obstacle.message) if cannot_go_on else None
     if obstacle.kind == "capacity" and short and age >= runs.pods_ready_seconds and not snapshot.queued_elsewhere:

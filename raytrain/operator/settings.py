@@ -72,9 +72,11 @@ class Runs(SpecModel):
     pods_ready_seconds: int = Field(
         default=600,
         ge=30,
+        le=1500,
         description=(
             "If room or quota is lacking for this long, and fewer pods than the run needs at least have started, the "
-            "job gives all of them back and waits for its next turn. It costs no retry. Not with a queue."
+            "job gives all of them back and waits for its next turn. It costs no retry. Not with a queue. At most "
+            "1500: without pods the run itself gives up after half an hour, and that costs one."
         ),
     )
     mistake_seconds: int = Field(

@@ -111,7 +111,7 @@ def test_the_crd_is_kept_by_default(tools):
 @pytest.mark.parametrize(
     "value",
     ["image.pulPolicy=Always", "image.digest=latest", "settings.runs.keepClusterSeconds=-1", "settings.polycy=x",
-     "watchNamespaces=team", "resources=1", "crds.keep=sometimes"],
+     "settings.runs.podsReadySeconds=3600", "watchNamespaces=team", "resources=1", "crds.keep=sometimes"],
 )  # fmt: skip
 def test_invalid_values_are_refused(tools, value):
     with pytest.raises(RuntimeError, match="values don't meet the specifications of the schema"):
