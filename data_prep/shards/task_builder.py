@@ -122,9 +122,7 @@ class TaskBuilder:
 
     def _tally(self) -> Tally:
         """What happened to all rows, from the files to the model's input."""
-        tally = Tally()
-        for found in self._sources.profile.detected:
-            tally.add("detected", self._sources.files[0].name, note=found)
+        tally = self._sources.profile.tally(self._sources.files[0].name)
         for part in [self._sources.tally(), self._bad.tally, *(parts.tally() for parts in self._parts.values())]:
             tally.merge(part)
         return tally

@@ -115,7 +115,7 @@ def _best_quoting(opened: Open, base: CsvDialect, kind: str, given: CsvOptions, 
         return first
     if base.delimiter == "\t" and kind == "tsv":
         return _tab_quoting(opened, first)
-    others = []
+    others = [] if first.perfect or base.delimiter != "\t" else [replace(first.dialect, quote=None)]
     if marks.after_blank and first.quoted_after_blanks >= 0:
         others.append(replace(first.dialect, skip_blanks=True))
     if marks.backslash and not first.perfect:
@@ -239,7 +239,7 @@ def _told(best: Trial, kind: str, given: CsvOptions, marks: _Marks) -> Iterator[
     dialect = best.dialect
     if given.delimiter is None and dialect.delimiter != _DELIMITERS[kind][0]:
         yield f"fields are divided by {_NAMES.get(dialect.delimiter, dialect.delimiter)}"
-    if given.quote is None and marks.any and kind == "tsv":
+    if given.quote is None and marks.any and (kind == "tsv" or dialect.quote is None):
         yield "quotation marks " + ("enclose fields" if dialect.quote else "are plain text, as usual in TSV")
     if given.escape is None and dialect.escape:
         yield "quotation marks are escaped by backslashes"

@@ -1,11 +1,15 @@
 """Reads the rows of a CSV or TSV file whose dialect is known."""
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import IO
+from typing import IO, Any
 
-from data_prep.sources.csv_records import CsvDialect, RecordError, records
+from data_prep.sources.csv_records import CsvDialect, Record, RecordError, records
 from data_prep.sources.source_row import SourceRow
 from raytrain_core.errors import DataError
+
+MISSING = frozenset(("NaN", "nan", "<NA>", "\\N"))
+"""Fields that pandas, numpy, MySQL and Hive write for a missing value, and that are no words."""
 
 
 def csv_rows(
@@ -18,13 +22,17 @@ def csv_rows(
     DataError where quotation marks do not fit.
     """
     names = list(header) if header is not None else None
+    folded = _folded(names) if names is not None and dialect.header is None else None
     try:
         for record in records(file, dialect, first):
             if names is None:
                 names = _checked(dialect.header or record.fields, name, record.line)
                 if dialect.header is None:
+                    folded = _folded(names)
                     continue
-            yield _row(record.line, record.fields, names, repeats=dialect.header is None)
+            if folded is not None and record.fields[0].strip().casefold() in folded:
+                _require_order(record, names, folded, name)
+            yield _row(record.line, record.fields, names, folded)
     except RecordError as error:
         raise DataError(f"{name}:{error.line}: {error}", hint=error.hint) from None
 
@@ -40,22 +48,38 @@ def csv_header(file: IO[bytes], dialect: CsvDialect, name: str) -> list[str]:
     return _checked(record.fields, name, record.line) if record is not None else []
 
 
-def _row(number: int, fields: list[str], names: list[str], *, repeats: bool) -> SourceRow:
+def _row(number: int, fields: list[str], names: list[str], header: list[str] | None) -> SourceRow:
     if any(not field.isascii() and _damaged(field) for field in fields):
         return SourceRow(number, None, _not_utf8(fields))
     if len(fields) > len(names) and not any(fields[len(names) :]):
         fields = fields[: len(names)]  # trailing delimiters
     if len(fields) != len(names):
         return SourceRow(number, None, f"{len(fields)} fields, but the header names {len(names)}")
-    if repeats and [field.strip() for field in fields] == names:
+    if header is not None and fields[0].strip().casefold() in header and _folded(fields) == header:
         return SourceRow(number, None, "repeats the header; were several files put together?")
-    values = dict(zip(names, fields, strict=True))
+    values: dict[str, Any] = dict(zip(names, fields, strict=True))
+    if not MISSING.isdisjoint(fields):
+        values = {key: math.nan if field in MISSING else field for key, field in values.items()}
     if len(values) < len(names):  # several columns without a name
         lost = [place for place, (key, field) in enumerate(zip(names, fields, strict=True), 1) if not key and field]
         if lost:
             return SourceRow(number, None, f"field {lost[0]} holds text, but its column has no name")
         del values[""]
     return SourceRow(number, values)
+
+
+def _folded(fields: Sequence[str]) -> list[str]:
+    return sorted(field.strip().casefold() for field in fields)
+
+
+def _require_order(record: Record, names: list[str], folded: list[str], name: str) -> None:
+    """Raises DataError for a header in another order: the rows below it would be read wrong."""
+    found = [field.strip().casefold() for field in record.fields]
+    if sorted(found) == folded and found != [one.casefold() for one in names]:
+        raise DataError(
+            f"{name}:{record.line}: repeats the header in another order ({', '.join(record.fields)})",
+            hint="Files with columns in different orders were put together. Name the files one by one instead.",
+        )
 
 
 def _checked(fields: Sequence[str], name: str, line: int) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from data_prep.config import Task
 from data_prep.row_conditions import Condition, compile_condition
+from data_prep.sources.file_names import format_of
 from data_prep.sources.source_row import SourceRow
 from raytrain_core.errors import DataError, RowError, UsageError
 from raytrain_core.text import did_you_mean
@@ -100,9 +101,11 @@ def _check(task: Task, file: str, required: Sequence[str], columns: Sequence[str
     for column in required:
         names = alternatives(column)
         if not any(name in columns for name in names):
+            alone = "If its fields are divided by another character, set source.csv.delimiter."
             raise DataError(
                 f"task {task.name}: {file} has no column {' or '.join(map(repr, names))}"
                 f"{did_you_mean(names[0], columns)}",
                 hint=f"Its columns are {', '.join(map(repr, columns))}. Map them with `columns`; "
-                "`a|b` uses whichever of the two a row has.",
+                "`a|b` uses whichever of the two a row has."
+                + (f" {alone}" if len(columns) == 1 and format_of(file) in ("csv", "tsv") else ""),
             )

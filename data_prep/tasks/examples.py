@@ -26,9 +26,11 @@ from data_prep.tasks.task_types import (
 from data_prep.tasks.values import (
     has_point_zero,
     is_number,
+    looks_like_list,
     number_text,
     parse_list,
     require_finite,
+    spells_texts,
     unpacked,
     without_nan,
 )
@@ -203,8 +205,7 @@ def _multiple_choice(task: Task, profile: Profile, row: Row) -> Example:
     question, events = _text(row, task.columns.input), list[Event]()
     choices, names = _choices(row, task.columns.choices)
     answer = _value(row, task.columns.target)
-    whole = isinstance(answer, float) and answer.is_integer()
-    if isinstance(answer, bool) or not (isinstance(answer, str | int) or whole):
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise RowError(f"{task.columns.target!r} is {show_value(answer)} instead of a choice, its letter or its number")
     reading = profile.reading or task.number_choices
     index = find_choice(answer if is_number(answer) else _clean(answer), choices, names, reading)
@@ -282,10 +283,12 @@ def _several(task: Task, profile: Profile, column: str, value: Any, events: list
 
 def _as_list(task: Task, profile: Profile, column: str, value: Any, events: list[Event]) -> Any:
     """The list that a text spells, where the whole column and the task say that it is one."""
-    if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "("):
+    if not isinstance(value, str) or not looks_like_list(value):
         return value
     found = parse_list(value)
     if not isinstance(found, list):
+        if task.type in LIST_TASKS and spells_texts(value):
+            events.append(Event("list-kept", column))
         return value
     if column in profile.lists and task.type in LIST_TASKS:
         events.append(Event("list-parsed", column))

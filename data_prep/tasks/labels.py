@@ -62,6 +62,11 @@ def _has_numbers(labels: Sequence[str]) -> bool:
     return any(_NUMBER.fullmatch(label.strip()) for label in labels)
 
 
+def places_of_labels(values: Iterable[str], labels: Sequence[str]) -> bool:
+    """Whether a column has numbers that are taken for places of labels, counted from 0."""
+    return not _has_numbers(labels) and any(normal_label(value).isdecimal() for value in values)
+
+
 def labels_by_their_number(values: Iterable[str], labels: Sequence[str], where: str) -> bool:
     """Whether numbers in a column are those in the labels, as 5 is `5 stars`, and not places.
 

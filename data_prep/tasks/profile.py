@@ -13,11 +13,12 @@ from typing import Any, Self
 from data_prep.config import Task
 from data_prep.row_conditions import compile_condition
 from data_prep.sources.source_row import SourceRow
+from data_prep.tally import Tally
 from data_prep.tasks.answers import Meanings, Reading, decide_reading, number_meanings
 from data_prep.tasks.columns import alternatives
-from data_prep.tasks.labels import label_name, labels_by_their_number, labels_of
+from data_prep.tasks.labels import label_name, labels_by_their_number, labels_of, places_of_labels
 from data_prep.tasks.tag_schemes import Tags, describe, detect, spellings
-from data_prep.tasks.values import has_point_zero, is_whole, parse_list, unpacked, without_nan
+from data_prep.tasks.values import has_point_zero, is_whole, looks_like_list, parse_list, unpacked, without_nan
 from raytrain_core.errors import RowError
 
 Row = Mapping[str, Any]
@@ -47,6 +48,13 @@ class Profile:
     detected: tuple[str, ...] = ()
     """The findings in words, for the record."""
 
+    def tally(self, file: str) -> Tally:
+        """Returns what was detected, placed at the first file."""
+        tally = Tally()
+        for found in self.detected:
+            tally.add("detected", file, note=found)
+        return tally
+
 
 @dataclass(slots=True)
 class _Column:
@@ -59,7 +67,7 @@ class _Column:
 
     def add(self, value: Any) -> None:
         """Looks at one value."""
-        if isinstance(value, str) and value.lstrip()[:1] in ("[", "("):
+        if isinstance(value, str) and looks_like_list(value):
             self.lists += isinstance(parse_list(value), list)
         for one in value if isinstance(value, list) else [value]:
             if one is None or one == "":
@@ -183,7 +191,9 @@ def conclude(task: Task, seen: Observations) -> Profile:
     found += [f"column {name}: lists written as text" for name in sorted(lists) if task.type in LIST_TASKS]
     if reading is not None:
         found.append(f"numbers in column {task.columns.target}: {READINGS[reading]}")
-    found += [f"numbers in column {task.columns.target}: those in the labels"] if by_number else []
+    if labels is not None and (by_number or places_of_labels(seen.labels, labels)):
+        meant = "those in the labels" if by_number else "places of the labels, counted from 0"
+        found.append(f"numbers in column {task.columns.target}: {meant}")
     return Profile(tags, frozenset(whole), frozenset(lists), reading, by_number, tuple(found))
 
 

@@ -17,10 +17,13 @@ INVENTORIES: dict[Marks, str] = {"BIO": "BI", "IOBES": "BIES", "BILOU": "BILU", 
 """Marks of each scheme, without O. `L` and `E` end an entity, `U`, `S` and `W` are a whole one, `M`
 is inside."""
 _MARKS = "BIESLUMW"
-_SEPARATORS = ("-", "_", ":", "/", ".", "|", "#", "–", " ", "")
+_SEPARATORS = ("-", "_", ":", "/", ".", "|", "#", "–", " ", "__", "--", "::", "")
 _OUTSIDE = ("O", "", "0", "_", "-")
 _MOST_TAGS = 20_000
 _SAME = str.maketrans("MLW", "IEU")  # marks with the same meaning in the schemes above
+_BRACKETS = frozenset("*()<>[]{}")
+_FIRST_WORDS = ("begin", "beginning", "beg", "start", "first")
+_NEXT_WORDS = ("inside", "in", "inner", "int", "internal", "intermediate", "mid", "middle", "cont", "continue", "last")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,9 @@ def detect(tags: Counter[str], labels: Sequence[str] | None, where: str) -> Tags
     names = [tag for tag in tags if tag.strip()]
     if len(names) > _MOST_TAGS:
         raise DataError(f"{where}: more than {_MOST_TAGS:,} different tags", hint="Is `columns.tags` the right column?")
-    if bracketed := [tag for tag in names if "*" in tag]:
+    if bracketed := [tag for tag in names if _BRACKETS & set(tag)]:
         raise DataError(
-            f"{where}: {bracketed[0]!r} is a bracket of CoNLL-2012, which is not read",
+            f"{where}: {bracketed[0]!r} has a bracket, as tags of CoNLL-2012 or XML have; such tags are not read",
             hint="Write the tags as BIO: B-PER, I-PER, O.",
         )
     inside = [tag.strip() for tag in names if tag.strip() not in _OUTSIDE and tag.strip().upper() != "O"]
@@ -107,6 +110,11 @@ def detect(tags: Counter[str], labels: Sequence[str] | None, where: str) -> Tags
         raise DataError(
             f"{where}: some tags carry a mark ({mixed[0]!r}) and some do not ({mixed[1]!r})",
             hint="Correct the tags, or say how they are spelled with `tagScheme`, e.g. {marks: types}.",
+        )
+    elif spelled := _spelled_out(inside):
+        raise DataError(
+            f"{where}: {spelled[0]!r} and {spelled[1]!r} seem to be marks written out, which are not read",
+            hint="Write the tags as BIO (B-PER, I-PER, O), or say tagScheme: {marks: types} if these are two types.",
         )
     else:
         scheme = TagScheme(marks="types")
@@ -141,6 +149,8 @@ def _explains(scheme: TagScheme, inside: Sequence[str]) -> bool:
     found = [pair for pair in split if pair is not None]
     if not found or len(found) < len(split):
         return False
+    if any(kind and not kind[0 if scheme.position == "before" else -1].isalnum() for _, kind in found):
+        return False  # what is left of another separator
     marks = {mark.upper() for mark, _ in found}
     usual = scheme.position == "before" and scheme.separator == "-" and not scheme.any_case
     if not usual and not marks & set("BIM"):
@@ -182,6 +192,21 @@ def _mixed(inside: Sequence[str]) -> tuple[str, str] | None:
         return None
     others = [tag for tag in inside if tag not in both]
     return both[0], (others or both[1:] or both)[0]
+
+
+def _spelled_out(inside: Sequence[str]) -> tuple[str, str] | None:
+    """Two tags of one type whose marks are words: `BEGIN-PER` and `INSIDE-PER`."""
+    firsts: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for tag in inside:
+        parts = re.split(r"[\W_]+", tag.casefold())
+        for word, kind in ((parts[0], parts[1:]), (parts[-1], parts[:-1])):
+            if word in _FIRST_WORDS:
+                firsts["-".join(kind)] = tag
+            elif word in _NEXT_WORDS:
+                others["-".join(kind)] = tag
+    both = sorted(firsts.keys() & others.keys() - {""})
+    return (firsts[both[0]], others[both[0]]) if both else None
 
 
 def _paired_some(found: Iterable[tuple[str, str]]) -> bool:

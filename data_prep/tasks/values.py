@@ -17,6 +17,8 @@ Row = Mapping[str, Any]
 
 _LONGEST_LIST = 1 << 20
 """Characters of a text that is tried as a list."""
+_LIST_BEGINS = re.compile(r"\s*(?:[\[({]|array\s*\()")
+_TEXTS_BEGIN = re.compile(r"\s*(?:array\s*\()?\s*[\[({]\s*['\"]")
 _WHOLE_TEXT = re.compile(r"[+-]?\d+(\.0)?")
 _LAYOUT = (tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT)
 
@@ -83,11 +85,13 @@ def number_text(value: float, *, whole: bool) -> str:
 def parse_list(text: str) -> list[Any] | dict[str, Any] | None:
     """Returns the list or mapping that a cell spells as JSON or as Python does; else None.
 
-    pandas writes a list of texts as `['a', 'b']`. `['a' 'b']`, as numpy writes it, is no list:
-    Python would join the two.
+    pandas writes a list of texts as `['a', 'b']`, with `nan` for what is missing, and an array as
+    `array(['a', 'b'], dtype=object)`. `['a' 'b']`, as numpy writes it, is no list: Python would
+    join the two.
     """
     text = text.strip()
-    if (text[:1], text[-1:]) not in (("[", "]"), ("{", "}"), ("(", ")")) or len(text) > _LONGEST_LIST:
+    pair = (text[-1:] if text.startswith("array") else text[:1], text[-1:])
+    if pair not in (("[", "]"), ("{", "}"), ("(", ")"), (")", ")")) or len(text) > _LONGEST_LIST:
         return None
     try:
         value = json.loads(text)
@@ -98,9 +102,31 @@ def parse_list(text: str) -> list[Any] | dict[str, Any] | None:
     return _clean(value) if isinstance(value, list | dict) else None
 
 
+def looks_like_list(text: str) -> bool:
+    """Whether a text begins as a list, a mapping or an array is written."""
+    return _LIST_BEGINS.match(text) is not None
+
+
+def spells_texts(text: str) -> bool:
+    """Whether a text begins with a bracket and a quotation mark, as lists of texts are written."""
+    return _TEXTS_BEGIN.match(text) is not None
+
+
+class _Literals(ast.NodeTransformer):
+    """Replaces `nan` by None, and `array([...], dtype=object)` by its list."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(None) if node.id == "nan" else node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if isinstance(node.func, ast.Name) and node.func.id == "array" and len(node.args) == 1:
+            return self.visit(node.args[0])  # type: ignore[no-any-return]
+        return node
+
+
 def _python_list(text: str) -> Any:
     try:
-        value = ast.literal_eval(text)
+        value = ast.literal_eval(_Literals().visit(ast.parse(text, mode="eval")))
         kinds = [t.type for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type not in _LAYOUT]
     except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError, TypeError):
         return None

@@ -15,7 +15,7 @@ from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import example_maker, row_transform
 from data_prep.tasks.splits import Splitter, needed_splits, splitter_of
-from data_prep.tasks.task_rows import read_task_rows
+from data_prep.tasks.task_rows import read_task_rows, task_profile
 from data_prep.text.templates import templates_of
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import Store
@@ -73,7 +73,9 @@ def _read(task: Task, sources: Sources, splitter: Splitter) -> TaskRows:
         transform = row_transform(task)
         for file in files:
             check_columns(task, file.name, partial(file.rows, folder), transform)
-        rows = read_task_rows(task, files, folder)
+        profile = task_profile(task, files, folder)
+        bad.tally.merge(profile.tally(files[0].name))
+        rows = read_task_rows(task, files, folder, profile)
         for row in itertools.islice(rows, READ_AT_MOST):
             bad.add(row)
             if row.example is None:
@@ -103,6 +105,12 @@ def _require_enough(task: Task, bad: BadRows, counts: Counter[str], note: str) -
             f"task {task.name}: {bad.count:,} bad rows, badRowLimit is {task.bad_row_limit:,}; "
             f"the first: {bad.first[0]}"
         )
+    if bad.count and not counts.total():
+        lines = [
+            f"task {task.name}: every row is bad; the first are",
+            *(f"task {task.name}: {row}" for row in bad.first),
+        ]
+        raise DataError("\n".join(lines), hint="check the columns and the type of the task")
     if empty := [split for split in needed_splits(task) if not counts[split]]:
         raise DataError(
             f"task {task.name}: no rows for {' and '.join(empty)} ({note})",

@@ -10,7 +10,8 @@ from pathlib import Path
 from data_prep.config import Task
 from data_prep.sources.files import SourceFile, find_sources
 from data_prep.tally import Tally
-from data_prep.tasks.task_rows import TaskRow, read_task_rows
+from data_prep.tasks.profile import Profile
+from data_prep.tasks.task_rows import TaskRow, read_task_rows, task_profile
 from data_prep.text.templates import template_order, templates_of
 from raytrain.config.job import FineTuneJob
 from raytrain.config.locations import storage_location
@@ -120,7 +121,9 @@ def _preview(
     with scratch("show") as folder:
         found = find_sources(task, base_folder, store)
         tally.merge(found.tally(folder))
-        for row in _rows(task, found.files, folder):
+        profile = task_profile(task, found.files, folder)
+        tally.merge(profile.tally(found.files[0].name))
+        for row in _rows(task, found.files, folder, profile):
             tally.add_row(row.file.name, row.number, row.events)
             if row.error:
                 bad.append(f"{row.where}: {row.error}")
@@ -134,7 +137,7 @@ def _preview(
     return TaskPreview(task.name, task.type, task.probe, len(templates), rows, bad, tally.rows["read"], tally.lines())
 
 
-def _rows(task: Task, files: list[SourceFile], folder: Path) -> Iterator[TaskRow]:
+def _rows(task: Task, files: list[SourceFile], folder: Path, profile: Profile) -> Iterator[TaskRow]:
     """All rows, those of training files first if the files say their split."""
     files.sort(key=lambda file: file.split not in ("train", None))  # a stable sort
-    return read_task_rows(task, files, folder)
+    return read_task_rows(task, files, folder, profile)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 
 import pandas as pd
 import pytest
@@ -242,3 +243,30 @@ def test_a_long_file_is_judged_by_all_of_it(tmp_path):
     text = io.StringIO()
     text.write("text,out\n" + '"a, b",1\n' * 5000 + '"x \\"y\\", z",2\n')
     assert read(written(tmp_path, text.getvalue()))[-1]["text"] == 'x "y", z'
+
+
+@pytest.mark.parametrize("field", ["NaN", "nan", "<NA>", "\\N"])
+@pytest.mark.parametrize(("kind", "delimiter"), [("csv", ","), ("tsv", "\t")])
+def test_what_programs_write_for_a_missing_value_is_missing(tmp_path, field, kind, delimiter):
+    path = written(tmp_path, f"text{delimiter}stars\na{delimiter}{field}\nNaN and nan{delimiter}2\n", f"rows.{kind}")
+    first, second = read(path, kind)
+    assert first["text"] == "a"
+    assert math.isnan(first["stars"])
+    assert second == {"text": "NaN and nan", "stars": "2"}
+
+
+def test_a_header_that_comes_again_in_other_letters_is_a_bad_row(tmp_path):
+    rows, _ = rows_of(written(tmp_path, "text,stars\na,1\nTEXT, Stars\nb,2\n"))
+    assert [(row.number, row.reason[:7]) for row in rows] == [(2, ""), (3, "repeats"), (4, "")]
+
+
+def test_a_header_that_comes_again_in_another_order_is_refused(tmp_path):
+    path = written(tmp_path, "text,stars\na,1\nstars,text\n2,b\n")
+    with pytest.raises(DataError, match=r"rows.csv:3: repeats the header in another order \(stars, text\)"):
+        rows_of(path)
+
+
+def test_quotation_marks_are_text_in_a_csv_file_with_tabs_if_only_that_fits(tmp_path):
+    path = written(tmp_path, "text\tstars\n" + "".join(f'"good {i}\t{i}"\nfine\t2\n' for i in range(9)))
+    assert read(path)[:2] == [{"text": '"good 0', "stars": '0"'}, {"text": "fine", "stars": "2"}]
+    assert told(path)[-1] == "quotation marks are plain text, as usual in TSV"

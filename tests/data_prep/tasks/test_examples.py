@@ -91,7 +91,7 @@ CHOICES = {"type": "multiple-choice", "columns": {"choices": "options"}}
         ({"words": [], "tags": []}, NER, "'words' is empty"),
         ({"words": ["Ann"], "tags": ["B-PER"]}, {**NER, "labels": ["LOC"]}, "entity type 'PER' is not one of labels"),
         ({"input": "x", "target": "c", "options": ["a"]}, CHOICES, "instead of a list of 2 to 26 choices"),
-        ({"input": "x", "target": 1.5, "options": ["a", "b"]}, CHOICES, "'target' is 1.5 instead of a choice"),
+        ({"input": "x", "target": 1.5, "options": ["a", "b"]}, CHOICES, "target '1.5' is not one of the choices"),
         ({"input": "x", "target": "a", "n": None}, {"columns": {"id": "n"}}, "'n' .the row's id. is null"),
     ],
 )
@@ -184,3 +184,16 @@ def test_rows_that_are_not_wanted_are_none():
     assert make({"input": "x", "target": "y", "stars": "4"}).input == "x"
     with pytest.raises(RowError, match="where: null >= 4 cannot be compared"):
         make({"input": "x", "target": "y"})
+
+
+@pytest.mark.parametrize("written", ["['x' 'y']", "{'x', 'y'}", "{'text': ['x'], 'answer_start': [1]}", '["x", ...'])
+def test_an_answer_that_spells_no_list_but_begins_like_one_is_told(written):
+    found = example({"input": "q", "target": written}, type="question-answering")
+    assert found.targets == [written]
+    assert [event.kind for event in found.events] == ["list-kept"]
+
+
+@pytest.mark.parametrize("answer", [1.5, "1.5"])
+def test_a_decimal_answer_is_found_among_decimal_choices(answer):
+    found = example({"input": "q", "target": answer, "options": [0.5, 1.5, 2.5]}, **CHOICES)
+    assert found.targets == ["(B)"]

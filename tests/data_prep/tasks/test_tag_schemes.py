@@ -42,6 +42,8 @@ def read(column, tags, labels=None):
         "b_PER e_PER o s_LOC o",
         "PER PER O LOC O",
         "PER PER 0 LOC 0",
+        "B__PER I__PER O B__LOC O",
+        "PER::B PER::I O LOC::B O",
         "B-PER i-PER O B-LOC o",
     ],
 )
@@ -123,3 +125,19 @@ def test_what_any_spelling_writes_is_read_back(kinds, separator, behind, lower):
     tags = [tag(mark, kind) for kind in kinds for mark in "BI"]
     scheme = detect(Counter([*tags, "O"]), None, "x")
     assert entities_of(tags, tags, scheme.read) == [(kind, f"{tag('B', kind)} {tag('I', kind)}") for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("tags", "named"),
+    [
+        ("B-PER I-PER O B_LOC I_LOC", "B-PER"),
+        ("BEGIN-PER INSIDE-PER O BEGIN-LOC O", "written out"),
+        ("Beg_PER Int_PER O Beg_LOC Out", "written out"),
+        ("PER.start PER.cont O LOC.start O", "written out"),
+        ("<PER> </PER> O <LOC> O", "bracket"),
+        ("B(PER) I(PER) O B(LOC) O", "bracket"),
+    ],
+)
+def test_marks_of_an_unknown_spelling_never_become_types(tags, named):
+    with pytest.raises(DataError, match=named):
+        read([], tags)

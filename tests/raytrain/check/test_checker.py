@@ -1,6 +1,7 @@
 """What `raytrain check` and `raytrain data show` say, and that they leave no trace."""
 
 import json
+import re
 import struct
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +127,29 @@ def test_bad_rows_that_are_left_out_are_warned_of(project: Path) -> None:
         "task stars: 1 bad rows are skipped, e.g. dev.csv:3: label '9' is not one of 1, 2, 3, 4, 5"
     ]
     assert found.tasks[1].bad_rows == 1
+
+
+def test_if_every_row_is_bad_the_first_reasons_are_named(project: Path, capsys: Captured) -> None:
+    rewrite("target: stars}", "target: stars}\n      onBadRow: skip")
+    for name in ("train.csv", "dev.csv", "test.csv"):
+        rows = Path(name).read_text().splitlines()
+        Path(name).write_text("\n".join([rows[0], *(re.sub(r"\d$", "9", row) for row in rows[1:])]) + "\n")
+    assert main(["check", "job.yaml"]) == ExitCode.DATA
+    shown = capsys.readouterr().err
+    assert "task stars: every row is bad; the first are" in shown
+    assert "task stars: train.csv:2: label '9' is not one of 1, 2, 3, 4, 5" in shown
+
+
+def test_what_was_detected_over_the_whole_column_is_told(project: Path) -> None:
+    Path("tags.jsonl").write_text(
+        "".join(f'{{"t": ["Ann", "came", "{i}"], "g": ["PER_B", "O", "O"]}}\n' for i in range(60))
+    )
+    text = Path("job.yaml").read_text()
+    start, end = text.index("    - name: stars"), text.index("    - {name: quiz")
+    tags = "    - {name: stars, type: ner, source: {uri: tags.jsonl}, columns: {tokens: t, tags: g}}\n"
+    Path("job.yaml").write_text(text[:start] + tags + text[end:])
+    spelling = "(tags.jsonl: tags of column g: BIO marks behind the type, separated by '_')"
+    assert f"what was detected: 1 {spelling}" in checked().tasks[1].events
 
 
 def test_a_wrong_column(project: Path) -> None:
