@@ -208,7 +208,7 @@ def _multiple_choice(task: Task, profile: Profile, row: Row) -> Example:
     if isinstance(answer, bool) or not isinstance(answer, str | int | float):
         raise RowError(f"{task.columns.target!r} is {show_value(answer)} instead of a choice, its letter or its number")
     reading = profile.reading or task.number_choices
-    index = find_choice(answer if is_number(answer) else _clean(answer), choices, names, reading)
+    index = find_choice(_clean(answer) if isinstance(answer, str) else answer, choices, names, reading)
     options = f"\n{format_options(choices)}"
     text = question + options
     meta = {"input": text, "choices": choices, "label": letter(index)}
