@@ -52,14 +52,14 @@ class RecordError(ValueError):
         self.line, self.hint = line, hint
 
 
-def records(file: IO[bytes], dialect: CsvDialect, first: int = 0) -> Iterator[Record]:
+def records(file: IO[bytes], dialect: CsvDialect) -> Iterator[Record]:
     """Yields every record that is not blank.
 
-    `first` lines were before. Bytes that are not UTF-8 become surrogates, so that reading continues
-    and the row can be named. Raises RecordError with the line where the record begins.
+    Bytes that are not UTF-8 become surrogates, so that reading continues and the row can be named.
+    Raises RecordError with the line where the record begins.
     """
-    text = _Lines(file, first)
-    if dialect.delimiter_line and not first:
+    text = _Lines(file)
+    if dialect.delimiter_line:
         next(text, None)
     return _by_escape(text, dialect) if dialect.escape else _by_library(text, dialect)
 
@@ -67,10 +67,9 @@ def records(file: IO[bytes], dialect: CsvDialect, first: int = 0) -> Iterator[Re
 class _Lines:
     """Lines as text; knows where the present record begins."""
 
-    def __init__(self, file: IO[bytes], before: int) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._lines = lines(file)
-        self._before = self.number = before
-        self.first = before + 1
+        self.number, self.first = 0, 1
         self._bytes = 0
 
     def begin(self) -> None:
@@ -81,8 +80,7 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        number, line = next(self._lines)
-        self.number = self._before + number
+        self.number, line = next(self._lines)
         self._bytes += LONGEST_ROW + 1 if line is None else len(line)
         if line is None or self._bytes > LONGEST_ROW:
             hint = "Is a quotation mark never closed?" if self.number > self.first else None

@@ -12,19 +12,16 @@ MISSING = frozenset(("NaN", "nan", "<NA>", "\\N"))
 """Fields that pandas, numpy, MySQL and Hive write for a missing value, and that are no words."""
 
 
-def csv_rows(
-    file: IO[bytes], dialect: CsvDialect, name: str, *, first: int = 0, header: Sequence[str] | None = None
-) -> Iterator[SourceRow]:
+def csv_rows(file: IO[bytes], dialect: CsvDialect, name: str) -> Iterator[SourceRow]:
     """Yields every row; `number` is the line where it begins.
 
-    `file` may begin after the first `first` lines of the real one; `header` then has what
-    `csv_header` returned. A row that repeats the header is bad: files were put together. Raises
-    DataError where quotation marks do not fit.
+    A row that repeats the header is bad: files were put together. Raises DataError where quotation
+    marks do not fit.
     """
-    names = list(header) if header is not None else None
-    folded = _folded(names) if names is not None and dialect.header is None else None
+    names: list[str] | None = None
+    folded: list[str] | None = None
     try:
-        for record in records(file, dialect, first):
+        for record in records(file, dialect):
             if names is None:
                 names = _checked(dialect.header or record.fields, name, record.line)
                 if dialect.header is None:
@@ -35,17 +32,6 @@ def csv_rows(
             yield _row(record.line, record.fields, names, folded)
     except RecordError as error:
         raise DataError(f"{name}:{error.line}: {error}", hint=error.hint) from None
-
-
-def csv_header(file: IO[bytes], dialect: CsvDialect, name: str) -> list[str]:
-    """Returns the names of the columns; raises DataError as `csv_rows` does."""
-    if dialect.header is not None:
-        return _checked(dialect.header, name, 1)
-    try:
-        record = next(records(file, dialect), None)
-    except RecordError as error:
-        raise DataError(f"{name}:{error.line}: {error}", hint=error.hint) from None
-    return _checked(record.fields, name, record.line) if record is not None else []
 
 
 def _row(number: int, fields: list[str], names: list[str], header: list[str] | None) -> SourceRow:

@@ -136,7 +136,7 @@ def number_meanings(task: Task, row: Row) -> tuple[Meanings, str]:
 def decide_reading(task: Task, rows: Mapping[Meanings, int], example: str) -> Reading | None:
     """Returns the meaning that fits most rows with numbers; None if there are none.
 
-    Raises DataError if the text and a place fit equally many rows but mean other choices.
+    Raises DataError if two of them fit equally many rows but mean other choices.
     """
     if task.number_choices is not None:
         return task.number_choices
@@ -152,6 +152,12 @@ def decide_reading(task: Task, rows: Mapping[Meanings, int], example: str) -> Re
         raise DataError(
             f"task {task.name}: a number in {task.columns.target!r} can be a choice's text or its place: {example}",
             hint="Say which with numberChoices: text, from-0 or from-1.",
+        )
+    if fitting == ["from-0", "from-1"]:
+        raise DataError(
+            f"task {task.name}: the numbers in {task.columns.target!r} can be places of the choices counted from 0 or "
+            "from 1: both fit equally many rows",
+            hint="Say which with numberChoices: from-0 or from-1.",
         )
     return fitting[0]
 

@@ -141,7 +141,7 @@ def _plain(task: Task, profile: Profile, row: Row) -> Example:
     targets = _texts(task, profile, row, events)
     labels = labels_of(task)
     if labels is None:
-        tail = _options(text) if task.type in ("multiple-choice", "question-answering") else 0
+        tail = options_at_end(task, text)
         return Example(text, targets, {"input": text}, None, tuple(events), tail=tail)
     if profile.labels_by_number:
         events.append(Event("label-matched"))
@@ -149,9 +149,12 @@ def _plain(task: Task, profile: Profile, row: Row) -> Example:
     return Example(text, targets, {"input": text, "label": targets[0]}, None, tuple(events))
 
 
-def _options(text: str) -> int:
-    """Characters that the options at the end of a text take (BIG-Bench Hard); 0 without any."""
-    found = _OPTIONS.search(text)
+def options_at_end(task: Task, text: str) -> int:
+    """Returns how many characters the options at the end of a text take (BIG-Bench Hard).
+
+    0 without any, and for tasks that have none.
+    """
+    found = _OPTIONS.search(text) if task.type in ("multiple-choice", "question-answering") else None
     return len(text) - found.start() if found is not None else 0
 
 

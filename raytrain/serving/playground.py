@@ -63,7 +63,7 @@ class Playground:
         Raises UsageError for an invalid request; with `refuse_long`, for a text that is too long.
         """
         from raytrain.serving.predict import find_task
-        from raytrain.serving.prompts import make_prompts, template_of
+        from raytrain.serving.prompts import make_prompts
 
         if not text.strip():
             raise UsageError("no text given")
@@ -71,7 +71,8 @@ class Playground:
             raise UsageError(f"the text is longer than {MAX_TEXT_CHARS:,} characters")
         [prompt] = make_prompts(
             self._models.tokenizer,
-            template_of(find_task(self._models.tasks, task), template),
+            find_task(self._models.tasks, task),
+            template,
             [text],
             limit=self._models.limits.max_input_tokens,
             refuse_long=refuse_long,

@@ -9,7 +9,7 @@ from typing import TextIO
 from data_prep.config import Task
 from raytrain.config.run_layout import RunLayout
 from raytrain.serving.models import RunModels, Which
-from raytrain.serving.prompts import Prompt, make_prompts, template_of
+from raytrain.serving.prompts import Prompt, make_prompts
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store
 from raytrain_core.text import did_you_mean
@@ -117,9 +117,8 @@ def predict(
     model yet.
     """
     models = RunModels(store, layout, cache=cache)
-    chosen = template_of(find_task(models.tasks, task), template)
-    limit = models.limits.max_input_tokens
-    prompts = make_prompts(models.tokenizer, chosen, texts, limit=limit, refuse_long=refuse_long)
+    chosen, limit = find_task(models.tasks, task), models.limits.max_input_tokens
+    prompts = make_prompts(models.tokenizer, chosen, template, texts, limit=limit, refuse_long=refuse_long)
     generated = models.generator(which).generate([prompt.text for prompt in prompts])
     return [Prediction(found.text, prompt) for found, prompt in zip(generated, prompts, strict=True)]
 

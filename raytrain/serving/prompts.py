@@ -45,24 +45,35 @@ def template_of(task: Task, number: int | None) -> "Template":
 
 
 def make_prompts(
-    tokenizer: "Tokenizer", template: "Template", texts: Sequence[str], *, limit: int, refuse_long: bool = False
+    tokenizer: "Tokenizer",
+    task: Task,
+    number: int | None,
+    texts: Sequence[str],
+    *,
+    limit: int,
+    refuse_long: bool = False,
 ) -> list[Prompt]:
-    """Puts each text into the template, cut as in training where the prompt exceeds `limit` tokens.
+    """Puts each text into template `number` of the task, by default the first.
 
-    With `refuse_long`, raises UsageError for a text that would be cut.
+    Where the prompt exceeds `limit` tokens, the text is cut; the instruction stays, and so do the
+    options at the end of a question, as in training. With `refuse_long`, raises UsageError for a
+    text that would be cut.
     """
+    from data_prep.tasks.examples import options_at_end
+
+    template = template_of(task, number)
     prompts = [template.render(text) for text in texts]
     counts = [len(ids) + 1 for ids in tokenizer.encode_open(prompts)]
     return [
         Prompt(prompt, count, count)
         if count <= limit
-        else _cut(tokenizer, template, text, count, limit, refuse_long=refuse_long)
+        else _cut(tokenizer, template, text, options_at_end(task, text), count, limit, refuse_long=refuse_long)
         for prompt, text, count in zip(prompts, texts, counts, strict=True)
     ]
 
 
-def _cut(
-    tokenizer: "Tokenizer", template: "Template", text: str, tokens: int, limit: int, *, refuse_long: bool
+def _cut(  # noqa: PLR0917
+    tokenizer: "Tokenizer", template: "Template", text: str, tail: int, tokens: int, limit: int, *, refuse_long: bool
 ) -> Prompt:
     from data_prep.text.fit_prompt import fit_prompt
 
@@ -71,7 +82,7 @@ def _cut(
             f"the prompt has {tokens:,} tokens, but the model reads at most {limit:,}",
             hint="Shorten the text, or allow that its end is left out.",
         )
-    fitted = fit_prompt(tokenizer, template, text, limit)
+    fitted = fit_prompt(tokenizer, template, text, limit, tail)
     if fitted is None:  # the instruction alone is too long: the end of it is lost
         return Prompt(template.render(text), tokens, limit)
     return Prompt(fitted, tokens, len(tokenizer.encode_open([fitted])[0]) + 1)

@@ -108,3 +108,14 @@ def test_a_number_of_very_many_digits_is_a_bad_row(digits):
     for labels in (["1", "2"], ["a", "b"]):
         with pytest.raises(RowError, match="is not one of"):
             require_label("9" * digits, labels)
+
+
+def test_places_that_can_be_counted_from_0_or_from_1_are_refused(tmp_path):
+    rows = [{"input": f"q{i}", "choices": ["w", "x", "y", "z"], "target": 1 + i % 3} for i in range(6)]
+    task = {"type": "multiple-choice", "columns": {"choices": "choices"}}
+    with pytest.raises(DataError, match="counted from 0 or from 1") as caught:
+        answers(tmp_path, rows, "jsonl", **task)
+    assert "numberChoices" in str(caught.value.hint)
+    assert answers(tmp_path, rows, "jsonl", numberChoices="from-1", **task)[:3] == ["(A)", "(B)", "(C)"]
+    with_last = [*rows, rows[0] | {"target": 4}]
+    assert answers(tmp_path, with_last, "jsonl", **task)[:3] == ["(A)", "(B)", "(C)"]

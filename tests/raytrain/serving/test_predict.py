@@ -45,7 +45,7 @@ def test_downloads_go_to_the_cache_folder_of_the_environment(world, monkeypatch,
 
 def test_texts_are_inserted_unchanged(world):
     task = world.job.spec.tasks[0]
-    [prompt] = make_prompts(world.tokenizer, template_of(task, None), ["{input} {x} </s>"], limit=48)
+    [prompt] = make_prompts(world.tokenizer, task, None, ["{input} {x} </s>"], limit=48)
     assert prompt.text == "say {input} {x} </s>"
     assert prompt.notice is None
     assert len(templates_of(task)) == 3
@@ -66,19 +66,29 @@ def test_missing_things_are_reported(world, generate):
 
 
 def test_a_text_that_is_too_long_is_cut_and_its_instruction_stays(world):
-    template = template_of(world.job.spec.tasks[0], 2)
+    task = world.job.spec.tasks[0]
+    template = template_of(task, 2)
     long = " ".join(f"word{number}" for number in range(200))
-    fits, cut = make_prompts(world.tokenizer, template, ["abc", long], limit=48)
+    fits, cut = make_prompts(world.tokenizer, task, 2, ["abc", long], limit=48)
     assert (fits.text, fits.read) == (template.render("abc"), fits.tokens)
     assert cut.text.startswith("repeat word0")
     assert cut.read <= 48 < cut.tokens
     assert f"the prompt has {cut.tokens:,} tokens, of which the model read {cut.read}" in cut.notice
     with pytest.raises(UsageError, match="but the model reads at most 48"):
-        make_prompts(world.tokenizer, template, ["abc", long], limit=48, refuse_long=True)
-    assert make_prompts(world.tokenizer, template, ["abc"], limit=48, refuse_long=True) == [fits]
+        make_prompts(world.tokenizer, task, 2, ["abc", long], limit=48, refuse_long=True)
+    assert make_prompts(world.tokenizer, task, 2, ["abc"], limit=48, refuse_long=True) == [fits]
 
 
 def test_an_instruction_that_is_too_long_alone_is_said_too(world):
-    [prompt] = make_prompts(world.tokenizer, template_of(world.job.spec.tasks[0], 0), ["abc"], limit=2)
+    [prompt] = make_prompts(world.tokenizer, world.job.spec.tasks[0], 0, ["abc"], limit=2)
     assert prompt.read == 2
     assert prompt.notice is not None
+
+
+def test_the_options_of_a_question_stay_as_in_training(world):
+    task = world.job.spec.tasks[0].model_copy(update={"type": "multiple-choice", "templates": ["Q: {input} A:"]})
+    options = "\nOptions:\n(A) yes\n(B) no"
+    [cut] = make_prompts(world.tokenizer, task, None, ["word " * 200 + options], limit=48)
+    assert cut.text.startswith("Q: word")
+    assert cut.text.endswith(options + " A:")
+    assert cut.read <= 48 < cut.tokens
