@@ -386,6 +386,14 @@ class Task(SpecModel):
         default_factory=SplitFractions, description="How to divide the rows of a source that has only one split."
     )
     limit: int | None = Field(default=None, ge=1, description="Maximum number of rows per split.")
+    near_twins: Literal["keep", "drop"] = Field(
+        default="keep",
+        description=(
+            "What to do with validation and test rows whose input equals that of a training row of the task or shares "
+            "at least half of its eight-word sequences with one: keep marks them, and the report also gives the score "
+            "without them; drop leaves them out."
+        ),
+    )
     on_bad_row: Literal["fail", "skip"] = Field(
         default="fail",
         description=(

@@ -145,7 +145,7 @@ class _Pending:
                 builder, split, number = self._units.pop(future)
                 builder.take(split, number, future.result())
                 if builder.complete:
-                    yield builder.finish()
+                    yield builder.finish(self._meter, self._workers)
 
     def cancel(self) -> None:
         """Cancels the units that were not started yet."""
@@ -168,7 +168,7 @@ def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnPro
                 pending.submit(builder, unit)
                 yield from pending.drain(workers.count)
             if builder.complete:
-                yield builder.finish()
+                yield builder.finish(meter, workers)
         yield from pending.drain(0)
     finally:
         pending.cancel()

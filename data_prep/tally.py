@@ -18,6 +18,8 @@ KINDS: dict[str, tuple[Effect, str]] = {
     "where": ("left out", "rows left out by where"),
     "transform": ("left out", "rows left out by transform"),
     "limit": ("left out", "rows left out by limit"),
+    "near-twin": ("left out", "held-out rows left out by nearTwins: training rows repeat them, or nearly"),
+    "near-twins-unknown": ("noted", "held-out rows compared with training rows as a whole only, not by 8-grams"),
     "number-missing": ("changed", "NaN in columns used, taken as missing"),
     "number-whole": ("changed", "numbers of a whole column written without .0"),
     "number-as-written": ("noted", "numbers with .0 in a column that is not whole, kept as they are"),

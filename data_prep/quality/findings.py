@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.config import Split
-from data_prep.quality.ngram_overlap import HeldOut
 from data_prep.shards.leakage import Keys
 from data_prep.shards.manifest import ShardSet
+from data_prep.shards.near_twins import HELD_ROWS
 from data_prep.shards.parts import PartCache, load_keys
 from data_prep.shards.reader import open_split
 from data_prep.shards.text_reader import TextBatch, TextRow, iter_text, rows_at
 from data_prep.shards.tokenizer_files import load_tokenizer
+from data_prep.text.ngram_overlap import OVERLAP, HeldOut
 from data_prep.text.tokenizer import UNK, Tokenizer
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, sample, splitmix64
@@ -39,10 +40,6 @@ MEANING: dict[Kind, str] = {
     "lost-text": "rows that the tokenizer does not reproduce exactly",
 }
 
-OVERLAP = 0.5
-"""A row overlaps if at least this share of its 8-grams is shared."""
-HELD_ROWS = 5000
-"""Rows of a held-out split compared by 8-grams: a keyed sample that includes those scored."""
 CONSTANT = 0.95
 """A split's targets are constant if at least this share of them is the same."""
 

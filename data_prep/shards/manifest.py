@@ -9,7 +9,7 @@ from data_prep.config import SPLITS, Split
 from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, Store
 
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,16 @@ class PartPair:
 
 
 @dataclass(frozen=True, slots=True)
+class NearTwins:
+    """Which rows of a held-out split repeat training rows of their task, or nearly do."""
+
+    ids: tuple[str, ...]
+    """Of those rows, in row order."""
+    compared: int
+    """Rows that were compared by 8-grams; equal inputs are found among all rows."""
+
+
+@dataclass(frozen=True, slots=True)
 class PreparedSplit:
     """A split of a task; `parts[v]` holds variant v of all examples, in the same order."""
 
@@ -42,6 +52,8 @@ class PreparedSplit:
     and leakage."""
     statistics: Mapping[str, Any]
     """`data_prep.shards.split_statistics.SplitStatistics.summary`."""
+    near_twins: NearTwins | None = None
+    """None for training rows, and where there are none to compare with."""
 
     def all_parts(self) -> list[PartRef]:
         """Returns every object of the split."""
@@ -163,7 +175,9 @@ def _split(manifest: Mapping[str, Any]) -> PreparedSplit:
         for variant in manifest["parts"]
     )
     keys = tuple(PartRef(**part) for part in manifest["keys"])
-    return PreparedSplit(manifest["examples"], manifest["variants"], parts, keys, manifest["statistics"])
+    marks = manifest["near_twins"]
+    twins = None if marks is None else NearTwins(tuple(marks["ids"]), marks["compared"])
+    return PreparedSplit(manifest["examples"], manifest["variants"], parts, keys, manifest["statistics"], twins)
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any]:

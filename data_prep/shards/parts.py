@@ -64,13 +64,18 @@ def fetch_part(part: PartRef, store: Store, cache: PartCache) -> Path:
         raise CorruptError(error.message, hint=_REPAIR_HINT) from None
 
 
+def require_contents(part: PartRef, data: bytes, store: Store) -> bytes:
+    """Returns `data`; raises CorruptError if it is not the contents of the part."""
+    if sha256_of(data) != part.sha256:
+        raise CorruptError(f"{store.uri}/{part.key}: its contents do not match its name", hint=_REPAIR_HINT)
+    return data
+
+
 def load_keys(split: PreparedSplit, store: Store) -> Keys:
     """Returns the input hashes of a split; raises CorruptError if they are damaged."""
     arrays: list[Keys] = [np.empty(0, np.uint64)]
     for part in split.keys:
-        data = store.get(part.key)
-        if sha256_of(data) != part.sha256:
-            raise CorruptError(f"{store.uri}/{part.key}: its contents do not match its name", hint=_REPAIR_HINT)
+        data = require_contents(part, store.get(part.key), store)
         arrays.append(np.load(io.BytesIO(data), allow_pickle=False))
     return np.concatenate(arrays)
 

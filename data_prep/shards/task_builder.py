@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from data_prep.config import SPLITS, Split
 from data_prep.shards.leakage import leakage
-from data_prep.shards.manifest import PreparedSplit, PreparedTask
+from data_prep.shards.manifest import NearTwins, PreparedSplit, PreparedTask
+from data_prep.shards.near_twins import HELD_ROWS, Found, find_near_twins
 from data_prep.shards.parts import load_keys
 from data_prep.shards.progress import ProgressMeter
 from data_prep.shards.row_limit import Keepers, RowLimit
@@ -16,7 +17,7 @@ from data_prep.shards.task_sources import TaskSources
 from data_prep.shards.unit_cutter import UnitCutter
 from data_prep.shards.work_unit import PrepSpec, ShardParts, UnitPlan, units_prefix
 from data_prep.shards.workers import Workers
-from data_prep.tally import Tally
+from data_prep.tally import Event, Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.splits import needed_splits
 from data_prep.text.few_shot import ShotPool, Shots
@@ -34,6 +35,9 @@ class TaskBuilder:
         self._bad = BadRows(self.task)
         self._parts = {split: _SplitParts() for split in SPLITS}
         self._all_given = False
+        self._held_out: list[UnitPlan] = []
+        """The units of held-out rows, if rows may be dropped from them."""
+        self._dropped = Tally()
 
     @property
     def complete(self) -> bool:
@@ -67,16 +71,22 @@ class TaskBuilder:
         """Accepts the parts of unit `number` of a split."""
         self._parts[split].done[number] = parts
 
-    def finish(self) -> PreparedTask:
-        """Stores the manifest of the complete task.
+    def finish(self, meter: ProgressMeter, workers: Workers) -> PreparedTask:
+        """Marks or drops near-twins and stores the manifest of the complete task.
 
-        Deletes the records of its units and its downloads.
+        Deletes the records of its units and its downloads. Raises DataError if dropping leaves
+        nothing of a split.
         """
         store = self._settings.store
-        spec = self._spec()
-        splits = {
-            split: parts.merge(store, spec.variants_of(split)) for split, parts in self._parts.items() if parts.done
-        }
+        splits = self._splits()
+        drop = self.task.near_twins == "drop"
+        most = None if drop else HELD_ROWS
+        found = find_near_twins(self.task.name, splits, store, workers, most=most, on_wait=meter.report)
+        if drop:
+            self._drop(found, workers)
+            splits = self._splits()
+        for split, one in found.items():
+            splits[split] = replace(splits[split], near_twins=NearTwins((), one.compared) if drop else one.marks())
         prepared = PreparedTask(
             name=self.task.name,
             type=self.task.type,
@@ -120,10 +130,42 @@ class TaskBuilder:
         bad.check()
         return Shots(pool.shots(), few_shot.share, few_shot.examples, self._settings.seed)
 
+    def _splits(self) -> dict[Split, PreparedSplit]:
+        spec, store = self._spec(), self._settings.store
+        found = {split: parts for split, parts in self._parts.items() if parts.done}
+        return {split: parts.merge(store, spec.variants_of(split)) for split, parts in found.items()}
+
+    def _drop(self, found: Mapping[Split, Found], workers: Workers) -> None:
+        """Writes the units again that hold rows with a near-twin, without these rows."""
+        for split, one in found.items():
+            if len(one.rows) == len(one.ids):
+                raise DataError(
+                    f"task {self.task.name}: every {split} row has a near-twin in training, so none is left",
+                    hint="Hold out other rows, or set nearTwins: keep.",
+                )
+            if unknown := len(one.ids) - one.compared:
+                where = self._sources.files[0].name
+                self._dropped.add("near-twins-unknown", where, note=f"{split} rows", count=unknown)
+        for unit in self._held_out if found else []:  # a probe has no training rows
+            rows = found[unit.split].rows - unit.start
+            places = frozenset(rows[(rows >= 0) & (rows < unit.rows)].tolist())
+            if not places:
+                continue
+            for place, example in enumerate(unit.load().examples):
+                if place in places:
+                    self._dropped.add_row(*example.place, [Event("near-twin", f"{unit.split} row")], read=False)
+            parts = self._parts[unit.split].done
+            if len(places) == unit.rows:
+                del parts[unit.number]
+            else:
+                kept = workers.submit(replace(unit, left_out=places), lambda examples: None)
+                parts[unit.number] = kept.result()
+
     def _tally(self) -> Tally:
         """What happened to all rows, from the files to the model's input."""
         tally = self._sources.profile.tally(self._sources.files[0].name)
-        for part in [self._sources.tally(), self._bad.tally, *(parts.tally() for parts in self._parts.values())]:
+        units = (parts.tally() for parts in self._parts.values())
+        for part in [self._sources.tally(), self._bad.tally, self._dropped, *units]:
             tally.merge(part)
         return tally
 
@@ -146,6 +188,8 @@ class TaskBuilder:
     def _count(self, units: Iterable[UnitPlan]) -> Iterator[UnitPlan]:
         for unit in units:
             self._parts[unit.split].given += 1
+            if self.task.near_twins == "drop" and unit.split != "train":
+                self._held_out.append(unit)
             yield unit
 
     def _check_rows(self, rows: Mapping[Split, int]) -> None:

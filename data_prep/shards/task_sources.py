@@ -163,6 +163,8 @@ class TaskSources:
 
     def _identify(self) -> dict[str, Any]:
         fields = self.task.model_dump(mode="json", include=_IDENTITY_FIELDS)
+        if self.task.near_twins == "drop":
+            fields["near_twins"] = "drop"
         return {
             "format": FORMAT,
             "task": fields | {"templates": self.task.templates or list(BUILT_IN[self.task.type])},

@@ -55,11 +55,13 @@ class WorkUnit:
     examples: list[Example]
     store: Store
     overwrite: bool = False
+    kind: str = ""
+    """Set if it holds only some of the unit's examples."""
 
     @property
     def key(self) -> str:
         """Where the parts made of the unit are recorded."""
-        return f"{units_prefix(self.spec.digest)}{self.split}-{self.number:06d}.json"
+        return f"{units_prefix(self.spec.digest)}{self.split}-{self.number:06d}{self.kind}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,17 @@ class UnitPlan:
     """Ids that rows get in place of their own, which occurred already, by place in the unit."""
     store: Store
     overwrite: bool = False
+    left_out: frozenset[int] = frozenset()
+    """Examples that have a near-twin in training and are dropped, by place in the unit."""
 
     def load(self) -> WorkUnit:
         """Returns the unit with its examples."""
         examples = [example for segment in self.segments for example in segment.load()]
         for place, identifier in self.renamed.items():
             examples[place] = replace(examples[place], id=identifier)
-        return WorkUnit(self.spec, self.split, self.number, self.start, examples, self.store, self.overwrite)
+        kept = [example for place, example in enumerate(examples) if place not in self.left_out]
+        kind = "-without-near-twins" if self.left_out else ""
+        return WorkUnit(self.spec, self.split, self.number, self.start, kept, self.store, self.overwrite, kind)
 
 
 @dataclass(frozen=True, slots=True)

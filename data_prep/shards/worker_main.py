@@ -2,7 +2,8 @@
 
 It reads pickled work from standard input and replies on standard output: to a span with its chunks,
 whose examples it leaves in temporary files; to a unit with numbers of examples as they are
-finished, then with the parts. Or with an error. It ends when its
+finished, then with the parts; to training rows with the held-out rows that they overlap with. Or
+with an error. It ends when its
 input does, that is, with the process that started it.
 """
 
@@ -14,6 +15,7 @@ from contextlib import suppress
 
 from data_prep.shards.blocks import Spooled
 from data_prep.shards.span_reading import Chunk, SpanJob, read_span
+from data_prep.shards.twin_job import TwinJob, compare
 from data_prep.shards.work_unit import UnitPlan
 from data_prep.shards.writer import write_unit
 from raytrain_core.errors import UserError
@@ -32,7 +34,13 @@ def main() -> None:
 
         while (work := _next()) is not None:
             try:
-                reply(_read(work) if isinstance(work, SpanJob) else write_unit(work.load(), reply))
+                match work:
+                    case SpanJob():
+                        reply(_read(work))
+                    case TwinJob():
+                        reply(compare(work))
+                    case UnitPlan():
+                        reply(write_unit(work.load(), reply))
             except UserError as error:
                 reply(error)
             except BrokenPipeError:
@@ -50,12 +58,12 @@ def _read(job: SpanJob) -> list[Chunk]:
     return chunks
 
 
-def _next() -> SpanJob | UnitPlan | None:
+def _next() -> SpanJob | UnitPlan | TwinJob | None:
     try:
         work = pickle.load(sys.stdin.buffer)
     except (EOFError, pickle.UnpicklingError):  # the latter if the parent was killed while sending
         return None
-    assert isinstance(work, SpanJob | UnitPlan)
+    assert isinstance(work, SpanJob | UnitPlan | TwinJob)
     return work
 
 

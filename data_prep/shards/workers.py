@@ -23,6 +23,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 from data_prep.shards.blocks import Spooled
 from data_prep.shards.span_reading import Chunk, SpanJob
+from data_prep.shards.twin_job import Numbers, TwinJob, compare
 from data_prep.shards.work_unit import ShardParts, UnitPlan
 from data_prep.shards.writer import OnAdvance, write_unit
 from raytrain_core.errors import DataError
@@ -53,6 +54,9 @@ class Workers(Protocol):
 
         `on_advance` is called with finished examples in the calling thread, by `submit` or `tick`.
         """
+
+    def compare(self, job: TwinJob) -> Future[Numbers]:
+        """Starts comparing training rows with held-out rows."""
 
     def tick(self) -> None:
         """Reports the examples finished since the last call.
@@ -88,6 +92,10 @@ class ThisProcess:
         """Writes the unit now."""
         return _write_now(unit, on_advance)
 
+    def compare(self, job: TwinJob) -> Future[Numbers]:
+        """Compares now."""
+        return _done(compare(job))
+
     def tick(self) -> None:
         """Does nothing: everything is reported already."""
 
@@ -102,7 +110,7 @@ class LocalProcesses:
 
     def __init__(self, count: int) -> None:
         self.count = max(1, count)
-        self._submitted = self._asked = 0
+        self._submitted = self._asked = self._compared = 0
         self._closed = False
         self._unreported: list[tuple[OnAdvance, int]] = []
         self._processes: set[subprocess.Popen[bytes]] = set()
@@ -142,6 +150,13 @@ class LocalProcesses:
             return _write_now(unit, on_advance)
         return self._threads.submit(self._write, unit, on_advance)
 
+    def compare(self, job: TwinJob) -> Future[Numbers]:
+        """Compares the first few rows here and lets a free process compare all others."""
+        self._compared += job.pair.rows
+        if self._compared <= _LOCAL_EXAMPLES:
+            return _done(compare(job))
+        return self._threads.submit(self._compare, job)
+
     def tick(self) -> None:
         """Reports what the processes have finished since the last call."""
         with self._lock:
@@ -170,7 +185,11 @@ class LocalProcesses:
         parts: ShardParts = self._delegate(unit, advance)
         return parts
 
-    def _delegate(self, work: SpanJob | UnitPlan, advance: OnAdvance) -> Any:
+    def _compare(self, job: TwinJob) -> Numbers:
+        numbers: Numbers = self._delegate(job, lambda finished: None)
+        return numbers
+
+    def _delegate(self, work: SpanJob | UnitPlan | TwinJob, advance: OnAdvance) -> Any:
         """Gives work to this thread's process, and to a second one if that is killed."""
         data = pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
         for _ in range(_TRIES):

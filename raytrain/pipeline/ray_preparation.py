@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from data_prep.config import SPLITS
 from data_prep.shards.blocks import Examples, packed, unpacked
 from data_prep.shards.span_reading import Chunk, SpanJob, read_span, seen
+from data_prep.shards.twin_job import Numbers, TwinJob, compare
 from data_prep.shards.work_unit import ShardParts, UnitPlan
 from data_prep.shards.workers import Workers, local_workers
 from data_prep.shards.writer import OnAdvance, write_unit
@@ -52,6 +53,7 @@ class RayTasks:
         self.count, each = share(cpus)
         remote = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")
         self._read, self._write = remote(_read).options(num_returns=1 + len(SPLITS)), remote(_write)
+        self._compare = remote(_compare)
         self._pending: dict[Future[Any], Any] = {}
         self._finished: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
 
@@ -82,6 +84,10 @@ class RayTasks:
             return found
 
         return self._answer(self._write.remote(pickle.dumps(plan, pickle.HIGHEST_PROTOCOL), *references), parts)
+
+    def compare(self, job: TwinJob) -> Future[Numbers]:
+        """Lets Ray compare training rows with held-out rows."""
+        return self._answer(self._compare.remote(pickle.dumps(job, pickle.HIGHEST_PROTOCOL)), pickle.loads)
 
     def _answer(self, reference: Any, result: Callable[[Any], T]) -> Future[T]:
         future: Future[T] = Future()
@@ -238,6 +244,11 @@ def _write(data: bytes, *stored: bytes) -> bytes:
 
     segments = [replace(segment, examples=here(segment.examples)) for segment in plan.segments]
     return pickle.dumps(write_unit(replace(plan, segments=segments).load()))
+
+
+def _compare(data: bytes) -> bytes:
+    job: TwinJob = pickle.loads(data)
+    return pickle.dumps(compare(job))
 
 
 def _cause(error: BaseException) -> BaseException:

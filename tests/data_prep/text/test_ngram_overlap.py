@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.quality.ngram_overlap import COMMON, LEAST, WORDS, HeldOut
+from data_prep.text.ngram_overlap import COMMON, LEAST, WORDS, HeldOut
 
 TEXT = "the quick brown fox jumps over the lazy dog and then goes home to sleep well"  # 9 runs of 8 words
 

@@ -22,6 +22,8 @@ LEAST = 6
 code."""
 COMMON = 64
 """A run that more held-out rows contain is boilerplate of the source and is ignored."""
+OVERLAP = 0.5
+"""A held-out text overlaps with a text that has at least this share of its runs."""
 
 _WORD = re.compile(r"\w+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
