@@ -14,6 +14,7 @@ def caveats(tasks: Sequence[Task]) -> list[str]:
     """Returns sentences about scores that mean less than they seem to, by weight."""
     kinds = (
         _unbeaten,
+        _near_twins,
         _few_rows,
         _one_answer,
         _unparsable,
@@ -34,6 +35,11 @@ def _unbeaten(task: Task) -> Iterator[str]:
         yield f"{task.name}: the score after training is below its baseline, {label}."
     elif task.baseline_verdict == "noise":
         yield f"{task.name}: the score after training is not shown to be above its baseline, {label}."
+
+
+def _near_twins(task: Task) -> Iterator[str]:
+    if task.without_twins is not None:
+        yield f"{task.name}: {task.without_twins.sentence}"
 
 
 def _few_rows(task: Task) -> Iterator[str]:

@@ -78,6 +78,10 @@ def _leakage(shards: ShardSet) -> Iterator[str]:
             held, _, trained = pair.partition(" in ")
             if rows:
                 yield f"{task.name}: the inputs of {format_count(rows, f'{held} row')} also occur in {trained} rows."
+        for name, split in task.splits.items():
+            if split.near_twins is not None and (near := len(split.near_twins.ids)) > task.leakage[f"{name} in train"]:
+                held_out = f"{near:,} of {format_count(split.examples, f'{name} row')}"
+                yield f"{task.name}: {held_out} have a near-twin in training, equal inputs included."
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
         held_out = f"{rows:,} of {format_count(of, f'{split} row')}"

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from raytrain.report.formatting import format_interval, format_score
-from raytrain.report.model import ReportData, Sample, Slice, Task
+from raytrain.report.model import Interval, ReportData, Sample, Slice, Task, WithoutTwins
 from raytrain.report.preference import preference_sentence
 from raytrain.report.verdicts import verdict_label
 
@@ -149,11 +150,7 @@ def _metrics(tasks: Sequence[Task]) -> str:
     rows = []
     for t in tasks:
         for metric in t.metrics:
-            cells = []
-            for found in (metric.before, metric.after):
-                span = format_interval(found.low, found.high, metric.scale) if found else ""
-                value = format_score(found.value if found else None, metric.scale)
-                cells.append(f"{value} {span}".strip().replace("[", "\\["))
+            cells = [_value(found, metric.scale) for found in (metric.before, metric.after)]
             how = escape(metric.protocol or "–")
             if metric.reference is not None:
                 how += f"; score of the references: {format_score(metric.reference, metric.scale)}"
@@ -162,7 +159,20 @@ def _metrics(tasks: Sequence[Task]) -> str:
             if metric.error:
                 how += f"; **{metric.rows or 0} of {t.rows} rows**: {escape(metric.error)}"
             rows.append([escape(t.name), metric.label, how, *cells])
+        if t.without_twins is not None:
+            rows.append(_without_twins(t, t.without_twins))
     return table(["Task", "Metric", "Protocol", "Before", "After"], rows, numbers_from=3)
+
+
+def _without_twins(task: Task, found: WithoutTwins) -> list[str]:
+    metric = task.primary_metric
+    cells = [_value(one, metric.scale) for one in (found.before, found.after)]
+    return [escape(task.name), f"{metric.label} without near-twins", escape(found.sentence), *cells]
+
+
+def _value(found: Interval | None, scale: Literal["percent", "raw"]) -> str:
+    span = format_interval(found.low, found.high, scale) if found else ""
+    return f"{format_score(found.value if found else None, scale)} {span}".strip().replace("[", "\\[")
 
 
 def _parts(task: Task) -> list[tuple[str, Slice]]:

@@ -109,6 +109,16 @@ class Agreement(ReportPart):
     sentence: str
 
 
+class WithoutTwins(ReportPart):
+    """The primary metric without the test rows that training rows of the task repeat, or nearly."""
+
+    rows: int = Field(description="Number of scored rows whose input equals a training row's or overlaps with it.")
+    of: int = Field(description="Number of all scored rows.")
+    before: Interval | None = None
+    after: Interval | None = None
+    sentence: str
+
+
 class CurvePoint(ReportPart):
     """The primary metric of one checkpoint on validation rows."""
 
@@ -219,6 +229,9 @@ class Task(ReportPart):
         default="unknown", description="The trained model against its baselines; none: the task has no baseline."
     )
     agreement: Agreement | None = Field(default=None, description="People against each other; null if not known.")
+    without_twins: WithoutTwins | None = Field(
+        default=None, description="Scores without rows that have a near-twin in training; null if no row has one."
+    )
     one_answer: bool = Field(
         default=False, description="After training, one answer is far more frequent than any reference."
     )

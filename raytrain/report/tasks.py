@@ -27,6 +27,7 @@ from raytrain.report.samples import choose_samples
 from raytrain.report.split_gap import split_gap
 from raytrain.report.stored import Stage, StoredRun
 from raytrain.report.verdicts import task_sentence, task_verdict
+from raytrain.report.without_twins import without_twins
 from raytrain.report.yardsticks import (
     agreement_of,
     baseline_sentence,
@@ -116,6 +117,7 @@ def _task(
         best_baseline=best.name if best else None,
         baseline_verdict=against,
         agreement=agreement_of(test, primary_metric),
+        without_twins=without_twins(run, scored.name, before, after, primary_metric),
         one_answer=_has_one_answer(after.card.lengths) if after else False,
         metrics=scored.metrics if card else [],
         templates=_templates(before, after, declared),

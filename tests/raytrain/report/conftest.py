@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.shards.manifest import PartRef, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
+from data_prep.shards.manifest import NearTwins, PartRef, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
 from data_prep.tally import Event, Tally
 from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout, stage_of_step
@@ -183,6 +183,7 @@ class RunFolder:
     probes: tuple[str, ...] = PROBES
     event: str = "The report is written."
     skill: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SKILL))
+    near_twins: dict[str, list[str]] = field(default_factory=dict)
     stages: tuple[str, ...] = ("before", "checkpoints", "after")
 
     @property
@@ -239,7 +240,7 @@ class RunFolder:
         """Writes the manifests of a shard set, without parts, which the report does not read."""
         part = PartRef("shards/parts/x.npy", 10, "0" * 64)
 
-        def split(rows, templates, inputs, outputs):
+        def split(rows, templates, inputs, outputs, twins=None):
             statistics = {
                 "rows": rows,
                 "source_tokens": {"mean": inputs, "p50": int(inputs), "p95": int(inputs * 1.6), "max": int(inputs * 2)},
@@ -251,11 +252,13 @@ class RunFolder:
                 "templates": {"0": rows},
                 "duplicates": 3,
             }
-            return PreparedSplit(rows, templates, (), (part,), statistics)
+            return PreparedSplit(rows, templates, (), (part,), statistics, twins)
 
         tasks = []
         for number, task in enumerate(job.spec.tasks):
-            held = {"validation": split(200, 1, 52.3, 16.1), "test": split(self.rows, 1, 51.9, 16.0)}
+            marks = self.near_twins.get(task.name)
+            twins = None if marks is None else NearTwins(tuple(marks), self.rows)
+            held = {"validation": split(200, 1, 52.3, 16.1), "test": split(self.rows, 1, 51.9, 16.0, twins)}
             train = {} if task.probe else {"train": split(3000, 3, 52.1, 16.0)}
             tasks.append(
                 PreparedTask(
@@ -265,7 +268,7 @@ class RunFolder:
                     digest=f"{number:x}c" * 32,
                     splits=train | held,
                     tally=_tally(number),
-                    leakage={"test in train": 2} if number == 1 else {},
+                    leakage={"test in train": 2 if number == 1 else 0},
                     provenance={},
                 )
             )
