@@ -40,8 +40,8 @@ def without_twins(
 def _prepared(run: StoredRun, task: str, stage: Stage | None) -> PreparedSplit | None:
     if run.shards is None or stage is None:
         return None
-    splits = next((one.splits for one in run.shards.tasks if one.name == task), {})
-    return splits.get(stage.card.split)
+    splits = (split for one in run.shards.tasks if one.name == task for split in one.splits.items())
+    return next((prepared for name, prepared in splits if name == stage.card.split), None)
 
 
 def _score(metric: Metric, answers: Sequence[Prediction], marked: frozenset[str]) -> Interval | None:
