@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[Effect, str]] = {
     "number-as-written": ("noted", "numbers with .0 in a column that is not whole, kept as they are"),
     "list-parsed": ("changed", "lists parsed from text"),
     "list-kept": ("noted", "texts in brackets that could be lists, kept as text"),
+    "missing-kept": ("noted", "targets such as nan or NULL that may stand for a missing value, kept as text"),
     "tags-rewritten": ("changed", "rows whose tags were rewritten as BIO"),
     "label-matched": ("changed", "labels matched by their number"),
     "masked": ("changed", "values masked"),

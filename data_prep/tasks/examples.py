@@ -40,6 +40,7 @@ from raytrain_core.text import show_value
 Row = Mapping[str, Any]
 
 _OPTIONS = re.compile(r"\n(?:Options|Choices):[ ]*\n(?:[^\n]*\n?){2,26}\Z")
+_FOR_MISSING = frozenset(("nan", "NaN", "NaT", "<NA>", "\\N", "null", "NULL", "NA", "N/A", "n/a", "#N/A", "None"))
 _NUMERIC_TARGETS = ("rating", "sentiment", "text", "question-answering", "multiple-choice")
 
 
@@ -277,6 +278,8 @@ def _several(task: Task, profile: Profile, column: str, value: Any, events: list
             texts.append(_number(task, profile, column, one, events))
         else:
             text = _check_text(one, column, code=task.type == "code-translation")
+            if text in _FOR_MISSING:
+                events.append(Event("missing-kept", column))
             if column in profile.whole and has_point_zero(text):
                 text = text.removesuffix(".0")
                 events.append(Event("number-whole", column))

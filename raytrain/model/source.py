@@ -78,6 +78,12 @@ def check_folder(folder: Path, name: str) -> Path:
             f"model {name}: model_type is {config.get('model_type')!r} in {folder / 'config.json'}, not t5",
             hint="use a T5, T5 v1.1 or FLAN-T5 model",
         )
+    if config.get("quantization_config"):
+        raise TrainingError(
+            f"model {name}: its weights are quantized (quantization_config in {folder / 'config.json'}); they cannot "
+            "be trained",
+            hint="use the model that it was made from, or save it dequantized: model.dequantize().save_pretrained(...)",
+        )
     if not any((folder / weights).is_file() for weights in (WEIGHTS_FILE, _SHARDED_WEIGHTS)):
         pickled = sorted(path.name for path in folder.glob("pytorch_model*.bin"))
         hint = "convert it with save_pretrained" if pickled else "save the model there with save_pretrained"

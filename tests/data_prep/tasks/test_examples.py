@@ -197,3 +197,9 @@ def test_an_answer_that_spells_no_list_but_begins_like_one_is_told(written):
 def test_a_decimal_answer_is_found_among_decimal_choices(answer):
     found = example({"input": "q", "target": answer, "options": [0.5, 1.5, 2.5]}, **CHOICES)
     assert found.targets == ["(B)"]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NULL", "None", "N/A"])
+def test_a_target_that_may_stand_for_a_missing_value_is_told(word):
+    found = example({"input": "q", "target": word}, type="question-answering")
+    assert (found.targets, [event.kind for event in found.events]) == ([word], ["missing-kept"])

@@ -131,6 +131,13 @@ def test_an_adapter_next_to_full_weights_is_refused_before_anything_is_trained(m
         check_folder(model, "mine")
 
 
+def test_quantized_weights_are_refused_before_anything_is_prepared(model):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"quantization_config": {"load_in_8bit": True}}))
+    with pytest.raises(TrainingError, match="its weights are quantized"):
+        check_folder(model, "base")
+
+
 def test_a_shard_that_the_index_names_must_be_there(model):
     (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
     files = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
