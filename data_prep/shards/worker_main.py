@@ -19,6 +19,7 @@ from data_prep.shards.twin_job import TwinJob, compare
 from data_prep.shards.work_unit import UnitPlan
 from data_prep.shards.writer import write_unit
 from raytrain_core.errors import UserError
+from raytrain_core.storage.scratch import full_disk
 
 
 def main() -> None:
@@ -46,7 +47,13 @@ def main() -> None:
             except BrokenPipeError:
                 raise
             except Exception as error:
-                reply(RuntimeError(f"{error!r} in a preparation process\n{traceback.format_exc()}"))
+                reply(_reported(error))
+
+
+def _reported(error: Exception) -> Exception:
+    """What the process that asked raises: a full disk in words, all else with where it happened."""
+    trace = "".join(traceback.format_exception(error))
+    return full_disk(error) or RuntimeError(f"{error!r} in a preparation process\n{trace}")
 
 
 def _read(job: SpanJob) -> list[Chunk]:

@@ -140,6 +140,10 @@ def _entered(folder: Path, above: tuple[tuple[int, int], ...]) -> tuple[tuple[in
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(path.name for path in folder.iterdir())
+        names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror or error})") from None
+    for name in names:
+        if (shown := name.encode("utf-8", "backslashreplace").decode()) != name:  # no record could hold it
+            raise DataError(f"{folder / shown}: this name is not UTF-8", hint="Rename it.")
+    return names

@@ -3,6 +3,7 @@
 The same bytes, and no harm from whoever is killed, interrupted or there twice.
 """
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from data_prep.config import Task
-from data_prep.shards import progress, task_sources, workers
+from data_prep.shards import progress, task_sources, worker_main, workers
 from data_prep.shards.workers import LocalProcesses
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import LocalStore, open_store
@@ -261,3 +262,11 @@ def test_parts_are_cut_by_their_text_too(bench, task, expected, monkeypatch, tmp
         assert read_rows(shard_set, "notes", split, store, bench.cache, 5) == read_rows(
             expected, "notes", split, bench.store, bench.cache, 5
         )
+
+
+def test_a_full_disk_in_a_process_is_said_in_words():
+    error = worker_main._reported(OSError(errno.ENOSPC, "No space left on device", "/tmp/examples-1"))
+    assert isinstance(error, StorageError)
+    assert "TMPDIR" in error.hint
+    with pytest.raises(RuntimeError, match=r"ZeroDivisionError.* in a preparation process"):
+        raise worker_main._reported(ZeroDivisionError("x"))

@@ -194,3 +194,11 @@ def test_a_range_of_characters_that_is_none_is_a_mistake_of_the_job(bucket, tmp_
     put(bucket, "d/x.jsonl")
     with pytest.raises(UsageError, match=r"\[z-a\].jsonl: not a pattern"):
         names(tmp_path, "s3://bucket/d/[z-a].jsonl")
+
+
+@pytest.mark.parametrize("uri", ["d", "d/*.jsonl", "**/*.jsonl"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path, uri):
+    write(tmp_path / "d", "x.jsonl")
+    (tmp_path / "d/x.jsonl").rename(tmp_path / "d" / os.fsdecode(b"\xff.jsonl"))
+    with pytest.raises(DataError, match=r"d/\\udcff\.jsonl: this name is not UTF-8"):
+        names(tmp_path, uri)
