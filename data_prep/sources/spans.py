@@ -12,6 +12,7 @@ from typing import Any
 BYTES = 4 << 20
 """A span has about as many."""
 _ROWS = 20_000  # rows of a span of Parquet: repeated values take almost no space in the file
+_SPANS_OF_A_GROUP = 16  # each decodes the rows before it in its row group too: the work grows with their square
 _BLOCK = 1 << 20
 
 
@@ -71,6 +72,7 @@ def spans_of_parquet(path: Path) -> list[Span]:
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         most = max(1, min(_ROWS, BYTES * group.num_rows // max(group.total_byte_size, 1)))
+        most = max(most, -(-group.num_rows // _SPANS_OF_A_GROUP))
         for start in range(first, first + group.num_rows, most):
             stop = min(start + most, first + group.num_rows)
             size = group.total_byte_size * (stop - start) // group.num_rows

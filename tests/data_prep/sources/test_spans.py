@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.sources import spans
+from data_prep.sources.parquet_rows import parquet_rows
 from data_prep.sources.read_as import ReadAs
 from data_prep.sources.readers import read_rows, spans_of
 
@@ -56,3 +57,14 @@ def test_a_byte_order_mark_or_a_list_means_the_same_at_the_start_of_a_span(tmp_p
     assert len(found) > 2
     rows = [row for span in found for row in read_rows(path, "jsonl", "rows.jsonl", span=span)]
     assert rows == list(read_rows(path, "jsonl", "rows.jsonl"))
+
+
+def test_a_large_row_group_is_not_decoded_once_for_every_few_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(spans, "BYTES", 100)
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"a": [f"row {i} of many" for i in range(1000)]}), path)
+    found = spans.spans_of_parquet(path)
+    assert len(found) == 16
+    assert [row.values["a"] for span in found for row in parquet_rows(path, "rows", span)] == [
+        f"row {i} of many" for i in range(1000)
+    ]
