@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -208,12 +210,17 @@ def test_storage_copied_at_every_write_can_be_gone_on_with(bench, tmp_path, monk
         os.utime(path, (OLD, OLD))
     task = make_task(source={"uri": "few"}, templates_per_example=1)
     expected = bench.prepare(task)
-    give_name, copies = local._name, []
+    give_name, copies, one_at_a_time = local._name, [], threading.Lock()
+
+    def copy_if_there(source, target):
+        with suppress(FileNotFoundError):  # the unfinished file of another thread
+            shutil.copy2(source, target)
 
     def copying(part, target, **options):
-        copies.append(tmp_path / f"copy-{len(copies)}")
-        shutil.copytree(tmp_path / "cut", copies[-1])
-        give_name(part, target, **options)
+        with one_at_a_time:
+            copies.append(tmp_path / f"copy-{len(copies)}")
+            shutil.copytree(tmp_path / "cut", copies[-1], copy_function=copy_if_there)
+            give_name(part, target, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(local, "_name", copying)
