@@ -11,8 +11,7 @@ from raytrain_core.storage import Store, open_store
 from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.s3_server import S3Server, s3_server
 
-# Time is no property: an example that takes longer on a busy machine is not a failure, nor is one that was
-# generated slowly.
+# Time is no property: an example that is slow to run or to generate is not a failure.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
 
