@@ -6,15 +6,15 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from data_prep.config import Split
 from data_prep.sources.compression import LONGEST_ROW
 from data_prep.sources.file_names import split_of_name
 from data_prep.sources.plugins import short
-from data_prep.sources.read_as import ReadAs
 from data_prep.sources.source_row import SourceRow, too_long
 from data_prep.sources.spans import WHOLE, Span
+from data_prep.sources.undivided import Undivided
 from raytrain_core.errors import DataError, UsageError
 
 _URI = re.compile(
@@ -24,7 +24,7 @@ _SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class HubSplit:
+class HubSplit(Undivided):
     """One split of a data set on the hub, at one commit."""
 
     dataset: str
@@ -32,19 +32,6 @@ class HubSplit:
     commit: str
     hub_split: str
     split: Split | None
-
-    @property
-    def read_as(self) -> ReadAs:
-        """As rows of named values."""
-        return ReadAs("jsonl")
-
-    def with_read_as(self, read_as: ReadAs) -> Self:
-        """Returns itself."""
-        return self
-
-    def detected(self, scratch: Path) -> Self:
-        """Returns itself: the hub's library knows the types."""
-        return self
 
     @property
     def name(self) -> str:
@@ -60,10 +47,6 @@ class HubSplit:
     def sha256(self, scratch: Path) -> str:
         """Returns the hash of the fingerprint, which stands for the contents."""
         return hashlib.sha256(self.fingerprint.encode()).hexdigest()
-
-    def spans(self, scratch: Path) -> list[Span]:
-        """Returns one: it is read from its beginning."""
-        return [WHOLE]
 
     def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
         """Yields every row, streamed, with class labels by name instead of number."""

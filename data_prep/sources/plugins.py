@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from data_prep.sources.read_as import ReadAs
 from data_prep.sources.source_row import SourceRow
 from data_prep.sources.spans import WHOLE, Span
+from data_prep.sources.undivided import Undivided
 from raytrain_core.errors import DataError, UsageError
 
 Group = Literal["raytrain.readers", "raytrain.rows"]
@@ -37,7 +37,7 @@ class Plugin:
 
 
 @dataclass(frozen=True, slots=True)
-class PluginRows:
+class PluginRows(Undivided):
     """The rows that a reader gives for one URI."""
 
     plugin: Plugin
@@ -46,19 +46,6 @@ class PluginRows:
     split: Any = None
     contents: str | None = None
     """Changes with the contents of the URI; None if that cannot be seen without reading."""
-
-    @property
-    def read_as(self) -> ReadAs:
-        """As rows of named values."""
-        return ReadAs("jsonl")
-
-    def with_read_as(self, read_as: ReadAs) -> Self:
-        """Returns itself."""
-        return self
-
-    def detected(self, scratch: Path) -> Self:
-        """Returns itself: the reader knows how."""
-        return self
 
     @property
     def fingerprint(self) -> str | None:
@@ -72,10 +59,6 @@ class PluginRows:
             for line in file:
                 digest.update(line)
         return digest.hexdigest()
-
-    def spans(self, scratch: Path) -> list[Span]:
-        """Returns one: it is read from its beginning."""
-        return [WHOLE]
 
     def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
         """Yields every row; anything but a mapping is a bad row."""
