@@ -330,11 +330,13 @@ def _shuffled(n: int, seed: int, block: int) -> Wide:
 def _examples_per_row(order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> int:
     """Returns how many examples of mean length a row holds, at least 1."""
     source, target = 0, 0
-    parts = zip(*lengths.totals(), order.quotas.tolist(), (lengths.examples * lengths.variants).tolist(), strict=True)
+    parts = zip(
+        *lengths.totals(), order.tasks.quotas.tolist(), (lengths.examples * lengths.variants).tolist(), strict=True
+    )
     for s, t, quota, count in parts:
         source += s * quota // count
         target += t * quota // count
-    return max(1, min(shape.source * order.period // source, shape.target * order.period // target))
+    return max(1, min(shape.source * order.tasks.period // source, shape.target * order.tasks.period // target))
 
 
 def _check(order: SamplingOrder, lengths: ExampleLengths, shape: PackingShape) -> None:

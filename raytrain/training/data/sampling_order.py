@@ -1,12 +1,6 @@
 """The sampling order: which sample comes at which place, a pure function of place and seed.
 
-The order of tasks is one block of `SamplingOrder.period` places, repeated forever. In it a task has
-an integer quota, and its j-th place lies in the window that keeps its count within 1 of its share:
-after floor(j * period / quota) places, before ceil((j + 1) * period / quota). Scheduling by
-earliest deadline first fills the block and meets every window, because windows of this form are
-feasible whenever the shares sum to 1 (Liu and Layland 1973; Tijdeman 1980, "The chairman assignment
-problem"; Baruah et al. 1996, "Proportionate progress").
-
+Which task comes at which place is `task_order`'s matter, what comes of the task is decided here.
 Each task repeats passes over its examples. A pass is a permutation by a keyed bijection (a Feistel
 network with cycle walking), so any place is found without replaying the past, and nothing is stored
 per example. All randomness is integer arithmetic of our own: no release of a library can change the
@@ -14,22 +8,16 @@ order.
 """
 
 import hashlib
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
+from raytrain.training.data.task_order import task_order
 from raytrain_core.hashing import splitmix64_finalize
 
-LARGEST_PERIOD = 1 << 20
-"""Longest block of the task order.
-
-Rates that need a longer one are rounded to multiples of 1 / LARGEST_PERIOD.
-"""
 SAMPLE = np.dtype([("task", np.int16), ("example", np.int64), ("variant", np.int16)])
 """One place of the order: number of the task stream, of the example in it, and of its variant."""
 
@@ -56,19 +44,18 @@ class TaskStream:
 class SamplingOrder:
     """Endless order of examples over all tasks; the module's docstring explains it.
 
-    In every prefix of n places each task's count differs by less than 1 from n * quota / period.
-    quota / period is the stream's rate exactly if the rates are fractions with a common denominator
-    of at most `LARGEST_PERIOD` (as in examples-proportional mixtures of up to a million examples),
-    else within 1 / `LARGEST_PERIOD` of it.
+    Of every `tasks.period` places in a row task i has `tasks.quotas[i]`, and in every prefix it has
+    its share within a few places: less than 1 if the period is at most `task_order.LARGEST_PERIOD`,
+    else less than 4. quotas / period are the rates exactly if these are fractions whose
+    denominators are below 2^24 (as in examples-proportional mixtures of up to 16 million examples),
+    else within a thousandth of each rate.
     """
 
     def __init__(self, streams: Sequence[TaskStream], seed: int) -> None:
         self.streams = tuple(streams)
         self.seed = seed
         _check(self.streams)
-        self.quotas = quotas([s.rate for s in self.streams])
-        self.period = int(self.quotas.sum())
-        self._task, self._rank = _pattern(self.quotas)
+        self.tasks = task_order([s.rate for s in self.streams])
         self._examples = np.array([s.examples for s in self.streams], np.int64)
         self._variants = np.array([s.variants for s in self.streams], np.int64)
         self._bits = np.array([max(4, (s.examples - 1).bit_length()) for s in self.streams], np.uint64)
@@ -89,9 +76,7 @@ class SamplingOrder:
         return out
 
     def _fill(self, places: npt.NDArray[np.int64], out: npt.NDArray[np.void]) -> None:
-        block, slot = np.divmod(places, self.period)
-        task = self._task[slot]
-        seen = block * self.quotas[task] + self._rank[slot]
+        task, seen = self.tasks.at(places)
         count = self._examples[task]
         repeat, index = np.divmod(seen, count)
         key = splitmix64_finalize(self._order_key[task] + repeat.astype(np.uint64) * _C1)
@@ -101,50 +86,6 @@ class SamplingOrder:
         out["task"] = task
         out["example"] = example
         out["variant"] = (first.astype(np.int64) + repeat) % variants
-
-
-def quotas(rates: Sequence[float]) -> npt.NDArray[np.int64]:
-    """Returns the places of each task in a block: the smallest integers in the rates' proportion.
-
-    Rates whose common denominator exceeds `LARGEST_PERIOD` are rounded to multiples of its inverse
-    by largest remainder; every task gets at least one place.
-    """
-    exact = [Fraction(r).limit_denominator(LARGEST_PERIOD) for r in rates]
-    if all(abs(float(e) - r) <= 1e-12 * r for e, r in zip(exact, rates, strict=True)) and sum(exact) == 1:
-        period = math.lcm(*(e.denominator for e in exact))
-        if period <= LARGEST_PERIOD:
-            return np.array([int(e * period) for e in exact], np.int64)
-    share = np.array(rates, np.float64) / math.fsum(rates) * LARGEST_PERIOD
-    out = np.maximum(np.floor(share).astype(np.int64), 1)
-    missing = LARGEST_PERIOD - int(out.sum())
-    out[np.argsort(out - share, kind="stable")[: max(missing, 0)]] += 1
-    for _ in range(-missing):  # tasks were rounded up to one place: the largest gives
-        out[out.argmax()] -= 1
-    smallest: npt.NDArray[np.int64] = out // np.gcd.reduce(out)
-    return smallest
-
-
-def _pattern(quota: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int32]]:
-    """Returns the task of every place of a block, and the number of its places before that one."""
-    period, tasks = int(quota.sum()), len(quota)
-    task = np.repeat(np.arange(tasks, dtype=np.int64), quota)
-    rank = np.arange(period, dtype=np.int64) - np.repeat(np.cumsum(quota) - quota, quota)
-    release = rank * period // quota[task]
-    deadline = -(-(rank + 1) * period // quota[task])
-    by_release = np.argsort(release, kind="stable")
-    urgency = (deadline * tasks + task)[by_release].tolist()  # ties go to the task that was named first
-    due = np.searchsorted(release[by_release], np.arange(period), side="right").tolist()
-    order, waiting, released = [0] * period, list[int](), 0
-    for place, upto in enumerate(due):
-        for item in urgency[released:upto]:
-            heapq.heappush(waiting, item)
-        released = upto
-        order[place] = heapq.heappop(waiting)
-    by_place = np.array(order, np.int64) % tasks
-    # the r-th place of a task, in the order of places, has rank r
-    ranks = np.empty(period, np.int32)
-    ranks[np.argsort(by_place, kind="stable")] = rank
-    return by_place.astype(np.int16), ranks
 
 
 def permuted(index: Words, count: Words, bits: Words, key: Words) -> Words:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytrain.training.data.sampling_order import LARGEST_PERIOD, SamplingOrder, TaskStream, permuted, quotas
+from raytrain.training.data.sampling_order import SamplingOrder, TaskStream, permuted
 
 SIZES = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
@@ -28,36 +28,11 @@ def worst_difference(tasks, rates):
 @given(weights=st.lists(st.integers(1, 400), min_size=1, max_size=20))
 def test_every_prefix_holds_every_share_within_one(weights):
     p = sampling_order([5] * len(weights), weights=weights)
-    tasks = p.examples(0, 3 * p.period + 7)["task"]
+    tasks = p.examples(0, 3 * p.tasks.period + 7)["task"]
     assert worst_difference(tasks, [w / sum(weights) for w in weights]) < 1
-    for i, quota in enumerate(p.quotas):  # the same in whole numbers: no rounding can hide an excess
+    for i, quota in enumerate(p.tasks.quotas):  # the same in whole numbers: no rounding can hide an excess
         n = np.arange(1, len(tasks) + 1)
-        assert (np.abs(np.cumsum(tasks == i) * p.period - n * quota) < p.period).all()
-
-
-def test_shares_without_a_small_common_denominator_hold_too():
-    rates = np.random.default_rng(3).random(30)
-    rates /= rates.sum()
-    p = SamplingOrder([TaskStream(f"t{i}", 10, 1, float(r)) for i, r in enumerate(rates)], 1)
-    assert p.period == LARGEST_PERIOD
-    assert np.abs(p.quotas / p.period - rates).max() < 1 / LARGEST_PERIOD
-    tasks = p.examples(0, 200_000)["task"]
-    assert worst_difference(tasks, p.quotas / p.period) < 1
-
-
-def test_shares_of_a_proportional_mixture_are_exact():
-    sizes = [27_192, 20_000, 14_041, 10_300]
-    assert quotas([n / sum(sizes) for n in sizes]).tolist() == sizes
-    assert quotas([0.5, 0.25, 0.25]).tolist() == [2, 1, 1]
-    assert quotas([1.0]).tolist() == [1]
-
-
-def test_a_tiny_share_still_gets_a_place():
-    tiny = 1e-9
-    assert quotas([tiny, math.pi / 10, 1 - math.pi / 10 - tiny])[0] == 1
-    many = quotas([1e-9] * 2000 + [1 - 2e-6])
-    assert many.min() >= 1
-    assert many.sum() <= LARGEST_PERIOD
+        assert (np.abs(np.cumsum(tasks == i) * p.tasks.period - n * quota) < p.tasks.period).all()
 
 
 @settings(max_examples=50)
@@ -125,6 +100,15 @@ def test_one_integer_resumes(sizes, cut, seed):
     """What follows place `cut` is the same for a new order and for one that started at 0."""
     straight = sampling_order(sizes, seed=seed).examples(0, cut + 200)
     assert (sampling_order(sizes, seed=seed).examples(cut, cut + 200) == straight[cut:]).all()
+
+
+def test_one_integer_resumes_in_a_mixture_with_a_rare_task():
+    rates = [3.6e-9, 0.25, 0.75 - 3.6e-9]
+    p = SamplingOrder([TaskStream(f"t{i}", 5 + i, 3, rate) for i, rate in enumerate(rates)], 17)
+    straight = p.examples(0, 300_000)
+    assert (p.examples(299_000, 300_000) == straight[299_000:]).all()
+    mine = straight[straight["task"] == 1]["example"][:60].reshape(-1, 6)
+    assert (np.sort(mine, axis=1) == np.arange(6)).all()
 
 
 def test_a_task_keeps_its_order_whatever_tasks_join():
