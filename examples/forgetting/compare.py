@@ -45,13 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
 def draw(storage: Path, names: list[str]) -> list[Path]:
     """Writes contrast.html, .svg and .md of these finished runs into the storage folder."""
     from raytrain.config.run_layout import RunLayout
-    from raytrain.report.comparison import ComparedRun
-    from raytrain.report.gather import gather
+    from raytrain.report.compare_runs import read_compared_run
     from raytrain.report.side_by_side import render_side_by_side
     from raytrain_core.storage import open_store
 
     store = open_store(str(storage))
-    runs = [ComparedRun(run.label, gather(store, RunLayout(run.name))) for run in RUNS if run.name in names]
+    runs = [read_compared_run(store, RunLayout(run.name), run.label) for run in RUNS if run.name in names]
     rendered = render_side_by_side(runs)
     written = []
     for kind in ("html", "svg", "markdown"):

@@ -46,7 +46,7 @@ class Entry:
     rank: float | None
     """Mean rank over the columns that all entries have; 1 is first everywhere."""
     problem: str | None = None
-    """Why the entry is not ranked: the run failed, was interrupted, or is not finished."""
+    """Why the entry is not ranked: the run failed, is not finished, or has a damaged score card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +70,26 @@ def rank_models(store: Store, *, force: bool = False) -> Leaderboard:
 
     With `force`, scores of a task share a column whatever they were scored on, which is said.
     """
-    problems = _problems(store)
-    found: dict[_Who, dict[Column, ScoreCard]] = {(name, "run"): {} for name in problems}
-    for name, kind, card in _cards(store):
-        found.setdefault((name, kind), {})
-        if card.value is not None:
-            found[name, kind][_column(card, force=force)] = card
+    problems: dict[_Who, str] = {}
+    found: dict[_Who, dict[Column, ScoreCard]] = {}
+    for name, problem in _problems(store).items():
+        found[name, "run"] = {}
+        problems |= {(name, "run"): problem} if problem else {}
+    for who, card in _cards(store):
+        found.setdefault(who, {})
+        if isinstance(card, CorruptError | NotFoundError):
+            problems.setdefault(who, f"a score card is damaged: {card.message}")
+        elif card.value is not None:
+            found[who][_column(card, force=force)] = card
     columns = _sorted({column for cards in found.values() for column in cards})
-    ranked = {who: cards for who, cards in found.items() if cards and not (who[1] == "run" and problems.get(who[0]))}
+    ranked = {who: cards for who, cards in found.items() if cards and who not in problems}
     common = [column for column in columns if all(column in cards for cards in ranked.values())]
     ranks = [_ranks({who: cards[column] for who, cards in ranked.items()}) for column in common]
     entries = []
     for who, cards in found.items():
         scores = tuple(_triple(cards[column]) if column in cards else None for column in columns)
         mean = sum(rank[who] for rank in ranks) / len(ranks) if ranks and who in ranked else None
-        entries.append(Entry(*who, scores, mean, None if who in ranked else problems.get(who[0]) or "it has no score"))
+        entries.append(Entry(*who, scores, mean, None if who in ranked else problems.get(who, "it has no score")))
     return Leaderboard(
         store.uri,
         columns,
@@ -141,8 +146,8 @@ def _problems(store: Store) -> dict[str, str | None]:
     return problems
 
 
-def _cards(store: Store) -> Iterator[tuple[str, Kind, ScoreCard]]:
-    """Yields committed test scores; skips damaged ones."""
+def _cards(store: Store) -> Iterator[tuple[_Who, ScoreCard | CorruptError | NotFoundError]]:
+    """Yields committed test scores, and for a damaged one what is wrong with it."""
     from raytrain.evaluation.results import read_card
 
     kinds: tuple[tuple[str, Kind, type[RunLayout], str], ...] = (
@@ -156,10 +161,11 @@ def _cards(store: Store) -> Iterator[tuple[str, Kind, ScoreCard]]:
             if len(parts) == 4 and parts[0] == "scores" and parts[1] == stage and parts[3] == MANIFEST:
                 try:
                     card = read_card(store, layout(name), stage, parts[2])
-                except (CorruptError, NotFoundError):
+                except (CorruptError, NotFoundError) as error:
+                    yield (name, kind), error
                     continue
                 if card is not None:
-                    yield name, kind, card
+                    yield (name, kind), card
 
 
 def _triple(card: ScoreCard) -> tuple[float, float, float]:

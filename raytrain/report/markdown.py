@@ -1,15 +1,15 @@
 """Renders reports as Markdown for pull requests: the same figures as the HTML, without charts."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from raytrain.report.formatting import format_interval, format_score
+from raytrain.report.markdown_readings import confusion_table, entity_table
+from raytrain.report.markdown_text import escape, fence, table
 from raytrain.report.model import Interval, ReportData, Sample, Slice, Task, WithoutTwins
 from raytrain.report.preference import preference_sentence
 from raytrain.report.verdicts import verdict_label
 
-_ACTIVE = re.compile(r"([\\`*_{}\[\]<>#|~!&@])")
 _SAMPLES = 3  # per task; the HTML and the JSON contain all
 
 
@@ -44,6 +44,7 @@ def render_markdown(data: ReportData) -> str:
         for sample in _varied(task.samples):
             parts.append(_sample(task, sample))
     parts += ["## Every metric", _metrics(data.tasks)]
+    parts += _answers_read(data.tasks)
     if any(_parts(t) for t in data.tasks):
         parts += ["## By template, length and label", "Each part has few rows, so expect some spread by chance."]
         parts += [_breakdown(data.tasks)]
@@ -57,25 +58,6 @@ def render_markdown(data: ReportData) -> str:
         "</details>",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def escape(text: str) -> str:
-    """Escapes `text` as one line of plain text: no markup, link, mention or table border."""
-    flat = " ".join(text.split())
-    return _ACTIVE.sub(r"\\\1", flat).replace("://", ":&#8203;//")
-
-
-def fence(text: str, language: str = "") -> str:
-    """Puts `text` into a code fence that is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    bar = "`" * max(3, longest + 1)
-    return f"{bar}{language}\n{text.rstrip()}\n{bar}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
-    """Renders a table of escaped cells; columns from `numbers_from` on are right-aligned."""
-    rule = ["---" if i < numbers_from else "---:" for i in range(len(head))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
 def _overview(tasks: Sequence[Task]) -> str:
@@ -173,6 +155,13 @@ def _without_twins(task: Task, found: WithoutTwins) -> list[str]:
 def _value(found: Interval | None, scale: Literal["percent", "raw"]) -> str:
     span = format_interval(found.low, found.high, scale) if found else ""
     return f"{format_score(found.value if found else None, scale)} {span}".strip().replace("[", "\\[")
+
+
+def _answers_read(tasks: Sequence[Task]) -> list[str]:
+    """What answers were read as: the confusion of labels, and entities by type."""
+    tables = [confusion_table(t.name, t.confusion) for t in tasks if t.confusion]
+    tables += [entity_table(t.name, t.entity_types) for t in tasks if t.entity_types]
+    return ["## What answers were read as", *tables] if tables else []
 
 
 def _parts(task: Task) -> list[tuple[str, Slice]]:

@@ -8,7 +8,7 @@ from raytrain.report import charts
 from raytrain.report.comparison import ComparedRow, ComparedRun, ComparedTask, Comparison, TaskResult
 from raytrain.report.formatting import format_interval, format_score, join_names
 from raytrain.report.html import render_page
-from raytrain.report.markdown import escape, fence, table
+from raytrain.report.markdown_text import escape, fence, table
 from raytrain.report.side_by_side import COLOURS, draw_scores
 from raytrain.report.words import Span, closest_agreement
 

@@ -7,11 +7,12 @@ from functools import partial
 
 from markupsafe import Markup
 
+from raytrain.evaluation.comparability import obstacles
 from raytrain.report import charts
 from raytrain.report.comparison import ComparedRun
 from raytrain.report.formatting import format_interval, format_score, join_names
 from raytrain.report.html import render_page
-from raytrain.report.markdown import escape, table
+from raytrain.report.markdown_text import escape, table
 from raytrain.report.model import Interval, Task
 from raytrain.report.verdicts import probe_fate, verdict_label
 
@@ -48,10 +49,14 @@ def render_side_by_side(
     """Renders the runs side by side, task by task.
 
     Tasks that no run trained on are shown as probes; in the others, a mark says which run trained
-    on them. Raises ValueError without runs, or if the runs started from different models.
+    on them. A task that runs score by different metrics has a line for each metric. Raises
+    ValueError without runs, if the runs started from different models, or if their score cards
+    cannot be compared (`comparability`).
     """
     if not runs:
         raise ValueError("there are no runs to compare")
+    if found := _incomparable(runs):
+        raise ValueError(f"the runs were not scored alike: {'; '.join(found)}")
     if len({run.data.model_digest for run in runs}) > 1:
         raise ValueError(
             "the runs started from different models: " + ", ".join(f"{a.label}: {a.data.model}" for a in runs)
@@ -74,19 +79,32 @@ def render_side_by_side(
     return SideBySide(html, str(picture), _markdown(runs, lines, title, notes))
 
 
+def _incomparable(runs: Sequence[ComparedRun]) -> list[str]:
+    """Says of each task that differs in more than its metric why it cannot share a picture."""
+    first, found = runs[0], []
+    for run in runs[1:]:
+        for name in first.cards.keys() & run.cards.keys():
+            ours, theirs = first.cards[name], run.cards[name]
+            if ours.primary_metric == theirs.primary_metric and (reasons := obstacles(ours, theirs)):
+                found.append(f"{name} of {run.label} and {first.label}: {', '.join(reasons)}")
+    return sorted(found)
+
+
 def draw_scores(runs: Sequence[ComparedRun], title: str, *, note: str = "") -> Markup:
     """Draws the picture alone, with a note in it; the runs may differ in where they started."""
     return _svg(runs, _lines(runs), title, note)
 
 
 def _lines(runs: Sequence[ComparedRun]) -> list[_Line]:
-    names = list(dict.fromkeys(task.name for run in runs for task in run.data.tasks))
+    """One line a task and metric: scores by different metrics share no axis."""
+    keys = list(dict.fromkeys((t.name, t.primary_metric.name) for run in runs for t in run.data.tasks))
     found = []
-    for name in names:
-        tasks = [next((t for t in run.data.tasks if t.name == name), None) for run in runs]
+    for key in keys:
+        by_run = [{(t.name, t.primary_metric.name): t for t in run.data.tasks} for run in runs]
+        tasks = [tasks_of_run.get(key) for tasks_of_run in by_run]
         known = [t for t in tasks if t is not None]
         before = next((t.primary_metric.before for t in known if t.primary_metric.before), None)
-        found.append(_Line(name, known[0].primary_metric.label, all(t.probe for t in known), before, tasks))
+        found.append(_Line(key[0], known[0].primary_metric.label, all(t.probe for t in known), before, tasks))
     return sorted(found, key=lambda line: line.probe)
 
 

@@ -171,6 +171,27 @@ def test_nobody_is_first_in_a_column_that_it_has_alone(board):
     assert "1 of 2 columns, those that all 2 have" in render.leaderboard(found)
 
 
+def test_a_damaged_score_card_is_told_and_its_run_comes_last(board):
+    for name, value in (("fine", 0.2), ("damaged", 0.9)):
+        write_card(board, name, value=value)
+    write_card(board, "damaged", "echo", value=0.9)
+    [key] = [stat.key for stat in board.list("runs/damaged/scores/after/stars/") if stat.key.endswith("scores.json")]
+    board.put(key, b"{}")
+    found = rank_models(board)
+    assert [(entry.name, entry.rank) for entry in found.entries] == [("fine", 1.0), ("damaged", None)]
+    assert f"{board.uri}/{key}: not the bytes that were committed" in found.entries[1].problem
+    assert "not ranked: damaged: a score card is damaged: " in render.leaderboard(found)
+
+
+def test_a_model_is_not_blamed_for_a_run_of_its_name(board):
+    write_card(board, "twin", value=0.2)
+    write_card(board, "twin", value=0.9, layout=EvaluationLayout, stage="test")
+    progress = Progress(run="twin", attempt=1, phase="Failed", step=5, message="")
+    board.put(RunLayout("twin").progress, json.dumps(progress.to_json()).encode())
+    found = rank_models(board)
+    assert [(entry.kind, entry.rank) for entry in found.entries] == [("model", 1.0), ("run", None)]
+
+
 def test_runs_that_failed_come_last_with_their_reason(board):
     write_card(board, "fine", value=0.2)
     write_card(board, "broken", value=0.9)

@@ -4,7 +4,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from raytrain.report import gather, render_markdown
-from raytrain.report.markdown import escape, fence
+from raytrain.report.markdown_readings import confusion_table
+from raytrain.report.markdown_text import escape, fence
+from raytrain.report.model import Confusion
 
 
 def tokens(text):
@@ -44,6 +46,7 @@ def test_headings_are_those_of_the_report(parsed):
         "Checkpoints",
         "Samples",
         "Every metric",
+        "What answers were read as",
         "By template, length and label",
         "Data",
         "Run",
@@ -54,6 +57,25 @@ def test_slices_by_template_length_and_label_exist(parsed):
     cells = [t.content for t in parsed if t.type == "inline"]
     for part in ("template 1", "prompt tokens 4-30", "prompt tokens 31-96", "label 5"):
         assert part in cells
+
+
+def test_what_answers_were_read_as_has_its_tables(run_folder):
+    text = render_markdown(gather(run_folder.store, run_folder.layout))
+    assert "| reviews: correct label, read as | 1 | 2 | 3 | 4 | 5 | no label |" in text
+    task = next(t for t in gather(run_folder.store, run_folder.layout).tasks if t.confusion)
+    first = " | ".join(f"{count}" if count else "·" for count in task.confusion.counts[0])
+    assert f"| 1 | {first} |" in text
+    assert "| LOC | 96.8 | 46.9 | 63.2 | 30 | 31 | 64 |" in text
+    assert "| not an entity | 0.0 | – | 0.0 | 0 | 3 | 0 |" in text
+
+
+def test_of_many_labels_the_largest_mistakes_are_listed():
+    labels = [f"label {i}" for i in range(12)]
+    counts = [[9 if i == j else 0 for j in range(13)] for i in range(12)]
+    counts[3][5], counts[4][12] = 7, 2
+    lines = confusion_table("a|b", Confusion(labels=labels, counts=counts)).splitlines()
+    assert lines[0] == r"| a\|b: largest mistakes of 12 labels, correct | read as | rows |"
+    assert lines[2:] == ["| label 3 | label 5 | 7 |", "| label 4 | no label | 2 |"]
 
 
 def test_every_task_has_its_row(parsed):

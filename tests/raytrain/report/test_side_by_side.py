@@ -2,6 +2,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from raytrain.evaluation.results import ScoreCard
 from raytrain.report import gather
 from raytrain.report.comparison import ComparedRun
 from raytrain.report.side_by_side import render_side_by_side
@@ -65,6 +66,50 @@ def test_the_table_marks_who_trained_on_what(rendered):
 def test_probes_come_last(rendered):
     order = [line.split("|")[1].strip() for line in rendered.markdown.splitlines() if line.startswith("| **")]
     assert order == ["**dialogues**", "**reviews**", "**questions** (probe)"]
+
+
+def test_a_task_with_two_metrics_has_a_line_for_each(runs):
+    first, second = runs
+    task = next(t for t in second.data.tasks if t.name == "dialogues")
+    raw = task.primary_metric.model_copy(update={"name": "mae", "label": "mean error", "scale": "raw"})
+    tasks = [t.model_copy(update={"primary_metric": raw}) if t is task else t for t in second.data.tasks]
+    other = ComparedRun("other", second.data.model_copy(update={"tasks": tasks}))
+    rendered = render_side_by_side([first, other])
+    rows = [line.split("|")[1:] for line in rendered.markdown.splitlines() if line.startswith("| **dialogues")]
+    assert [row[1].strip() for row in rows] == [task.primary_metric.label, "mean error"]
+    assert [[cell.strip()[:1] == "–" for cell in row[3:5]] for row in rows] == [[False, True], [True, False]]
+
+
+def test_runs_scored_on_other_rows_or_with_other_limits_share_no_picture(runs, make_card):
+    first, second = (
+        ComparedRun(run.label, run.data, cards={"reviews": make_card(limit)})
+        for run, limit in zip(runs, (160, 512), strict=True)
+    )
+    with pytest.raises(ValueError, match="reviews of mixture and summaries <alone>: max input tokens: 160 and 512"):
+        render_side_by_side([first, second])
+    render_side_by_side([first, ComparedRun("mixture", second.data, cards={"reviews": make_card(160)})])
+
+
+@pytest.fixture
+def make_card():
+    def card(limit):
+        model = {"kind": "run", "uri": "x", "digest": "x"}
+        return ScoreCard(
+            "after",
+            "reviews",
+            "rating",
+            False,
+            "test",
+            1,
+            model,
+            10,
+            10,
+            "accuracy",
+            rows_digest="the same",
+            protocol={"max_input_tokens": limit},
+        )
+
+    return card
 
 
 def test_runs_of_different_models_are_not_compared(runs):
