@@ -122,11 +122,7 @@ def _operator(server: ApiServer, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _client(server: ApiServer, user: str) -> KubernetesApi:
-    import kubernetes
-
-    return KubernetesApi(
-        kubernetes.config.new_client_from_config(str(server.kubeconfig(user)))  # type: ignore[no-untyped-call]
-    )
+    return KubernetesApi.connect(kubeconfig=server.kubeconfig(user))
 
 
 def _accepted(api: KubernetesApi) -> int:

@@ -17,6 +17,7 @@ from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.config.base import SpecModel
 from raytrain_core.config.loader import load_config
 from raytrain_core.errors import ExitCode, UsageError, UserError
+from raytrain_core.extras import missing_extra
 from raytrain_core.storage import open_store
 from raytrain_core.storage.location import StorageLocation, choose_location
 from raytrain_core.storage.scratch import sweep
@@ -65,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress.close()
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
+        except ModuleNotFoundError as error:
+            if (missing := missing_extra(error)) is None:
+                raise
+            progress.close()
+            print(f"error: {missing}", file=sys.stderr)
+            return missing.exit_code
         except KeyboardInterrupt:
             progress.close()
             print("interrupted; finished work is kept, and the same command continues", file=sys.stderr)

@@ -1,14 +1,18 @@
 """Keyed hashes: every pseudo-random choice is a pure function of content.
 
-So it is the same on every machine.
+So it is the same on every machine. Whole arrays of keys need numpy, single ones nothing: the client
+has no numpy.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
@@ -46,6 +50,8 @@ def splitmix64(value: int | NDArray[np.uint64]) -> int | NDArray[np.uint64]:
         value = ((value ^ (value >> 30)) * _MULTIPLIERS[0]) & _MASK
         value = ((value ^ (value >> 27)) * _MULTIPLIERS[1]) & _MASK
         return value ^ (value >> 31)
+    import numpy as np
+
     return splitmix64_finalize(value + np.uint64(_GAMMA))  # unsigned arrays wrap around
 
 
@@ -54,6 +60,8 @@ def splitmix64_finalize(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
     `splitmix64(x)` is `splitmix64_finalize(x + 0x9E3779B97F4A7C15)`. `words` is left unchanged.
     """
+    import numpy as np
+
     words = (words ^ (words >> np.uint64(30))) * np.uint64(_MULTIPLIERS[0])
     words ^= words >> np.uint64(27)
     words *= np.uint64(_MULTIPLIERS[1])
@@ -68,6 +76,8 @@ def unit(key: int) -> float:
 
 def orders(keys: NDArray[np.uint64], n: int) -> list[list[int]]:
     """Returns for each key a permutation of 0 ... n-1 that depends on it alone."""
+    import numpy as np
+
     places = splitmix64(keys[:, None] ^ splitmix64(np.arange(n, dtype=np.uint64)))
     found: list[list[int]] = np.argsort(places, axis=1, kind="stable").tolist()
     return found
@@ -78,6 +88,8 @@ def sample(n: int, limit: int | None, key: int) -> NDArray[np.int64]:
 
     The sample depends on `key` alone, and a smaller sample is part of every larger one.
     """
+    import numpy as np
+
     if limit is None or limit >= n:
         return np.arange(n, dtype=np.int64)
     keys = splitmix64(np.arange(n, dtype=np.uint64) ^ np.uint64(splitmix64(key)))

@@ -3,6 +3,7 @@
 Memory does not grow with the file, and no row is larger than `compression.LONGEST_ROW`.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -101,13 +102,17 @@ def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None =
 
 @contextmanager
 def _as_data_error(name: str) -> Iterator[None]:
-    import pyarrow as pa
-
     try:
         yield
-    except pa.ArrowException as error:
+    except _arrow_errors() as error:
         raise DataError(f"{name}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
     except UnicodeDecodeError as error:  # names of columns in a damaged Parquet file
         raise DataError(f"{name}: cannot be read ({not_utf8(error)})") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror or error})") from None
+
+
+def _arrow_errors() -> tuple[type[Exception], ...]:
+    """The errors of pyarrow, if it was loaded: only Parquet, zstd and lz4 need it."""
+    pyarrow = sys.modules.get("pyarrow")
+    return () if pyarrow is None else (pyarrow.ArrowException,)

@@ -8,8 +8,6 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from data_prep.text.templates import Template
 from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.hashing import content_key, splitmix64, unit
@@ -69,6 +67,8 @@ class Shots:
             return []
         if not self.pool:
             return []
+        import numpy as np
+
         keys = splitmix64(np.arange(len(self.pool), dtype=np.uint64) ^ np.uint64(splitmix64(key)))
         nearest = np.argsort(keys, kind="stable")[: 2 * self.examples + 8]
         return [shot for shot in (self.pool[i] for i in nearest) if shot.input != text][: self.examples]

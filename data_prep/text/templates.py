@@ -4,8 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from data_prep.config import Task
 from data_prep.tasks.labels import labels_of
 from raytrain_core.errors import UsageError
@@ -191,4 +189,6 @@ def template_orders(seed: int, texts: Sequence[str], templates: int) -> list[lis
     """Returns `template_order` of each text."""
     if templates < 2:
         return [[0] for _ in texts]
+    import numpy as np
+
     return orders(np.array([content_key("wording", seed, text) for text in texts], np.uint64), templates)

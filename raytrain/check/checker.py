@@ -136,7 +136,7 @@ def _packing_shape(job: FineTuneJob, means: tuple[float, float] | None) -> Packi
     training = job.spec.training
     if training.packing is not None:
         return training.packing
-    from raytrain.training.data.packing import packing_shape
+    from raytrain.training.data.default_shape import packing_shape
 
     limits = (training.batch_tokens, training.max_input_tokens, training.max_target_tokens)
     if means is None:

@@ -4,6 +4,7 @@ import shutil
 import time
 
 from raytrain.config.job import TrainingSpec
+from raytrain_core.extras import how_to_install
 
 # Training FLOPs per parameter and real token without padding (forward and backward; a token passes
 # about half of an encoder-decoder), and the share of a plain matrix product's speed that a whole
@@ -48,7 +49,10 @@ def duration(
         return None, "unknown for a GPU before the first steps"
     if parameters is None:
         return None, "unknown, because the size of the model is"
-    rate = matrix_flops()
+    try:
+        rate = matrix_flops()
+    except ModuleNotFoundError:
+        return None, f"numpy is not installed; {how_to_install('train')} measures this machine"
     seconds = tokens * FLOPS_PER_PARAMETER * parameters / (rate * EFFICIENCY)
     return seconds, f"rough: this machine multiplies {rate / 1e9:,.0f} GFLOP/s now; scoring comes on top"
 

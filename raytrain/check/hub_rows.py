@@ -19,8 +19,11 @@ class Hub:
         match = _URI.fullmatch(uri)
         if match is None or not self.reached:
             return None
-        import huggingface_hub
-
+        try:
+            import huggingface_hub
+        except ModuleNotFoundError:  # the client has none: unknown, as without the network
+            self.reached = False
+            return None
         try:
             info = huggingface_hub.HfApi().dataset_info(match["name"], revision=match["revision"], timeout=_SECONDS)
         except Exception:  # several libraries; whatever the reason, the rows are unknown

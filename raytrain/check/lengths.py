@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from raytrain.check.model_size import ModelSize
 from raytrain.check.source_rows import TaskRows
 from raytrain.config.job import TrainingSpec
+from raytrain_core.extras import how_to_install, missing_extra
 
 CHARACTERS_PER_TOKEN = 4.0  # English text with T5's vocabulary; used only without the tokenizer
 
@@ -48,14 +49,23 @@ def mixture_means(lengths: Mapping[str, MeanLengths], shares: Mapping[str, float
 def _counter(model: ModelSize) -> tuple[CountTokens, str]:
     if model.folder is None:
         basis = f"guessed from {CHARACTERS_PER_TOKEN:.0f} characters a token; the tokenizer is fetched with the model"
-        return lambda texts, limit: [round(len(text) / CHARACTERS_PER_TOKEN) + 1 for text in texts], basis
-    from data_prep.text.tokenizer import Tokenizer
-
+        return _guess, basis
+    try:
+        from data_prep.text.tokenizer import Tokenizer
+    except ModuleNotFoundError as error:
+        if missing_extra(error) is None:
+            raise
+        basis = f"guessed from {CHARACTERS_PER_TOKEN:.0f} characters a token; {how_to_install('train')} measures them"
+        return _guess, basis
     tokenizer = Tokenizer.from_folder(model.folder)
     return (
         lambda texts, limit: [int(n) for n in tokenizer.encode_counted(texts, limit).lengths],
         "measured with the model's tokenizer",
     )
+
+
+def _guess(texts: Sequence[str], limit: int) -> list[int]:
+    return [round(len(text) / CHARACTERS_PER_TOKEN) + 1 for text in texts]
 
 
 def _means(rows: TaskRows, count: CountTokens, training: TrainingSpec) -> MeanLengths:

@@ -18,6 +18,7 @@ from data_prep.tasks.splits import Splitter, needed_splits, splitter_of
 from data_prep.tasks.task_rows import read_task_rows, task_profile
 from data_prep.text.templates import templates_of
 from raytrain_core.errors import DataError, StorageError
+from raytrain_core.extras import missing_extra
 from raytrain_core.storage import Store
 from raytrain_core.storage.scratch import scratch
 
@@ -61,7 +62,12 @@ def count_rows(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | 
     if any(uri.startswith("s3://") for uri in uris):
         return TaskRows(note=f"unknown: {len(found.files)} objects in a bucket are read when the run prepares")
     found.files = [file for file in found.files if file.split in splitter.shares]
-    return _read(task, found, splitter)
+    try:
+        return _read(task, found, splitter)
+    except ModuleNotFoundError as error:  # Parquet, phone numbers: the client has no library for them
+        if (missing := missing_extra(error)) is None:
+            raise
+        return TaskRows(note=f"unknown: {missing.message}: {missing.hint}")
 
 
 def _read(task: Task, sources: Sources, splitter: Splitter) -> TaskRows:

@@ -8,6 +8,7 @@ import traceback
 import typer
 
 from raytrain_core.errors import ExitCode, UserError
+from raytrain_core.extras import missing_extra
 from raytrain_core.storage.scratch import full_disk
 
 BUG = "this is a bug in raytrain; run the same command with --debug to see where it comes from"
@@ -45,12 +46,19 @@ def _report(error: Exception, *, debug: bool) -> int:
         return ExitCode.USAGE
     if debug:
         traceback.print_exception(error)
-    known = error if isinstance(error, UserError) else full_disk(error)
+    known = _known(error)
     if known is not None:
         print(describe(known), file=sys.stderr)
         return known.exit_code
     print(f"error: {type(error).__name__}: {_first_line(error)}\n  {BUG}", file=sys.stderr)
     return ExitCode.BUG
+
+
+def _known(error: Exception) -> UserError | None:
+    """The error as people should read it; None for what nobody expected."""
+    if isinstance(error, UserError):
+        return error
+    return missing_extra(error) if isinstance(error, ImportError) else full_disk(error)
 
 
 def describe(error: UserError) -> str:

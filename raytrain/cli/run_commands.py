@@ -1,7 +1,7 @@
 """Commands that inspect and compare runs, and clean up their storage."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -146,22 +146,25 @@ def report(
     """Write the report of a run again and print it.
 
     It is made from what the run left in storage. The path of the HTML page is printed on standard
-    error.
+    error. The client alone, without the extra `train`, shows the report that the run itself wrote.
     """
-    from raytrain import report as reports
     from raytrain_core.errors import UsageError
 
     if review is not None and choices is not None:
         raise UsageError("--review writes a page, --review-choices reads what was chosen on it: give one of them")
     store, layout = open_run(run, storage, namespace)
     if review is not None:
+        from raytrain.report import review_page
+
         page = save or Path(f"{layout.name}-review.html")
-        _save(page, reports.review_page(store, layout, rows=review, seed=seed).encode())
+        _save(page, review_page(store, layout, rows=review, seed=seed).encode())
         print_note(f"review page: {page}; open it in a browser, choose, save, then give the file to --review-choices")
         return
     if choices is not None:
-        reports.add_choices(store, layout, choices)
-    where = str(reports.write(store, layout))
+        from raytrain.report import add_choices
+
+        add_choices(store, layout, choices)
+    where = _write_report(store, layout)
     if save is not None:
         _save(save, store.get(f"{layout.report}/index.html"))
         where = str(save)
@@ -170,6 +173,23 @@ def report(
     else:
         print_text(store.get(f"{layout.report}/report.md").decode().rstrip())
         print_note(f"report: {where}")
+
+
+def _write_report(store: Any, layout: Any) -> str:
+    """Writes the report again and returns the page's URI; the client alone finds the run's own."""
+    from raytrain_core.extras import how_to_install, missing_extra
+
+    try:
+        from raytrain import report
+    except ModuleNotFoundError as error:
+        if missing_extra(error) is None:
+            raise
+        from raytrain.runs.stored_report import require_report
+
+        found = require_report(store, layout)
+        print_note(f"as the run wrote it; {how_to_install('train')} brings what writes it again")
+        return found
+    return str(report.write(store, layout))
 
 
 def _save(path: Path, content: bytes) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from raytrain.kubernetes.client import JOBS, KubernetesApi
 from raytrain.operator.install.verify import Check, check_crd, check_kuberay
 from raytrain_core.errors import UserError
+from raytrain_core.extras import how_to_install
 from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.probe import probe
 
-_PACKAGES = ("raytrain", "ray", "torch", "transformers")
+_TRAINING = ("ray", "torch", "transformers")
 _SHARED_MEMORY = Path("/dev/shm")
 _SHARED_MEMORY_GIB = 1
 _DEPLOYMENTS = ("apps/v1", "Deployment")
@@ -22,17 +23,31 @@ _INSTALL = "helm install raytrain helm/raytrain-operator -n raytrain-system --cr
 
 
 def of_this_machine() -> Iterator[Check]:
-    """Checks packages, and the shared memory for Ray's object store."""
-    for package in _PACKAGES:
-        try:
-            yield Check(f"{package} {version(package)}", True)
-        except PackageNotFoundError:
-            yield Check(f"{package} is not installed", False, "pip install raytrain")
+    """Checks packages, and the shared memory for Ray's object store.
+
+    The client alone is a whole installation: what it lacks is said, and is no problem.
+    """
+    yield Check(f"raytrain {version('raytrain')}", True)
+    installed = {package: found for package in _TRAINING if (found := _version(package)) is not None}
+    if not installed:
+        yield Check(f"the client alone; {how_to_install('train')} trains on this machine", True)
+        return
+    for package in _TRAINING:
+        is_there = package in installed
+        what = f"{package} {installed[package]}" if is_there else f"{package} is not installed"
+        yield Check(what, is_there, how_to_install("train"))
     if _SHARED_MEMORY.exists():
         free = shutil.disk_usage(_SHARED_MEMORY).free / (1 << 30)
         what = f"{_SHARED_MEMORY} has {free:.1f} GiB free"
         hint = "give the container more: --shm-size, or an emptyDir with medium Memory"
         yield Check(what, free >= _SHARED_MEMORY_GIB, hint)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def of_storage(storage: StorageLocation) -> Check:

@@ -6,19 +6,23 @@ Its objects are plain dictionaries.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urlsplit
 
+from raytrain.kubernetes.kubeconfig import Access, find_access
 from raytrain_core.errors import ClusterError
+
+if TYPE_CHECKING:
+    from urllib3 import PoolManager
 
 JOBS = ("raytrain.dev/v1alpha1", "FineTuneJob")
 RAY_JOBS = ("ray.io/v1", "RayJob")
 
 _PLURALS = {"NetworkPolicy": "networkpolicies"}
 _SECONDS = 30.0
-_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_CONNECTIONS = 16  # kept open; more threads than this open their own
 
 
 class ApiError(ClusterError):
@@ -41,24 +45,14 @@ class KubernetesApi:
     Every call raises ApiError if the server refuses, and ClusterError if it does not answer.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._pool = _pool(access)
 
     @classmethod
-    def connect(cls, context: str | None = None) -> KubernetesApi:
+    def connect(cls, context: str | None = None, *, kubeconfig: Path | None = None) -> KubernetesApi:
         """Connects to this pod's cluster, else to the kubeconfig's; ClusterError without both."""
-        import kubernetes
-
-        config: Any = kubernetes.config  # untyped
-        try:
-            if context is None and "KUBERNETES_SERVICE_HOST" in os.environ and _TOKEN.exists():
-                config.load_incluster_config()
-                return cls(kubernetes.client.ApiClient())
-            return cls(config.new_client_from_config(context=context))
-        except (config.ConfigException, OSError, ValueError) as error:
-            raise ClusterError(
-                f"no Kubernetes cluster: {error}", hint="set KUBECONFIG, or try `kubectl get nodes`"
-            ) from None
+        return cls(find_access(context, kubeconfig))
 
     def get(self, kind: tuple[str, str], namespace: str | None, name: str) -> dict[str, Any] | None:
         """Returns the object, None if it does not exist."""
@@ -152,20 +146,16 @@ class KubernetesApi:
         """Sends one request and returns its JSON answer."""
         from urllib3.exceptions import HTTPError
 
-        request = self._client.param_serialize(
-            method=method,
-            resource_path=where,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": content},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
+        headers = {"Accept": "application/json", "Content-Type": content}
+        url = f"{self._access.server}{where}" + (f"?{urlencode(query)}" if query else "")
         try:
-            response = self._client.call_api(*request, _request_timeout=_SECONDS)
-            response.read()
+            if (authorization := self._access.authorization()) is not None:
+                headers["Authorization"] = authorization
+            data = None if body is None else json.dumps(body)
+            response = self._pool.request(method, url, body=data, headers=headers, timeout=_SECONDS)
         except (HTTPError, OSError) as error:
             raise ClusterError(f"the Kubernetes API does not answer: {error}") from error
-        text = (response.data or b"").decode(errors="replace")
+        text = response.data.decode(errors="replace")
         if not 200 <= response.status < 300:
             raise _api_error(response.status, text)
         return dict(json.loads(text or "{}"))
@@ -177,6 +167,27 @@ def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) 
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     plural = _PLURALS.get(word, word.lower() + "s")
     return "/".join([root, *(["namespaces", namespace] if namespace else []), plural, *([name] if name else [])])
+
+
+def _pool(access: Access) -> PoolManager:
+    """Connections to the API server, with urllib3's own retries."""
+    from urllib3 import PoolManager, ProxyManager
+
+    options: dict[str, Any] = {"ssl_context": access.tls, "maxsize": _CONNECTIONS}
+    if access.server_name is not None:
+        options["server_hostname"] = access.server_name
+    proxy = access.proxy or _proxy_of_environment(access)
+    return PoolManager(**options) if proxy is None else ProxyManager(proxy, **options)
+
+
+def _proxy_of_environment(access: Access) -> str | None:
+    """The proxy that HTTPS_PROXY and NO_PROXY name for the server; none inside the cluster."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(access.server)
+    if access.in_cluster or proxy_bypass(parts.hostname or ""):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _api_error(status: int, text: str) -> ApiError:

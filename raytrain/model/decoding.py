@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from data_prep.text.tokenizer import EOS, PAD
-
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
@@ -25,6 +23,8 @@ def decoding_config(model_config: Any, *, max_new_tokens: int | None, beams: int
     score was measured with them.
     """
     from transformers import GenerationConfig
+
+    from data_prep.text.tokenizer import EOS, PAD
 
     start = model_config.decoder_start_token_id
     configured: Any = GenerationConfig

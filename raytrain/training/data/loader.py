@@ -10,7 +10,8 @@ from data_prep.shards.parts import PartCache
 from data_prep.shards.reader import open_split
 from raytrain.config.job import FineTuneJob, TrainingSpec
 from raytrain.training.data.batch import BatchPrefetcher, TokenReader, token_reader
-from raytrain.training.data.packing import ExampleLengths, PackedOrder, packing_shape, rows_per_step
+from raytrain.training.data.default_shape import packing_shape
+from raytrain.training.data.packing import ExampleLengths, PackedOrder, rows_per_step
 from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
 from raytrain_core.errors import DataError
 from raytrain_core.storage import Store

@@ -35,11 +35,6 @@ FEW_BLOCK = 768
 MANY_ROWS = 40
 """Rows of a block, roughly, if they hold many; the last one is partly empty."""
 
-LARGEST_DEFAULT = 8192 + 1792
-"""Most tokens of a default row: longer rows gain little, and workers share a step by rows."""
-ROWS_A_STEP = 8
-"""Default rows are short enough for this many a step, if batchTokens allows it."""
-
 _LENGTH_LIMIT = 1 << 16
 _GROUP = 1 << 17  # elements of the arrays that count many blocks at once
 _KEPT = 64  # packed blocks that are remembered
@@ -365,25 +360,3 @@ def rows_per_step(batch_tokens: int, shape: PackingShape) -> int:
             hint="raise training.batchTokens, or lower training.packing or the maximum lengths",
         )
     return batch_tokens // (shape.source + shape.target)
-
-
-def packing_shape(
-    batch_tokens: int, max_input: int, max_target: int, mean_input: float, mean_target: float
-) -> PackingShape:
-    """Returns the default capacity of a row, for jobs that do not set `training.packing`.
-
-    A row holds the longest example. If that leaves room, it takes an eighth of a step (so that
-    workers can share a step by rows) and at most `LARGEST_DEFAULT` tokens, with source and target
-    in proportion to their mean lengths. UsageError if `batch_tokens` cannot hold the longest
-    example.
-    """
-    least = max_input + max_target
-    if least > batch_tokens:
-        raise UsageError(
-            f"training.batchTokens is {batch_tokens}, but one example may have {max_input} + {max_target} tokens",
-            hint="raise training.batchTokens, or lower training.maxInputTokens or training.maxTargetTokens",
-        )
-    total = max(least, min(batch_tokens // ROWS_A_STEP, LARGEST_DEFAULT))
-    target = round(total * mean_target / (mean_input + mean_target))
-    target = min(max(target, max_target), total - max_input)
-    return PackingShape(source=total - target, target=target)

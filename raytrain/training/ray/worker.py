@@ -119,7 +119,9 @@ def _set_threads(workers_here: int) -> None:
 
 def _load_model(settings: WorkerSettings, tokenizer_size: int) -> tuple[Any, range]:
     """Returns the base model, and the ids of the tokens that this run added to its vocabulary."""
-    from raytrain.model import load, resolve, vocabulary
+    from raytrain.model import vocabulary
+    from raytrain.model.loading import load
+    from raytrain.model.source import resolve
 
     folder = settings.model_folder
     if not folder.is_dir():  # on another node than the driver

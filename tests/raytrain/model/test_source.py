@@ -6,8 +6,7 @@ import shutil
 import pytest
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.model import digest, resolve
-from raytrain.model.source import check_folder
+from raytrain.model.source import check_folder, digest, resolve
 from raytrain_core.errors import TrainingError, UsageError
 from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.storage.commit import commit

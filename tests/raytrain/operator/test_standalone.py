@@ -68,11 +68,8 @@ def test_an_api_server_accepts_the_samples(kubernetes, namespace):
 
 @pytest.mark.cluster
 def test_the_installation_verifies_itself(kubernetes):
-    import kubernetes as client
-
     def looked(user):
-        configured = client.config.new_client_from_config(str(kubernetes.kubeconfig(user)))
-        return list(verify(KubernetesApi(configured)))
+        return list(verify(KubernetesApi.connect(kubeconfig=kubernetes.kubeconfig(user))))
 
     assert [finding.what for finding in looked("operator") if not finding.ok] == []
     stranger = [finding for finding in looked("stranger") if not finding.ok]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.model import load
 from raytrain.model.export import write_config
+from raytrain.model.loading import load
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import CommittedCheckpoint, committed_checkpoints
 from raytrain.telemetry.attempts import Attempt, SupersededError

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from raytrain.config.job import Lora
 from raytrain.config.run_layout import RunLayout
-from raytrain.model import load
+from raytrain.model.loading import load
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.telemetry.attempts import SupersededError

@@ -1,0 +1,85 @@
+"""Credentials from a program that the kubeconfig names, as GKE, EKS and AKS log in.
+
+https://kubernetes.io/docs/reference/access-authn-authz/authentication/#client-go-credential-plugins
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from raytrain_core.errors import ClusterError
+
+VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+_EARLY = timedelta(seconds=30)  # a token that ends while a request is on its way is asked for again
+
+
+class ExecPlugin:
+    """Runs the program, and keeps what it answered until that expires; any thread may ask."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], request: Mapping[str, Any]) -> None:
+        self._command, self._request = command, request
+        self._environment = environment
+        self._status: dict[str, Any] = {}
+        self._expires: datetime | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, plugin: Mapping[str, Any], cluster: Mapping[str, Any]) -> ExecPlugin:
+        """The plugin of a kubeconfig's user; ValueError if it is not described as it must be."""
+        version = plugin.get("apiVersion")
+        if version not in VERSIONS or not plugin.get("command"):
+            raise ValueError(f"exec plugin: apiVersion is {version}, known are {' and '.join(VERSIONS)}")
+        environment = {str(item["name"]): str(item["value"]) for item in plugin.get("env") or []}
+        spec: dict[str, Any] = {"interactive": sys.stdin is not None and sys.stdin.isatty()}
+        if plugin.get("provideClusterInfo"):
+            spec["cluster"] = {
+                name: cluster[name]
+                for name in ("server", "tls-server-name", "certificate-authority-data", "proxy-url")
+                if name in cluster
+            }
+        request = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
+        return cls([str(plugin["command"]), *map(str, plugin.get("args") or [])], environment, request)
+
+    def authorization(self) -> str | None:
+        """The header for a request; None if the plugin gives certificates only."""
+        token = self._current().get("token")
+        return f"Bearer {token}" if token else None
+
+    def certificate(self) -> tuple[str, str] | None:
+        """The client's certificate and key as PEM, if the plugin gives them."""
+        status = self._current()
+        pair = status.get("clientCertificateData"), status.get("clientKeyData")
+        return (str(pair[0]), str(pair[1])) if all(pair) else None
+
+    def _current(self) -> dict[str, Any]:
+        with self._lock:
+            if not self._status or (self._expires is not None and datetime.now(UTC) >= self._expires - _EARLY):
+                self._status = self._run()
+                ends = self._status.get("expirationTimestamp")
+                self._expires = datetime.fromisoformat(ends) if ends else None
+            return self._status
+
+    def _run(self) -> dict[str, Any]:
+        name = self._command[0]
+        environment = {**os.environ, **self._environment, "KUBERNETES_EXEC_INFO": json.dumps(self._request)}
+        try:
+            done = subprocess.run(self._command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+        except OSError as error:
+            raise ClusterError(
+                f"the kubeconfig logs in with {name}, which cannot be run: {error.strerror}",
+                hint=f"install {name}, or put it on the PATH",
+            ) from None
+        if done.returncode:
+            raise ClusterError(f"{name}, with which the kubeconfig logs in, ended with exit code {done.returncode}")
+        try:
+            status: dict[str, Any] = json.loads(done.stdout)["status"]
+        except (ValueError, KeyError, TypeError):
+            raise ClusterError(f"{name}, with which the kubeconfig logs in, printed no ExecCredential") from None
+        return status

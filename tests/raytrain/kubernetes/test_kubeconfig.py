@@ -1,0 +1,175 @@
+import base64
+import http.server
+import json
+import os
+import sys
+import threading
+
+import pytest
+
+from raytrain.kubernetes.client import ApiError, KubernetesApi
+from raytrain_core.errors import ClusterError
+from tests.support.certificates import self_signed_server
+
+JOBS = ("raytrain.dev/v1alpha1", "FineTuneJob")
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers with what it was asked; `name` 404 is not there."""
+
+    def do_GET(self):
+        there = not self.path.endswith("/absent")
+        answer = {"path": self.path, "authorization": self.headers.get("Authorization")}
+        if not there:
+            answer = {"reason": "NotFound", "message": "no such job"}
+        body = json.dumps(answer).encode()
+        self.send_response(200 if there else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "HTTPS_PROXY", "HTTP_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def config(path, cluster, user=None, **more):
+    content = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", **({"user": "u"} if user is not None else {})}}],
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": user or {}}],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content | more))
+    return path
+
+
+def authorization(path):
+    return KubernetesApi.connect(kubeconfig=path).call("GET", "/version")["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        (None, None),
+        ({"token": "abc"}, "Bearer abc"),
+        ({"tokenFile": "token"}, "Bearer from a file"),
+        ({"username": "a", "password": "b"}, "Basic YTpi"),
+    ],
+)
+def test_logs_in(server, tmp_path, user, expected):
+    (tmp_path / "token").write_text("from a file\n")
+    assert authorization(config(tmp_path / "config", {"server": server + "/"}, user)) == expected
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1"])
+def test_an_exec_plugin_runs_again_once_its_token_has_expired(server, tmp_path, version):
+    program = tmp_path / "login"
+    program.write_text(
+        f"#!{sys.executable}\nimport json, os, pathlib\n"
+        "asked = json.loads(os.environ['KUBERNETES_EXEC_INFO'])\n"
+        "count = pathlib.Path(os.environ['COUNT']); n = int(count.read_text()) + 1; count.write_text(str(n))\n"
+        "ends = '2020-01-01T00:00:00Z' if n == 1 else '2120-01-01T00:00:00Z'\n"
+        "where = asked['spec']['cluster']['server']\n"
+        "print(json.dumps({**asked, 'status': {'token': f'{n} for {where}', 'expirationTimestamp': ends}}))\n"
+    )
+    program.chmod(0o755)
+    count = tmp_path / "count"
+    count.write_text("0")
+    plugin = {
+        "apiVersion": f"client.authentication.k8s.io/{version}",
+        "command": "./login",
+        "env": [{"name": "COUNT", "value": str(count)}],
+        "provideClusterInfo": True,
+    }
+    api = KubernetesApi.connect(kubeconfig=config(tmp_path / "config", {"server": server}, {"exec": plugin}))
+    seen = [api.call("GET", "/")["authorization"] for _ in range(3)]
+    assert seen == [f"Bearer 2 for {server}"] * 3
+
+
+def test_files_of_kubeconfig_are_merged_and_the_first_wins(server, tmp_path, monkeypatch):
+    one = config(tmp_path / "one" / "config", {"server": server}, clusters=[], users=[])
+    two = config(
+        tmp_path / "two" / "config", {"server": server}, {"tokenFile": "t"}, contexts=[], **{"current-context": "x"}
+    )
+    (tmp_path / "two" / "t").write_text("second")
+    context = {"name": "here", "context": {"cluster": "c", "user": "u"}}
+    one.write_text(json.dumps(json.loads(one.read_text()) | {"contexts": [context]}))
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, [tmp_path / "none", one, two])))
+    assert KubernetesApi.connect().call("GET", "/")["authorization"] == "Bearer second"
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS")
+def test_verifies_the_server_with_the_authority_of_the_cluster(tmp_path):
+    with self_signed_server(tmp_path, Server, []) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{running.server_port}"
+        authority = base64.b64encode((tmp_path / "ca.pem").read_bytes()).decode()
+        config(tmp_path / "good", {"server": url, "certificate-authority-data": authority}, {"token": "t"})
+        config(tmp_path / "blind", {"server": url, "insecure-skip-tls-verify": True}, {"token": "t"})
+        config(tmp_path / "strange", {"server": url}, {"token": "t"})
+        assert authorization(tmp_path / "good") == authorization(tmp_path / "blind") == "Bearer t"
+        with pytest.raises(ClusterError, match=r"does not answer.*CERTIFICATE_VERIFY_FAILED"):
+            authorization(tmp_path / "strange")
+        running.shutdown()
+
+
+def test_an_answer_other_than_2xx_is_an_error_and_an_object_that_is_not_there_none(server, tmp_path):
+    api = KubernetesApi.connect(kubeconfig=config(tmp_path / "config", {"server": server}))
+    assert api.get(JOBS, "team", "absent") is None
+    with pytest.raises(ApiError, match="no such job"):
+        api.call("GET", "/absent")
+    assert api.call("GET", "/x", query={"labelSelector": "a=b,c"})["path"] == "/x?labelSelector=a%3Db%2Cc"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("[]", "is not a kubeconfig"),
+        ("{}", "names no current-context"),
+        ("{current-context: a}", "has no context 'a'"),
+        ("{current-context: a, contexts: [{name: a, context: {cluster: b}}]}", "has no cluster 'b'"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used_is_said(tmp_path, text, message):
+    (tmp_path / "config").write_text(text)
+    with pytest.raises(ClusterError, match=f"no Kubernetes cluster: .*{message}"):
+        KubernetesApi.connect(kubeconfig=tmp_path / "config")
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        ({"auth-provider": {"name": "gcp"}}, "auth-provider is no longer supported"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1alpha1", "command": "x"}}, "apiVersion is .*v1alpha1"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-program"}}, "cannot be run"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}, "exit code 1"),
+        ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "echo"}}, "no ExecCredential"),
+        ({"client-certificate": "gone", "client-key": "gone"}, "No such file"),
+    ],
+)
+def test_a_login_that_cannot_be_used_is_said(server, tmp_path, user, message):
+    path = config(tmp_path / "config", {"server": server}, user)
+    with pytest.raises(ClusterError, match=message):
+        KubernetesApi.connect(kubeconfig=path)
+
+
+def test_without_any_says_where_it_looked(tmp_path):
+    with pytest.raises(ClusterError, match=r"there is no .*\.kube/config"):
+        KubernetesApi.connect()
