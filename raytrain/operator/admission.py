@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from raytrain.config.job import ClusterSpec, FineTuneJob
-from raytrain.operator.pod_policy import Pod, check_pod
+from raytrain.operator.pod_policy import Pod, check_pod, check_priority
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
@@ -123,16 +123,21 @@ def _policy(job: FineTuneJob, settings: Settings) -> Iterator[Refusal]:
     attempt = Attempt(job, settings.runs, namespace=job.metadata.namespace, owner={})
     yield from _place(attempt, settings.policy)
     plain = _without_template(attempt)
-    for (name, spec), (_, ours) in zip(_pods(attempt), _pods(plain), strict=True):
-        for reason, problem in check_pod(Pod(name, spec, ours), settings.policy, settings.runs):
+    for (name, found), (_, ours) in zip(_pods(attempt), _pods(plain), strict=True):
+        pod = Pod(name, found["metadata"], found["spec"], ours["spec"])
+        for reason, problem in check_pod(pod, settings.policy, settings.runs):
             yield Refusal(reason, problem)
+    name = job.metadata.labels.get(names.PRIORITY_LABEL, "")
+    for problem in check_priority(name, settings.policy):
+        yield Refusal("PriorityClassNotAllowed", f"metadata.labels: {names.PRIORITY_LABEL}: {problem}")
 
 
 def _pods(attempt: Attempt) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The finished pods of an attempt, by the name of their group."""
     cluster = ray_job(attempt)["spec"]["rayClusterSpec"]
-    yield "head", cluster["headGroupSpec"]["template"]["spec"]
+    yield "head", cluster["headGroupSpec"]["template"]
     for group in cluster["workerGroupSpecs"]:
-        yield group["groupName"], group["template"]["spec"]
+        yield group["groupName"], group["template"]
 
 
 def _without_template(attempt: Attempt) -> Attempt:

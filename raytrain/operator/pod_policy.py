@@ -11,18 +11,29 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from raytrain.operator.image_reference import parse_image, parse_pattern
-from raytrain.operator.settings import Policy, Runs
+from raytrain.operator.render.pods import AUTOSCALER_CONTAINER, AUTOSCALER_VOLUMES
+from raytrain.operator.settings import OPTIONAL_POD_FIELDS, Policy, Runs
 
 POD_FIELDS = (
-    *("activeDeadlineSeconds", "affinity", "automountServiceAccountToken", "containers", "dnsConfig", "dnsPolicy"),
-    *("enableServiceLinks", "hostAliases", "imagePullSecrets", "initContainers", "nodeSelector", "preemptionPolicy"),
-    *("priorityClassName", "resourceClaims", "restartPolicy", "runtimeClassName", "schedulerName", "securityContext"),
+    *("activeDeadlineSeconds", "affinity", "automountServiceAccountToken", "containers", "enableServiceLinks"),
+    *("imagePullSecrets", "initContainers", "nodeSelector", "priorityClassName", "securityContext"),
     *("serviceAccountName", "terminationGracePeriodSeconds", "tolerations", "topologySpreadConstraints", "volumes"),
 )
-"""Fields of a pod that a run may have; every other one, and every new one, is refused."""
+"""Fields of a pod that a run may have; every other one, and every new one, is refused.
+
+Settings may add those of `OPTIONAL_POD_FIELDS`.
+"""
+CONTAINER_FIELDS = (
+    *("name", "image", "imagePullPolicy", "command", "args", "workingDir", "env", "envFrom", "ports", "resources"),
+    *("volumeMounts", "securityContext", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe"),
+    *("restartPolicy", "terminationMessagePath", "terminationMessagePolicy"),
+)
+"""Fields of a container that a run may have."""
 VOLUMES = ("configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "secret")
 """Kinds of volumes that a run may have."""
-_NON_ROOT = ("runAsUser", "runAsGroup", "fsGroup")
+_AUTOSCALERS = tuple(str(volume["name"]) for volume in AUTOSCALER_VOLUMES)
+_TAKEN_NAMES = (AUTOSCALER_CONTAINER, "wait-gcs-ready")
+"""Names of containers that KubeRay adds."""
 SYSTEM_PRIORITY = "system-"
 OUR_VARIABLES = "RAYTRAIN_"
 """Variables by which the operator tells a run what it is: no job may set one."""
@@ -36,6 +47,7 @@ class Pod:
     """A finished pod, and the same pod without what the job's podTemplate adds."""
 
     name: str
+    metadata: Mapping[str, Any]
     spec: Mapping[str, Any]
     ours: Mapping[str, Any]
 
@@ -44,10 +56,11 @@ def check_pod(pod: Pod, policy: Policy, runs: Runs) -> Iterator[Problem]:
     """Yields what the policy refuses in a finished pod, by field."""
     spec, name = pod.spec, pod.name
     forbidden = "PodTemplateNotAllowed"
-    yield from ((forbidden, f"{name} pod: {key} may not be set") for key in spec if key not in POD_FIELDS)
+    yield from ((forbidden, f"{name} pod: {what}") for what in _fields(spec, policy))
+    yield from ((forbidden, f"{name} pod: {what}") for what in _metadata(pod.metadata, policy, runs))
     yield from ((forbidden, f"{name} pod: {what}") for what in _account(pod))
     yield from ((forbidden, f"{name} pod: {what}") for what in _security(spec.get("securityContext"), pod=True))
-    yield from ((forbidden, f"{name} pod: {what}") for what in _volumes(spec))
+    yield from ((forbidden, f"{name} pod: {what}") for what in _volumes(pod))
     for container in containers(spec):
         where = f"{name} pod, container {container['name']}"
         yield from ((forbidden, f"{where}: {what}") for what in _container(container, pod))
@@ -56,13 +69,35 @@ def check_pod(pod: Pod, policy: Policy, runs: Runs) -> Iterator[Problem]:
         if secret not in {*runs.secrets, *runs.image_pull_secrets} and not _matches(secret, policy.allowed_secrets):
             yield "SecretNotAllowed", f"{name} pod, {where}: secret {secret}: {_allowed(policy.allowed_secrets)}"
     yield from (("TolerationNotAllowed", f"{name} pod: {what}") for what in _tolerations(spec, policy))
-    yield from (("PriorityClassNotAllowed", f"{name} pod: {what}") for what in _priority(spec, policy))
+    priority = str(spec.get("priorityClassName") or "")
+    yield from (("PriorityClassNotAllowed", f"{name} pod: {what}") for what in check_priority(priority, policy))
 
 
 def containers(spec: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yields every container of a pod, init containers and sidecars included."""
     for kind in ("containers", "initContainers"):
         yield from spec.get(kind, [])
+
+
+def _fields(spec: Mapping[str, Any], policy: Policy) -> Iterator[str]:
+    for key in spec:
+        if key in OPTIONAL_POD_FIELDS and key not in policy.allowed_pod_fields:
+            yield f"{key} may not be set, unless policy.allowedPodFields in the operator's settings has it"
+        elif key not in (*POD_FIELDS, *OPTIONAL_POD_FIELDS):
+            yield f"{key} may not be set"
+
+
+def _metadata(metadata: Mapping[str, Any], policy: Policy, runs: Runs) -> Iterator[str]:
+    """Annotations that software acts on, and labels by which NetworkPolicies let a pod in."""
+    allowed = policy.allowed_annotations
+    for key in metadata.get("annotations", {}):
+        # Software reads keys with a domain; those of CRI-O have no slash.
+        if ("." in key or "/" in key) and not any(fnmatchcase(key, pattern) for pattern in allowed):
+            yield f"annotation {key}: {_allowed(allowed) if allowed else 'policy.allowedAnnotations allows none'}"
+    labels = metadata.get("labels", {})
+    for who, selector in (("KubeRay", runs.kuberay_selector), ("Prometheus", runs.prometheus_selector)):
+        if selector and all(labels.get(key) == value for key, value in selector.items()):
+            yield f"its labels ({', '.join(selector)}) are those of {who}, which other runs let in"
 
 
 def _account(pod: Pod) -> Iterator[str]:
@@ -83,18 +118,26 @@ def _security(found: Any, *, pod: bool) -> Iterator[str]:
 
 
 def _container(container: Mapping[str, Any], pod: Pod) -> Iterator[str]:
+    yield from (f"{key} may not be set" for key in container if key not in CONTAINER_FIELDS)
+    if container["name"] in _TAKEN_NAMES:
+        yield "this name is KubeRay's own"
+    if any(mount.get("name") in _AUTOSCALERS for mount in container.get("volumeMounts", [])):
+        yield "the autoscaler's volumes may not be mounted"
     yield from _security(container.get("securityContext"), pod=False)
     context = container.get("securityContext") or {}
     yield from (f"securityContext.{key} must be set" for key in _REQUIRED if key not in context)
     if any(isinstance(port, Mapping) and port.get("hostPort") for port in container.get("ports", [])):
         yield "ports.hostPort may not be set"
-    if container.get("volumeDevices"):
-        yield "volumeDevices may not be set"
     yield from (f"{path} may not be set" for path in _hosts(container))
     for variable in container.get("env", []):
         ours = [known for each in containers(pod.ours) for known in each["env"]]
         if variable["name"].startswith(OUR_VARIABLES) and variable not in ours:
             yield f"env {variable['name']} is the operator's own"
+    for source in container.get("envFrom", []):
+        if (prefix := str(source.get("prefix") or "")) and (
+            prefix.startswith(OUR_VARIABLES) or OUR_VARIABLES.startswith(prefix)
+        ):
+            yield f"envFrom.prefix {prefix}: {OUR_VARIABLES}... are the operator's own"
 
 
 def _hosts(container: Mapping[str, Any]) -> Iterator[str]:
@@ -148,8 +191,14 @@ _CONTAINER_RULES: Mapping[str, Callable[[Any], bool]] = {
 _REQUIRED = ("allowPrivilegeEscalation", "capabilities", "runAsNonRoot", "seccompProfile")
 
 
-def _volumes(spec: Mapping[str, Any]) -> Iterator[str]:
-    for volume in spec.get("volumes", []):
+def _volumes(pod: Pod) -> Iterator[str]:
+    """Volumes of kinds that are not allowed; the autoscaler's must be as the operator made them."""
+    ours = {volume["name"]: volume for volume in pod.ours.get("volumes", []) if volume["name"] in _AUTOSCALERS}
+    for volume in pod.spec.get("volumes", []):
+        if volume["name"] in _AUTOSCALERS:
+            if volume != ours.get(volume["name"]):
+                yield f"volume {volume['name']} is the autoscaler's own"
+            continue
         for kind in volume.keys() - {"name", *VOLUMES}:
             yield f"volume {volume['name']}: {kind} is not allowed; allowed are {', '.join(VOLUMES)}"
 
@@ -214,12 +263,12 @@ DEFAULT_GPU = "nvidia.com/gpu"
 """The taint of GPU nodes that every GPU pod tolerates by default."""
 
 
-def _priority(spec: Mapping[str, Any], policy: Policy) -> Iterator[str]:
-    name = spec.get("priorityClassName")
-    if name and str(name).startswith(SYSTEM_PRIORITY):
-        yield f"priorityClassName {name} is for the cluster's own pods"
-    elif name and not _matches(str(name), policy.allowed_priority_classes):
-        yield f"priorityClassName {name}: {_allowed(policy.allowed_priority_classes)}"
+def check_priority(name: str, policy: Policy) -> Iterator[str]:
+    """Yields what the policy refuses in a priority class, be it Kubernetes' or Kueue's."""
+    if name.startswith(SYSTEM_PRIORITY):
+        yield f"priority class {name} is for the cluster's own pods"
+    elif name and not _matches(name, policy.allowed_priority_classes):
+        yield f"priority class {name}: {_allowed(policy.allowed_priority_classes)}"
 
 
 def _matches(name: str, patterns: Collection[str]) -> bool:

@@ -28,9 +28,9 @@ from raytrain.operator.render import names, supporting_objects
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Settings
-from raytrain.operator.snapshot import Observed, Snapshot, read_status, take_snapshot
+from raytrain.operator.snapshot import Observed, Snapshot, cluster_of, read_status, take_snapshot
 from raytrain.operator.status import ENDED_PHASES, build_status, events_between, is_waiting
-from raytrain.operator.timestamps import format_time, parse_duration, seconds_between
+from raytrain.operator.timestamps import format_time, is_duration, parse_duration, seconds_between
 
 MAX_ATTEMPTS = 99
 KUBERAY_SECONDS = 30.0
@@ -72,8 +72,8 @@ def _clean_up(observed: Observed, old: Status, now: datetime) -> Decision:
     working = {name: body for name, body in observed.ray_jobs.items() if not ray_job_status(body).ended}
     delete = tuple(name for name, body in working.items() if not ray_job_status(body).leaving)
     done = Decision(delete=delete, status=_seen(observed, old), wake_after=TRY_AGAIN_SECONDS if delete else None)
-    ttl = ((observed.body.get("spec") or {}).get("cluster") or {}).get("ttl")
-    if not ttl or not old.completion_time:
+    ttl = cluster_of(observed.body).get("ttl")
+    if not is_duration(ttl) or not old.completion_time:
         return done
     left = parse_duration(ttl).total_seconds() - seconds_between(old.completion_time, now)
     if left <= 0:

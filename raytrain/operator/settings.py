@@ -5,7 +5,7 @@ They are read from the file that RAYTRAIN_OPERATOR_SETTINGS names.
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
@@ -18,6 +18,19 @@ from raytrain_core.storage.uri import parse_uri
 VARIABLE = "RAYTRAIN_OPERATOR_SETTINGS"
 RAY_VERSION = "2.60.0"
 """Ray in the image. KubeRay chooses probes by it, and whether token authentication is possible."""
+
+
+OptionalPodField = Literal[
+    "dnsConfig",
+    "dnsPolicy",
+    "hostAliases",
+    "preemptionPolicy",
+    "resourceClaims",
+    "runtimeClassName",
+    "schedulerName",
+]
+OPTIONAL_POD_FIELDS: tuple[str, ...] = get_args(OptionalPodField)
+"""Fields of a pod that a run may have only if the settings say so."""
 
 
 class ContainerSize(SpecModel):
@@ -140,6 +153,20 @@ class Policy(SpecModel):
         description=(
             "Where the jobs of a namespace may store: patterns of namespaces with storage URIs, in which {namespace} "
             "stands for the job's namespace, e.g. {team-*: [s3://models/{namespace}]}; empty allows any."
+        ),
+    )
+    allowed_pod_fields: list[OptionalPodField] = Field(
+        default_factory=list,
+        description=(
+            "Fields of a pod that cluster.podTemplate may set besides the usual ones: those by which a job would "
+            "choose its runtime, its scheduler, its name resolution or its devices."
+        ),
+    )
+    allowed_annotations: list[str] = Field(
+        default_factory=list,
+        description=(
+            "Patterns of annotations that cluster.podTemplate may set, besides keys without dot and slash, e.g. "
+            "prometheus.io/*. Container runtimes, network plug-ins, webhooks and cloud identities act on annotations."
         ),
     )
     pod_template: bool = Field(default=True, description="Whether a job may patch its pods (cluster.podTemplate).")

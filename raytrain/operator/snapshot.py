@@ -162,17 +162,18 @@ class Snapshot:
 
 def is_suspended(body: Object) -> bool:
     """Whether `cluster.suspend` is set, even if the rest of the spec cannot be read."""
-    return _cluster(body).get("suspend") is True
+    return cluster_of(body).get("suspend") is True
 
 
 def has_queue(body: Object) -> bool:
     """Whether a queue system decides when the job begins."""
     labels = body["metadata"].get("labels")
     labelled = isinstance(labels, Mapping) and any(labels.get(label) for label in _QUEUE_LABELS)
-    return bool(_cluster(body).get("queue")) or labelled
+    return bool(cluster_of(body).get("queue")) or labelled
 
 
-def _cluster(body: Object) -> Object:
+def cluster_of(body: Object) -> Object:
+    """`spec.cluster` as it is written, empty if it is no mapping."""
     spec = body.get("spec")
     cluster = spec.get("cluster") if isinstance(spec, Mapping) else None
     return cluster if isinstance(cluster, Mapping) else {}

@@ -1,6 +1,8 @@
 """Times as Kubernetes writes them, and lengths of time as a job writes them."""
 
+import re
 from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 1000 * 366 * 86400
@@ -34,6 +36,11 @@ def readable(text: str | None) -> str | None:
 def seconds_between(earlier: str, later: datetime) -> float:
     """Seconds from a written time to another; 0 if the clock has been set back meanwhile."""
     return max(0.0, (later - parse_time(earlier)).total_seconds())
+
+
+def is_duration(value: object) -> TypeGuard[str]:
+    """Whether `parse_duration` can read a value."""
+    return isinstance(value, str) and re.fullmatch(r"[0-9]+[smhd]", value, re.ASCII) is not None
 
 
 def parse_duration(text: str) -> timedelta:

@@ -69,11 +69,36 @@ def status_of(address, token=None):
         return error.code
 
 
+def side_container(image):
+    """A container that a job adds to all of its pods."""
+    return {"name": "side", "image": image, "command": ["sleep", "infinity"], "imagePullPolicy": "IfNotPresent"}
+
+
+def with_token(spec):
+    """Names of the containers of a pod into which a token of its service account is mounted."""
+    tokens = {
+        volume["name"]
+        for volume in spec["volumes"]
+        if any("serviceAccountToken" in source for source in volume.get("projected", {}).get("sources", []))
+    }
+    containers = [*spec["containers"], *spec.get("initContainers", [])]
+    return {c["name"] for c in containers if tokens & {mount["name"] for mount in c.get("volumeMounts", [])}}
+
+
+def has_token(target, namespace, pod, container):
+    """Whether a token can be read in a running container, in its usual place or through /proc."""
+    paths = "/var/run/secrets/kubernetes.io/serviceaccount/token /proc/*/root/run/secrets/kubernetes.io/*/token"
+    script = f"cat {paths} /proc/*/root/var/run/secrets/kubernetes.io/*/token 2>/dev/null | wc -c"
+    found = target.kubectl("exec", "-n", namespace, pod, "-c", container, "--", "sh", "-c", script)
+    return int(found) > 0
+
+
 def test_a_run_refuses_strangers_and_leaks_no_secret(target, operator, namespace, bucket, tiny_world):
     storage = f"s3://{bucket}/raytrain"
     world = tiny_quickstart.upload(tiny_world, f"s3://{bucket}/world")
     target.kubectl("create", "secret", "generic", "extra", "-n", namespace, f"--from-literal=TRACKER_TOKEN={CANARY}")
     content = tiny_quickstart.job(NAME, world, storage=storage, steps=40, secrets=["bucket", "extra"])
+    content["spec"]["cluster"]["podTemplate"]["spec"]["containers"].append(side_container(target.run_image))
     target.apply(content, namespace)
     store, layout = open_store(f"{storage}/{namespace}"), RunLayout(NAME)
     target.until(lambda: any(store.list(f"{layout.checkpoints}/")), "a checkpoint", NAME, namespace)
@@ -96,9 +121,13 @@ def test_a_run_refuses_strangers_and_leaks_no_secret(target, operator, namespace
 
     pods = json.loads(target.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
     for pod in pods:
-        mounted = [v for v in pod["spec"]["volumes"] if "projected" in v]
         group = pod["metadata"]["labels"]["ray.io/group"]
-        assert bool(mounted) == (group in ("headgroup", "cpu")), f"a token of the API server in {group}"
+        expected = {"headgroup": {"autoscaler"}, "cpu": {"ray", "side"}}.get(group, set())
+        assert with_token(pod["spec"]) == expected, f"a token of the API server in {group}"
+        if group == "headgroup":
+            name = pod["metadata"]["name"]
+            for container in ("ray", "side", "autoscaler"):
+                assert has_token(target, namespace, name, container) == (container == "autoscaler"), container
 
     logs = target.kubectl("logs", "-n", namespace, "-l", f"raytrain.dev/job={NAME}", "--all-containers", "--tail=-1")
     target.wait_for("Complete", NAME, namespace)

@@ -18,7 +18,7 @@ CANCEL_ANNOTATION = "raytrain.dev/cancel"
 """If "true", the job is ended for good; storage is kept."""
 
 KUEUE = "kueue.x-k8s.io"
-QUEUE_LABEL = f"{KUEUE}/queue-name"
+QUEUE_LABEL, PRIORITY_LABEL = f"{KUEUE}/queue-name", f"{KUEUE}/priority-class"
 _RESERVED = ("raytrain.dev", "ray.io", "helm.sh")
 _RESERVED_ENDS = ("kubernetes.io", "k8s.io", ".argoproj.io", ".fluxcd.io")
 
@@ -75,9 +75,10 @@ def passed_on(labels: Mapping[str, str]) -> dict[str, str]:
 def for_kueue(labels: Mapping[str, str]) -> dict[str, str]:
     """The labels of a FineTuneJob that Kueue reads in its RayJobs: queue and priority class.
 
-    Not for pods: Kueue would queue each of them as well.
+    Not for pods: Kueue would queue each of them as well. No others: with them a job could choose
+    the Workload that Kueue counts for it.
     """
-    return {key: value for key, value in labels.items() if _prefix(key) == KUEUE}
+    return {key: value for key, value in labels.items() if key in (QUEUE_LABEL, PRIORITY_LABEL)}
 
 
 def is_reserved(label: str) -> bool:

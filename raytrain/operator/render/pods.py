@@ -3,7 +3,8 @@
 They fulfil the restricted Pod Security standard and are patched by the job.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from raytrain.config.job_status import ATTEMPT_VARIABLE, OBJECT_VARIABLE, OWNER_VARIABLE
@@ -34,7 +35,31 @@ _POD_SECURITY: Mapping[str, Any] = {
     "fsGroup": USER,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-SCRATCH_MOUNT: Mapping[str, Any] = {"name": "scratch", "mountPath": "/tmp"}
+_SCRATCH_MOUNT: Mapping[str, Any] = {"name": "scratch", "mountPath": "/tmp"}
+TOKEN_VOLUME, AUTOSCALER_SCRATCH = "autoscaler-token", "autoscaler-scratch"
+AUTOSCALER_VOLUMES: Sequence[Mapping[str, Any]] = (
+    {
+        "name": TOKEN_VOLUME,
+        "projected": {
+            "sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+            ]
+        },
+    },
+    {"name": AUTOSCALER_SCRATCH, "emptyDir": {}},
+)
+"""For KubeRay's autoscaler alone, which may patch pods and RayClusters of the namespace.
+
+Kubernetes would mount the token into every container of the head, the job's own included.
+"""
+AUTOSCALER_MOUNTS: Sequence[Mapping[str, Any]] = (
+    {"name": TOKEN_VOLUME, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": True},
+    {"name": AUTOSCALER_SCRATCH, "mountPath": "/tmp"},
+)
+AUTOSCALER_CONTAINER = "autoscaler"
+"""KubeRay's name for the container that it adds to the head."""
 _GRACE_SECONDS = 60
 """Time between the notice that a pod must stop and its end; spot nodes may give less."""
 _DRAIN_SECONDS = 45
@@ -46,13 +71,18 @@ _SHARED_MEMORY_SHARE = 30
 
 
 def head_pod(attempt: Attempt) -> dict[str, Any]:
-    """The head pod: Ray's services and its autoscaler."""
+    """The head pod: Ray's services and its autoscaler.
+
+    No container but the autoscaler's gets access to the API server.
+    """
     head = attempt.cluster.head
     pod = _pod(attempt, "head", {"cpu": f"{head.cpus:g}", "memory": head.memory}, {})
     pod["spec"]["containers"][0]["env"] += _variables({_DRAIN_VARIABLE: "0"})  # no computation to drain
+    pod["spec"]["automountServiceAccountToken"] = False
     if attempt.managed:
         pod["spec"]["serviceAccountName"] = names.head_account(attempt.job.metadata.name)
-        pod["spec"]["automountServiceAccountToken"] = attempt.queue is None  # for the autoscaler
+    if attempt.queue is None:
+        pod["spec"]["volumes"] += deepcopy(AUTOSCALER_VOLUMES)
     return _patched(attempt, pod)
 
 
@@ -99,7 +129,7 @@ def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mappin
         "env": _variables(_environment(attempt)),
         "resources": {"requests": {**size, **gpus}, "limits": {"memory": size["memory"], **gpus}},
         "securityContext": dict(CONTAINER_SECURITY),
-        "volumeMounts": [dict(SCRATCH_MOUNT), {"name": "shared-memory", "mountPath": "/dev/shm"}],
+        "volumeMounts": [dict(_SCRATCH_MOUNT), {"name": "shared-memory", "mountPath": "/dev/shm"}],
     }
     if secrets := dict.fromkeys([*runs.secrets, *cluster.secrets]):
         container["envFrom"] = [{"secretRef": {"name": name}} for name in secrets]

@@ -13,14 +13,13 @@ from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.groups import Group, groups
 from raytrain.operator.render.pods import (
+    AUTOSCALER_MOUNTS,
     CONTAINER_SECURITY,
     JOB_FOLDER,
     JOB_KEY,
-    SCRATCH_MOUNT,
     group_pod,
     head_pod,
 )
-from raytrain.operator.settings import Runs
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 ENTRYPOINT = f"python -m raytrain run {JOB_FOLDER}/{JOB_KEY}"
@@ -59,7 +58,7 @@ def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
         "workerGroupSpecs": [_group(attempt, group, fixed=fixed) for group in groups(attempt.job.spec.resources)],
     }
     if not fixed:
-        found |= {"enableInTreeAutoscaling": True, "autoscalerOptions": _autoscaler(attempt.runs)}
+        found |= {"enableInTreeAutoscaling": True, "autoscalerOptions": _autoscaler(attempt)}
     return found
 
 
@@ -75,15 +74,20 @@ def _group(attempt: Attempt, group: Group, *, fixed: bool) -> dict[str, Any]:
     }
 
 
-def _autoscaler(runs: Runs) -> dict[str, Any]:
-    """Names version 2 explicitly: KubeRay acts on it, although Ray would choose it anyway."""
+def _autoscaler(attempt: Attempt) -> dict[str, Any]:
+    """Ray's autoscaler. It has rights in the namespace, so it never runs the image of a job.
+
+    Names version 2 explicitly: KubeRay acts on it, although Ray would choose it anyway.
+    """
+    runs, own = attempt.runs, None if attempt.managed else attempt.cluster.image
     size = {"cpu": runs.autoscaler.cpu, "memory": runs.autoscaler.memory}
     return {
         "version": "v2",
         "idleTimeoutSeconds": _IDLE_SECONDS,
         "upscalingMode": "Default",
+        "image": own or runs.image,
         "imagePullPolicy": runs.image_pull_policy,
         "resources": {"requests": size, "limits": {"memory": size["memory"]}},
         "securityContext": dict(CONTAINER_SECURITY),
-        "volumeMounts": [dict(SCRATCH_MOUNT)],
+        "volumeMounts": [dict(mount) for mount in AUTOSCALER_MOUNTS],
     }

@@ -20,9 +20,9 @@ def added(**fields):
     return {"name": "side", "image": "registry.example/side:1", **fields}
 
 
-def reason(settings=None, namespace=None, **job):
+def reason(settings=None, namespace=None, labels=None, **job):
     body = finetunejob(**job)
-    body["metadata"] = {"name": body["metadata"]["name"], "namespace": namespace}
+    body["metadata"] = {"name": body["metadata"]["name"], "namespace": namespace, "labels": labels or {}}
     found = check_admission(FineTuneJob.model_validate(body), Settings.model_validate(settings or {}))
     return found and found.reason
 
@@ -58,6 +58,95 @@ def test_what_pods_cannot_read_is_refused(job, expected):
 
 def test_the_default_storage_is_used_if_the_job_has_none():
     assert reason({"runs": {"storage": "s3://bucket/raytrain"}}, storage=None) is None
+
+
+def annotated(key):
+    return {"metadata": {"annotations": {key: "x"}}}
+
+
+def token_mount(name="side", **mount):
+    return {"name": name, "image": "side:1", "volumeMounts": [{"name": "autoscaler-token", "mountPath": "/t", **mount}]}
+
+
+TOKEN = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+HOSTILE = {
+    "token into a side container": {"spec": {"containers": [token_mount()]}},
+    "token into an init container": {"spec": {"initContainers": [token_mount()]}},
+    "token into Ray's container": {"spec": {"containers": [token_mount("ray")]}},
+    "token by sub-path": {"spec": {"containers": [token_mount(subPath="token")]}},
+    "token by a sidecar": {"spec": {"initContainers": [token_mount() | {"restartPolicy": "Always"}]}},
+    "autoscaler's folder": {
+        "spec": {"containers": [added(volumeMounts=[{"name": "autoscaler-scratch", "mountPath": "/t"}])]}},
+    "autoscaler's folder replaced": {
+        "spec": {"volumes": [{"name": "autoscaler-scratch", "emptyDir": None,
+                              "persistentVolumeClaim": {"claimName": "mine"}}]}},
+    "token volume replaced": {"spec": {"volumes": [{"name": "autoscaler-token", "projected": None, "emptyDir": {}}]}},
+    "token volume enlarged": {
+        "spec": {"volumes": [{"name": "autoscaler-token", "projected": {"sources": [{"secret": {"name": "x"}}]}}]}},
+    "token volume of its own": {"spec": {"volumes": [TOKEN], "containers": [added()]}},
+    "in the autoscaler's place": {"spec": {"containers": [added() | {"name": "autoscaler"}]}},
+    "in KubeRay's place": {"spec": {"initContainers": [added() | {"name": "wait-gcs-ready"}]}},
+    "automatic token for all": {"spec": {"automountServiceAccountToken": None}},
+    "other account": {"spec": {"serviceAccountName": None}},
+    "old name of the account": {"spec": {"serviceAccount": "admin"}},
+    "targeted debugger": {"spec": {"ephemeralContainers": [{"name": "d", "targetContainerName": "autoscaler"}]}},
+    "device": {"spec": {"containers": [added(volumeDevices=[{"name": "disk", "devicePath": "/dev/x"}])]}},
+    "new field of a container": {"spec": {"containers": [added(restartPolicyRules=[])]}},
+    "mask of proc": ray(securityContext={"procMount": "Unmasked"}),
+    "AppArmor": ray(securityContext={"appArmorProfile": {"type": "Unconfined"}}),
+    "AppArmor by annotation": annotated("container.apparmor.security.beta.kubernetes.io/ray"),
+    "seccomp by annotation": annotated("seccomp.security.alpha.kubernetes.io/pod"),
+    "SELinux": {"spec": {"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}},
+    "Multus": annotated("k8s.v1.cni.cncf.io/networks"),
+    "CRI-O": annotated("io.kubernetes.cri-o.userns-mode"),
+    "CRI-O's CPUs": annotated("cpu-load-balancing.crio.io"),
+    "Kata": annotated("io.katacontainers.config.hypervisor.kernel_params"),
+    "kube2iam": annotated("iam.amazonaws.com/role"),
+    "Vault": annotated("vault.hashicorp.com/agent-inject"),
+    "KubeRay's command": annotated("ray.io/overwrite-container-cmd"),
+    "runtime class": {"spec": {"runtimeClassName": "runc-debug"}},
+    "hosts": {"spec": {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["s3.example"]}]}},
+    "name server": {"spec": {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["10.0.0.1"]}}},
+    "scheduler": {"spec": {"schedulerName": "mine"}},
+    "preemption": {"spec": {"preemptionPolicy": "PreemptLowerPriority"}},
+    "devices by claim": {"spec": {"resourceClaims": [{"name": "g", "resourceClaimName": "admin"}]}},
+    "our variables by prefix": ray(envFrom=[{"prefix": "RAYTRAIN_KUBERNETES_", "configMapRef": {"name": "x"}}]),
+    "our variables by half a prefix": ray(envFrom=[{"prefix": "RAY", "configMapRef": {"name": "x"}}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["token by a sidecar", "autoscaler's folder", "token volume of its own"])
+def test_what_is_forbidden_on_a_head_is_forbidden_in_a_queue_too(name):
+    assert reason(cluster={"podTemplate": HOSTILE[name], "queue": "team"}) == "PodTemplateNotAllowed"
+
+
+def test_settings_open_annotations_and_fields_one_by_one():
+    template = {"metadata": {"annotations": {"prometheus.io/scrape": "true"}}, "spec": {"runtimeClassName": "gvisor"}}
+    opened = {"allowedAnnotations": ["prometheus.io/*"], "allowedPodFields": ["runtimeClassName"]}
+    assert reason({"policy": opened}, cluster={"podTemplate": template}) is None
+    for field in opened:
+        policy = {key: value for key, value in opened.items() if key != field}
+        assert reason({"policy": policy}, cluster={"podTemplate": template}) == "PodTemplateNotAllowed"
+
+
+def test_settings_cannot_open_the_host():
+    with pytest.raises(ValueError, match="allowedPodFields"):
+        Settings.model_validate({"policy": {"allowedPodFields": ["hostNetwork"]}})
+
+
+@pytest.mark.parametrize("selector", ["kuberaySelector", "prometheusSelector"])
+def test_no_job_takes_the_labels_that_other_runs_let_in(selector):
+    settings = {"runs": {selector: {"app": "monitor"}}}
+    template = {"metadata": {"labels": {"app": "monitor"}}}
+    assert reason(settings, cluster={"podTemplate": template}) == "PodTemplateNotAllowed"
+    assert reason(settings, labels={"app": "monitor"}) == "PodTemplateNotAllowed"
+    assert reason(settings, labels={"app": "shop"}) is None
+
+
+def test_the_priority_class_of_kueue_is_bound():
+    policy = {"policy": {"allowedPriorityClasses": ["batch-*"]}}
+    for label, expected in (("urgent", "PriorityClassNotAllowed"), ("batch-low", None)):
+        assert reason(policy, labels={"kueue.x-k8s.io/priority-class": label}) == expected
 
 
 @pytest.mark.parametrize(
@@ -102,6 +191,7 @@ def test_the_default_storage_is_used_if_the_job_has_none():
         ray(env=[{"name": "RAYTRAIN_STORAGE", "value": "s3://elsewhere"}]),
         {"metadata": {"labels": {"app.kubernetes.io/name": "kuberay-operator"}}},
         {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "another"}}},
+        *HOSTILE.values(),
     ],
 )
 def test_a_pod_template_cannot_exceed_its_limits(template):

@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from raytrain.operator.reconcile import reconcile
+from raytrain.operator.render.pods import CONTAINER_SECURITY
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from tests.support import REPOSITORY
@@ -65,6 +66,7 @@ def changed(ray_job, field, value, *, container=None):
     return ray_job
 
 
+SECURITY = dict(CONTAINER_SECURITY)
 SIDE = {"name": "side", "image": "registry.example/side:1"}
 REFUSED = {
     "host": ("hostPID", True, None, "host's network or processes"),
@@ -86,7 +88,49 @@ REFUSED = {
     "secret key": (
         "env", [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "payroll", "key": "a"}}}], 0, "allowedSecrets"),
     "secret volume": ("volumes", [{"name": "s", "secret": {"secretName": "payroll"}}], None, "allowedSecrets"),
+    "seccomp": ("securityContext", {**SECURITY, "seccompProfile": {"type": "Unconfined"}}, 0, "must be restricted"),
+    "seccomp of the pod": (
+        "securityContext", {"seccompProfile": {"type": "Localhost", "localhostProfile": "x"}}, None, "seccomp"),
+    "processes": ("shareProcessNamespace", True, None, "share processes"),
+    "debugger": ("ephemeralContainers", [SIDE], None, "ephemeral"),
+    "runtime": ("runtimeClassName", "runc-debug", None, "allowedPodFields"),
+    "names of hosts": ("hostAliases", [{"ip": "10.0.0.1", "hostnames": ["kubernetes"]}], None, "allowedPodFields"),
+    "variable": ("env", [{"name": "RAYTRAIN_KUBERNETES_OBJECT", "value": "other/job"}], 0, "RAYTRAIN_"),
+    "new variable": ("env", [{"name": "RAYTRAIN_NEW", "value": "x"}], 0, "RAYTRAIN_"),
+    "prefix": ("envFrom", [{"prefix": "RAY", "configMapRef": {"name": "x"}}], 0, "RAYTRAIN_"),
+    "autoscaler's token": ("volumeMounts", [{"name": "autoscaler-token", "mountPath": "/t"}], 0, "autoscaler's token"),
+    "autoscaler's folder": ("volumeMounts", [{"name": "autoscaler-scratch", "mountPath": "/t"}], 0, "autoscaler's"),
+    "automatic token": ("automountServiceAccountToken", True, None, "driver's group"),
     "pull secret": ("imagePullSecrets", [{"name": "payroll"}], None, "allowedSecrets"),
+}  # fmt: skip
+
+
+def head(cluster):
+    return cluster["headGroupSpec"]["template"]
+
+
+CHANGES = {
+    "head's token": (
+        lambda _, cluster: head(cluster)["spec"].update(automountServiceAccountToken=True), "driver's group"),
+    "head's account for a worker": (
+        lambda _, cluster: cluster["workerGroupSpecs"][0]["template"]["spec"].update(
+            serviceAccountName="assistant-rayhead"), "service account"),
+    "side container with the token": (
+        lambda _, cluster: head(cluster)["spec"]["containers"].append(
+            {**SIDE, "securityContext": SECURITY, "volumeMounts": [{"name": "autoscaler-token", "mountPath": "/t"}]}),
+        "autoscaler's token"),
+    "autoscaler's image": (
+        lambda _, cluster: cluster["autoscalerOptions"].update(image="registry.example/own:1"),
+        "autoscaler must run"),
+    "autoscaler's environment": (
+        lambda _, cluster: cluster["autoscalerOptions"].update(env=[{"name": "A", "value": "b"}]),
+        "autoscaler must run"),
+    "networks": (
+        lambda _, cluster: head(cluster)["metadata"].update(annotations={"k8s.v1.cni.cncf.io/networks": "host"}),
+        "allowedAnnotations"),
+    "Kueue's priority": (
+        lambda job, _: job["metadata"]["labels"].update({"kueue.x-k8s.io/priority-class": "urgent"}),
+        "Kueue's priority class"),
 }  # fmt: skip
 
 
@@ -97,6 +141,10 @@ def test_what_the_operator_makes_passes_and_everything_beyond_the_policy_is_refu
         assert refused(kubernetes, changed(ray_job, field, value, container=0)) == ""
     for case, (field, value, container, message) in REFUSED.items():
         assert message in refused(kubernetes, changed(ray_job, field, value, container=container)), case
+    for case, (change, message) in CHANGES.items():
+        other = copy.deepcopy(ray_job)
+        change(other, other["spec"]["rayClusterSpec"])
+        assert message in refused(kubernetes, other), case
     unlabelled = copy.deepcopy(ray_job)
     unlabelled["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]["labels"] = {}
     assert "raytrain.dev/job" in refused(kubernetes, unlabelled)

@@ -135,7 +135,7 @@ def test_every_pod_passes_restricted_pod_security():
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert {kind for v in spec["volumes"] for kind in v if kind != "name"} <= {"emptyDir", "configMap"}
+        assert {kind for v in spec["volumes"] for kind in v if kind != "name"} <= {"emptyDir", "configMap", "projected"}
     for container in containers(ray_job):
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False
@@ -149,9 +149,7 @@ def test_only_the_driver_may_access_the_api_server_and_only_its_own_object():
     by_pod = {name: pod["spec"] for name, pod in pods(items[-1]).items()}
     assert by_pod["cpu"]["automountServiceAccountToken"] is True
     assert by_pod["gpu"]["automountServiceAccountToken"] is False
-    assert by_pod["head"]["automountServiceAccountToken"] is True  # Ray's autoscaler asks for pods
-    queued = pods(rayjob_of(cluster={"queue": "team-queue"}))["head"]["spec"]
-    assert queued["automountServiceAccountToken"] is False  # there is none
+    assert by_pod["head"]["automountServiceAccountToken"] is False
     assert by_pod["head"]["serviceAccountName"] != by_pod["cpu"]["serviceAccountName"]
     (role,) = [item for item in items if item["kind"] == "Role"]
     assert [(r["resources"], r["verbs"], r["resourceNames"]) for r in role["rules"]] == [
@@ -162,6 +160,22 @@ def test_only_the_driver_may_access_the_api_server_and_only_its_own_object():
     assert [s["name"] for s in binding["subjects"]] == [by_pod["cpu"]["serviceAccountName"]]
     for account in (item for item in items if item["kind"] == "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
+
+
+def test_the_autoscaler_alone_has_its_token_and_runs_no_image_of_the_job():
+    cluster = {"image": "mine:1", "podTemplate": {"spec": {"containers": [{"name": "side", "image": "x"}]}}}
+    found = rayjob_of(cluster=cluster)
+    autoscaler = found["spec"]["rayClusterSpec"]["autoscalerOptions"]
+    head = pods(found)["head"]["spec"]
+    projected = [volume["name"] for volume in head["volumes"] if "projected" in volume]
+    folders = {mount["mountPath"]: mount["name"] for mount in autoscaler["volumeMounts"]}
+    assert folders["/var/run/secrets/kubernetes.io/serviceaccount"] == projected[0]
+    assert len(projected) == 1
+    assert autoscaler["image"] == Settings().runs.image
+    theirs = {mount["name"] for container in head["containers"] for mount in container.get("volumeMounts", [])}
+    assert not theirs & set(folders.values())
+    queued = pods(rayjob_of(cluster={"queue": "team-queue"}))["head"]["spec"]
+    assert not [volume for volume in queued["volumes"] if "projected" in volume]  # no autoscaler
 
 
 def test_the_job_reaches_the_pod_unchanged_but_for_its_place():
