@@ -37,9 +37,9 @@ def size_of(uri: str, base_folder: Path) -> ModelSize:
     if folder.is_dir():
         check_folder(folder, uri)
         return ModelSize(folder, count_parameters(folder), "counted in its files")
-    if uri.startswith((".", "/", "~", "file:")) or uri.count("/") > 1:
+    if uri.startswith((".", "/", "~", "file:")) or uri.removeprefix("hf://").partition("@")[0].count("/") > 1:
         raise TrainingError(f"model {uri}: no folder {folder}", hint="give a folder with config.json, or a hub id")
-    name = uri.removeprefix("hf://").removeprefix(_FLAN)
+    name = uri.removeprefix("hf://").removeprefix(_FLAN).partition("@")[0]
     if name in _KNOWN:
         return ModelSize(None, _KNOWN[name], "as published")
     return ModelSize(None, None, "unknown: downloaded from the hub when the run starts")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raytrain.config.run_layout import RunLayout
+from raytrain.model import hub
 from raytrain_core.errors import StorageError, TrainingError, UsageError
 from raytrain_core.storage import Store, open_like
 from raytrain_core.storage.commit import fetch, read_manifest
@@ -17,7 +18,7 @@ WEIGHTS_FILE = "model.safetensors"
 """Weights in a model folder, a checkpoint and an exported model."""
 _SHARDED_WEIGHTS = "model.safetensors.index.json"
 _ADAPTER_CONFIG = "adapter_config.json"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _HUB_FILES = (
     "config.json",
     "generation_config.json",
@@ -37,8 +38,9 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
 
     `uri` is a folder (relative to `base_folder`), `file:///folder`, `run://NAME` (the model that
     this run left in `store`), `s3://bucket/prefix` (at the endpoint of `store`, if that is in S3
-    too), or else a hub id. Downloads go to `cache` and are reused. TrainingError if there is no
-    such model, StorageError if its store does not answer.
+    too), or else a hub id, if needed with `@` and a branch, tag or commit. Downloads go to `cache`
+    and are reused. TrainingError if there is no such model, StorageError if its store does not
+    answer.
     """
     if uri.startswith("run://"):
         return check_folder(_of_run(uri, store, cache), uri)
@@ -56,7 +58,7 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
         raise TrainingError(
             f"model {uri}: there is no folder {folder}", hint="give a folder that contains config.json, or a hub id"
         )
-    return check_folder(_of_hub(name, folder, cache), uri)
+    return check_folder(hub.fetch_model(name, _HUB_FILES, cache=cache, not_a_folder=folder), uri)
 
 
 def local_path(uri: str, base_folder: Path) -> Path:
@@ -193,37 +195,6 @@ def _of_bucket(uri: str, like: Store | None, cache: Path) -> Path:
             _require_space(folder, stat.bytes)
             store.download(stat.key, target)
     return folder
-
-
-def _of_hub(name: str, folder: Path, cache: Path) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), cache_dir=cache / "hub"))
-    except GatedRepoError:
-        raise TrainingError(
-            f"model {name}: access to it on the hub is restricted", hint="request access on its page, and set HF_TOKEN"
-        ) from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise TrainingError(
-            f"model {name}: there is no such model on the hub, and no folder {folder}",
-            hint="check the name; a private model needs HF_TOKEN",
-        ) from None
-    except LocalEntryNotFoundError:
-        raise TrainingError(
-            f"model {name}: the hub cannot be reached, {cache / 'hub'} has no copy, and there is no folder {folder}",
-            hint="give a local or s3:// folder with the model's files",
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise TrainingError(f"model {name}: cannot fetch it from the hub: {first}") from None
 
 
 def _require_space(folder: Path, size: int) -> None:

@@ -36,7 +36,7 @@ _RESUMABLE = "stopped on request; run the same command again to resume"
 _REPORT_WRITTEN = "the report is written"
 _WARNINGS = {
     *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
-    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving", "DataChanged"),
+    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving", "DataChanged", "ModelMoved"),
     *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped"),
 }
 """Event kinds that are printed as warnings at once."""
@@ -181,7 +181,7 @@ def _recording_end(context: RunContext) -> Iterator[None]:
 
 def _record_of(job: FineTuneJob, base_folder: Path, stored: RunRecord | None) -> RunRecord:
     """Returns the record of this attempt, with the facts that earlier attempts recorded."""
-    known = (stored.shard_set, stored.model_digest, stored.steps) if stored else ()
+    known = (stored.shard_set, stored.model_digest, stored.steps, stored.model_revision) if stored else ()
     return RunRecord(job, base_folder.resolve(), *known)
 
 

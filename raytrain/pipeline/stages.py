@@ -29,21 +29,26 @@ _LOG_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class BaseModelFiles:
-    """The base model: its URI in the job, the local folder with its files, and their digest."""
+    """The base model: where every process reads it, the local folder, the digest of its files.
+
+    `revision` is its commit, if it came from the hub; `uri` names that commit then.
+    """
 
     uri: str
     folder: Path
     digest: str
+    revision: str | None = None
 
 
 def fetch_model(context: RunContext) -> BaseModelFiles:
     """Fetches the base model's files to this machine.
 
-    Raises DataError if they are not the files that the run started with.
+    A model of the hub is read at the commit with which the run started, even if its branch has
+    moved since. Raises DataError if they are not the files that the run started with.
     """
-    from raytrain.model import source
+    from raytrain.model import hub, source
 
-    uri = context.job.spec.model
+    uri = context.record.model_uri
     context.phase("Preparing", "fetching the model")
     cache = cache_folder() / "models"
     folder = source.resolve(uri, store=context.store, base_folder=context.record.base_folder, cache=cache)
@@ -53,7 +58,26 @@ def fetch_model(context: RunContext) -> BaseModelFiles:
             f"model {uri}: its files have changed since this run started",
             hint="restore the original files, or start the run over with --fresh",
         )
-    return BaseModelFiles(uri, folder, digest)
+    revision = hub.commit_of(folder, cache)
+    if context.record.model_revision is not None:
+        _tell_if_moved(context, context.record.model_revision)
+    pinned = uri if revision is None else f"{uri.partition('@')[0]}@{revision}"
+    return BaseModelFiles(pinned, folder, digest, revision)
+
+
+def _tell_if_moved(context: RunContext, recorded: str) -> None:
+    """Tells if the job's branch or tag no longer names the commit that the run started with."""
+    from raytrain.model import hub
+
+    name, asked = hub.split_revision(context.job.spec.model.removeprefix("hf://"))
+    asked = asked or hub.DEFAULT_BRANCH
+    now = None if hub.COMMIT.fullmatch(asked) else hub.current_commit(name, asked)
+    if now not in (None, recorded):
+        context.emit(
+            "ModelMoved",
+            f"model {name}: {asked} is now commit {str(now)[:12]}; this run goes on with {recorded[:12]}, which it "
+            "started with (--fresh takes the new one)",
+        )
 
 
 def prepare(context: RunContext, model: BaseModelFiles) -> ShardSet:
@@ -121,7 +145,8 @@ def _record_inputs(context: RunContext, model: BaseModelFiles, shards: ShardSet)
             hint="restore the original rows, or start the run over with --fresh",
         )
     if record.shard_set is None:
-        context.save(dataclasses.replace(record, shard_set=shards.digest, model_digest=model.digest))
+        digests = dataclasses.replace(record, shard_set=shards.digest, model_digest=model.digest)
+        context.save(dataclasses.replace(digests, model_revision=model.revision))
 
 
 def resolve_steps(context: RunContext, shards: ShardSet) -> None:
@@ -164,6 +189,7 @@ def train(
         store=context.store,
         shard_set=shards,
         model_folder=model.folder,
+        model_uri=model.uri,
         attempt=context.attempt,
         on_progress=_progress_reporter(context),
         on_event=context.emit,

@@ -2,7 +2,7 @@
 
 It remains a FineTuneJob that can be run again. The annotations hold the digest of the identity, the
 folder at which relative paths start and, once they are known, the shard set, the digest of the base
-model and the number of steps.
+model, its commit on the hub, and the number of steps.
 """
 
 import io
@@ -16,8 +16,9 @@ from raytrain_core.errors import StorageError
 from raytrain_core.storage import NotFoundError, Store
 
 _PREFIX = "raytrain.dev/"
-_IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS = (
-    f"{_PREFIX}{name}" for name in ("identity", "base-folder", "shard-set", "base-model-digest", "steps")
+_IDENTITY, _FOLDER, _SHARDS, _MODEL, _REVISION, _STEPS = _FACTS = tuple(
+    f"{_PREFIX}{name}"
+    for name in ("identity", "base-folder", "shard-set", "base-model-digest", "base-model-revision", "steps")
 )
 
 
@@ -32,6 +33,14 @@ class RunRecord:
     model_digest: str | None = None
     steps: int | None = None
     """The number of steps that `epochs` or `tokens` amount to, once known."""
+    model_revision: str | None = None
+    """The commit of the base model that the run started with, if it came from the hub."""
+
+    @property
+    def model_uri(self) -> str:
+        """The base model as every process must read it: a hub's at its recorded commit."""
+        uri = self.written.spec.model
+        return uri if self.model_revision is None else f"{uri.partition('@')[0]}@{self.model_revision}"
 
     @property
     def job(self) -> FineTuneJob:
@@ -56,6 +65,7 @@ class RunRecord:
             _FOLDER: str(self.base_folder),
             _SHARDS: self.shard_set,
             _MODEL: self.model_digest,
+            _REVISION: self.model_revision,
             _STEPS: None if self.steps is None else str(self.steps),
         }
         written = self.written.model_dump(mode="json", by_alias=True)
@@ -95,7 +105,7 @@ def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
             hint="it was written by another version or by hand; start the run over with --fresh",
         ) from None
     notes = job.metadata.annotations
-    own = {key: value for key, value in notes.items() if key not in (_IDENTITY, _FOLDER, _SHARDS, _MODEL, _STEPS)}
+    own = {key: value for key, value in notes.items() if key not in _FACTS}
     job = job.model_copy(update={"metadata": job.metadata.model_copy(update={"annotations": own})})
     steps = notes.get(_STEPS)
     return RunRecord(
@@ -104,4 +114,5 @@ def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
         notes.get(_SHARDS),
         notes.get(_MODEL),
         int(steps) if steps is not None and steps.isdigit() else None,
+        notes.get(_REVISION),
     )

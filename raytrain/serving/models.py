@@ -81,7 +81,7 @@ class RunModels:
 
         record = self._record
         if which == "before":
-            base = resolve(record.job.spec.model, store=self._store, base_folder=record.base_folder, cache=self._cache)
+            base = resolve(record.model_uri, store=self._store, base_folder=record.base_folder, cache=self._cache)
             return ModelRef("base", str(base), record.model_digest or "")
         if not self.is_tuned():
             raise DataError(

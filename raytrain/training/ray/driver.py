@@ -77,13 +77,15 @@ def train(
     keep: Callable[[], Collection[int]] = tuple,
     cache: Cache | None = None,
     local: bool = True,
+    model_uri: str | None = None,
 ) -> TrainResult:
     """Trains `job` from the newest intact checkpoint to its last step, in this Ray cluster.
 
     `on_progress` and `on_event` are called in this thread. Once `stop` returns True the workers
     finish their step, write a checkpoint and end. After every checkpoint older ones are removed,
     except the newest `training.keep_checkpoints` and the steps in `keep()`. `local` means that Ray
-    runs on this machine alone: counts of workers apply, GPUs are used if there are enough.
+    runs on this machine alone: counts of workers apply, GPUs are used if there are enough. A node
+    without `model_folder` reads the base model at `model_uri`, by default the job's.
 
     Raises the TrainingError, DataError or StorageError that a worker met, and ClusterError if
     workers keep dying or find no room.
@@ -100,6 +102,7 @@ def train(
         model_folder=model_folder,
         cache=cache or Cache(Path(tempfile.gettempdir()) / "raytrain-cache"),
         channel=channel,
+        model_uri=model_uri,
     )
     listener = _Listener(settings, on_progress, on_event, keep)
     try:

@@ -126,7 +126,8 @@ def _load_model(settings: WorkerSettings, tokenizer_size: int) -> tuple[Any, ran
     folder = settings.model_folder
     if not folder.is_dir():  # on another node than the driver
         cache = settings.cache.folder / "models"
-        folder = resolve(settings.job.spec.model, store=settings.store, base_folder=Path(), cache=cache)
+        uri = settings.model_uri or settings.job.spec.model
+        folder = resolve(uri, store=settings.store, base_folder=Path(), cache=cache)
     return load(folder, tokenizer_size=tokenizer_size), vocabulary.new_rows(folder)
 
 

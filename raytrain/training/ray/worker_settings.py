@@ -23,3 +23,5 @@ class WorkerSettings:
     model_folder: Path
     cache: Cache
     channel: DriverChannel
+    model_uri: str | None = None
+    """Where a node without `model_folder` reads the base model; by default as the job says."""
