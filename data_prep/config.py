@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from data_prep.row_conditions import compile_condition
+from data_prep.unused_settings import refuse_unused
 from raytrain_core.config.base import SpecModel, problem_text
 from raytrain_core.errors import UsageError
 from raytrain_core.storage.uri import check_source_uri
@@ -152,6 +153,7 @@ class Source(SpecModel):
                 check_source_uri(uri, has_reader=self.reader is not None)
             except UsageError as error:
                 raise ValueError(problem_text(error)) from None
+        refuse_unused(self, "Source")
         return self
 
 
@@ -413,9 +415,10 @@ class Task(SpecModel):
     )
 
     @model_validator(mode="after")
-    def _shots_of_something(self) -> Self:
+    def _each_has_an_effect(self) -> Self:
         if self.probe and self.few_shot is not None:
             raise ValueError("a probe has no training rows, so fewShot does not apply")
+        refuse_unused(self, "Task")
         return self
 
 
@@ -441,6 +444,7 @@ class MixtureStrategy(SpecModel):
             raise ValueError("weights must be given exactly when strategy is weights")
         if self.weights is not None and any(not w > 0 for w in self.weights.values()):
             raise ValueError("every weight must be positive; leave the task out or make it a probe instead")
+        refuse_unused(self, "MixtureStrategy")
         return self
 
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Self
 
 Effect = Literal["lost", "changed", "left out", "cut", "noted"]
-"""What an event does to a row: `lost` rows could not be used, `left out` rows the job asked for to
-be left out; `noted` things change no row."""
+"""What an event does to a row: `lost` rows could not be used, or a row function dropped them; `left
+out` rows are those that a stated condition (`where`, `limit`, `nearTwins`) leaves out; `noted`
+things change no row."""
 
 KINDS: dict[str, tuple[Effect, str]] = {
     "bad-row": ("lost", "bad rows skipped"),
     "where": ("left out", "rows left out by where"),
-    "transform": ("left out", "rows left out by transform"),
+    "transform": ("lost", "rows dropped by transform"),
     "limit": ("left out", "rows left out by limit"),
     "near-twin": ("left out", "held-out rows left out by nearTwins: training rows repeat them, or nearly"),
     "near-twins-unknown": ("noted", "held-out rows compared with training rows as a whole only, not by 8-grams"),

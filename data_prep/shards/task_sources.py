@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -165,6 +166,8 @@ class TaskSources:
         fields = self.task.model_dump(mode="json", include=_IDENTITY_FIELDS)
         if self.task.near_twins == "drop":
             fields["near_twins"] = "drop"
+        if self.task.mask is not None and "phone" in self.task.mask.kinds:
+            fields["numbering_plans"] = version("phonenumbers")  # they change with each release
         return {
             "format": FORMAT,
             "task": fields | {"templates": self.task.templates or list(BUILT_IN[self.task.type])},

@@ -97,9 +97,9 @@ def detect_csv(opened: Open, kind: str, options: CsvOptions | None, name: str) -
         if trial is None:  # the header has no such delimiter
             continue
         trials.append(trial)
-        if trial.perfect:
-            break
     best = max(trials, key=lambda trial: trial.weight, default=None)
+    if kind == "csv":
+        _refuse_two_delimiters(trials, name)
     if best is None:  # one column
         best = _try(opened, _with_quoting(base, kind, given), several=False)
     assert best is not None
@@ -220,6 +220,21 @@ def _count(trial: Trial, record: Record, width: int) -> None:
             if stripped is not field and stripped != field and stripped.startswith('"'):
                 closed = len(stripped) > 1 and stripped.endswith('"')
                 trial.quoted_after_blanks = trial.quoted_after_blanks + 1 if closed else -1
+
+
+def _refuse_two_delimiters(trials: Sequence[Trial], name: str) -> None:
+    """Raises DataError if every row fits two delimiters; nothing says which is meant."""
+    perfect = [trial.dialect.delimiter for trial in trials if trial.perfect and trial.rows]
+    if len(perfect) > 1:
+        one, other = (_NAMES.get(delimiter, delimiter) for delimiter in perfect[:2])
+        raise DataError(
+            f"{name}: header and every row can be divided by {one} as well as by {other}",
+            hint=f"Say which with source.csv.delimiter, e.g. delimiter: {_shown(perfect[0])}.",
+        )
+
+
+def _shown(delimiter: str) -> str:
+    return "tab" if delimiter == "\t" else f"'{delimiter}'"
 
 
 def _refuse_torn(best: Trial, given: CsvOptions, name: str) -> None:

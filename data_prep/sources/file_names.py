@@ -47,7 +47,12 @@ _SPLIT_WORDS: dict[str, Split] = {
     "dev": "validation",
     "test": "test",
     "testing": "test",
+    "eval": "test",  # as the hub's own rule has it
+    "evaluation": "test",
+    "heldout": "test",
+    "holdout": "test",
 }
+_PARTS_OF_WORDS = re.compile(r"(?<=[a-z])(set|split|data)$")  # trainset, testdata
 
 
 def format_of(name: str) -> Format | None:
@@ -84,7 +89,7 @@ def split_of_name(name: str) -> Split | None:
     `data/train-00000-of-00002.parquet` is train.
     """
     for part in reversed(PurePosixPath(name).parts):
-        words = re.split(r"[^a-z]+", part.lower())
+        words = [_PARTS_OF_WORDS.sub("", word) for word in re.split(r"[^a-z]+", part.lower())]
         if found := {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}:
             return found.pop() if len(found) == 1 else None
     return None

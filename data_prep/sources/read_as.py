@@ -20,7 +20,7 @@ from data_prep.sources.file_names import Compression, compression_of, format_of
 from data_prep.sources.json_rows import is_json_document
 from data_prep.sources.shapes import SHAPES
 
-DETECTION = 1
+DETECTION = 2
 """Raised whenever detection may find something else in the same file."""
 
 _HEAD = 1 << 12  # bytes that show the encoding
@@ -108,8 +108,9 @@ def _detect(key: _Key) -> ReadAs:
     splittable = encoding == "utf-8" and compression is None
     plain_name = key.packed_as.lower()
     named_json = ".json" in plain_name and ".jsonl" not in plain_name
-    if format == "jsonl" and encoding == "utf-8" and is_json_document(head, complete=complete, named_json=named_json):
-        return ReadAs("json", shape, told=("it is one JSON document instead of JSON Lines",))
+    plain_head = head if encoding == "utf-8" else head.decode(encoding, "ignore").encode("utf-8", "surrogatepass")
+    if format == "jsonl" and is_json_document(plain_head, complete=complete, named_json=named_json):
+        return ReadAs("json", shape, encoding, told=(*told, "it is one JSON document instead of JSON Lines"))
     if not csv:
         return ReadAs(format, shape, encoding, None, splittable and format == "jsonl", told)
 

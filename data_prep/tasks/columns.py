@@ -8,7 +8,7 @@ from data_prep.config import Task
 from data_prep.row_conditions import Condition, compile_condition
 from data_prep.sources.file_names import format_of
 from data_prep.sources.source_row import SourceRow
-from raytrain_core.errors import DataError, RowError, UsageError
+from raytrain_core.errors import DataError, RowError
 from raytrain_core.text import did_you_mean
 
 _FIRST_ROWS = 1000  # a column that rows may omit must occur in the first rows of a file
@@ -23,14 +23,10 @@ def needed_columns(task: Task) -> list[str]:
     """
     columns = task.columns
     if columns.tokens is not None and columns.tags is not None:
-        if task.type != "ner":
-            raise UsageError(f"task {task.name}: columns tokens and tags are for ner, not for {task.type}")
         needed = [columns.tokens, columns.tags]
     else:
         needed = [columns.input, columns.target]
     if columns.choices is not None:
-        if task.type != "multiple-choice":
-            raise UsageError(f"task {task.name}: column choices is for multiple-choice, not for {task.type}")
         needed.append(columns.choices)
     return needed + ([columns.id] if columns.id is not None else [])
 

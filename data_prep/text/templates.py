@@ -128,10 +128,16 @@ def templates_of(task: Task) -> tuple[Template, ...]:
     """
     templates = tuple(task.templates) if task.templates is not None else BUILT_IN[task.type]
     fields = fields_of(task)
-    return tuple(
+    compiled = tuple(
         compile_template(template, fields, f"task {task.name}: templates[{number}]")
         for number, template in enumerate(templates)
     )
+    if unused := [name for name in task.fields if not any(f"{{{name}}}" in template for template in templates)]:
+        raise UsageError(
+            f"task {task.name}: fields.{unused[0]} is used by no template",
+            hint=f"Write {{{unused[0]}}} in a template of your own (templates), or leave the field out.",
+        )
+    return compiled
 
 
 def fields_of(task: Task) -> dict[str, str]:

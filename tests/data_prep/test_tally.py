@@ -72,3 +72,15 @@ def test_all_rows_bad_names_the_first_reasons(bench):
     with pytest.raises(DataError, match=r"rows\.jsonl:1: 'target' is null") as caught:
         bench.prepare(make_task(onBadRow="skip"))
     assert "9 bad rows were skipped" in str(caught.value)
+
+
+def test_a_condition_is_told_and_a_row_function_that_drops_rows_is_warned_about():
+    """`where` says in the job which rows; a function's None may be a mistake of its code."""
+    asked, dropped = Tally(), Tally()
+    for line in range(1, 101):
+        asked.add_row("a.jsonl", line, [Event(("where", "limit", "near-twin")[line % 3])] if line > 50 else [])
+        dropped.add_row("a.jsonl", line, [Event("transform")] if line > 98 else [])
+    assert asked.warning() == ""
+    assert asked.rows["left out"] == 50
+    assert len(asked.lines()) == 3
+    assert dropped.warning() == "of 100 rows 2 (2.0%) were lost: rows dropped by transform 2"

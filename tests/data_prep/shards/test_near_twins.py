@@ -74,7 +74,7 @@ def test_short_rows_are_marked_only_where_they_are_equal(bench):
 
 def test_rows_of_a_probe_have_nothing_to_be_compared_with(bench):
     bench.write("rows.jsonl", TEST * 9)
-    found = bench.prepare(make_task(), make_task(name="asked", probe=True, near_twins="drop"))
+    found = bench.prepare(make_task(), make_task(name="asked", probe=True))
     assert {split.near_twins for split in found.task("asked").splits.values()} == {None}
     assert found.split("notes", "test").near_twins.ids == ()  # equal inputs are in the same split
 

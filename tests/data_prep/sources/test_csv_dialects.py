@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 
 import pandas as pd
@@ -270,3 +271,25 @@ def test_quotation_marks_are_text_in_a_csv_file_with_tabs_if_only_that_fits(tmp_
     path = written(tmp_path, "text\tstars\n" + "".join(f'"good {i}\t{i}"\nfine\t2\n' for i in range(9)))
     assert read(path)[:2] == [{"text": '"good 0', "stars": '0"'}, {"text": "fine", "stars": "2"}]
     assert told(path)[-1] == "quotation marks are plain text, as usual in TSV"
+
+
+def test_two_delimiters_that_fit_every_row_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,more;stars\ngood, really;5\nbad, sadly;1\n")
+    with pytest.raises(DataError, match="divided by commas as well as by semicolons") as caught:
+        rows_of(path)
+    assert "source.csv.delimiter" in caught.value.hint
+    assert read(path, delimiter=";")[0] == {"text,more": "good, really", "stars": "5"}
+    path.write_text("text,more;stars\ngood, really;5\nbad;1\n")  # one row decides
+    assert read(path)[1] == {"text,more": "bad", "stars": "1"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_documents_in_other_encodings(tmp_path, encoding, indent):
+    path, rows = tmp_path / "a.json", [{"text": f"é日 {i}"} for i in range(900)]
+    path.write_bytes(json.dumps(rows, indent=indent, ensure_ascii=False).encode(encoding))
+    found, how = rows_of(path, "jsonl")
+    assert [row.values for row in found] == rows
+    assert how.format == "json"
+    assert any("encoding" in one for one in how.told)

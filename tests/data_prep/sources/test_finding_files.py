@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from data_prep.sources.file_names import compression_of, format_of
+from data_prep.sources.file_names import compression_of, format_of, split_of_name
 from data_prep.sources.files import find_sources, source_files
+from data_prep.tasks.splits import splitter_of
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import open_store
 from tests.support.data_prep_bench import make_task, write_jsonl
@@ -202,3 +203,30 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path, uri):
     (tmp_path / "d/x.jsonl").rename(tmp_path / "d" / os.fsdecode(b"\xff.jsonl"))
     with pytest.raises(DataError, match=r"d/\\udcff\.jsonl: this name is not UTF-8"):
         names(tmp_path, uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("eval/rows.jsonl", "test"),
+        ("evaluation.csv", "test"),
+        ("my_heldout-1.jsonl", "test"),
+        ("TrainSet.csv", "train"),
+        ("testdata/part-0.jsonl", "test"),
+        ("devsplit.json", "validation"),
+        ("dataset.jsonl", None),
+        ("train_eval.jsonl", None),
+        ("latest/rows.jsonl", None),
+        ("set.jsonl", None),
+    ],
+)
+def test_names_of_splits(name, split):
+    assert split_of_name(name) == split
+
+
+def test_a_folder_called_eval_is_never_trained_on(tmp_path):
+    (tmp_path / "data/eval").mkdir(parents=True)
+    (tmp_path / "data/eval/rows.jsonl").write_text('{"input": "a", "target": "b"}\n')
+    task = make_task(source={"uri": "data"})
+    with pytest.raises(DataError, match="has test rows but none to train on"):
+        splitter_of(task, [file.split for file in find_sources(task, tmp_path).files])

@@ -1,9 +1,8 @@
 import pytest
 
-from data_prep.tasks.columns import needed_columns
 from data_prep.tasks.examples import LeftOut, example_maker
 from data_prep.tasks.task_types import TargetFormat
-from raytrain_core.errors import RowError, UsageError
+from raytrain_core.errors import RowError
 from tests.support.data_prep_bench import make_task
 
 
@@ -98,13 +97,6 @@ CHOICES = {"type": "multiple-choice", "columns": {"choices": "options"}}
 def test_a_bad_row_says_why(row, fields, reason):
     with pytest.raises(RowError, match=reason):
         example(row, **fields)
-
-
-def test_columns_of_another_task_type_are_refused():
-    with pytest.raises(UsageError, match="tokens and tags are for ner"):
-        needed_columns(make_task(columns={"tokens": "a", "tags": "b"}))
-    with pytest.raises(UsageError, match="choices is for multiple-choice"):
-        needed_columns(make_task(columns={"choices": "a"}))
 
 
 def test_references_in_several_columns():
