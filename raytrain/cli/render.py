@@ -162,6 +162,8 @@ def status(found: "RunStatus") -> str:
         facts.append(("scored", scored + behind + f"; {found.evaluation.actors}"))
     if found.dashboard:
         facts.append(("dashboard", found.dashboard))
+    if found.report:
+        facts.append(("report", found.report))
     facts.append(("next", found.next_action))
     text = columns(facts)
     if found.scores:

@@ -54,6 +54,9 @@ class RunProgress(StatusModel):
         default="", max_length=60, description="ROUGE-L (0 to 100) before → now, mean of the trained tasks."
     )
     message: str = Field(default="", max_length=1024, description="What the run is doing.")
+    report: str = Field(
+        default="", max_length=2048, description="URI of the report, a page that fills up while the run goes on."
+    )
     updated: str = Field(default="", max_length=40, description="When this was written.")
 
 

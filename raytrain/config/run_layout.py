@@ -73,6 +73,11 @@ class RunLayout:
         return f"{self.root}/report"
 
     @property
+    def live_report(self) -> str:
+        """The report as one page that is replaced while the run goes on."""
+        return f"{self.root}/report.html"
+
+    @property
     def reviews(self) -> str:
         """Prefix of the choices of people (`report.review_choices`)."""
         return f"{self.root}/reviews"

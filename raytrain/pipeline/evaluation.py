@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from raytrain.config.run_layout import stage_of_step
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.pipeline.export import choose_checkpoint
+from raytrain.pipeline.live_report import LiveReport
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain_core.errors import ClusterError
 from raytrain_core.quantities import parse_bytes
@@ -54,10 +55,18 @@ class _StageProgress:
 class Evaluation:
     """Scores the models of one run on the evaluation actors, while training goes on."""
 
-    def __init__(self, context: RunContext, scorer: StageScorer, base: ModelRef, progress: _StageProgress) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        scorer: StageScorer,
+        base: ModelRef,
+        progress: _StageProgress,
+        on_scores: Callable[[], None],
+    ) -> None:
         from raytrain.evaluation.results import read_primary_scores
 
         self._context, self._scorer, self._base, self._progress = context, scorer, base, progress
+        self._on_scores = on_scores
         self._pending: dict[int, Future[tuple[ScoreCard, ...]]] = {}
         self._primary_scores = read_primary_scores(context.store, context.layout)  # of earlier attempts
         self._skipped: set[int] = set()
@@ -159,6 +168,7 @@ class Evaluation:
             if stage != stage_of_step(0):
                 scale = card.metrics[card.primary_metric].scale
                 self._context.progress.score(card.task, card.primary_metric, scale, **{column: card.value})
+        self._on_scores()
 
     def _wait(self, stage: str, scores: Future[tuple[ScoreCard, ...]]) -> tuple[ScoreCard, ...]:
         self._progress.awaited_stage = stage
@@ -225,8 +235,16 @@ def open_evaluation(
         environment={} if requested.gpus and not ray.own else worker_environment(),
     )
     pool = ActorPool(EvaluationActor, actor_settings, pool_settings, on_event=context.emit)
-    with StageScorer(evaluator, pool, on_event=context.emit, on_progress=progress.show) as scorer:
-        yield Evaluation(context, scorer, base, progress)
+    with (
+        LiveReport(
+            context.store,
+            context.layout,
+            context.attempt,
+            on_written=lambda uri: context.progress.update(report=uri),
+        ) as live,
+        StageScorer(evaluator, pool, on_event=context.emit, on_progress=progress.show) as scorer,
+    ):
+        yield Evaluation(context, scorer, base, progress, live.poke)
 
 
 def _show_dashboard(context: RunContext, ray: RayHandle) -> None:

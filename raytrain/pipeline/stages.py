@@ -257,4 +257,7 @@ def write_report(context: RunContext) -> None:
     context.phase("Reporting", "writing the report")
     context.events.flush()
     context.progress.flush()
-    report.write(context.store, context.layout, guard=context.attempt.check)
+    page = report.write(context.store, context.layout, guard=context.attempt.check)
+    # Whoever watches the page of the running run sees the finished report there too.
+    context.store.put(context.layout.live_report, context.store.get(f"{context.layout.report}/index.html"))
+    context.progress.update(report=page)

@@ -57,6 +57,7 @@ class RunStatus:
     scores: dict[str, TaskScore]
     message: str
     dashboard: str | None
+    report: str | None
     updated: str | None
     silent_seconds: float | None
     next_action: str
@@ -122,6 +123,7 @@ def read_status(store: Store, name: str, *, now: datetime | None = None) -> RunS
         scores=progress.scores,
         message=progress.message,
         dashboard=None if progress.phase in FINAL else progress.dashboard,
+        report=progress.report,
         updated=progress.updated or None,
         silent_seconds=silent,
         next_action=next_action(progress.phase, name, checkpoint, silent),

@@ -54,6 +54,7 @@ class Progress:
     scores: dict[str, TaskScore] = field(default_factory=dict)
     message: str = ""
     dashboard: str | None = None
+    report: str | None = None
     updated: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -36,5 +36,6 @@
     }
   };
   last = source(document.documentElement.outerHTML);
-  timer = setInterval(look, seconds * 1000);
+  // A file may not be fetched by a page, but the page may be loaded again.
+  timer = setInterval(location.protocol === "file:" ? () => location.reload() : look, seconds * 1000);
 })();

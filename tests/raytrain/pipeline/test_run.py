@@ -31,6 +31,7 @@ def test_everything_a_run_promises_lies_in_storage(finished) -> None:
     keys = {stat.key for stat in store.list("")}
     for name in ("index.html", "report.md", "report.json"):
         assert f"{layout.report}/{name}" in keys
+    assert store.get(layout.live_report) == store.get(f"{layout.report}/index.html")  # it was there all along
     for task in ("echo", "stars", "first"):
         for stage in ("before", "step-000000", "step-000004", "step-000008", "step-000012", "after"):
             assert f"{layout.scores(stage, task)}/scores.json" in keys
@@ -44,6 +45,7 @@ def test_everything_a_run_promises_lies_in_storage(finished) -> None:
     progress = json.loads(store.get(layout.progress))
     assert progress["phase"] == "Complete"
     assert progress["step"] == 12
+    assert progress["report"] == f"{store.uri}/{layout.report}/index.html"
     assert {h.task for h in outcome.primary_scores} == {"echo", "stars", "first"}
 
 
