@@ -28,6 +28,7 @@ PROGRESS = Progress(
         "puzzles": TaskScore("rougeL", before=0.9, now=0.1),
     },
     message="training",
+    report="s3://bucket/runs/assistant/report.html",
 )
 
 
@@ -63,6 +64,7 @@ def test_progress_as_the_status_has_it():
         "loss": None,
         "rougeL": "25.0 → 40.0",  # probes and other metrics left out
         "message": "training",
+        "report": "s3://bucket/runs/assistant/report.html",
         "updated": "",
     }
     assert status["tasks"][3] == {
