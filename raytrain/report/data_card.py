@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_prep.config import Source
-from data_prep.shards.manifest import PreparedSplit, ShardSet
+from data_prep.shards.manifest import PreparedSplit, PreparedTask, ShardSet
 from data_prep.tally import Tally
-from raytrain.report.formatting import format_count
+from raytrain.report.formatting import format_count, join_names
 from raytrain.report.model import Data, DataCard, SplitCard
 from raytrain.report.stored import StoredRun
 
@@ -71,6 +71,13 @@ def _split(name: str, split: PreparedSplit) -> SplitCard:
     )
 
 
+def _near_twins(task: PreparedTask) -> Iterator[str]:
+    """Counts the marked rows of each split that has more of them than equal inputs, test first."""
+    for name, split in sorted(task.splits.items()):
+        if split.near_twins is not None and (near := len(split.near_twins.ids)) > task.leakage[f"{name} in train"]:
+            yield f"{near:,} of {format_count(split.examples, f'{name} row')}"
+
+
 def _leakage(shards: ShardSet) -> Iterator[str]:
     """Yields a sentence for each leak of held-out rows into training."""
     for task in shards.tasks:
@@ -78,10 +85,8 @@ def _leakage(shards: ShardSet) -> Iterator[str]:
             held, _, trained = pair.partition(" in ")
             if rows:
                 yield f"{task.name}: the inputs of {format_count(rows, f'{held} row')} also occur in {trained} rows."
-        for name, split in task.splits.items():
-            if split.near_twins is not None and (near := len(split.near_twins.ids)) > task.leakage[f"{name} in train"]:
-                held_out = f"{near:,} of {format_count(split.examples, f'{name} row')}"
-                yield f"{task.name}: {held_out} have a near-twin in training, equal inputs included."
+        if near := list(_near_twins(task)):
+            yield f"{task.name}: {join_names(near)} have a near-twin in training, equal inputs included."
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
         held_out = f"{rows:,} of {format_count(of, f'{split} row')}"
