@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from raytrain.config.job_status import AttemptStatus, Obstacle, Outcome
 from raytrain.operator.ray_job_status import NOT_STARTED, PERMANENT, RayJobStatus
 from raytrain.operator.render.groups import least_pods
 from raytrain.operator.settings import Retry
 from raytrain.operator.snapshot import Snapshot
-from raytrain.operator.timestamps import parse_time, seconds_between
+from raytrain.operator.timestamps import parse_time, readable, seconds_between
 
 USER_ERRORS = {2: "UsageError", 3: "DataError", 6: "TrainingError"}
 """Exit codes of errors that another attempt would run into again."""
 _INTERRUPTED = 130
+_SKEW = timedelta(minutes=5)
+"""By how much the clock of a run may be ahead of ours."""
 _HOPELESS = ("InvalidImageName", "QuotaTooSmall")
 """Obstacles that no patience helps against."""
 
@@ -103,11 +106,25 @@ def _blocked(snapshot: Snapshot, attempt: AttemptStatus, current: RayJobStatus) 
     short = snapshot.job is not None and current.ready < least_pods(snapshot.job.spec.resources)
     if obstacle.kind == "mistake" and (obstacle.reason in _HOPELESS or age >= runs.mistake_seconds):
         # GPU pods are asked for once the driver runs, which cannot know that they will never come.
-        cannot_go_on = current.state == "Pending" or short
-        return End("Failed", obstacle.reason, obstacle.message) if cannot_go_on else None
-    if obstacle.kind == "capacity" and short and age >= runs.pods_ready_seconds and not snapshot.queued_elsewhere:
+        stuck = short and _is_silent(snapshot, attempt, runs.mistake_seconds)
+        return End("Failed", obstacle.reason, obstacle.message) if current.state == "Pending" or stuck else None
+    stuck = short and age >= runs.pods_ready_seconds and _is_silent(snapshot, attempt, runs.pods_ready_seconds)
+    if obstacle.kind == "capacity" and stuck and not snapshot.queued_elsewhere:
         return _released(obstacle, runs.pods_ready_seconds)
     return None
+
+
+def _is_silent(snapshot: Snapshot, attempt: AttemptStatus, seconds: int) -> bool:
+    """Whether the run has reported nothing new for so long.
+
+    A run that goes on is not stuck, however few pods it has: those that only preparation or scoring
+    needed are given back while it trains. The report has the time of the run's clock.
+    """
+    progress = snapshot.old.progress
+    time = readable(progress.updated) if progress is not None and progress.attempt == attempt.number else None
+    if time is None or parse_time(time) > snapshot.now + _SKEW:
+        return True
+    return seconds_between(time, snapshot.now) >= seconds
 
 
 def _is_corrected(snapshot: Snapshot, attempt: AttemptStatus) -> bool:

@@ -17,6 +17,8 @@ PREPARED_PHASES = ("ScoringBefore", "Training", "ScoringAfter", "Reporting", "Co
 ENDED_BADLY = ("Failed", "Cancelled", "Rejected")
 """Phases that nothing but a person ends."""
 AT_REST = ("Complete", "Suspended")
+NEVER_FITS = "NeverFits"
+"""Why a job is not accepted that no node or no quota is large enough for."""
 WORKING_PHASES = (*PREPARED_PHASES[:-1], "Preparing")
 
 Condition = tuple[bool, str, str]
@@ -68,6 +70,8 @@ def _accepted(snapshot: Snapshot, state: NextState) -> Condition:
         return False, refused.reason, refused.message
     if error is not None and state.reason == error.reason:
         return False, error.reason, error.message
+    if state.reason == NEVER_FITS:
+        return False, NEVER_FITS, state.message
     return True, "Valid", "the job can run in this cluster"
 
 

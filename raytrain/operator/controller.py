@@ -21,6 +21,7 @@ from typing import Any
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
 from raytrain.operator.actions import Decision, Event
 from raytrain.operator.admission import Refusal
+from raytrain.operator.capacity import may_add_nodes, misfit, read_capacity
 from raytrain.operator.line import holds_turn, turn_of
 from raytrain.operator.metrics import RECONCILE_ERRORS
 from raytrain.operator.pods_seen import PodsSeen
@@ -28,7 +29,7 @@ from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
 from raytrain.operator.settings import Settings
-from raytrain.operator.snapshot import Observed, Turn
+from raytrain.operator.snapshot import Observed, Turn, has_queue, read_job
 from raytrain.operator.status import status_patch
 from raytrain.operator.timestamps import utc_now
 from raytrain_core.errors import ClusterError
@@ -158,7 +159,7 @@ class Controller:
             decision = self._decide(observed)
         if decision.starts:
             async with self._beginning:
-                observed = replace(observed, turn=await self._turn(key))
+                observed = replace(observed, turn=await self._turn(key), misfit=await self._misfit(body))
                 await self._carry_out(key, observed, self._decide(observed))
         else:
             await self._carry_out(key, observed, decision)
@@ -187,6 +188,19 @@ class Controller:
             known for known, found in self._ray_jobs.items() if any(not ray_job_status(r).ended for r in found.values())
         ]
         return turn_of(key, bodies, self._settings, self._now(), begun=begun)
+
+    async def _misfit(self, body: Mapping[str, Any]) -> str:
+        """Why the job's pods could never start here; a queue may send them to another cluster."""
+        job = read_job(body)
+        if job is None or has_queue(body):
+            return ""
+        try:
+            capacity = await asyncio.to_thread(read_capacity, self._api, body["metadata"]["namespace"])
+            found = misfit(job, self._settings.runs, capacity)
+            grows = bool(found.nodes) and await asyncio.to_thread(may_add_nodes, self._api)
+        except ApiError:  # it is only a forecast: the scheduler and the quota decide
+            return ""
+        return "; ".join([*found.quotas, *([] if grows else found.nodes)])
 
     async def _look(self, key: Key, observed: Observed) -> Observed:
         """Adds what there is of pods, and whether the remembered RayJobs still exist."""

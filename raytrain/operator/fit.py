@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.config.job import FineTuneJob
+from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.groups import least_groups
+from raytrain.operator.render.pods import group_pod, head_pod
+from raytrain.operator.settings import Runs
 from raytrain_core.quantities import parse_quantity
 
 Object = Mapping[str, Any]
@@ -30,23 +33,50 @@ class Need:
     selector: Mapping[str, str]
 
 
-def needs(job: FineTuneJob) -> list[Need]:
-    """The pods without which the run cannot go on: the head, and the least of each group."""
-    cluster = job.spec.cluster or ClusterSpec()
-    head = {"cpu": Decimal(str(cluster.head.cpus)), "memory": parse_quantity(cluster.head.memory)}
+def needs(job: FineTuneJob, runs: Runs) -> list[Need]:
+    """The pods without which the run cannot go on: the head, and the least of each group.
+
+    Sizes are those of the finished pods, which `cluster.podTemplate` may have changed.
+    """
+    attempt = Attempt(job, runs)
+    head = _requests(head_pod(attempt)["spec"])
+    if attempt.queue is None:  # KubeRay adds the autoscaler's container
+        size = {"cpu": parse_quantity(runs.autoscaler.cpu), "memory": parse_quantity(runs.autoscaler.memory)}
+        head = {resource: amount + size.get(resource, 0) for resource, amount in head.items()}
     found = [Need("spec.cluster.head", 1, head, {})]
     for group in least_groups(job.spec.resources):
-        requests = {"cpu": Decimal(group.cpus), "memory": parse_quantity(group.memory)}
-        if group.gpus:
-            requests[cluster.gpu_resource] = Decimal(group.gpus)
-        selector = cluster.node_selector if group.trains else {}
-        found.append(Need(f"spec.resources (the {group.name} pods)", group.most, requests, selector))
+        spec = group_pod(attempt, group)["spec"]
+        field = f"spec.resources (the {group.name} pods)"
+        found.append(Need(field, group.most, _requests(spec), spec.get("nodeSelector") or {}))
     return found
 
 
-def too_large(job: FineTuneJob, nodes: Sequence[Object]) -> Iterator[str]:
+def _requests(pod: Object) -> dict[str, Decimal]:
+    """What the scheduler counts: the sum of the containers; without a request, the limit."""
+    total: dict[str, Decimal] = {}
+    for container in pod["containers"]:
+        resources = _mapping(container.get("resources"))
+        amounts = {**_mapping(resources.get("limits")), **_mapping(resources.get("requests"))}
+        for resource, amount in amounts.items():
+            total[resource] = total.get(resource, Decimal(0)) + _amount(amount)
+    return total
+
+
+def _mapping(value: Any) -> Object:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _amount(quantity: object) -> Decimal:
+    """The amount; 0 of what is no quantity, which the API server refuses anyway."""
+    try:
+        return parse_quantity(str(quantity))
+    except ValueError:
+        return Decimal(0)
+
+
+def too_large(needed: Iterable[Need], nodes: Sequence[Object]) -> Iterator[str]:
     """Says, in a sentence each, which pods no node is large enough for."""
-    for need in needs(job):
+    for need in needed:
         candidates = [node for node in nodes if _has_labels(node, need.selector)]
         if need.selector and not candidates:
             yield f"no node has the labels {_listed(need.selector)} (spec.cluster.nodeSelector)"
@@ -57,10 +87,10 @@ def too_large(job: FineTuneJob, nodes: Sequence[Object]) -> Iterator[str]:
             yield f"{need.field}: a pod requests {_listed(short)}, and the largest node offers {_listed(have)}"
 
 
-def over_quota(job: FineTuneJob, quotas: Iterable[Object]) -> Iterator[str]:
+def over_quota(needed: Iterable[Need], quotas: Iterable[Object]) -> Iterator[str]:
     """Says, in a sentence each, which quotas are smaller than what the run needs at least."""
     totals: dict[str, Decimal] = {"pods": Decimal(0)}
-    for need in needs(job):
+    for need in needed:
         totals["pods"] += need.count
         for resource, amount in need.requests.items():
             totals[resource] = totals.get(resource, Decimal(0)) + amount * need.count
@@ -70,9 +100,9 @@ def over_quota(job: FineTuneJob, quotas: Iterable[Object]) -> Iterator[str]:
         hard = (quota.get("spec") or {}).get("hard") or {}
         for resource, total in totals.items():
             for limit in (hard[prefix + resource] for prefix in _QUOTA_PREFIXES if prefix + resource in hard):
-                if total > parse_quantity(str(limit)):
+                if total > _amount(limit):
                     name = quota["metadata"]["name"]
-                    yield f"the run needs at least {total:f} of {resource}, and the quota {name} is {limit}"
+                    yield f"the run needs at least {_readable(total)} of {resource}, and the quota {name} is {limit}"
 
 
 def _has_labels(node: Object, selector: Mapping[str, str]) -> bool:
@@ -81,7 +111,7 @@ def _has_labels(node: Object, selector: Mapping[str, str]) -> bool:
 
 
 def _offers(node: Object, resource: str) -> Decimal:
-    return parse_quantity(str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0")))
+    return _amount(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
 
 
 def _listed(amounts: Mapping[str, object]) -> str:
@@ -91,4 +121,4 @@ def _listed(amounts: Mapping[str, object]) -> str:
 def _readable(amount: object) -> str:
     if not isinstance(amount, Decimal):
         return str(amount)
-    return f"{amount / 2**30:.1f}Gi" if amount >= 2**30 else f"{amount:f}"
+    return f"{amount / 2**30:.1f}Gi" if amount >= 2**30 else f"{amount.normalize():f}"

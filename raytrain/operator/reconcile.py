@@ -21,7 +21,7 @@ from raytrain.config.job_status import AttemptStatus, Status
 from raytrain.operator.actions import Decision, NextState, Object
 from raytrain.operator.admission import Refusal
 from raytrain.operator.attempt_end import count, ended_attempt, permanent_failure, seconds_until_next
-from raytrain.operator.conditions import WORKING_PHASES
+from raytrain.operator.conditions import NEVER_FITS, WORKING_PHASES
 from raytrain.operator.obstacles import find_obstacle, seen_since
 from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names, supporting_objects
@@ -41,6 +41,8 @@ LOOK_SECONDS = 15.0
 """How often to look at pods of which some are missing."""
 LEAVING_SECONDS = 3.0
 """How often to look whether pods that stop are gone."""
+FIT_SECONDS = 60.0
+"""How often to look whether there is a node or a quota that a job fits into."""
 LINE_SECONDS = 60.0
 """How often a job in line asks for its turn, in case it was not told."""
 
@@ -212,7 +214,8 @@ def _start_attempt(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> N
         refused = snapshot.refused or Refusal("InvalidSpec", "the job cannot be read")
         return replace(_refuse(refused, attempts), delete=snapshot.to_delete(attempts, ended=True))
     obstruction = (
-        _in_line(snapshot, attempts)
+        _never_fits(snapshot, attempts)
+        or _in_line(snapshot, attempts)
         or _leave(snapshot, _leaving_phase(attempts), attempts)
         or _back_off(snapshot, attempts)
         or _refused_effect(snapshot, attempts)
@@ -224,6 +227,15 @@ def _leaving_phase(attempts: tuple[AttemptStatus, ...]) -> str:
     if not attempts:
         return "Pending"  # an earlier job of the same name
     return "Queued" if attempts[-1].outcome == "Released" else "Retrying"
+
+
+def _never_fits(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState | None:
+    """A job that is too large for every node or a quota does not begin, and holds nobody up."""
+    if not (misfit := snapshot.observed.misfit):
+        return None
+    message = f"the job can never start here: {misfit}; it starts on its own once there is more, or it requests less"
+    state = NextState("Pending", NEVER_FITS, message, attempts, wake_after=FIT_SECONDS)
+    return replace(state, delete=snapshot.to_delete(attempts, ended=True))
 
 
 def _in_line(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> NextState | None:

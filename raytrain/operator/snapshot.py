@@ -56,6 +56,8 @@ class Observed:
     """To whom the runs of this namespace belong in storage: its name and UID."""
     turn: Turn | None = None
     """Set if other jobs have their turn first."""
+    misfit: str = ""
+    """Why the pods could never start here, as far as that was looked into."""
 
     @property
     def name(self) -> str:
@@ -220,11 +222,8 @@ def _with_readable_times(attempt: AttemptStatus) -> AttemptStatus:
 
 
 def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | None, Refusal | None]:
-    body = observed.body
-    metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels") if key in body["metadata"]}
-    content = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
     try:
-        job = from_mapping(content, FineTuneJob, name="job")
+        job = _parse(observed.body)
     except ConfigError as error:
         lines = [line.removeprefix("job: ") for line in error.lines]
         return None, Refusal("InvalidSpec", "; ".join(lines)[:4000])
@@ -239,6 +238,20 @@ def _read_job(observed: Observed, settings: Settings) -> tuple[FineTuneJob | Non
             "(helm install kuberay-operator kuberay/kuberay-operator); the job then starts on its own",
         )
     return job, None
+
+
+def read_job(body: Object) -> FineTuneJob | None:
+    """The job, None if its spec is invalid."""
+    try:
+        return _parse(body)
+    except ConfigError:
+        return None
+
+
+def _parse(body: Object) -> FineTuneJob:
+    metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels") if key in body["metadata"]}
+    content = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
+    return from_mapping(content, FineTuneJob, name="job")
 
 
 def _adopt_attempts(observed: Observed, known: Iterable[AttemptStatus], now: datetime) -> tuple[AttemptStatus, ...]:

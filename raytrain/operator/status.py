@@ -54,7 +54,7 @@ def is_waiting(snapshot: Snapshot, state: NextState) -> bool:
     obstacle = state.attempts[-1].obstacle if state.attempts else None
     error = snapshot.observed.apply_error
     quota = error is not None and "exceeded quota" in error.message
-    return quota or (obstacle is not None and obstacle.kind == "capacity")
+    return quota or bool(snapshot.observed.misfit) or (obstacle is not None and obstacle.kind == "capacity")
 
 
 def _place(snapshot: Snapshot) -> str:

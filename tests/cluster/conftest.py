@@ -8,6 +8,7 @@ started, the tests are skipped with the reason, or fail if RAYTRAIN_TEST_CLUSTER
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,18 @@ def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     finally:
         if running is None:
             harness.down("default", echo)
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints what has happened, with the seconds since the test began, into the test's log."""
+    began = time.monotonic()
+
+    def tell(what: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {time.monotonic() - began:6.0f} s  {what}", flush=True)
+
+    return tell
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from kubernetes import client
 
 from tests.cluster.harness import cluster as harness
 from tests.cluster.harness.paths import ClusterPaths, cache_folder
-from tests.cluster.harness.processes import run
+from tests.cluster.harness.processes import end, run
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +60,7 @@ def test_two_nodes_with_fake_gpus_start_and_leave_no_trace(before):
 
 def test_a_killed_cluster_is_replaced(before):
     killed = harness.up(NAME, print)
-    os.kill(killed.machine.pid, signal.SIGKILL)
+    end(killed.machine.pid, seconds=120)  # a moment long it still answers, and would be taken for a running one
     cluster = harness.up(NAME, print)
     assert cluster.machine != killed.machine
     assert cluster.machine.alive

@@ -18,6 +18,7 @@ OPERATOR: tuple[Rule, ...] = (
     _rule("ray.io", ["rayjobs"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule("ray.io", ["rayclusters"], ["list"]),  # whether one is left of an earlier attempt
     _rule("", ["pods"], ["list"]),  # why they do not start, and whether they are gone
+    _rule("", ["resourcequotas"], ["list"]),  # whether a job could ever fit
     _rule("", ["namespaces"], ["get"]),  # its UID, by which a run knows its owner
     _rule("", ["configmaps", "serviceaccounts"], ["get", "create", "patch"]),
     _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], ["get", "create", "patch"]),
@@ -31,6 +32,7 @@ No secrets, and pods are only read; the Roles that it creates grant no more than
 
 OPERATOR_CLUSTER: tuple[Rule, ...] = (
     _rule("", ["namespaces"], ["list", "watch"]),
+    _rule("", ["nodes"], ["list"]),  # whether a pod could ever fit
     _rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["list", "watch"]),
 )
 """Additional permissions to watch the whole cluster: to notice new namespaces and a new KubeRay."""

@@ -53,7 +53,15 @@ class Cluster:
 
     def publish(self, target: str, echo: Echo) -> str:
         """Puts a target of the project's Dockerfile on every node; returns the image reference."""
-        return image.publish([image.Store(self.machine, self.socket(i)) for i in range(self.nodes)], target, echo)
+        return image.publish(self._stores, target, echo)
+
+    def publish_program(self, name: str, program: Path, echo: Echo) -> str:
+        """Puts an image of one Python program on every node; returns its reference."""
+        return image.publish_program(self._stores, name, program, echo)
+
+    @property
+    def _stores(self) -> list[image.Store]:
+        return [image.Store(self.machine, self.socket(i)) for i in range(self.nodes)]
 
 
 def up(name: str, echo: Echo, *, nodes: int = 1, gpus: int = 0, install: bool = False) -> Cluster:

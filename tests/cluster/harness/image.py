@@ -81,9 +81,18 @@ def put_pause(stores: Sequence[Store], pause: Path) -> None:
 
 def publish(stores: Sequence[Store], target: str, echo: Echo) -> str:
     """Puts a target of the project's Dockerfile on every node; returns the reference for pods."""
-    common = build("common", echo)
     added = [layers.environment(target, echo), layers.code()]
-    stage = _stage(DOCKERFILE.read_text(), target)
+    return _publish(stores, target, target, added, echo)
+
+
+def publish_program(stores: Sequence[Store], name: str, program: Path, echo: Echo) -> str:
+    """Puts an image of one Python program on every node, with the user and the Python of a run."""
+    return _publish(stores, f"stand-in-{name}", "run", [layers.program(name, program)], echo)
+
+
+def _publish(stores: Sequence[Store], target: str, stage_of: str, added: Sequence[layers.Layer], echo: Echo) -> str:
+    common = build("common", echo)
+    stage = _stage(DOCKERFILE.read_text(), stage_of)
     reference = ""
     for store in stores:
         if not store.has(common):

@@ -67,6 +67,20 @@ def code() -> Layer:
     return layer
 
 
+def program(name: str, source: Path) -> Layer:
+    """Returns the layer of one program, in the folder of the run's own programs."""
+    layer = _layer(f"program-{name}", source.read_bytes())
+    if not layer.folder.exists():
+        layer.folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{layer.what}-", dir=layer.folder.parent))
+        scratch.chmod(0o755)  # it becomes the image's root
+        (scratch / _HOME / "bin").mkdir(parents=True)
+        shutil.copyfile(source, scratch / _HOME / "bin" / name)
+        (scratch / _HOME / "bin" / name).chmod(0o755)
+        scratch.rename(layer.folder)
+    return layer
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]

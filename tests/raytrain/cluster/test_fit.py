@@ -3,9 +3,10 @@
 import pytest
 
 from raytrain.cluster import jobs
-from raytrain.cluster.fit import NODES, QUOTAS, check_fit
+from raytrain.cluster.fit import check_fit
 from raytrain.config.job import FineTuneJob
 from raytrain.kubernetes.client import ApiError
+from raytrain.operator.capacity import NODES, QUOTAS
 from raytrain_core.errors import ClusterError, ExitCode
 from tests.support.finetunejob_objects import finetunejob
 
@@ -85,6 +86,15 @@ def test_a_quota_smaller_than_the_run_is_refused_even_where_nodes_are_added():
     with pytest.raises(ClusterError, match=r"at least 2 of nvidia.com/gpu, and the quota team is 1"):
         check(Cluster([node()], [quota(**{"requests_nvidia.com/gpu": "1"})], karpenter=True))
     assert check(Cluster([node()], [quota(**{"requests_nvidia.com/gpu": "2"}, pods="20")])) == []
+
+
+def test_what_a_pod_template_requests_counts():
+    container = {"name": "ray", "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}}}
+    small = {"podTemplate": {"spec": {"containers": [container]}}}
+    tight = [quota(requests_memory="4Gi")]
+    assert check(Cluster([node(cpu="2", memory="3Gi")], tight), cluster=small) == []
+    with pytest.raises(ClusterError, match=r"at least 68.5Gi of memory, and the quota team is 4Gi"):
+        check(Cluster([node()], tight))
 
 
 def test_what_may_not_be_read_is_not_checked_and_that_is_said():

@@ -117,6 +117,39 @@ def test_the_objects_of_a_new_job_are_created_with_the_rayjob_last():
     assert server.job["status"]["attempts"][0]["rayJob"] == "assistant-a01"
 
 
+def test_a_job_that_no_node_is_large_enough_for_is_told_and_begins_once_there_is_one():
+    body = finetunejob(
+        resources={"training": {"workers": 1, "gpus": 8, "memory": "8Gi"}},
+        cluster={"podTemplate": {"spec": {"containers": [{"name": "ray", "resources": {"requests": {"cpu": "1"}}}]}}},
+    )
+    amounts = {"cpu": "2", "memory": "64Gi", "nvidia.com/gpu": "4"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"allocatable": amounts}}
+    server = Server(body, node)
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+        assert server.made() == []
+        assert server.job["status"]["message"] == (
+            "the job can never start here: spec.resources (the gpu pods): a pod requests nvidia.com/gpu 8, and the "
+            "largest node offers nvidia.com/gpu 4; it starts on its own once there is more, or it requests less"
+        )
+        amounts["nvidia.com/gpu"] = "8"
+        await controller.reconcile((server.job["metadata"]["namespace"], "assistant"))
+
+    assert run(steps, server) == ["NeverFits", "AttemptStarted"]
+    assert server.made()[-1] == ("RayJob", "assistant-a01")
+
+
+def test_a_forecast_that_is_refused_keeps_no_job_from_its_start():
+    server = Server(finetunejob())
+    server.refuses = {("list", "Node"): "no", ("list", "ResourceQuota"): "no"}
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+
+    assert run(steps, server) == ["AttemptStarted"]
+
+
 @pytest.mark.parametrize(
     "found",
     [

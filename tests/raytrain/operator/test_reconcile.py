@@ -10,6 +10,7 @@ from raytrain.operator.reconcile import reconcile
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Turn
 from raytrain.operator.status import status_patch
+from raytrain.operator.timestamps import format_time
 from tests.support.finetunejob_objects import NOW, UID, after, finetunejob, pod, rayjob, task
 
 SETTINGS = Settings()
@@ -29,9 +30,12 @@ class World:
         self.pods = []
         self.ray_clusters = []
         self.turn = None
+        self.misfit = ""
 
     def step(self, seconds=0.0):
-        observed = Observed(self.body, self.ray_jobs, self.kuberay, self.apply_error, turn=self.turn)
+        observed = Observed(
+            self.body, self.ray_jobs, self.kuberay, self.apply_error, turn=self.turn, misfit=self.misfit
+        )
         decision = reconcile(observed, SETTINGS, after(seconds))
         if decision.look:
             observed = replace(observed, pods=self.pods, ray_clusters=self.ray_clusters)
@@ -530,6 +534,34 @@ def test_enough_pods_for_an_elastic_run_keep_what_they_have(world):
     world.step(10)
     world.step(5000)
     assert world.outcomes == ["Running"]
+
+
+@pytest.mark.parametrize("obstacle", ["room", "image"])
+def test_a_run_that_goes_on_keeps_its_pods_however_few_they_are(world, obstacle):
+    """A lost worker has no room to come back; pods that only preparation needed are long gone."""
+    world.body["spec"]["resources"]["training"]["minWorkers"] = 1
+    world.step()
+    world.pods = [unscheduled() if obstacle == "room" else unpulled()]
+    for seconds in range(10, 3000, 60):
+        world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus=LOOKING_FOR_ROOM)
+        world.run_says(1, "Training", step=seconds, updated=format_time(after(seconds)))
+        world.step(seconds)
+        assert world.outcomes == ["Running"]
+    world.step(seconds + 700)
+    assert world.outcomes == [{"room": "Released", "image": "Failed"}[obstacle]], "it reports nothing any more"
+
+
+def test_a_job_that_can_never_fit_is_told_does_not_begin_and_begins_once_it_fits(world):
+    world.misfit = "spec.resources (the gpu pods): a pod requests nvidia.com/gpu 8, and the largest node offers 4"
+    decision = world.step()
+    assert (world.phase, decision.apply, decision.wake_after) == ("Pending", (), 60)
+    assert world.misfit in world.body["status"]["message"]
+    assert (world.condition("Accepted")["status"], world.condition("Accepted")["reason"]) == ("False", "NeverFits")
+    assert world.events == ["NeverFits"]
+    assert world.body["status"]["waitingSince"]
+    world.misfit = ""
+    assert world.step(60).apply
+    assert "Accepted" in world.true()
 
 
 def test_a_job_waits_no_longer_than_it_said(world):
