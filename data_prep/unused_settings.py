@@ -71,12 +71,15 @@ def _of_task(task: Any) -> Iterator[Unused]:
 
 
 def _of_templates(task: Any) -> Iterator[Unused]:
-    if task.probe and _is_set(task, "templates_per_example"):
-        yield Unused(("templatesPerExample",), "has no effect on a probe: scored rows get one template; leave it out")
     text = "".join(task.templates or ())
     for name in task.fields if task.templates is not None else ():
-        if f"{{{name}}}" not in text:
+        if f"{{{name}}}" not in text and name not in languages(task):
             yield Unused(("fields", name), f"is used by no template: none contains {{{name}}}")
+
+
+def languages(task: Any) -> tuple[str, ...]:
+    """The fields that name languages: scoring reads them, whether or not a template does."""
+    return ("from", "to") if task.type in ("translation", "code-translation") else ()
 
 
 def _of_columns(task: Any) -> Iterator[Unused]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from data_prep.config import Task
 from data_prep.tasks.labels import labels_of
+from data_prep.unused_settings import languages
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, orders
 
@@ -132,7 +133,8 @@ def templates_of(task: Task) -> tuple[Template, ...]:
         compile_template(template, fields, f"task {task.name}: templates[{number}]")
         for number, template in enumerate(templates)
     )
-    if unused := [name for name in task.fields if not any(f"{{{name}}}" in template for template in templates)]:
+    used = {name for name in task.fields if any(f"{{{name}}}" in template for template in templates)}
+    if unused := [name for name in task.fields if name not in {*used, *languages(task)}]:
         raise UsageError(
             f"task {task.name}: fields.{unused[0]} is used by no template",
             hint=f"Write {{{unused[0]}}} in a template of your own (templates), or leave the field out.",

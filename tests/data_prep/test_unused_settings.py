@@ -32,7 +32,6 @@ def problem(more: str, *, type: str = "text", uri: str = "x.jsonl") -> str:
         ("text", "badRowLimit: 5", 1, "badRowLimit: has no effect: the first bad row ends preparation"),
         ("text", "mask: {kinds: [email], phoneRegions: [IN]}", 24, "mask.phoneRegions: has no effect without"),
         ("text", "probe: true\nnearTwins: drop", 0, "nearTwins: has no effect on a probe"),
-        ("text", "probe: true\ntemplatesPerExample: 2", 0, "templatesPerExample: has no effect on a probe"),
         ("text", "templates: ['{input}']\nfields: {to: Go}", 0, "fields.to: is used by no template"),
     ],
 )
@@ -85,4 +84,5 @@ def test_defaults_written_out_are_no_setting() -> None:
     """An API server writes them into every document."""
     assert problem("badRowLimit: 1000\nnearTwins: keep\nsplit: {validation: 0.05}\ncolumns: {input: input}") == ""
     assert problem("", uri="folder") == ""
+    assert problem("templates: ['{input}']\nfields: {to: Go}", type="code-translation") == ""  # scoring reads it
     assert problem("labels: [a]\ncolumns: {tokens: a, tags: b}\ntagScheme: {marks: BIO}", type="ner") == ""
