@@ -50,7 +50,7 @@ def test_two_tenants_with_one_name_and_one_storage_at_once(
         assert status["progress"]["steps"] == steps, "it is the tenant's own run"
         store, layout = open_store(status["storage"]), RunLayout(NAME)
         assert read_manifest(store, layout.report) is not None
-        owners.add(store.get(f"{layout.root}/owner.json"))
+        owners.add(store.get(layout.owner))
     assert len(owners) == 2, "each run belongs to its namespace"
 
 

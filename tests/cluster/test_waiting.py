@@ -173,7 +173,8 @@ def test_thirty_jobs_with_room_for_one_complete_in_order(target, operator, names
         cluster = content["spec"]["cluster"]
         cluster["image"] = stand_in
         cluster["podTemplate"]["spec"]["containers"][0]["readinessProbe"] = probe
-        contents.append({"apiVersion": content["apiVersion"], "kind": content["kind"], **content})
+        cluster["podTemplate"]["spec"]["terminationGracePeriodSeconds"] = 2
+        contents.append(content)
     text = json.dumps({"apiVersion": "v1", "kind": "List", "items": contents})
     target.kubectl("apply", "-n", namespace, "-f", "-", input_text=text)
     told(f"{JOBS} jobs applied")
