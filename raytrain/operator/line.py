@@ -14,17 +14,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from raytrain.config.job_status import Status
+from raytrain.config.job_status import AttemptStatus, Status
 from raytrain.operator.settings import MaxRunningJobs, Settings
 from raytrain.operator.snapshot import Turn, has_queue, is_suspended, read_status
 from raytrain.operator.status import ENDED_PHASES
-from raytrain.operator.timestamps import parse_time
+from raytrain.operator.timestamps import parse_time, readable
 
 Object = Mapping[str, Any]
 Key = tuple[str, str]
+_GOES_ON = timedelta(minutes=2)
+"""A run that has reported progress this long after an obstacle was seen does without those pods."""
 _LEAVING_PHASES = ("Suspending", "Cancelling", "Retrying")
 
 
@@ -122,8 +124,19 @@ def _member(body: Object, now: datetime, begun: Collection[Key]) -> _Member:
         holds=holds,
         waits=not ended and not holds and not is_suspended(body) and _is_ready_to_begin(status, now),
         released=bool(newest and newest.released),
-        short=bool(alive and newest and newest.obstacle and newest.obstacle.kind == "capacity"),
+        short=newest is not None and alive and _is_short(status, newest),
     )
+
+
+def _is_short(status: Status, attempt: AttemptStatus) -> bool:
+    """Whether room is lacking; not if the run goes on all the same, as an elastic one may."""
+    obstacle, progress = attempt.obstacle, status.progress
+    if obstacle is None or obstacle.kind != "capacity":
+        return False
+    reported = readable(progress.updated) if progress is not None and progress.attempt == attempt.number else None
+    since = readable(obstacle.since)
+    goes_on = reported and since and parse_time(reported) - parse_time(since) > _GOES_ON
+    return not goes_on
 
 
 def _is_ready_to_begin(status: Status, now: datetime) -> bool:

@@ -102,3 +102,12 @@ def test_where_there_is_no_room_for_all_jobs_begin_one_at_a_time_without_any_lim
     assert turn("second", starting, Settings()) == (1, 2)
     running = [job("first", 0, outcome="Running"), *jobs[1:]]
     assert turn("second", running, Settings()) is None
+
+
+def test_a_run_that_goes_on_with_fewer_workers_does_not_close_the_line():
+    obstacle = {"kind": "capacity", "reason": "Unschedulable", "message": "no room", "since": "2026-11-23T11:30:00Z"}
+    waiting = job("waiting", 1, attempt={"released": 1}, outcome="Released", phase="Queued")
+    for updated, place in (("2026-11-23T11:29:00Z", (1, 1)), ("2026-11-23T11:45:00Z", None)):
+        progress = {"attempt": 1, "phase": "Training", "updated": updated}
+        elastic = job("elastic", 0, outcome="Running", attempt={"obstacle": obstacle}, progress=progress)
+        assert turn("waiting", [elastic, waiting], Settings()) == place
