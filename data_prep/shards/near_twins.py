@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_prep.config import Split
+from data_prep.shards.leakage import occur_in
 from data_prep.shards.manifest import NearTwins, PreparedSplit
 from data_prep.shards.parts import load_keys
 from data_prep.shards.twin_job import Numbers, TwinJob, ids_and_inputs
@@ -67,11 +68,11 @@ def find_near_twins(
     index = HeldOut([one.texts for one in held.values()])
     jobs = (TwinJob(index, pair, store) for pair in splits["train"].parts[0])
     near = _compare_all(jobs, workers, on_wait)
-    trained, first = load_keys(splits["train"], store), 0
+    trained, first = np.sort(load_keys(splits["train"], store)), 0
     found: dict[Split, Found] = {}
     for split, one in held.items():
         own = near[(near >= first) & (near < first + len(one.texts))] - first
-        exact = np.flatnonzero(np.isin(load_keys(splits[split], store), trained))
+        exact = np.flatnonzero(occur_in(load_keys(splits[split], store), trained))
         found[split] = Found(np.union1d(exact, one.chosen[own]), one.ids, len(one.texts))
         first += len(one.texts)
     return found
