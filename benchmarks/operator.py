@@ -17,7 +17,6 @@ The ratio `peak_memory_mib` is the operator's peak resident memory divided by 25
 import argparse
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.output import processor
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.install import deployment
 from raytrain.operator.install.crd import crd
@@ -91,7 +91,7 @@ def _figures(server: ApiServer, api: KubernetesApi, operator: psutil.Process, jo
     peak = _peak_mib(operator.pid)
     ratio = round(peak / MEMORY_LIMIT_MIB, 3)
     return {
-        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "machine": {"cores": os.cpu_count(), "processor": processor()},
         "ratios": {"peak_memory_mib": {"median": ratio, "min": ratio, "max": ratio}},
         "figures": {
             "jobs": jobs,

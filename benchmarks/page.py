@@ -44,7 +44,9 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "Generated dialogues of 150 to 250 words. `prepare_vs_encode_batch`: the CPU time of `encode_batch` alone "
         "divided by that of the complete preparation (above 1: preparation takes less). `read_vs_step`: the time to "
         "read and pack a step's rows divided by the time of the step. `epoch_vs_dataloader`: the time of an epoch "
-        "divided by that of a DataLoader that pads rows in memory, without sampling order and packing.",
+        "divided by that of a DataLoader that pads rows in memory, without sampling order and packing. Short rows have "
+        "6 to 12 words: `short_wall_vs_before` is the time of preparing them with two processes, divided by that of "
+        "the commit before rows were read by the workers.",
     ),
     "verdicts": (
         "Verdicts",
@@ -73,7 +75,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "evaluation": ("texts", "texts_equal_to_generate", "texts_that_differ_at_a_tie"),
     "data": (
         *("plan_seconds_15m", "start_seconds", "prepare_ms_per_example", "encode_batch_ms_per_example"),
-        *("side_by_side", "large"),
+        *("side_by_side", "reading", "short", "short_before", "ray_data", "many_objects", "large"),
     ),
 }
 
@@ -92,6 +94,9 @@ def page() -> str:
         if found["ratios"]:
             rows = [f"| `{key}` | {_ratio(value)} |" for key, value in found["ratios"].items()]
             parts.append("\n".join(["| ratio | median (least to greatest) |", "| --- | --- |", *rows]) + "\n")
+        if bars := found.get("bars"):
+            rows = [f"| `{key}` | {value['value']} | {value['bar']} |" for key, value in bars.items()]
+            parts.append("\n".join(["| held to a limit | value | limit |", "| --- | --- | --- |", *rows]) + "\n")
         selected = FIGURES.get(name, tuple(found["figures"]))
         figures = {key: found["figures"][key] for key in selected if key in found["figures"]}
         rows = [f"| `{key}` | {value} |" for key, value in _flat(figures)]

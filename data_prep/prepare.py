@@ -10,34 +10,28 @@ behind.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 from data_prep.config import Mixture, Split, Task
-from data_prep.shards.leakage import leakage_across
 from data_prep.shards.manifest import PreparedTask, ShardSet
-from data_prep.shards.parts import are_stored, load_keys
 from data_prep.shards.progress import OnProgress, PrepareProgress, ProgressMeter
 from data_prep.shards.settings import PrepLimits, PrepSettings
+from data_prep.shards.stored_sets import set_digest, store_set, stored_set, stored_tasks
 from data_prep.shards.task_builder import TaskBuilder
-from data_prep.shards.task_sources import FORMAT, TaskSources
-from data_prep.shards.tokenizer_files import store_tokenizer
+from data_prep.shards.task_sources import TaskSources
 from data_prep.shards.work_unit import ShardParts, UnitPlan
 from data_prep.shards.workers import ThisProcess, Workers
-from data_prep.sources.files import find_sources
+from data_prep.sources.task_files import find_sources
 from data_prep.tasks.columns import needed_columns
-from data_prep.tasks.mixture import rates
 from data_prep.tasks.splits import splitter_of
 from data_prep.text.templates import templates_of
 from data_prep.text.tokenizer import Tokenizer
-from raytrain_core.hashing import digest_of
-from raytrain_core.storage import CorruptError, NotFoundError, Store
+from raytrain_core.storage import Store
 from raytrain_core.storage.scratch import scratch
 
 __all__ = ["PrepLimits", "PrepareProgress", "find", "prepare"]
 
-_LOOKUPS = 8  # tasks that are looked up at the same time
 _TICK = 0.2  # seconds between two reports of the workers' progress
 
 
@@ -65,17 +59,17 @@ def prepare(
     settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify)
     with scratch("preparation") as folder:
         sources = _sources(tasks, settings, base_folder, folder)
-        stored = _stored_tasks([task.digest for task in sources], store, read=verify)
+        stored = stored_tasks([task.digest for task in sources], store, read=verify)
         missing = [task for task in sources if task.digest not in stored]
         for task in missing:
             task.check_columns()
         builders = [TaskBuilder(task, settings) for task in missing]
         built = {task.digest: task for task in _build(builders, workers or ThisProcess(), on_progress)}
     prepared = tuple((stored | built)[task.digest] for task in sources)
-    digest = _set_digest([task.digest for task in prepared], mixture, settings)
-    if not verify and not missing and (existing := _stored_set(store, digest)) is not None:
+    digest = set_digest([task.digest for task in prepared], mixture, settings)
+    if not verify and not missing and (existing := stored_set(store, digest)) is not None:
         return existing
-    return _store_set(digest, prepared, mixture, settings)
+    return store_set(digest, prepared, mixture, settings)
 
 
 def find(
@@ -95,7 +89,7 @@ def find(
     settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify=False)
     with scratch("preparation") as folder:
         digests = [task.digest for task in _sources(tasks, settings, base_folder, folder)]
-    return _stored_set(store, _set_digest(digests, mixture, settings))
+    return stored_set(store, set_digest(digests, mixture, settings))
 
 
 def _sources(tasks: Sequence[Task], settings: PrepSettings, base_folder: Path, folder: Path) -> list[TaskSources]:
@@ -107,20 +101,6 @@ def _sources(tasks: Sequence[Task], settings: PrepSettings, base_folder: Path, f
         TaskSources(task, one, splitter, settings, folder / task.name)
         for task, one, splitter in zip(tasks, found, splitters, strict=True)
     ]
-
-
-def _stored_tasks(digests: Sequence[str], store: Store, *, read: bool) -> dict[str, PreparedTask]:
-    """The tasks whose manifest and parts are all stored, by size or, with `read`, by contents."""
-
-    def stored(digest: str) -> PreparedTask | None:
-        try:
-            task = PreparedTask.load(store, digest)
-        except (NotFoundError, CorruptError):
-            return None
-        return task if are_stored(store, task.all_parts(), read=read) else None
-
-    with ThreadPoolExecutor(_LOOKUPS) as pool:
-        return {task.digest: task for task in pool.map(stored, digests) if task is not None}
 
 
 class _Pending:
@@ -172,40 +152,3 @@ def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnPro
         yield from pending.drain(0)
     finally:
         pending.cancel()
-
-
-def _set_digest(tasks: Sequence[str], mixture: Mixture, settings: PrepSettings) -> str:
-    return digest_of(
-        {
-            "format": FORMAT,
-            "tasks": list(tasks),
-            "mixture": mixture.model_dump(mode="json", by_alias=True),
-            "tokenizer": settings.tokenizer.digest,
-            "limits": asdict(settings.limits),
-        }
-    )
-
-
-def _stored_set(store: Store, digest: str) -> ShardSet | None:
-    try:
-        shard_set = ShardSet.load(store, digest)
-    except (NotFoundError, CorruptError):
-        return None
-    return shard_set if are_stored(store, list(shard_set.tokenizer.files.values())) else None
-
-
-def _store_set(digest: str, prepared: tuple[PreparedTask, ...], mixture: Mixture, settings: PrepSettings) -> ShardSet:
-    store = settings.store
-    trained = {task.name: task.splits["train"].examples for task in prepared if not task.probe}
-    keys = {(task.name, name): load_keys(split, store) for task in prepared for name, split in task.splits.items()}
-    shard_set = ShardSet(
-        digest=digest,
-        tasks=prepared,
-        tokenizer=store_tokenizer(settings.tokenizer, store, overwrite=settings.verify),
-        mixture=mixture.model_dump(mode="json", by_alias=True),
-        rates=rates(mixture, trained) if trained else {},
-        limits=asdict(settings.limits),
-        leakage=leakage_across(keys),
-    )
-    store.put(ShardSet.key(digest), shard_set.to_json())
-    return shard_set

@@ -24,7 +24,9 @@ def distinct(keys: Keys) -> Keys:
     `np.unique` hashes, which takes many times as long for keys that are random already.
     """
     ordered = np.sort(keys)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
+    new = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
+    found: Keys = ordered[new]
+    return found
 
 
 def occur_in(keys: Keys, seen: Keys) -> NDArray[np.bool_]:

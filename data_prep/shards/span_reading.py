@@ -20,8 +20,8 @@ from data_prep.sources.files import LocalFile, SourceFile
 from data_prep.sources.spans import Span
 from data_prep.tally import Event
 from data_prep.tasks.bad_rows import BadRows
-from data_prep.tasks.examples import Example
-from data_prep.tasks.profile import Profile
+from data_prep.tasks.examples import Example, row_transform
+from data_prep.tasks.profile import Observations, Profile, observe
 from data_prep.tasks.splits import Splitter
 from data_prep.tasks.task_rows import TaskRow, read_task_rows
 from data_prep.text.few_shot import Shot, ShotPool
@@ -32,7 +32,7 @@ CHUNK_ROWS = 5_000
 CHUNK_CHARACTERS = 4 << 20
 """With the rows, bounds the memory that examples take before they are spooled or cut into units."""
 
-Wanted = Literal["keys", "shots", "examples"]
+Wanted = Literal["profile", "keys", "shots", "examples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class SpanJob:
     scratch: Path
     """The folder for downloads, where it exists."""
     wanted: Wanted = "examples"
-    """`keys` for a limit, few `shots` to choose from, or the examples themselves."""
+    """What the columns hold for the `profile`, `keys` for a limit, few `shots` to choose from, or
+    the examples themselves."""
     keeper: Keeper | None = None
     seed: int = 0
     seen: tuple[int, int] | None = None
@@ -78,6 +79,7 @@ class Chunk:
     blocks: dict[Split, Block] = field(default_factory=dict)
     keys: dict[Split, NDArray[np.uint64]] = field(default_factory=dict)
     shots: tuple[Shot, ...] = ()
+    observed: Observations | None = None
     error: UserError | None = None
     """Why the rest of the span cannot be read."""
 
@@ -92,6 +94,9 @@ def read_span(job: SpanJob) -> Iterator[Chunk]:
 
 
 def _chunks(job: SpanJob, folder: Path) -> Iterator[Chunk]:
+    if job.wanted == "profile":
+        yield _observed(job, folder)
+        return
     collector = _Collector(job)
     try:
         for row in read_task_rows(job.task, [job.file], folder, job.profile, job.span):
@@ -103,6 +108,15 @@ def _chunks(job: SpanJob, folder: Path) -> Iterator[Chunk]:
         yield collector.chunk(error)
     else:
         yield collector.chunk()
+
+
+def _observed(job: SpanJob, folder: Path) -> Chunk:
+    chunk = Chunk(BadRows(job.task))
+    try:
+        chunk.observed = observe(job.task, job.file.rows(folder, job.span), row_transform(job.task))
+    except UserError as error:
+        chunk.error = error
+    return chunk
 
 
 class _Collector:

@@ -54,6 +54,7 @@ class TaskBuilder:
         Raises DataError for rows that end the preparation.
         """
         meter.start_task(self.task.name)
+        self._sources.read_profile(meter, workers)
         keepers = self._keepers(meter, workers)
         cutters = self._cutters(self._shots(keepers, meter, workers))
         for _, chunk in self._sources.read("examples", self._bad, meter, workers, keepers):

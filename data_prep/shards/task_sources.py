@@ -23,17 +23,17 @@ from data_prep.shards.row_limit import Keepers
 from data_prep.shards.settings import PrepSettings
 from data_prep.shards.span_reading import Chunk, SpanJob, Wanted, seen
 from data_prep.shards.workers import Workers
-from data_prep.sources.files import SourceFile, Sources
+from data_prep.sources.files import SourceFile
 from data_prep.sources.plugins import versions
 from data_prep.sources.read_as import DETECTION, ReadAs
 from data_prep.sources.spans import Span
+from data_prep.sources.task_files import Sources
 from data_prep.tally import Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns
 from data_prep.tasks.examples import row_transform
-from data_prep.tasks.profile import Profile
+from data_prep.tasks.profile import Observations, Profile, conclude, is_needed
 from data_prep.tasks.splits import Splitter
-from data_prep.tasks.task_rows import task_profile
 from data_prep.text.templates import BUILT_IN
 from raytrain_core.errors import DataError
 from raytrain_core.hashing import digest_of
@@ -41,11 +41,12 @@ from raytrain_core.storage import NotFoundError
 
 T = TypeVar("T")
 
-FORMAT = 6
+FORMAT = 7
 """Raised whenever the same input would give other shards: templates, row mapping, tokenizer
 conventions."""
 
-_FILES = 8  # looked at at the same time: downloaded, hashed, divided
+AT_ONCE = 8
+"""Files that are looked at at the same time: downloaded, hashed, divided."""
 
 ROWS_OF_A_UNIT = 20_000
 TEXT_OF_A_UNIT = 32 << 20
@@ -70,9 +71,11 @@ class TaskSources:
         self.task, self.files, self.splitter, self.scratch = task, found.files, splitter, scratch
         self._passed_over = found.passed_over
         self._settings = settings
+        self.profile = Profile()
+        """What whole columns tell, once `read_profile` was called."""
         self._used = [file for file in found.files if file.split in splitter.shares]
         self._fingerprints = [file.fingerprint for file in self._used]
-        with ThreadPoolExecutor(_FILES) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             contents = list(pool.map(self._contents, self._used, self._fingerprints))
         self._hashes = [sha256 for sha256, _ in contents]
         self._used = [file for _, file in contents]
@@ -87,10 +90,16 @@ class TaskSources:
         transform = row_transform(self.task)
         list(self._each(lambda f: check_columns(self.task, f.name, partial(f.rows, self.scratch), transform)))
 
-    @cached_property
-    def profile(self) -> Profile:
-        """What the whole columns tell; read once, if the task needs it."""
-        return task_profile(self.task, self._used, self.scratch)
+    def read_profile(self, meter: ProgressMeter, workers: Workers) -> None:
+        """Lets the workers read the rows for what whole columns tell, if the task needs that."""
+        if not is_needed(self.task):
+            return
+        seen = Observations()
+        for _, chunk in self.read("profile", BadRows(self.task), meter, workers):
+            meter.report()
+            if chunk.observed is not None:
+                seen.merge(chunk.observed)
+        self.profile = conclude(self.task, seen)
 
     def count(self) -> int | None:
         """About how many examples there will be; None if only reading them all would tell."""
@@ -152,7 +161,7 @@ class TaskSources:
         return list(self._each(lambda file: file.spans(self.scratch)))
 
     def _each(self, action: Callable[[SourceFile], T]) -> Iterator[T]:
-        with ThreadPoolExecutor(_FILES) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             yield from pool.map(action, self._used)
 
     def provenance(self) -> list[dict[str, Any]]:

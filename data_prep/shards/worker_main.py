@@ -1,10 +1,10 @@
 """The worker process of a preparation, started by `data_prep.shards.workers`.
 
-It reads pickled work from standard input and replies on standard output: to a span with its chunks,
-whose examples it leaves in temporary files; to a unit with numbers of examples as they are
-finished, then with the parts; to training rows with the held-out rows that they overlap with. Or
-with an error. It ends when its
-input does, that is, with the process that started it.
+It reads pickled work from standard input and replies on standard output: to a span with its chunks
+one by one, whose examples it leaves in temporary files, then with None; to a unit with numbers of
+examples as they are finished, then with the parts; to training rows with the held-out rows that
+they overlap with. Or with an error. It ends when its input does, that is, with the process that
+started it.
 """
 
 import os
@@ -37,7 +37,9 @@ def main() -> None:
             try:
                 match work:
                     case SpanJob():
-                        reply(_read(work))
+                        for chunk in read_span(work):
+                            reply(_spooled(chunk))
+                        reply(None)
                     case TwinJob():
                         reply(compare(work))
                     case UnitPlan():
@@ -56,13 +58,10 @@ def _reported(error: Exception) -> Exception:
     return full_disk(error) or RuntimeError(f"{error!r} in a preparation process\n{trace}")
 
 
-def _read(job: SpanJob) -> list[Chunk]:
-    chunks = []
-    for chunk in read_span(job):
-        for block in chunk.blocks.values():
-            block.examples = Spooled.write(block.examples.load())
-        chunks.append(chunk)
-    return chunks
+def _spooled(chunk: Chunk) -> Chunk:
+    for block in chunk.blocks.values():
+        block.examples = Spooled.write(block.examples.load())
+    return chunk
 
 
 def _next() -> SpanJob | UnitPlan | TwinJob | None:

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from data_prep.shards.blocks import Spooled
+from data_prep.shards.reading import Reading
 from data_prep.shards.span_reading import Chunk, SpanJob
 from data_prep.shards.twin_job import Numbers, TwinJob, compare
 from data_prep.shards.work_unit import ShardParts, UnitPlan
@@ -33,21 +34,24 @@ _LOCAL_EXAMPLES = 4_000  # examples that this process writes itself: starting ot
 _LOCAL_BYTES = 2 << 20  # that it reads itself
 _TRIES = 2
 
+OnReply = Callable[[int, Any], None]
+"""Gets a reply that is not the last one, and how many the process gave before it."""
+
 T = TypeVar("T")
 
 
 class Workers(Protocol):
     """The interface that `prepare` uses.
 
-    `read` and `submit` are like `submit` of an executor of `concurrent.futures`.
+    `submit` and `compare` are like `submit` of an executor of `concurrent.futures`.
     """
 
     @property
     def count(self) -> int:
         """How many spans and units are worked on at the same time; 0 if by this process alone."""
 
-    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
-        """Starts reading a span; gives None if the calling process has to read it."""
+    def read(self, job: SpanJob) -> Reading | None:
+        """Starts reading a span; None if the calling process is to read it."""
 
     def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
         """Starts writing a unit.
@@ -84,9 +88,9 @@ class ThisProcess:
 
     count = 0
 
-    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
+    def read(self, job: SpanJob) -> Reading | None:
         """Leaves it to the calling process."""
-        return _done(None)
+        return None
 
     def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
         """Writes the unit now."""
@@ -136,12 +140,14 @@ class LocalProcesses:
             process.wait()
         self._stack.close()  # with the temporary files that the processes left
 
-    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
+    def read(self, job: SpanJob) -> Reading | None:
         """Leaves the first few rows to the calling process; a free one reads all others."""
         self._asked += job.span.bytes or 0
         if self._asked <= _LOCAL_BYTES:
-            return _done(None)
-        return self._threads.submit(self._read, job)
+            return None
+        reading = Reading()
+        self._threads.submit(self._read, job, reading)
+        return reading
 
     def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
         """Writes the first few examples here and lets a free process write all others."""
@@ -164,19 +170,33 @@ class LocalProcesses:
         for on_advance, examples in unreported:
             on_advance(examples)
 
-    def _read(self, job: SpanJob) -> list[Chunk] | None:
-        chunks: list[Chunk] = self._delegate(job, lambda finished: None)
-        for block in (block for chunk in chunks for block in chunk.blocks.values()):
-            assert isinstance(block.examples, Spooled)
-            weakref.finalize(block.examples, block.examples.path.unlink, missing_ok=True)
-        return chunks
+    def _read(self, job: SpanJob, reading: Reading) -> None:
+        taken = 0
+
+        def take(number: int, chunk: Any) -> None:
+            """Puts only what an earlier, killed process has not given."""
+            nonlocal taken
+            for block in chunk.blocks.values():
+                assert isinstance(block.examples, Spooled)
+                weakref.finalize(block.examples, block.examples.path.unlink, missing_ok=True)
+            if number == taken:
+                reading.put(chunk)
+                taken += 1
+
+        if reading.cancelled:
+            return
+        try:
+            reading.end(self._delegate(job, take))
+        except BaseException as error:
+            reading.end(error)
 
     def _write(self, unit: UnitPlan, on_advance: OnAdvance) -> ShardParts:
-        reported = 0
+        finished = reported = 0
 
-        def advance(finished: int) -> None:
+        def advance(number: int, examples: Any) -> None:
             """Reports only what an earlier, killed process has not reported."""
-            nonlocal reported
+            nonlocal finished, reported
+            finished = examples if number == 0 else finished + examples
             if finished > reported:
                 with self._lock:
                     self._unreported.append((on_advance, finished - reported))
@@ -186,16 +206,19 @@ class LocalProcesses:
         return parts
 
     def _compare(self, job: TwinJob) -> Numbers:
-        numbers: Numbers = self._delegate(job, lambda finished: None)
+        numbers: Numbers = self._delegate(job, lambda number, reply: None)
         return numbers
 
-    def _delegate(self, work: SpanJob | UnitPlan | TwinJob, advance: OnAdvance) -> Any:
-        """Gives work to this thread's process, and to a second one if that is killed."""
+    def _delegate(self, work: SpanJob | UnitPlan | TwinJob, on_reply: OnReply) -> Any:
+        """Gives work to this thread's process, and to a second one if that is killed.
+
+        Returns the last reply; `on_reply` gets those before it, counted anew in a second process.
+        """
         data = pickle.dumps(work, pickle.HIGHEST_PROTOCOL)
         for _ in range(_TRIES):
             process = self._process()
             try:
-                reply = _exchange(process, data, advance)
+                reply = _exchange(process, data, on_reply)
             except (EOFError, BrokenPipeError, pickle.UnpicklingError):
                 self._drop(process)
                 continue
@@ -252,14 +275,14 @@ def _done(result: T) -> Future[T]:
     return future
 
 
-def _exchange(process: "subprocess.Popen[bytes]", work: bytes, advance: Callable[[int], None]) -> Any:
-    """Sends work and returns the last reply; `advance` gets the examples finished so far."""
+def _exchange(process: "subprocess.Popen[bytes]", work: bytes, on_reply: OnReply) -> Any:
+    """Sends work and returns the last reply; `on_reply` gets the numbers and chunks before it."""
     assert process.stdin is not None
     assert process.stdout is not None
-    finished = 0
     process.stdin.write(work)
     process.stdin.flush()
-    while isinstance(reply := pickle.load(process.stdout), int):
-        finished += reply
-        advance(finished)
+    number = 0
+    while isinstance(reply := pickle.load(process.stdout), int | Chunk):
+        on_reply(number, reply)
+        number += 1
     return reply

@@ -34,8 +34,9 @@ class Trial:
     fitting: int = 0
     """Rows with as many fields as the header, empty ones at the end apart."""
     error: bool = False
+    header_lines: int = 1
     longer: int = 0
-    """Records on several lines; `first_longer` is where the first begins."""
+    """Rows on several lines; `first_longer` is where the first begins."""
     first_longer: Record | None = None
     torn: int = 0
     """Records on several lines, each of which has the delimiters of a row."""
@@ -51,6 +52,11 @@ class Trial:
     def perfect(self) -> bool:
         """Whether all rows have the fields of the header."""
         return not self.error and self.fitting == self.rows
+
+    @property
+    def lines_are_rows(self) -> bool:
+        """Whether no record goes over several lines."""
+        return not self.error and not self.longer and self.header_lines == 1
 
     @property
     def weight(self) -> tuple[bool, int]:
@@ -105,7 +111,7 @@ def detect_csv(opened: Open, kind: str, options: CsvOptions | None, name: str) -
     assert best is not None
     if not marks.doubled:
         _refuse_torn(best, given, name)
-    return Detected(best.dialect, best.longer == 0 and not best.error, tuple(_told(best, kind, given, marks)))
+    return Detected(best.dialect, best.lines_are_rows, tuple(_told(best, kind, given, marks)))
 
 
 def _best_quoting(opened: Open, base: CsvDialect, kind: str, given: CsvOptions, marks: _Marks) -> Trial | None:
@@ -190,7 +196,7 @@ def _try(opened: Open, dialect: CsvDialect, *, several: bool = True) -> Trial | 
         try:
             for record in records(file, dialect):
                 if not width:
-                    width = len(record.fields)
+                    width, trial.header_lines = len(record.fields), record.lines
                     if several and width < 2:
                         return None
                     continue

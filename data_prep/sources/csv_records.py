@@ -52,14 +52,14 @@ class RecordError(ValueError):
         self.line, self.hint = line, hint
 
 
-def records(file: IO[bytes], dialect: CsvDialect) -> Iterator[Record]:
-    """Yields every record that is not blank.
+def records(file: IO[bytes], dialect: CsvDialect, before: int = 0) -> Iterator[Record]:
+    """Yields every record that is not blank; `before` lines of the file are not in `file`.
 
     Bytes that are not UTF-8 become surrogates, so that reading continues and the row can be named.
     Raises RecordError with the line where the record begins.
     """
-    text = _Lines(file)
-    if dialect.delimiter_line:
+    text = _Lines(file, before)
+    if dialect.delimiter_line and not before:
         next(text, None)
     return _by_escape(text, dialect) if dialect.escape else _by_library(text, dialect)
 
@@ -67,9 +67,9 @@ def records(file: IO[bytes], dialect: CsvDialect) -> Iterator[Record]:
 class _Lines:
     """Lines as text; knows where the present record begins."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._lines = lines(file)
-        self.number, self.first = 0, 1
+    def __init__(self, file: IO[bytes], before: int) -> None:
+        self._lines = lines(file, before)
+        self.number, self.first = before, before + 1
         self._bytes = 0
 
     def begin(self) -> None:

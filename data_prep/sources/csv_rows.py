@@ -6,22 +6,23 @@ from typing import IO, Any
 
 from data_prep.sources.csv_records import CsvDialect, Record, RecordError, records
 from data_prep.sources.source_row import SourceRow
+from data_prep.sources.spans import WHOLE, Span
 from raytrain_core.errors import DataError
 
 MISSING = frozenset(("NaN", "nan", "<NA>", "\\N"))
 """Fields that pandas, numpy, MySQL and Hive write for a missing value, and that are no words."""
 
 
-def csv_rows(file: IO[bytes], dialect: CsvDialect, name: str) -> Iterator[SourceRow]:
-    """Yields every row; `number` is the line where it begins.
+def csv_rows(file: IO[bytes], dialect: CsvDialect, name: str, span: Span = WHOLE) -> Iterator[SourceRow]:
+    """Yields every row of a span, which is all of `file`; `number` is the line where it begins.
 
     A row that repeats the header is bad: files were put together. Raises DataError where quotation
     marks do not fit.
     """
-    names: list[str] | None = None
-    folded: list[str] | None = None
+    names = None if span.columns is None else list(span.columns)
+    folded = None if names is None or dialect.header is not None else _folded(names)
     try:
-        for record in records(file, dialect):
+        for record in records(file, dialect, span.first):
             if names is None:
                 names = _checked(dialect.header or record.fields, name, record.line)
                 if dialect.header is None:
@@ -31,7 +32,20 @@ def csv_rows(file: IO[bytes], dialect: CsvDialect, name: str) -> Iterator[Source
                 _require_order(record, names, folded, name)
             yield _row(record.line, record.fields, names, folded)
     except RecordError as error:
-        raise DataError(f"{name}:{error.line}: {error}", hint=error.hint) from None
+        raise _not_csv(error, name) from None
+
+
+def header_of(file: IO[bytes], dialect: CsvDialect, name: str) -> tuple[int, tuple[str, ...]] | None:
+    """Returns the line of a file's header and the names of its columns; None for an empty file."""
+    try:
+        record = next(records(file, dialect), None)
+    except RecordError as error:
+        raise _not_csv(error, name) from None
+    return None if record is None else (record.line, tuple(_checked(record.fields, name, record.line)))
+
+
+def _not_csv(error: RecordError, name: str) -> DataError:
+    return DataError(f"{name}:{error.line}: {error}", hint=error.hint)
 
 
 def _row(number: int, fields: list[str], names: list[str], header: list[str] | None) -> SourceRow:

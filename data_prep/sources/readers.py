@@ -6,13 +6,15 @@ Memory does not grow with the file, and no row is larger than `compression.LONGE
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from data_prep.config import CsvOptions, Format
 from data_prep.sources.compression import open_bytes, open_range
 from data_prep.sources.conll_rows import conll_rows
-from data_prep.sources.csv_rows import csv_rows
+from data_prep.sources.csv_records import CsvDialect
+from data_prep.sources.csv_rows import csv_rows, header_of
 from data_prep.sources.file_names import compression_of, format_of
 from data_prep.sources.json_rows import json_rows
 from data_prep.sources.jsonl_rows import jsonl_rows
@@ -24,7 +26,6 @@ from data_prep.sources.spans import WHOLE, Span, spans_of_lines, spans_of_parque
 from raytrain_core.errors import DataError
 
 _COUNT_BYTES = 1 << 20  # read at once to count lines
-_SMALL, _SMALL_PACKED = 16 << 20, 2 << 20  # bytes of a file that is read at once though it cannot be divided
 
 
 def read_rows(
@@ -54,7 +55,10 @@ def read_rows(
 def _text_rows(path: Path, how: ReadAs, name: str, packed_as: str, span: Span) -> Iterator[SourceRow]:
     if span.stop is not None:
         with open_range(path, span.start, span.stop) as file:
-            yield from jsonl_rows(file, span.first)
+            if how.dialect is not None:
+                yield from csv_rows(file, how.dialect, name, span)
+            else:
+                yield from jsonl_rows(file, span.first)
         return
     with open_text(path, how.encoding, compression_of(packed_as), name) as file:
         if how.dialect is not None:
@@ -72,20 +76,27 @@ def detect_format(path: Path, format: Format, name: str, options: CsvOptions | N
 
 
 def spans_of(path: Path, read_as: ReadAs, name: str, *, packed_as: str) -> list[Span]:
-    """Returns the spans of a file, in order.
-
-    A file that cannot be divided is one span; it has no number of bytes if it is too large for the
-    memory of a process that reads it at once.
-    """
+    """Returns the spans of a file, in order; a file that cannot be divided is one span."""
     with _as_data_error(name):
         if read_as.format == "parquet":
             return spans_of_parquet(path)
-        if read_as.format == "jsonl" and read_as.lines_are_rows:
-            return spans_of_lines(path)
-        size, packed = path.stat().st_size, compression_of(packed_as)
-    small = size <= (_SMALL if packed is None else _SMALL_PACKED)
-    rows = count_rows(path, read_as.format, name, packed_as=packed_as)
-    return [Span(rows=rows, bytes=size if small else None)]
+        if read_as.lines_are_rows:
+            spans = spans_of_lines(path)
+            return spans if read_as.dialect is None else _with_columns(spans, path, read_as.dialect, name)
+        size = path.stat().st_size
+    return [Span(rows=count_rows(path, read_as.format, name, packed_as=packed_as), bytes=size)]
+
+
+def _with_columns(spans: list[Span], path: Path, dialect: CsvDialect, name: str) -> list[Span]:
+    """The spans of a CSV file; those below its header know the names of its columns."""
+    if dialect.header is not None:  # the job names them
+        return spans
+    with path.open("rb") as file:
+        header = header_of(file, dialect, name)
+    if header is None:
+        return spans
+    line, columns = header
+    return [replace(span, columns=columns) if span.first >= line else span for span in spans]
 
 
 def count_rows(path: Path, format: Format, name: str, *, packed_as: str | None = None) -> int:

@@ -28,7 +28,9 @@ class Span:
     rows: int | None = None
     """Lines in it, with blank ones and the header; None if they were not counted."""
     bytes: int | None = None
-    """About how much there is to read; None if it is too much for one reader at once."""
+    """About how much there is to read; None if only the process that prepares can read it."""
+    columns: tuple[str, ...] | None = None
+    """Names of a CSV file's columns, for a span below the line that has them."""
 
 
 WHOLE = Span()

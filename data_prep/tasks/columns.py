@@ -1,19 +1,17 @@
 """The columns that a task needs, and whether a source has them."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from data_prep.config import Task
-from data_prep.row_conditions import Condition, compile_condition
+from data_prep.row_conditions import compile_condition
 from data_prep.sources.file_names import format_of
 from data_prep.sources.source_row import SourceRow
-from raytrain_core.errors import DataError, RowError
+from data_prep.tasks.kept_rows import Row, Transform, kept_rows
+from raytrain_core.errors import DataError
 from raytrain_core.text import did_you_mean
 
 _FIRST_ROWS = 1000  # a column that rows may omit must occur in the first rows of a file
-
-Row = Mapping[str, Any]
 
 
 def needed_columns(task: Task) -> list[str]:
@@ -41,44 +39,22 @@ def alternatives(column: str) -> list[str]:
     return [name.strip() for name in column.split("|")]
 
 
-def check_columns(
-    task: Task, file: str, rows: Callable[[], Iterable[SourceRow]], transform: Callable[[Row], Row | None]
-) -> None:
+def check_columns(task: Task, file: str, rows: Callable[[], Iterable[SourceRow]], transform: Transform) -> None:
     """Raises DataError unless a file has the task's columns.
 
     The first row kept by `where` must have the needed columns; columns that rows may omit must
     occur among the first rows. `rows` starts reading the file from its beginning.
     """
     condition = compile_condition(task.where) if task.where is not None else None
+    everything, kept = kept_rows(rows(), transform), kept_rows(rows(), transform, condition)
     if condition is not None:
-        first = itertools.islice(_transformed(rows(), transform), _FIRST_ROWS)
+        first = itertools.islice(everything, _FIRST_ROWS)
         _check(task, file, condition.columns, _columns(first, condition.columns))
-    kept = _transformed(rows(), transform) if condition is None else _kept(_transformed(rows(), transform), condition)
     for row in kept:
         _check(task, file, needed_columns(task), list(row))
         more = itertools.islice(kept, _FIRST_ROWS)
         _check(task, file, task.columns.references, _columns(itertools.chain([row], more), task.columns.references))
         return
-
-
-def _transformed(rows: Iterable[SourceRow], transform: Callable[[Row], Row | None]) -> Iterator[Row]:
-    for row in rows:
-        if row.values is not None:
-            try:
-                found = transform(row.values)
-            except RowError:  # a bad row: reported when it is read
-                continue
-            if found is not None:
-                yield found
-
-
-def _kept(rows: Iterable[Row], condition: Condition) -> Iterator[Row]:
-    for row in rows:
-        try:
-            if condition.holds(row):
-                yield row
-        except RowError:
-            continue
 
 
 def _columns(rows: Iterable[Row], required: Sequence[str]) -> list[str] | None:

@@ -4,9 +4,8 @@ Tasks that need it read their rows once more beforehand. `Observations` of parts
 in any order to those of all, so the outcome does not depend on how reading was divided.
 """
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -16,16 +15,12 @@ from data_prep.sources.source_row import SourceRow
 from data_prep.tally import Tally
 from data_prep.tasks.answers import Meanings, Reading, decide_reading, number_meanings
 from data_prep.tasks.columns import alternatives
+from data_prep.tasks.kept_rows import Row, Transform, kept_rows
 from data_prep.tasks.labels import label_name, labels_by_their_number, labels_of, places_of_labels
 from data_prep.tasks.tag_schemes import Tags, describe, detect, spellings
-from data_prep.tasks.values import has_point_zero, is_whole, looks_like_list, parse_list, unpacked, without_nan
+from data_prep.tasks.values import has_point_zero, is_whole, looks_like_list, parse_list, unpacked
 from raytrain_core.errors import RowError
 
-Row = Mapping[str, Any]
-Transform = Callable[[Row], Row | None]
-
-FIRST_ROWS = 1000
-"""Rows of a file that are looked at to see whether a task with free targets needs a profile."""
 LIST_TASKS = ("question-answering", "summarization", "ner", "multiple-choice")
 """Task types whose targets may be lists of references, never a text in brackets."""
 _NUMBER_TASKS = ("text", "question-answering")
@@ -67,8 +62,12 @@ class _Column:
 
     def add(self, value: Any) -> None:
         """Looks at one value."""
-        if isinstance(value, str) and looks_like_list(value):
-            self.lists += isinstance(parse_list(value), list)
+        if isinstance(value, str):
+            if value[:1].isalpha() and value[0] != "a":  # nearly every text: no number, no list, no `array(`
+                self.values += 1
+                return
+            if looks_like_list(value):
+                self.lists += isinstance(parse_list(value), list)
         for one in value if isinstance(value, list) else [value]:
             if one is None or one == "":
                 continue
@@ -107,35 +106,30 @@ class Observations:
 
 
 def is_needed(task: Task) -> bool:
-    """Whether a task of this kind always needs a profile."""
+    """Whether examples of this task depend on whole columns."""
     choices = task.columns.choices is not None and task.number_choices is None
-    return task.columns.tags is not None or choices or labels_of(task) is not None
+    return task.columns.tags is not None or choices or labels_of(task) is not None or bool(_observed(task))
 
 
 def profile_of(task: Task, files: Iterable[Callable[[], Iterable[SourceRow]]], transform: Transform) -> Profile:
-    """Reads the rows that the task keeps and returns what they have in common.
+    """Reads the rows that the task keeps, if it needs that, and returns what they have in common.
 
-    A task with free targets whose first rows hold neither such numbers nor lists is not read
-    further. Raises DataError for a column that has two meanings.
+    Raises DataError for a column that has two meanings.
     """
+    if not is_needed(task):
+        return Profile()
     seen = Observations()
-    opened = list(files)
-    needed = is_needed(task)
-    if not needed:
-        for rows in opened:
-            observe(task, seen, itertools.islice(_kept(task, rows(), transform), FIRST_ROWS))
-        if not any(column.point_zero or column.lists for column in seen.columns.values()):
-            return Profile()
-        seen = Observations()
-    for rows in opened:
-        observe(task, seen, _kept(task, rows(), transform))
+    for rows in files:
+        seen.merge(observe(task, rows(), transform))
     return conclude(task, seen)
 
 
-def observe(task: Task, seen: Observations, rows: Iterable[Row]) -> None:
-    """Adds rows to what was seen."""
-    for row in rows:
-        for name in _observed(task):
+def observe(task: Task, rows: Iterable[SourceRow], transform: Transform) -> Observations:
+    """Returns what is seen in the rows that the task keeps."""
+    seen, columns = Observations(), _observed(task)
+    condition = compile_condition(task.where) if task.where is not None else None
+    for row in kept_rows(rows, transform, condition):
+        for name in columns:
             if name in row:
                 seen.columns.setdefault(name, _Column()).add(row[name])
         if task.columns.tags is not None:
@@ -147,6 +141,7 @@ def observe(task: Task, seen: Observations, rows: Iterable[Row]) -> None:
         elif labels_of(task) is not None and len(seen.labels) < _MOST_LABELS:
             values = (row.get(name) for name in alternatives(task.columns.target))
             seen.labels.update(str(value) for value in values if value is not None)
+    return seen
 
 
 def _observed(task: Task) -> list[str]:
@@ -210,17 +205,3 @@ def _tags(task: Task, seen: Observations, where: str) -> Tags | None:
     if task.tag_scheme is not None:
         return Tags(task.tag_scheme, spellings(seen.tags, task.tag_scheme, task.labels))
     return detect(seen.tags, task.labels, f"{where}: column {task.columns.tags}") if seen.tags else None
-
-
-def _kept(task: Task, rows: Iterable[SourceRow], transform: Transform) -> Iterator[Row]:
-    """The rows that the task keeps, as its examples are made of them."""
-    condition = compile_condition(task.where) if task.where is not None else None
-    for source in rows:
-        if source.values is None:
-            continue
-        try:
-            row = transform(without_nan(source.values)[0])
-            if row is not None and (condition is None or condition.holds(row := without_nan(row)[0])):
-                yield row
-        except RowError:  # a bad row: reported when it is read
-            continue

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data_prep.config import SPLITS, Task
 from data_prep.sources.file_names import split_of_name
-from data_prep.sources.files import Sources, find_sources
+from data_prep.sources.task_files import Sources, find_sources
 from data_prep.tally import Tally
 from data_prep.tasks.bad_rows import BadRows
 from data_prep.tasks.columns import check_columns

@@ -6,7 +6,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from data_prep.config import Source, Task
-from data_prep.sources.files import LocalFile, SourceFile, source_files
+from data_prep.sources.files import LocalFile, SourceFile
+from data_prep.sources.task_files import source_files
 from raytrain.config.job import FineTuneJob
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.config import Task
-from data_prep.sources.files import SourceFile, find_sources
+from data_prep.sources.files import SourceFile
+from data_prep.sources.task_files import find_sources
 from data_prep.tally import Tally
 from data_prep.tasks.profile import Profile
 from data_prep.tasks.task_rows import TaskRow, read_task_rows, task_profile

@@ -13,8 +13,9 @@ from data_prep.config import Task
 from data_prep.row_conditions import compile_condition
 from data_prep.sources.compression import lines, open_bytes
 from data_prep.sources.file_names import compression_of
-from data_prep.sources.files import LocalFile, SourceFile, source_files
+from data_prep.sources.files import LocalFile, SourceFile
 from data_prep.sources.source_row import SourceRow
+from data_prep.sources.task_files import source_files
 from data_prep.tally import Event, meaning_of
 from data_prep.tasks.columns import used_columns
 from data_prep.tasks.examples import Example, LeftOut, example_maker, row_transform

@@ -19,11 +19,13 @@ from typing import Any, TypeVar
 
 from data_prep.config import SPLITS
 from data_prep.shards.blocks import Examples, packed, unpacked
+from data_prep.shards.reading import NotHereError, Reading
 from data_prep.shards.span_reading import Chunk, SpanJob, read_span, seen
 from data_prep.shards.twin_job import Numbers, TwinJob, compare
 from data_prep.shards.work_unit import ShardParts, UnitPlan
 from data_prep.shards.workers import Workers, local_workers
 from data_prep.shards.writer import OnAdvance, write_unit
+from data_prep.sources.file_names import compression_of
 from data_prep.sources.files import LocalFile, StoredFile
 from data_prep.tasks.examples import Example
 from raytrain.config.job import Resources
@@ -33,6 +35,8 @@ from raytrain_core.errors import ClusterError, UserError
 from raytrain_core.storage.scratch import scratch
 
 T = TypeVar("T")
+
+_LARGEST, _LARGEST_PACKED = 16 << 20, 2 << 20  # bytes of a file that one task reads at once
 
 
 def share(cpus: float) -> tuple[int, float]:
@@ -57,22 +61,32 @@ class RayTasks:
         self._pending: dict[Future[Any], Any] = {}
         self._finished: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
 
-    def read(self, job: SpanJob) -> Future[list[Chunk] | None]:
-        """Lets Ray read a span."""
+    def read(self, job: SpanJob) -> Reading | None:
+        """Lets Ray read a span; leaves what a task could not hold to the driver."""
+        if _is_too_large(job):
+            return None
         returned: Any = self._read.remote(pickle.dumps(job, pickle.HIGHEST_PROTOCOL), _lines_of(job))
         counts, *examples = returned
         stored = dict(zip(SPLITS, examples, strict=True))
 
-        def chunks(answer: bytes | None) -> list[Chunk] | None:
+        def chunks(answer: bytes | None) -> list[Chunk]:
             if answer is None:
-                return None
+                raise NotHereError
             found: list[Chunk] = pickle.loads(answer)
             for number, chunk in enumerate(found):
                 for split, block in chunk.blocks.items():
                     block.examples = InObjectStore(stored[split], number)
             return found
 
-        return self._answer(counts, chunks)
+        reading = Reading()
+
+        def settle(done: Future[list[Chunk]]) -> None:
+            if (error := done.exception()) is None:
+                reading.put(*done.result())
+            reading.end(error)
+
+        self._answer(counts, chunks).add_done_callback(settle)
+        return reading
 
     def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
         """Lets Ray write a work unit."""
@@ -195,6 +209,14 @@ def _with_places(unit: UnitPlan) -> tuple[list[Any], UnitPlan]:
     return list(places), replace(unit, segments=segments)
 
 
+def _is_too_large(job: SpanJob) -> bool:
+    """Whether the examples of a file that cannot be divided may not fit into a task's memory."""
+    file, span = job.file, job.span
+    if not isinstance(file, LocalFile | StoredFile) or span.stop is not None:
+        return False
+    return (span.bytes or 0) > (_LARGEST if compression_of(file.packed_as) is None else _LARGEST_PACKED)
+
+
 def _lines_of(job: SpanJob) -> bytes | None:
     """The lines of a span of a large object, which only the driver has downloaded."""
     file, span = job.file, job.span
@@ -211,7 +233,7 @@ def _of_lines(job: SpanJob, lines: bytes, folder: Path) -> SpanJob:
     path.write_bytes(lines)
     assert isinstance(job.file, StoredFile)
     of = job.file
-    file = LocalFile(path, of.name, of.format, of.split, of.options, of.known)
+    file = LocalFile(path, name=of.name, format=of.format, split=of.split, options=of.options, known=of.known)
     span = replace(job.span, start=0, stop=len(lines))
     return replace(job, file=file, span=span, scratch=folder, seen=seen(file))
 

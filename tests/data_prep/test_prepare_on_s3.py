@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.shards.reader import open_split
 from data_prep.shards.text_reader import read_rows
-from data_prep.sources.files import source_files
+from data_prep.sources.task_files import source_files
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import StorageLocation, open_store
 from tests.support.data_prep_bench import make_task, numbered

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.shards import span_reading, task_sources, workers
+from data_prep.shards import reading, span_reading, task_sources, workers
 from data_prep.shards.workers import LocalProcesses
 from data_prep.sources import spans
 from raytrain_core.errors import DataError
@@ -41,8 +41,10 @@ def write_source(bench):
     (folder / "a.jsonl").write_text("\n".join([*lines[:100], "", *lines[100:]]))  # without an end
     (folder / "b.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows(40, 300))).encode()))
     pq.write_table(pa.Table.from_pylist(rows(150, 340)), folder / "c.parquet", row_group_size=64)
-    text = "".join(f'{row["id"]},"{row["input"]}",{row["target"]}\n' for row in rows(30, 490))
-    (folder / "d.csv").write_text("id,input,target\n" + text)
+    text = "".join(f'{row["id"]},"{row["input"]}",{row["target"]}\n' for row in rows(60, 490))
+    (folder / "d.csv").write_text("\ufeff\nid,input,target\n" + text)  # divided: no record on several lines
+    (folder / "e.csv").write_text("id,input,target\n" + text.replace("and so on ", "and\nso on ").replace("q", "r"))
+    (folder / "f.tsv").write_text("id\tinput\ttarget\n" + "".join(f"s{i}\tsay {i}\tt{i}\n" for i in range(60)))
 
 
 def the_task(**fields):
@@ -115,3 +117,59 @@ def test_a_span_is_read_in_chunks_of_bounded_size(bench, monkeypatch):
     store = open_store(str(bench.folder / "chunks"))
     with LocalProcesses(2) as processes:
         assert bench.prepare(the_task(limit=60), store=store, workers=processes) == bench.prepare(the_task(limit=60))
+
+
+@pytest.mark.parametrize("readers", [1, 2, 7])
+def test_what_whole_columns_tell_is_the_same_for_any_number_of_readers(bench, tmp_path, monkeypatch, readers):
+    monkeypatch.setattr(spans, "BYTES", 300)
+    monkeypatch.setattr(spans, "_BLOCK", 64)
+    tagged = [{"tokens": ["Amy", "left", "Bonn"], "tags": ["PER-B", "O", "LOC-B"]}] * 60
+    bench.write(
+        "tags.jsonl",
+        [row | {"tokens": [*row["tokens"], str(i)], "tags": [*row["tags"], "O"]} for i, row in enumerate(tagged)],
+    )
+    bench.write("numbers.jsonl", [{"input": f"How many? {i}", "target": i if i < 60 else float(i)} for i in range(80)])
+    tasks = [
+        make_task(name="tags", type="ner", source={"uri": "tags.jsonl"}, columns={"tokens": "tokens", "tags": "tags"}),
+        make_task(name="numbers", type="question-answering", source={"uri": "numbers.jsonl"}),
+    ]
+    expected = bench.prepare(*tasks)
+    store = open_store(str(tmp_path / "parallel"))
+    with LocalProcesses(readers) as processes:
+        assert bench.prepare(*tasks, store=store, workers=processes) == expected
+    assert contents(store) == contents(bench.store)
+    tags, numbers = (one.provenance["detected"] for one in expected.tasks)
+    assert "suffix" in tags[0] or "-" in tags[0]
+    assert numbers == ["column target: whole numbers, written without .0"]
+
+
+def test_a_file_that_cannot_be_divided_is_read_by_a_worker_and_used_as_it_is_read(bench, monkeypatch):
+    monkeypatch.setattr(span_reading, "CHUNK_ROWS", 100)
+    for name in "ab":
+        text = "\n".join(json.dumps(row | {"id": f"{name}{row['input']}"}) for row in rows(1500))
+        (bench.folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    monkeypatch.setattr("data_prep.shards.read_ahead.read_span", None)  # this process reads none
+    task = make_task(source={"uri": "*.jsonl.gz"}, columns={"id": "id"})
+    with LocalProcesses(2) as processes:
+        found = bench.prepare(task, workers=processes)
+    assert sum(split.examples for split in found.tasks[0].splits.values()) == 3000
+
+
+def test_a_killed_process_gives_no_chunk_twice(bench, monkeypatch):
+    monkeypatch.setattr(span_reading, "CHUNK_ROWS", 100)
+    bench.write("rows.jsonl", rows(1000))
+    task = make_task(source={"uri": "rows.jsonl"})
+    expected = bench.prepare(task, store=open_store(str(bench.folder / "here")))
+    killed = []
+    put = reading.Reading.put
+
+    def kill(self, *chunks):
+        put(self, *chunks)
+        if not killed:
+            killed.append(next(iter(processes._processes)))
+            killed[0].kill()
+
+    monkeypatch.setattr(reading.Reading, "put", kill)
+    with LocalProcesses(1) as processes:
+        assert bench.prepare(task, workers=processes) == expected
+    assert killed

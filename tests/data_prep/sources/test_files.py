@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from data_prep.sources.file_names import split_of_name
-from data_prep.sources.files import source_files
+from data_prep.sources.task_files import source_files
 from raytrain_core.errors import DataError, UsageError
 from tests.support.data_prep_bench import make_task, write_jsonl
 

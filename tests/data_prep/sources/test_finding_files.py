@@ -5,7 +5,7 @@ import os
 import pytest
 
 from data_prep.sources.file_names import compression_of, format_of, split_of_name
-from data_prep.sources.files import find_sources, source_files
+from data_prep.sources.task_files import find_sources, source_files
 from data_prep.tasks.splits import splitter_of
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import open_store
@@ -162,7 +162,7 @@ def put(store, *names):
 def bucket(tmp_path, monkeypatch):
     """A store in the place of a bucket; the rules for its keys are the same on S3."""
     store = open_store(str(tmp_path / "bucket"))
-    monkeypatch.setattr("data_prep.sources.files.open_like", lambda *_: store)
+    monkeypatch.setattr("data_prep.sources.task_files.open_like", lambda *_: store)
     return store
 
 

@@ -5,9 +5,9 @@ import huggingface_hub
 import pytest
 
 from data_prep.shards.text_reader import read_rows
-from data_prep.sources.files import source_files
 from data_prep.sources.hub import characters
 from data_prep.sources.source_row import too_long
+from data_prep.sources.task_files import source_files
 from raytrain_core.errors import DataError, UsageError
 from tests.support.data_prep_bench import make_task, numbered
 

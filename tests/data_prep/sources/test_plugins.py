@@ -5,7 +5,7 @@ import pytest
 
 from data_prep.shards.text_reader import read_rows
 from data_prep.sources import plugins
-from data_prep.sources.files import source_files
+from data_prep.sources.task_files import source_files
 from raytrain_core.errors import DataError, UsageError
 from tests.support.data_prep_bench import make_task, numbered, write_jsonl
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from data_prep.sources.files import source_files
+from data_prep.sources.task_files import source_files
 from data_prep.tasks.answers import find_choice
 from data_prep.tasks.labels import require_label
 from data_prep.tasks.task_rows import read_task_rows

@@ -104,6 +104,17 @@ def test_the_last_row_decides_whether_a_column_is_whole(bench):
     assert targets(bench, prepared(bench, rows))["text 7"] == ["7.0"]
 
 
+def test_floats_and_lists_that_come_late_count_too(bench):
+    """The first 1,500 rows show neither."""
+    rows = [{"input": f"text {i}", "target": i if i < 1500 else float(i)} for i in range(1600)]
+    shard_set = prepared(bench, rows)
+    assert targets(bench, shard_set)["text 1550"] == ["1550"]
+    assert shard_set.task("notes").tally["kinds"]["number-whole"]["count"] == 100
+    rows = [{"input": f"text {i}", "target": "" if i < 1500 else f"['a{i}', 'b']"} for i in range(1600)]
+    found = prepared(bench, rows, onBadRow="skip", badRowLimit=1500)
+    assert targets(bench, found)["text 1550"] == ["a1550", "b"]
+
+
 def test_missing_references_and_ids_of_pandas(bench):
     rows = [{"input": f"text {i}", "target": "a", "more": math.nan if i % 2 else "b", "n": float(i)} for i in range(60)]
     shard_set = prepared(bench, rows, columns={"references": ["more"], "id": "n"})
