@@ -11,21 +11,19 @@ from data_prep.shards.workers import LocalProcesses
 from raytrain_core.storage import open_store
 from tests.support.data_prep_bench import make_task
 
-OBJECTS = 1000
-
 
 class Counted:
     """A store in the place of a bucket that counts the downloads that are open at the same time."""
 
-    def __init__(self, folder):
-        self._store, self._lock = open_store(str(folder)), threading.Lock()
+    def __init__(self, folder, objects):
+        self._store, self._lock, self.objects = open_store(str(folder)), threading.Lock(), objects
         self.open = self.most_open = self.downloads = self.listings = 0
 
     def __getattr__(self, name):
         return getattr(self._store, name)
 
     def __getstate__(self):
-        return {"_store": self._store, "open": 0, "most_open": 0, "downloads": 0, "listings": 0}
+        return {"_store": self._store, "open": 0, "most_open": 0, "downloads": 0}
 
     def __setstate__(self, state):
         self.__dict__ |= state | {"_lock": threading.Lock()}
@@ -46,27 +44,27 @@ class Counted:
                 self.open -= 1
 
 
-@pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    """1,000 objects of three rows each."""
+@pytest.fixture(params=[60, pytest.param(1000, marks=pytest.mark.slow)])
+def bucket(request, tmp_path, monkeypatch):
+    """Objects of three rows each."""
     folder = tmp_path / "bucket"
     (folder / "d").mkdir(parents=True)
-    for number in range(OBJECTS):
+    for number in range(request.param):
         rows = [{"input": f"{number} {i}", "target": f"t{number}"} for i in range(3)]
         Path(folder / f"d/{number:04}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    counted = Counted(folder)
+    counted = Counted(folder, request.param)
     monkeypatch.setattr("data_prep.sources.task_files.open_like", lambda *_: counted)
     monkeypatch.setattr(task_sources.TaskSources, "_memory_of", lambda self, file, fingerprint: None)
     return counted
 
 
-def test_a_thousand_objects_are_read_with_at_most_eight_downloads_at_a_time(bench, bucket, monkeypatch):
+def test_many_objects_are_read_with_at_most_eight_downloads_at_a_time(bench, bucket, monkeypatch):
     monkeypatch.setattr(workers, "_LOCAL_BYTES", 0)
     with LocalProcesses(2) as processes:
         found = bench.prepare(make_task(source={"uri": "s3://bucket/d"}), workers=processes)
     (task,) = found.tasks
-    assert sum(split.examples for split in task.splits.values()) == 3 * OBJECTS
-    assert len(task.provenance["sources"]) == OBJECTS
+    assert sum(split.examples for split in task.splits.values()) == 3 * bucket.objects
+    assert len(task.provenance["sources"]) == bucket.objects
     assert bucket.most_open <= task_sources.AT_ONCE
-    assert bucket.downloads == OBJECTS  # each once: workers read what this process has downloaded
+    assert bucket.downloads == bucket.objects  # each once: workers read what this process has downloaded
     assert bucket.listings <= 2

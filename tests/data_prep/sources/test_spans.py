@@ -2,13 +2,16 @@
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data_prep.config import CsvOptions
 from data_prep.sources import spans
 from data_prep.sources.parquet_rows import parquet_rows
 from data_prep.sources.read_as import ReadAs
-from data_prep.sources.readers import read_rows, spans_of
+from data_prep.sources.readers import detect_format, read_rows, spans_of
+from raytrain_core.errors import DataError
 
 LINES = [b'{"a": 1}', b"", b"  ", b"null", b"{", b"\xff", b'{"a": "\xc3\xa9\xe2\x80\xa8"}']
 LINES += [b'{"a": 1}\r', b'{"a": 1}\r{"a": 2}']  # CR LF, and CR alone
@@ -32,6 +35,46 @@ def test_spans_of_lines_hold_every_row_once(tmp_path, monkeypatch, lines, size, 
     assert [row for span in found for row in read_rows(path, "jsonl", "rows.jsonl", span=span)] == expected
     assert sum(span.bytes for span in found) == path.stat().st_size
     assert [span.start for span in found[1:]] == [span.stop for span in found[:-1]]
+
+
+CSV_LINES = [b"1,x", b"", b"2,", b'3,"a, b"', b'4,"say ""x"""', b"5", b"6,x,y", b"7,\xff", b"8,\xc3\xa9\xe2\x80\xa8"]
+CSV_LINES += [b"a,b", b"A,B", b"9,x\r", b"\xef\xbb\xbf10,x", b"11,NaN", b'12,"']
+CSV_BEGINS = [b"a,b\n", b"\n\n\na,b\r\n", b"sep=,\na,b\n", b"\xef\xbb\xbfa,b\n", b'"a\nc",b\n']
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    begin=st.sampled_from(CSV_BEGINS),
+    lines=st.lists(st.sampled_from(CSV_LINES), max_size=30),
+    size=st.integers(1, 60),
+    block=st.integers(1, 40),
+    options=st.sampled_from([CsvOptions(), CsvOptions(header=["a", "b"]), CsvOptions(quote="none")]),
+)
+def test_spans_of_csv_hold_every_row_once(tmp_path, monkeypatch, begin, lines, size, block, options):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(begin + b"\n".join(lines))
+    try:
+        how = detect_format(path, "csv", "rows.csv", options, packed_as="rows.csv")
+        expected = list(read_rows(path, "csv", "rows.csv", read_as=how))
+    except DataError:
+        return  # refused as a whole
+    with monkeypatch.context() as patch:
+        patch.setattr(spans, "BYTES", size)
+        patch.setattr(spans, "_BLOCK", block)
+        found = spans_of(path, how, "rows.csv", packed_as="rows.csv")
+    rows = [row for span in found for row in read_rows(path, "csv", "rows.csv", read_as=how, span=span)]
+    assert list(map(repr, rows)) == list(map(repr, expected))  # NaN equals itself
+
+
+@pytest.mark.parametrize(("text", "divided"), [('1,"x, y"\n', True), ('1,"x\ny"\n', False), ("1,x\r\n", True)])
+def test_csv_is_divided_where_no_record_goes_over_several_lines(tmp_path, monkeypatch, text, divided):
+    monkeypatch.setattr(spans, "BYTES", 20)
+    monkeypatch.setattr(spans, "_BLOCK", 8)
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "2,y\n" * 30 + text)  # the last record decides
+    how = detect_format(path, "csv", "rows.csv", None, packed_as="rows.csv")
+    found = spans_of(path, how, "rows.csv", packed_as="rows.csv")
+    assert (how.lines_are_rows, len(found) > 3) == (divided, divided)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
