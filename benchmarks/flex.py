@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -41,7 +42,8 @@ class TokenPlaces:
         """Reads the places from the padded layout."""
         index_N = side.unpad_index_N
         segment_N, position_N = torch.empty_like(index_N), torch.empty_like(index_N)
-        for start, group in zip(side.starts, layout.groups, strict=True):
+        starts = accumulate(side.sizes, initial=0)
+        for start, group in zip(starts, layout.groups, strict=False):  # the last start is the end
             length = group.source if source else group.target
             inside = (index_N >= start) & (index_N < start + group.segments * length)
             offset = index_N[inside] - start

@@ -55,6 +55,12 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "the true score, over 2 to 1,000 rows, scores from .05 to .99 and every kind of metric. Both are Monte Carlo "
         "estimates of many cells, with the standard error of the worst one beside it.",
     ),
+    "scale": (
+        "Scale",
+        "A run of 1,024 workers, simulated: the real code of plan, row sharing, commit and messages, with a stand-in "
+        "for the network only. Seconds of plan and restart are CPU seconds of the first worker, without Ray's start of "
+        "processes and the transfer of weights. `driver_messages_per_step` counts calls of all workers.",
+    ),
     "chaos": ("Random kills", "A run whose processes are killed at random, compared with the same run undisturbed."),
     "operator": ("Operator", "Jobs on a real API server, without KubeRay's controller."),
     "gpu": (

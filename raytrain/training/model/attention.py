@@ -48,14 +48,14 @@ class PaddedLayout:
     """Maps the tokens of one side (source or target) to padded positions and back.
 
     `pad_index_M` holds the packed position whose value a padded position takes, `unpad_index_N` the
-    padded position of a packed token. `starts` are the first padded positions of the groups.
-    `masks` are (G, 1, 1, C), 0 at tokens and very negative at padding; None for a group without
+    padded position of a packed token. `sizes` are how many padded positions each group has. `masks`
+    are (G, 1, 1, C), 0 at tokens and very negative at padding; None for a group without
     padding.
     """
 
     pad_index_M: Tensor
     unpad_index_N: Tensor
-    starts: tuple[int, ...]
+    sizes: tuple[int, ...]
     masks: tuple[Tensor | None, ...]
 
     def to(self, dtype: torch.dtype, device: torch.device) -> PaddedLayout:
@@ -64,7 +64,7 @@ class PaddedLayout:
             None if m is None else torch.zeros_like(m, dtype=dtype).masked_fill_(m, mask_value(dtype)).to(device)
             for m in self.masks
         )
-        return PaddedLayout(self.pad_index_M.to(device), self.unpad_index_N.to(device), self.starts, tuple(masks))
+        return PaddedLayout(self.pad_index_M.to(device), self.unpad_index_N.to(device), self.sizes, tuple(masks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def _padded_layout(
     lengths: npt.NDArray[np.int32],
 ) -> PaddedLayout:
     """On the CPU, with masks that are True at padding."""
-    pad_index, is_token, masks, starts, start = [], [], [], [], 0
+    pad_index, is_token, masks, sizes = [], [], [], []
     for g, width in zip(groups, widths, strict=True):
         chosen = slice(g.first, g.first + g.segments)
         place = np.arange(width)
@@ -125,13 +125,12 @@ def _padded_layout(
         pad_index.append(np.where(inside, offsets[chosen, None] + place, offsets[chosen, None]).ravel())
         is_token.append(inside.ravel())
         masks.append(None if inside.all() else torch.from_numpy(~inside)[:, None, None, :])
-        starts.append(start)
-        start += inside.size
+        sizes.append(inside.size)
     pad_index_M = np.concatenate(pad_index).astype(np.int64)
     at = np.flatnonzero(np.concatenate(is_token))
     unpad_index_N = np.empty(len(at), np.int64)
     unpad_index_N[pad_index_M[at]] = at
-    return PaddedLayout(torch.from_numpy(pad_index_M), torch.from_numpy(unpad_index_N), tuple(starts), tuple(masks))
+    return PaddedLayout(torch.from_numpy(pad_index_M), torch.from_numpy(unpad_index_N), tuple(sizes), tuple(masks))
 
 
 def mask_value(dtype: torch.dtype) -> float:

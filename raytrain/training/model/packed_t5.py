@@ -19,7 +19,7 @@ Shape suffixes:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from raytrain.training.data.batch import PackedBatch
-from raytrain.training.model.attention import PaddedLayout, RowLayout, attend, mask_value, pad, row_layout, unpad
+from raytrain.training.model.attention import (
+    PaddedLayout,
+    RowLayout,
+    SegmentGroup,
+    attend,
+    mask_value,
+    pad,
+    row_layout,
+    unpad,
+)
 from raytrain.training.model.loss import CROSS_ENTROPY, Objective, sum_by_task, token_losses
 
 if TYPE_CHECKING:
@@ -183,43 +192,41 @@ class PackedT5(nn.Module):
     ) -> Tensor:
         side = layout.source if encoder else layout.target
         attention, normed_ND = layer.SelfAttention, layer.layer_norm(x_ND)
-        q_MHK, k_MHK, v_MHK = (
-            self._padded_heads(project(normed_ND), side) for project in (attention.q, attention.k, attention.v)
+        q_groups, k_groups, v_groups = (
+            self._by_group(project(normed_ND), side, layout.groups)
+            for project in (attention.q, attention.k, attention.v)
         )
-        out = []
-        for n, g in enumerate(layout.groups):
-            length = g.source if encoder else g.target
-            q, k, v = (_group_slice(x_MHK, side.starts[n], g.segments, length) for x_MHK in (q_MHK, k_MHK, v_MHK))
-            out.append(attend(q, k, v, biases[n], side.masks[n] if encoder else None))
+        masks = side.masks if encoder else [None] * len(layout.groups)
+        out = [attend(*parts) for parts in zip(q_groups, k_groups, v_groups, biases, masks, strict=True)]
         return attention.o(unpad(torch.cat(out), side))  # type: ignore[no-any-return]
 
     def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, layout: RowLayout) -> Tensor:
         attention = layer.EncDecAttention
-        q_MHK = self._padded_heads(attention.q(layer.layer_norm(x_TD)), layout.target)
-        k_MHK, v_MHK = (
-            self._padded_heads(project(encoded_SD), layout.source) for project in (attention.k, attention.v)
+        groups, source = layout.groups, layout.source
+        q_groups = self._by_group(attention.q(layer.layer_norm(x_TD)), layout.target, groups)
+        k_groups, v_groups = (
+            self._by_group(project(encoded_SD), source, groups) for project in (attention.k, attention.v)
         )
-        out = []
-        for n, g in enumerate(layout.groups):
-            q = _group_slice(q_MHK, layout.target.starts[n], g.segments, g.target)
-            k, v = (_group_slice(x_MHK, layout.source.starts[n], g.segments, g.source) for x_MHK in (k_MHK, v_MHK))
-            out.append(attend(q, k, v, None, layout.source.masks[n]))
+        parts = zip(q_groups, k_groups, v_groups, source.masks, strict=True)
+        out = [attend(q, k, v, None, mask) for q, k, v, mask in parts]
         return attention.o(unpad(torch.cat(out), layout.target))  # type: ignore[no-any-return]
 
-    def _padded_heads(self, x: Tensor, side: PaddedLayout) -> Tensor:
-        """(N, H * K) to (M, H, K)."""
-        return pad(x, side).unflatten(-1, (self.heads, -1))  # type: ignore[no-untyped-call,no-any-return]
+    def _by_group(self, x: Tensor, side: PaddedLayout, groups: Sequence[SegmentGroup]) -> list[Tensor]:
+        """(N, H * K) to the (G, Q, H, K) of each group.
+
+        One split, not a slice a group: the gradient of a slice is as large as the entire layout.
+        """
+        padded = pad(x, side).split(side.sizes)  # type: ignore[no-untyped-call]
+        return [
+            x_part.view(g.segments, -1, self.heads, x.shape[-1] // self.heads)
+            for g, x_part in zip(groups, padded, strict=True)
+        ]
 
 
 def _autocast(x: Tensor) -> Tensor:
     """Casts as autocast would, which does not see a layer that is used by its weight alone."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
-
-
-def _group_slice(x_MHK: Tensor, start: int, segments: int, length: int) -> Tensor:
-    """Returns the group that begins at padded position `start`, as (G, length, H, K)."""
-    return x_MHK[start : start + segments * length].view(segments, length, *x_MHK.shape[1:])
 
 
 def _position_bias(stack: Any, length: int) -> Tensor:

@@ -187,3 +187,22 @@ def test_groups_cover_the_row_in_order_and_waste_little():
 
 def test_no_segments_no_groups():
     assert group_segments(np.array([], np.int32), np.array([], np.int32)) == []
+
+
+def test_no_layer_s_gradient_grows_with_the_groups():
+    """The gradient of a slice is as large as what it is a slice of."""
+
+    def slices(layers):
+        model = tiny_model(layers=layers)
+        loss, _ = PackedT5(model)(DeviceBatch.of(row_of(examples(24))), 3)
+        seen, waiting, count = set(), [loss.grad_fn], 0
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            count += node.name() == "SliceBackward0"
+            waiting += [following for following, _ in node.next_functions]
+        return count
+
+    assert slices(4) == slices(2)  # those of the position biases, once a stack
