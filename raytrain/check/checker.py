@@ -236,6 +236,14 @@ def _ignored(job: FineTuneJob) -> list[str]:
     return ignored
 
 
+def _cuts(lengths: MeanLengths) -> Iterator[str]:
+    """Which part of the rows is cut, and what to raise."""
+    if lengths.cut_prompts:
+        yield f"{lengths.cut_prompts:.0%} of the prompts are too long, and their input is cut (maxInputTokens)"
+    if lengths.cut_answers:
+        yield f"{lengths.cut_answers:.0%} of the answers are too long, and cut at their end (maxTargetTokens)"
+
+
 def _warnings(job: FineTuneJob, data: _Data) -> Iterator[str]:
     training, evaluation = job.spec.training, job.spec.evaluation
     for name, rows in data.rows.items():
@@ -244,8 +252,7 @@ def _warnings(job: FineTuneJob, data: _Data) -> Iterator[str]:
         elif warning := rows.tally.warning():
             yield f"task {name}: {warning}"
         if name in data.lengths and data.lengths[name].cut > 0.05:
-            cut = f"{data.lengths[name].cut:.0%} of the rows are truncated"
-            yield f"task {name}: {cut}: raise maxInputTokens or maxTargetTokens"
+            yield f"task {name}: {' and '.join(_cuts(data.lengths[name]))}"
     if _scored_checkpoints(job) == 1 and training.last_step > evaluation.every:
         yield (
             f"only the last checkpoint is scored: no earlier step is a multiple of both evaluation.every "

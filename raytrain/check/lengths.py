@@ -15,11 +15,14 @@ CountTokens = Callable[[Sequence[str], int], list[int]]
 
 @dataclass(frozen=True, slots=True)
 class MeanLengths:
-    """Mean tokens of a task's examples after truncation, and the share that is truncated, 0..1."""
+    """Mean tokens of a task's examples after truncation, and the shares that are cut, 0..1."""
 
     source: float
     target: float
     cut: float
+    """Of examples with a cut prompt or answer."""
+    cut_prompts: float
+    cut_answers: float
 
 
 def measure(
@@ -71,9 +74,12 @@ def _guess(texts: Sequence[str], limit: int) -> list[int]:
 def _means(rows: TaskRows, count: CountTokens, training: TrainingSpec) -> MeanLengths:
     most_source, most_target = training.max_input_tokens, training.max_target_tokens
     sources, targets = count(rows.prompts, most_source), count(rows.targets, most_target)
-    cut = [s > most_source or t > most_target for s, t in zip(sources, targets, strict=True)]
+    cut_prompts, cut_answers = [s > most_source for s in sources], [t > most_target for t in targets]
+    cut = [either for prompt, answer in zip(cut_prompts, cut_answers, strict=True) if (either := prompt or answer)]
     return MeanLengths(
         sum(min(s, most_source) for s in sources) / len(sources),
         sum(min(t, most_target) for t in targets) / len(targets),
-        sum(cut) / len(cut),
+        len(cut) / len(sources),
+        sum(cut_prompts) / len(sources),
+        sum(cut_answers) / len(targets),
     )

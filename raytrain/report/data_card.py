@@ -5,9 +5,9 @@ from typing import Any
 
 from data_prep.config import Source
 from data_prep.shards.manifest import PreparedSplit, PreparedTask, ShardSet
-from data_prep.tally import Tally
+from data_prep.tally import Tally, effect_of, meaning_of
 from raytrain.report.formatting import format_count, join_names
-from raytrain.report.model import Data, DataCard, SplitCard
+from raytrain.report.model import Data, DataCard, RowEvents, SplitCard
 from raytrain.report.stored import StoredRun
 
 DATA_NOTE = "raytrain.dev/data-note"
@@ -40,12 +40,24 @@ def _cards(shards: ShardSet, sources: Mapping[str, Source]) -> list[DataCard]:
             digest=task.digest,
             source=_source(sources.get(task.name)),
             bad_rows=tally.count("bad-row"),
-            events=tally.lines(),
+            happened=_happened(tally),
             warning=tally.warning(),
             splits=[_split(name, split) for name, split in task.splits.items()],
         )
         for task in shards.tasks
         for tally in [Tally.from_json(task.tally)]
+    ]
+
+
+def _happened(tally: Tally) -> list[RowEvents]:
+    return [
+        RowEvents(
+            what=meaning_of(kind),
+            effect=effect_of(kind),
+            count=entry.count,
+            first=[str(place) for place in entry.first],
+        )
+        for kind, entry in tally
     ]
 
 

@@ -1,6 +1,6 @@
 """Renders reports as Markdown for pull requests: the same figures as the HTML, without charts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from raytrain.report.formatting import format_interval, format_score
@@ -202,7 +202,20 @@ def _data(data: ReportData) -> str:
         for split in card.splits
     ]
     head = ["Task", "Split", "Share", "Rows", "Templates", "Tokens in", "Tokens out", "Duplicates"]
-    return table(head, rows, numbers_from=2)
+    return "\n\n".join([table(head, rows, numbers_from=2), *_happened(data)])
+
+
+def _happened(data: ReportData) -> Iterator[str]:
+    """What happened to the rows, folded."""
+    rows = [
+        [escape(card.task), escape(one.what), one.effect, f"{one.count:,}", "; ".join(map(escape, one.first))]
+        for card in data.data.tasks
+        for one in card.happened
+    ]
+    if rows:
+        yield "<details><summary>What happened to the rows, from the files to the model</summary>"
+        yield table(["Task", "What", "Effect", "Times", "First places"], rows, numbers_from=5)
+        yield "</details>"
 
 
 def _length(mean: float | None, most: int | None) -> str:

@@ -272,6 +272,15 @@ class SplitCard(ReportPart):
     duplicates: int | None = None
 
 
+class RowEvents(ReportPart):
+    """One kind of what happened to the rows of a task."""
+
+    what: Text200
+    effect: Text200 = Field(description="lost, changed, left out, cut, or noted, which changes no row.")
+    count: int
+    first: list[Text500] = Field(default=[], description="The first three places: file, line and what was there.")
+
+
 class DataCard(ReportPart):
     """One prepared task."""
 
@@ -281,10 +290,7 @@ class DataCard(ReportPart):
     digest: str
     source: Text500
     bad_rows: int = Field(default=0, description="Number of rows that were skipped as unusable.")
-    events: list[Text2000] = Field(
-        default=[],
-        description="What happened to the rows, one line a kind: lost, changed, cut, left out, with the first places.",
-    )
+    happened: list[RowEvents] = Field(default=[], description="What happened to the rows on the way to the model.")
     warning: Text2000 = Field(
         default="", description="A sentence if more than 1 % of the rows were lost, changed or cut; else empty."
     )

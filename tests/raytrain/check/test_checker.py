@@ -167,7 +167,10 @@ def test_an_empty_task(project: Path) -> None:
 def test_limits_that_cut(project: Path) -> None:
     rewrite("device: cpu", "device: cpu, maxInputTokens: 8")
     warnings = checked().warnings
-    assert any(w.startswith("task notes: 100% of the rows are truncated") for w in warnings)
+    assert any(
+        w.startswith("task notes: 100% of the prompts are too long, and their input is cut (maxInputTokens)")
+        for w in warnings
+    )
 
 
 def test_so_little_data_that_an_epoch_is_a_step(project: Path) -> None:

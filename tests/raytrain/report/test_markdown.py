@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 from markdown_it import MarkdownIt
 
-from raytrain.report import gather, render_markdown
+from raytrain.report import gather, render_html, render_markdown
 from raytrain.report.markdown_readings import confusion_table
 from raytrain.report.markdown_text import escape, fence
 from raytrain.report.model import Confusion
@@ -96,3 +96,14 @@ def test_a_fence_is_longer_than_what_it_holds():
     found = [t for t in tokens(fence("``` \n````\ntext")) if t.type == "fence"]
     assert len(found) == 1
     assert found[0].content == "``` \n````\ntext\n"
+
+
+def test_what_happened_to_the_rows_is_a_folded_table_with_the_first_places(run_folder):
+    data = gather(run_folder.store, run_folder.layout)
+    text = render_markdown(data)
+    folded = text.split("What happened to the rows, from the files to the model</summary>")[1].split("</details>")[0]
+    assert "bad rows skipped | lost | 1 |" in folded
+    assert "is empty" in folded
+    page = render_html(data)
+    assert "What happened to the rows, from the files to the model</summary>" in page
+    assert "rows.jsonl:1: &#39;input&#39; is empty" in page
