@@ -45,11 +45,12 @@ experiment: $(READY) ## one task or a mixture, with and without replay and ancho
 docs: $(READY) ## the documentation site, in build/site; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet
 
-lint: $(READY) ## ruff, mypy, import rules, spelling
+lint: $(READY) ## ruff, mypy, import rules, declared dependencies, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 	$(BIN)/codespell
 
 format: $(READY) ## let ruff fix and format what it can
@@ -113,7 +114,7 @@ chaos: $(READY) ## random kills of workers, driver, actors and store, compared w
 
 lock: $(READY) ## resolve the dependencies again
 	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
-	$(LOCK) --extra operator pyproject.toml -o requirements/run.txt
+	$(LOCK) --extra train --extra serve --extra plots --extra pii --extra operator pyproject.toml -o requirements/run.txt
 	$(LOCK) requirements/operator.in -o requirements/operator.txt
 	$(LOCK) requirements/image.in -o requirements/image.txt
 

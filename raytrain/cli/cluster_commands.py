@@ -8,7 +8,7 @@ import typer
 
 from raytrain.cli import render
 from raytrain.cli.options import JobFile, Namespace, Output, StorageFlag
-from raytrain.cli.output import Format, print_note, print_output
+from raytrain.cli.output import Format, print_note, print_output, print_text
 
 cluster_commands = typer.Typer()
 
@@ -23,6 +23,32 @@ class Until(StrEnum):
     DATA_READY = "DataReady"
     RUNNING = "Running"
     EVALUATED = "Evaluated"
+
+
+@cluster_commands.command()
+def install(
+    *,
+    crd: Annotated[bool, typer.Option("--crd", help="Print the CustomResourceDefinition alone.")] = False,
+    everything: Annotated[bool, typer.Option("--print", help="Print all objects, with default settings.")] = False,
+    charts: Annotated[
+        Path | None,
+        typer.Option("--charts", metavar="FOLDER", help="Write both Helm charts into this folder.", show_default=False),
+    ] = None,
+) -> None:
+    """Print what installs the operator, or write its Helm charts.
+
+    Nothing is sent to a cluster; pipe --print into `kubectl apply --server-side -f -`.
+    """
+    from raytrain.operator.install import packaged
+    from raytrain_core.errors import UsageError
+
+    if [crd, everything, charts is not None].count(True) != 1:
+        raise UsageError("give one of --print, --crd and --charts FOLDER")
+    if charts is not None:
+        for chart in packaged.write_charts(charts):
+            print_note(f"wrote {chart}")
+        return
+    print_text((packaged.definition() if crd else packaged.objects()).rstrip())
 
 
 @cluster_commands.command()

@@ -14,12 +14,28 @@ job_commands = typer.Typer()
 
 @job_commands.command()
 def init(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to write.")] = Path("job.yaml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    path: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PATH",
+            help="The file to write; with --sample, the folder.",
+            show_default="job.yaml, or this folder",
+        ),
+    ] = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Write a job with rows and a tiny model instead, which runs at once.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
 ) -> None:
     """Write a job file with comments to start from."""
+    if sample:
+        from raytrain.config.sample_project import write_sample
+
+        print_note(f"wrote a sample project; next: raytrain run {write_sample(path or Path(), force=force)}")
+        return
     from raytrain.config.starter import write_starter
 
+    path = path or Path("job.yaml")
     write_starter(path, force=force)
     print_note(f"wrote {path}; next: fill in your tasks, then run `raytrain check {path}`")
 

@@ -25,10 +25,9 @@ _GENERATED = "# Generated from raytrain/operator by `make generate`; do not edit
 
 def files() -> dict[str, str]:
     """Returns the text of every generated file by its path in the repository."""
-    definition, settings = crd(), Settings()
+    definition = crd()
     crd_text = _GENERATED + to_yaml(definition)
-    rbac_objects, manager = deployment.rbac_objects(), deployment.manager(settings)
-    everything = [deployment.namespace(), definition, *rbac_objects, *manager]
+    rbac_objects, manager = deployment.rbac_objects(), deployment.manager(Settings())
     return {
         "k8s/crd/finetunejobs.yaml": crd_text,
         "k8s/crd/kustomization.yaml": _kustomization("finetunejobs.yaml"),
@@ -37,7 +36,7 @@ def files() -> dict[str, str]:
         "k8s/manager/manager.yaml": _GENERATED + to_yaml(deployment.namespace(), *manager),
         "k8s/manager/kustomization.yaml": _kustomization("manager.yaml"),
         "k8s/default/kustomization.yaml": _kustomization("../crd", "../rbac", "../manager"),
-        "k8s/install.yaml": _GENERATED + to_yaml(*everything),
+        "k8s/install.yaml": _GENERATED + to_yaml(*everything()),
         f"{_CHART}/files/crd.yaml": crd_text,
         f"{_CHART}/files/rbac.yaml": _GENERATED + to_yaml(_rbac_rules()),
         f"{_CHART}/values.schema.json": _json(_chart_schema()),
@@ -45,6 +44,11 @@ def files() -> dict[str, str]:
         "docs/reference/crd.md": _crd_page(definition),
         "docs/reference/helm.md": _helm_page(),
     }
+
+
+def everything() -> list[dict[str, Any]]:
+    """Namespace, definition, permissions and operator with default settings, in this order."""
+    return [deployment.namespace(), crd(), *deployment.rbac_objects(), *deployment.manager(Settings())]
 
 
 def _rbac_rules() -> dict[str, Any]:

@@ -112,3 +112,14 @@ def test_every_package_of_an_extra_is_a_dependency_of_it():
     for extra, packages in EXTRAS.items():
         names = {re.split(r"[\[><=]", requirement)[0].replace("_", "-").lower() for requirement in declared[extra]}
         assert {distributions.get(package, package.replace("_", "-").lower()) for package in packages} <= names, extra
+
+
+def test_writes_a_sample_and_what_installs_the_operator(folder):
+    assert client(folder, "init", "--sample", "sample").returncode == 0
+    assert client(folder, "check", "sample/job.yaml").returncode == 0
+    assert client(folder, "install", "--crd").stdout.startswith("apiVersion: apiextensions.k8s.io/v1")
+    assert "kind: Deployment" in client(folder, "install", "--print").stdout
+    assert client(folder, "install", "--charts", "charts").returncode == 0
+    assert sorted(path.name for path in (folder / "charts").iterdir()) == ["finetune-job", "raytrain-operator"]
+    assert client(folder, "install", "--charts", "charts").returncode == 2
+    assert client(folder, "install").returncode == 2
