@@ -130,7 +130,7 @@ def machine() -> dict[str, Any]:
 
     found: dict[str, Any] = {
         "cores": os.cpu_count(),
-        "processor": _processor(),
+        "processor": processor(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -157,13 +157,18 @@ def has_bf16(path: Path = Path("/proc/cpuinfo")) -> bool:
         return False
 
 
-def _processor() -> str:
+def processor(path: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns the processor's name, with family and model where there are any.
+
+    The name alone may say little: of "AMD EPYC" only the family tells the generation.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        pairs = (line.partition(":") for line in path.read_text().split("\n\n")[0].splitlines())
     except OSError:
-        names = []
-    return (names or [platform.machine()])[0]
+        return platform.machine()
+    facts = {key.strip(): value.strip() for key, _, value in pairs}
+    name = facts.get("model name") or platform.machine()
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else name
 
 
 def rows_of(chosen: Sequence[SyntheticExample], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
