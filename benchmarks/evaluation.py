@@ -179,7 +179,7 @@ def rouge() -> dict[str, Any]:
 
 
 def overlap() -> dict[str, Any]:
-    """BLEU and chrF of 2,000 pairs of code, and ROUGE-L of 500 Chinese and Thai ones, three times."""
+    """BLEU and chrF of 2,000 pairs of code, ROUGE-L of 500 Chinese and Thai ones: three times."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 

@@ -37,8 +37,8 @@ SECTIONS: dict[str, tuple[str, str]] = {
     "evaluation": (
         "Generating and scoring",
         "The shape of FLAN-T5-small, several hundred prompts (`texts`), greedy, fp32: the speed of raytrain divided by "
-        "that of `generate` in transformers. `training_slowdown` is how much longer a training step takes while another "
-        "core generates.",
+        "that of `generate` in transformers. `training_slowdown` is how much longer a training step takes while "
+        "another core generates.",
     ),
     "data": (
         "Data",
