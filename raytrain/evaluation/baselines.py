@@ -13,12 +13,14 @@ import numpy as np
 
 from data_prep.config import TaskType
 from raytrain.evaluation.examples import Example
-from raytrain.evaluation.metrics import METRICS, Metric, interval, paired
+from raytrain.evaluation.metrics import METRICS, Meta, Metric, interval, paired
 from raytrain.evaluation.metrics.rouge import split_sentences
 from raytrain.evaluation.results import Agreement, BaselineScore
 from raytrain.evaluation.row_stats import RowStats, compute_row_stats
 
 _ROUNDING = 1e-9
+OWN_SHARE = 0.1
+"""Share of a model's answers from which on its most frequent one is a baseline of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,42 @@ def baseline_stats(
     A metric of likelihoods has no baselines, except the accuracy of choices: a baseline can name a
     choice.
     """
-    metric = METRICS["exact_match"] if metric.name == "choice_accuracy" else metric
-    if metric.measured:
+    judge = _judge(metric)
+    if judge is None:
         return {}
     targets, metas = [e.targets for e in examples], [e.meta for e in examples]
     predictions = baseline_predictions(task_type, examples, training_targets)
-    return {name: compute_row_stats(metric, texts, targets, metas) for name, texts in predictions.items()}
+    return {name: compute_row_stats(judge, texts, targets, metas) for name, texts in predictions.items()}
+
+
+def with_own_answer(
+    baselines: Mapping[str, RowStats],
+    metric: Metric,
+    texts: Sequence[str],
+    targets: Sequence[Sequence[str]],
+    metas: Sequence[Meta],
+) -> dict[str, RowStats]:
+    """Adds `own-answer`: the most frequent of the model's answers `texts`, given to every row.
+
+    A model that has collapsed to one answer is not better than that answer, whichever it is: the
+    most frequent training target need not be the most frequent one of these rows. Left out where
+    no answer is frequent, or where it scores like that target on every row.
+    """
+    judge, answer = _judge(metric), most_frequent(texts)
+    if judge is None or answer is None or texts.count(answer) < OWN_SHARE * len(texts):
+        return dict(baselines)
+    own = compute_row_stats(judge, [answer] * len(texts), targets, metas)
+    known = baselines.get("most-frequent")
+    if known is not None and np.array_equal(known.scored, own.scored) and np.array_equal(known.stats, own.stats):
+        return dict(baselines)
+    return {**baselines, "own-answer": own}
+
+
+def _judge(metric: Metric) -> Metric | None:
+    """The metric that scores an answer without a model; None for metrics of likelihoods."""
+    if metric.name == "choice_accuracy":
+        return METRICS["exact_match"]
+    return None if metric.measured else metric
 
 
 def compare_with_baselines(

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.config import Task
 from data_prep.tasks.task_types import TargetFormat
-from raytrain.evaluation.baselines import Yardsticks, compare_with_baselines
+from raytrain.evaluation.baselines import Yardsticks, compare_with_baselines, with_own_answer
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Meta, Metric, interval
 from raytrain.evaluation.metrics.entities import EntityF1, EntityPrecision, EntityRecall, counts_by_type
@@ -65,7 +65,11 @@ def score_task(
         by_label=_by_label(primary, primary_stats, texts, targets, metas),
         confusion=tabulate_labels(texts, targets, metas),
         entity_types=tabulate_entities(task, texts, targets, metas),
-        baselines=compare_with_baselines(primary, primary_stats, yardsticks.baselines),
+        baselines=compare_with_baselines(
+            primary,
+            primary_stats,
+            with_own_answer(yardsticks.baselines, primary, texts, targets, [example.meta for example in examples]),
+        ),
         agreement=yardsticks.agreement,
         protocol=_protocol(metrics, limits),
         lengths=_lengths(generations, texts, targets, limits),

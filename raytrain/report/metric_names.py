@@ -51,6 +51,7 @@ TYPE_LABELS = {
 VARIANTS = {"t5": "T5 variant", "hf": "Hugging Face variant"}
 BASELINE_LABELS = {
     "most-frequent": "always the most frequent answer",
+    "own-answer": "always the model's own most frequent answer",
     "copy": "copying the input",
     "lead-3": "the first three sentences",
     "longest-sentence": "the longest sentence",

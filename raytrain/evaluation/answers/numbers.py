@@ -13,7 +13,7 @@ _OUT_OF = r"(?:/|out of|of|von|sur|de|из)"
 
 _ONE = regex.compile(r"[-+]?\d+(?:[.,]\d+)?")
 _FRACTION = regex.compile(
-    rf"(?P<number>{_ONE.pattern}|{_WORD})\s*(?:{_UNIT}\s*)?{_OUT_OF}\s*(?P<end>\d+|{_WORD})(?!\w)"
+    rf"(?P<number>{_ONE.pattern}|{_WORD})\s*(?:{_UNIT}\s*)?\(?{_OUT_OF}\s*(?P<end>\d+|{_WORD})(?!\w)"
 )
 _COUNTED = regex.compile(rf"\b(?P<number>{_WORD})\b[\s-]*{_UNIT}")
 _ANY = regex.compile(

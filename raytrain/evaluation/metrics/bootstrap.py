@@ -93,6 +93,7 @@ def paired(metric: Metric, before: Floats, after: Floats, *, draws: int = DRAWS,
     if p < 2 * (1 - LEVEL) and (more := min(MOST_DRAWS, _MOST_WEIGHTS // len(before))) > draws:
         low, high = differences(metric, before, after, more, seed)
         p = p_value(low, high)
+    p = max(p, 0.5 ** (len(before) - 1))  # no exact test of so few pairs gives less: 2 / 2^n
     first, second = metric.score(before), metric.score(after)
     lower, upper = quantiles(low, high)
     return Paired(

@@ -12,6 +12,7 @@ from raytrain.evaluation.baselines import (
     make_yardsticks,
     most_frequent,
     references_score,
+    with_own_answer,
 )
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.metrics import METRICS
@@ -106,3 +107,29 @@ def test_copy_uses_the_raw_input_not_the_prompt():
     assert predictions == {"most-frequent": ["s"], "copy": ["Ann left. Bob stayed."]}
     assert "lead-3" not in baseline_predictions("ner", [example(0, "a", "b")], [])
     assert "most-frequent" not in baseline_predictions("ner", [example(0, "a", "b")], [])
+
+
+def test_a_model_that_has_collapsed_to_one_answer_is_not_above_that_answer():
+    """The label 4 is the commonest label of these rows but not of the training rows."""
+    metric = METRICS["accuracy"]
+    examples = [example(i, f"review {i}", "4" if i < 60 else "1") for i in range(100)]
+    targets, metas = [e.targets for e in examples], [e.meta for e in examples]
+    known = baseline_stats(metric, "rating", examples, ["5", "5", "1"])
+
+    def compared(answers):
+        model = compute_row_stats(metric, answers, targets, metas)
+        return compare_with_baselines(metric, model, with_own_answer(known, metric, answers, targets, metas))
+
+    collapsed = compared(["4"] * 100)
+    assert {name: score.value for name, score in collapsed.items()} == {"most-frequent": 0.0, "own-answer": 0.6}
+    assert collapsed["own-answer"].p == 1.0
+    assert compared(["5"] * 100).keys() == {"most-frequent"}  # the same answer once
+    assert compared([e.targets[0] for e in examples])["own-answer"].difference == pytest.approx(0.4)
+
+
+def test_an_answer_that_is_rare_is_no_baseline():
+    metric = METRICS["rougeL"]
+    targets, metas = [[f"text {i}"] for i in range(20)], [{}] * 20
+    assert with_own_answer({}, metric, [f"text {i}" for i in range(20)], targets, metas) == {}
+    assert with_own_answer({}, metric, [], [], []) == {}
+    assert with_own_answer({}, METRICS["perplexity"], ["a"] * 20, targets, metas) == {}

@@ -44,7 +44,7 @@ def test_a_stage_is_scored_once_and_read_back(world, score_locally):
     assert all(card.error is None and 1 < card.rows <= 12 and card.scored == card.rows for card in cards)
     for card in cards:
         assert read_card(world.store, world.layout, "before", card.task) == card
-        assert card.baselines.keys() == BASELINES[card.type]
+        assert card.baselines.keys() - {"own-answer"} == BASELINES[card.type]
         assert sum(part["rows"] for part in card.by_length.values()) == card.rows
         assert card.metrics["perplexity"].value > 1
         assert all(score.error is None for score in card.metrics.values())

@@ -82,6 +82,12 @@ def test_for_right_and_wrong_the_test_is_mcnemars_exact_one(gains, losses, same)
     assert found.low > 0
 
 
+@pytest.mark.parametrize("rows", [6, 15, 29])
+def test_few_rows_give_no_p_value_that_no_exact_test_could_give(rows):
+    """All rows gain: 2 / 2^n, the sign test's and the permutation test's smallest."""
+    assert paired(ACCURACY, *pairs(rows, 0, 0)).p == pytest.approx(2 / 2**rows, rel=0.15)
+
+
 def test_with_many_rows_and_many_tasks_what_is_certain_stays_more_than_chance():
     """Of 10,000 rows there are 2,000 draws: p would be 0.001, and 51 times that is noise."""
     found = paired(ACCURACY, *pairs(10_000, 0, 1))
