@@ -63,9 +63,12 @@ class KubernetesApi:
                 return None
             raise
 
-    def list(self, kind: tuple[str, str], namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
-        """Returns the objects of a namespace (None: of all) that match a label selector."""
-        query = {"labelSelector": selector} if selector else {}
+    def list(
+        self, kind: tuple[str, str], namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> list[dict[str, Any]]:
+        """The objects of a namespace (None: of all) that match a label and a field selector."""
+        given = {"labelSelector": selector, "fieldSelector": fields}
+        query = {name: value for name, value in given.items() if value}
         answer = self.call("GET", path(kind, namespace), query=query)
         return [{"apiVersion": kind[0], "kind": kind[1], **item} for item in answer.get("items", [])]
 

@@ -72,6 +72,8 @@ def _accepted(snapshot: Snapshot, state: NextState) -> Condition:
         return False, error.reason, error.message
     if state.reason == NEVER_FITS:
         return False, NEVER_FITS, state.message
+    if ignored := snapshot.ignored_queue:
+        return True, "QueueIgnored", f"the job can run in this cluster, but {ignored}"
     return True, "Valid", "the job can run in this cluster"
 
 

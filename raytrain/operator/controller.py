@@ -25,11 +25,12 @@ from raytrain.operator.capacity import may_add_nodes, misfit, read_capacity
 from raytrain.operator.line import holds_turn, turn_of
 from raytrain.operator.metrics import RECONCILE_ERRORS
 from raytrain.operator.pods_seen import PodsSeen
+from raytrain.operator.queue_systems import QueueSystems
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
 from raytrain.operator.settings import Settings
-from raytrain.operator.snapshot import Observed, Turn, has_queue, read_job
+from raytrain.operator.snapshot import Observed, Turn, has_queue, queues_of, read_job
 from raytrain.operator.status import status_patch
 from raytrain.operator.timestamps import utc_now
 from raytrain_core.errors import ClusterError
@@ -67,6 +68,7 @@ class Controller:
         self._api, self._settings, self._post, self._now = api, settings, post, now
         self._namespaces: Sequence[str | None] = list(namespaces) or [None]
         self._pods = PodsSeen(api)
+        self._queue_systems = QueueSystems(api, settings)
         self._beginning = asyncio.Lock()
         """Held while an attempt begins: the next one to begin counts it."""
         self._jobs: dict[Key, dict[str, Any]] = {}
@@ -152,7 +154,9 @@ class Controller:
             return
         observed = await self._observe(key, body)
         if (body.get("status") or {}).get("place"):  # still in line, as far as is known
-            observed = replace(observed, turn=turn_of(key, self._jobs.values(), self._settings, self._now()))
+            systems = await self._present_systems()
+            turn = turn_of(key, self._jobs.values(), self._settings, self._now(), queue_systems=systems)
+            observed = replace(observed, turn=turn)
         decision = self._decide(observed)
         if decision.look:
             observed = await self._look(key, observed)
@@ -187,12 +191,25 @@ class Controller:
         begun = [
             known for known, found in self._ray_jobs.items() if any(not ray_job_status(r).ended for r in found.values())
         ]
-        return turn_of(key, bodies, self._settings, self._now(), begun=begun)
+        systems = await self._present_systems()
+        return turn_of(key, bodies, self._settings, self._now(), begun=begun, queue_systems=systems)
+
+    async def _present_systems(self) -> frozenset[str]:
+        """The queue systems that are there; asked only if a job names a queue."""
+        if not any(queues_of(body) for body in self._jobs.values()):
+            return frozenset()
+        return await asyncio.to_thread(self._queue_systems.present)
+
+    async def _queue_problem(self, key: Key, body: Mapping[str, Any]) -> Refusal | None:
+        """Why Kueue admits nothing, if a RayJob waits for it."""
+        queue = queues_of(body).get("kueue")
+        waits = any(ray_job_status(found).state == "Queued" for found in self._ray_jobs[key].values())
+        return await asyncio.to_thread(self._queue_systems.problem, key[0], queue) if queue and waits else None
 
     async def _misfit(self, body: Mapping[str, Any]) -> str:
         """Why the job's pods could never start here; a queue may send them to another cluster."""
         job = read_job(body)
-        if job is None or has_queue(body):
+        if job is None or has_queue(body, await self._present_systems()):
             return ""
         try:
             capacity = await asyncio.to_thread(read_capacity, self._api, body["metadata"]["namespace"])
@@ -209,7 +226,12 @@ class Controller:
         ray_jobs = {name: found for name, found in self._ray_jobs[key].items() if names.is_owned(found, uid)}
         seen = await asyncio.to_thread(self._pods.look, key)
         return replace(
-            observed, ray_jobs=ray_jobs, pods=seen.pods, ray_clusters=seen.ray_clusters, leaving=seen.leaving
+            observed,
+            ray_jobs=ray_jobs,
+            pods=seen.pods,
+            pod_events=seen.events,
+            ray_clusters=seen.ray_clusters,
+            leaving=seen.leaving,
         )
 
     async def _refresh_ray_jobs(self, key: Key) -> None:
@@ -232,7 +254,14 @@ class Controller:
                 if ray_job is not None and names.is_owned(ray_job, uid):
                     ray_jobs[name] = self._ray_jobs[key][name] = trim(ray_job)
         tenant = await self._tenant(key[0])
-        return Observed(body, ray_jobs, kuberay=await self._has_kuberay(), tenant=tenant)
+        return Observed(
+            body,
+            ray_jobs,
+            kuberay=await self._has_kuberay(),
+            tenant=tenant,
+            queue_systems=await self._present_systems(),
+            queue_problem=await self._queue_problem(key, body),
+        )
 
     async def _tenant(self, namespace: str) -> str:
         """The namespace and its UID: a name alone may exist in another cluster too."""
@@ -265,7 +294,7 @@ class Controller:
             raise ApiError(
                 409, "NameTaken", f"{name} exists and belongs to something else: rename the job, or delete it"
             )
-        await asyncio.to_thread(self._api.apply, desired, manager=names.MANAGER)
+        await asyncio.to_thread(self._api.apply, _without_suspend(desired), manager=names.MANAGER)
 
     async def _record(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
         """Writes the status and posts the events."""
@@ -319,6 +348,13 @@ class Controller:
         self._call_next()
         for held in (self._jobs, self._ray_jobs, self._locks):
             held.pop(key, None)
+
+
+def _without_suspend(desired: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Once a RayJob exists, `suspend` is its queue's."""
+    if desired["kind"] != RAY_JOBS[1]:
+        return desired
+    return {**desired, "spec": {key: value for key, value in desired["spec"].items() if key != "suspend"}}
 
 
 def _without_managed_fields(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Whose turn it is: a plain limit of running jobs, the oldest first.
 
 Not a scheduler: nothing is measured or preempted. Jobs with a queue of Kueue, Volcano or YuniKorn
-are neither limited nor counted, because their line is that queue's.
+are neither limited nor counted, because their line is that queue's; a queue whose system is not
+there does not count.
 
 A second rule holds without any limit. A job that gave its pods back, because too few of them had
 started, shows that the cluster is crowded; from then on, jobs begin one at a time, and the next
@@ -47,14 +48,20 @@ class _Member:
 
 
 def turn_of(
-    key: Key, bodies: Iterable[Object], settings: Settings, now: datetime, *, begun: Collection[Key] = ()
+    key: Key,
+    bodies: Iterable[Object],
+    settings: Settings,
+    now: datetime,
+    *,
+    begun: Collection[Key] = (),
+    queue_systems: Collection[str] = ("kueue",),
 ) -> Turn | None:
     """The place in line of a job that wants to begin, None if it may begin now.
 
     `bodies` are all FineTuneJobs, this one too; `begun` are jobs that have a RayJob at work, even
-    if their status does not say so yet.
+    if their status does not say so yet. `queue_systems` are those that are there.
     """
-    known = (_member(body, now, begun) for body in bodies if _counts(body))
+    known = (_member(body, now, begun) for body in bodies if _counts(body, queue_systems))
     members = sorted(known, key=lambda m: (m.created, m.key))
     own = next((member for member in members if member.key == key), None)
     if own is None:
@@ -99,8 +106,8 @@ def _crowded(own: _Member, first: list[_Member], others: list[_Member]) -> str |
     return f"there is no room for all jobs, and {'/'.join(short.key)} lacks some too" if short else None
 
 
-def _counts(body: Object) -> bool:
-    return not has_queue(body) and not body["metadata"].get("deletionTimestamp")
+def _counts(body: Object, queue_systems: Collection[str]) -> bool:
+    return not has_queue(body, queue_systems) and not body["metadata"].get("deletionTimestamp")
 
 
 def holds_turn(body: Object) -> bool:

@@ -16,7 +16,10 @@ from raytrain_core.quantities import parse_quantity
 
 Object = Mapping[str, Any]
 
-_IMAGE = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable")
+_IMAGE = (
+    *("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"),
+    *("ImageInspectError", "SignatureValidationFailed"),
+)
 _CONFIGURATION = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
 _CRASHED = ("CreateContainerError", "RunContainerError", "CrashLoopBackOff", "OOMKilled", "Error")
 _PASSES = re.compile(
@@ -25,12 +28,16 @@ _PASSES = re.compile(
     re.I,
 )
 """A registry that does not answer, or a full node: nobody's mistake. No part of an image's name."""
+_MISSING = re.compile(
+    r"(secret|configmap|persistentvolumeclaim) \"[^\"]+\" not found|references non-existent (secret|config) key", re.I
+)
+_NO_SUCH_NODE = re.compile(r"\b0/(\d+) nodes are available: \1 node\(s\) didn't match Pod's node affinity/selector")
 _ORDER: tuple[ObstacleKind, ...] = ("mistake", "capacity", "failure")
 
 
-def find_obstacle(statuses: Iterable[Object], pods: Iterable[Object]) -> Obstacle | None:
-    """The worst obstacle in statuses of RayClusters and in their pods; None if there is none."""
-    found = [*_of_clusters(statuses), *_of_pods(pods)]
+def find_obstacle(statuses: Iterable[Object], pods: Iterable[Object], events: Iterable[Object] = ()) -> Obstacle | None:
+    """The worst obstacle in statuses of RayClusters, in their pods and events; None without one."""
+    found = [*_of_clusters(statuses), *_of_pods(pods), *_of_volumes(events)]
     return min(found, key=lambda obstacle: _ORDER.index(obstacle.kind), default=None)
 
 
@@ -107,12 +114,24 @@ def _of_pods(pods: Iterable[Object]) -> Iterator[Obstacle]:
                 yield _container(_text(waiting, "reason"), _text(waiting, "message"), name)
 
 
+def _of_volumes(events: Iterable[Object]) -> Iterator[Obstacle]:
+    """Volumes that the kubelet cannot mount, e.g. because their secret is not there."""
+    for event in events:
+        reason, message = _text(event, "reason"), _text(event, "message")
+        if reason in ("FailedMount", "FailedAttachVolume", "FailedMapVolume"):
+            name = (event.get("involvedObject") or {}).get("name", "?")
+            kind: ObstacleKind = "mistake" if _MISSING.search(message) else "failure"
+            yield _obstacle(kind, reason, f"pod {name} does not start: {message}")
+
+
 def _unscheduled(status: Object, name: str) -> Iterator[Obstacle]:
     for condition in _mappings(status.get("conditions")):
         if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
             message = _text(condition, "message")
             missing = "persistentvolumeclaim" in message and "not found" in message
             kind: ObstacleKind = "mistake" if missing else "capacity"
+            if _NO_SUCH_NODE.search(message):
+                message = f"no node has the labels of cluster.nodeSelector: {message}"
             yield _obstacle(kind, "Unschedulable", f"{name} cannot be scheduled: {message}")
 
 

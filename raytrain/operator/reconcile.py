@@ -119,7 +119,9 @@ def _with_obstacle(snapshot: Snapshot, attempt: AttemptStatus) -> AttemptStatus:
     current = snapshot.current
     if current is None or current.ended:
         return attempt
-    found = find_obstacle([current.cluster_status], snapshot.observed.pods or ()) if current.lacks_pods else None
+    observed, found = snapshot.observed, None
+    if current.lacks_pods:
+        found = find_obstacle([current.cluster_status], observed.pods or (), observed.pod_events)
     found = seen_since(found, attempt.obstacle, snapshot.time) if found is not None else None
     return attempt.model_copy(update={"obstacle": found})
 
@@ -132,6 +134,9 @@ def _during_attempt(snapshot: Snapshot, current: RayJobStatus, attempts: tuple[A
         message = f"RayJob {attempts[-1].ray_job} is being deleted"
         return NextState("Retrying", "Stopping", message, attempts, wake_after=LOOK_SECONDS)
     if current.state == "Queued":
+        problem = snapshot.observed.queue_problem
+        if problem is not None:
+            return NextState("Queued", problem.reason, problem.message, attempts, wake_after=LINE_SECONDS)
         return NextState("Queued", "Queued", current.message, attempts)
     if current.state != "Running":
         reason = obstacle.reason if obstacle else "ClusterStarting"
@@ -321,6 +326,7 @@ def _attempt_objects(snapshot: Snapshot, job: FineTuneJob, number: int) -> tuple
         namespace=str(body["metadata"]["namespace"]),
         owner=names.owner_of(body),
         tenant=snapshot.observed.tenant,
+        kueue="kueue" in snapshot.observed.queue_systems,
     )
     policies = [supporting_objects.network_policy(attempt)] if attempt.runs.network_policy else []
     return (

@@ -103,6 +103,13 @@ class Runs(SpecModel):
     network_policy: bool = Field(
         default=True, description="Restrict access to the pods of a run to the run itself, KubeRay and Prometheus."
     )
+    batch_scheduler: Literal["volcano", "yunikorn"] | None = Field(
+        default=None,
+        description=(
+            "KubeRay's batch scheduler (batchScheduler.name of its chart). Only then a job with the label of "
+            "one of its queues is left to it, without a limit of the operator's."
+        ),
+    )
     kuberay_selector: dict[str, str] = Field(
         default_factory=lambda: {"app.kubernetes.io/component": "kuberay-operator"},
         description=(
@@ -194,7 +201,7 @@ class Retry(SpecModel):
 class MaxRunningJobs(SpecModel):
     """How many jobs may run at once; the others wait in line, the oldest first.
 
-    Jobs with a queue (cluster.queue, or a label of Kueue, Volcano or YuniKorn) are not counted:
+    Jobs with a queue (cluster.queue, a label of Kueue or of runs.batchScheduler) are not counted:
     their line is the queue's.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,8 +21,12 @@ from raytrain_core.config.loader import ConfigError, from_mapping
 Object = Mapping[str, Any]
 
 
-_QUEUE_LABELS = ("kueue.x-k8s.io/queue-name", "volcano.sh/queue-name", "yunikorn.apache.org/queue")
-"""Labels that RayJobs get too: one that is not passed on puts a job into no queue."""
+_QUEUE_LABELS = {
+    "kueue": names.QUEUE_LABEL,
+    "volcano": "volcano.sh/queue-name",
+    "yunikorn": "yunikorn.apache.org/queue",
+}
+"""By queue system; RayJobs get them too: one that is not passed on puts a job into no queue."""
 LOST_SECONDS = 120.0
 """A pod is taken for lost this long after its grace period: its node no longer answers."""
 
@@ -48,12 +52,18 @@ class Observed:
     """How the API server just refused the effects of a decision on this same object."""
     pods: Sequence[Object] | None = None
     """The pods with the job's label, None if they were not looked at."""
+    pod_events: Sequence[Object] = ()
+    """The newest event of each pod whose containers are being created."""
     ray_clusters: Sequence[Object] = ()
     """The RayClusters with the job's label, if the pods were looked at."""
     leaving: Mapping[str, float] = field(default_factory=dict)
     """For how many seconds, by our own clock, the deletion of a pod has been known; by UID."""
     tenant: str = ""
     """To whom the runs of this namespace belong in storage: its name and UID."""
+    queue_systems: Collection[str] = ("kueue",)
+    """Queue systems that are there: the queue of another one has no effect."""
+    queue_problem: Refusal | None = None
+    """Why the job's queue admits nothing, as far as is known."""
     turn: Turn | None = None
     """Set if other jobs have their turn first."""
     misfit: str = ""
@@ -121,7 +131,20 @@ class Snapshot:
     @property
     def queued_elsewhere(self) -> bool:
         """Whether the job waits in the line of a queue system."""
-        return has_queue(self.observed.body)
+        return has_queue(self.observed.body, self.observed.queue_systems)
+
+    @property
+    def ignored_queue(self) -> str:
+        """Why the job's queue has no effect; empty if it has one, or if there is no queue."""
+        asked = queues_of(self.observed.body)
+        if not asked or self.queued_elsewhere:
+            return ""
+        system, queue = next(iter(asked.items()))
+        remedy = (
+            "install Kueue" if system == "kueue" else f"set runs.batchScheduler: {system} in the operator's settings"
+        )
+        missing = "Kueue is not installed" if system == "kueue" else f"{system} is not KubeRay's batch scheduler here"
+        return f"{missing}, so the queue {queue} has no effect and the operator's own limits apply; {remedy}"
 
     @property
     def cancelled(self) -> bool:
@@ -167,11 +190,18 @@ def is_suspended(body: Object) -> bool:
     return cluster_of(body).get("suspend") is True
 
 
-def has_queue(body: Object) -> bool:
-    """Whether a queue system decides when the job begins."""
+def has_queue(body: Object, systems: Collection[str]) -> bool:
+    """Whether one of these queue systems decides when the job begins."""
+    return any(system in systems for system in queues_of(body))
+
+
+def queues_of(body: Object) -> dict[str, str]:
+    """The queues that a job names, by queue system."""
     labels = body["metadata"].get("labels")
-    labelled = isinstance(labels, Mapping) and any(labels.get(label) for label in _QUEUE_LABELS)
-    return bool(cluster_of(body).get("queue")) or labelled
+    given = labels if isinstance(labels, Mapping) else {}
+    found = {system: str(given[label]) for system, label in _QUEUE_LABELS.items() if given.get(label)}
+    own = cluster_of(body).get("queue")
+    return found | {"kueue": str(own)} if own else found
 
 
 def cluster_of(body: Object) -> Object:

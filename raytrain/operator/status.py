@@ -12,6 +12,7 @@ from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.snapshot import Snapshot
 
 ENDED_PHASES = ("Complete", "Failed", "Cancelled")
+QUEUE_PROBLEMS = ("QueueIgnored", "LocalQueueMissing", "LocalQueueInactive")
 _STOPPED_PHASES = ("Suspended", "Suspending", "Cancelling", "Retrying")
 
 
@@ -79,12 +80,22 @@ def events_between(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
         yield Event(phase, f"{_reason(status, 'Accepted')}: {message}", warning=True)
     elif phase != old.phase and phase not in ("Pending", "Retrying"):
         yield Event(phase, message or phase, warning=phase == "Failed")
+    yield from _queue_events(old, status)
     accepted = any(c["type"] == "Accepted" and c["status"] == "True" for c in status["conditions"])
     known_reasons = {condition.reason for condition in old.conditions}
     if phase == "Pending" and not accepted and (reason := _reason(status, "Accepted")) not in known_reasons:
         yield Event(reason, message, warning=True)
     if phase == old.phase and phase in WORKING_PHASES and _lost(old.workers, status["workers"]):
         yield Event("WorkerLost", f"a pod of the Ray cluster was lost: {status['workers']} are ready", warning=True)
+
+
+def _queue_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
+    """A queue without effect, or one that admits nothing: told once."""
+    before = {condition.type: condition.reason for condition in old.conditions}
+    for condition in status["conditions"]:
+        kind, reason = condition["type"], condition["reason"]
+        if kind in ("Accepted", "Suspended") and reason in QUEUE_PROBLEMS and before.get(kind) != reason:
+            yield Event(reason, condition["message"], warning=True)
 
 
 def _lost(before: str, after: str) -> bool:

@@ -46,7 +46,7 @@ def test_jobs_of_a_queue_run_one_after_the_other(target, operator, namespace, qu
     target.until(lambda: phase("first") in ("ScoringBefore", "Training"), "the first to start", "first", namespace)
     apply("second")
     target.until(lambda: phase("second") == "Queued", "the second to wait", "second", namespace)
-    assert target.get("rayjob", "second-a01", namespace)["spec"]["suspend"] is True, "Kueue's, not the operator's"
+    assert target.get("rayjob", "second-a01", namespace)["spec"]["suspend"] is True
     pods = ("get", "pods", "-n", namespace, "-l", "raytrain.dev/job=second", "-o", "name")
     assert not target.kubectl(*pods)
     for name in ("first", "second"):

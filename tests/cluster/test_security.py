@@ -23,7 +23,8 @@ RUN = {
 """Rights of the run's account beyond everyone's; `get` covers only its own object."""
 OPERATOR = {
     "configmaps": ["create", "get", "patch"],
-    "events": ["create"],
+    "events": ["create", "list"],
+    "localqueues.kueue.x-k8s.io": ["get"],
     "finetunejobs.raytrain.dev": ["delete", "get", "list", "watch"],
     "finetunejobs.raytrain.dev/finalizers": ["update"],
     "finetunejobs.raytrain.dev/status": ["get", "patch"],

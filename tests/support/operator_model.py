@@ -90,7 +90,9 @@ class World:
         self._called("get", kind[1])
         return copy.deepcopy(self.job if kind == JOBS else self.ray_jobs.get(name))
 
-    def list(self, kind: tuple[str, str], namespace: str | None, selector: str = "") -> list[dict[str, Any]]:
+    def list(
+        self, kind: tuple[str, str], namespace: str | None, selector: str = "", *, fields: str = ""
+    ) -> list[dict[str, Any]]:
         if kind in (NODES, QUOTAS):
             return []
         self._called("list", kind[1])

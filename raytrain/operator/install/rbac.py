@@ -23,7 +23,8 @@ OPERATOR: tuple[Rule, ...] = (
     _rule("", ["configmaps", "serviceaccounts"], ["get", "create", "patch"]),
     _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], ["get", "create", "patch"]),
     _rule("networking.k8s.io", ["networkpolicies"], ["get", "create", "patch"]),
-    _rule("", ["events"], ["create"]),
+    _rule("", ["events"], ["create", "list"]),  # list: why a volume cannot be mounted
+    _rule("kueue.x-k8s.io", ["localqueues"], ["get"]),  # why a job is not admitted
 )
 """Permissions of the operator in every namespace that it watches.
 

@@ -22,6 +22,8 @@ class Attempt:
     number: int = 1
     namespace: str | None = None
     owner: Mapping[str, Any] | None = None
+    kueue: bool = True
+    """Whether Kueue is there: without it a queue has no effect."""
     tenant: str = ""
     """To whom the run belongs in its storage: the namespace and its UID."""
 
@@ -38,6 +40,8 @@ class Attempt:
     @property
     def queue(self) -> str | None:
         """Kueue's queue: the job's own, or the one in its label."""
+        if not self.kueue:
+            return None
         return self.cluster.queue or self.job.metadata.labels.get(names.QUEUE_LABEL) or None
 
     @property

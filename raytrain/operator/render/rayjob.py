@@ -31,7 +31,7 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
     name, runs = attempt.job.metadata.name, attempt.runs
     found = attempt.object(API_VERSION, KIND, attempt.name)
     given = attempt.job.metadata.labels
-    found["metadata"]["labels"] = names.passed_on(given) | names.for_kueue(given) | found["metadata"]["labels"]
+    found["metadata"]["labels"] = names.passed_on(given) | found["metadata"]["labels"]
     spec: dict[str, Any] = {
         "submissionMode": "HTTPMode",
         "entrypoint": ENTRYPOINT,
@@ -43,7 +43,9 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
         "rayClusterSpec": _ray_cluster(attempt),
     }
     if queue := attempt.queue:
-        found["metadata"]["labels"][names.QUEUE_LABEL] = queue
+        found["metadata"]["labels"] |= names.for_kueue(given) | {names.QUEUE_LABEL: queue}
+        if attempt.managed:
+            spec["suspend"] = True  # as Kueue does; if it does not look after RayJobs, nothing starts past it
     else:  # the wait in a queue has no deadline
         spec["preRunningDeadlineSeconds"] = runs.start_deadline_seconds
     return found | {"spec": spec}

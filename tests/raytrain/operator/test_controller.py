@@ -54,7 +54,7 @@ class Server:
         self._called("get", kind[1], name)
         return self.objects.get((*kind, name))
 
-    def list(self, kind, namespace, selector=""):
+    def list(self, kind, namespace, selector="", *, fields=""):
         self._called("list", kind[1], selector)
         label, _, value = selector.partition("=")
         found = [body for (*its, _), body in self.objects.items() if tuple(its) == kind]
@@ -422,3 +422,32 @@ def test_the_pods_know_the_namespace_to_which_the_run_belongs():
     driver = next(group for group in cluster["workerGroupSpecs"] if group["groupName"] == "cpu")
     env = driver["template"]["spec"]["containers"][0]["env"]
     assert {"name": "RAYTRAIN_KUBERNETES_OWNER", "value": "namespace team (7)"} in env
+
+
+def test_an_existing_rayjob_is_not_suspended_again():
+    job = finetunejob(cluster={"queue": "team-queue"})
+    server = Server(job)
+    server.serves = lambda kind: True
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+        made = next(body for key, body in server.objects.items() if key[1] == "RayJob")
+        assert made["spec"]["suspend"] is True
+        made["spec"]["suspend"] = False  # Kueue has admitted it
+        await controller._create_or_update(made | {"spec": made["spec"] | {"suspend": True}}, job["metadata"]["uid"])
+
+    run(steps, server)
+    applied = next(body for key, body in server.objects.items() if key[1] == "RayJob")
+    assert "suspend" not in applied["spec"]  # what is not applied stays as it is
+
+
+def test_a_queue_whose_local_queue_is_missing_is_told_by_the_controller():
+    server = Server(finetunejob(cluster={"queue": "team-queue"}))
+    server.serves = lambda kind: kind in (RAY_JOBS, ("kueue.x-k8s.io/v1beta1", "LocalQueue"))
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+        await controller.reconcile(KEY)
+
+    assert "LocalQueueMissing" in run(steps, server)
+    assert ("get", "LocalQueue", "team-queue") in server.calls

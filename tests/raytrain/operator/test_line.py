@@ -61,9 +61,12 @@ def test_jobs_with_a_queue_are_neither_limited_nor_counted():
         (None, {"queue": "q"}),
         ({"volcano.sh/queue-name": "q"}, {}),
     ):
+        there = {"queue_systems": ("kueue", "volcano")}
         queued = job("queued", 0, outcome="Running", labels=labels, cluster=cluster)
-        assert turn("plain", [queued, job("plain", 1)]) is None
-        assert turn("queued", [job("plain", outcome="Running"), queued | {"status": {}}]) is None
+        assert turn("plain", [queued, job("plain", 1)], **there) is None
+        assert turn("queued", [job("plain", outcome="Running"), queued | {"status": {}}], **there) is None
+        assert turn("plain", [queued, job("plain", 1)], queue_systems=()) == (1, 1)
+        assert turn("queued", [job("plain", outcome="Running"), queued | {"status": {}}], queue_systems=()) == (1, 1)
 
 
 def test_a_label_that_rayjobs_do_not_get_is_no_way_around_the_line():

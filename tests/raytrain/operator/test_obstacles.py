@@ -3,6 +3,7 @@
 import pytest
 
 from raytrain.operator.obstacles import find_obstacle, quota_too_small
+from raytrain.operator.pods_seen import PodsSeen
 from tests.support.finetunejob_objects import pod
 
 CONFIG, REFUSED = "CreateContainerConfigError", "FailedCreateWorkerPod"
@@ -52,6 +53,54 @@ def test_what_a_pod_says(found, kind, reason):
     obstacle = find_obstacle([], [found])
     assert (obstacle.kind, obstacle.reason) == (kind, reason)
     assert "pod assistant-a01-head" in obstacle.message
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ('MountVolume.SetUp failed for volume "keys" : secret "bucket" not found', "mistake"),
+        ('MountVolume.SetUp failed for volume "cfg" : configmap "settings" not found', "mistake"),
+        ('MountVolume.SetUp failed for volume "keys" : references non-existent secret key: token', "mistake"),
+        ('MountVolume.SetUp failed for volume "pv" : mount failed: exit status 32', "failure"),
+    ],
+)
+def test_volumes_that_cannot_be_mounted_are_told_from_the_newest_event(message, kind):
+    event = {"reason": "FailedMount", "message": message, "involvedObject": {"name": "assistant-a01-head"}}
+    creating = waiting("ContainerCreating", "")
+    obstacle = find_obstacle([], [creating], [event])
+    assert (obstacle.kind, obstacle.reason) == (kind, "FailedMount")
+    assert message in obstacle.message
+    assert find_obstacle([], [creating], [event | {"reason": "Pulling"}]) is None
+
+
+class _Events:
+    """An API server with one pod, and the events of it."""
+
+    def __init__(self, found, events):
+        self.found, self.events, self.asked = found, events, []
+
+    def list(self, kind, namespace, selector="", *, fields=""):
+        self.asked.append((kind[1], fields))
+        return {"Pod": [self.found], "Event": self.events}.get(kind[1], [])
+
+
+def test_events_are_asked_for_only_while_containers_are_created():
+    mount = {"reason": "FailedMount", "message": "x", "lastTimestamp": "2026-11-23T12:00:00Z"}
+    pulling = {"reason": "Pulling", "eventTime": "2026-11-23T12:01:00.123456Z", "lastTimestamp": None}
+    server = _Events(waiting("ContainerCreating", ""), [pulling, mount])
+    assert PodsSeen(server).look(("team", "assistant")).events == [pulling]
+    (fields,) = [fields for kind, fields in server.asked if kind == "Event"]
+    assert fields == f"involvedObject.uid={server.found['metadata'].get('uid')}"
+    server = _Events(waiting("ErrImagePull", ""), [mount])
+    assert PodsSeen(server).look(("team", "assistant")).events == []
+    assert "Event" not in [kind for kind, _ in server.asked]
+
+
+def test_a_node_selector_that_no_node_has_is_told():
+    message = "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector. preemption: 0/3"
+    assert "no node has the labels of cluster.nodeSelector" in find_obstacle([], [unscheduled(message)]).message
+    some = "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector."
+    assert "no node has" not in find_obstacle([], [unscheduled(some)]).message
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,14 @@ class World:
         self.ray_clusters = []
         self.turn = None
         self.misfit = ""
+        self.queue_systems = ("kueue",)
+        self.queue_problem = None
 
     def step(self, seconds=0.0):
         observed = Observed(
             self.body, self.ray_jobs, self.kuberay, self.apply_error, turn=self.turn, misfit=self.misfit
         )
+        observed = replace(observed, queue_systems=self.queue_systems, queue_problem=self.queue_problem)
         decision = reconcile(observed, SETTINGS, after(seconds))
         if decision.look:
             observed = replace(observed, pods=self.pods, ray_clusters=self.ray_clusters)
@@ -309,6 +312,48 @@ def test_a_job_waits_for_its_queue():
     world.step(1)
     assert world.phase == "Queued"
     assert world.condition("Suspended")["status"] == "True"
+    assert world.condition("Suspended")["reason"] == "Queued"
+
+
+@pytest.mark.parametrize(
+    ("spec", "there", "remedy"),
+    [
+        ({"cluster": {"queue": "team-queue"}}, (), "install Kueue"),
+        ({"labels": {"kueue.x-k8s.io/queue-name": "team-queue"}}, ("volcano",), "install Kueue"),
+        ({"labels": {"volcano.sh/queue-name": "team-queue"}}, ("kueue",), "runs.batchScheduler: volcano"),
+    ],
+)
+def test_a_queue_whose_system_is_not_there_is_told_and_has_no_effect(spec, there, remedy):
+    labels = spec.pop("labels", None)
+    world = World(**spec)
+    world.body["metadata"]["labels"] = labels or {}
+    world.queue_systems = there
+    decision = world.step()
+    ray_job = decision.apply[-1]
+    assert "suspend" not in ray_job["spec"]
+    assert "kueue.x-k8s.io/queue-name" not in ray_job["metadata"]["labels"]
+    accepted = world.condition("Accepted")
+    assert (accepted["status"], accepted["reason"]) == ("True", "QueueIgnored")
+    assert "team-queue has no effect" in accepted["message"]
+    assert remedy in accepted["message"]
+    assert "QueueIgnored" in world.events
+    world.events.clear()
+    world.step(1)
+    assert "QueueIgnored" not in world.events  # told once
+
+
+def test_a_rayjob_for_a_queue_starts_suspended_and_a_queue_that_is_not_there_is_told():
+    world = World(cluster={"queue": "team-queue"})
+    assert world.step().apply[-1]["spec"]["suspend"] is True
+    world.ray_jobs["assistant-a01"] = rayjob(1, suspend=True, deployment="Suspended")
+    world.queue_problem = Refusal("LocalQueueMissing", "the namespace team has no LocalQueue team-queue")
+    decision = world.step(1)
+    assert (world.phase, world.condition("Suspended")["reason"]) == ("Queued", "LocalQueueMissing")
+    assert "no LocalQueue team-queue" in world.body["status"]["message"]
+    assert "LocalQueueMissing" in world.events
+    assert decision.wake_after <= 60
+    world.queue_problem = None
+    world.step(61)
     assert world.condition("Suspended")["reason"] == "Queued"
 
 

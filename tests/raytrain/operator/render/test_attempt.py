@@ -112,10 +112,10 @@ def test_token_authentication_and_autoscaler_v2_are_enabled():
     assert f"\nray=={cluster['rayVersion']} " in lock
 
 
-def test_a_queued_job_has_a_fixed_size_and_suspend_is_left_to_kueue():
+def test_a_queued_job_has_a_fixed_size_and_starts_suspended():
     ray_job = rayjob_of(cluster={"queue": "team-queue"})
     assert ray_job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team-queue"
-    assert "suspend" not in ray_job["spec"]
+    assert ray_job["spec"]["suspend"] is True  # Kueue lets it go
     cluster = ray_job["spec"]["rayClusterSpec"]
     assert "enableInTreeAutoscaling" not in cluster
     for group in cluster["workerGroupSpecs"]:
