@@ -7,6 +7,7 @@ from pathlib import Path
 
 from raytrain.kubernetes.client import JOBS, KubernetesApi
 from raytrain.operator.install.verify import Check, check_crd, check_kuberay
+from raytrain.operator.queue_systems import LOCAL_QUEUES
 from raytrain_core.errors import UserError
 from raytrain_core.extras import how_to_install
 from raytrain_core.storage import StorageLocation, open_store
@@ -19,6 +20,8 @@ _DEPLOYMENTS = ("apps/v1", "Deployment")
 _OPERATOR = "app.kubernetes.io/name=raytrain-operator"
 _NODES = ("v1", "Node")
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu")
+_MANY = 2
+"""Jobs that wait in a namespace, from which on a queue system is worth its while."""
 _INSTALL = "helm install raytrain helm/raytrain-operator -n raytrain-system --create-namespace"
 
 
@@ -69,6 +72,7 @@ def of_cluster(api: KubernetesApi, namespace: str) -> Iterator[Check]:
     yield check_crd(api, _INSTALL)
     yield check_kuberay(api)
     yield from _operator(api)
+    yield from _line(api, namespace)
     group, plural = JOBS[0].split("/")[0], "finetunejobs"
     for verb in ("create", "get", "patch", "delete"):
         allowed = api.is_allowed(verb, group, plural, namespace)
@@ -85,6 +89,25 @@ def _operator(api: KubernetesApi) -> Iterator[Check]:
     where = ", ".join(d["metadata"]["namespace"] for d in ready or deployments)
     hint = f"kubectl -n {where} describe deployment raytrain-operator" if deployments else _INSTALL
     yield Check(f"the operator runs in {where}" if ready else "the operator is not running", bool(ready), hint)
+
+
+def _line(api: KubernetesApi, namespace: str) -> Iterator[Check]:
+    """Jobs that wait for each other: a queue system orders them better than the operator's line."""
+    try:
+        jobs = api.list(JOBS, namespace)
+        kueue = any(api.serves(kind) for kind in LOCAL_QUEUES)
+    except UserError:
+        return
+    waiting = [job for job in jobs if (job.get("status") or {}).get("phase") == "Queued"]
+    if len(waiting) < _MANY:
+        return
+    if kueue:
+        advice = "set cluster.queue to a LocalQueue for quotas, priorities and fair shares (Kueue is installed)"
+    else:
+        advice = "for quotas, priorities and fair shares install Kueue (kueue.sigs.k8s.io) and set cluster.queue"
+    in_line = [job for job in waiting if (job.get("status") or {}).get("place")]
+    what = f"{len(waiting)} jobs wait in {namespace}"
+    yield Check(f"{what}, {len(in_line)} of them in the operator's line: {advice}" if in_line else what, True)
 
 
 def _gpus(api: KubernetesApi) -> Iterator[Check]:

@@ -10,6 +10,7 @@ from typing import Any
 from raytrain.config.job import API_VERSION, KIND, Spec
 from raytrain.config.job_status import Status
 from raytrain.operator.install.cel_rules import field_path, place, rules
+from raytrain.operator.install.descriptions import IN_A_CLUSTER
 from raytrain.operator.install.structural import structural
 from raytrain.operator.render.names import GROUP, PLURAL
 from raytrain.operator.render.yaml_output import to_yaml
@@ -53,6 +54,8 @@ def crd() -> dict[str, Any]:
             "status": status,
         },
     }
+    for path, text in IN_A_CLUSTER.items():
+        place(schema, path)["description"] = text
     for path, rule, message in rules():
         holder = place(schema, path)
         field = field_path(holder, rule)

@@ -118,6 +118,9 @@ def _chart_schema() -> dict[str, Any]:
             affinity=mapping,
             priorityClassName=text,
             admissionPolicy=_closed(enabled=flag),
+            kueue=_closed(
+                localQueues={"type": "array", "items": _closed(name=text, namespace=text, clusterQueue=text)}
+            ),
             networkPolicy=_closed(enabled=flag),
             monitoring=_closed(podMonitor=flag, rules=flag, dashboard=flag, labels=labels),
             **{"global": mapping},

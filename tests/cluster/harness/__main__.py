@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 
 from tests.cluster.harness.cluster import down, up
@@ -43,8 +42,8 @@ def main() -> int:
             cluster.paths.images.write_text(json.dumps(values, indent=1) + "\n")
             print(f"\n# helm install raytrain helm/raytrain-operator ... -f {cluster.paths.images}")
         print(f"export KUBECONFIG={cluster.kubeconfig}")
-        if not (shutil.which("kubectl") and shutil.which("helm")):
-            print(f'export PATH="$PATH:{kubernetes_tools().kubectl.parent}"  # kubectl and helm')
+        tools = kubernetes_tools().kubectl.parent
+        print(f'export PATH="{tools}:$PATH"  # kubectl and helm of the versions that the tests use')
         print(f"# servers for pods listen on {cluster.host_address}")
     except HarnessError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,8 +97,7 @@ def build(echo: Echo) -> Programs:
 def ensure_built(module: Module, echo: Echo) -> dict[str, Path]:
     """Builds a module unless it is cached; returns the paths of its programs by name."""
     if not module.folder.exists():
-        echo(f"building {', '.join(module.programs)}")
-        _build(module)
+        _build(module, echo)
     return {name: module.folder / name for name in module.programs}
 
 
@@ -106,13 +106,17 @@ def unbuilt_modules() -> list[str]:
     return [module.name for module in MODULES if not module.folder.exists()]
 
 
-def _build(module: Module) -> None:
+def _build(module: Module, echo: Echo) -> None:
+    """Builds the programs one by one, and says how long each took."""
     module.folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{module.name}-", dir=module.folder.parent))
     try:
-        for name, package in module.programs.items():
+        for number, (name, package) in enumerate(module.programs.items(), start=1):
+            echo(f"building {name} ({number} of {len(module.programs)} of {module.name})")
+            begun = time.monotonic()
             link = f"-s -w {module.link}".strip()
             _go(module, "build", "-trimpath", "-ldflags", link, "-o", str(scratch / name), package)
+            echo(f"built {name} in {time.monotonic() - begun:.0f} s")
         if module.manifests:
             name, path = module.manifests
             source = Path(_go(module, "list", "-m", "-f", "{{.Dir}}", name).strip())

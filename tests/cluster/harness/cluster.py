@@ -185,7 +185,7 @@ def _wait_for_nodes(api: Any, count: int, daemons: dict[str, Daemon]) -> None:
         conditions = [c for status in statuses if status for c in status.conditions or []]
         return sum(c.type == "Ready" and c.status == "True" for c in conditions) == count
 
-    wait_for(ready, 60, f"{count} nodes to be ready")
+    wait_for(ready, 300, f"{count} nodes to be ready")  # seconds on an idle machine, minutes on a busy one
 
 
 def _write_record(

@@ -9,6 +9,7 @@ from raytrain.config.explain import all_fields
 from raytrain.config.identity import LEFT_OUT
 from raytrain.config.job import FineTuneJob, Spec
 from raytrain.config.starter import STARTER
+from raytrain.operator.conditions import ENDED_BADLY, PREPARED_PHASES, WORKING_PHASES
 from raytrain.operator.install.cel_rules import place, rules
 from raytrain.operator.install.crd import crd
 from raytrain.operator.install.structural import structural
@@ -88,6 +89,24 @@ def test_columns_and_names():
     for column in VERSION["additionalPrinterColumns"]:
         path = column["jsonPath"].replace("[-1:]", "[]")
         assert path.startswith(".metadata") or path in {p for p, _ in nodes(SCHEMA)}, path
+
+
+WIDEST = {"Phase": 13, "Progress": 8, "ROUGE-L": 13, "Workers": 7, "Attempts": 8, "Age": 5}
+"""The longest value of each column: ScoringBefore, 31.5 → 48.5."""
+
+
+def test_the_columns_fit_a_terminal():
+    """Kubectl puts three spaces between columns; a name has at most 40 characters."""
+    columns = [c["name"] for c in VERSION["additionalPrinterColumns"] if not c.get("priority")]
+    assert sum(max(len(name), WIDEST[name]) + 3 for name in columns) + 40 <= 120
+    assert max(map(len, (*PREPARED_PHASES, *ENDED_BADLY, *WORKING_PHASES))) <= WIDEST["Phase"]
+
+
+def test_explain_speaks_of_the_cluster():
+    for path, node in nodes(SCHEMA["properties"]["spec"]):
+        text = node.get("description", "")
+        for word in ("laptop", "local folder", "job file", "the flag", "./", "this machine", "RAYTRAIN_"):
+            assert word not in text, f"{path}: {text}"
 
 
 def test_only_fields_of_the_identity_are_immutable():

@@ -1,6 +1,7 @@
 """Chart, kustomize and install.yaml are generated from one source and agree."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -72,6 +73,31 @@ def test_chart_and_kustomize_agree(chart, tools):
 def test_install_yaml_is_what_kustomize_builds(tools):
     installed = objects((ROOT / "k8s" / "install.yaml").read_text(encoding="utf-8"))
     assert installed == objects(tools.kustomize(ROOT / "k8s" / "default"))
+
+
+def test_kustomize_builds_from_its_folder_alone(tools, tmp_path):
+    """So a repository can be a remote base: kubectl apply -k ...//k8s/default?ref=TAG."""
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    assert tools.kustomize(tmp_path / "k8s" / "default") == tools.kustomize(ROOT / "k8s" / "default")
+    base = tmp_path / "overlay"
+    base.mkdir()
+    (base / "kustomization.yaml").write_text("resources: [../k8s/default]\nnamespace: elsewhere\n", encoding="utf-8")
+    found = list(YAML(typ="safe").load_all(tools.kustomize(base)))
+    assert {o["metadata"].get("namespace", "elsewhere") for o in found} == {"elsewhere"}
+    (subject,) = next(o for o in found if o["kind"] == "ClusterRoleBinding")["subjects"]
+    assert subject["namespace"] == "elsewhere"
+
+
+def test_the_chart_makes_local_queues(chart):
+    assert not [key for key in chart() if key[0] == "LocalQueue"]
+    values = "--set-json=kueue.localQueues=" + json.dumps(
+        [{"name": "1", "namespace": "team-a", "clusterQueue": "gpus"}]
+    )
+    made = chart(values)["LocalQueue", "1"]
+    assert made["metadata"]["namespace"] == "team-a"
+    assert made["spec"] == {"clusterQueue": "gpus"}
+    older = chart(values, "--api-versions=kueue.x-k8s.io/v1beta1")["LocalQueue", "1"]
+    assert (made["apiVersion"], older["apiVersion"]) == ("kueue.x-k8s.io/v1beta2", "kueue.x-k8s.io/v1beta1")
 
 
 def test_settings_of_the_chart_reach_the_operator(chart):

@@ -1,0 +1,32 @@
+"""Descriptions of fields in the CRD, where a cluster differs from one machine.
+
+`kubectl explain` shows them. A pod has no job file next to it, and no folders but mounted volumes.
+"""
+
+IN_A_CLUSTER = {
+    ("spec", "model"): (
+        "The model to start from: a Hugging Face id, an s3:// folder, run://NAME (the model of an earlier "
+        "run), or a folder of a volume that cluster.podTemplate mounts."
+    ),
+    ("spec", "storage"): (
+        "Where shards and runs are stored. By default runs.storage of the operator's settings. A run is "
+        "stored under its namespace: URI/NAMESPACE."
+    ),
+    ("spec", "storage", "uri"): (
+        "Bucket prefix for shards and runs, s3://bucket/prefix, or file:///... in a volume that "
+        "cluster.podTemplate mounts."
+    ),
+    ("spec", "tasks", "[]", "source", "uri"): (
+        "Rows as JSONL, CSV, TSV (plain, .gz, .zst, .bz2, .xz or .lz4) or Parquet: s3://... (an object, a "
+        "prefix or a glob; read at storage.endpoint if the storage is in S3 too), "
+        "hf://name[:config][@revision] on the Hugging Face hub, or an absolute path in a volume that "
+        "cluster.podTemplate mounts. Below a prefix and on the hub, the split is taken from the words train, "
+        "validation (or dev, valid) and test in the names."
+    ),
+    ("spec", "training", "trackers"): (
+        "Experiment trackers that receive each step's metrics. They are configured by their own environment "
+        "variables, e.g. from cluster.secrets; tensorboard needs a storage in a mounted volume. A tracker "
+        "that fails never stops training."
+    ),
+}
+"""By path from the root of the object; `[]` stands for the items of a list."""
