@@ -52,7 +52,7 @@ class QueueSystems:
 
 def _inactive(queue: Mapping[str, Any]) -> Refusal | None:
     conditions = (queue.get("status") or {}).get("conditions") or []
-    active = next((c for c in conditions if c.get("type") == "Active"), {})
+    active: Mapping[str, Any] = next((c for c in conditions if c.get("type") == "Active"), {})
     if active.get("status") != "False":
         return None
     name, why = queue["metadata"]["name"], active.get("message") or active.get("reason")
