@@ -1,7 +1,9 @@
 """How to reach a cluster: this pod's service account, or a kubeconfig.
 
 The official client weighs 76 MB, nearly all of it classes for objects that are plain dictionaries
-here, so the command line does without it. Read are the fields of kubectl's own configuration
+here, so the command line does without it. Of the lighter ones, kr8s brings 51 MB, lightkube reads
+neither version 1 of exec plugins nor a list of files in KUBECONFIG, and pykube-ng had its last
+release in 2023. Read are the fields of kubectl's own configuration
 (https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/): several files in KUBECONFIG,
 certificates as files or data, tokens, and exec plugins (GKE, EKS, AKS).
 """
