@@ -1,6 +1,5 @@
 """Score cards and predictions, stored under `scores/<stage>/<task>/` with a manifest."""
 
-import contextlib
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -241,11 +240,13 @@ def read_predictions(store: Store, layout: RunLayout, stage: str, task: str) -> 
         raise CorruptError(f"{store.uri}/{manifest.key(PREDICTIONS)}: not predictions ({error})") from None
 
 
-def read_primary_scores(store: Store, layout: RunLayout) -> dict[int, dict[str, float]]:
+def read_primary_scores(
+    store: Store, layout: RunLayout, on_damaged: Callable[[str], None] = lambda message: None
+) -> dict[int, dict[str, float]]:
     """Returns the primary scores of all scored checkpoints: step to task to value.
 
     Higher is better: a fraction stays a fraction, an error becomes minus the error (`selection`
-    makes them comparable). Damaged cards count as not scored.
+    makes them comparable). Damaged cards count as not scored; `on_damaged` is told of each.
     """
     scores: dict[int, dict[str, float]] = {}
     prefix = f"{layout.root}/scores/step-"
@@ -254,10 +255,13 @@ def read_primary_scores(store: Store, layout: RunLayout) -> dict[int, dict[str, 
         task, _, name = rest.partition("/")
         if name != MANIFEST:
             continue
-        with contextlib.suppress(CorruptError, NotFoundError):
+        try:
             card = read_card(store, layout, stage, task)
-            if card is not None and card.selection_value is not None:
-                scores.setdefault(card.step, {})[task] = card.selection_value
+        except (CorruptError, NotFoundError) as error:
+            on_damaged(error.message)
+            continue
+        if card is not None and card.selection_value is not None:
+            scores.setdefault(card.step, {})[task] = card.selection_value
     return scores
 
 

@@ -35,7 +35,14 @@ _log = logging.getLogger(__name__)
 _RESUMABLE = "stopped on request; run the same command again to resume"
 _REPORT_WRITTEN = "the report is written"
 _WARNINGS = {
-    *("CheckpointUnusable", "CheckpointStale", "CheckpointsNotRemoved", "StepSkipped", "WorkerRestarted"),
+    *(
+        "CheckpointUnusable",
+        "ScoresUnusable",
+        "CheckpointStale",
+        "CheckpointsNotRemoved",
+        "StepSkipped",
+        "WorkerRestarted",
+    ),
     *("WorkerHangs", "TrainingOnCpu", "NodeLeaving", "DataChanged", "ModelMoved"),
     *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped"),
 }

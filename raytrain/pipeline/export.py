@@ -70,7 +70,11 @@ def _load_best(context: RunContext, base: ModelRef, *, tokenizer_size: int, fold
 
     oldest_first = reversed(committed_checkpoints(context.store, context.layout))
     prefixes = {checkpoint.step: checkpoint.prefix for checkpoint in oldest_first}
-    primary_scores = read_primary_scores(context.store, context.layout)
+    primary_scores = read_primary_scores(
+        context.store,
+        context.layout,
+        lambda message: context.emit("ScoresUnusable", f"{message}; its checkpoint is chosen without this score"),
+    )
     while prefixes:
         choice = choose_checkpoint(context, primary_scores, sorted(prefixes))
         prefix = prefixes.pop(choice.step)

@@ -167,7 +167,10 @@ def test_primary_scores_of_checkpoints(store):
         write_scores(store, LAYOUT, type(card)(**{**_fields(card), "stage": stage}), rows, fingerprint="f")
     assert read_primary_scores(store, LAYOUT) == {500: {"reviews": rating.value, "stars": -mae.value}}
     store.put("runs/run/scores/step-000500/reviews/scores.json", b"{}")
-    assert read_primary_scores(store, LAYOUT) == {500: {"stars": -mae.value}}
+    told = []
+    assert read_primary_scores(store, LAYOUT, told.append) == {500: {"stars": -mae.value}}
+    [message] = told
+    assert "scores/step-000500/reviews/scores.json: not the bytes that were committed" in message
 
 
 def _fields(card):
