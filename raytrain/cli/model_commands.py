@@ -1,15 +1,32 @@
-"""Commands that use the models of a run: predict, evaluate, serve."""
+"""Commands that use the models of a run: predict, evaluate, serve, export."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from raytrain.cli import completion, render
+from raytrain.cli import completion, render, render_export
 from raytrain.cli.options import Output, Run, StorageFlag, open_run
 from raytrain.cli.output import Format, print_note, print_output
 
 model_commands = typer.Typer()
+
+
+class ExportFormat(StrEnum):
+    """Values of `export --format`."""
+
+    TRANSFORMERS = "transformers"
+    ADAPTER = "adapter"
+    CTRANSLATE2 = "ctranslate2"
+
+
+class Quantization(StrEnum):
+    """Values of `export --quantization`."""
+
+    INT8 = "int8"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
 
 
 @model_commands.command()
@@ -135,3 +152,59 @@ def serve(
     print_note("loading the models")
     playground.load(playground.available_models())
     web.serve(playground, run=layout.name, host=host, port=port, on_ready=lambda url: print_note(f"listening on {url}"))
+
+
+@model_commands.command()
+def export(
+    run: Run,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="PLACE",
+            help="A folder, s3://bucket/prefix, or hf://org/name (a private repository) on a hub.",
+            show_default=False,
+        ),
+    ],
+    form: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="adapter: of a LoRA run, for peft; ctranslate2: for fast answers on CPUs."),
+    ] = ExportFormat.TRANSFORMERS,
+    quantization: Annotated[
+        Quantization, typer.Option("--quantization", help="How ctranslate2 stores the weights.")
+    ] = Quantization.INT8,
+    revision: Annotated[
+        str | None,
+        typer.Option("--revision", metavar="BRANCH", help="Branch of the repository.", show_default="main"),
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="NAME", help="Tag the commit.", show_default=False)
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let the repository be public.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace other content of the same names, or move the tag.")
+    ] = False,
+    storage: StorageFlag = None,
+    output: Output = Format.TEXT,
+) -> None:
+    """Take the model of a run out, with a model card.
+
+    Every file is verified. The same command continues an interrupted export, and verifies a
+    finished one.
+    """
+    from raytrain.export.run_export import export_run
+
+    store, layout = open_run(run, storage)
+    placed = export_run(
+        store,
+        layout,
+        to=to,
+        form=form.value,
+        quantization=quantization.value,
+        revision=revision,
+        tag=tag,
+        public=public,
+        force=force,
+    )
+    print_output(placed, render_export.exported(placed), output)

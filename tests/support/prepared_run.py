@@ -84,7 +84,9 @@ class World:
         folder = self.folder / f"export-{self.layout.name}"
         self.tokenizer.save(folder / "tokenizer")
         files = export(load_model(ref, self.base, **options), folder / "tokenizer", folder / "model")
-        manifest = commit(self.store, self.layout.model, files, {"kind": "model", "step": ref.step})
+        manifest = commit(
+            self.store, self.layout.model, files, {"kind": "model", "step": ref.step, "checkpoint": ref.uri}
+        )
         return ModelRef("export", self.layout.model, manifest.file("model.safetensors").sha256, ref.step)
 
 
