@@ -18,7 +18,7 @@ from raytrain.export.ctranslate2 import REPORT
 from raytrain_core.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from raytrain.export.bundle import ExportedRun
+    from raytrain.export.exported_run import ExportedRun
 
 _OPTIMIZER_FILE, _ADAPTER = "optimizer.safetensors", "default"
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from raytrain import __version__
 from raytrain.config.run_layout import RunLayout
-from raytrain.export import card
-from raytrain.runs.record import RunRecord, read_record
+from raytrain.export.exported_run import ExportedRun
+from raytrain.runs.record import read_record
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.storage import Store
-from raytrain_core.storage.commit import FileEntry, Manifest, fetch, read_manifest
+from raytrain_core.storage.commit import FileEntry, fetch, read_manifest
 from raytrain_core.storage.scratch import scratch
 from raytrain_core.storage.store import sha256_of_file
 
@@ -24,17 +24,6 @@ LISTING = "raytrain-export.json"
 """Lists an export's files with their digests; written last."""
 CARD = "README.md"
 _FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedRun:
-    """What a run left to be taken out, with its model in the local folder `model`."""
-
-    store: Store
-    layout: RunLayout
-    record: RunRecord
-    manifest: Manifest
-    model: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +53,20 @@ def make_bundle(store: Store, layout: RunLayout, form: Format, *, quantization: 
         raise DataError(
             f"run {layout.name} has no tuned model yet", hint="wait until it has finished, or resume it: `raytrain run`"
         )
+    from raytrain.export.card import model_card
+
     with scratch("export") as folder:
         run = ExportedRun(store, layout, record, manifest, fetch(store, manifest, folder / "model"))
         out = folder / "out"
         out.mkdir()
         findings = _write_format(run, form, out, folder, quantization)
-        (out / CARD).write_text(card.model_card(store, layout, form, findings), encoding="utf-8")
+        (out / CARD).write_text(model_card(store, layout, form, findings), encoding="utf-8")
         origin = {
             "kind": form,
             "run": layout.name,
             "step": manifest.body.get("step"),
             "identity": record.identity,
-            "raytrain": __version__,
+            "raytrain": _version(),
         }
         yield _bundle(out, origin)
 
@@ -102,3 +93,9 @@ def _bundle(folder: Path, origin: Mapping[str, Any]) -> Bundle:
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     entries = tuple(FileEntry(name, path.stat().st_size, sha256_of_file(path)) for name, path in files.items())
     return Bundle(files, entries, origin)
+
+
+def _version() -> str | None:
+    with suppress(PackageNotFoundError):  # run from a source tree
+        return version("raytrain")
+    return None

@@ -13,7 +13,7 @@ from raytrain_core.errors import TrainingError
 
 if TYPE_CHECKING:
     from data_prep.text.tokenizer import Tokenizer
-    from raytrain.export.bundle import ExportedRun
+    from raytrain.export.exported_run import ExportedRun
     from raytrain.generation.requests import GenerationLimits
 
 REPORT = "conversion-report.json"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytrain.export.bundle import LISTING, Bundle
-from raytrain.export.placing import Comparison, Placed, compare, listed, refuse
+from raytrain.export.placing import Comparison, HubPlace, Placed, compare, listed, refuse
 from raytrain.model.hub import DEFAULT_BRANCH, hub_api, own_words, status_of
 from raytrain_core.errors import StorageError, UsageError, UserError
 from raytrain_core.storage import CorruptError
@@ -23,8 +23,6 @@ from raytrain_core.storage.store import sha256_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-    from raytrain.export.run_export import HubPlace
 
 _OWN = (LISTING, ".gitattributes")
 _REFUSED = (401, 403, 404)

@@ -14,6 +14,16 @@ _MODEL_NAMES = {"config.json", "adapter_config.json", "model.safetensors.index.j
 
 
 @dataclass(frozen=True, slots=True)
+class HubPlace:
+    """A repository on the hub: the branch that gets the commit, a tag for it, who may read it."""
+
+    repo: str
+    branch: str = "main"
+    tag: str | None = None
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Placed:
     """How an export went: names of files written, found there as they should be, and removed."""
 

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.export.bundle import Format, make_bundle
-from raytrain.export.placing import Placed
+from raytrain.export.placing import HubPlace, Placed
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store, open_like
 from raytrain_core.storage.uri import split_scheme
 
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?/?")
-
-
-@dataclass(frozen=True, slots=True)
-class HubPlace:
-    """A repository on the hub: the branch that gets the commit, a tag for it, who may read it."""
-
-    repo: str
-    branch: str = "main"
-    tag: str | None = None
-    public: bool = False
 
 
 def export_run(

@@ -114,11 +114,10 @@ def score_locally() -> Callable[..., tuple[ScoreCard, ...]]:
     return score_all
 
 
-@pytest.fixture(scope="session")
-def prepared_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def make_world(folder: Path) -> World:
+    """Prepares the tiny job in `folder`."""
     from tests.support.tiny_job import write_job
 
-    folder = tmp_path_factory.mktemp("evaluation-world")
     loaded = load_job(write_job(folder))
     store = open_store(str(folder / "store"))
     tokenizer = Tokenizer.from_folder(folder / "model")
@@ -129,6 +128,11 @@ def prepared_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     )
     base = ModelRef("base", str(folder / "model"), digest(folder / "model"))
     return World(loaded.job, folder, store, shard_set, tokenizer, base, RunLayout("unused"))
+
+
+@pytest.fixture(scope="session")
+def prepared_world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return make_world(tmp_path_factory.mktemp("evaluation-world"))
 
 
 @pytest.fixture

@@ -1,34 +1,55 @@
-"""A run with an exported model and scores before and after, made once; and a hub."""
+"""A hub; files to export; and, imported where it is used, a run with a model and scores."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from raytrain.config.run_layout import RunLayout
-from raytrain.evaluation.results import Stage
-from raytrain.generation.generator import Generator, load_model
-from raytrain.runs.record import RunRecord, write_record
+from raytrain.export.bundle import Bundle
 from raytrain_core.storage import Store
+from raytrain_core.storage.commit import FileEntry
+from raytrain_core.storage.store import sha256_of
 from tests.support.model_hub import hub
-from tests.support.prepared_run import World, prepared_world
 
-__all__ = ["hub", "prepared_world"]
+__all__ = ["hub"]
+
+
+@pytest.fixture
+def bundle_of(tmp_path):
+    """Returns a function that makes a bundle of files by name."""
+
+    def make(**changes: bytes) -> Bundle:
+        contents = {"config.json": b"{}", "model.safetensors": b"weights" * 99, "README.md": b"# Model", **changes}
+        folder = tmp_path / f"bundle-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for name, data in contents.items():
+            (folder / name).write_bytes(data)
+        entries = tuple(FileEntry(name, len(data), sha256_of(data)) for name, data in sorted(contents.items()))
+        return Bundle({name: folder / name for name in contents}, entries, {"kind": "transformers", "run": "one"})
+
+    return make
 
 
 class Finished(NamedTuple):
     """What `export_run` takes, and a folder that is not there yet."""
 
-    world: World
+    world: Any
     store: Store
     layout: RunLayout
     out: Path
 
 
 @pytest.fixture(scope="session")
-def finished_world(prepared_world, tmp_path_factory):
-    world = replace(prepared_world, layout=RunLayout("taken-out"))
+def finished_world(tmp_path_factory):
+    from dataclasses import replace
+
+    from raytrain.evaluation.results import Stage
+    from raytrain.generation.generator import Generator, load_model
+    from raytrain.runs.record import RunRecord, write_record
+    from tests.support.prepared_run import make_world
+
+    world = replace(make_world(tmp_path_factory.mktemp("finished")), layout=RunLayout("taken-out"))
     write_record(world.store, world.layout, RunRecord(world.job, world.folder, world.shard_set.digest, "5f" * 32))
     evaluator, cache = world.evaluator(), tmp_path_factory.mktemp("models")
     size = world.tokenizer.size

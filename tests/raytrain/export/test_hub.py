@@ -2,38 +2,37 @@
 
 import pytest
 
-from raytrain.export.run_export import export_run
+from raytrain.export.bundle import LISTING
+from raytrain.export.hub import push
+from raytrain.export.placing import HubPlace
 from raytrain_core.errors import StorageError, UsageError
 from tests.support.model_hub import TOKEN
 
 
 @pytest.fixture
-def to_hub(finished, hub, monkeypatch):
+def to_hub(bundle_of, hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    bundle = bundle_of()
 
-    def export(to="hf://org/model", **options):
-        return export_run(finished.store, finished.layout, to=to, **options)
+    def export(repo="org/model", *, force=False, **options):
+        return push(bundle, HubPlace(repo, **options), force=force)
 
     return export
 
 
-def test_a_private_repository_with_branch_and_tag_in_one_commit(to_hub, hub, tmp_path):
-    from transformers import AutoModelForSeq2SeqLM
-
+def test_a_private_repository_with_branch_and_tag_in_one_commit(to_hub, hub):
     placed = to_hub(tag="v1")
     repository = hub.repositories["org/model"]
     assert repository.private
     assert len(repository.commits) == 2  # the hub's own first one, and the export
     files = repository.commits[repository.tags["v1"]]
-    assert {"model.safetensors", "README.md", "raytrain-export.json"} <= files.keys()
-    for name, data in files.items():
-        (tmp_path / name).write_bytes(data)
-    AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert files.keys() == {".gitattributes", "config.json", "model.safetensors", "README.md", LISTING}
+    assert files["model.safetensors"] == b"weights" * 99
     assert "created as a private repository" in placed.notes
 
     assert to_hub(tag="v1").written == ()  # verified, nothing to do
     assert len(repository.commits) == 2
-    to_hub(revision="trial")
+    to_hub(branch="trial")
     assert repository.branches.keys() == {"main", "trial"}
 
 
@@ -80,3 +79,14 @@ def test_refused_in_the_hubs_own_words_without_the_token(to_hub, hub, monkeypatc
         to_hub()
     assert "HF_TOKEN" in str(refused.value)
     assert "w" * 20 not in str(refused.value)
+
+
+def test_files_of_an_earlier_export_do_not_stay(hub, bundle_of, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    place = HubPlace("org/model")
+    push(bundle_of(**{"model.bin": b"old"}), place, force=False)
+    with pytest.raises(UsageError, match=r"files of an earlier export: model\.bin"):
+        push(bundle_of(), place, force=False)
+    assert push(bundle_of(), place, force=True).removed == ("model.bin",)
+    repository = hub.repositories["org/model"]
+    assert "model.bin" not in repository.commits[repository.branches["main"]]
