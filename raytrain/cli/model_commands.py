@@ -17,7 +17,6 @@ class ExportFormat(StrEnum):
     """Values of `export --format`."""
 
     TRANSFORMERS = "transformers"
-    ADAPTER = "adapter"
     CTRANSLATE2 = "ctranslate2"
 
 
@@ -169,7 +168,7 @@ def export(
     ],
     form: Annotated[
         ExportFormat,
-        typer.Option("--format", help="adapter: of a LoRA run, for peft; ctranslate2: for fast answers on CPUs."),
+        typer.Option("--format", help="ctranslate2: for fast answers on CPUs."),
     ] = ExportFormat.TRANSFORMERS,
     quantization: Annotated[
         Quantization, typer.Option("--quantization", help="How ctranslate2 stores the weights.")

@@ -19,7 +19,7 @@ from raytrain_core.storage.commit import FileEntry, fetch, read_manifest
 from raytrain_core.storage.scratch import scratch
 from raytrain_core.storage.store import sha256_of_file
 
-Format = Literal["transformers", "adapter", "ctranslate2"]
+Format = Literal["transformers", "ctranslate2"]
 LISTING = "raytrain-export.json"
 """Lists an export's files with their digests; written last."""
 CARD = "README.md"
@@ -74,10 +74,6 @@ def make_bundle(store: Store, layout: RunLayout, form: Format, *, quantization: 
 def _write_format(run: ExportedRun, form: Format, out: Path, folder: Path, quantization: str) -> list[str]:
     """Writes the model to `out`; returns sentences about the conversion for the card."""
     try:
-        if form == "adapter":
-            from raytrain.export.adapter import write_adapter
-
-            return write_adapter(run, out, folder)
         if form == "ctranslate2":
             from raytrain.export.ctranslate2 import write_ctranslate2
 

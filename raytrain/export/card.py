@@ -37,7 +37,7 @@ _HUB_TASKS = {
     "multiple-choice": "question-answering",
     "question-answering": "question-answering",
 }
-_LIBRARIES = {"transformers": "transformers", "adapter": "peft", "ctranslate2": "ctranslate2"}
+_LIBRARIES = {"transformers": "transformers", "ctranslate2": "ctranslate2"}
 _LEFT_OUT = {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers", "checkpoint_every"}
 """Training settings that do not change the result, or that say something about a machine."""
 
@@ -55,7 +55,7 @@ def model_card(store: Store, layout: RunLayout, form: str, findings: Sequence[st
         _origin(data, job, revision),
         *(["## This conversion", "\n".join(f"- {escape(one)}" for one in findings)] if findings else []),
         "## Use",
-        usage(form, base),
+        usage(form),
         "## What training changed",
         _scores(data.trained),
         "## What was kept or forgotten",
@@ -88,7 +88,7 @@ def _metadata(data: ReportData, job: FineTuneJob, form: str, base: str | None) -
     from huggingface_hub import ModelCardData
 
     datasets = sorted({name for task in job.spec.tasks for name in _hub_datasets(task)})
-    options: dict[str, Any] = {"base_model_relation": "adapter" if form == "adapter" else "finetune"} if base else {}
+    options: dict[str, Any] = {"base_model_relation": "finetune"} if base else {}
     return ModelCardData(
         model_name=data.run,
         base_model=base,
