@@ -150,6 +150,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.known.add(name, {".gitattributes": b""}, private=asked.get("visibility") == "private")
         self._json({"url": f"{self.known.endpoint}/{name}", "name": name})
 
+    def _validate(self, _: bytes) -> None:
+        self._json({"errors": [], "warnings": []})
+
     def _repository(self, name: str, *, write: bool = False) -> Repository | None:
         found = self.known.repositories.get(name)
         if found is None or (found.private and not self._allowed):
@@ -292,6 +295,7 @@ class _Handler(BaseHTTPRequestHandler):
 _NAME = r"([\w.-]+/[\w.-]+)"
 _ROUTES = (
     (r"/api/repos/create", _Handler._create),
+    (r"/api/validate-yaml", _Handler._validate),
     (rf"/api/models/{_NAME}/preupload/([^/]+)", _Handler._preupload),
     (rf"/api/models/{_NAME}/commit/([^/]+)", _Handler._commit),
     (rf"/api/models/{_NAME}/tag/([^/]+)", _Handler._tag),
