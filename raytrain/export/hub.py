@@ -160,23 +160,18 @@ def _digests(content: Path | bytes) -> _Digests:
 @contextmanager
 def _refusals(uri: str) -> Iterator[None]:
     """Turns the hub's refusals and broken connections into errors with the hub's own sentence."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         yield
     except HFValidationError as error:
         raise UsageError(f"{uri}: not the name of a repository: {own_words(error)}") from None
-    except HfHubHTTPError as error:
-        status = status_of(error)
-        hint = (
-            "set HF_TOKEN to a token that may write there (or HF_TOKEN_PATH to its file)"
-            if status in _REFUSED
-            else "run the same command again: it continues"
-        )
-        raise StorageError(f"{uri}: the hub refused ({status}): {own_words(error)}", hint=hint) from None
     except UserError:
         raise
-    except Exception as error:  # connections and answers of two libraries
-        raise StorageError(
-            f"{uri}: the hub cannot be used: {own_words(error)}", hint="run the same command again: it continues"
-        ) from None
+    except Exception as error:  # answers, connections and uploads of two libraries
+        status, again = status_of(error), "run the same command again: it continues"
+        if status is None:
+            raise StorageError(f"{uri}: the hub cannot be used: {own_words(error)}", hint=again) from None
+        may = "set HF_TOKEN to a token that may write there (or HF_TOKEN_PATH to its file)"
+        hint = may if status in _REFUSED else again
+        raise StorageError(f"{uri}: the hub refused ({status}): {own_words(error)}", hint=hint) from None

@@ -40,15 +40,23 @@ def hub_api() -> HfApi:
 
 def own_words(error: BaseException) -> str:
     """Returns what the hub itself said when it refused, else the first line of the error."""
-    said = getattr(error, "server_message", None) or str(error)
+    refusal = _refusal(error)
+    said = (refusal and getattr(refusal, "server_message", None)) or str(error)
     first = (str(said).strip().splitlines() or [type(error).__name__])[0]
     return _TOKEN.sub("***", mask_secrets(first))
 
 
 def status_of(error: BaseException) -> int | None:
     """Returns the HTTP status with which the hub answered."""
-    found = getattr(getattr(error, "response", None), "status_code", None)
+    found = getattr(getattr(_refusal(error), "response", None), "status_code", None)
     return found if isinstance(found, int) else None
+
+
+def _refusal(error: BaseException | None) -> BaseException | None:
+    """Returns the answer among the causes of an error: a failed upload says only that it failed."""
+    while error is not None and not hasattr(error, "response"):
+        error = error.__cause__
+    return error
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
