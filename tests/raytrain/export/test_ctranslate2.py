@@ -9,11 +9,12 @@ from raytrain.export.run_export import export_run
 from raytrain_core.errors import DataError
 
 
-@pytest.mark.parametrize(("quantization", "least"), [("float32", 1.0), ("int8", 0.0)])
+@pytest.mark.parametrize(("quantization", "least"), [("float32", 0.9), ("int8", 0.0)])
 def test_a_conversion_is_compared_with_the_model(finished, quantization, least):
     export_run(finished.store, finished.layout, to=str(finished.out), form="ctranslate2", quantization=quantization)
     report = json.loads((finished.out / "conversion-report.json").read_text())
     assert 12 < report["prompts"] <= 100
+    # A random model is often near a tie, which another order of additions decides otherwise.
     assert least <= report["exact"] <= 1
     low, high = report["chrf_interval"]
     assert low <= report["chrf"] <= high
