@@ -189,14 +189,13 @@ def _data(data: ReportData, tasks: Sequence[JobTask]) -> str:
         licence = escape(task.source.licence) if task.source.licence else "not stated"
         rows.append([escape(task.name) + (" (probe)" if task.probe else ""), hub or "own files", licence, *counts])
     text = table(["Task", "Source", "Licence as given", "Train", "Validation", "Test"], rows, numbers_from=3)
-    events = [f"- {escape(card.task)}: {escape(event)}" for card in data.data.tasks for event in _told(card.events)]
+    events = [  # without the places, which would name files of the owner
+        f"- {escape(card.task)}: {escape(one.what)}: {one.count:,} ({escape(one.effect)})"
+        for card in data.data.tasks
+        for one in card.happened
+    ]
     note = [f"> {escape(data.data.note)}"] if data.data.note else []
     return "\n\n".join([text, *note, *(["What happened to the rows:", "\n".join(events)] if events else [])])
-
-
-def _told(events: Sequence[str]) -> list[str]:
-    """Returns what happened to rows without the places, which would name files of the owner."""
-    return [event.partition(":")[0].partition(" (")[0] for event in events]
 
 
 def _hub_datasets(task: JobTask) -> list[str]:
@@ -235,7 +234,7 @@ def _limits(data: ReportData) -> str:
     lines = [f"Longer texts were cut to these lengths in tokens: {', '.join(limits)}."] if limits else []
     unknown = [f"{t.name}: {m.label}" for t in data.tasks for m in t.metrics if m.after and m.after.low is None]
     lines += [f"Scored without a known interval, and so not given here: {join_names(unknown)}."] if unknown else []
-    lines += [one for one in data.summary.warnings if one not in _with_scores(data)]
+    lines += [one for one in data.summary.warnings if one not in _left_out(data)]
     lines += [
         "Scores hold for rows like the test rows; other languages, domains and prompts were not tried.",
         "The licence of this model is for its owner to state; those of base model and data are named above as given.",
@@ -243,6 +242,7 @@ def _limits(data: ReportData) -> str:
     return "\n".join(f"- {escape(line)}" for line in lines)
 
 
-def _with_scores(data: ReportData) -> set[str]:
-    """Returns the warnings that give scores without intervals; the report has them."""
-    return {f"{t.name}: {t.without_twins.sentence}" for t in data.tasks if t.without_twins}
+def _left_out(data: ReportData) -> set[str]:
+    """Returns warnings with scores but no intervals, or with places of rows; the report has them."""
+    twins = {f"{task.name}: {task.without_twins.sentence}" for task in data.tasks if task.without_twins}
+    return twins | {f"{card.task}: {card.warning}." for card in data.data.tasks if card.warning}
