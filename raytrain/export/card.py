@@ -243,6 +243,6 @@ def _limits(data: ReportData) -> str:
 
 
 def _left_out(data: ReportData) -> set[str]:
-    """Returns warnings with scores but no intervals, or with places of rows; the report has them."""
+    """Returns warnings with scores without intervals or places of rows; the report has them."""
     twins = {f"{task.name}: {task.without_twins.sentence}" for task in data.tasks if task.without_twins}
     return twins | {f"{card.task}: {card.warning}." for card in data.data.tasks if card.warning}
