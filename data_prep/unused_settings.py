@@ -71,6 +71,9 @@ def _of_task(task: Any) -> Iterator[Unused]:
 
 
 def _of_templates(task: Any) -> Iterator[Unused]:
+    count = len(task.templates or ())
+    if 0 < count < task.templates_per_example and _is_set(task, "templates_per_example"):
+        yield Unused(("templatesPerExample",), f"is more than the {count} in templates; write more, or at most {count}")
     text = "".join(task.templates or ())
     for name in task.fields if task.templates is not None else ():
         if f"{{{name}}}" not in text and name not in languages(task):

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.config import Split
+from data_prep.config import Format, Split
 from data_prep.sources.compression import LONGEST_ROW
 from data_prep.sources.file_names import split_of_name
 from data_prep.sources.plugins import short
+from data_prep.sources.read_as import ReadAs
+from data_prep.sources.shapes import in_shape
 from data_prep.sources.source_row import SourceRow, too_long
 from data_prep.sources.spans import WHOLE, Span
 from data_prep.sources.undivided import Undivided
@@ -32,6 +34,13 @@ class HubSplit(Undivided):
     commit: str
     hub_split: str
     split: Split | None
+    shape: Format | None = None
+    """Shape of its rows, if it is one of `shapes`."""
+
+    @property
+    def read_as(self) -> ReadAs:
+        """As rows of named values, in their shape."""
+        return ReadAs("jsonl", self.shape)
 
     @property
     def name(self) -> str:
@@ -50,6 +59,9 @@ class HubSplit(Undivided):
 
     def rows(self, scratch: Path, span: Span = WHOLE) -> Iterator[SourceRow]:
         """Yields every row, streamed, with class labels by name instead of number."""
+        return self._rows() if self.shape is None else in_shape(self._rows(), self.shape)
+
+    def _rows(self) -> Iterator[SourceRow]:
         import datasets
 
         try:
@@ -72,7 +84,7 @@ class HubSplit(Undivided):
         return None
 
 
-def hub_splits(uri: str, where: str) -> list[HubSplit]:
+def hub_splits(uri: str, where: str, shape: Format | None = None) -> list[HubSplit]:
     """Returns the splits of a data set at the current commit of its revision.
 
     Raises DataError if unreachable.
@@ -88,7 +100,7 @@ def hub_splits(uri: str, where: str) -> list[HubSplit]:
     info = _ask(lambda: huggingface_hub.HfApi().dataset_info(name, revision=revision, timeout=_SECONDS), uri, where)
     name, commit = str(info.id), str(info.sha)  # `squad` is now rajpurkar/squad; other requests need that name
     splits = _ask(lambda: datasets.get_dataset_split_names(name, config, revision=commit), uri, where)
-    found = [HubSplit(name, config, commit, split, split_of_name(split)) for split in splits]
+    found = [HubSplit(name, config, commit, split, split_of_name(split), shape) for split in splits]
     # A data set may have further splits (unsupervised, ...): if any has a known name, only those
     # count.
     return [split for split in found if split.split] or found

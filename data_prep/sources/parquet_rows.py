@@ -25,7 +25,8 @@ _Convert = Callable[[Any], Any]
 def parquet_rows(path: Path, name: str, span: Span = WHOLE) -> Iterator[SourceRow]:
     """Yields every row of a span; `number` counts rows from 1.
 
-    Raises DataError for two columns of one name, or a file that would take too much memory.
+    Raises DataError for two columns of one name, a file that would take too much memory, or one
+    that holds fewer rows than it states.
     """
     import pyarrow.parquet as pq
 
@@ -46,6 +47,13 @@ def parquet_rows(path: Path, name: str, span: Span = WHOLE) -> Iterator[SourceRo
                     if row[column] is not None:
                         row[column] = convert(row[column])
                 yield SourceRow(number, row)
+        stop = file.metadata.num_rows if span.stop is None else span.stop
+        if number != stop:  # pyarrow leaves out a row group whose columns a damaged footer does not describe
+            raise DataError(
+                f"{name}: its footer states rows {span.start + 1:,} to {stop:,}, "
+                f"but {number - span.start:,} can be read",
+                hint="The file is damaged. Write it again.",
+            )
 
 
 def count_parquet_rows(path: Path) -> int:

@@ -6,12 +6,13 @@ Local, in an S3 bucket, or splits of a data set on the Hugging Face hub.
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data_prep.config import SPLITS, Format, Source, Split, Task
+from data_prep.config import SPLITS, CsvOptions, Format, Source, Split, Task
 from data_prep.sources.bucket_files import find_in_bucket
-from data_prep.sources.file_names import known_extensions, require_format, split_of_name
+from data_prep.sources.file_names import format_of, known_extensions, require_format, split_of_name
 from data_prep.sources.files import LocalFile, SourceFile, StoredFile
 from data_prep.sources.local_files import Finding, PassedOver, find_by_pattern, find_in_folder
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
+from data_prep.sources.shapes import SHAPES
 from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from data_prep.tally import Tally
 from raytrain_core.errors import DataError, UsageError
@@ -65,7 +66,27 @@ def find_sources(task: Task, base_folder: Path, store: Store | None = None) -> S
             f"{where}: {odd[0]} names no split (train, validation or test), but other files of {task.source.uri} do",
             hint="Assign files to splits with source.splits, or remove the file from the folder.",
         )
+    if found.files and task.source.csv not in (None, CsvOptions()) and not any(map(_is_csv, found.files)):
+        raise DataError(
+            f"{where}: source.csv has no effect: none of the {len(found.files)} files is CSV or TSV, the first is "
+            f"{found.files[0].name}",
+            hint="Leave source.csv out, or set source.format: csv if the files are CSV under another name.",
+        )
     return found
+
+
+def _is_csv(file: SourceFile) -> bool:
+    format = file.read_as.format
+    return (format_of(file.name) if format in SHAPES else format) in ("csv", "tsv")
+
+
+def _refuse_format(source: Source, reader: str, where: str) -> None:
+    """Raises UsageError for a format beside the reader of a URI's scheme, which gives the rows."""
+    if source.format is not None:
+        raise UsageError(
+            f"{where}: source.format has no effect: reader {reader} gives the rows of {source.uri or reader + '://'}",
+            hint="Leave source.format out.",
+        )
 
 
 def _named(source: Source, where: str) -> list[tuple[Split | None, str]]:
@@ -91,13 +112,14 @@ def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Sto
             return _by_reader(path, source, load_plugin(READERS, reader, where), base_folder, where)
         return _local(path, source, base_folder, where)
     if reader is not None:
+        _refuse_format(source, reader, where)
         return Sources([PluginRows(load_plugin(READERS, reader, where), uri, uri)])
     if kind == "s3":
         return _bucket(rest, source, where, store)
     if kind == "hf":
         from data_prep.sources.hub import hub_splits
 
-        return Sources(list(hub_splits(f"hf://{rest}", where)))
+        return Sources(list(hub_splits(f"hf://{rest}", where, source.format if source.format in SHAPES else None)))
     raise UsageError(
         f"{where}: {kind}:// sources are not supported",
         hint="A source is a path, s3://bucket/key or hf://name[:config][@revision]; "

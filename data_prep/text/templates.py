@@ -133,6 +133,12 @@ def templates_of(task: Task) -> tuple[Template, ...]:
         compile_template(template, fields, f"task {task.name}: templates[{number}]")
         for number, template in enumerate(templates)
     )
+    if task.templates is None and task.templates_per_example > len(templates):
+        raise UsageError(
+            f"task {task.name}: templatesPerExample is {task.templates_per_example}, but {task.type} has "
+            f"{len(templates)} templates",
+            hint=f"Set at most {len(templates)}, or write templates of your own (templates).",
+        )
     used = {name for name in task.fields if any(f"{{{name}}}" in template for template in templates)}
     if unused := [name for name in task.fields if name not in {*used, *languages(task)}]:
         raise UsageError(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_prep.config import Mixture
+from data_prep.config import Mask, Mixture
 from data_prep.prepare import PrepLimits
 from data_prep.shards import progress, span_reading, task_sources, writer
 from data_prep.shards.manifest import PreparedTask, ShardSet
@@ -179,6 +179,15 @@ def test_only_what_determines_the_rows_changes_the_digest(bench):
     bench.write("rows/test.jsonl", numbered(6, 3000))
     other.append(bench.prepare(task))
     assert len({shard_set.tasks[0].digest for shard_set in other} | {digest}) == len(other) + 1
+
+
+def test_another_release_of_the_numbering_plans_is_another_preparation(bench, monkeypatch):
+    """Which numbers are phone numbers changes with each release; only tasks that mask them ask."""
+    masked, plain = (split_folder(bench).model_copy(update={"mask": Mask(kinds=[kind])}) for kind in ("phone", "email"))
+    before = [bench.prepare(task).tasks[0].digest for task in (masked, plain)]
+    monkeypatch.setattr("data_prep.shards.task_sources.version", {"phonenumbers": "9999.1"}.__getitem__)
+    after = [bench.prepare(task).tasks[0].digest for task in (masked, plain)]
+    assert (before[0] == after[0], before[1] == after[1]) == (False, True)
 
 
 def test_verify_reads_a_source_whose_time_and_size_hide_its_change(bench):

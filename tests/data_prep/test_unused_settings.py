@@ -33,6 +33,12 @@ def problem(more: str, *, type: str = "text", uri: str = "x.jsonl") -> str:
         ("text", "mask: {kinds: [email], phoneRegions: [IN]}", 24, "mask.phoneRegions: has no effect without"),
         ("text", "probe: true\nnearTwins: drop", 0, "nearTwins: has no effect on a probe"),
         ("text", "templates: ['{input}']\nfields: {to: Go}", 0, "fields.to: is used by no template"),
+        (
+            "text",
+            "templates: ['{input}', '{input}?']\ntemplatesPerExample: 5",
+            0,
+            "templatesPerExample: is more than the",
+        ),
     ],
 )
 def test_a_setting_without_effect_is_refused_at_its_line(type: str, more: str, column: int, says: str) -> None:
@@ -84,5 +90,7 @@ def test_defaults_written_out_are_no_setting() -> None:
     """An API server writes them into every document."""
     assert problem("badRowLimit: 1000\nnearTwins: keep\nsplit: {validation: 0.05}\ncolumns: {input: input}") == ""
     assert problem("", uri="folder") == ""
+    assert problem("templates: ['{input}']\ntemplatesPerExample: 3") == ""
+    assert problem("templates: ['{input}', '{input}?']\ntemplatesPerExample: 2") == ""
     assert problem("templates: ['{input}']\nfields: {to: Go}", type="code-translation") == ""  # scoring reads it
     assert problem("labels: [a]\ncolumns: {tokens: a, tags: b}\ntagScheme: {marks: BIO}", type="ner") == ""

@@ -230,3 +230,16 @@ def test_a_folder_called_eval_is_never_trained_on(tmp_path):
     task = make_task(source={"uri": "data"})
     with pytest.raises(DataError, match="has test rows but none to train on"):
         splitter_of(task, [file.split for file in find_sources(task, tmp_path).files])
+
+
+def test_settings_of_csv_for_files_that_are_none_are_refused(tmp_path):
+    write(tmp_path, "data/a.jsonl", "data/b.json.gz")
+    options = {"csv": {"delimiter": ";"}}
+    with pytest.raises(DataError, match=r"source\.csv has no effect: none of the 2 files is CSV or TSV.*a\.jsonl"):
+        names(tmp_path, "data", **options)
+    with pytest.raises(DataError, match=r"source\.csv has no effect"):
+        names(tmp_path, "data", format="alpaca", **options)
+    assert names(tmp_path, "data", csv={}) == ["data/a.jsonl", "data/b.json.gz"]
+    write(tmp_path, "data/c.csv.gz")
+    assert len(names(tmp_path, "data", **options)) == 3
+    assert len(names(tmp_path, "data", format="alpaca", **options)) == 3

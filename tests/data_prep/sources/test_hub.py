@@ -114,3 +114,35 @@ def test_a_row_that_is_too_long_is_a_bad_row(hub, bench, monkeypatch):
 def test_what_a_row_holds_is_counted_at_any_depth():
     assert characters({"a": "12345", "b": [b"67", {"c": "8"}], "d": 9, "e": None}, 1000) == 5 + 2 + 1 + 7
     assert characters(["x" * 10] * 1000, 50) < 100  # it need not count to the end
+
+
+def test_rows_of_a_usual_shape_are_read_as_from_a_file(hub, bench):
+    hub.splits["train"] = datasets.Dataset.from_list(
+        [{"instruction": f"Add {i}", "input": f"to {2 * i}", "output": str(3 * i)} for i in range(60)]
+    )
+    plain, alpaca = (
+        make_task(
+            type="text",
+            source={"uri": "hf://someone/tasks"} | more,
+            columns={"target": target},
+            split={"validation": 0.3, "test": 0.3},
+        )
+        for more, target in (({}, "output"), ({"format": "alpaca"}, "target"))
+    )
+    shard_set = bench.prepare(alpaca)
+    rows = [
+        row
+        for split in ("train", "validation", "test")
+        for row in read_rows(shard_set, "notes", split, bench.store, bench.cache)
+    ]
+    assert ("Add 3\n\nto 6", ["9"]) in [(row.meta["input"], list(row.targets)) for row in rows]
+    assert bench.prepare(plain).digest != shard_set.digest
+
+
+def test_rows_of_another_shape_are_bad_rows(hub, bench):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    hub.splits["test"] = datasets.Dataset.from_list([{"messages": turns}, {"messages": turns[:1]}])
+    (file,) = source_files(make_task(source={"uri": "hf://someone/chat", "format": "messages"}), bench.folder)
+    first, second = file.rows(bench.folder)
+    assert (first.values["input"], first.values["target"]) == ("Hi", "Hello")
+    assert second.reason.startswith("not messages: 'messages' does not end with an answer")

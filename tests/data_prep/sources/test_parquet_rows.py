@@ -2,6 +2,9 @@
 
 import datetime
 import decimal
+import io
+import subprocess
+import sys
 import uuid
 
 import numpy as np
@@ -11,6 +14,8 @@ import pytest
 
 from data_prep.sources.readers import read_rows
 from raytrain_core.errors import DataError
+from tests.support import REPOSITORY
+from tests.support.parquet_footer import without_chunk_metadata
 
 
 def values(tmp_path, array):
@@ -80,3 +85,44 @@ def test_a_damaged_name_of_a_column_is_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"column", b"col\xeamn"))
     with pytest.raises(DataError, match=r"rows\.parquet: .*cannot be read"):
         list(read_rows(path, "parquet", path.name))
+
+
+READ = """
+import sys, pathlib
+from data_prep.sources.readers import count_rows, read_rows, spans_of
+from data_prep.sources.read_as import ReadAs
+from raytrain_core.errors import DataError
+for name in sys.argv[1:]:
+    path = pathlib.Path(name)
+    try:
+        spans = spans_of(path, ReadAs("parquet"), path.name, packed_as=path.name)
+        parts = [read_rows(path, "parquet", path.name, span=span) for span in spans]
+        print("read", [len(list(rows)) for rows in [*parts, read_rows(path, "parquet", path.name)]])
+    except DataError as error:
+        print(str(error).splitlines()[0])
+"""
+
+
+def test_column_chunks_that_the_footer_does_not_describe_are_refused(tmp_path):
+    """Asked for such metadata, pyarrow ends the process; while reading it leaves the rows out."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"a": list("wxyz"), "b": [1, 2, 3, 4]}), file, row_group_size=2)
+    damages = [({0}, {0, 1}), ({0, 1}, {0, 1}), ({1}, {1}), ({0, 1}, {0}), (set(), set())]
+    paths = []
+    for number, (columns, groups) in enumerate(damages):
+        paths.append(tmp_path / f"{number}.parquet")
+        paths[-1].write_bytes(without_chunk_metadata(file.getvalue(), columns, groups))
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *map(str, paths)], capture_output=True, text=True, check=False, cwd=REPOSITORY
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "0.parquet: its footer states rows 1 to 2, but 0 can be read",
+        "1.parquet: its footer states rows 1 to 2, but 0 can be read",
+        "2.parquet: its footer states rows 3 to 4, but 0 can be read",
+        "3.parquet: its footer states rows 1 to 2, but 0 can be read",
+        "read [2, 2, 4]",
+    ]
+    with pytest.raises(DataError, match="its footer states rows 1 to 4, but 2 can be read") as caught:
+        list(read_rows(paths[3], "parquet", "a.parquet"))
+    assert "damaged" in caught.value.hint

@@ -183,3 +183,13 @@ def test_a_function_that_fails_makes_a_bad_row(package, bench, name, reason):
     chats(bench)
     with pytest.raises(DataError, match=reason):
         bench.prepare(make_task(transform=name))
+
+
+def test_settings_of_files_beside_the_reader_of_a_scheme_are_refused(package, tmp_path):
+    package(module=MODULE)
+    for more, says in (
+        ({"format": "alpaca"}, "source.format has no"),
+        ({"csv": {"quote": "none"}}, "source.csv has no"),
+    ):
+        with pytest.raises((DataError, UsageError), match=says):
+            source_files(make_task(source={"uri": "issues://project"} | more), tmp_path)

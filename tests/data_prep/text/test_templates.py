@@ -156,3 +156,13 @@ def test_labels_of_a_task_stand_in_its_templates_in_their_order():
 def test_a_field_that_no_template_uses_is_refused():
     with pytest.raises(UsageError, match=r"fields\.tone is used by no template"):
         templates_of(make_task(fields={"tone": "formal"}))
+
+
+def test_more_templates_than_a_type_has_are_refused():
+    count = len(BUILT_IN["text"])
+    templates_of(make_task(type="text", templatesPerExample=count))
+    with pytest.raises(
+        UsageError, match=f"templatesPerExample is {count + 1}, but text has {count} templates"
+    ) as caught:
+        templates_of(make_task(type="text", templatesPerExample=count + 1))
+    assert f"at most {count}" in caught.value.hint
