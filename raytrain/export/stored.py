@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from raytrain.export.bundle import LISTING, Bundle
 from raytrain.export.placing import Comparison, Placed, compare, listed, refuse
-from raytrain_core.storage import CorruptError, NotFoundError, Store
+from raytrain_core.storage import CorruptError, LocalStore, NotFoundError, Store
 from raytrain_core.storage.commit import FileEntry
 from raytrain_core.storage.scratch import scratch
 from raytrain_core.storage.uri import LEFTOVERS
@@ -31,6 +31,9 @@ def place(bundle: Bundle, store: Store, *, force: bool) -> Placed:
         store.upload(name, bundle.files[name])
     if _read(store, LISTING) != bundle.listing:
         store.put(LISTING, bundle.listing)
+    if isinstance(store, LocalStore):
+        with suppress(OSError):  # not empty: another process writes there
+            (store.root / LEFTOVERS).rmdir()
     return Placed(store.uri, tuple(to_write), found.same, found.stale, len(found.others))
 
 

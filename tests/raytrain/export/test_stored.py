@@ -21,6 +21,7 @@ def store(out):
 def test_the_same_export_again_verifies(bundle_of, store, out):
     first = place(bundle_of(), store, force=False)
     assert (out / LISTING).is_file()
+    assert not (out / ".tmp").exists()
     again = place(bundle_of(), store, force=False)
     assert again.written == ()
     assert set(again.kept) == set(first.written) == {"config.json", "model.safetensors", "README.md"}
