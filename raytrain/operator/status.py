@@ -99,11 +99,11 @@ def _queue_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
 
 
 def _lost(before: str, after: str) -> bool:
-    """Whether fewer pods are ready, although no fewer are desired."""
+    """Whether fewer pods are ready than before and than desired, although no fewer are desired."""
     (had, wanted), (has, wants) = (
         [int(n) if n.isdigit() else 0 for n in (*text.split("/"), "", "")[:2]] for text in (before, after)
     )
-    return has < had and wants >= wanted > 0
+    return has < min(had, wanted) and wants >= wanted
 
 
 def _attempt_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:

@@ -791,6 +791,16 @@ def test_a_lost_worker_is_an_event(world):
     assert world.events[-1] == "WorkerLost"
 
 
+def test_a_pod_that_the_autoscaler_gives_back_is_not_a_lost_worker(world):
+    world.step()
+    for seconds, ready, desired in ((1, 4, 4), (2, 4, 3), (3, 3, 3)):
+        cluster = {"desiredWorkerReplicas": desired, "readyWorkerReplicas": ready}
+        world.kuberay_says(1, "Running", "RUNNING", rayClusterStatus=cluster)
+        world.run_says(1, "Training")
+        world.step(seconds)
+    assert "WorkerLost" not in world.events
+
+
 def test_suspend_holds_even_if_the_rest_of_the_spec_cannot_be_read(world):
     world.step()
     world.kuberay_says(1, "Running", "RUNNING")
