@@ -24,6 +24,11 @@ RAY_CLUSTER_VARIABLE = "RAY_CLUSTER_NAME"
 """KubeRay's environment variable with the name of a pod's RayCluster."""
 OWNER_VARIABLE = "RAYTRAIN_KUBERNETES_OWNER"
 """Environment variable with the namespace to which the runs of a pod belong, and its UID."""
+CPU_POD, CPU_POD_SHARE = "raytrain-cpu-pod", 0.001
+"""Ray's name for a place in a pod without GPUs, and how much of it a process takes.
+
+What needs no GPU takes one, so that it neither starts pods with GPUs nor holds their CPUs.
+"""
 DRIVER_CPUS = 0.1
 """CPUs that a driver reserves: more than the head offers (0), so the CPU group gets it."""
 

@@ -54,8 +54,10 @@ class RayTasks:
     def __init__(self, cpus: float) -> None:
         import ray
 
+        from raytrain.training.ray.places import cpu_pod
+
         self.count, each = share(cpus)
-        remote = ray.remote(num_cpus=each, scheduling_strategy="SPREAD")
+        remote = ray.remote(num_cpus=each, resources=cpu_pod(), scheduling_strategy="SPREAD")
         self._read, self._write = remote(_read).options(num_returns=1 + len(SPLITS)), remote(_write)
         self._compare = remote(_compare)
         self._pending: dict[Future[Any], Any] = {}

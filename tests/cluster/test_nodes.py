@@ -9,6 +9,7 @@ import pytest
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.checkpoints import committed_checkpoints
+from raytrain.telemetry.progress import read_progress
 from raytrain.telemetry.segments import read_segments
 from raytrain_core.storage import open_store
 from tests.cluster import tiny_quickstart
@@ -104,8 +105,15 @@ class Run:
 
 def test_the_gpu_group_scales_up_for_training_and_back_to_zero(target, namespace, nodes, run):
     one = run("scale")
-    one.until(lambda: json.loads(target.kubectl("get", "raycluster", "-n", namespace, "-o", "json"))["items"], "Ray")
-    assert pods(target, namespace, "gpu") == [], "nothing has requested GPUs yet"
+
+    def trains():
+        on_gpus = pods(target, namespace, "gpu")  # before the phase is read, which may change meanwhile
+        progress = read_progress(one.store, one.layout)
+        begun = progress is not None and progress.phase not in ("Preparing", "ScoringBefore")
+        assert begun or on_gpus == [], "what needs no GPU started pods with GPUs"
+        return begun
+
+    one.until(trains, "training")
     one.training_on(nodes)
     assert one.ended()["phase"] == "Complete"
     one.until(lambda: pods(target, namespace, "gpu") == [], "the GPU group to be empty")

