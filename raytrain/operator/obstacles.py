@@ -150,4 +150,5 @@ def _mappings(value: Any) -> list[Object]:
 
 
 def _text(holder: Object, key: str) -> str:
-    return str(holder.get(key) or "")
+    """In one line: KubeRay joins several with line breaks."""
+    return " ".join(str(holder.get(key) or "").split())
