@@ -79,7 +79,16 @@ class Run:
         self.until(lambda: any(c.step > after for c in committed_checkpoints(self.store, self.layout)), "a checkpoint")
 
     def training_on(self, nodes):
-        self.until(lambda: sorted(pods(self.target, self.namespace, "gpu")) == sorted(nodes), f"pods on {nodes}")
+        """Waits for a pod with a GPU on each of the nodes; none may be there before training."""
+
+        def there():
+            found = pods(self.target, self.namespace, "gpu")  # before the phase is read, which may change meanwhile
+            progress = read_progress(self.store, self.layout)
+            begun = progress is not None and progress.phase not in ("Preparing", "ScoringBefore")
+            assert begun or found == [], "what needs no GPU has started pods with GPUs"
+            return sorted(found) == sorted(nodes)
+
+        self.until(there, f"pods on {nodes}")
 
     def together(self, workers):
         """Waits until this number of workers trains together and has stored a checkpoint."""
@@ -105,15 +114,6 @@ class Run:
 
 def test_the_gpu_group_scales_up_for_training_and_back_to_zero(target, namespace, nodes, run):
     one = run("scale")
-
-    def trains():
-        on_gpus = pods(target, namespace, "gpu")  # before the phase is read, which may change meanwhile
-        progress = read_progress(one.store, one.layout)
-        begun = progress is not None and progress.phase not in ("Preparing", "ScoringBefore")
-        assert begun or on_gpus == [], "what needs no GPU started pods with GPUs"
-        return begun
-
-    one.until(trains, "training")
     one.training_on(nodes)
     assert one.ended()["phase"] == "Complete"
     one.until(lambda: pods(target, namespace, "gpu") == [], "the GPU group to be empty")
