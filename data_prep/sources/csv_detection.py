@@ -104,7 +104,7 @@ def detect_csv(opened: Open, kind: str, options: CsvOptions | None, name: str) -
             continue
         trials.append(trial)
     best = max(trials, key=lambda trial: trial.weight, default=None)
-    if kind == "csv":
+    if kind == "csv" and (header is None or len(header) > 1):  # one column has nothing to divide
         _refuse_two_delimiters(trials, name)
     if best is None:  # one column
         best = _try(opened, _with_quoting(base, kind, given), several=False)

@@ -81,12 +81,13 @@ def render_side_by_side(
 
 def _incomparable(runs: Sequence[ComparedRun]) -> list[str]:
     """Says of each task that differs in more than its metric why it cannot share a picture."""
-    first, found = runs[0], []
-    for run in runs[1:]:
-        for name in first.cards.keys() & run.cards.keys():
-            ours, theirs = first.cards[name], run.cards[name]
-            if ours.primary_metric == theirs.primary_metric and (reasons := obstacles(ours, theirs)):
-                found.append(f"{name} of {run.label} and {first.label}: {', '.join(reasons)}")
+    first: dict[tuple[str, str], ComparedRun] = {}  # by task and metric: not every run has every task
+    found = []
+    for run in runs:
+        for name, card in run.cards.items():
+            other = first.setdefault((name, card.primary_metric), run)
+            if other is not run and (reasons := obstacles(other.cards[name], card)):
+                found.append(f"{name} of {run.label} and {other.label}: {', '.join(reasons)}")
     return sorted(found)
 
 

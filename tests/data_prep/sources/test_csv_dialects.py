@@ -284,6 +284,13 @@ def test_two_delimiters_that_fit_every_row_are_refused(tmp_path):
     assert read(path)[1] == {"text,more": "bad", "stars": "1"}
 
 
+@pytest.mark.parametrize("last", ["third", "a, b", "a; b", "a|b"])
+def test_a_single_column_without_a_header_line_fits_every_delimiter_and_is_read(tmp_path, last):
+    path = tmp_path / "a.csv"
+    path.write_text(f"first\nsecond\n{last}\n")
+    assert [row["text"] for row in read(path, header=["text"])] == ["first", "second", last]
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("indent", [None, 1])
 def test_json_documents_in_other_encodings(tmp_path, encoding, indent):

@@ -88,6 +88,9 @@ def test_runs_scored_on_other_rows_or_with_other_limits_share_no_picture(runs, m
     with pytest.raises(ValueError, match="reviews of mixture and summaries <alone>: max input tokens: 160 and 512"):
         render_side_by_side([first, second])
     render_side_by_side([first, ComparedRun("mixture", second.data, cards={"reviews": make_card(160)})])
+    third = ComparedRun("third", first.data)  # it was not scored on the task in which the others differ
+    with pytest.raises(ValueError, match="reviews of mixture and summaries <alone>: max input tokens: 160 and 512"):
+        render_side_by_side([third, first, second])
 
 
 @pytest.fixture
