@@ -161,7 +161,13 @@ class KubernetesApi:
         text = response.data.decode(errors="replace")
         if not 200 <= response.status < 300:
             raise _api_error(response.status, text)
-        return dict(json.loads(text or "{}"))
+        try:
+            return dict(json.loads(text or "{}"))
+        except (ValueError, TypeError):
+            raise ClusterError(
+                f"{self._access.server} answers, but not as the Kubernetes API does",
+                hint="look at the server of the kubeconfig, and whether a proxy answers in its place",
+            ) from None
 
 
 def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) -> str:
@@ -175,12 +181,19 @@ def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) 
 def _pool(access: Access) -> PoolManager:
     """Connections to the API server, with urllib3's own retries."""
     from urllib3 import PoolManager, ProxyManager
+    from urllib3.exceptions import HTTPError
 
     options: dict[str, Any] = {"ssl_context": access.tls, "maxsize": _CONNECTIONS}
     if access.server_name is not None:
         options["server_hostname"] = access.server_name
     proxy = access.proxy or _proxy_of_environment(access)
-    return PoolManager(**options) if proxy is None else ProxyManager(proxy, **options)
+    try:
+        return PoolManager(**options) if proxy is None else ProxyManager(proxy, **options)
+    except HTTPError as error:
+        raise ClusterError(
+            f"the proxy of the Kubernetes API cannot be used: {error}",
+            hint="set proxy-url in the kubeconfig, or HTTPS_PROXY, to http://HOST:PORT",
+        ) from None
 
 
 def _proxy_of_environment(access: Access) -> str | None:

@@ -33,11 +33,19 @@ class ExecPlugin:
     @classmethod
     def of(cls, plugin: Mapping[str, Any], cluster: Mapping[str, Any]) -> ExecPlugin:
         """The plugin of a kubeconfig's user; ValueError if it is not described as it must be."""
-        version = plugin.get("apiVersion")
+        if not isinstance(plugin, Mapping):
+            raise ValueError("exec is not a mapping")  # noqa: TRY004 - wrong content, not a wrong call
+        version, arguments = plugin.get("apiVersion"), plugin.get("args") or []
         if version not in VERSIONS or not plugin.get("command"):
             raise ValueError(f"exec plugin: apiVersion is {version}, known are {' and '.join(VERSIONS)}")
-        environment = {str(item["name"]): str(item["value"]) for item in plugin.get("env") or []}
-        spec: dict[str, Any] = {"interactive": sys.stdin is not None and sys.stdin.isatty()}
+        try:
+            environment = {str(item["name"]): str(item["value"]) for item in plugin.get("env") or []}
+        except (KeyError, TypeError):
+            raise ValueError("exec plugin: env is not a list of entries with name and value") from None
+        if not isinstance(arguments, list):
+            raise ValueError("exec plugin: args is not a list")  # noqa: TRY004 - as above
+        asks = plugin.get("interactiveMode") != "Never" and sys.stdin is not None and sys.stdin.isatty()
+        spec: dict[str, Any] = {"interactive": asks}
         if plugin.get("provideClusterInfo"):
             spec["cluster"] = {
                 name: cluster[name]
@@ -45,7 +53,7 @@ class ExecPlugin:
                 if name in cluster
             }
         request = {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
-        return cls([str(plugin["command"]), *map(str, plugin.get("args") or [])], environment, request)
+        return cls([str(plugin["command"]), *map(str, arguments)], environment, request)
 
     def authorization(self) -> str | None:
         """The header for a request; None if the plugin gives certificates only."""
@@ -61,16 +69,18 @@ class ExecPlugin:
     def _current(self) -> dict[str, Any]:
         with self._lock:
             if not self._status or (self._expires is not None and datetime.now(UTC) >= self._expires - _EARLY):
-                self._status = self._run()
-                ends = self._status.get("expirationTimestamp")
-                self._expires = datetime.fromisoformat(ends) if ends else None
+                self._status, self._expires = self._run()
             return self._status
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> tuple[dict[str, Any], datetime | None]:
+        """The answer's status, and when it expires."""
         name = self._command[0]
         environment = {**os.environ, **self._environment, "KUBERNETES_EXEC_INFO": json.dumps(self._request)}
+        stdin = None if self._request["spec"]["interactive"] else subprocess.DEVNULL  # it may be a job's file
         try:
-            done = subprocess.run(self._command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+            done = subprocess.run(
+                self._command, env=environment, stdin=stdin, stdout=subprocess.PIPE, text=True, check=False
+            )
         except OSError as error:
             raise ClusterError(
                 f"the kubeconfig logs in with {name}, which cannot be run: {error.strerror}",
@@ -79,7 +89,10 @@ class ExecPlugin:
         if done.returncode:
             raise ClusterError(f"{name}, with which the kubeconfig logs in, ended with exit code {done.returncode}")
         try:
-            status: dict[str, Any] = json.loads(done.stdout)["status"]
+            status = dict(json.loads(done.stdout)["status"])
+            ends = datetime.fromisoformat(status["expirationTimestamp"]) if status.get("expirationTimestamp") else None
         except (ValueError, KeyError, TypeError):
             raise ClusterError(f"{name}, with which the kubeconfig logs in, printed no ExecCredential") from None
-        return status
+        if not status.get("token") and not status.get("clientCertificateData"):
+            raise ClusterError(f"{name}, with which the kubeconfig logs in, gave neither a token nor a certificate")
+        return status, ends.replace(tzinfo=ends.tzinfo or UTC) if ends else None

@@ -5,13 +5,13 @@ here, so the command line does without it. Of the lighter ones, kr8s brings 51 M
 neither version 1 of exec plugins nor a list of files in KUBECONFIG, and pykube-ng had its last
 release in 2023. Read are the fields of kubectl's own configuration
 (https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/): several files in KUBECONFIG,
-certificates as files or data, tokens, and exec plugins (GKE, EKS, AKS).
+certificates as files or data, tokens, and exec plugins (GKE, EKS, AKS). A user that impersonates
+another, or logs in with an auth-provider, is refused.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import ssl
 import tempfile
@@ -25,6 +25,8 @@ from raytrain.kubernetes.exec_plugin import ExecPlugin
 from raytrain_core.errors import ClusterError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_KINDS = {"contexts": "context", "clusters": "cluster", "users": "user"}
+_IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
 _HINT = "set KUBECONFIG, or try `kubectl get nodes`"
 
 
@@ -52,7 +54,7 @@ def find_access(context: str | None = None, kubeconfig: Path | None = None) -> A
     paths = [kubeconfig] if kubeconfig is not None else _default_paths()
     try:
         return _of_files(paths, context)
-    except (OSError, ValueError, binascii.Error) as error:
+    except (OSError, ValueError) as error:
         raise _no_cluster(str(error)) from None
 
 
@@ -67,21 +69,21 @@ def _default_paths() -> list[Path]:
 
 def _of_service_account(host: str, port: str) -> Access:
     token = ACCOUNT / "token"  # the kubelet replaces it before it expires
-    tls = ssl.create_default_context(cafile=str(ACCOUNT / "ca.crt"))
+    tls = _tls((ACCOUNT / "ca.crt").read_text())
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     return Access(server, tls, lambda: f"Bearer {token.read_text().strip()}", in_cluster=True)
 
 
 def _of_files(paths: Sequence[Path], context: str | None) -> Access:
-    files = [(path.parent, _read(path)) for path in paths if path.is_file()]
+    files = [(path.absolute().parent, _read(path)) for path in paths if path.is_file()]
     if not files:
         raise ValueError(f"there is no {', '.join(map(str, paths))}")
     current = context or next((str(found) for _, data in files if (found := data.get("current-context"))), None)
     if current is None:
         raise ValueError(f"{paths[0]} names no current-context")
-    chosen = _named(files, "contexts", "context", current)
-    cluster = _named(files, "clusters", "cluster", chosen.get("cluster"))
-    user = _named(files, "users", "user", chosen["user"]) if chosen.get("user") else {}
+    chosen = _named(files, "contexts", current)
+    cluster = _named(files, "clusters", chosen.get("cluster"))
+    user = _named(files, "users", chosen["user"]) if chosen.get("user") else {}
     if "server" not in cluster:
         raise ValueError(f"the cluster of context {current} has no server")
     return _access(cluster, user)
@@ -97,11 +99,17 @@ def _read(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path} is not a kubeconfig")  # noqa: TRY004 - wrong content, not a wrong call
+    for group, kind in _KINDS.items():
+        entries = data.get(group) or []
+        whole = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+        if not whole or not all(isinstance(entry.get(kind) or {}, dict) for entry in entries):
+            raise ValueError(f"{path}: {group} is not a list of entries with name and {kind}")
     return data
 
 
-def _named(files: Sequence[tuple[Path, Mapping[str, Any]]], group: str, kind: str, name: Any) -> dict[str, Any]:
+def _named(files: Sequence[tuple[Path, Mapping[str, Any]]], group: str, name: Any) -> dict[str, Any]:
     """The entry of a name, from the first file that has it; paths become those of that file."""
+    kind = _KINDS[group]
     for folder, data in files:
         for entry in data.get(group) or []:
             if entry.get("name") == name:
@@ -119,7 +127,7 @@ def _absolute(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _access(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Access:
-    tls = ssl.create_default_context(cafile=cluster.get("certificate-authority"), cadata=_authorities(cluster))
+    tls = _tls(_pem(cluster, "certificate-authority"))
     if cluster.get("insecure-skip-tls-verify"):
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     authorization = _authorization(cluster, user, tls)
@@ -133,15 +141,19 @@ def _access(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Access:
     )
 
 
-def _authorities(cluster: Mapping[str, Any]) -> str | None:
-    data = cluster.get("certificate-authority-data")
-    return base64.b64decode(data).decode() if data else None
+def _tls(authorities: str | None) -> ssl.SSLContext:
+    """Verifies the server by these authorities, without any by the system's, as kubectl does."""
+    tls = ssl.create_default_context(cadata=authorities)
+    tls.verify_flags &= ~ssl.VERIFY_X509_STRICT  # set by Python 3.13; the authorities of many clusters fail it
+    return tls
 
 
 def _authorization(
     cluster: Mapping[str, Any], user: Mapping[str, Any], tls: ssl.SSLContext
 ) -> Callable[[], str | None]:
     """How each request is authorized; the certificate of an exec plugin goes into `tls`."""
+    if impersonates := [key for key in _IMPERSONATION if user.get(key)]:
+        raise ValueError(f"the user acts as another one ({', '.join(impersonates)}), which is not supported")
     if file := user.get("tokenFile"):
         return lambda: f"Bearer {Path(file).read_text().strip()}"
     if token := user.get("token"):
@@ -165,10 +177,14 @@ def _load_certificate(tls: ssl.SSLContext, user: Mapping[str, Any]) -> None:
         _load_pem(tls, certificate, key)
 
 
-def _pem(user: Mapping[str, Any], name: str) -> str | None:
-    if data := user.get(f"{name}-data"):
-        return base64.b64decode(data).decode()
-    return Path(user[name]).read_text() if user.get(name) else None
+def _pem(entry: Mapping[str, Any], name: str) -> str | None:
+    """The text of a certificate or key: the data, else the file."""
+    if not (data := entry.get(f"{name}-data")):
+        return Path(entry[name]).read_text(encoding="ascii", errors="ignore") if entry.get(name) else None
+    try:
+        return base64.b64decode(str(data)).decode("ascii", errors="ignore")
+    except ValueError:
+        raise ValueError(f"{name}-data is not base64") from None
 
 
 def _load_pem(tls: ssl.SSLContext, certificate: str, key: str) -> None:

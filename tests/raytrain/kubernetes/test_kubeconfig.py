@@ -2,27 +2,34 @@ import base64
 import http.server
 import json
 import os
+import ssl
 import sys
 import threading
 
 import pytest
 
 from raytrain.kubernetes.client import ApiError, KubernetesApi
+from raytrain.kubernetes.kubeconfig import find_access
 from raytrain_core.errors import ClusterError
 from tests.support.certificates import self_signed_server
 
 JOBS = ("raytrain.dev/v1alpha1", "FineTuneJob")
+V1 = "client.authentication.k8s.io/v1"
+
+
+def answers(status):
+    return {"apiVersion": V1, "command": "echo", "args": [json.dumps({"status": status})]}
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Answers with what it was asked; `name` 404 is not there."""
+    """Answers with what it was asked, except at /absent and /login."""
 
     def do_GET(self):
         there = not self.path.endswith("/absent")
         answer = {"path": self.path, "authorization": self.headers.get("Authorization")}
         if not there:
             answer = {"reason": "NotFound", "message": "no such job"}
-        body = json.dumps(answer).encode()
+        body = b"<html>log in</html>" if self.path == "/login" else json.dumps(answer).encode()
         self.send_response(200 if there else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -145,6 +152,9 @@ def test_an_answer_other_than_2xx_is_an_error_and_an_object_that_is_not_there_no
         ("{}", "names no current-context"),
         ("{current-context: a}", "has no context 'a'"),
         ("{current-context: a, contexts: [{name: a, context: {cluster: b}}]}", "has no cluster 'b'"),
+        ("{current-context: a, contexts: [a]}", "contexts is not a list of entries with name and context"),
+        ("{current-context: a, contexts: {name: a}}", "contexts is not a list of entries with name and context"),
+        ("{current-context: a, clusters: [{name: a, cluster: b}]}", "clusters is not a list .* name and cluster"),
     ],
 )
 def test_a_kubeconfig_that_cannot_be_used_is_said(tmp_path, text, message):
@@ -161,7 +171,16 @@ def test_a_kubeconfig_that_cannot_be_used_is_said(tmp_path, text, message):
         ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "no-such-program"}}, "cannot be run"),
         ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}, "exit code 1"),
         ({"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "echo"}}, "no ExecCredential"),
-        ({"client-certificate": "gone", "client-key": "gone"}, "No such file"),
+        ({"exec": "x"}, "exec is not a mapping"),
+        ({"exec": {"apiVersion": V1, "command": "x", "args": "-a"}}, "args is not a list"),
+        ({"exec": {"apiVersion": V1, "command": "x", "env": [{"name": "A"}]}}, "env is not a list .* name and value"),
+        ({"exec": answers(None)}, "no ExecCredential"),
+        ({"exec": answers({"token": "t", "expirationTimestamp": "soon"})}, "no ExecCredential"),
+        ({"exec": answers({})}, "neither a token nor a certificate"),
+        ({"token": "t", "as": "someone"}, r"acts as another one \(as\)"),
+        ({"token": "t", "as-groups": ["team"]}, r"acts as another one \(as-groups\)"),
+        ({"client-certificate": "gone", "client-key": "gone"}, "No such file.*gone"),
+        ({"client-certificate-data": 12, "client-key": "gone"}, "client-certificate-data is not base64"),
     ],
 )
 def test_a_login_that_cannot_be_used_is_said(server, tmp_path, user, message):
@@ -173,3 +192,63 @@ def test_a_login_that_cannot_be_used_is_said(server, tmp_path, user, message):
 def test_without_any_says_where_it_looked(tmp_path):
     with pytest.raises(ClusterError, match=r"there is no .*\.kube/config"):
         KubernetesApi.connect()
+
+
+@pytest.mark.parametrize("proxy", ["socks5://localhost:1080", "localhost:8080"])
+def test_a_proxy_that_cannot_be_used_is_said(tmp_path, proxy):
+    path = config(tmp_path / "config", {"server": "https://example.org", "proxy-url": proxy})
+    with pytest.raises(ClusterError, match="proxy of the Kubernetes API cannot be used"):
+        KubernetesApi.connect(kubeconfig=path)
+
+
+def test_an_answer_that_is_not_json_is_said(server, tmp_path):
+    api = KubernetesApi.connect(kubeconfig=config(tmp_path / "config", {"server": server}))
+    with pytest.raises(ClusterError, match=f"{server} answers, but not as the Kubernetes API does"):
+        api.call("GET", "/login")
+
+
+def test_a_plugin_beside_a_file_in_the_working_folder_is_not_looked_for_on_the_path(server, tmp_path, monkeypatch):
+    for folder, token in ((tmp_path, "ours"), (tmp_path / "bin", "another")):
+        folder.mkdir(exist_ok=True)
+        (folder / "login").write_text(f'#!/bin/sh\necho \'{{"status": {{"token": "{token}"}}}}\'\n')
+        (folder / "login").chmod(0o755)
+    config(tmp_path / "config", {"server": server}, {"exec": {"apiVersion": V1, "command": "./login"}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KUBECONFIG", "config")
+    assert KubernetesApi.connect().call("GET", "/")["authorization"] == "Bearer ours"
+
+
+@pytest.mark.parametrize("mode", ["Never", "IfAvailable"])
+def test_a_plugin_that_may_not_ask_does_not_read_the_standard_input(server, tmp_path, monkeypatch, mode):
+    command = 'echo "{\\"status\\": {\\"token\\": \\"read: $(cat)\\"}}"'
+    plugin = {"apiVersion": V1, "command": "sh", "args": ["-c", command], "interactiveMode": mode}
+    path = config(tmp_path / "config", {"server": server}, {"exec": plugin})
+    (tmp_path / "job").write_text("a job")
+    with (tmp_path / "job").open() as file:
+        before = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            assert authorization(path) == "Bearer read: "
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+
+
+def test_data_of_an_authority_counts_more_than_its_file_and_needs_no_key_identifiers(tmp_path, monkeypatch):
+    default = ssl.create_default_context
+
+    def strict(**given):  # as Python 3.13 makes it
+        tls = default(**given)
+        tls.verify_flags |= ssl.VERIFY_X509_STRICT
+        return tls
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    with self_signed_server(tmp_path, Server, []):
+        data = base64.b64encode((tmp_path / "ca.pem").read_bytes()).decode()
+    cluster = {"server": "https://h", "certificate-authority-data": data, "certificate-authority": "gone"}
+    tls = find_access(kubeconfig=config(tmp_path / "config", cluster)).tls
+    assert len(tls.get_ca_certs()) == 1
+    assert not tls.verify_flags & ssl.VERIFY_X509_STRICT
+    assert tls.verify_mode == ssl.CERT_REQUIRED
+    assert tls.check_hostname
