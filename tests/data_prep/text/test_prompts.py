@@ -6,7 +6,7 @@ from data_prep.text.prompts import PromptEncoder
 from data_prep.text.templates import BUILT_IN, Template, templates_of
 from tests.support.data_prep_bench import make_task
 
-LANGUAGES = {"code-translation": {"from": "Java", "to": "C#"}}
+LANGUAGES = dict.fromkeys(("code-translation", "translation"), {"from": "Java", "to": "C#"})
 TEMPLATES = [
     *(t for kind in BUILT_IN for t in templates_of(make_task(type=kind, fields=LANGUAGES.get(kind, {})))),
     Template(("", "")),
