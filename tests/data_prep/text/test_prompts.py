@@ -6,9 +6,15 @@ from data_prep.text.prompts import PromptEncoder
 from data_prep.text.templates import BUILT_IN, Template, templates_of
 from tests.support.data_prep_bench import make_task
 
-LANGUAGES = dict.fromkeys(("code-translation", "translation"), {"from": "Java", "to": "C#"})
+
+def built_in(kind):
+    """The templates of a type; those of translation need the names of two languages."""
+    fields = {"from": "Java", "to": "C#"} if kind.endswith("translation") else {}
+    return templates_of(make_task(type=kind, fields=fields))
+
+
 TEMPLATES = [
-    *(t for kind in BUILT_IN for t in templates_of(make_task(type=kind, fields=LANGUAGES.get(kind, {})))),
+    *(t for kind in BUILT_IN for t in built_in(kind)),
     Template(("", "")),
     Template(("  ", "  end")),
     Template(("say\t", "\tso")),
