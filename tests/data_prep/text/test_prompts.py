@@ -7,14 +7,13 @@ from data_prep.text.templates import BUILT_IN, Template, templates_of
 from tests.support.data_prep_bench import make_task
 
 
-def built_in(kind):
-    """The templates of a type; those of translation need the names of two languages."""
-    fields = {"from": "Java", "to": "C#"} if kind.endswith("translation") else {}
-    return templates_of(make_task(type=kind, fields=fields))
+def task_of(kind):
+    """A task of that type; translation needs the names of two languages."""
+    return make_task(type=kind, fields={"from": "Java", "to": "C#"} if kind.endswith("translation") else {})
 
 
 TEMPLATES = [
-    *(t for kind in BUILT_IN for t in built_in(kind)),
+    *(t for kind in BUILT_IN for t in templates_of(task_of(kind))),
     Template(("", "")),
     Template(("  ", "  end")),
     Template(("say\t", "\tso")),
@@ -54,7 +53,7 @@ def test_joined_ids_are_those_of_the_whole_prompt(tokenizer, texts, limit):
 
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_almost_every_built_in_template_avoids_tokenising_again(tokenizer, kind):
-    task = make_task(type=kind, fields={"from": "Java", "to": "C#"})
+    task = task_of(kind)
     templates = templates_of(task)
     encoder = PromptEncoder(tokenizer, templates, ["some text"])
     prompts = [template.render("some text") for template in templates]
