@@ -119,7 +119,7 @@ def with_own_answer(
     no answer is frequent, or where it scores like that target on every row.
     """
     judge, answer = _judge(metric), most_frequent(texts)
-    if judge is None or answer is None or texts.count(answer) < OWN_SHARE * len(texts):
+    if judge is None or answer is None or texts.count(answer) < max(2, OWN_SHARE * len(texts)):
         return dict(baselines)
     own = compute_row_stats(judge, [answer] * len(texts), targets, metas)
     known = baselines.get("most-frequent")

@@ -131,5 +131,7 @@ def test_an_answer_that_is_rare_is_no_baseline():
     metric = METRICS["rougeL"]
     targets, metas = [[f"text {i}"] for i in range(20)], [{}] * 20
     assert with_own_answer({}, metric, [f"text {i}" for i in range(20)], targets, metas) == {}
+    few = (targets[:8], metas[:8])  # of few rows an answer given once is no frequent one
+    assert with_own_answer({}, metric, [f"text {i}" for i in range(8)], *few) == {}
     assert with_own_answer({}, metric, [], [], []) == {}
     assert with_own_answer({}, METRICS["perplexity"], ["a"] * 20, targets, metas) == {}
