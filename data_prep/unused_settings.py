@@ -43,7 +43,9 @@ def _of_source(source: Any) -> Iterator[Unused]:
     if source.format is not None and source.reader is not None:
         yield Unused(("format",), "has no effect with reader, whose function gives the rows; leave one of them out")
     elif source.format is not None and source.format not in SHAPES and hub:
-        yield Unused(("format",), f"has no effect on hf://; only the shapes of rows ({', '.join(SHAPES)}) do there")
+        yield Unused(
+            ("format",), f"has no effect on hf://, where only the shapes of rows ({', '.join(SHAPES)}) have one"
+        )
     if source.csv is None or source.csv == type(source.csv)():
         return
     if source.reader is not None or hub:
@@ -51,7 +53,7 @@ def _of_source(source: Any) -> Iterator[Unused]:
     elif source.format is not None and source.format not in (*SHAPES, "csv", "tsv"):
         yield Unused(("csv",), f"has no effect on format {source.format}; leave it out, or set format: csv")
     elif source.format not in ("csv", "tsv") and uris and all(_NO_CSV.search(uri) for uri in uris):
-        yield Unused(("csv",), "has no effect: by their names the files are no CSV or TSV; leave it out")
+        yield Unused(("csv",), "has no effect: by their names, the files are not CSV or TSV; leave it out")
 
 
 def _of_task(task: Any) -> Iterator[Unused]:
@@ -73,7 +75,10 @@ def _of_task(task: Any) -> Iterator[Unused]:
 def _of_templates(task: Any) -> Iterator[Unused]:
     count = len(task.templates or ())
     if 0 < count < task.templates_per_example and _is_set(task, "templates_per_example"):
-        yield Unused(("templatesPerExample",), f"is more than the {count} in templates; write more, or at most {count}")
+        yield Unused(
+            ("templatesPerExample",),
+            f"is more than the number of templates, {count}; write more of them, or set {count} at most",
+        )
     text = "".join(task.templates or ())
     for name in task.fields if task.templates is not None else ():
         if f"{{{name}}}" not in text and name not in languages(task):
