@@ -180,10 +180,15 @@ class _Handler(BaseHTTPRequestHandler):
                     "siblings": siblings, "lastModified": "2026-01-01T00:00:00.000Z",
                     "createdAt": "2026-01-01T00:00:00.000Z"})  # fmt: skip
 
-    def _tree(self, _: bytes, name: str, revision: str) -> None:
+    def _tree(self, _: bytes, name: str, revision: str, under: str = "") -> None:
         repository = self._repository(name)
-        if repository is not None and (commit := self._revision(repository, revision)) is not None:
-            self._json([_entry(path, data) for path, data in repository.commits[commit].items()])
+        if repository is None or (commit := self._revision(repository, revision)) is None:
+            return
+        found = [_entry(path, data) for path, data in repository.commits[commit].items() if path.startswith(under)]
+        if found:
+            self._json(found)
+        else:
+            self._refuse(404, f"{under} does not exist on {revision}", "EntryNotFound")
 
     def _refs(self, _: bytes, name: str) -> None:
         if (repository := self._repository(name)) is not None:
@@ -302,6 +307,7 @@ _ROUTES = (
     (rf"/api/models/{_NAME}/branch/([^/]+)", _Handler._branch),
     (rf"/api/models/{_NAME}/refs", _Handler._refs),
     (rf"/api/models/{_NAME}/tree/([^/]+)", _Handler._tree),
+    (rf"/api/models/{_NAME}/tree/([^/]+)/(.+)", _Handler._tree),
     (rf"/api/models/{_NAME}/revision/([^/]+)", _Handler._info),
     (rf"/api/models/{_NAME}", _Handler._info),
     (rf"/{_NAME}\.git/info/lfs/objects/batch", _Handler._batch),
