@@ -16,7 +16,9 @@ from raytrain.report.tasks import describe_tasks
 from raytrain_core.errors import UserError
 from raytrain_core.storage import Store
 
-_WARNINGS = ("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped", "Changed")
+_WARNINGS = (
+    *("Unusable", "Failed", "Restarted", "Superseded", "Interrupted", "Lost", "Error", "Skipped", "Changed", "Moved"),
+)
 """Parts of the kinds of events that a reader should notice."""
 _EVENTS = 200
 

@@ -6,6 +6,7 @@ import pytest
 from raytrain.config.run_layout import RunLayout
 from raytrain.report import ReportData, gather, render_html, render_json, render_markdown, write
 from raytrain.report.curves import POINTS
+from raytrain.report.gather import _event
 from raytrain.report.schema import FOLDER, SCHEMAS, schema
 from raytrain_core.errors import StorageError
 from tests.support import REPOSITORY
@@ -157,6 +158,13 @@ def test_a_missing_shard_set_is_named(make_run, tmp_path):
     assert found.data.tasks == []
     assert any("shards/sets" in m for m in found.missing)
     assert "could not be read" in render_html(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "notable"), [("ModelMoved", True), ("ScoresUnusable", True), ("CheckpointSaved", False)]
+)
+def test_events_that_a_reader_should_notice_are_marked(kind, notable):
+    assert _event({"kind": kind, "message": "m"}).warning is notable
 
 
 def test_no_such_run(run_folder):
