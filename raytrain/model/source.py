@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from raytrain_core.errors import StorageError, TrainingError, UsageError
 from raytrain_core.storage import Store, open_like
 from raytrain_core.storage.commit import fetch, read_manifest
 from raytrain_core.storage.store import sha256_of_file
+from raytrain_core.storage.uri import is_hub_model
 
 WEIGHTS_FILE = "model.safetensors"
 """Weights in a model folder, a checkpoint and an exported model."""
 _SHARDED_WEIGHTS = "model.safetensors.index.json"
 _ADAPTER_CONFIG = "adapter_config.json"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _HUB_FILES = (
     "config.json",
     "generation_config.json",
@@ -54,7 +53,7 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
             f"model {uri}: {folder} is a file, not a folder", hint="give the folder that contains config.json"
         )
     name = uri.removeprefix("hf://")
-    if uri.startswith((".", "/", "~", "file:")) or not _HUB_ID.fullmatch(name):
+    if uri.startswith((".", "/", "~", "file:")) or not is_hub_model(name):
         raise TrainingError(
             f"model {uri}: there is no folder {folder}", hint="give a folder that contains config.json, or a hub id"
         )

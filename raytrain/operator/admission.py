@@ -1,7 +1,6 @@
 """Checks whether a valid job can run in this cluster, and whether its policy allows it."""
 
 import fnmatch
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -16,8 +15,8 @@ from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Policy, Settings
 from raytrain_core.errors import UsageError
 from raytrain_core.quantities import parse_bytes
+from raytrain_core.storage.uri import is_hub_model
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 MAX_JOB_BYTES = 900_000
 """In bytes; a ConfigMap holds 1 MiB."""
 
@@ -67,8 +66,7 @@ def _local_files(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
                     "LocalSource", f"task {task.name}: {uri} is a local file, which pods cannot read: {remedy}"
                 )
     model = job.spec.model
-    by_name = _HUB_ID.fullmatch(model) is not None
-    if not by_name and not model.startswith("run://") and _is_local(model, cluster):
+    if not is_hub_model(model) and not model.startswith("run://") and _is_local(model, cluster):
         yield Refusal("LocalModel", f"model {model} is a local folder, which pods cannot read: {remedy}")
 
 

@@ -19,6 +19,7 @@ _BROKEN_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=[/\\])")  # s3:/bucke
 _BUCKET = re.compile(r"^(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _SIGNED = re.compile(r"[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=|token=)", re.IGNORECASE)
+_HUB_MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _METADATA_HOSTS = {
     *("metadata.google.internal", "metadata", "instance-data"),
@@ -125,6 +126,11 @@ def check_source_uri(uri: str, *, has_reader: bool = False) -> None:
             f"the source {scheme}://...: unsupported kind of storage",
             hint="Use a path, s3:// or hf://, or name the reader (source.reader) that reads it.",
         )
+
+
+def is_hub_model(name: str) -> bool:
+    """Whether a model may be named by an id of the hub, with or without @ and a revision."""
+    return _HUB_MODEL.fullmatch(name) is not None
 
 
 def check_model_uri(uri: str) -> None:

@@ -5,8 +5,9 @@
 
 IN_A_CLUSTER = {
     ("spec", "model"): (
-        "The model to start from: a Hugging Face id, an s3:// folder, run://NAME (the model of an earlier "
-        "run), or a folder of a volume that cluster.podTemplate mounts."
+        "The model to start from: a Hugging Face id, if needed with @ and a branch, tag or commit; an s3:// folder; "
+        "run://NAME (the model of an earlier run); or a folder of a volume that cluster.podTemplate mounts. A run "
+        "goes on with the commit that it started with."
     ),
     ("spec", "storage"): (
         "Where shards and runs are stored. By default runs.storage of the operator's settings. A run is "
