@@ -49,11 +49,11 @@ def find_access(context: str | None = None, kubeconfig: Path | None = None) -> A
     Raises ClusterError without either, or if the file cannot be used.
     """
     host = os.environ.get("KUBERNETES_SERVICE_HOST")
-    if host and context is None and kubeconfig is None and (ACCOUNT / "token").exists():
-        return _of_service_account(host, os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
-    paths = [kubeconfig] if kubeconfig is not None else _default_paths()
+    in_pod = host and context is None and kubeconfig is None and (ACCOUNT / "token").exists()
     try:
-        return _of_files(paths, context)
+        if host and in_pod:
+            return _of_service_account(host, os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
+        return _of_files([kubeconfig] if kubeconfig is not None else _default_paths(), context)
     except (OSError, ValueError) as error:
         raise _no_cluster(str(error)) from None
 

@@ -238,7 +238,7 @@ def _never_fits(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> Next
     """A job that is too large for every node or a quota does not begin, and holds nobody up."""
     if not (misfit := snapshot.observed.misfit):
         return None
-    message = f"the job can never start here: {misfit}; it starts on its own once there is more, or it requests less"
+    message = f"the job cannot start here: {misfit}; it starts on its own once there is more, or it requests less"
     state = NextState("Pending", NEVER_FITS, message, attempts, wake_after=FIT_SECONDS)
     return replace(state, delete=snapshot.to_delete(attempts, ended=True))
 

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from raytrain.kubernetes import kubeconfig
 from raytrain.kubernetes.client import ApiError, KubernetesApi
 from raytrain.kubernetes.kubeconfig import find_access
 from raytrain_core.errors import ClusterError
@@ -252,3 +253,18 @@ def test_data_of_an_authority_counts_more_than_its_file_and_needs_no_key_identif
     assert not tls.verify_flags & ssl.VERIFY_X509_STRICT
     assert tls.verify_mode == ssl.CERT_REQUIRED
     assert tls.check_hostname
+
+
+def test_in_a_pod_the_token_is_read_for_each_request_and_a_missing_authority_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(kubeconfig, "ACCOUNT", tmp_path)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
+    monkeypatch.delenv("KUBERNETES_SERVICE_PORT", raising=False)
+    (tmp_path / "token").write_text("one\n")
+    with pytest.raises(ClusterError, match=r"no Kubernetes cluster: .*ca\.crt"):
+        find_access()
+    with self_signed_server(tmp_path, Server, []):
+        (tmp_path / "ca.pem").rename(tmp_path / "ca.crt")
+    access = find_access()
+    assert (access.server, access.authorization()) == ("https://[fd00::1]:443", "Bearer one")
+    (tmp_path / "token").write_text("two\n")
+    assert access.authorization() == "Bearer two"

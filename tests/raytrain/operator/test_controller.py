@@ -130,7 +130,7 @@ def test_a_job_that_no_node_is_large_enough_for_is_told_and_begins_once_there_is
         await controller.on_job_event(server.job, deleted=False)
         assert server.made() == []
         assert server.job["status"]["message"] == (
-            "the job can never start here: spec.resources (the gpu pods): a pod requests nvidia.com/gpu 8, and the "
+            "the job cannot start here: spec.resources (the gpu pods): a pod requests nvidia.com/gpu 8, and the "
             "largest node offers nvidia.com/gpu 4; it starts on its own once there is more, or it requests less"
         )
         amounts["nvidia.com/gpu"] = "8"
