@@ -19,6 +19,7 @@ pytestmark = pytest.mark.cluster
 VALUES = (
     "--set=admissionPolicy.enabled=true",
     "--set=runImage.repository=raytrain",
+    "--set-string=settings.runs.env.RAYTRAIN_DEBUG=1",
     "--set=settings.policy.allowedImages={registry.example/,ghcr.io/team/x:1.*}",
     "--set=settings.policy.allowedSecrets={raytrain-*}",
     "--set=settings.policy.allowedTolerations={spot}",
@@ -128,6 +129,13 @@ CHANGES = {
     "networks": (
         lambda _, cluster: head(cluster)["metadata"].update(annotations={"k8s.v1.cni.cncf.io/networks": "host"}),
         "allowedAnnotations"),
+    "something else of the token's name": (
+        lambda _, cluster: head(cluster)["spec"]["volumes"].__setitem__(
+            slice(None), [{"name": "autoscaler-token", "hostPath": {"path": "/"}}]),
+        "autoscaler's token"),
+    "submitter's pod": (
+        lambda job, _: job["spec"].update(submitterPodTemplate={"spec": {"containers": [SIDE]}}), "submitter"),
+    "submitter by default": (lambda job, _: job["spec"].pop("submissionMode"), "submitter"),
     "Kueue's priority": (
         lambda job, _: job["metadata"]["labels"].update({"kueue.x-k8s.io/priority-class": "urgent"}),
         "Kueue's priority class"),
@@ -137,7 +145,11 @@ CHANGES = {
 def test_what_the_operator_makes_passes_and_everything_beyond_the_policy_is_refused(kubernetes, guarded):
     ray_job = rendered(guarded)
     assert refused(kubernetes, ray_job) == ""
-    for field, value in (("image", "registry.example/a/b:1"), ("image", "ghcr.io/team/x:1.2")):
+    for field, value in (
+        ("image", "registry.example/a/b:1"),
+        ("image", "ghcr.io/team/x:1.2"),
+        ("env", [{"name": "RAYTRAIN_DEBUG", "value": "1"}]),
+    ):
         assert refused(kubernetes, changed(ray_job, field, value, container=0)) == ""
     for case, (field, value, container, message) in REFUSED.items():
         assert message in refused(kubernetes, changed(ray_job, field, value, container=container)), case
@@ -154,3 +166,22 @@ def test_rayjobs_of_others_are_not_concerned(kubernetes, guarded):
     theirs = changed(rendered(guarded), "hostNetwork", True)
     del theirs["metadata"]["ownerReferences"]
     assert refused(kubernetes, theirs) == ""
+
+
+def test_a_stricter_policy_lets_what_is_there_end_and_binds_every_change_of_its_pods(kubernetes, guarded):
+    older = changed(rendered(guarded), "hostNetwork", True)
+    name, owners = older["metadata"]["name"], older["metadata"].pop("ownerReferences")
+    older["metadata"]["finalizers"] = ["ray.io/rayjob-finalizer"]
+    kubernetes.apply(older)  # by somebody else: the policy does not look at it
+
+    def patch(body):
+        arguments = ("-n", guarded, "patch", "rayjob", name, "--type=merge", "-p", json.dumps(body))
+        done = kubernetes.kubectl(*arguments, check=False)
+        return done.stderr if done.returncode else ""
+
+    assert patch({"metadata": {"ownerReferences": owners}}) == ""
+    assert patch({"spec": {"suspend": True}}) == ""
+    assert "host's network" in patch({"spec": {"rayClusterSpec": {"rayVersion": "2.0.0"}}})
+    assert "host's network" in patch({"metadata": {"labels": {"kueue.x-k8s.io/priority-class": "batch-a"}}})
+    kubernetes.kubectl("-n", guarded, "delete", "rayjob", name, "--wait=false")
+    assert patch({"metadata": {"finalizers": []}}) == ""
