@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import IO
 
 from data_prep.config import CsvOptions
@@ -83,6 +84,9 @@ class _Marks:
     after_blank: bool = False
     doubled: bool = False
     """Whether some mark is doubled inside of text."""
+    pairs: bool = False
+    """Whether there are backslashes; all in pairs, unless one is `alone`."""
+    alone: bool = False
 
 
 def detect_csv(opened: Open, kind: str, options: CsvOptions | None, name: str) -> Detected:
@@ -106,6 +110,8 @@ def detect_csv(opened: Open, kind: str, options: CsvOptions | None, name: str) -
     best = max(trials, key=lambda trial: trial.weight, default=None)
     if kind == "csv" and (header is None or len(header) > 1):  # one column has nothing to divide
         _refuse_two_delimiters(trials, name)
+        if best is not None and marks.backslash and not marks.doubled and given.quote is None and given.escape is None:
+            _refuse_two_quotings(opened, best, name)
     if best is None:  # one column
         best = _try(opened, _with_quoting(base, kind, given), several=False)
     assert best is not None
@@ -243,6 +249,24 @@ def _shown(delimiter: str) -> str:
     return "tab" if delimiter == "\t" else f"'{delimiter}'"
 
 
+def _refuse_two_quotings(opened: Open, best: Trial, name: str) -> None:
+    """Raises DataError if all rows are complete with backslashes as escapes too, but differ."""
+    doubled, escaped = best.dialect, replace(best.dialect, escape="\\")
+    if not best.perfect or doubled.escape is not None or doubled.quote is None:
+        return
+    trial = _try(opened, escaped)
+    if trial is None or not trial.perfect:
+        return
+    with opened() as one, opened() as other:
+        for first, second in zip_longest(records(one, doubled), records(other, escaped)):
+            if first is None or second is None or first.fields != second.fields:
+                raise DataError(
+                    f"{name}:{(first or second).line}: every row is complete whether or not a backslash escapes the "
+                    "quotation mark after it",
+                    hint="Say which with source.csv.escape: none or '\\'.",
+                )
+
+
 def _refuse_torn(best: Trial, given: CsvOptions, name: str) -> None:
     """Raises DataError if quoted fields seem to swallow rows."""
     if given.quote is not None or best.first_longer is None or best.proofs or best.torn < best.longer:
@@ -264,6 +288,12 @@ def _told(best: Trial, kind: str, given: CsvOptions, marks: _Marks) -> Iterator[
         yield "quotation marks " + ("enclose fields" if dialect.quote else "are plain text, as usual in TSV")
     if given.escape is None and dialect.escape:
         yield "quotation marks are escaped by backslashes"
+    if dialect.escape and dialect.escape_outside:
+        yield "pairs of backslashes are read as one, outside of quotation marks too"
+    if given.escape is None and not dialect.escape and marks.pairs and not marks.alone:
+        yield "backslashes come in pairs only, and both of a pair are read"
+    if given.escape is None and not dialect.escape and marks.backslash:
+        yield "backslashes before quotation marks are plain text"
     if dialect.skip_blanks:
         yield "blanks before quotation marks are left out"
     if best.trailing:
@@ -277,8 +307,11 @@ def _marks(opened: Open) -> tuple[_Marks, str | None]:
     marks, delimiter = _Marks(), None
     with opened() as file:
         for number, line in lines(file):
-            if line is None or (number > 1 and b'"' not in line):
+            if line is None:
                 continue
+            if b"\\" in line:
+                marks.pairs = True
+                marks.alone = marks.alone or b"\\" in line.replace(b"\\\\", b"")
             if number == 1 and (found := _DELIMITER_LINE.fullmatch(line)):
                 delimiter = found[1].decode("latin-1")
             if b'"' in line:

@@ -300,3 +300,27 @@ def test_json_documents_in_other_encodings(tmp_path, encoding, indent):
     assert [row.values for row in found] == rows
     assert how.format == "json"
     assert any("encoding" in one for one in how.told)
+
+
+def test_a_file_that_is_complete_with_and_without_escapes_is_refused(tmp_path):
+    path = written(tmp_path, 'text,out\nx,"y\\"\nz,w"\n')
+    with pytest.raises(DataError, match=r"rows\.csv:2: every row is complete whether or not a backslash") as caught:
+        rows_of(path)
+    assert "source.csv.escape" in caught.value.hint
+    assert read(path, escape="none") == [{"text": "x", "out": "y\\"}, {"text": "z", "out": 'w"'}]
+    assert read(path, escape="\\", quote='"') == [{"text": "x", "out": 'y"\nz,w'}]
+
+
+def test_backslashes_in_pairs_are_told_where_nothing_shows_that_they_escape(tmp_path):
+    note = "backslashes come in pairs only, and both of a pair are read"
+    path = written(tmp_path, 'text,out\n"a, C:\\\\dir",1\nb,2\n')
+    assert (read(path)[0]["text"], told(path)) == ("a, C:\\\\dir", [note])
+    assert read(path, escape="\\")[0]["text"] == "a, C:\\dir"
+    assert told(path, escape="\\") == []
+    assert told(written(tmp_path, "text,out\nC:\\dir,1\n\\\\server,2\n")) == []
+    assert told(written(tmp_path, 'text,out\nx\\"y,1\n')) == ["backslashes before quotation marks are plain text"]
+    both = written(tmp_path, 'text,out\nC:\\\\dir,1\n"\\"x\\", y",2\n')
+    assert (read(both)[0]["text"], told(both)[-1]) == (
+        "C:\\dir",
+        "pairs of backslashes are read as one, outside of quotation marks too",
+    )

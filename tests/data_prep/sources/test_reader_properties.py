@@ -6,23 +6,36 @@ import io
 import json
 import random
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data_prep.sources.file_names import format_of
+from data_prep.sources.read_as import detect
 from data_prep.sources.readers import read_rows
 from raytrain_core.errors import DataError
 
 TEXT = st.text(st.sampled_from('ab ",;|\t\n\\é日'), min_size=1, max_size=12).map(lambda text: f"x{text}y")
-TABLE = st.lists(st.fixed_dictionaries({"text": TEXT, "out": TEXT}), min_size=1, max_size=6)
+ROW = st.builds(lambda text, out: {"text": text, "out": out}, TEXT, TEXT)  # in this order
+TABLE = st.lists(ROW, min_size=1, max_size=6)
+SAME = settings(max_examples=40, derandomize=True)
+"""Few examples, the same ones each time."""
 
 
 def read(path):
     return list(read_rows(path, format_of(path.name), path.name))
+
+
+def told(path):
+    try:
+        return detect(path, format_of(path.name), path.name).told
+    except DataError:
+        return ()
 
 
 def equal_or_refused(path, rows):
@@ -40,6 +53,75 @@ def equal_or_refused(path, rows):
 def test_csv_by_pandas(tmp_path_factory, rows, quoting, end):
     path = tmp_path_factory.mktemp("csv") / "rows.csv"
     pd.DataFrame(rows).to_csv(path, index=False, quoting=quoting, lineterminator=end)
+    equal_or_refused(path, rows)
+
+
+@SAME
+@given(rows=TABLE, delimiter=st.sampled_from(",;"), named=st.booleans(), mark=st.booleans())
+def test_csv_by_excel(tmp_path_factory, rows, delimiter, named, mark):
+    """With a byte order mark, and the delimiter of its country or in the first line."""
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    with path.open("w", newline="", encoding="utf-8-sig" if mark else "utf-8") as file:
+        file.write(f"sep={delimiter}\r\n" if named else "")
+        writer = csv.writer(file, csv.excel, delimiter=delimiter)
+        writer.writerows([["text", "out"], *(row.values() for row in rows)])
+    equal_or_refused(path, rows)
+
+
+@SAME
+@given(rows=TABLE, empty=st.lists(st.none() | st.just(""), max_size=3))
+def test_csv_by_spark(tmp_path_factory, rows, empty):
+    """Backslashes escape quotation marks, and themselves in quotes; null is no field at all."""
+    rows = [*rows, *({"text": "x", "out": one} for one in empty)]
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    quoted = [",".join(map(_by_spark, row.values())) for row in rows]
+    assume(any('\\"' in line for line in quoted) or not any("\\\\" in line for line in quoted))  # or nothing shows it
+    path.write_text("\n".join(["text,out", *quoted, ""]), newline="")
+    if "pairs of backslashes are read as one, outside of quotation marks too" not in told(path):
+        equal_or_refused(path, [{key: value or "" for key, value in row.items()} for row in rows])
+
+
+def _by_spark(value):
+    if not value:
+        return "" if value is None else '""'
+    if not any(mark in value for mark in ',"\n'):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@SAME
+@given(rows=TABLE, delimiter=st.sampled_from(",;|"), style=st.sampled_from(["needed", "all_valid"]))
+def test_csv_by_pyarrow(tmp_path_factory, rows, delimiter, style):
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    options = pyarrow.csv.WriteOptions(delimiter=delimiter, quoting_style=style)
+    pyarrow.csv.write_csv(pa.Table.from_pylist(rows), path, options)
+    equal_or_refused(path, rows)
+
+
+@SAME
+@given(rows=TABLE, delimiter=st.sampled_from(",;|"), forced=st.booleans())
+def test_files_by_duckdb(tmp_path_factory, rows, delimiter, forced):
+    folder = tmp_path_factory.mktemp("duckdb")
+    table = pa.Table.from_pylist(rows)
+    with duckdb.connect() as database:
+        database.register("rows", table)
+        forcing = ", FORCE_QUOTE *" if forced else ""
+        database.execute(f"COPY rows TO '{folder}/a.csv' (HEADER, DELIMITER '{delimiter}'{forcing})")
+        database.execute(f"COPY rows TO '{folder}/b.csv.gz' (HEADER)")
+        database.execute(f"COPY rows TO '{folder}/c.jsonl' (FORMAT json)")
+        database.execute(f"COPY rows TO '{folder}/d.json' (FORMAT json, ARRAY)")
+        database.execute(f"COPY rows TO '{folder}/e.parquet' (COMPRESSION zstd)")
+    for name in ("a.csv", "b.csv.gz"):
+        equal_or_refused(folder / name, rows)
+    for name in ("c.jsonl", "d.json", "e.parquet"):
+        assert [row.values for row in read(folder / name)] == rows
+
+
+@SAME
+@given(rows=TABLE, options=st.sampled_from([{"sep": ";"}, {"sep": "|", "encoding": "utf-16"}]))
+def test_csv_by_pandas_with_other_settings(tmp_path_factory, rows, options):
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    pd.DataFrame(rows).to_csv(path, index=False, **options)
     equal_or_refused(path, rows)
 
 
