@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from raytrain.kubernetes.kubeconfig import Access, find_access
 from raytrain_core.errors import ClusterError
@@ -171,11 +171,15 @@ class KubernetesApi:
 
 
 def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) -> str:
-    """The URL path of an object or a list: `/apis/ray.io/v1/namespaces/team/rayjobs/a`."""
+    """The URL path of an object or a list: `/apis/ray.io/v1/namespaces/team/rayjobs/a`.
+
+    A name stays a name: one with a slash or a question mark leads nowhere else.
+    """
     version, word = kind
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     plural = _PLURALS.get(word, word.lower() + "s")
-    return "/".join([root, *(["namespaces", namespace] if namespace else []), plural, *([name] if name else [])])
+    where = ["namespaces", quote(namespace, safe="")] if namespace else []
+    return "/".join([root, *where, plural, *([quote(name, safe="")] if name else [])])
 
 
 def _pool(access: Access) -> PoolManager:

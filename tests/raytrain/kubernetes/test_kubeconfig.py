@@ -140,6 +140,9 @@ def test_verifies_the_server_with_the_authority_of_the_cluster(tmp_path):
 def test_an_answer_other_than_2xx_is_an_error_and_an_object_that_is_not_there_none(server, tmp_path):
     api = KubernetesApi.connect(kubeconfig=config(tmp_path / "config", {"server": server}))
     assert api.get(JOBS, "team", "absent") is None
+    strange = api.get(JOBS, "team", "../../other/a?b")
+    assert strange is not None
+    assert strange["path"] == "/apis/raytrain.dev/v1alpha1/namespaces/team/finetunejobs/..%2F..%2Fother%2Fa%3Fb"
     with pytest.raises(ApiError, match="no such job"):
         api.call("GET", "/absent")
     assert api.call("GET", "/x", query={"labelSelector": "a=b,c"})["path"] == "/x?labelSelector=a%3Db%2Cc"
