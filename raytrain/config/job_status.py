@@ -27,7 +27,7 @@ OWNER_VARIABLE = "RAYTRAIN_KUBERNETES_OWNER"
 CPU_POD, CPU_POD_SHARE = "raytrain-cpu-pod", 0.001
 """Ray's name for a place in a pod without GPUs, and how much of it a process takes.
 
-What needs no GPU takes one, so that it neither starts pods with GPUs nor holds their CPUs.
+Preparation and the driver take one, so that they neither start pods with GPUs nor hold their CPUs.
 """
 DRIVER_CPUS = 0.1
 """CPUs that a driver reserves: more than the head offers (0), so the CPU group gets it."""

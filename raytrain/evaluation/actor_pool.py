@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -42,8 +42,6 @@ class PoolSettings:
     gpus: float = 0
     memory: int | None = None
     """Bytes per actor."""
-    places: Mapping[str, float] = field(default_factory=dict)
-    """Further resources of Ray that an actor takes."""
     environment: Mapping[str, str] | None = None
     """Environment variables of the actors' processes."""
     max_restarts: int = 10
@@ -57,7 +55,6 @@ class PoolSettings:
             "num_cpus": self.cpus,
             "num_gpus": self.gpus,
             "memory": self.memory,
-            "resources": dict(self.places),
             "max_restarts": 0,
             "max_task_retries": 0,
         }

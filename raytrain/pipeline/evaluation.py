@@ -199,7 +199,6 @@ def open_evaluation(
     from raytrain.evaluation.evaluator import Evaluator
     from raytrain.evaluation.stage_scorer import StageScorer
     from raytrain.generation.requests import GenerationLimits, ModelRef
-    from raytrain.training.ray.places import cpu_pod
     from raytrain.training.threads import worker_environment
 
     spec = context.job.spec
@@ -232,7 +231,6 @@ def open_evaluation(
         actors=requested.actors,
         cpus=requested.cpus,
         gpus=0 if ray.own else requested.gpus,
-        places={} if requested.gpus else cpu_pod(),
         memory=None if ray.own or requested.memory is None else parse_bytes(requested.memory),
         environment={} if requested.gpus and not ray.own else worker_environment(),
     )

@@ -29,7 +29,7 @@ from data_prep.sources.file_names import compression_of
 from data_prep.sources.files import LocalFile, StoredFile
 from data_prep.tasks.examples import Example
 from raytrain.config.job import Resources
-from raytrain.config.job_status import DRIVER_CPUS
+from raytrain.config.job_status import CPU_POD, CPU_POD_SHARE, DRIVER_CPUS
 from raytrain.pipeline.ray_cluster import ray_cluster
 from raytrain_core.errors import ClusterError, UserError
 from raytrain_core.storage.scratch import scratch
@@ -45,6 +45,18 @@ def share(cpus: float) -> tuple[int, float]:
     return count, max(0.001, math.floor(1000 * (cpus - DRIVER_CPUS) / count) / 1000)
 
 
+def _cpu_pod() -> dict[str, float]:
+    """Ray's resources of a place in a pod without GPUs; none where pods do not tell them apart.
+
+    More tasks wait than have room. Ray's autoscaler would start pods with GPUs for them, and a
+    scorer could then take the CPU there that a training worker waits for.
+    """
+    import ray
+
+    cluster: Any = ray
+    return {CPU_POD: CPU_POD_SHARE} if CPU_POD in cluster.cluster_resources() else {}
+
+
 class RayTasks:
     """Ray tasks that use `cpus` together with the driver.
 
@@ -54,10 +66,8 @@ class RayTasks:
     def __init__(self, cpus: float) -> None:
         import ray
 
-        from raytrain.training.ray.places import cpu_pod
-
         self.count, each = share(cpus)
-        remote = ray.remote(num_cpus=each, resources=cpu_pod(), scheduling_strategy="SPREAD")
+        remote = ray.remote(num_cpus=each, resources=_cpu_pod(), scheduling_strategy="SPREAD")
         self._read, self._write = remote(_read).options(num_returns=1 + len(SPLITS)), remote(_write)
         self._compare = remote(_compare)
         self._pending: dict[Future[Any], Any] = {}

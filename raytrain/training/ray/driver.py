@@ -25,7 +25,6 @@ from raytrain.runs.checkpoints import CommittedCheckpoint, committed_checkpoints
 from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.training import checkpoint
 from raytrain.training.ray.channel import DriverChannel, TrainEvent, TrainProgress
-from raytrain.training.ray.places import cpu_pod
 from raytrain.training.ray.worker import train_worker
 from raytrain.training.ray.worker_settings import WorkerSettings
 from raytrain_core.errors import ClusterError, StorageError, TrainingError, UserError
@@ -210,7 +209,7 @@ def _torch_trainer(train_func: Callable[[], Any], settings: WorkerSettings, note
         scaling_config=api.ScalingConfig(
             num_workers=(least, resources.workers) if least < resources.workers else resources.workers,
             use_gpu=bool(gpus),
-            resources_per_worker={"CPU": resources.cpus, **({"GPU": gpus} if gpus else cpu_pod())},
+            resources_per_worker={"CPU": resources.cpus, **({"GPU": gpus} if gpus else {})},
         ),
         run_config=api.RunConfig(
             name=f"{settings.layout.name}-a{settings.attempt.number:02d}",
