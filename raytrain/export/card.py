@@ -234,7 +234,9 @@ def _limits(data: ReportData) -> str:
     lines = [f"Longer texts were cut to these lengths in tokens: {', '.join(limits)}."] if limits else []
     unknown = [f"{t.name}: {m.label}" for t in data.tasks for m in t.metrics if m.after and m.after.low is None]
     lines += [f"Scored without a known interval, and so not given here: {join_names(unknown)}."] if unknown else []
-    lines += [one for one in data.summary.warnings if one not in _left_out(data)]
+    unread = _unread(data)
+    lines += [f"Parts of the run that could not be read for this card: {len(unread)}."] if unread else []
+    lines += [one for one in data.summary.warnings if one not in {*_left_out(data), *unread}]
     lines += [
         "Scores hold for rows like the test rows; other languages, domains and prompts were not tried.",
         "The licence of this model is for its owner to state; those of base model and data are named above as given.",
@@ -246,3 +248,9 @@ def _left_out(data: ReportData) -> set[str]:
     """Returns warnings with scores without intervals or places of rows; the report has them."""
     twins = {f"{task.name}: {task.without_twins.sentence}" for task in data.tasks if task.without_twins}
     return twins | {f"{card.task}: {card.warning}." for card in data.data.tasks if card.warning}
+
+
+def _unread(data: ReportData) -> list[str]:
+    """Returns what the report says of damaged parts, with their places in the owner's storage."""
+    storage = data.uri.removesuffix(f"/{RunLayout(data.run).root}")
+    return [one for one in data.missing if storage in one]

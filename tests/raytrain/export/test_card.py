@@ -5,6 +5,7 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
+from raytrain.export import card
 from raytrain.export.card import base_model, model_card, with_interval
 from raytrain.report.model import Interval, Metric
 
@@ -16,16 +17,16 @@ def text(finished):
 
 def test_the_hubs_reader_takes_it(text, tmp_path):
     (tmp_path / "README.md").write_text(text)
-    card = ModelCard.load(tmp_path / "README.md", ignore_metadata_errors=False)
-    assert card.data.library_name == "transformers"
-    assert card.data.model_name == "taken-out"
-    assert card.data.eval_results
-    for result in card.data.eval_results:
+    read = ModelCard.load(tmp_path / "README.md", ignore_metadata_errors=False)
+    assert read.data.library_name == "transformers"
+    assert read.data.model_name == "taken-out"
+    assert read.data.eval_results
+    for result in read.data.eval_results:
         low, high = result.metric_args["interval"]
         assert low <= result.metric_value <= high
         assert f"95 % interval {low:g} to {high:g}" in result.metric_name
         assert result.dataset_split == "test"
-    assert {result.dataset_name for result in card.data.eval_results} >= {"echo", "first (probe, not trained)"}
+    assert {result.dataset_name for result in read.data.eval_results} >= {"echo", "first (probe, not trained)"}
 
 
 def test_every_score_in_its_tables_has_an_interval(text):
@@ -48,6 +49,21 @@ def test_it_says_nothing_about_the_owners_places_and_rows(text, finished):
         assert place not in text
     for answer in ("not stated", "own files", "learningRate: 0.003", "Energy was not measured"):
         assert answer in text
+
+
+def test_damaged_parts_are_counted_without_their_places(finished, monkeypatch):
+    data = card.gather(finished.store, finished.layout)
+    damaged = f"{finished.store.uri}/runs/taken-out/scores/before/echo/scores.json: damaged; it is left out."
+    warnings = [*data.summary.warnings, damaged, "Not scored after training: x."]
+    data = data.model_copy(
+        update={"missing": warnings[-2:], "summary": data.summary.model_copy(update={"warnings": warnings})}
+    )
+    monkeypatch.setattr(card, "gather", lambda store, layout: data)
+    text = card.model_card(finished.store, finished.layout, "transformers")
+    assert str(finished.store.uri) not in text
+    assert "scores.json" not in text  # in whatever way it is escaped
+    assert "Parts of the run that could not be read for this card: 1." in text
+    assert "Not scored after training: x." in text
 
 
 @pytest.mark.parametrize(
