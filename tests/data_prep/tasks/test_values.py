@@ -2,6 +2,8 @@
 
 import math
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +91,19 @@ def test_nan_is_a_bad_row_and_floats_of_a_whole_column_are_whole(bench):
     assert (kinds["bad-row"]["count"], kinds["number-whole"]["count"]) == (10, 50)
     assert kinds["bad-row"]["first"][0]["note"] == "'target' is null"
     assert kinds["detected"]["first"][0]["note"] == "column target: whole numbers, written without .0"
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_an_infinite_number_is_a_bad_row(bench, form):
+    rows = [{"input": f"text {i}", "target": math.inf if i == 7 else -math.inf if i == 9 else 1.5} for i in range(60)]
+    if form == "jsonl":
+        shard_set = prepared(bench, rows, onBadRow="skip")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), bench.folder / "rows.parquet")
+        shard_set = prepared(bench, rows, onBadRow="skip", source={"uri": "rows.parquet"})
+    assert targets(bench, shard_set) == {f"text {i}": ["1.5"] for i in range(60) if i not in (7, 9)}
+    bad = shard_set.task("notes").tally["kinds"]["bad-row"]
+    assert (bad["count"], "not a finite number" in bad["first"][0]["note"]) == (2, True)
 
 
 def test_floats_of_a_column_that_is_not_whole_stay(bench):

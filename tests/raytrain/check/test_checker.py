@@ -152,6 +152,21 @@ def test_what_was_detected_over_the_whole_column_is_told(project: Path) -> None:
     assert f"what was detected: 1 {spelling}" in checked().tasks[1].events
 
 
+def test_files_that_are_passed_over_are_told(project: Path, capsys: Captured) -> None:
+    Path("moods").mkdir()
+    Path("moods/a.jsonl").write_text("".join(f'{{"input": "day {i}", "target": "fine"}}\n' for i in range(60)))
+    Path("moods/_b.jsonl").write_text("{}\n")
+    text = Path("job.yaml").read_text()
+    start, end = text.index("    - name: stars"), text.index("    - {name: quiz")
+    Path("job.yaml").write_text(
+        f"{text[:start]}    - {{name: stars, type: text, source: {{uri: moods}}}}\n{text[end:]}"
+    )
+    (told,) = (event for event in checked().tasks[1].events if "passed over" in event)
+    assert "1 (moods/_b.jsonl: its name begins with _)" in told
+    assert main(["data", "show", "job.yaml", "--rows", "1", "--task", "stars"]) == 0
+    assert told in capsys.readouterr().out
+
+
 def test_a_wrong_column(project: Path) -> None:
     rewrite("target: stars", "target: rating")
     with pytest.raises(DataError, match=r"task stars: (dev|train|test)\.csv has no column 'rating'"):

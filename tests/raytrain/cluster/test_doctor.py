@@ -2,8 +2,11 @@
 
 import pytest
 
-from raytrain.cluster.doctor import _line
+from raytrain.cluster import doctor
+from raytrain.cluster.doctor import _line, of_storage
 from raytrain.kubernetes.client import ApiError
+from raytrain_core.errors import StorageError
+from raytrain_core.storage import StorageLocation
 
 
 class Server:
@@ -35,3 +38,19 @@ def test_where_several_jobs_wait_doctor_leads_to_kueue(phases, kueue, expected):
     assert len(checks) == bool(expected)
     for words in expected:
         assert words in checks[0].what
+
+
+def test_what_the_storage_does_not_support_is_said(tmp_path, monkeypatch):
+    """What the probe finds is tested with stores of other makes in `test_s3_other_makes.py`."""
+    storage = StorageLocation(uri=tmp_path.as_uri())
+    assert of_storage(storage).what.endswith("can be written, read and deleted")
+    monkeypatch.setattr(doctor, "probe", lambda store: ("metadata are lost: uploads are read back",))
+    assert of_storage(storage).what.endswith("deleted; metadata are lost: uploads are read back")
+
+    def refused(store):
+        raise StorageError("it ignores conditional writes", hint="Use another store.")
+
+    monkeypatch.setattr(doctor, "probe", refused)
+    check = of_storage(storage)
+    assert (check.ok, check.hint) == (False, "Use another store.")
+    assert check.what.endswith("deleted: it ignores conditional writes")
