@@ -171,8 +171,9 @@ def export(
         typer.Option("--format", help="ctranslate2: for fast answers on CPUs."),
     ] = ExportFormat.TRANSFORMERS,
     quantization: Annotated[
-        Quantization, typer.Option("--quantization", help="How ctranslate2 stores the weights.")
-    ] = Quantization.INT8,
+        Quantization | None,
+        typer.Option("--quantization", help="How ctranslate2 stores the weights.", show_default="int8"),
+    ] = None,
     revision: Annotated[
         str | None,
         typer.Option("--revision", metavar="BRANCH", help="Branch of the repository.", show_default="main"),
@@ -200,7 +201,7 @@ def export(
         layout,
         to=to,
         form=form.value,
-        quantization=quantization.value,
+        quantization=quantization and quantization.value,
         revision=revision,
         tag=tag,
         public=public,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 REPORT = "conversion-report.json"
 QUANTIZATIONS = ("int8", "bfloat16", "float32")
+"""How weights can be stored; the first is the default."""
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 

@@ -6,6 +6,7 @@ import re
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.export.bundle import Format, make_bundle
+from raytrain.export.ctranslate2 import QUANTIZATIONS
 from raytrain.export.placing import HubPlace, Placed
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store, open_like
@@ -20,7 +21,7 @@ def export_run(
     *,
     to: str,
     form: Format = "transformers",
-    quantization: str = "int8",
+    quantization: str | None = None,
     revision: str | None = None,
     tag: str | None = None,
     public: bool = False,
@@ -32,11 +33,15 @@ def export_run(
     Raises UsageError for a destination that cannot be one or that holds something else, DataError
     for a run without a model, StorageError if the destination does not answer or refuses.
     """
+    if quantization is not None and form != "ctranslate2":
+        raise UsageError(
+            f"--quantization has no effect with --format {form}", hint="leave it out, or set --format ctranslate2"
+        )
     hub = hub_place(to, revision=revision, tag=tag, public=public)
     place = None if hub else open_like(store, to)
     if place is not None and (place.uri == store.uri or f"{place.uri}/".startswith(f"{store.uri}/")):
         raise UsageError(f"--to {to} is inside of the storage of the runs", hint="choose a place outside of it")
-    with make_bundle(store, layout, form, quantization=quantization) as bundle:
+    with make_bundle(store, layout, form, quantization=quantization or QUANTIZATIONS[0]) as bundle:
         if hub is not None:
             from raytrain.export.hub import push
 

@@ -59,6 +59,7 @@ def test_a_run_without_a_model(finished_world, tmp_path):
         ("hf://only-a-name", {}, "names no repository"),
         ("hf://org/name@a", {"revision": "b"}, "give one of them"),
         ("somewhere", {"tag": "v1"}, "are for a hub"),
+        ("somewhere", {"quantization": "int8"}, "has no effect with --format transformers"),
         ("https://example.org/x", {}, "unsupported kind of storage"),
         ("", {}, "is empty"),
     ],
