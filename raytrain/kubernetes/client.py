@@ -147,20 +147,14 @@ class KubernetesApi:
         content: str = "application/json",
     ) -> dict[str, Any]:
         """Sends one request and returns its JSON answer."""
-        from urllib3.exceptions import HTTPError
-
-        headers = {"Accept": "application/json", "Content-Type": content}
         url = f"{self._access.server}{where}" + (f"?{urlencode(query)}" if query else "")
-        try:
-            if (authorization := self._access.authorization()) is not None:
-                headers["Authorization"] = authorization
-            data = None if body is None else json.dumps(body)
-            response = self._pool.request(method, url, body=data, headers=headers, timeout=_SECONDS)
-        except (HTTPError, OSError) as error:
-            raise ClusterError(f"the Kubernetes API does not answer: {error}") from error
-        text = response.data.decode(errors="replace")
-        if not 200 <= response.status < 300:
-            raise _api_error(response.status, text)
+        data = None if body is None else json.dumps(body)
+        status, text = self._send(method, url, data, content)
+        if status == 401 and self._access.renew is not None:
+            self._access.renew()
+            status, text = self._send(method, url, data, content)
+        if not 200 <= status < 300:
+            raise _api_error(status, text)
         try:
             return dict(json.loads(text or "{}"))
         except (ValueError, TypeError):
@@ -168,6 +162,18 @@ class KubernetesApi:
                 f"{self._access.server} answers, but not as the Kubernetes API does",
                 hint="look at the server of the kubeconfig, and whether a proxy answers in its place",
             ) from None
+
+    def _send(self, method: str, url: str, data: str | None, content: str) -> tuple[int, str]:
+        from urllib3.exceptions import HTTPError
+
+        headers = {"Accept": "application/json", "Content-Type": content}
+        try:
+            if (authorization := self._access.authorization()) is not None:
+                headers["Authorization"] = authorization
+            response = self._pool.request(method, url, body=data, headers=headers, timeout=_SECONDS)
+        except (HTTPError, OSError) as error:
+            raise ClusterError(f"the Kubernetes API does not answer: {error}") from error
+        return response.status, response.data.decode(errors="replace")
 
 
 def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) -> str:

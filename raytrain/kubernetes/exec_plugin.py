@@ -66,6 +66,11 @@ class ExecPlugin:
         pair = status.get("clientCertificateData"), status.get("clientKeyData")
         return (str(pair[0]), str(pair[1])) if all(pair) else None
 
+    def forget(self) -> None:
+        """Has the program run again before the next request."""
+        with self._lock:
+            self._status = {}
+
     def _current(self) -> dict[str, Any]:
         with self._lock:
             if not self._status or (self._expires is not None and datetime.now(UTC) >= self._expires - _EARLY):

@@ -41,6 +41,8 @@ class Access:
     server_name: str | None = None
     proxy: str | None = None
     in_cluster: bool = False
+    renew: Callable[[], None] | None = None
+    """Has `authorization` log in again, if a token was refused; None if it cannot."""
 
 
 def find_access(context: str | None = None, kubeconfig: Path | None = None) -> Access:
@@ -130,7 +132,8 @@ def _access(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Access:
     tls = _tls(_pem(cluster, "certificate-authority"))
     if cluster.get("insecure-skip-tls-verify"):
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    authorization = _authorization(cluster, user, tls)
+    plugin = ExecPlugin.of(user["exec"], cluster) if user.get("exec") and not _has_token(user) else None
+    authorization = _authorization(user, plugin, tls)
     _load_certificate(tls, user)
     return Access(
         str(cluster["server"]).rstrip("/"),
@@ -138,6 +141,7 @@ def _access(cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Access:
         authorization,
         server_name=cluster.get("tls-server-name"),
         proxy=cluster.get("proxy-url"),
+        renew=plugin.forget if plugin is not None else None,
     )
 
 
@@ -148,9 +152,11 @@ def _tls(authorities: str | None) -> ssl.SSLContext:
     return tls
 
 
-def _authorization(
-    cluster: Mapping[str, Any], user: Mapping[str, Any], tls: ssl.SSLContext
-) -> Callable[[], str | None]:
+def _has_token(user: Mapping[str, Any]) -> bool:
+    return bool(user.get("tokenFile") or user.get("token"))
+
+
+def _authorization(user: Mapping[str, Any], plugin: ExecPlugin | None, tls: ssl.SSLContext) -> Callable[[], str | None]:
     """How each request is authorized; the certificate of an exec plugin goes into `tls`."""
     if impersonates := [key for key in _IMPERSONATION if user.get(key)]:
         raise ValueError(f"the user acts as another one ({', '.join(impersonates)}), which is not supported")
@@ -158,8 +164,7 @@ def _authorization(
         return lambda: f"Bearer {Path(file).read_text().strip()}"
     if token := user.get("token"):
         return lambda: f"Bearer {token}"
-    if "exec" in user:
-        plugin = ExecPlugin.of(user["exec"], cluster)
+    if plugin is not None:
         if (pair := plugin.certificate()) is not None:
             _load_pem(tls, *pair)
         return plugin.authorization

@@ -23,15 +23,16 @@ def answers(status):
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Answers with what it was asked, except at /absent and /login."""
+    """Answers with what it was asked, but for /absent, /login and /strict (the token 2 alone)."""
 
     def do_GET(self):
         there = not self.path.endswith("/absent")
         answer = {"path": self.path, "authorization": self.headers.get("Authorization")}
         if not there:
             answer = {"reason": "NotFound", "message": "no such job"}
+        refused = self.path == "/strict" and self.headers.get("Authorization") != "Bearer 2"
         body = b"<html>log in</html>" if self.path == "/login" else json.dumps(answer).encode()
-        self.send_response(200 if there else 404)
+        self.send_response(401 if refused else 200 if there else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -196,6 +197,22 @@ def test_a_login_that_cannot_be_used_is_said(server, tmp_path, user, message):
 def test_without_any_says_where_it_looked(tmp_path):
     with pytest.raises(ClusterError, match=r"there is no .*\.kube/config"):
         KubernetesApi.connect()
+
+
+def test_a_plugin_logs_in_again_once_if_its_token_is_no_longer_taken(server, tmp_path):
+    count = tmp_path / "count"
+    count.write_text("")
+    command = f"printf x >> {count}; echo '{{\"status\": {{\"token\": \"'$(wc -c < {count} | tr -d ' ')'\"}}}}'"
+    plugin = {"apiVersion": V1, "command": "sh", "args": ["-c", command]}
+    api = KubernetesApi.connect(kubeconfig=config(tmp_path / "config", {"server": server}, {"exec": plugin}))
+    assert api.call("GET", "/")["authorization"] == "Bearer 1"
+    assert api.call("GET", "/strict")["authorization"] == "Bearer 2"
+    count.write_text("xxx")
+    api = KubernetesApi.connect(kubeconfig=tmp_path / "config")
+    with pytest.raises(ApiError) as error:
+        api.call("GET", "/strict")
+    assert error.value.status == 401
+    assert count.read_text() == "xxxxx"
 
 
 @pytest.mark.parametrize("proxy", ["socks5://localhost:1080", "localhost:8080"])
