@@ -58,7 +58,7 @@ def write_config(
 ) -> dict[str, Path]:
     """Writes only the configuration, as `export` does.
 
-    With weights next to it `raytrain.model.load` reads the folder.
+    With weights next to it `raytrain.model.loading.load` reads the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)

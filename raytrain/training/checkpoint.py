@@ -1,8 +1,9 @@
 """Checkpoints in storage: finding the newest intact one, reading it, removing old ones.
 
-A checkpoint holds the weights with their configuration (a folder that `raytrain.model.load` reads),
-the optimizer's state, and in its manifest the position in the sampling order. It holds no generator
-state: randomness is keyed by the row. `checkpoint_writer` describes how one is written.
+A checkpoint holds the weights with their configuration (a folder that
+`raytrain.model.loading.load` reads), the optimizer's state, and in its manifest the position in the
+sampling order. It holds no generator state: randomness is keyed by the row.
+`checkpoint_writer` describes how one is written.
 """
 
 from __future__ import annotations

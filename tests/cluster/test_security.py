@@ -125,7 +125,7 @@ def test_a_run_refuses_strangers_and_leaks_no_secret(target, operator, namespace
     pods = json.loads(target.kubectl("get", "pods", "-n", namespace, "-o", "json"))["items"]
     for pod in pods:
         group = pod["metadata"]["labels"]["ray.io/group"]
-        expected = {"headgroup": {"autoscaler"}, "cpu": {"ray", "side"}}.get(group, set())
+        expected = {"headgroup": {"autoscaler"}, "cpu": {"ray", "side", "wait-gcs-ready"}}.get(group, set())
         assert with_token(pod["spec"]) == expected, f"a token of the API server in {group}"
         if group == "headgroup":
             name = pod["metadata"]["name"]

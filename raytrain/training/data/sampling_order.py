@@ -44,8 +44,8 @@ class TaskStream:
 class SamplingOrder:
     """Endless order of examples over all tasks; the module's docstring explains it.
 
-    Of every `tasks.period` places in a row task i has `tasks.quotas[i]`, and in every prefix it has
-    its share within a few places: less than 1 if the period is at most `task_order.LARGEST_PERIOD`,
+    In every period (`period` places in a row) task i has its quota, and in every prefix it has its
+    share within a few places: less than 1 if the period is at most `task_order.LARGEST_PERIOD`,
     else less than 4. quotas / period are the rates exactly if these are fractions whose
     denominators are below 2^24 (as in examples-proportional mixtures of up to 16 million examples),
     else within a thousandth of each rate.
