@@ -17,12 +17,13 @@ from raytrain.config.job import FineTuneJob
 from raytrain.config.locations import cache_folder, storage_location
 from raytrain.config.run_layout import RunLayout
 from raytrain.pipeline.interrupts import Interrupts
+from raytrain.pipeline.live_report import write_last_page
 from raytrain.runs.record import RunRecord, read_record, write_record
 from raytrain.telemetry.attempts import Attempt, SupersededError
 from raytrain.telemetry.console import Console
 from raytrain.telemetry.kubernetes_status import OwnObject, StatusMirror
 from raytrain.telemetry.logs import RunLog
-from raytrain.telemetry.progress import ProgressWriter, read_progress
+from raytrain.telemetry.progress import Phase, ProgressWriter, read_progress
 from raytrain.telemetry.segments import SegmentWriter
 from raytrain_core.errors import UsageError, UserError
 from raytrain_core.storage import Store, open_store
@@ -172,7 +173,7 @@ def _recording_end(context: RunContext) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         context.emit("Interrupted", _RESUMABLE)
-        context.progress.update(phase="Interrupted", message=_RESUMABLE)
+        _end(context, "Interrupted", _RESUMABLE)
         raise
     except SupersededError as error:  # progress.json now belongs to the newer attempt
         context.emit("Superseded", error.message)
@@ -180,10 +181,17 @@ def _recording_end(context: RunContext) -> Iterator[None]:
     except BaseException as error:
         message = error.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         context.emit("RunFailed", message)
-        context.progress.update(phase="Failed", message=message)
+        _end(context, "Failed", message)
         raise
     context.emit("RunFinished", _REPORT_WRITTEN)
     context.progress.update(phase="Complete", message=_REPORT_WRITTEN, eta_seconds=0.0)
+
+
+def _end(context: RunContext, phase: Phase, message: str) -> None:
+    """Stores how the attempt ended and, if the storage can be reached, the run's page with it."""
+    context.progress.update(phase=phase, message=message)
+    if context.progress.flush() and context.events.flush():
+        write_last_page(context.store, context.layout, context.attempt)
 
 
 def _record_of(job: FineTuneJob, base_folder: Path, stored: RunRecord | None) -> RunRecord:

@@ -1,5 +1,6 @@
 """The report as a page in the run's folder that fills up while the run goes on."""
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -8,6 +9,8 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
 from raytrain.telemetry.background import Background
 from raytrain_core.storage import Store
+
+_log = logging.getLogger(__name__)
 
 SECONDS = 60.0
 """Least time between two pages: making one reads all scores of the run."""
@@ -52,8 +55,24 @@ class LiveReport:
     def _write(self) -> None:
         if self._ended or self._attempt.superseded():
             return
-        from raytrain.report import gather, render_html
+        self._on_written(_put_page(self._store, self._layout))
 
-        page = render_html(gather(self._store, self._layout), every=EVERY)
-        self._store.put(self._layout.live_report, page.encode())
-        self._on_written(f"{self._store.uri}/{self._layout.live_report}")
+
+def write_last_page(store: Store, layout: RunLayout, attempt: Attempt) -> None:
+    """Lets the page of an attempt that fails or is interrupted say so, if there is a page.
+
+    Errors are logged: they must not hide why the attempt ends.
+    """
+    try:
+        if store.stat(layout.live_report) is not None and not attempt.superseded():
+            _put_page(store, layout)
+    except Exception as error:
+        _log.warning("the run's page still shows it as it was before its end: %s", error)
+
+
+def _put_page(store: Store, layout: RunLayout) -> str:
+    from raytrain.report import gather, render_html
+
+    page = render_html(gather(store, layout), every=EVERY)
+    store.put(layout.live_report, page.encode())
+    return f"{store.uri}/{layout.live_report}"

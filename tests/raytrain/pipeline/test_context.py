@@ -43,6 +43,11 @@ def test_a_mistake_found_while_preparing_may_be_corrected_under_the_same_name(pl
     with pytest.raises(DataError, match="wrods"), opened(job_file, store) as context:
         stages.prepare(context, stages.fetch_model(context))
     assert read_progress(store, LAYOUT).phase == "Failed"
+    assert store.stat(LAYOUT.live_report) is None
+    store.put(LAYOUT.live_report, b"a page from before")
+    with pytest.raises(KeyboardInterrupt), opened(job_file, store):
+        raise KeyboardInterrupt
+    assert b"not finished: Interrupted" in store.get(LAYOUT.live_report)
     loaded = load_job(changed(job_file, "input: wrods", "input: words"))
     refuse_another_identity(store, LAYOUT, loaded.job)
     with opened(job_file, store) as context:

@@ -5,11 +5,24 @@ import threading
 
 import pytest
 
-from raytrain.pipeline.live_report import LiveReport
+from raytrain.pipeline.live_report import LiveReport, write_last_page
 from raytrain.telemetry.attempts import Attempt
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import open_store
 from tests.raytrain.report.conftest import RunFolder
+
+
+class Full:
+    """A store that can be read, but not written."""
+
+    def __init__(self, store):
+        self._store, self.uri = store, store.uri
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def put(self, key, data):
+        raise StorageError("no space left")
 
 
 @pytest.fixture
@@ -63,16 +76,23 @@ def test_a_superseded_attempt_leaves_the_page_alone(run, attempt):
 
 
 def test_a_store_that_fails_is_logged_and_raises_nothing(run, attempt, caplog):
-    class Full:
-        uri = run.store.uri
-
-        def __getattr__(self, name):
-            return getattr(run.store, name)
-
-        def put(self, key, data):
-            raise StorageError("no space left")
-
-    with LiveReport(Full(), run.layout, attempt, on_written=pytest.fail, seconds=0.0) as live:
+    with LiveReport(Full(run.store), run.layout, attempt, on_written=pytest.fail, seconds=0.0) as live:
         live.poke()
         assert not live._background.flush()
     assert "live report could not be stored and will be retried: no space left" in caplog.text
+
+
+def test_an_attempt_that_ends_without_a_report_says_so_on_its_page(run, attempt, caplog):
+    write_last_page(run.store, run.layout, attempt)
+    assert run.store.stat(run.layout.live_report) is None, "nothing was scored, so there was no page"
+    write_once(run, attempt)
+    progress = {"run": run.name, "attempt": 1, "phase": "Failed", "step": 400, "steps": run.steps}
+    run.store.put(run.layout.progress, json.dumps(progress).encode())
+    write_last_page(run.store, run.layout, attempt)
+    assert "not finished: Failed" in page(run)
+    write_last_page(Full(run.store), run.layout, attempt)
+    assert "still shows it as it was before its end: no space left" in caplog.text
+    Attempt.begin(run.store, run.layout)
+    run.store.put(run.layout.live_report, b"of the newer attempt")
+    write_last_page(run.store, run.layout, attempt)
+    assert page(run) == "of the newer attempt"
