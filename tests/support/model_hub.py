@@ -7,14 +7,14 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from tests.support.hub_http import HubHandler, serving
 
 TOKEN = "hf_" + "t" * 20  # made up
 _LARGE = (".safetensors", ".bin")
@@ -74,17 +74,8 @@ def model_hub() -> Iterator[ModelHub]:
     class Handler(_Handler):
         known = hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(Handler) as hub.endpoint:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture
@@ -100,41 +91,21 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHub]:
         yield known
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(HubHandler):
     known: ModelHub
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_PUT(self) -> None:
-        self._answer()
-
-    def do_DELETE(self) -> None:
-        self._answer()
 
     @property
     def _allowed(self) -> bool:
         return self.headers.get("Authorization", "").removeprefix("Bearer ") in self.known.tokens
 
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def answer(self, body: bytes) -> None:
         path = urlsplit(self.path).path
         self.known.asked.append(f"{self.command} {unquote(path)}")
         for pattern, answer in _ROUTES:
             if match := re.fullmatch(pattern, path):
                 answer(self, body, *(unquote(part) for part in match.groups()))
                 return
-        self._send(404, b"Not found", {"X-Error-Code": "RepoNotFound"})
+        self.send(404, b"Not found", {"X-Error-Code": "RepoNotFound"})
 
     # Repositories
 
@@ -148,10 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(409, "You already created this model repo")
             return
         self.known.add(name, {".gitattributes": b""}, private=asked.get("visibility") == "private")
-        self._json({"url": f"{self.known.endpoint}/{name}", "name": name})
+        self.send_json({"url": f"{self.known.endpoint}/{name}", "name": name})
 
     def _validate(self, _: bytes) -> None:
-        self._json({"errors": [], "warnings": []})
+        self.send_json({"errors": [], "warnings": []})
 
     def _repository(self, name: str, *, write: bool = False) -> Repository | None:
         found = self.known.repositories.get(name)
@@ -175,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         if repository is None or (commit := self._revision(repository, revision)) is None:
             return
         siblings = [{"rfilename": path} for path in repository.commits[commit]]
-        self._json({"_id": "1", "id": name, "sha": commit, "private": repository.private, "disabled": False,
+        self.send_json({"_id": "1", "id": name, "sha": commit, "private": repository.private, "disabled": False,
                     "gated": "manual" if repository.gated else False, "downloads": 0, "likes": 0, "tags": [],
                     "siblings": siblings, "lastModified": "2026-01-01T00:00:00.000Z",
                     "createdAt": "2026-01-01T00:00:00.000Z"})  # fmt: skip
@@ -186,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         found = [_entry(path, data) for path, data in repository.commits[commit].items() if path.startswith(under)]
         if found:
-            self._json(found)
+            self.send_json(found)
         else:
             self._refuse(404, f"{under} does not exist on {revision}", "EntryNotFound")
 
@@ -197,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
                 kind: [{"name": n, "ref": f"refs/{under}/{n}", "targetCommit": c} for n, c in named.items()]
                 for kind, under, named in kinds
             }
-            self._json({**refs, "converts": []})
+            self.send_json({**refs, "converts": []})
 
     def _branch(self, body: bytes, name: str, branch: str) -> None:
         if (repository := self._repository(name, write=True)) is None:
@@ -207,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         start = json.loads(body or b"{}").get("startingPoint") or "main"
         repository.branches[branch] = str(repository.find(start))
-        self._json({})
+        self.send_json({})
 
     def _tag(self, body: bytes, name: str, revision: str) -> None:
         if (repository := self._repository(name, write=True)) is None:
@@ -216,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
             repository.tags.pop(revision, None)
         else:
             repository.tags[json.loads(body)["tag"]] = str(repository.find(revision))
-        self._json({})
+        self.send_json({})
 
     # Commits and large files
 
@@ -224,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._repository(name, write=True) is not None:
             files = json.loads(body)["files"]
             modes = [(one["path"], "lfs" if one["path"].endswith(_LARGE) else "regular") for one in files]
-            self._json({"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes]})
+            self.send_json({"files": [{"path": p, "uploadMode": m, "shouldIgnore": False} for p, m in modes]})
 
     def _batch(self, body: bytes, name: str) -> None:
         if self._repository(name, write=True) is None:
@@ -234,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             href = f"{self.known.endpoint}/large/{one['oid']}"
             actions = {} if one["oid"] in self.known.large else {"actions": {"upload": {"href": href}}}
             objects.append({"oid": one["oid"], "size": one["size"], **actions})
-        self._json({"transfer": "basic", "objects": objects})
+        self.send_json({"transfer": "basic", "objects": objects})
 
     def _large(self, body: bytes, sha256: str) -> None:
         if self.known.refuse_uploads:
@@ -242,7 +213,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         assert hashlib.sha256(body).hexdigest() == sha256
         self.known.large[sha256] = body
-        self._send(200, b"", {})
+        self.send(200, b"", {})
 
     def _commit(self, body: bytes, name: str, branch: str) -> None:
         if (repository := self._repository(name, write=True)) is None:
@@ -262,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         number = repository.commit(files, branch)
         url = f"{self.known.endpoint}/{name}/commit/{number}"
-        self._json({"commitUrl": url, "commitOid": number, "pullRequestUrl": None})
+        self.send_json({"commitUrl": url, "commitOid": number, "pullRequestUrl": None})
 
     def _resolve(self, _: bytes, name: str, revision: str, file: str) -> None:
         repository = self._repository(name)
@@ -275,26 +246,14 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             self._refuse(404, "Entry not found", "EntryNotFound", {"X-Repo-Commit": commit})
             return
-        self._send(200, data, {"ETag": f'"{_etag(file, data)}"', "X-Repo-Commit": commit})
+        self.send(200, data, {"ETag": f'"{_etag(file, data)}"', "X-Repo-Commit": commit})
 
     # Answers
 
     def _refuse(self, status: int, sentence: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
         named = {"X-Error-Code": code} if code else {}
         told = {"X-Error-Message": sentence, "Content-Type": "application/json", **named, **(headers or {})}
-        self._send(status, json.dumps({"error": sentence}).encode(), told)
-
-    def _json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def _send(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        self.send(status, json.dumps({"error": sentence}).encode(), told)
 
 
 _NAME = r"([\w.-]+/[\w.-]+)"

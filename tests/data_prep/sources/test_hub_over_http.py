@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.data_prep_bench import numbered
-from tests.support.hub_server import hub_server
+from tests.support.dataset_hub import dataset_hub
 
 OLD, NEW = "a" * 40, "b" * 40
 
 
 @pytest.fixture(scope="module")
 def hub():
-    with hub_server() as server:
+    with dataset_hub() as server:
         yield server
 
 

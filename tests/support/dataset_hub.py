@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from tests.support.hub_http import HubHandler, serving
 
 
 @dataclass
@@ -34,44 +34,21 @@ class Hub:
 
 
 @contextmanager
-def hub_server() -> Iterator[Hub]:
+def dataset_hub() -> Iterator[Hub]:
     """Runs an empty hub on a free port."""
     hub = Hub()
 
     class Handler(_Handler):
         known = hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(Handler) as hub.endpoint:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(HubHandler):
     known: Hub
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def answer(self, body: bytes) -> None:
         path = unquote(urlsplit(self.path).path)
         self.known.asked.append(f"{self.command} {path}")
         if match := re.fullmatch(r"/api/datasets/(.+?)/(revision|tree|paths-info)/([^/]+)(?:/(.*))?", path):
@@ -81,17 +58,17 @@ class _Handler(BaseHTTPRequestHandler):
             if commit is None:
                 self._no_revision(name)
             elif what == "revision":
-                self._json(self._info(name, commit))
+                self.send_json(self._info(name, commit))
             elif what == "tree":
-                self._json(self._tree(name, commit, f"{under}/" if under else ""))
+                self.send_json(self._tree(name, commit, f"{under}/" if under else ""))
             else:
                 fields = json.loads(body) if body.startswith(b"{") else {}
                 paths = fields.get("paths") or [part[6:] for part in unquote(body.decode()).split("&")]
-                self._json(self._entries(name, commit, [p for p in paths if p in self._files(name, commit)]))
+                self.send_json(self._entries(name, commit, [p for p in paths if p in self._files(name, commit)]))
         elif match := re.fullmatch(r"/api/datasets/(.+)", path):
             name = self.known.aliases.get(match[1], match[1])
             commit = self.known.revisions.get(name, {}).get("main")
-            self._json(self._info(name, commit)) if commit else self._no_revision(name)
+            self.send_json(self._info(name, commit)) if commit else self._no_revision(name)
         elif match := re.fullmatch(r"/datasets/(.+?)/resolve/([^/]+)/(.+)", path):
             name, revision, file = match.groups()
             commit = self.known.revisions.get(name, {}).get(revision)
@@ -100,9 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
             elif file in self._files(name, commit):
                 self._file(commit, self._files(name, commit)[file])
             else:
-                self._send(404, b"Entry not found", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
+                self.send(404, b"Entry not found", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
         else:
-            self._send(404, b"Not found", {"X-Error-Code": "RepoNotFound"})
+            self.send(404, b"Not found", {"X-Error-Code": "RepoNotFound"})
 
     def _files(self, name: str, commit: str) -> Mapping[str, bytes]:
         return self.known.files[name, commit]
@@ -130,27 +107,15 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{_etag(data)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if match is None:
-            self._send(200, data, headers)
+            self.send(200, data, headers)
             return
         start, stop = int(match[1]), min(int(match[2] or len(data) - 1) + 1, len(data))
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(data)}"
-        self._send(206, data[start:stop], headers)
+        self.send(206, data[start:stop], headers)
 
     def _no_revision(self, name: str) -> None:
         code = "RevisionNotFound" if name in self.known.revisions else "RepoNotFound"
-        self._send(404, b'{"error": "not found"}', {"X-Error-Code": code})
-
-    def _json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
-
-    def _send(self, status: int, data: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
+        self.send(404, b'{"error": "not found"}', {"X-Error-Code": code})
 
 
 def _etag(data: bytes) -> str:
