@@ -148,10 +148,7 @@ def _local(uri: str, source: Source, base_folder: Path, where: str) -> Sources:
         raise DataError(f"{where}: {uri} cannot be read ({error.strerror or error})") from None
     passed_over = [PassedOver(_shown(path, base_folder), reason) for path, reason in found.passed_over]
     if not found.paths:
-        raise DataError(
-            f"{where}: no data files in {uri}",
-            hint=f"Supported files are {known_extensions()}.{_first_passed_over(passed_over)}",
-        )
+        raise _nothing_to_read(f"{where}: no data files in {uri}", passed_over)
     files: list[SourceFile] = [
         LocalFile(
             one,
@@ -163,6 +160,14 @@ def _local(uri: str, source: Source, base_folder: Path, where: str) -> Sources:
         for one in found.paths
     ]
     return Sources(files, passed_over)
+
+
+def _nothing_to_read(what: str, passed_over: list[PassedOver]) -> DataError:
+    hint = f"Supported files are {known_extensions()}."
+    if passed_over:
+        named = ", ".join(f"{one.name} ({one.reason})" for one in passed_over[:3])
+        hint += f" Passed over: {named}{', ...' if len(passed_over) > 3 else ''}."
+    return DataError(what, hint=hint)
 
 
 def _find_local(uri: str, path: Path, base_folder: Path, where: str, *, any_name: bool) -> Finding:
@@ -188,10 +193,7 @@ def _bucket(path: str, source: Source, where: str, store_of_job: Store | None) -
     found = find_in_bucket(store, key, any_name=source.format is not None)
     passed_over = [PassedOver(f"s3://{bucket}/{name}", reason) for name, reason in found.passed_over]
     if not found.stats:
-        raise DataError(
-            f"{where}: no data at s3://{path}",
-            hint=f"Supported files are {known_extensions()}.{_first_passed_over(passed_over)}",
-        )
+        raise _nothing_to_read(f"{where}: no data at s3://{path}", passed_over)
     files: list[SourceFile] = [
         StoredFile(
             store,
@@ -204,13 +206,6 @@ def _bucket(path: str, source: Source, where: str, store_of_job: Store | None) -
         for stat in found.stats
     ]
     return Sources(files, passed_over)
-
-
-def _first_passed_over(passed_over: list[PassedOver]) -> str:
-    if not passed_over:
-        return ""
-    named = ", ".join(f"{one.name} ({one.reason})" for one in passed_over[:3])
-    return f" Passed over: {named}{', ...' if len(passed_over) > 3 else ''}."
 
 
 def _shown(path: Path, base_folder: Path) -> str:
