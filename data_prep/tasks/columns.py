@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from data_prep.config import Task
-from data_prep.row_conditions import compile_condition
+from data_prep.config.row_conditions import compile_condition
 from data_prep.sources.file_names import format_of
 from data_prep.sources.source_row import SourceRow
 from data_prep.tasks.kept_rows import Row, Transform, kept_rows

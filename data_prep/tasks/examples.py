@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from data_prep.config import Task
-from data_prep.row_conditions import compile_condition
+from data_prep.config.row_conditions import compile_condition
 from data_prep.sources.plugins import ROWS, load_plugin, short
 from data_prep.tally import Event
 from data_prep.tasks.answers import choice_texts, find_choice

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from data_prep.row_conditions import Condition
+from data_prep.config.row_conditions import Condition
 from data_prep.sources.source_row import SourceRow
 from data_prep.tasks.values import without_nan
 from raytrain_core.errors import RowError

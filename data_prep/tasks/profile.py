@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from data_prep.config import Task
-from data_prep.row_conditions import compile_condition
+from data_prep.config.row_conditions import compile_condition
 from data_prep.sources.source_row import SourceRow
 from data_prep.tally import Tally
 from data_prep.tasks.answers import Meanings, Reading, decide_reading, number_meanings

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from data_prep.config import Task
+from data_prep.config.unused_settings import languages
 from data_prep.tasks.labels import labels_of
-from data_prep.unused_settings import languages
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, orders
 

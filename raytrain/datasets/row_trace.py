@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.config import Task
-from data_prep.row_conditions import compile_condition
+from data_prep.config.row_conditions import compile_condition
 from data_prep.sources.compression import lines, open_bytes
 from data_prep.sources.file_names import compression_of
 from data_prep.sources.files import LocalFile, SourceFile

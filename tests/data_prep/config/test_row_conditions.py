@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.row_conditions import compile_condition
+from data_prep.config.row_conditions import compile_condition
 from raytrain_core.errors import RowError
 
 ROW = {

@@ -1,25 +1,16 @@
-"""Pydantic models of sources, tasks and mixture: the one definition of their fields.
+"""Fields of a task: its columns, answers, templates and rows."""
 
-Field names are camelCase in the job file and snake_case in Python. `raytrain explain`, the JSON
-Schema and the reference documentation are generated from the descriptions.
-"""
-
-import codecs
 import re
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from data_prep.row_conditions import compile_condition
-from data_prep.unused_settings import refuse_unused
-from raytrain_core.config.base import SpecModel, problem_text
-from raytrain_core.errors import UsageError
-from raytrain_core.storage.uri import check_source_uri
+from data_prep.config.row_conditions import compile_condition
+from data_prep.config.source import Source
+from data_prep.config.unused_settings import refuse_unused
+from raytrain_core.config.base import SpecModel
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
-Split = Literal["train", "validation", "test"]
-Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "conll", "messages", "sharegpt", "alpaca", "squad"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 TaskType = Literal[
     "summarization",
@@ -43,118 +34,6 @@ def _contains_target_once(answer: str) -> str:
     if answer.count("{target}") != 1:
         raise ValueError("must contain {target} exactly once")
     return answer
-
-
-def _one_character(text: str) -> str:
-    if text == "none":
-        return text
-    text = {"tab": "\t", "\\t": "\t"}.get(text, text)
-    if len(text) != 1 or text in "\r\n\0 " or not text.isascii():
-        raise ValueError("must be one character, tab or none")
-    return text
-
-
-def _delimiter(text: str) -> str:
-    if text in ("none", '"', "\\"):
-        raise ValueError("must be one character or tab")
-    return _one_character(text)
-
-
-def _known_encoding(name: str) -> str:
-    try:
-        found = codecs.lookup(name)
-    except LookupError:
-        raise ValueError(f"{name} is not a known encoding") from None
-    if not found._is_text_encoding:
-        raise ValueError(f"{name} is not an encoding of text")
-    return found.name
-
-
-class CsvOptions(SpecModel):
-    """How a CSV or TSV file is written, where that should not be detected."""
-
-    delimiter: Annotated[str, AfterValidator(_delimiter)] | None = Field(
-        default=None,
-        description="What divides the fields, by default what the whole file agrees with; `tab` is a tab.",
-        examples=[";", "tab"],
-    )
-    quote: Annotated[str, AfterValidator(_one_character)] | None = Field(
-        default=None,
-        description=(
-            "What encloses fields, or `none`. By default a quotation mark in CSV, and in TSV only if the file shows "
-            "that it quotes."
-        ),
-        examples=['"', "none"],
-    )
-    escape: Annotated[str, AfterValidator(_one_character)] | None = Field(
-        default=None,
-        description=(
-            "What stands before a quotation mark that is text, e.g. a backslash; `none` if such marks are doubled. By "
-            "default doubled, or a backslash if only that makes sense of the file (as Spark and MySQL write)."
-        ),
-        examples=["\\", "none"],
-    )
-    encoding: Annotated[str, AfterValidator(_known_encoding)] | None = Field(
-        default=None,
-        description="Encoding, e.g. cp1252; by default UTF-8, or UTF-16 and UTF-32 if the file begins so.",
-        examples=["cp1252", "utf-16"],
-    )
-    header: list[str] | None = Field(
-        default=None, min_length=1, description="Names of the columns, for files that do not begin with them."
-    )
-
-
-class Source(SpecModel):
-    """Where the rows of a task come from: one URI, or one URI per split."""
-
-    uri: str | None = Field(
-        default=None,
-        description=(
-            "A file, folder or glob of JSONL, CSV, TSV (plain, .gz, .zst, .bz2, .xz or .lz4) or Parquet files; "
-            "s3://... (read at storage.endpoint if the storage is in S3 too); or hf://name[:config][@revision] on the "
-            "Hugging Face hub. In folders and on the hub, the split is taken from the words train, validation (or dev, "
-            "valid) and test in file names. Relative paths are relative to the job file."
-        ),
-    )
-    splits: dict[Split, str] | None = Field(
-        default=None, description="One URI per split, instead of `uri`, e.g. {train: a.jsonl, test: b.jsonl}."
-    )
-    format: Format | None = Field(
-        default=None,
-        description=(
-            "Format of the files; by default inferred from the file extension. messages (OpenAI), sharegpt, alpaca and "
-            "squad are rows of that shape in JSON Lines, JSON or Parquet; they give the columns input and target. "
-            "conll gives tokens and tags: a token a line, its tag last, a blank line between sentences."
-        ),
-    )
-    csv: CsvOptions | None = Field(
-        default=None, description="How CSV and TSV files are written; by default detected over each whole file."
-    )
-    licence: str | None = Field(
-        default=None,
-        description="Licence of the data as stated by its owner, for the data card, e.g. CC BY 4.0.",
-        examples=["CC BY 4.0"],
-    )
-    reader: str | None = Field(
-        default=None,
-        description=(
-            "Custom reader: name of a function in an installed package (an entry point of raytrain.readers). It "
-            "takes the URI, or the absolute path of each file, and yields rows. A reader named after a URI scheme "
-            "(`jira`) reads that scheme's URIs (jira://...) without being named here."
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.uri is None) == (self.splits is None):
-            raise ValueError("give either uri or splits")
-        for uri in [self.uri] if self.uri is not None else (self.splits or {}).values():
-            try:
-                check_source_uri(uri, has_reader=self.reader is not None)
-            except UsageError as error:
-                raise ValueError(problem_text(error)) from None
-        refuse_unused(self, "Source")
-        return self
 
 
 class Columns(SpecModel):
@@ -419,82 +298,4 @@ class Task(SpecModel):
         if self.probe and self.few_shot is not None:
             raise ValueError("a probe has no training rows, so fewShot does not apply")
         refuse_unused(self, "Task")
-        return self
-
-
-class MixtureStrategy(SpecModel):
-    """How a group of tasks divides its share of the examples."""
-
-    strategy: Literal["proportional", "temperature", "weights", "equal"] = Field(
-        default="proportional",
-        description=(
-            "proportional: by number of training examples, capped at `cap`; temperature: proportional, raised to "
-            "the power 1/`temperature`; weights: as given; equal: the same for every task."
-        ),
-    )
-    cap: int | None = Field(default=None, ge=1, description="Maximum number of examples counted per task (T5's K).")
-    temperature: float = Field(
-        default=2.0, gt=0, description="For temperature: 1 is proportional; the larger, the closer to equal."
-    )
-    weights: dict[str, float] | None = Field(default=None, description="For weights: a positive weight for every task.")
-
-    @model_validator(mode="after")
-    def _weights_where_asked(self) -> Self:
-        if (self.strategy == "weights") != (self.weights is not None):
-            raise ValueError("weights must be given exactly when strategy is weights")
-        if self.weights is not None and any(not w > 0 for w in self.weights.values()):
-            raise ValueError("every weight must be positive; leave the task out or make it a probe instead")
-        refuse_unused(self, "MixtureStrategy")
-        return self
-
-
-class MixtureGroup(MixtureStrategy):
-    """A mixture within the mixture: one rate, divided among its tasks by a strategy."""
-
-    name: Name = Field(description="Name of the group, unique in the mixture.")
-    rate: float = Field(gt=0, description="Rate of the group, relative to the other groups.")
-    tasks: list[Name] = Field(min_length=1, description="Names of its tasks; a task belongs to one group.")
-
-
-class Replay(MixtureStrategy):
-    """Earlier tasks, mixed back in against forgetting."""
-
-    share: float = Field(
-        gt=0, lt=1, description="Share of all examples that the replayed tasks get together, e.g. 0.2."
-    )
-    tasks: list[Name] = Field(
-        min_length=1, description="Names of trained tasks; the other tasks divide the rest according to the mixture."
-    )
-
-
-class Mixture(MixtureStrategy):
-    """Sampling rates of the trained tasks. Probes have none."""
-
-    groups: list[MixtureGroup] | None = Field(
-        default=None,
-        min_length=1,
-        description=(
-            "Nested mixtures, e.g. [{name: chats, rate: 3, tasks: [a, b]}, {name: code, rate: 1, tasks: [c], "
-            "strategy: equal}]. Every trained task that is not replayed belongs to one group; strategy, cap, "
-            "temperature and weights are then set in each group instead of here."
-        ),
-    )
-    replay: Replay | None = Field(
-        default=None,
-        description=(
-            "Mixes earlier tasks back in, a standard remedy against forgetting, e.g. {share: 0.2, tasks: [flan]}."
-        ),
-    )
-    seed: int = Field(default=17, ge=0, lt=2**63, description="Seed of the order of examples and of their templates.")
-
-    @model_validator(mode="after")
-    def _groups_share_themselves(self) -> Self:
-        if self.groups is None:
-            return self
-        names = [group.name for group in self.groups]
-        if double := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two groups are named {', '.join(double)}")
-        fields = ("strategy", "cap", "temperature", "weights")
-        if any(getattr(self, field) != MixtureStrategy.model_fields[field].default for field in fields):
-            raise ValueError("with groups, set strategy, cap, temperature and weights in each group")
         return self
