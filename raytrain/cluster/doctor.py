@@ -39,6 +39,8 @@ def of_this_machine() -> Iterator[Check]:
         is_there = package in installed
         what = f"{package} {installed[package]}" if is_there else f"{package} is not installed"
         yield Check(what, is_there, how_to_install("train"))
+    if "torch" in installed:
+        yield Check(_precision(), True)
     if _SHARED_MEMORY.exists():
         free = shutil.disk_usage(_SHARED_MEMORY).free / (1 << 30)
         what = f"{_SHARED_MEMORY} has {free:.1f} GiB free"
@@ -51,6 +53,16 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _precision() -> str:
+    """Says what `precision: auto` becomes on this machine."""
+    import torch
+
+    from raytrain.training.precision import native_bf16
+
+    native = native_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return f"precision: auto is {'bf16' if native.here else 'fp32'} here: {native.reason}"
 
 
 def of_storage(storage: StorageLocation) -> Check:

@@ -169,10 +169,11 @@ class TrainingSpec(SpecModel):
             "as in WiSE-FT; training itself is unaffected. Values below 1 reduce forgetting."
         ),
     )
-    precision: Literal["fp32", "bf16", "bf16-pure"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "bf16-pure"] = Field(
         default="fp32",
         description=(
-            "fp32; bf16 (autocast, with fp32 where reductions need it); or bf16-pure (the whole model in bf16). "
+            "fp32; bf16 (autocast, with fp32 where reductions need it); bf16-pure (the whole model in bf16); or auto: "
+            "bf16 if every worker's device multiplies bf16 natively, else fp32, as the event of the start says. "
             "The optimizer's weights and the accumulated gradients are always fp32. There is no fp16: T5 "
             "overflows in it."
         ),

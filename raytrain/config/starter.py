@@ -55,7 +55,7 @@ spec:
     maxTargetTokens: 128
     optimizer: adafactor            # as FLAN was trained; or adamw
     learningRate: 1.0e-3
-    precision: fp32                 # bf16 on GPUs that support it
+    precision: auto                 # bf16 where every device multiplies it natively, else fp32
     checkpointEvery: 250
 
   evaluation:

@@ -25,6 +25,15 @@ def all_reduce(tensor: Tensor) -> None:
         dist.all_reduce(tensor)
 
 
+def least(value: float, device: torch.device) -> float:
+    """Returns the smallest `value` of all workers."""
+    if world_size() == 1:
+        return value
+    box = torch.tensor([float(value)], device=device)
+    dist.all_reduce(box, op=dist.ReduceOp.MIN)
+    return float(box)
+
+
 def broadcast_from_first(value: _Value) -> _Value:
     """Returns the first worker's `value` (which must pickle) on every worker."""
     if world_size() == 1:

@@ -85,6 +85,8 @@ class Trainer:
         distributes parameters, gradients and optimizer state over the workers, if there are
         several. `heartbeat` is called after every piece of progress.
         """
+        if training.precision == "auto":
+            raise ValueError("precision is auto: see training.precision.resolved")
         self._heartbeat = heartbeat
         self.device = torch.device(device)
         self.model: Any = model

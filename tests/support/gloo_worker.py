@@ -7,6 +7,7 @@ import torch
 from torch import distributed as dist
 
 from raytrain.training.checkpoint import Snapshot
+from raytrain.training.precision import resolved
 from tests.support.tiny_loader import settings, tiny_loader, train, trainer_of
 
 STEPS = 4
@@ -35,5 +36,17 @@ def work(rank: int, workers: int, folder: Path, options: dict[str, Any]) -> None
         out: dict[str, Any] = {"snapshot": last, "losses": [(r.loss, r.gradient_norm) for r in records], "sizes": sizes}
         out["weights"] = {name: value.detach().clone() for name, value in trainer.weights.values.items()}
         torch.save(out, Path(folder) / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_precision(rank: int, workers: int, folder: str) -> None:
+    """Writes what `precision: auto` becomes to `<folder>/<rank>`; the last worker's CPU lacks bf16."""
+    capabilities = {"avx512_bf16": rank < workers - 1}
+    vars(torch.cpu)["get_capabilities"] = lambda: capabilities
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)
+    try:
+        training, why = resolved(settings(precision="auto"), torch.device("cpu"))
+        (Path(folder) / str(rank)).write_text(f"{training.precision}: {why}")
     finally:
         dist.destroy_process_group()

@@ -40,19 +40,22 @@ def train_worker(settings: WorkerSettings) -> tuple[int, bool] | None:
     """
     from data_prep.shards.manifest import ShardSet
     from raytrain.training.data.loader import DataLoader
+    from raytrain.training.precision import resolved
     from raytrain.training.ray.reporting import worker_callbacks
     from raytrain.training.trainer import Trainer
     from raytrain.training.watchdog import Watchdog
 
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    training, channel = settings.job.spec.training, settings.channel
+    channel = settings.channel
     if channel.has_failed():
         return None
     start = channel.begin_group() if rank == 0 else 0
     with _recorded_errors(channel), _worker_log(settings, rank) as log:
         # set up
         _set_threads(context.get_local_world_size())
+        device = _device(settings.job.spec.training)
+        training, precision = resolved(settings.job.spec.training, device)
         shard_set = ShardSet.load(settings.store, settings.shard_set)
         loader = DataLoader.open(settings.job, shard_set, settings.store, settings.cache)
         model, new_rows = _load_model(settings, shard_set.tokenizer.size)
@@ -61,7 +64,7 @@ def train_worker(settings: WorkerSettings) -> tuple[int, bool] | None:
             model,
             training,
             loader.tasks,
-            device=_device(training),
+            device=device,
             new_rows=new_rows,
             sharded=settings.job.spec.resources.training.sharding == "fsdp",
             heartbeat=watchdog.heartbeat,
@@ -71,7 +74,7 @@ def train_worker(settings: WorkerSettings) -> tuple[int, bool] | None:
         ref = _restore(settings, rank, trainer)
         with worker_callbacks(settings, trainer.model, rank) as callbacks, watchdog:
             if rank == 0:
-                _emit_start(channel, start, ref, trainer.position.step, workers)
+                _emit_start(channel, start, ref, trainer.position.step, workers, precision)
             if training.last_step == 0 and ref is None and takes_snapshots:
                 callbacks.on_checkpoint(trainer.snapshot(next_row=0))  # the base model is the result
             # train
@@ -171,11 +174,14 @@ def _restore(settings: WorkerSettings, rank: int, trainer: Trainer) -> Committed
     return ref
 
 
-def _emit_start(channel: DriverChannel, start: int, ref: CommittedCheckpoint | None, step: int, workers: int) -> None:
+def _emit_start(
+    channel: DriverChannel, start: int, ref: CommittedCheckpoint | None, step: int, workers: int, precision: str
+) -> None:
     origin = f"from the checkpoint of step {step}" if ref else "from the base model"
     group = f"{workers} worker{'s' if workers > 1 else ''}"
     kind, what = ("TrainingStarted", "training starts") if start == 1 else ("WorkerRestarted", "training resumes")
-    channel.emit(kind, f"{what} with {group} {origin}", step=step, workers=workers)
+    message = ", ".join(part for part in (f"{what} with {group} {origin}", precision) if part)
+    channel.emit(kind, message, step=step, workers=workers)
 
 
 def _exit_hung(settings: WorkerSettings, log: RunLog, rank: int, seconds: float, stacks: str) -> None:

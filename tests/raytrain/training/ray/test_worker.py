@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import ray.train
+import torch
 
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.telemetry.segments import read_segments
@@ -93,6 +94,16 @@ def test_from_set_up_to_the_last_checkpoint_and_again_from_a_stop(tmp_path):
     assert [ref.step for ref in committed_checkpoints(run.store, run.layout)] == [6, 4, 3, 2]
     assert [line["step"] for line in read_segments(run.store, run.layout, "metrics")] == [1, 2, 3, 4, 5, 6]
     assert (channel.progress[-1].step, channel.progress[-1].steps) == (6, 6)
+
+
+def test_the_start_says_what_precision_auto_became(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    run = tiny_run(tmp_path, workers=1).named("auto", device="cpu", precision="auto")
+    channel = Channel()
+    assert train_worker(settings_of(run, channel)) == (6, False)
+    assert channel.events[0][1] == (
+        "training starts with 1 worker from the base model, precision fp32, because this CPU lacks native bf16"
+    )
 
 
 def test_a_final_error_is_recorded_and_ends_later_groups(tmp_path):
