@@ -41,7 +41,10 @@ def work(rank: int, workers: int, folder: Path, options: dict[str, Any]) -> None
 
 
 def choose_precision(rank: int, workers: int, folder: str) -> None:
-    """Writes what `precision: auto` becomes to `<folder>/<rank>`; the last worker's CPU lacks bf16."""
+    """Writes what `precision: auto` becomes to `<folder>/<rank>`.
+
+    The last worker's CPU lacks bf16.
+    """
     capabilities = {"avx512_bf16": rank < workers - 1}
     vars(torch.cpu)["get_capabilities"] = lambda: capabilities
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=workers)

@@ -74,7 +74,7 @@ def train_worker(settings: WorkerSettings) -> tuple[int, bool] | None:
         ref = _restore(settings, rank, trainer)
         with worker_callbacks(settings, trainer.model, rank) as callbacks, watchdog:
             if rank == 0:
-                _emit_start(channel, start, ref, trainer.position.step, workers, precision)
+                _emit_start(channel, start, ref, trainer.position.step, workers=workers, precision=precision)
             if training.last_step == 0 and ref is None and takes_snapshots:
                 callbacks.on_checkpoint(trainer.snapshot(next_row=0))  # the base model is the result
             # train
@@ -175,7 +175,7 @@ def _restore(settings: WorkerSettings, rank: int, trainer: Trainer) -> Committed
 
 
 def _emit_start(
-    channel: DriverChannel, start: int, ref: CommittedCheckpoint | None, step: int, workers: int, precision: str
+    channel: DriverChannel, start: int, ref: CommittedCheckpoint | None, step: int, *, workers: int, precision: str
 ) -> None:
     origin = f"from the checkpoint of step {step}" if ref else "from the base model"
     group = f"{workers} worker{'s' if workers > 1 else ''}"

@@ -1,4 +1,4 @@
-"""`precision: auto`: bf16 where it is native on every worker's device, else fp32, and said which and why."""
+"""`precision: auto`: bf16 where it is native on every worker's device, else fp32."""
 
 import pytest
 import torch
