@@ -92,7 +92,8 @@ class ScoreCard:
     predicted label, the last column for answers that name none. `entity_types` maps each type of
     entity to counts, precision, recall and f1; the type "" counts parts that are no entity.
 
-    A card with an `error` has no scores and is never stored.
+    `unmade` says of each breakdown that could not be made why not. A card with an `error` has no
+    scores and is never stored.
     """
 
     stage: str
@@ -118,6 +119,7 @@ class ScoreCard:
     seconds: float = 0.0
     rows_digest: str = ""
     prompts_digest: str = ""
+    unmade: Mapping[str, str] = field(default_factory=dict)
     error: str | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -22,6 +22,9 @@ from raytrain.generation.requests import Generation, GenerationLimits
 
 MAX_LABELS = 30
 """Labels in the breakdown of a score card."""
+
+Breakdown = dict[str, dict[str, float]]
+"""Rows and score of each group of rows."""
 
 
 def score_task(
@@ -47,6 +50,11 @@ def score_task(
     metrics = [metric for metric in metrics if known.issuperset(metric.measured)] or list(metrics)
     stats = {metric.name: compute_row_stats(metric, texts, targets, metas) for metric in metrics}
     primary, primary_stats = metrics[0], stats[metrics[0].name]
+    breakdowns, unmade = _breakdowns(
+        by_template=lambda: _by_group(primary, primary_stats, [str(example.template) for example in examples]),
+        by_length=lambda: _by_group(primary, primary_stats, length_ranges([g.prompt_tokens for g in generations])),
+        by_label=lambda: _by_label(primary, primary_stats, texts, targets, metas),
+    )
     card = new_card(
         task,
         stage,
@@ -60,9 +68,7 @@ def score_task(
             )
             for m in metrics
         },
-        by_template=_by_group(primary, primary_stats, [str(example.template) for example in examples]),
-        by_length=_by_group(primary, primary_stats, length_ranges([g.prompt_tokens for g in generations])),
-        by_label=_by_label(primary, primary_stats, texts, targets, metas),
+        **breakdowns,
         confusion=tabulate_labels(texts, targets, metas),
         entity_types=tabulate_entities(task, texts, targets, metas),
         baselines=compare_with_baselines(
@@ -76,6 +82,7 @@ def score_task(
         seconds=round(seconds, 3),
         rows_digest=rows_digest(examples),
         prompts_digest=prompts_digest(examples),
+        unmade=unmade,
     )
     return card, _predictions(primary, primary_stats, examples, generations, texts)
 
@@ -183,7 +190,22 @@ def length_ranges(lengths: Sequence[int], parts: int = 4) -> list[str]:
     return [f"{first[place]}-{edges[place]}" for place in places]
 
 
-def _by_group(metric: Metric, stats: RowStats, names: Sequence[str]) -> dict[str, dict[str, float]]:
+def _breakdowns(**make: Callable[[], Breakdown]) -> tuple[dict[str, Breakdown], dict[str, str]]:
+    """Returns the breakdowns by name, and why some could not be made.
+
+    Metrics may be a user's, and a breakdown that fails is no reason to lose the score.
+    """
+    made: dict[str, Breakdown] = {}
+    unmade: dict[str, str] = {}
+    for name, one in make.items():
+        try:
+            made[name] = one()
+        except Exception as error:
+            unmade[name] = reason_of(error)
+    return made, unmade
+
+
+def _by_group(metric: Metric, stats: RowStats, names: Sequence[str]) -> Breakdown:
     """Rows and score of each group of rows with the same name, sorted by the number in the name."""
     groups = np.array(names, dtype=object)[stats.scored]
     return {
@@ -227,15 +249,12 @@ def _by_label(
     texts: Sequence[str],
     targets: Sequence[Sequence[str]],
     metas: Sequence[Mapping[str, Any]],
-) -> dict[str, dict[str, float]]:
+) -> Breakdown:
     """Rows and score of each label; at most MAX_LABELS of them, those with the most rows."""
     rows = [i for i, scored in enumerate(stats.scored) if scored]
-    try:
-        labels = metric.by_label(
-            [texts[i] for i in rows], [targets[i] for i in rows], [metas[i] for i in rows], stats.stats
-        )
-    except Exception:  # a breakdown is no reason to lose the score
-        return {}
+    labels = metric.by_label(
+        [texts[i] for i in rows], [targets[i] for i in rows], [metas[i] for i in rows], stats.stats
+    )
     kept = sorted(sorted(labels, key=lambda label: -labels[label][0])[:MAX_LABELS])
     return {label: {"rows": labels[label][0], "value": labels[label][1]} for label in kept}
 

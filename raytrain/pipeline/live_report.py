@@ -8,12 +8,12 @@ from typing import Self
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
 from raytrain.telemetry.background import Background
-from raytrain_core.storage import Store
+from raytrain_core.storage import RereadStore, Store
 
 _log = logging.getLogger(__name__)
 
 SECONDS = 60.0
-"""Least time between two pages: making one reads all scores of the run."""
+"""Least time between two pages."""
 EVERY = 30.0
 """How often the page looks for news of itself, in seconds."""
 
@@ -21,9 +21,10 @@ EVERY = 30.0
 class LiveReport:
     """Writes `report.html`, the report so far, whenever scores have arrived (`poke`).
 
-    It is made in a thread of its own, at most every `seconds`, and put in one request, so that a
-    reader never sees half a page. Errors are logged, never raised. A superseded attempt stops
-    writing. `on_written` is called with the page's URI.
+    It is made in a thread of its own, at most every `seconds`, from what is new in storage and what
+    was read before. It is put in one request, so that a reader never sees half a page. Errors are
+    logged, never raised. A superseded attempt stops writing. `on_written` is called with the page's
+    URI.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class LiveReport:
         on_written: Callable[[str], None],
         seconds: float = SECONDS,
     ) -> None:
-        self._store, self._layout, self._attempt, self._on_written = store, layout, attempt, on_written
+        self._store, self._layout, self._attempt = RereadStore(store), layout, attempt
+        self._on_written = on_written
         self._ended = False
         self._background = Background("live report", self._write, seconds)
 

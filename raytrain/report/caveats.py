@@ -21,6 +21,7 @@ def caveats(tasks: Sequence[Task]) -> list[str]:
         _split_gap,
         _not_scored,
         _failed_metrics,
+        _unmade,
         _imperfect_references,
         _people,
     )
@@ -81,6 +82,11 @@ def _failed_metrics(task: Task) -> Iterator[str]:
         if metric.error:
             rows = format_count(task.rows - (metric.rows or 0), "row")
             yield f"{task.name}: {metric.label} could not be computed for {rows}: {metric.error}"
+
+
+def _unmade(task: Task) -> Iterator[str]:
+    for sentence in task.unmade:
+        yield f"{task.name}: {sentence}"
 
 
 def _imperfect_references(task: Task) -> Iterator[str]:

@@ -239,6 +239,7 @@ class Task(ReportPart):
     templates: list[TemplateScore] = []
     by_length: list[Slice] = Field(default=[], description="By prompt length in tokens.")
     by_label: list[Slice] = Field(default=[], description="By reference label or entity type.")
+    unmade: list[Text500] = Field(default=[], description="Which breakdowns could not be made, and why.")
     confusion: Confusion | None = Field(default=None, description="After training (else before), of tasks with labels.")
     entity_types: list[EntityType] = Field(default=[], description="After training (else before), of NER tasks.")
     split_gap: str | None = Field(

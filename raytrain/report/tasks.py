@@ -123,6 +123,7 @@ def _task(
         templates=_templates(before, after, declared),
         by_length=_slices(before, after, "by_length"),
         by_label=_slices(before, after, "by_label"),
+        unmade=_unmade(before, after),
         confusion=confusion_of(test),
         entity_types=entity_types_of(test),
         split_gap=split_gap(after.card, scored.checkpoints) if after else None,
@@ -247,6 +248,12 @@ def _slices(before: Stage | None, after: Stage | None, which: Literal["by_length
         )
         for name in dict.fromkeys([*new, *old])
     ]
+
+
+def _unmade(before: Stage | None, after: Stage | None) -> list[str]:
+    """Returns a sentence for each breakdown that failed before or after training, once."""
+    found = [item for stage in (before, after) if stage for item in stage.card.unmade.items()]
+    return [f"the scores {name.replace('_', ' ')} could not be made: {reason}" for name, reason in dict.fromkeys(found)]
 
 
 def _protocol(card: ScoreCard | None) -> dict[str, str]:

@@ -9,14 +9,14 @@ from aiohttp import web
 from raytrain.config.run_layout import RunLayout
 from raytrain.report import gather, render_html
 from raytrain.serving.http import LOCAL_HOSTS, guard, hosts_for, policy_of, serve_forever
-from raytrain_core.storage import Store
+from raytrain_core.storage import RereadStore, Store
 
 
 class LiveReport:
-    """Makes the report anew from storage, at most once in `every` seconds."""
+    """Makes the report anew at most once in `every` seconds, reading what is new in storage."""
 
     def __init__(self, store: Store, layout: RunLayout, *, every: float) -> None:
-        self._store, self._layout, self._every = store, layout, every
+        self._store, self._layout, self._every = RereadStore(store), layout, every
         self._made, self._page = float("-inf"), ""
         self._one_at_a_time = asyncio.Lock()
 

@@ -4,6 +4,7 @@ import os
 
 from raytrain_core.storage.local import LocalStore
 from raytrain_core.storage.location import StorageLocation, location_of
+from raytrain_core.storage.reread import RereadStore
 from raytrain_core.storage.store import AlreadyExistsError, CorruptError, NotFoundError, Stat, Store, Stored
 from raytrain_core.storage.uri import FolderUri, check_endpoint, parse_uri
 
@@ -12,6 +13,7 @@ __all__ = [
     "CorruptError",
     "LocalStore",
     "NotFoundError",
+    "RereadStore",
     "Stat",
     "StorageLocation",
     "Store",

@@ -3,6 +3,7 @@
 import pytest
 
 from data_prep.config import Source, Task
+from raytrain.evaluation import scoring
 from raytrain.evaluation.baselines import Yardsticks
 from raytrain.evaluation.examples import Example
 from raytrain.evaluation.forgetting import compare
@@ -60,6 +61,24 @@ def test_a_primary_metric_that_fails_on_all_rows_does_not_affect_the_others():
     assert card.metrics["exact_match"].value == 0.0
     assert card.by_template == card.by_length == card.by_label == {}
     assert [p.score for p in predictions] == [None] * 4
+    assert type(card).from_json(card.to_json()) == card
+
+
+class NoGroups(Delicate):
+    """Scores all rows together only."""
+
+    def by_label(self, predictions, targets, metas, stats):
+        raise KeyError("label")
+
+
+def test_a_breakdown_that_fails_is_told_and_loses_no_score(monkeypatch):
+    monkeypatch.setattr(scoring, "length_ranges", lambda lengths: ["no number"] * 2)
+    card, _ = scored([NoGroups()], ["x", "", "y", "z"])
+    assert card.value == 1.0
+    assert card.by_template == {"0": {"rows": 3, "value": 1.0}}
+    assert card.by_length == card.by_label == {}
+    assert set(card.unmade) == {"by_length", "by_label"}
+    assert card.unmade["by_label"] == "KeyError: 'label'"
     assert type(card).from_json(card.to_json()) == card
 
 

@@ -21,7 +21,7 @@ class Full:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def put(self, key, data):
+    def put(self, key, data, *, if_absent=False):
         raise StorageError("no space left")
 
 

@@ -1,7 +1,12 @@
 """Sentences about scores that mean less than they seem to."""
 
-from raytrain.report.caveats import _imperfect_references
+from raytrain.report.caveats import _imperfect_references, caveats
 from raytrain.report.model import Metric, Task
+
+
+def test_breakdowns_that_failed_are_told(make_task):
+    task = make_task().model_copy(update={"unmade": ["the scores by label could not be made: KeyError: 'label'"]})
+    assert "t: the scores by label could not be made: KeyError: 'label'" in caveats([task])
 
 
 def test_references_that_no_model_can_reach_are_told():

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from raytrain.evaluation.results import read_card, write_scores
 from raytrain.report import gather, render_html
 from raytrain.serving.live_report import LiveReport, application
 from raytrain_core.storage import open_store
@@ -69,6 +71,39 @@ def test_the_page_is_made_once_however_many_read_it(run, monkeypatch):
 
     asyncio.run(ask())
     assert made == [1]
+
+
+class Counted:
+    """A store that notes every read below scores/ and of segments."""
+
+    def __init__(self, store):
+        self._store, self.uri, self.reads = store, store.uri, []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def get(self, key):
+        if "/scores/" in key or "/metrics/" in key or "/events/" in key:
+            self.reads.append(key.rpartition("/scores/")[2])
+        return self._store.get(key)
+
+
+def test_a_page_reads_only_the_scores_that_are_new(run):
+    run.stages = ("before", "checkpoints")
+    in_phase(run, "Training", 400)
+    counted = Counted(run.store)
+    report = LiveReport(counted, run.layout, every=0.0)
+    first = asyncio.run(report.page())
+    assert len(counted.reads) == len(set(counted.reads)) > 2 * 6 * len(run.checkpoints)
+    counted.reads.clear()
+    assert asyncio.run(report.page()) == first
+    assert counted.reads == []
+    scored = run.layout.scores("step-000400", "code")
+    card = read_card(run.store, run.layout, "step-000400", "code")
+    write_scores(run.store, run.layout, replace(card, step=401), [], fingerprint="f")
+    asyncio.run(report.page())
+    folder = scored.rpartition("/scores/")[2]
+    assert counted.reads == [f"{folder}/manifest.json", f"{folder}/scores.json"]
 
 
 @pytest.mark.slow
