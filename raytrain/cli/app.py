@@ -16,9 +16,11 @@ from raytrain.cli.job_commands import job_commands
 from raytrain.cli.model_commands import model_commands
 from raytrain.cli.output import print_text
 from raytrain.cli.run_commands import run_commands
+from raytrain.cli.sweep_commands import sweep_commands
 
 GROUPS = (
     ("Run a job", job_commands),
+    ("Run a job many times", sweep_commands),
     ("Inspect runs", run_commands),
     ("Use models", model_commands),
     ("Use a cluster", cluster_commands),

@@ -88,6 +88,15 @@ def run(
     job_file: JobFile,
     storage: StorageFlag = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard earlier attempts and start over.")] = False,
+    relative_to: Annotated[
+        Path | None,
+        typer.Option(
+            "--relative-to",
+            metavar="FOLDER",
+            help="Where relative paths in the job start. Default: the job file's folder.",
+            show_default=False,
+        ),
+    ] = None,
     output: Output = Format.TEXT,
 ) -> None:
     """Run a job on this machine, or resume it.
@@ -104,7 +113,11 @@ def run(
         loaded = load_job(job_file)
         with Console() as console:
             outcome = pipeline.run(
-                loaded.job, storage=storage, base_folder=loaded.base_folder, fresh=fresh, console=console
+                loaded.job,
+                storage=storage,
+                base_folder=relative_to or loaded.base_folder,
+                fresh=fresh,
+                console=console,
             )
         ending.report = outcome.report_uri
     print_output(outcome, render.outcome(outcome), output)

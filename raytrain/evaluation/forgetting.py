@@ -29,11 +29,18 @@ def compare(metric: Metric, before: Sequence[Prediction], after: Sequence[Predic
 
     Where several rows share an id and a template, they are matched in their order.
     """
+    found = common_stats(before, after)
+    return None if found is None else paired(metric, *found)
+
+
+def common_stats(before: Sequence[Prediction], after: Sequence[Prediction]) -> tuple[Floats, Floats] | None:
+    """Returns the statistics of the rows that both have, shape (rows, columns); None without any.
+
+    Rows are matched as by `compare`.
+    """
     first, second = _by_row(before), _by_row(after)
     common = [key for key in first if key in second and first[key].stats and second[key].stats]
-    if not common:
-        return None
-    return paired(metric, _stats(first, common), _stats(second, common))
+    return (_stats(first, common), _stats(second, common)) if common else None
 
 
 def best_minus_now(metric: Metric, scores: Sequence[float]) -> float:
