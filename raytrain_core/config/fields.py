@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 PATTERNS_IN_WORDS = {
     r"^[a-z][-a-z0-9]{0,39}$": "a lower-case letter, then lower-case letters, digits or dashes, at most 40 characters",
+    r"^[a-z][-a-z0-9]{0,25}$": "a lower-case letter, then lower-case letters, digits or dashes, at most 26 characters",
     r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$": "a Kubernetes name: lower-case letters, digits, dashes and dots",
     r"^([1-9][0-9]{0,8}[sm]|[1-9][0-9]{0,6}h|[1-9][0-9]{0,4}d)$": (
         "a number and s, m, h or d, e.g. 90m; at most 99999d"

@@ -8,6 +8,8 @@ from typer.main import get_command
 
 from raytrain.cli.app import app
 from raytrain.config.explain import all_fields
+from raytrain.config.sweep import Sweep
+from raytrain_core.config.fields import walk
 from tests.support import REPOSITORY
 from tests.support.console_blocks import blocks
 
@@ -100,7 +102,7 @@ def test_the_picture_shows_the_rooms():
 
 
 def test_yaml_blocks_use_fields_that_exist():
-    fields = all_fields()
+    fields = [*all_fields(), *walk(Sweep)]
     names = {field.name for field in fields}
     free = {field.name for field in fields if field.type_words.startswith("mapping of")} | {"splits"}
 

@@ -17,7 +17,13 @@ from tests.support import REPOSITORY
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("finetunejob.schema.json", schema.schema_text()), ("job.md", schema.reference_page())]
+    ("name", "text"),
+    [
+        ("finetunejob.schema.json", schema.schema_text()),
+        ("job.md", schema.reference_page()),
+        ("sweep.schema.json", schema.sweep_schema_text()),
+        ("sweep.md", schema.sweep_page()),
+    ],
 )
 def test_the_files_are_up_to_date(name: str, text: str) -> None:
     written = (REPOSITORY / "docs" / "reference" / name).read_text(encoding="utf-8")
