@@ -149,6 +149,8 @@ class ScoreCard:
         for name in ("agreement", "error"):
             if body[name] is None:
                 del body[name]
+        if not self.unmade:
+            del body["unmade"]
         return body
 
     @classmethod
