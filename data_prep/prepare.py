@@ -57,6 +57,7 @@ def prepare(
     where possible.
     """
     settings = PrepSettings(store, tokenizer, limits, mixture.seed, verify)
+    workers, meter = workers or ThisProcess(), ProgressMeter(on_progress)
     with scratch("preparation") as folder:
         sources = _sources(tasks, settings, base_folder, folder)
         stored = stored_tasks([task.digest for task in sources], store, read=verify)
@@ -64,12 +65,12 @@ def prepare(
         for task in missing:
             task.check_columns()
         builders = [TaskBuilder(task, settings) for task in missing]
-        built = {task.digest: task for task in _build(builders, workers or ThisProcess(), on_progress)}
+        built = {task.digest: task for task in _build(builders, workers, meter)}
     prepared = tuple((stored | built)[task.digest] for task in sources)
     digest = set_digest([task.digest for task in prepared], mixture, settings)
     if not verify and not missing and (existing := stored_set(store, digest)) is not None:
         return existing
-    return store_set(digest, prepared, mixture, settings)
+    return store_set(digest, prepared, mixture, settings, workers=workers, on_wait=meter.report)
 
 
 def find(
@@ -133,12 +134,11 @@ class _Pending:
             future.cancel()
 
 
-def _build(builders: Sequence[TaskBuilder], workers: Workers, on_progress: OnProgress) -> Iterator[PreparedTask]:
+def _build(builders: Sequence[TaskBuilder], workers: Workers, meter: ProgressMeter) -> Iterator[PreparedTask]:
     """Yields each task when it is complete.
 
     At most one unit more than there are workers is held back, and rows are read ahead of that.
     """
-    meter = ProgressMeter(on_progress)
     for builder in builders:
         meter.expect(builder.task.name, builder.count())
     pending = _Pending(workers, meter)

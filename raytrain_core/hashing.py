@@ -92,5 +92,11 @@ def sample(n: int, limit: int | None, key: int) -> NDArray[np.int64]:
 
     if limit is None or limit >= n:
         return np.arange(n, dtype=np.int64)
-    keys = splitmix64(np.arange(n, dtype=np.uint64) ^ np.uint64(splitmix64(key)))
-    return np.sort(np.argsort(keys, kind="stable")[:limit]).astype(np.int64)
+    return np.sort(np.argsort(sample_keys(n, key), kind="stable")[:limit]).astype(np.int64)
+
+
+def sample_keys(n: int, key: int) -> NDArray[np.uint64]:
+    """Returns the keys of the numbers 0 ... n-1 by which `sample` chooses, smallest first."""
+    import numpy as np
+
+    return splitmix64(np.arange(n, dtype=np.uint64) ^ np.uint64(splitmix64(key)))

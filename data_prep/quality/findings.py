@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.config import Split
+from data_prep.shards.held_rows import HELD_ROWS, HELD_TEXT, HeldRows
 from data_prep.shards.leakage import Keys
 from data_prep.shards.manifest import ShardSet
-from data_prep.shards.near_twins import HELD_ROWS
 from data_prep.shards.parts import PartCache, load_keys
 from data_prep.shards.reader import open_split
 from data_prep.shards.text_reader import TextBatch, TextRow, iter_text, rows_at
@@ -178,20 +178,15 @@ class _SplitData:
         return [(task.name, split) for task in self.shard_set.tasks for split in task.splits]
 
     def held_out(self) -> _Held:
-        """Indexes a sample of every held-out split."""
+        """Indexes a sample of every held-out split, all together of bounded size."""
         names = [name for name in self.names if name[1] != "train"]
-        chosen = {name: sample(self._rows(name), HELD_ROWS, content_key("sample", *name)) for name in names}
-
-        def batches() -> Iterator[list[str]]:
-            for name in names:
-                for texts in self._texts(name):
-                    inside = chosen[name] - texts.start
-                    inside = inside[(inside >= 0) & (inside < len(texts.inputs))]
-                    yield [texts.inputs[i] for i in inside.tolist()]
-
-        index = HeldOut(batches())
-        split = np.repeat(np.arange(len(names)), [len(chosen[name]) for name in names])
-        return _Held(index, names, split, np.concatenate([np.empty(0, np.int64), *chosen.values()]))
+        each = 2 * HELD_TEXT // max(1, len(names))
+        rows = [
+            HeldRows.read(*name, self.shard_set.split(*name), self.store, most=HELD_ROWS, text=each) for name in names
+        ]
+        split = np.repeat(np.arange(len(names)), [len(one.texts) for one in rows])
+        numbers = np.concatenate([np.empty(0, np.int64), *(one.chosen for one in rows)])
+        return _Held(HeldOut(batch for one in rows for batch in one.batches()), names, split, numbers)
 
     def read(self, name: Name, held: _Held) -> tuple[_Seen, list[_Found]]:
         """Reads a split: hashes and lossy rows.

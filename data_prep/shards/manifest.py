@@ -9,7 +9,7 @@ from data_prep.config import SPLITS, Split
 from raytrain_core.errors import DataError
 from raytrain_core.storage import CorruptError, Store
 
-_FORMAT = 5
+_FORMAT = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,16 @@ class NearTwins:
 
     ids: tuple[str, ...]
     """Of those rows, in row order."""
+    compared: int
+    """Rows that were compared by 8-grams; equal inputs are found among all rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TwinsElsewhere:
+    """Which rows of a held-out split repeat training rows of other tasks, or nearly do."""
+
+    ids: Mapping[str, tuple[str, ...]]
+    """Of those rows, in row order, by the task that trains on their near-twins."""
     compared: int
     """Rows that were compared by 8-grams; equal inputs are found among all rows."""
 
@@ -126,6 +136,9 @@ class ShardSet:
     """max_input_tokens, max_target_tokens."""
     leakage: Sequence[Mapping[str, Any]]
     """`data_prep.shards.leakage.leakage_across`."""
+    twins_elsewhere: Mapping[str, Mapping[Split, TwinsElsewhere]]
+    """By task and held-out split, where other tasks are trained:
+    `data_prep.shards.twins_elsewhere`."""
 
     @staticmethod
     def key(digest: str) -> str:
@@ -142,17 +155,22 @@ class ShardSet:
             files = {name: PartRef(**part) for name, part in ref["files"].items()}
             fields = ("digest", "mixture", "rates", "limits", "leakage")
             tokenizer = TokenizerRef(ref["digest"], ref["size"], files)
-            return cls(tasks=tasks, tokenizer=tokenizer, **{field: manifest[field] for field in fields})
-        except (KeyError, TypeError) as error:
+            twins = _twins_elsewhere(manifest["twins_elsewhere"])
+            values = {field: manifest[field] for field in fields}
+            return cls(tasks=tasks, tokenizer=tokenizer, twins_elsewhere=twins, **values)
+        except (KeyError, TypeError, AttributeError) as error:
             raise CorruptError(f"{store.uri}/{cls.key(digest)}: not the manifest of a set ({error!r})") from None
 
     def to_json(self) -> bytes:
         """Returns the manifest to store, which refers to its tasks by digest."""
         tasks = [{"name": task.name, "digest": task.digest} for task in self.tasks]
         manifest = {field: getattr(self, field) for field in ("digest", "mixture", "rates", "limits", "leakage")}
-        return _to_json(
-            {"format": _FORMAT, "kind": "set", **manifest, "tasks": tasks, "tokenizer": asdict(self.tokenizer)}
-        )
+        twins = {
+            task: {split: asdict(found) for split, found in splits.items()}
+            for task, splits in self.twins_elsewhere.items()
+        }
+        manifest |= {"tasks": tasks, "tokenizer": asdict(self.tokenizer), "twins_elsewhere": twins}
+        return _to_json({"format": _FORMAT, "kind": "set", **manifest})
 
     def task(self, name: str) -> PreparedTask:
         """Returns the task of that name; raises DataError if there is none."""
@@ -178,6 +196,19 @@ def _split(manifest: Mapping[str, Any]) -> PreparedSplit:
     marks = manifest["near_twins"]
     twins = None if marks is None else NearTwins(tuple(marks["ids"]), marks["compared"])
     return PreparedSplit(manifest["examples"], manifest["variants"], parts, keys, manifest["statistics"], twins)
+
+
+def _twins_elsewhere(manifest: Mapping[str, Any]) -> dict[str, dict[Split, TwinsElsewhere]]:
+    return {
+        task: {
+            split: TwinsElsewhere(
+                {other: tuple(ids) for other, ids in splits[split]["ids"].items()}, splits[split]["compared"]
+            )
+            for split in SPLITS
+            if split in splits
+        }
+        for task, splits in manifest.items()
+    }
 
 
 def _read_json(store: Store, key: str) -> dict[str, Any]:

@@ -1,31 +1,28 @@
 """Held-out rows that have a near-twin among the training rows of their task.
 
 Equal inputs are found by the keys of all rows, others by the 8-grams that they share with one
-training row (`data_prep.text.ngram_overlap`). Held-out rows are kept in memory, at most
-`HELD_TEXT` of a split; the parts of the training rows are compared with them by the
+training row (`data_prep.text.ngram_overlap`). Held-out rows are kept in memory as far as
+`shards.held_rows` bounds them; the parts of the training rows are compared with them by the
 workers. The outcome is a set of rows, so it does not depend on who compared what.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_prep.config import Split
+from data_prep.shards.held_rows import HELD_ROWS, HELD_TEXT, HeldRows
 from data_prep.shards.leakage import occur_in
-from data_prep.shards.manifest import NearTwins, PreparedSplit
+from data_prep.shards.manifest import NearTwins, PartPair, PreparedSplit
 from data_prep.shards.parts import load_keys
-from data_prep.shards.twin_job import Numbers, TwinJob, ids_and_inputs
+from data_prep.shards.twin_job import Numbers, TwinJob
 from data_prep.shards.workers import Workers
 from data_prep.text.ngram_overlap import HeldOut
-from raytrain_core.hashing import content_key, sample
 from raytrain_core.storage import Store
 
-HELD_ROWS = 5000
-"""Rows of a split compared by 8-grams: the keyed sample that scoring draws from too."""
-HELD_TEXT = 16 << 20
-"""Characters of a split compared by 8-grams."""
+_PARTS = 16  # training parts of a job at most: an index goes to a worker with every job
 
 _TICK = 0.2  # seconds between two calls of `on_wait`
 
@@ -35,7 +32,7 @@ class Found:
     """The rows of a held-out split with a near-twin, by number, ascending."""
 
     rows: Numbers
-    ids: list[str]
+    ids: Sequence[str]
     """Of all rows of the split."""
     compared: int
     """Rows of the split that were compared by 8-grams."""
@@ -61,13 +58,14 @@ def find_near_twins(
     workers compare. Raises CorruptError or StorageError if a part cannot be read.
     """
     held = {
-        split: _Held.read(task, split, prepared, store, most) for split, prepared in splits.items() if split != "train"
+        split: HeldRows.read(task, split, prepared, store, most=most, text=HELD_TEXT)
+        for split, prepared in splits.items()
+        if split != "train"
     }
     if "train" not in splits or not held:
         return {}
-    index = HeldOut([one.texts for one in held.values()])
-    jobs = (TwinJob(index, pair, store) for pair in splits["train"].parts[0])
-    near = _compare_all(jobs, workers, on_wait)
+    index = HeldOut(batch for one in held.values() for batch in one.batches())
+    near = compare_all(index, splits["train"].parts[0], store, workers, on_wait)
     trained, first = np.sort(load_keys(splits["train"], store)), 0
     found: dict[Split, Found] = {}
     for split, one in held.items():
@@ -78,31 +76,13 @@ def find_near_twins(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A held-out split: all ids, and numbers and inputs of the rows to compare."""
+def compare_all(
+    index: HeldOut, parts: Sequence[PartPair], store: Store, workers: Workers, on_wait: Callable[[], None]
+) -> Numbers:
+    """Lets the workers compare the parts; returns the numbers of the held-out texts that overlap.
 
-    ids: list[str]
-    chosen: Numbers
-    texts: list[str]
-
-    @classmethod
-    def read(cls, task: str, split: Split, prepared: PreparedSplit, store: Store, most: int | None) -> "_Held":
-        wanted = set(sample(prepared.examples, most, content_key("sample", task, split)).tolist())
-        ids, chosen, texts, characters = list[str](), list[int](), list[str](), 0
-        for pair in prepared.parts[0]:
-            for identifiers, inputs in ids_and_inputs(pair, store):
-                for number, text in enumerate(inputs, len(ids)):
-                    if number in wanted and characters < HELD_TEXT:
-                        chosen.append(number)
-                        texts.append(text)
-                        characters += len(text)
-                ids += identifiers
-        return cls(ids, np.array(chosen, np.int64), texts)
-
-
-def _compare_all(jobs: Iterable[TwinJob], workers: Workers, on_wait: Callable[[], None]) -> Numbers:
-    """Lets the workers do all jobs, one more at a time than there are workers."""
+    At most one job more than there are workers is under way.
+    """
     found, pending = [np.empty(0, np.int64)], set[Future[Numbers]]()
 
     def collect(most: int) -> None:
@@ -113,8 +93,15 @@ def _compare_all(jobs: Iterable[TwinJob], workers: Workers, on_wait: Callable[[]
             workers.tick()
             on_wait()
 
-    for job in jobs:
-        pending.add(workers.compare(job))
+    for pairs in _shared_out(parts, workers.count):
+        pending.add(workers.compare(TwinJob(index, pairs, store)))
         collect(workers.count)
     collect(0)
     return np.unique(np.concatenate(found))
+
+
+def _shared_out(parts: Sequence[PartPair], workers: int) -> Iterator[tuple[PartPair, ...]]:
+    """Divides the parts so that each worker has several jobs, if there are so many parts."""
+    size = min(_PARTS, max(1, len(parts) // (4 * max(1, workers))))
+    for first in range(0, len(parts), size):
+        yield tuple(parts[first : first + size])

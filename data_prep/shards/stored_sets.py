@@ -1,6 +1,6 @@
 """What the store holds of prepared tasks and shard sets, and the manifest of a new set."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -11,6 +11,8 @@ from data_prep.shards.parts import are_stored, load_keys
 from data_prep.shards.settings import PrepSettings
 from data_prep.shards.task_sources import FORMAT
 from data_prep.shards.tokenizer_files import store_tokenizer
+from data_prep.shards.twins_elsewhere import find_twins_elsewhere
+from data_prep.shards.workers import Workers
 from data_prep.tasks.mixture import rates
 from raytrain_core.hashing import digest_of
 from raytrain_core.storage import CorruptError, NotFoundError, Store
@@ -57,8 +59,20 @@ def stored_set(store: Store, digest: str) -> ShardSet | None:
     return shard_set if are_stored(store, list(shard_set.tokenizer.files.values())) else None
 
 
-def store_set(digest: str, prepared: tuple[PreparedTask, ...], mixture: Mixture, settings: PrepSettings) -> ShardSet:
-    """Stores and returns the set of these tasks, its manifest last."""
+def store_set(
+    digest: str,
+    prepared: tuple[PreparedTask, ...],
+    mixture: Mixture,
+    settings: PrepSettings,
+    *,
+    workers: Workers,
+    on_wait: Callable[[], None],
+) -> ShardSet:
+    """Stores and returns the set of these tasks, its manifest last.
+
+    The workers compare held-out rows with the training rows of other tasks; `on_wait` is called now
+    and then meanwhile.
+    """
     store = settings.store
     trained = {task.name: task.splits["train"].examples for task in prepared if not task.probe}
     keys = {(task.name, name): load_keys(split, store) for task in prepared for name, split in task.splits.items()}
@@ -70,6 +84,7 @@ def store_set(digest: str, prepared: tuple[PreparedTask, ...], mixture: Mixture,
         rates=rates(mixture, trained) if trained else {},
         limits=asdict(settings.limits),
         leakage=leakage_across(keys),
+        twins_elsewhere=find_twins_elsewhere(prepared, store, workers, on_wait=on_wait),
     )
     store.put(ShardSet.key(digest), shard_set.to_json())
     return shard_set

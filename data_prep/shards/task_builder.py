@@ -5,9 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from data_prep.config import SPLITS, Split
+from data_prep.shards.held_rows import HELD_ROWS
 from data_prep.shards.leakage import leakage
 from data_prep.shards.manifest import NearTwins, PreparedSplit, PreparedTask
-from data_prep.shards.near_twins import HELD_ROWS, Found, find_near_twins
+from data_prep.shards.near_twins import Found, find_near_twins
 from data_prep.shards.parts import load_keys
 from data_prep.shards.progress import ProgressMeter
 from data_prep.shards.row_limit import Keepers, RowLimit

@@ -1,4 +1,4 @@
-"""Compares a part of training rows with held-out rows, in any process."""
+"""Compares parts of training rows with held-out rows, in any process."""
 
 import json
 from collections.abc import Iterator
@@ -24,19 +24,20 @@ class TwinJob:
     """Training rows to compare with the held-out rows of an index; pickles."""
 
     index: HeldOut
-    pair: PartPair
+    pairs: tuple[PartPair, ...]
     store: Store
 
 
 def compare(job: TwinJob) -> Numbers:
     """Returns the numbers of the held-out texts that overlap with one of the rows, ascending.
 
-    Raises CorruptError or NotFoundError if the part is damaged or missing.
+    Raises CorruptError or NotFoundError if a part is damaged or missing.
     """
     found = [np.empty(0, np.int64)]
-    for _, texts in ids_and_inputs(job.pair, job.store):
-        _, held, shares = job.index.shared(texts)
-        found.append(np.unique(held[shares >= OVERLAP]))
+    for pair in job.pairs:
+        for _, texts in ids_and_inputs(pair, job.store):
+            _, held, shares = job.index.shared(texts)
+            found.append(np.unique(held[shares >= OVERLAP]))
     return np.unique(np.concatenate(found))
 
 

@@ -158,7 +158,7 @@ class LocalProcesses:
 
     def compare(self, job: TwinJob) -> Future[Numbers]:
         """Compares the first few rows here and lets a free process compare all others."""
-        self._compared += job.pair.rows
+        self._compared += sum(pair.rows for pair in job.pairs)
         if self._compared <= _LOCAL_EXAMPLES:
             return _done(compare(job))
         return self._threads.submit(self._compare, job)

@@ -90,6 +90,16 @@ def _near_twins(task: PreparedTask) -> Iterator[str]:
             yield f"{near:,} of {format_count(split.examples, f'{name} row')}"
 
 
+def _twins_elsewhere(shards: ShardSet, task: PreparedTask) -> Iterator[str]:
+    """Yields a sentence for each other task with near-twins besides equal inputs."""
+    equal = {(e["task"], e["split"], e["trained_in"]): int(e["rows"]) for e in shards.leakage}
+    for split, marks in sorted(shards.twins_elsewhere.get(task.name, {}).items()):
+        for other, ids in marks.ids.items():
+            if len(ids) > equal.get((task.name, split, other), 0):
+                rows = f"{len(ids):,} of {format_count(task.splits[split].examples, f'{split} row')}"
+                yield f"{task.name}: {rows} have a near-twin in the training rows of {other}, equal inputs included."
+
+
 def _leakage(shards: ShardSet) -> Iterator[str]:
     """Yields a sentence for each leak of held-out rows into training."""
     for task in shards.tasks:
@@ -99,6 +109,7 @@ def _leakage(shards: ShardSet) -> Iterator[str]:
                 yield f"{task.name}: the inputs of {format_count(rows, f'{held} row')} also occur in {trained} rows."
         if near := list(_near_twins(task)):
             yield f"{task.name}: {join_names(near)} have a near-twin in training, equal inputs included."
+        yield from _twins_elsewhere(shards, task)
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
         held_out = f"{rows:,} of {format_count(of, f'{split} row')}"

@@ -10,7 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.shards.manifest import NearTwins, PartRef, PreparedSplit, PreparedTask, ShardSet, TokenizerRef
+from data_prep.shards.manifest import (
+    NearTwins,
+    PartRef,
+    PreparedSplit,
+    PreparedTask,
+    ShardSet,
+    TokenizerRef,
+    TwinsElsewhere,
+)
 from data_prep.tally import Event, Tally
 from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout, stage_of_step
@@ -184,6 +192,7 @@ class RunFolder:
     event: str = "The report is written."
     skill: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SKILL))
     near_twins: dict[str, list[str]] = field(default_factory=dict)
+    twins_elsewhere: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     stages: tuple[str, ...] = ("before", "checkpoints", "after")
 
     @property
@@ -281,6 +290,10 @@ class RunFolder:
             rates=dict.fromkeys(trained, 1 / len(trained)),
             limits={"max_input_tokens": 512, "max_target_tokens": 128},
             leakage=[],
+            twins_elsewhere={
+                task: {"test": TwinsElsewhere({other: tuple(ids) for other, ids in found.items()}, self.rows)}
+                for task, found in self.twins_elsewhere.items()
+            },
         )
         for task in tasks:
             self.store.put(PreparedTask.key(task.digest), task.to_json())
