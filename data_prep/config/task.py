@@ -263,6 +263,14 @@ class Task(SpecModel):
             "0 or from 1. By default that is found over the whole column; if two meanings fit, the column is refused."
         ),
     )
+    whole_numbers: Literal["detect", "as-written"] = Field(
+        default="detect",
+        description=(
+            "What becomes of whole numbers written with `.0` in targets, references and ids, such as pandas makes of "
+            "whole numbers in a column with gaps. detect: written without `.0` if every number of the column is "
+            "whole, which is told; as-written: `1.0` stays `1.0`."
+        ),
+    )
     split: SplitFractions = Field(
         default_factory=SplitFractions, description="How to divide the rows of a source that has only one split."
     )

@@ -13,6 +13,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 SHAPES = ("messages", "sharegpt", "alpaca", "squad")
 """Formats that say what rows look like, not how the file is written."""
 
+NUMBER_TASKS = ("text", "question-answering")
+"""Task types whose targets may be numbers as numbers."""
+
 _NO_CSV = re.compile(r"\.(jsonl|jsonlines|ndjson|ldjson|jl|json|parquet|pq|conll\w*|iob2?|bio)(\.[a-z0-9]+)?$", re.I)
 
 
@@ -113,6 +116,9 @@ def _of_answers(task: Any) -> Iterator[Unused]:
         yield Unused(("tagScheme",), "has no effect without tags; set type: ner and columns.tokens and columns.tags")
     if task.number_choices is not None and (task.type != "multiple-choice" or not listed):
         yield Unused(("numberChoices",), "has no effect without choices; set type: multiple-choice and columns.choices")
+    if task.whole_numbers != "detect" and task.type not in NUMBER_TASKS and task.columns.id is None:
+        types = " and ".join(NUMBER_TASKS)
+        yield Unused(("wholeNumbers",), f"has no effect: it is for targets of {types}, and for ids; leave it out")
     if task.type == "ner" and not tagged and task.label_names is not None:
         yield Unused(("labelNames",), "has no effect on answers written as text; it names the tags in columns.tags")
     if task.type == "multiple-choice" and listed:

@@ -175,6 +175,8 @@ class TaskSources:
         fields = self.task.model_dump(mode="json", include=_IDENTITY_FIELDS)
         if self.task.near_twins == "drop":
             fields["near_twins"] = "drop"
+        if self.task.whole_numbers != "detect":
+            fields["whole_numbers"] = self.task.whole_numbers
         if self.task.mask is not None and "phone" in self.task.mask.kinds:
             fields["numbering_plans"] = version("phonenumbers")  # they change with each release
         return {

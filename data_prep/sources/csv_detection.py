@@ -117,12 +117,16 @@ def detect_csv(opened: Open, kind: str, options: CsvOptions | None, name: str) -
     assert best is not None
     if not marks.doubled:
         _refuse_torn(best, given, name)
-    return Detected(best.dialect, best.lines_are_rows, tuple(_told(best, kind, given, marks)))
+    rivals = [one.dialect.delimiter for one in trials if one.perfect and one.rows and one is not best]
+    told = [*_told(best, kind, given, marks), *_told_rivals(best, rivals)]
+    return Detected(best.dialect, best.lines_are_rows, tuple(told))
 
 
 def _best_quoting(opened: Open, base: CsvDialect, kind: str, given: CsvOptions, marks: _Marks) -> Trial | None:
     """The trial of the way of quoting that fits best."""
     first = _try(opened, _with_quoting(base, kind, given))
+    if first is not None and given.escape == "\\" and first.dialect.quote is not None:
+        return _try(opened, replace(first.dialect, escape_outside=_escapes_outside(opened, first.dialect)))
     if first is None or given.quote is not None or given.escape is not None or not marks.any:
         return first
     if base.delimiter == "\t" and kind == "tsv":
@@ -300,6 +304,13 @@ def _told(best: Trial, kind: str, given: CsvOptions, marks: _Marks) -> Iterator[
         yield f"{best.trailing:,} rows end in more delimiters than the header"
     if best.first_longer is not None:
         yield f"{best.longer:,} rows go over several lines, the first in line {best.first_longer.line}"
+
+
+def _told_rivals(best: Trial, rivals: Sequence[str]) -> Iterator[str]:
+    """TSV is divided by tabs even if another delimiter fits every row; CSV is refused then."""
+    if best.perfect and rivals:
+        tabs, other = (_NAMES.get(one, one) for one in (best.dialect.delimiter, rivals[0]))
+        yield f"fields are divided by {tabs}, though {other} would fit every row too (source.csv.delimiter says which)"
 
 
 def _marks(opened: Open) -> tuple[_Marks, str | None]:

@@ -88,11 +88,17 @@ def split_of_name(name: str) -> Split | None:
 
     `data/train-00000-of-00002.parquet` is train.
     """
+    found = {_SPLIT_WORDS[word] for word in split_words(name)}
+    return found.pop() if len(found) == 1 else None
+
+
+def split_words(name: str) -> set[str]:
+    """Returns the words for splits in the last part of a path that has some."""
     for part in reversed(PurePosixPath(name).parts):
         words = [_PARTS_OF_WORDS.sub("", word) for word in re.split(r"[^a-z]+", part.lower())]
-        if found := {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS}:
-            return found.pop() if len(found) == 1 else None
-    return None
+        if found := {word for word in words if word in _SPLIT_WORDS}:
+            return found
+    return set()
 
 
 def is_hidden(name: str) -> bool:

@@ -20,7 +20,7 @@ from data_prep.sources.file_names import Compression, compression_of, format_of
 from data_prep.sources.json_rows import is_json_document
 from data_prep.sources.shapes import SHAPES
 
-DETECTION = 3
+DETECTION = 4
 """Raised whenever detection may find something else in the same file."""
 
 _HEAD = 1 << 12  # bytes that show the encoding

@@ -4,11 +4,11 @@ Local, in an S3 bucket, or splits of a data set on the Hugging Face hub.
 """
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data_prep.config import SPLITS, CsvOptions, Format, Source, Split, Task
 from data_prep.sources.bucket_files import find_in_bucket
-from data_prep.sources.file_names import format_of, known_extensions, require_format, split_of_name
+from data_prep.sources.file_names import format_of, known_extensions, require_format, split_of_name, split_words
 from data_prep.sources.files import LocalFile, SourceFile, StoredFile
 from data_prep.sources.local_files import Finding, PassedOver, find_by_pattern, find_in_folder
 from data_prep.sources.plugins import READERS, Plugin, PluginRows, load_plugin, reader_for_scheme
@@ -38,7 +38,16 @@ class Sources:
         for file in self.files:
             for note in file.detected(scratch).read_as.told:
                 tally.add("detected", file.name, note=note)
+        for split in SPLITS:
+            self._tell_words(split, tally)
         return tally
+
+    def _tell_words(self, split: Split, tally: Tally) -> None:
+        """Counts it if several words make files one split: some may have been meant to be apart."""
+        first = {word: file.name for file in self.files if file.split == split for word in split_words(file.name)}
+        if len(first) > 1:
+            named = " and ".join(PurePosixPath(name).name for name in sorted(set(first.values())))
+            tally.add("detected", min(first.values()), note=f"{named} are read together as {split} rows")
 
 
 def source_files(task: Task, base_folder: Path, store: Store | None = None) -> list[SourceFile]:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from data_prep.config import Task
 from data_prep.config.row_conditions import compile_condition
+from data_prep.config.unused_settings import NUMBER_TASKS
 from data_prep.sources.source_row import SourceRow
 from data_prep.tally import Tally
 from data_prep.tasks.answers import Meanings, Reading, decide_reading, number_meanings
@@ -23,7 +24,6 @@ from raytrain_core.errors import RowError
 
 LIST_TASKS = ("question-answering", "summarization", "ner", "multiple-choice")
 """Task types whose targets may be lists of references, never a text in brackets."""
-_NUMBER_TASKS = ("text", "question-answering")
 _MOST_LABELS = 1000
 
 
@@ -147,7 +147,7 @@ def observe(task: Task, rows: Iterable[SourceRow], transform: Transform) -> Obse
 def _observed(task: Task) -> list[str]:
     """Columns whose numbers or lists depend on the whole column."""
     columns = [task.columns.id] if task.columns.id is not None else []
-    if labels_of(task) is None and task.label_names is None and task.type in {*LIST_TASKS, *_NUMBER_TASKS}:
+    if labels_of(task) is None and task.label_names is None and task.type in {*LIST_TASKS, *NUMBER_TASKS}:
         columns += [task.columns.target, *task.columns.references]
     return [name for column in columns for name in alternatives(column)]
 
@@ -173,12 +173,15 @@ def conclude(task: Task, seen: Observations) -> Profile:
     reading = decide_reading(task, seen.meanings, seen.ambiguous)
     labels = labels_of(task) if task.label_names is None else None
     by_number = labels is not None and labels_by_their_number(seen.labels, labels, where)
-    numeric = task.type in _NUMBER_TASKS
+    numeric = task.type in NUMBER_TASKS
     ids = alternatives(task.columns.id) if task.columns.id is not None else []
     whole = {
         name
         for name, column in seen.columns.items()
-        if (numeric or name in ids) and column.point_zero and column.whole == column.values
+        if task.whole_numbers == "detect"
+        and (numeric or name in ids)
+        and column.point_zero
+        and column.whole == column.values
     }
     lists = {name for name, column in seen.columns.items() if column.lists and column.lists == column.values}
     found = [f"tags of column {task.columns.tags}: {describe(tags.scheme)}"] if tags is not None else []

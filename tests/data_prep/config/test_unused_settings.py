@@ -21,6 +21,7 @@ def problem(more: str, *, type: str = "text", uri: str = "x.jsonl") -> str:
     [
         ("text", "tagScheme: {marks: BIO}", 1, "tagScheme: has no effect without tags"),
         ("ner", "tagScheme: {marks: BIO}", 1, "tagScheme: has no effect without tags"),
+        ("rating", "wholeNumbers: as-written", 1, "wholeNumbers: has no effect: it is for targets of text"),
         ("rating", "numberChoices: text", 1, "numberChoices: has no effect without choices"),
         ("multiple-choice", "numberChoices: text", 1, "numberChoices: has no effect without choices"),
         ("ner", "labelNames: {'0': O}", 1, "labelNames: has no effect on answers written as text"),

@@ -311,6 +311,28 @@ def test_a_file_that_is_complete_with_and_without_escapes_is_refused(tmp_path):
     assert read(path, escape="\\", quote='"') == [{"text": "x", "out": 'y"\nz,w'}]
 
 
+def test_an_escape_that_is_set_is_read_outside_of_quotation_marks_as_the_file_has_it(tmp_path):
+    """Wherever backslashes are doubled: in quotes alone as by Spark, or everywhere as by pandas."""
+    frame = pd.DataFrame({"text": ["C:\\dir", 'say "x"', "a, C:\\dir"], "out": ["o", "p", "q"]})
+    pandas = tmp_path / "pandas.csv"
+    frame.to_csv(pandas, index=False, escapechar="\\", doublequote=False)
+    spark = written(tmp_path, 'text,out\nC:\\dir,o\n"say \\"x\\"",p\n"a, C:\\\\dir",q\n')
+    for path in (pandas, spark):
+        for options in ({"escape": "\\"}, {"escape": "\\", "quote": '"'}):
+            assert [row["text"] for row in read(path, **options)] == list(frame["text"])
+
+
+def test_tabs_win_in_tsv_over_another_delimiter_that_fits_and_it_is_told(tmp_path):
+    path = written(tmp_path, "a,b\tc\n1,2\t3\n4,5\t6\n", "rows.tsv")
+    assert read(path, "tsv") == [{"a,b": "1,2", "c": "3"}, {"a,b": "4,5", "c": "6"}]
+    assert told(path, "tsv") == [
+        "fields are divided by tabs, though commas would fit every row too (source.csv.delimiter says which)"
+    ]
+    assert told(path, "tsv", delimiter="tab") == []
+    assert read(path, "tsv", delimiter=",")[0] == {"a": "1", "b\tc": "2\t3"}
+    assert told(written(tmp_path, "a,b\tc\n1,2\t3\n4\t6\n", "plain.tsv"), "tsv") == []
+
+
 def test_backslashes_in_pairs_are_told_where_nothing_shows_that_they_escape(tmp_path):
     note = "backslashes come in pairs only, and both of a pair are read"
     path = written(tmp_path, 'text,out\n"a, C:\\\\dir",1\nb,2\n')

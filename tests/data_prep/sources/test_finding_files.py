@@ -243,3 +243,19 @@ def test_settings_of_csv_for_files_that_are_none_are_refused(tmp_path):
     write(tmp_path, "data/c.csv.gz")
     assert len(names(tmp_path, "data", **options)) == 3
     assert len(names(tmp_path, "data", format="alpaca", **options)) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["train", "eval", "test"], ["eval.jsonl and test.jsonl are read together as test rows"]),
+        (["train", "dev", "valid", "test"], ["dev.jsonl and valid.jsonl are read together as validation rows"]),
+        (["train-1", "train-2", "test"], []),
+        (["train", "validation", "test"], []),
+    ],
+)
+def test_files_that_two_words_make_one_split_are_told(bench, names, told):
+    for name in names:
+        bench.write(f"notes/{name}.jsonl", [{"input": f"{name} {i}", "target": "x"} for i in range(30)])
+    found = find_sources(make_task(source={"uri": "notes"}), bench.folder)
+    assert [place.note for _, entry in found.tally(bench.folder) for place in entry.first] == told

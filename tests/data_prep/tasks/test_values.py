@@ -166,3 +166,23 @@ def test_a_condition_over_nan_makes_bad_rows_that_are_told(bench):
     assert kinds["bad-row"]["count"] == 20
     assert kinds["bad-row"]["first"][0]["note"] == "where: null > 3 cannot be compared"
     assert kinds["where"]["count"] == 2
+
+
+def test_whole_numbers_stay_as_written_where_the_job_says_so(bench):
+    bench.write("rows.jsonl", [{"input": f"release {i}", "target": float(i), "id": float(i)} for i in range(60)])
+    fields = {"type": "text", "columns": {"id": "id"}}
+    shortened, kept = (bench.prepare(make_task(**fields, whole_numbers=how)) for how in ("detect", "as-written"))
+    assert targets(bench, shortened)["release 7"] == ["7"]
+    assert targets(bench, kept)["release 7"] == ["7.0"]
+    assert shortened.task("notes").digest != kept.task("notes").digest
+    kinds = kept.task("notes").tally["kinds"]
+    assert kinds["number-as-written"]["count"] == 60
+    assert "detected" not in kinds
+
+
+def test_whole_numbers_of_a_csv_column_stay_as_written_too(bench):
+    (bench.folder / "rows.csv").write_text("input,target\n" + "".join(f"release {i},{i}.0\n" for i in range(60)))
+    fields = {"type": "text", "source": {"uri": "rows.csv"}}
+    assert targets(bench, bench.prepare(make_task(**fields)))["release 7"] == ["7"]
+    kept = bench.prepare(make_task(**fields, whole_numbers="as-written"))
+    assert targets(bench, kept)["release 7"] == ["7.0"]
