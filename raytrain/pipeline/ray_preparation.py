@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -70,13 +71,15 @@ class RayTasks:
         remote = ray.remote(num_cpus=each, resources=_cpu_pod(), scheduling_strategy="SPREAD")
         self._read, self._write = remote(_read).options(num_returns=1 + len(SPLITS)), remote(_write)
         self._compare = remote(_compare)
+        self._read_chunks = remote(_read_chunks).options(num_returns="streaming")
+        self._generators: list[Any] = []
         self._pending: dict[Future[Any], Any] = {}
         self._finished: queue.SimpleQueue[tuple[OnAdvance, int]] = queue.SimpleQueue()
 
     def read(self, job: SpanJob) -> Reading | None:
-        """Lets Ray read a span; leaves what a task could not hold to the driver."""
+        """Lets Ray read a span."""
         if _is_too_large(job):
-            return None
+            return self._read_on(job)
         returned: Any = self._read.remote(pickle.dumps(job, pickle.HIGHEST_PROTOCOL), _lines_of(job))
         counts, *examples = returned
         stored = dict(zip(SPLITS, examples, strict=True))
@@ -98,6 +101,14 @@ class RayTasks:
             reading.end(error)
 
         self._answer(counts, chunks).add_done_callback(settle)
+        return reading
+
+    def _read_on(self, job: SpanJob) -> Reading:
+        """Lets Ray read a file chunk by chunk, so that no task holds all of its examples."""
+        reading = Reading()
+        generator = self._read_chunks.remote(pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
+        self._generators.append(generator)
+        threading.Thread(target=_collect, args=(generator, reading), daemon=True).start()
         return reading
 
     def submit(self, unit: UnitPlan, on_advance: OnAdvance) -> Future[ShardParts]:
@@ -146,6 +157,9 @@ class RayTasks:
         for future, reference in self._pending.items():
             if not future.done():
                 ray.cancel(reference, force=True)
+        for generator in self._generators:
+            if not generator.is_finished():
+                ray.cancel(generator, force=True)
 
 
 @contextlib.contextmanager
@@ -222,7 +236,7 @@ def _with_places(unit: UnitPlan) -> tuple[list[Any], UnitPlan]:
 
 
 def _is_too_large(job: SpanJob) -> bool:
-    """Whether the examples of a file that cannot be divided may not fit into a task's memory."""
+    """Whether all examples of a file that cannot be divided may be too much for a task's memory."""
     file, span = job.file, job.span
     if not isinstance(file, LocalFile | StoredFile) or span.stop is not None:
         return False
@@ -267,6 +281,42 @@ def _read(data: bytes, lines: bytes | None) -> tuple[bytes | None, *tuple[bytes,
         for block in chunk.blocks.values():
             block.examples = _Argument(0, 0)
     return (pickle.dumps(chunks), *(pickle.dumps(examples[split]) for split in SPLITS))
+
+
+def _read_chunks(data: bytes) -> Iterator[bytes]:
+    """Reads a file: of each chunk its counts, then its examples of each split; None for no file."""
+    job: SpanJob = pickle.loads(data)
+    with scratch("reading") as folder:
+        if not job.is_here():
+            yield pickle.dumps(None)
+            return
+        job = replace(job, scratch=folder)
+        for chunk in read_span(job):
+            examples = {split: [packed(block.examples.load())] for split, block in chunk.blocks.items()}
+            for block in chunk.blocks.values():
+                block.examples = _Argument(0, 0)
+            yield pickle.dumps(chunk)
+            for split in SPLITS:
+                yield pickle.dumps(examples.get(split, []))
+
+
+def _collect(generator: Any, reading: Reading) -> None:
+    """Puts the chunks of `_read_chunks` as they come; their examples stay in the object store."""
+    import ray
+
+    try:
+        for counts in generator:
+            chunk: Chunk | None = pickle.loads(ray.get(counts))
+            if chunk is None:
+                reading.end(NotHereError())
+                return
+            stored = {split: next(generator) for split in SPLITS}
+            for split, block in chunk.blocks.items():
+                block.examples = InObjectStore(stored[split], 0)
+            reading.put(chunk)
+        reading.end()
+    except BaseException as error:
+        reading.end(_cause(error))
 
 
 def _write(data: bytes, *stored: bytes) -> bytes:

@@ -1,16 +1,23 @@
 """Items made by Ray tasks: the same shards as anywhere, and a mistake is said in its own words."""
 
+import csv
+import gzip
+import json
+
 import pytest
 
+from data_prep.config import Mixture
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards import task_sources
 from data_prep.text.tokenizer import Tokenizer
 from raytrain.config.job import Resources
 from raytrain.config.load import load_job
+from raytrain.pipeline import ray_preparation
 from raytrain.pipeline.ray_preparation import RayTasks, preparation_workers
-from raytrain_core.errors import ClusterError, StorageError
+from raytrain_core.errors import ClusterError, DataError, StorageError
 from raytrain_core.storage import open_store
 from tests.support import REPOSITORY
+from tests.support.data_prep_bench import make_task
 from tests.support.gated_store import RefusingStore
 from tests.support.tiny_job import write_job
 
@@ -57,6 +64,52 @@ def test_the_same_shards_as_in_one_process(ray_here, job_file, tmp_path, monkeyp
         if not stat.key.startswith("shards/sources/"):
             assert there.get(stat.key) == here.get(stat.key)
     assert not list(there.list("shards/units/"))
+
+
+def write_undividable(folder):
+    """Files read from their beginning: compressed, CSV over several lines, one document."""
+    rows = [{"input": f"text {i}\nand more", "target": f"t{i}"} for i in range(6000)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (folder / "rows.json").write_text(json.dumps([row | {"input": f"j {row['input']}"} for row in rows]))
+    with (folder / "rows.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["input", "target"])
+        writer.writeheader()
+        writer.writerows(row | {"input": f"c {row['input']}"} for row in rows)
+
+
+def test_large_files_that_cannot_be_divided_are_read_by_tasks_too(ray_here, job_file, tmp_path, monkeypatch):
+    write_undividable(tmp_path)
+    task = make_task(source={"uri": "*rows*"}, limit=9000)  # with a limit, files are read twice
+
+    def prepare_with(store, workers):
+        tokenizer = Tokenizer.from_folder(job_file.parent / "model")
+        limits, options = PrepLimits(48, 16), {"base_folder": tmp_path, "workers": workers}
+        return prepare([task], Mixture(), store=store, tokenizer=tokenizer, limits=limits, **options)
+
+    expected = prepare_with(open_store(str(tmp_path / "here")), None)
+    for limit in ("_LARGEST", "_LARGEST_PACKED"):
+        monkeypatch.setattr(ray_preparation, limit, 0)
+    monkeypatch.setattr("data_prep.shards.read_ahead.read_span", None)  # the driver reads none
+    for count in (1, 2, 7):
+        assert prepare_with(open_store(str(tmp_path / f"there {count}")), RayTasks(count)) == expected
+
+
+def test_a_large_file_that_is_damaged_is_told_in_its_own_words(ray_here, job_file, tmp_path, monkeypatch):
+    write_undividable(tmp_path)
+    packed = (tmp_path / "rows.jsonl.gz").read_bytes()
+    (tmp_path / "rows.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    monkeypatch.setattr(ray_preparation, "_LARGEST_PACKED", 0)
+    with pytest.raises(DataError, match=r"rows\.jsonl\.gz"):
+        prepare(
+            [make_task(source={"uri": "rows.jsonl.gz"})],
+            Mixture(),
+            store=open_store(str(tmp_path / "store")),
+            tokenizer=Tokenizer.from_folder(job_file.parent / "model"),
+            limits=PrepLimits(48, 16),
+            base_folder=tmp_path,
+            workers=RayTasks(2),
+        )
 
 
 def test_errors_are_those_of_the_task(ray_here, job_file, tmp_path):
