@@ -12,7 +12,7 @@ EXTRAS = {
         *("numpy", "pyarrow", "filelock", "regex", "evaluate", "rouge_score_rs", "sacrebleu", "tensorboardX"),
         *("tree_sitter", "tree_sitter_c_sharp", "tree_sitter_java", "tree_sitter_python"),
     ),
-    "serve": ("aiohttp",),
+    "serve": ("starlette", "uvicorn"),
     "operator": ("kopf", "kubernetes", "prometheus_client"),
     "plots": ("matplotlib",),
     "pii": ("phonenumbers",),

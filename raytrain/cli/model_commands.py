@@ -131,26 +131,50 @@ def evaluate(
 @model_commands.command()
 def serve(
     run: Run,
+    *,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 127.0.0.1 accepts only this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 chooses a free one.")] = 8080,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="File with the token that requests must show. Default: RAYTRAIN_SERVE_TOKEN.",
+            show_default="none",
+        ),
+    ] = None,
+    max_queued: Annotated[
+        int, typer.Option("--max-queued", min=1, help="Most prompts waiting or being answered; beyond it: 429.")
+    ] = 256,
     storage: StorageFlag = None,
 ) -> None:
-    """Try the models of a run in a browser.
+    """Serve the models of a run: a page to try them, and JSON endpoints.
 
-    The page shows every task and template, with the answers before and after training. The same is
-    available as JSON at /api/generate. Stop it with Ctrl-C.
+    The page shows every task and template, with the answers before and after training. Programs
+    use /v1/completions, /generate and /generate/batch. Ctrl-C or SIGTERM answers what was accepted
+    and ends.
     """
-    from raytrain.serving import web
-    from raytrain.serving.models import RunModels
-    from raytrain.serving.playground import Playground
+    from raytrain.serving.http import LOCAL_HOSTS
+    from raytrain.serving.local import serve_run
+    from raytrain.serving.service import ServiceLimits
+    from raytrain.serving.token import read_token
 
     store, layout = open_run(run, storage)
-    playground = Playground(RunModels(store, layout))
+    token = read_token(token_file)
+    if token is None and host not in LOCAL_HOSTS:
+        print_note("anyone who reaches this address can use the models: there is no token (--token-file)")
     print_note("loading the models")
-    playground.load(playground.available_models())
-    web.serve(playground, run=layout.name, host=host, port=port, on_ready=lambda url: print_note(f"listening on {url}"))
+    serve_run(
+        store,
+        layout,
+        host=host,
+        port=port,
+        limits=ServiceLimits(max_queued=max_queued),
+        token=token,
+        on_ready=lambda url: print_note(f"listening on {url}"),
+    )
 
 
 @model_commands.command()

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_prep.text.tokenizer import EOS, PAD, Ids
-from raytrain.generation.t5_engine import EncoderOutput, KVCache, T5Engine
+from data_prep.text.tokenizer import PAD, Ids
+from raytrain.generation.slots import Decoding, Slots
+from raytrain.generation.t5_engine import EncoderOutput, T5Engine
 
 PREFILL_TOKENS = 4096  # prompt tokens encoded at once
 CACHE_TOKENS = 16_384  # prompt tokens of all slots: long prompts get fewer slots
@@ -95,63 +96,31 @@ def _encoded_prompts(batches: Iterator[PrefillBatch], on_prefill: OnPrefill | No
 
 
 class ContinuousBatcher:
-    """Decodes prompts in a fixed number of slots.
-
-    Slots in use are always the first ones of the cache: `self._prompt_of[slot]` is the number of
-    the prompt that a slot decodes.
-    """
+    """Decodes given prompts in a fixed number of slots."""
 
     def __init__(
         self, engine: T5Engine, sources: Sequence[Ids], slots: int, max_new_tokens: int | Sequence[int]
     ) -> None:
-        self._engine, self._sources, self._slots = engine, sources, slots
-        self._limits = [max_new_tokens] * len(sources) if isinstance(max_new_tokens, int) else max_new_tokens
-        self._generated: list[list[int]] = [[] for _ in sources]
-        self._cache = KVCache(engine, slots, target_length=max(self._limits), source_length=max(map(len, sources)))
-        self._prompt_of: list[int] = []
+        limits = [max_new_tokens] * len(sources) if isinstance(max_new_tokens, int) else max_new_tokens
+        self._decodings = [Decoding(len(source), limit) for source, limit in zip(sources, limits, strict=True)]
+        self._slots = Slots(engine, slots, target_length=max(limits), source_length=max(map(len, sources)))
 
     def run(self, waiting: Iterator[_EncodedPrompt]) -> list[list[int]]:
         """Decodes until no prompt is left; returns the generated ids of each."""
-        for slot, prompt in zip(range(self._slots), waiting, strict=False):
-            self._prompt_of.append(prompt.prompt)
-            self._fill(slot, prompt)
-        while self._prompt_of:
-            self._step()
-            for slot in reversed(range(len(self._prompt_of))):
-                if self._has_ended(self._prompt_of[slot]):
+        slots = self._slots
+        for _, prompt in zip(range(slots.free), waiting, strict=False):
+            slots.add(self._decodings[prompt.prompt], prompt.encoded, prompt.place)
+        while slots.in_use:
+            slots.step()
+            for slot in reversed(range(len(slots.in_use))):
+                if slots.in_use[slot].has_ended:
                     self._refill(slot, waiting)
-        return self._generated
-
-    def _step(self) -> None:
-        """Decodes one token for every slot in use."""
-        generated = [self._generated[prompt] for prompt in self._prompt_of]
-        tokens = [ids[-1] if ids else self._engine.start_token for ids in generated]
-        positions = [len(ids) for ids in generated]
-        logits_BV = self._engine.decode_step(
-            torch.tensor(tokens, device=self._engine.device),
-            torch.tensor(positions, device=self._engine.device),
-            self._cache,
-            max(positions) + 1,
-            max(len(self._sources[prompt]) for prompt in self._prompt_of),
-        )
-        for ids, token in zip(generated, logits_BV.argmax(dim=-1).tolist(), strict=True):
-            ids.append(token)
-
-    def _has_ended(self, prompt: int) -> bool:
-        return self._generated[prompt][-1] == EOS or len(self._generated[prompt]) >= self._limits[prompt]
+        return [decoding.generated for decoding in self._decodings]
 
     def _refill(self, slot: int, waiting: Iterator[_EncodedPrompt]) -> None:
         """Gives the slot to the next prompt; when none is left, to that of the last slot."""
-        if (following := next(waiting, None)) is not None:
-            self._prompt_of[slot] = following.prompt
-            self._fill(slot, following)
-            return
-        moved = self._prompt_of.pop()
-        last = len(self._prompt_of)
-        if slot < last:
-            generated, length = len(self._generated[moved]), len(self._sources[moved])
-            self._cache.move(last, slot, target_length=generated, source_length=length)
-            self._prompt_of[slot] = moved
-
-    def _fill(self, slot: int, prompt: _EncodedPrompt) -> None:
-        self._cache.fill(slot, prompt.encoded, prompt.place, len(self._sources[prompt.prompt]))
+        following = next(waiting, None)
+        if following is None:
+            self._slots.drop(slot)
+        else:
+            self._slots.replace(slot, self._decodings[following.prompt], following.encoded, following.place)

@@ -18,6 +18,7 @@ import torch
 
 from data_prep.text.tokenizer import EOS, Ids, Tokenizer
 from raytrain.generation.continuous_batching import PrefillBatch, generate_greedy, pad, prefill_batches
+from raytrain.generation.live_batching import LiveBatcher
 from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
 from raytrain.generation.t5_engine import T5Engine
 from raytrain.model.decoding import decoding_config
@@ -82,6 +83,15 @@ class Generator:
             self._generation(request, len(source), ids, scores.get(i, _Scores()))
             for i, (request, source, ids) in enumerate(zip(given, sources, generated, strict=True))
         ]
+
+    def live(self, *, slots: int | None = None) -> LiveBatcher:
+        """Returns this model answering requests as they arrive; greedy, whatever the beams."""
+        return LiveBatcher(
+            self._engine,
+            slots=slots or self._limits.batch_size,
+            longest_input=self._limits.max_input_tokens,
+            longest_output=self._limits.max_new_tokens,
+        )
 
     def _run(
         self, requests: Sequence[GenerationRequest], sources: Sequence[Ids], batch_size: int

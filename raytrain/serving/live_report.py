@@ -4,11 +4,15 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from aiohttp import web
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.report import gather, render_html
-from raytrain.serving.http import LOCAL_HOSTS, guard, hosts_for, policy_of, serve_forever
+from raytrain.serving.http import EXCEPTION_HANDLERS, LOCAL_HOSTS, Guard, hosts_for, policy_of, serve_forever
 from raytrain_core.storage import RereadStore, Store
 
 
@@ -32,16 +36,16 @@ class LiveReport:
         return render_html(gather(self._store, self._layout), every=self._every)
 
 
-def application(report: LiveReport, *, hosts: tuple[str, ...] | None = LOCAL_HOSTS) -> web.Application:
+def application(report: LiveReport, *, hosts: tuple[str, ...] | None = LOCAL_HOSTS) -> Starlette:
     """Builds the web application: GET / is the report."""
 
-    async def index(request: web.Request) -> web.Response:
+    async def index(request: Request) -> Response:
         text = await report.page()
-        return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": policy_of(text)})
+        return HTMLResponse(text, headers={"Content-Security-Policy": policy_of(text)})
 
-    app = web.Application(middlewares=[guard(hosts)])
-    app.add_routes([web.get("/", index)])
-    return app
+    return Starlette(
+        routes=[Route("/", index)], middleware=[Middleware(Guard, hosts)], exception_handlers=EXCEPTION_HANDLERS
+    )
 
 
 def serve_report(

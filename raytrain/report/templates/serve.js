@@ -18,7 +18,7 @@
   };
   const json = async (response) => {
     const body = await response.json();
-    if (!response.ok) throw new Error(body.hint ? `${body.error}. ${body.hint}` : body.error);
+    if (!response.ok) throw new Error(body.error.hint ? `${body.error.message}. ${body.error.hint}` : body.error.message);
     return body;
   };
   const panel = (which, generation) => {
@@ -48,7 +48,7 @@
       const result = await json(await fetch("/api/generate", {
         method: "POST",
         headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ task: find("task").value, template: Number(find("template").value), text: find("text").value }),
+        body: JSON.stringify({ task: find("task").value, template: Number(find("template").value), text: find("text").value, truncate: true }),
       }));
       find("generations").replaceChildren(...Object.entries(result.generations).map(([which, generation]) => panel(which, generation)));
       find("prompt").hidden = false;

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from starlette.testclient import TestClient
 
 from raytrain.evaluation.results import read_card, write_scores
 from raytrain.report import gather, render_html
@@ -13,6 +14,7 @@ from raytrain.serving.live_report import LiveReport, application
 from raytrain_core.storage import open_store
 from tests.raytrain.report.conftest import RunFolder
 from tests.support.browser import CHROMIUM, chromium, visit
+from tests.support.served import served as listening
 
 
 @pytest.fixture
@@ -31,16 +33,13 @@ def served(run, *, every=0.0):
 
 
 def test_an_unfinished_run_looks_for_news_and_a_finished_one_does_not(run):
-    async def read():
-        async with TestClient(TestServer(served(run, every=0.01))) as client:
-            in_phase(run, "Training", 400)
-            first = await client.get("/")
-            policy, text = first.headers["Content-Security-Policy"], await first.text()
-            await asyncio.sleep(0.02)
-            in_phase(run, "Complete", 1000)
-            return policy, text, await (await client.get("/")).text()
-
-    policy, live, done = asyncio.run(read())
+    client = TestClient(served(run, every=0.01), base_url="http://localhost")
+    in_phase(run, "Training", 400)
+    first = client.get("/")
+    policy, live = first.headers["Content-Security-Policy"], first.text
+    time.sleep(0.02)
+    in_phase(run, "Complete", 1000)
+    done = client.get("/").text
     assert "connect-src 'self'" in policy
     assert "frame-ancestors 'none'" in policy
     assert 'data-live="0.01"' in live
@@ -52,12 +51,9 @@ def test_an_unfinished_run_looks_for_news_and_a_finished_one_does_not(run):
 def test_other_hosts_and_other_paths_are_refused(run):
     in_phase(run, "Training", 400)
 
-    async def ask():
-        async with TestClient(TestServer(served(run))) as client:
-            elsewhere = await client.get("/", headers={"Host": "evil.example"})
-            return elsewhere.status, (await client.get("/other")).status
-
-    assert asyncio.run(ask()) == (421, 404)
+    client = TestClient(served(run), base_url="http://localhost")
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+    assert client.get("/other").status_code == 404
 
 
 def test_the_page_is_made_once_however_many_read_it(run, monkeypatch):
@@ -143,9 +139,5 @@ def test_the_page_fills_up_in_a_browser_and_keeps_what_was_opened(run, tmp_path,
         assert await tab.js("document.getElementById('count').textContent") == "2 of 60"
         assert tab.complaints() == []
 
-    async def serve_and_watch(port):
-        async with TestServer(served(run, every=0.1)) as server:
-            await visit(port, str(server.make_url("/")), watch)
-
-    with chromium(tmp_path / "profile") as port:
-        asyncio.run(serve_and_watch(port))
+    with chromium(tmp_path / "profile") as port, listening(served(run, every=0.1)) as url:
+        asyncio.run(visit(port, url, watch))

@@ -1,0 +1,146 @@
+"""Greedy generation for requests as they arrive: whoever comes while others are decoded joins them.
+
+One thread does all work of the model. Between two steps it takes what waits, as far as slots are
+free, and encodes it in one pass; then every request in a slot gets its next token. So a request
+waits for one step at most where a slot is free, and a short answer never waits for a long one.
+
+What is generated for a prompt can depend on what happens to be decoded beside it where the two best
+logits of a step are within about 1e-4 of each other (see `generator`); nothing else does.
+"""
+
+import contextlib
+import queue
+import threading
+import time
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+
+import torch
+
+from data_prep.text.tokenizer import Ids
+from raytrain.generation.continuous_batching import CACHE_TOKENS, PREFILL_TOKENS, prefill_batches
+from raytrain.generation.slots import Decoding, Slots
+from raytrain.generation.t5_engine import T5Engine
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    source: Ids
+    limit: int
+    answer: "Future[list[int]]"
+
+
+class LiveBatcher:
+    """Decodes requests of one engine in at most `slots` slots, in a thread of its own.
+
+    No prompt may be longer than `longest_input` tokens, no answer longer than `longest_output`.
+    """
+
+    def __init__(self, engine: T5Engine, *, slots: int, longest_input: int, longest_output: int) -> None:
+        self._engine = engine
+        self._longest_input, self._longest_output = longest_input, longest_output
+        self.slots = max(1, min(slots, CACHE_TOKENS // longest_input))
+        self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._answers: dict[Decoding, Future[list[int]]] = {}
+        self._closing = False
+        self._busy_since: float | None = None
+        self._in_slots = Slots(engine, self.slots, target_length=longest_output, source_length=longest_input)
+        self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
+        self._thread.start()
+
+    def submit(self, source: Ids, limit: int) -> "Future[list[int]]":
+        """Returns the future ids of an answer of at most `limit` tokens, EOS included if it ends.
+
+        Cancelling it frees its slot. Raises ValueError for lengths beyond those of the batcher, and
+        RuntimeError once it is closed.
+        """
+        if not 0 < len(source) <= self._longest_input or not 0 < limit <= self._longest_output:
+            raise ValueError(f"{len(source)} tokens and a limit of {limit} are not within those of this engine")
+        if self._closing:
+            raise RuntimeError("the engine is closed")
+        answer: Future[list[int]] = Future()
+        self._waiting.put(_Request(source, limit, answer))
+        return answer
+
+    def close(self) -> None:
+        """Ends the thread once every request that was accepted has its answer."""
+        self._closing = True
+        self._waiting.put(None)
+        self._thread.join()
+
+    def seconds_in_step(self) -> float:
+        """For how long the present step has been going on; 0 between requests."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests can be answered."""
+        return self._thread.is_alive()
+
+    def _work(self) -> None:
+        with torch.inference_mode():
+            while self._take() or self._in_slots.in_use:
+                self._busy_since = time.monotonic()
+                self._step()
+                self._busy_since = None
+
+    def _take(self) -> bool:
+        """Moves waiting requests into free slots; waits for one if nothing is being decoded.
+
+        Returns whether there may be more.
+        """
+        taken: list[_Request] = []
+        tokens = 0
+        while len(taken) < self._in_slots.free and tokens < PREFILL_TOKENS:
+            try:
+                request = self._waiting.get(block=not taken and not self._in_slots.in_use)
+            except queue.Empty:
+                break
+            if request is None:
+                self._encode(taken)
+                return False
+            if not request.answer.cancelled():
+                taken.append(request)
+                tokens += len(request.source)
+        self._encode(taken)
+        return True
+
+    def _encode(self, requests: list[_Request]) -> None:
+        try:
+            for batch in prefill_batches(self._engine, [r.source for r in requests], max_prompts=self.slots):
+                for place, number in enumerate(batch.prompts):
+                    request = requests[number]
+                    decoding = Decoding(len(request.source), request.limit)
+                    self._in_slots.add(decoding, batch.encoded, place)
+                    self._answers[decoding] = request.answer
+        except Exception as error:
+            joined = set(self._answers.values())
+            for request in requests:
+                if request.answer not in joined:
+                    _settle(request.answer, error)
+
+    def _step(self) -> None:
+        if not self._in_slots.in_use:
+            return
+        try:
+            self._in_slots.step()
+        except Exception as error:  # whoever asked is told; the next requests may well succeed
+            for decoding in list(self._in_slots.in_use):
+                _settle(self._answers.pop(decoding), error)
+            self._in_slots.in_use.clear()
+            return
+        for slot in reversed(range(len(self._in_slots.in_use))):
+            decoding = self._in_slots.in_use[slot]
+            if decoding.has_ended or self._answers[decoding].cancelled():
+                self._in_slots.drop(slot)
+                _settle(self._answers.pop(decoding), decoding.generated)
+
+
+def _settle(answer: "Future[list[int]]", outcome: list[int] | Exception) -> None:
+    """Sets an answer, unless whoever asked has gone."""
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
