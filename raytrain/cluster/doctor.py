@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from raytrain.kubernetes.client import JOBS, KubernetesApi
+from raytrain.operator.fit import extended_resources
 from raytrain.operator.install.verify import Check, check_crd, check_kuberay
 from raytrain.operator.queue_systems import LOCAL_QUEUES
 from raytrain_core.errors import UserError
@@ -19,7 +20,6 @@ _SHARED_MEMORY_GIB = 1
 _DEPLOYMENTS = ("apps/v1", "Deployment")
 _OPERATOR = "app.kubernetes.io/name=raytrain-operator"
 _NODES = ("v1", "Node")
-_GPUS = ("nvidia.com/gpu", "amd.com/gpu")
 _MANY = 2
 """Jobs that wait in a namespace, from which on a queue system is worth its while."""
 _INSTALL = "helm install raytrain helm/raytrain-operator -n raytrain-system --create-namespace"
@@ -127,6 +127,5 @@ def _gpus(api: KubernetesApi) -> Iterator[Check]:
         nodes = api.list(_NODES, None)
     except UserError:
         return
-    allocatable = [(node["status"].get("allocatable") or {}).get(kind) for node in nodes for kind in _GPUS]
-    count = sum(int(amount) for amount in allocatable if amount)
-    yield Check(f"{len(nodes)} nodes with {count} GPUs in total", True)
+    offered = ", ".join(f"{name} {amount}" for name, amount in extended_resources(nodes).items())
+    yield Check(f"{len(nodes)} nodes; devices in total: {offered or 'none'}", True)

@@ -343,6 +343,15 @@ class TrainingResources(SpecModel):
         ),
     )
     gpus: float = Field(default=0, ge=0, description="GPUs per worker (in a cluster).")
+    resource_name: str = Field(
+        default="nvidia.com/gpu",
+        max_length=316,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        description=(
+            "What a GPU is called on the nodes, for training and evaluation, e.g. amd.com/gpu, or "
+            "nvidia.com/mig-1g.10gb for a part of one. Ray counts each as one GPU."
+        ),
+    )
     cpus: float = Field(default=1, gt=0, description="CPUs per worker.")
     memory: str | None = Field(default=None, description="Memory per worker, e.g. 24Gi (in a cluster).")
     sharding: Literal["ddp", "fsdp"] = Field(
@@ -437,8 +446,12 @@ class ClusterSpec(SpecModel):
         max_length=20,
         description=("Annotations of the run's service accounts, e.g. for workload identity instead of secrets."),
     )
-    gpu_resource: str = Field(
-        default="nvidia.com/gpu", max_length=100, description="Resource name of a GPU on the nodes, e.g. amd.com/gpu."
+    managed_by: Literal["ray.io/kuberay-operator", "kueue.x-k8s.io/multikueue"] | None = Field(
+        default=None,
+        description=(
+            "Who looks after the RayJob: KubeRay here, or MultiKueue, which sends it to another cluster. It is passed "
+            "on; empty leaves it to KubeRay and Kueue."
+        ),
     )
     head: HeadResources = Field(default_factory=HeadResources, description="Resources of the head pod.")
     retries: int = Field(

@@ -125,9 +125,9 @@ def _policy(job: FineTuneJob, settings: Settings) -> Iterator[Refusal]:
         pod = Pod(name, found["metadata"], found["spec"], ours["spec"])
         for reason, problem in check_pod(pod, settings.policy, settings.runs):
             yield Refusal(reason, problem)
-    name = job.metadata.labels.get(names.PRIORITY_LABEL, "")
-    for problem in check_priority(name, settings.policy):
-        yield Refusal("PriorityClassNotAllowed", f"metadata.labels: {names.PRIORITY_LABEL}: {problem}")
+    for label in (names.PRIORITY_LABEL, names.GANG_PRIORITY_LABEL):
+        for problem in check_priority(job.metadata.labels.get(label, ""), settings.policy):
+            yield Refusal("PriorityClassNotAllowed", f"metadata.labels: {label}: {problem}")
 
 
 def _pods(attempt: Attempt) -> Iterator[tuple[str, Mapping[str, Any]]]:

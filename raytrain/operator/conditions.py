@@ -10,6 +10,7 @@ from typing import Any
 
 from raytrain.config.job_status import CONDITIONS
 from raytrain.operator.actions import NextState
+from raytrain.operator.render import names
 from raytrain.operator.snapshot import Snapshot
 
 PREPARED_PHASES = ("ScoringBefore", "Training", "ScoringAfter", "Reporting", "Complete")
@@ -74,7 +75,18 @@ def _accepted(snapshot: Snapshot, state: NextState) -> Condition:
         return False, NEVER_FITS, state.message
     if ignored := snapshot.ignored_queue:
         return True, "QueueIgnored", f"the job can run in this cluster, but {ignored}"
-    return True, "Valid", "the job can run in this cluster"
+    return True, "Valid", f"the job can run in this cluster{_kept_back(snapshot)}"
+
+
+def _kept_back(snapshot: Snapshot) -> str:
+    """Names the annotations that stay on the object because the policy does not allow them in pods."""
+    given = snapshot.job.metadata.annotations if snapshot.job else {}
+    allowed = snapshot.settings.policy.allowed_annotations
+    kept = [key for key in sorted(given) if not names.is_own(key) and names.is_kept_back(key, allowed)]
+    if not kept:
+        return ""
+    more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
+    return f"; not passed on to its pods (policy.allowedAnnotations): annotation {', '.join(kept[:3])}{more}"
 
 
 def _pods_ready(snapshot: Snapshot, state: NextState) -> Condition:

@@ -80,11 +80,28 @@ def too_large(needed: Iterable[Need], nodes: Sequence[Object]) -> Iterator[str]:
         candidates = [node for node in nodes if _has_labels(node, need.selector)]
         if need.selector and not candidates:
             yield f"no node has the labels {_listed(need.selector)} (spec.cluster.nodeSelector)"
+        elif missing := [r for r in need.requests if "/" in r and not any(_offers(n, r) for n in candidates)]:
+            yield f"{need.field}: no node offers {', '.join(missing)} (resources.training.resourceName){_instead(nodes)}"
         elif not any(all(_offers(node, r) >= amount for r, amount in need.requests.items()) for node in candidates):
             most = {r: max((_offers(node, r) for node in candidates), default=Decimal(0)) for r in need.requests}
             short = {r: amount for r, amount in need.requests.items() if amount > most[r]} or dict(need.requests)
             have = {r: most[r] for r in short}
             yield f"{need.field}: a pod requests {_listed(short)}, and the largest node offers {_listed(have)}"
+
+
+def extended_resources(nodes: Iterable[Object]) -> dict[str, Decimal]:
+    """What device plugins offer on all nodes together: resources with a domain, e.g. GPUs."""
+    total: dict[str, Decimal] = {}
+    for node in nodes:
+        for name in (node.get("status") or {}).get("allocatable") or {}:
+            if "/" in name and (amount := _offers(node, name)):
+                total[name] = total.get(name, Decimal(0)) + amount
+    return dict(sorted(total.items()))
+
+
+def _instead(nodes: Iterable[Object]) -> str:
+    offered = extended_resources(nodes)
+    return f"; nodes offer {_listed(offered)}" if offered else "; no node offers any device"
 
 
 def over_quota(needed: Iterable[Need], quotas: Iterable[Object]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The platform's policy, applied to the finished pods of a run: every container and every volume.
 
 What a job writes reaches its pods in several ways (`cluster.image`, `secrets`, `tolerations`,
-`gpuResource`, `podTemplate`), so the pods are checked as they will be created. What the operator's
+`resources.training.resourceName`, `podTemplate`), so the pods are checked as they will be created. What the operator's
 own settings bring in is always allowed.
 """
 
@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from raytrain.operator.image_reference import parse_image, parse_pattern
+from raytrain.operator.render.names import TOPOLOGY_ANNOTATIONS
 from raytrain.operator.render.pods import AUTOSCALER_CONTAINER, AUTOSCALER_VOLUMES
 from raytrain.operator.settings import OPTIONAL_POD_FIELDS, Policy, Runs
 
@@ -90,7 +91,7 @@ def _fields(spec: Mapping[str, Any], policy: Policy) -> Iterator[str]:
 def _metadata(metadata: Mapping[str, Any], policy: Policy, runs: Runs) -> Iterator[str]:
     """Annotations that software acts on, and labels by which NetworkPolicies let a pod in."""
     allowed = policy.allowed_annotations
-    for key in metadata.get("annotations", {}):
+    for key in metadata.get("annotations", {}).keys() - set(TOPOLOGY_ANNOTATIONS):
         # Software reads keys with a domain; those of CRI-O have no slash.
         if ("." in key or "/" in key) and not any(fnmatchcase(key, pattern) for pattern in allowed):
             yield f"annotation {key}: {_allowed(allowed) if allowed else 'policy.allowedAnnotations allows none'}"

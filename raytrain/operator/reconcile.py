@@ -327,6 +327,7 @@ def _attempt_objects(snapshot: Snapshot, job: FineTuneJob, number: int) -> tuple
         owner=names.owner_of(body),
         tenant=snapshot.observed.tenant,
         kueue="kueue" in snapshot.observed.queue_systems,
+        annotations=names.annotations_passed_on(job.metadata.annotations, snapshot.settings.policy.allowed_annotations),
     )
     policies = [supporting_objects.network_policy(attempt)] if attempt.runs.network_policy else []
     return (

@@ -20,13 +20,6 @@ from raytrain_core.config.loader import ConfigError, from_mapping
 
 Object = Mapping[str, Any]
 
-
-_QUEUE_LABELS = {
-    "kueue": names.QUEUE_LABEL,
-    "volcano": "volcano.sh/queue-name",
-    "yunikorn": "yunikorn.apache.org/queue",
-}
-"""By queue system; RayJobs get them too: one that is not passed on puts a job into no queue."""
 LOST_SECONDS = 120.0
 """A pod is taken for lost this long after its grace period: its node no longer answers."""
 
@@ -199,7 +192,7 @@ def queues_of(body: Object) -> dict[str, str]:
     """The queues that a job names, by queue system."""
     labels = body["metadata"].get("labels")
     given = labels if isinstance(labels, Mapping) else {}
-    found = {system: str(given[label]) for system, label in _QUEUE_LABELS.items() if given.get(label)}
+    found = {system: str(given[label]) for system, label in names.QUEUE_LABELS.items() if given.get(label)}
     own = cluster_of(body).get("queue")
     return found | {"kueue": str(own)} if own else found
 
@@ -279,7 +272,9 @@ def read_job(body: Object) -> FineTuneJob | None:
 
 
 def _parse(body: Object) -> FineTuneJob:
-    metadata = {key: body["metadata"][key] for key in ("name", "namespace", "labels") if key in body["metadata"]}
+    metadata = {
+        key: body["metadata"][key] for key in ("name", "namespace", "labels", "annotations") if key in body["metadata"]
+    }
     content = {"apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": metadata, "spec": body.get("spec")}
     return from_mapping(content, FineTuneJob, name="job")
 

@@ -1,7 +1,7 @@
 """One attempt at a job: the input of all rendering."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from raytrain.config.job import ClusterSpec, FineTuneJob
@@ -24,6 +24,8 @@ class Attempt:
     owner: Mapping[str, Any] | None = None
     kueue: bool = True
     """Whether Kueue is there: without it a queue has no effect."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    """Those of the FineTuneJob that its RayJob and pods get too."""
     tenant: str = ""
     """To whom the run belongs in its storage: the namespace and its UID."""
 
@@ -43,6 +45,12 @@ class Attempt:
         if not self.kueue:
             return None
         return self.cluster.queue or self.job.metadata.labels.get(names.QUEUE_LABEL) or None
+
+    @property
+    def gang(self) -> bool:
+        """Whether KubeRay's batch scheduler starts the pods together, in a queue of its own."""
+        system = self.runs.batch_scheduler
+        return system is not None and bool(self.job.metadata.labels.get(names.QUEUE_LABELS[system]))
 
     @property
     def place(self) -> str | None:

@@ -5,7 +5,8 @@ accepts RayJob names of at most 47 characters: 40 for the job, a dash, and the a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from raytrain import __version__
@@ -19,6 +20,22 @@ CANCEL_ANNOTATION = "raytrain.dev/cancel"
 
 KUEUE = "kueue.x-k8s.io"
 QUEUE_LABEL, PRIORITY_LABEL = f"{KUEUE}/queue-name", f"{KUEUE}/priority-class"
+QUEUE_LABELS = {
+    "kueue": QUEUE_LABEL,
+    "volcano": "volcano.sh/queue-name",
+    "yunikorn": "yunikorn.apache.org/queue",
+}
+"""By queue system; RayJobs get them too: one that is not passed on puts a job into no queue."""
+GANG_LABEL, GANG_PRIORITY_LABEL = "ray.io/gang-scheduling-enabled", "ray.io/priority-class-name"
+"""KubeRay's, for its batch scheduler: pods start together or not at all; Volcano's priority."""
+TOPOLOGY_ANNOTATIONS = tuple(
+    f"{KUEUE}/podset-{what}"
+    for what in (
+        *("required-topology", "preferred-topology", "unconstrained-topology"),
+        *("slice-required-topology", "slice-size"),
+    )
+)
+"""How near to each other Kueue places the pods of a group."""
 _RESERVED = ("raytrain.dev", "ray.io", "helm.sh")
 _RESERVED_ENDS = ("kubernetes.io", "k8s.io", ".argoproj.io", ".fluxcd.io")
 
@@ -79,6 +96,38 @@ def for_kueue(labels: Mapping[str, str]) -> dict[str, str]:
     the Workload that Kueue counts for it.
     """
     return {key: value for key, value in labels.items() if key in (QUEUE_LABEL, PRIORITY_LABEL)}
+
+
+def for_batch_scheduler(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels that make KubeRay's batch scheduler start the pods of a RayJob together."""
+    priority = labels.get(GANG_PRIORITY_LABEL)
+    return {GANG_LABEL: "true"} | ({GANG_PRIORITY_LABEL: priority} if priority else {})
+
+
+def annotations_passed_on(annotations: Mapping[str, str], allowed: Collection[str]) -> dict[str, str]:
+    """The annotations of a FineTuneJob that its RayJobs and pods get too.
+
+    Software acts on keys with a dot or a slash: those need a pattern in `policy.allowedAnnotations`,
+    as in `cluster.podTemplate`. Our own and those of other tools are never passed on.
+    """
+    return {key: value for key, value in annotations.items() if not is_kept_back(key, allowed)}
+
+
+def is_kept_back(annotation: str, allowed: Collection[str]) -> bool:
+    """Whether an annotation of a FineTuneJob stays there."""
+    has_reader = "." in annotation or "/" in annotation
+    return is_own(annotation) or (has_reader and not any(fnmatchcase(annotation, pattern) for pattern in allowed))
+
+
+def is_own(annotation: str) -> bool:
+    """Whether an annotation is for the FineTuneJob itself, by us, Kueue, kubectl or another tool."""
+    tools = ("zalando.org", "argoproj.io", "fluxcd.io")
+    return is_reserved(annotation) or _prefix(annotation) == KUEUE or _prefix(annotation).endswith(tools)
+
+
+def topology(annotations: Mapping[str, str]) -> dict[str, str]:
+    """The annotations by which Kueue places the pods of the group that trains."""
+    return {key: value for key, value in annotations.items() if key in TOPOLOGY_ANNOTATIONS}
 
 
 def is_reserved(label: str) -> bool:

@@ -92,7 +92,8 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     Only the driver's group gets access to the API server, and only to its own object.
     """
     cluster, has_driver = attempt.cluster, group.name == CPU_GROUP
-    gpus = {cluster.gpu_resource: str(group.gpus)} if group.gpus else {}
+    gpu = attempt.job.spec.resources.training.resource_name
+    gpus = {gpu: str(group.gpus)} if group.gpus else {}
     pod = _pod(attempt, group.name, {"cpu": str(group.cpus), "memory": group.memory}, gpus)
     spec = pod["spec"]
     spec["automountServiceAccountToken"] = attempt.managed and has_driver
@@ -101,7 +102,9 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     if group.trains and cluster.node_selector:
         spec["nodeSelector"] = dict(cluster.node_selector)
     if group.gpus:
-        spec["tolerations"].append({"key": cluster.gpu_resource, "operator": "Exists", "effect": "NoSchedule"})
+        spec["tolerations"].append({"key": gpu, "operator": "Exists", "effect": "NoSchedule"})
+    if group.trains and attempt.queue and (near := names.topology(attempt.job.metadata.annotations)):
+        pod["metadata"]["annotations"] = pod["metadata"].get("annotations", {}) | near
     container = spec["containers"][0]
     container["env"] += _variables({_DRAIN_VARIABLE: str(_DRAIN_SECONDS)})
     spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
@@ -145,8 +148,10 @@ def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mappin
     }
     if pull := dict.fromkeys([*runs.image_pull_secrets, *cluster.image_pull_secrets]):
         spec["imagePullSecrets"] = [{"name": name} for name in pull]
-    labels = names.labels(attempt.job.metadata.name, attempt.number, component)
-    return {"metadata": {"labels": labels}, "spec": spec}
+    metadata: dict[str, Any] = {"labels": names.labels(attempt.job.metadata.name, attempt.number, component)}
+    if attempt.annotations:
+        metadata["annotations"] = dict(attempt.annotations)
+    return {"metadata": metadata, "spec": spec}
 
 
 def _environment(attempt: Attempt) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from raytrain.config.job_status import CPU_POD, CPU_POD_SHARE, DRIVER_CPUS
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
-from raytrain.operator.render.groups import Group, groups
+from raytrain.operator.render.groups import Group, groups, least_groups
 from raytrain.operator.render.pods import (
     AUTOSCALER_MOUNTS,
     CONTAINER_SECURITY,
@@ -35,6 +35,10 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
     found = attempt.object(API_VERSION, KIND, attempt.name)
     given = attempt.job.metadata.labels
     found["metadata"]["labels"] = names.passed_on(given) | found["metadata"]["labels"]
+    if attempt.annotations:
+        found["metadata"]["annotations"] = dict(attempt.annotations)
+    if attempt.gang:
+        found["metadata"]["labels"] |= names.for_batch_scheduler(given)
     spec: dict[str, Any] = {
         "submissionMode": "HTTPMode",
         "entrypoint": ENTRYPOINT,
@@ -46,6 +50,8 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
         "ttlSecondsAfterFinished": runs.keep_cluster_seconds,
         "rayClusterSpec": _ray_cluster(attempt),
     }
+    if managed_by := attempt.cluster.managed_by:
+        spec["managedBy"] = managed_by
     if queue := attempt.queue:
         found["metadata"]["labels"] |= names.for_kueue(given) | {names.QUEUE_LABEL: queue}
         if attempt.managed:
@@ -57,19 +63,24 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
 
 def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
     fixed = attempt.queue is not None  # Kueue admits a job as a unit
+    resources = attempt.job.spec.resources
+    # what starts together: all pods, or (KubeRay takes minReplicas for a gang's size) those needed at least
+    together = {group.name: group.most for group in (groups if fixed else least_groups)(resources)}
     found: dict[str, Any] = {
         "rayVersion": attempt.runs.ray_version,
         "authOptions": {"mode": "token"},
         "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head_pod(attempt)},
-        "workerGroupSpecs": [_group(attempt, group, fixed=fixed) for group in groups(attempt.job.spec.resources)],
+        "workerGroupSpecs": [
+            _group(attempt, group, together[group.name] if fixed or attempt.gang else group.least)
+            for group in groups(resources)
+        ],
     }
     if not fixed:
         found |= {"enableInTreeAutoscaling": True, "autoscalerOptions": _autoscaler(attempt)}
     return found
 
 
-def _group(attempt: Attempt, group: Group, *, fixed: bool) -> dict[str, Any]:
-    least = group.most if fixed else group.least
+def _group(attempt: Attempt, group: Group, least: int) -> dict[str, Any]:
     places = json.dumps({CPU_POD: _PLACES}, separators=(",", ":"))
     only = {"num-gpus": str(group.gpus)} if group.gpus else {"resources": f"'{places}'"}  # KubeRay calls a shell
     return {

@@ -109,3 +109,14 @@ def test_submit_refuses_before_it_uploads(monkeypatch, tmp_path):
     job = FineTuneJob.model_validate(body | {"metadata": {"name": "a"}})
     with pytest.raises(ClusterError, match=r"nvidia\.com/gpu"):
         jobs.submit(job, api=Cluster([node(gpus="0")]), namespace="team", storage=None, base_folder=tmp_path, say=print)
+
+
+def test_a_gpu_that_no_node_offers_is_named_beside_those_that_are():
+    resources = {"training": {"gpus": 1, "cpus": 2, "resourceName": "nvidia.com/mig-1g.10gb"}}
+    job = FineTuneJob.model_validate(
+        {key: finetunejob(resources=resources)[key] for key in ("apiVersion", "kind", "spec")}
+        | {"metadata": {"name": "a"}}
+    )
+    expected = r"no node offers nvidia.com/mig-1g.10gb .*resourceName\); nodes offer nvidia.com/gpu 4"
+    with pytest.raises(ClusterError, match=expected):
+        check_fit(job, Cluster([node()]), "team", print)

@@ -270,18 +270,24 @@ def test_an_image_that_no_runtime_accepts_is_refused_without_a_policy_too(text):
 
 
 @pytest.mark.parametrize(
-    "cluster",
+    "job",
     [
-        {"tolerations": [{"key": "infra", "operator": "Exists"}]},
-        {"tolerations": [{"operator": "Exists"}]},
-        {"podTemplate": {"spec": {"tolerations": [{"key": "infra"}]}}},
-        {"gpuResource": "infra"},
+        {"cluster": {"tolerations": [{"key": "infra", "operator": "Exists"}]}},
+        {"cluster": {"tolerations": [{"operator": "Exists"}]}},
+        {"cluster": {"podTemplate": {"spec": {"tolerations": [{"key": "infra"}]}}}},
+        {"resources": {"training": {"gpus": 1, "resourceName": "infra.example/node"}}},
     ],
 )
-def test_a_toleration_is_bound_by_whatever_way_it_comes_in(cluster):
-    assert reason({"policy": {"allowedTolerations": ["spot", "gpu.*"]}}, cluster=cluster) == "TolerationNotAllowed"
-    assert reason({"policy": {"allowedTolerations": ["*"]}}, cluster=cluster) is None
-    assert reason(cluster=cluster) is None
+def test_a_toleration_is_bound_by_whatever_way_it_comes_in(job):
+    assert reason({"policy": {"allowedTolerations": ["spot", "gpu.*"]}}, **job) == "TolerationNotAllowed"
+    assert reason({"policy": {"allowedTolerations": ["*"]}}, **job) is None
+    assert reason(**job) is None
+
+
+@pytest.mark.parametrize("name", ["gpu", "memory", "Nvidia.com/gpu", "nvidia.com/", "nvidia.com/gpu 1"])
+def test_a_gpu_has_the_name_of_an_extended_resource(name):
+    with pytest.raises(ValueError, match="resourceName"):
+        reason(resources={"training": {"gpus": 1, "resourceName": name}})
 
 
 def test_allowed_tolerations_and_the_one_of_gpus_are_accepted():

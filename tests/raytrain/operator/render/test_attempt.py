@@ -53,6 +53,10 @@ def pods(ray_job):
     return found | {group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]}
 
 
+def groups_of(ray_job):
+    return {group["groupName"]: group for group in ray_job["spec"]["rayClusterSpec"]["workerGroupSpecs"]}
+
+
 @pytest.mark.parametrize(
     ("name", "job"),
     [
@@ -236,8 +240,71 @@ def test_node_selectors_apply_to_training_and_tolerations_to_all_pods():
     assert {"key": "spot", "operator": "Exists"} in by_pod["head"]["tolerations"]
     assert len(by_pod["gpu"]["tolerations"]) == 2
     assert by_pod["head"]["priorityClassName"] == "batch"
-    amd = pods(rayjob_of(cluster={"gpuResource": "amd.com/gpu"}))["gpu"]["spec"]["containers"][0]
-    assert amd["resources"]["limits"]["amd.com/gpu"] == "1"
+
+
+@pytest.mark.parametrize("name", ["amd.com/gpu", "nvidia.com/mig-1g.10gb", "nvidia.com/gpu.shared"])
+def test_gpus_of_any_name_are_requested_tolerated_and_announced_to_ray(name):
+    resources = {"training": {"workers": 2, "gpus": 1, "resourceName": name}}
+    gpu = groups_of(rayjob_of(resources=resources))["gpu"]
+    spec = gpu["template"]["spec"]
+    assert spec["containers"][0]["resources"]["limits"][name] == "1"
+    assert spec["tolerations"][-1]["key"] == name
+    assert gpu["rayStartParams"]["num-gpus"] == "1"
+
+
+GANGED = {"volcano": "volcano.sh/queue-name", "yunikorn": "yunikorn.apache.org/queue"}
+
+
+@pytest.mark.parametrize("system", GANGED)
+def test_a_batch_schedulers_queue_starts_the_pods_that_are_needed_at_least_together(system):
+    settings = Settings.model_validate({"runs": {"batchScheduler": system}})
+    body = finetunejob(resources={"training": {"workers": 3, "minWorkers": 2, "gpus": 1}})
+    body["metadata"]["labels"] = {GANGED[system]: "team", "ray.io/priority-class-name": "high"}
+    rayjob = reconcile(Observed(body, pods=(), queue_systems=(system,)), settings, NOW).apply[-1]
+    labels = rayjob["metadata"]["labels"]
+    assert labels["ray.io/gang-scheduling-enabled"] == "true"
+    assert labels[GANGED[system]] == "team"
+    assert labels["ray.io/priority-class-name"] == "high"
+    gpu = groups_of(rayjob)["gpu"]
+    assert (gpu["minReplicas"], gpu["replicas"], gpu["maxReplicas"]) == (2, 2, 3)
+    assert rayjob["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
+
+
+def test_without_that_scheduler_its_labels_bring_no_gang():
+    body = finetunejob()
+    body["metadata"]["labels"] = {GANGED["volcano"]: "team"}
+    rayjob = reconcile(Observed(body, pods=()), SETTINGS, NOW).apply[-1]
+    assert "ray.io/gang-scheduling-enabled" not in rayjob["metadata"]["labels"]
+    assert groups_of(rayjob)["gpu"]["minReplicas"] == 0
+
+
+def test_kueues_topology_reaches_the_pods_that_train_and_multikueue_the_ray_job():
+    near = {"kueue.x-k8s.io/podset-required-topology": "cloud.example/rack"}
+    cluster = {"queue": "team", "managedBy": "kueue.x-k8s.io/multikueue"}
+    rayjob = rayjob_of(annotations=near, cluster=cluster)
+    assert rayjob["spec"]["managedBy"] == "kueue.x-k8s.io/multikueue"
+    by_pod = {name: pod["metadata"].get("annotations", {}) for name, pod in pods(rayjob).items()}
+    assert by_pod == {"head": {}, "cpu": {}, "gpu": near}
+    assert "annotations" not in rayjob["metadata"]
+
+
+def test_annotations_of_the_job_reach_ray_job_and_pods_as_far_as_the_policy_allows_them():
+    settings = Settings.model_validate({"policy": {"allowedAnnotations": ["cost.example/*"]}})
+    given = {
+        "note": "thesis",
+        "cost.example/centre": "42",
+        "iam.example/role": "admin",
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        "raytrain.dev/cancel": "false",
+        "kueue.x-k8s.io/workload-name": "another",
+    }
+    rayjob = next(item for item in made(settings, annotations=given) if item["kind"] == "RayJob")
+    passed = {"note": "thesis", "cost.example/centre": "42"}
+    assert rayjob["metadata"]["annotations"] == passed
+    assert all(pod["metadata"]["annotations"] == passed for pod in pods(rayjob).values())
+    status = reconcile(Observed(finetunejob(annotations=given), pods=()), settings, NOW).status
+    (accepted,) = [c for c in status["conditions"] if c["type"] == "Accepted"]
+    assert accepted["message"].endswith("(policy.allowedAnnotations): annotation iam.example/role")
 
 
 def test_the_network_policy_admits_nobody_else():
