@@ -79,7 +79,7 @@ def _accepted(snapshot: Snapshot, state: NextState) -> Condition:
 
 
 def _kept_back(snapshot: Snapshot) -> str:
-    """Names the annotations that stay on the object because the policy does not allow them in pods."""
+    """The annotations that stay on the object because the policy does not allow them in pods."""
     given = snapshot.job.metadata.annotations if snapshot.job else {}
     allowed = snapshot.settings.policy.allowed_annotations
     kept = [key for key in sorted(given) if not names.is_own(key) and names.is_kept_back(key, allowed)]

@@ -81,7 +81,8 @@ def too_large(needed: Iterable[Need], nodes: Sequence[Object]) -> Iterator[str]:
         if need.selector and not candidates:
             yield f"no node has the labels {_listed(need.selector)} (spec.cluster.nodeSelector)"
         elif missing := [r for r in need.requests if "/" in r and not any(_offers(n, r) for n in candidates)]:
-            yield f"{need.field}: no node offers {', '.join(missing)} (resources.training.resourceName){_instead(nodes)}"
+            names = f"{', '.join(missing)} (resources.training.resourceName)"
+            yield f"{need.field}: no node offers {names}{_instead(nodes)}"
         elif not any(all(_offers(node, r) >= amount for r, amount in need.requests.items()) for node in candidates):
             most = {r: max((_offers(node, r) for node in candidates), default=Decimal(0)) for r in need.requests}
             short = {r: amount for r, amount in need.requests.items() if amount > most[r]} or dict(need.requests)

@@ -1,7 +1,7 @@
 """The platform's policy, applied to the finished pods of a run: every container and every volume.
 
 What a job writes reaches its pods in several ways (`cluster.image`, `secrets`, `tolerations`,
-`resources.training.resourceName`, `podTemplate`), so the pods are checked as they will be created. What the operator's
+`resourceName`, `podTemplate`), so the pods are checked as they will be created. What the operator's
 own settings bring in is always allowed.
 """
 

@@ -107,7 +107,7 @@ def for_batch_scheduler(labels: Mapping[str, str]) -> dict[str, str]:
 def annotations_passed_on(annotations: Mapping[str, str], allowed: Collection[str]) -> dict[str, str]:
     """The annotations of a FineTuneJob that its RayJobs and pods get too.
 
-    Software acts on keys with a dot or a slash: those need a pattern in `policy.allowedAnnotations`,
+    Software acts on keys with a dot or a slash: those need a pattern in `policy.allowedAnnotations`
     as in `cluster.podTemplate`. Our own and those of other tools are never passed on.
     """
     return {key: value for key, value in annotations.items() if not is_kept_back(key, allowed)}
@@ -120,7 +120,7 @@ def is_kept_back(annotation: str, allowed: Collection[str]) -> bool:
 
 
 def is_own(annotation: str) -> bool:
-    """Whether an annotation is for the FineTuneJob itself, by us, Kueue, kubectl or another tool."""
+    """Whether an annotation is for the FineTuneJob itself: ours, Kueue's, another tool's."""
     tools = ("zalando.org", "argoproj.io", "fluxcd.io")
     return is_reserved(annotation) or _prefix(annotation) == KUEUE or _prefix(annotation).endswith(tools)
 

@@ -64,7 +64,7 @@ def ray_job(attempt: Attempt) -> dict[str, Any]:
 def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
     fixed = attempt.queue is not None  # Kueue admits a job as a unit
     resources = attempt.job.spec.resources
-    # what starts together: all pods, or (KubeRay takes minReplicas for a gang's size) those needed at least
+    # what starts together: all pods, or those needed at least (minReplicas is a gang's size)
     together = {group.name: group.most for group in (groups if fixed else least_groups)(resources)}
     found: dict[str, Any] = {
         "rayVersion": attempt.runs.ray_version,

@@ -69,7 +69,8 @@ def test_defaults_apply_inside_omitted_mappings():
     spec = SCHEMA["properties"]["spec"]["properties"]
     assert spec["mixture"]["default"] == {"strategy": "proportional", "temperature": 2.0, "seed": 17}
     assert spec["mixture"]["properties"]["strategy"]["default"] == "proportional"
-    assert spec["resources"]["default"]["training"] == {"workers": 1, "gpus": 0, "cpus": 1, "sharding": "ddp"}
+    training = {"workers": 1, "gpus": 0, "resourceName": "nvidia.com/gpu", "cpus": 1, "sharding": "ddp"}
+    assert spec["resources"]["default"]["training"] == training
     assert "default" not in spec["training"]  # required: nothing to fill in
     assert "default" not in spec["cluster"]  # may be null
 
