@@ -1,6 +1,6 @@
 """What a reader should keep in mind about the scores, the heaviest first."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from raytrain.report.formatting import format_count, format_score
 from raytrain.report.metric_names import baseline_label
@@ -10,11 +10,12 @@ UNPARSABLE = 0.05
 """Share of answers that could not be read from which on it is worth a sentence."""
 
 
-def caveats(tasks: Sequence[Task]) -> list[str]:
-    """Returns sentences about scores that mean less than they seem to, by weight."""
-    kinds = (
-        _unbeaten,
-        _near_twins,
+def caveats(tasks: Sequence[Task], leaks: Sequence[str] = ()) -> list[str]:
+    """Returns sentences about scores that mean less than they seem to, by weight.
+
+    `leaks` are sentences about rows lost, changed or seen by training.
+    """
+    lighter = (
         _few_rows,
         _one_answer,
         _unparsable,
@@ -25,7 +26,11 @@ def caveats(tasks: Sequence[Task]) -> list[str]:
         _imperfect_references,
         _people,
     )
-    return [sentence for kind in kinds for task in tasks for sentence in kind(task)]
+    return [*_told((_unbeaten, _near_twins), tasks), *leaks, *_told(lighter, tasks)]
+
+
+def _told(kinds: Sequence[Callable[[Task], Iterator[str]]], tasks: Sequence[Task]) -> Iterator[str]:
+    return (sentence for kind in kinds for task in tasks for sentence in kind(task))
 
 
 def _unbeaten(task: Task) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The data section of the report: what was prepared for every task, from the run's shard set."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from data_prep.config import Source
@@ -27,7 +27,7 @@ def describe_data(run: StoredRun) -> Data:
         limits=dict(shards.limits) if shards else {},
         note=job.metadata.annotations.get(DATA_NOTE) or None,
         tasks=_cards(shards, sources) if shards else [],
-        leakage=list(_leakage(shards)) if shards else [],
+        leakage=list(leaks(shards)) if shards else [],
     )
 
 
@@ -83,34 +83,43 @@ def _split(name: str, split: PreparedSplit) -> SplitCard:
     )
 
 
-def _near_twins(task: PreparedTask) -> Iterator[str]:
+def _near_twins(task: PreparedTask, but: Set[str]) -> Iterator[str]:
     """Counts the marked rows of each split that has more of them than equal inputs, test first."""
     for name, split in sorted(task.splits.items()):
+        if task.name in but and name == "test":
+            continue
         if split.near_twins is not None and (near := len(split.near_twins.ids)) > task.leakage[f"{name} in train"]:
             yield f"{near:,} of {format_count(split.examples, f'{name} row')}"
 
 
-def _twins_elsewhere(shards: ShardSet, task: PreparedTask) -> Iterator[str]:
+def _twins_elsewhere(shards: ShardSet, task: PreparedTask, but: Set[str]) -> Iterator[str]:
     """Yields a sentence for each other task with near-twins besides equal inputs."""
     equal = {(e["task"], e["split"], e["trained_in"]): int(e["rows"]) for e in shards.leakage}
     for split, marks in sorted(shards.twins_elsewhere.get(task.name, {}).items()):
+        if task.name in but and split == "test":
+            continue
         for other, ids in marks.ids.items():
             if len(ids) > equal.get((task.name, split, other), 0):
                 rows = f"{len(ids):,} of {format_count(task.splits[split].examples, f'{split} row')}"
                 yield f"{task.name}: {rows} have a near-twin in the training rows of {other}, equal inputs included."
 
 
-def _leakage(shards: ShardSet) -> Iterator[str]:
-    """Yields a sentence for each leak of held-out rows into training."""
+def leaks(shards: ShardSet, *, but: Set[str] = frozenset()) -> Iterator[str]:
+    """Yields a sentence for each leak of held-out rows into training.
+
+    Those about test rows of the tasks `but` are left out: near-twins, equal ones included.
+    """
     for task in shards.tasks:
         for pair, rows in task.leakage.items():
             held, _, trained = pair.partition(" in ")
-            if rows:
+            if rows and not (task.name in but and held == "test"):
                 yield f"{task.name}: the inputs of {format_count(rows, f'{held} row')} also occur in {trained} rows."
-        if near := list(_near_twins(task)):
+        if near := list(_near_twins(task, but)):
             yield f"{task.name}: {join_names(near)} have a near-twin in training, equal inputs included."
-        yield from _twins_elsewhere(shards, task)
+        yield from _twins_elsewhere(shards, task, but)
     for entry in shards.leakage:
         rows, split, of = int(entry["rows"]), entry["split"], int(entry["of"])
+        if entry["task"] in but and split == "test":
+            continue
         held_out = f"{rows:,} of {format_count(of, f'{split} row')}"
         yield f"{entry['task']}: {held_out} have an input that {entry['trained_in']} trained on."

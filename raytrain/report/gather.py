@@ -6,7 +6,7 @@ from typing import Any
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.forgetting import average_forgetting, backward_transfer
 from raytrain.report import curves
-from raytrain.report.data_card import describe_data
+from raytrain.report.data_card import describe_data, leaks
 from raytrain.report.formatting import join_names
 from raytrain.report.model import Attempt, Data, Event, ReportData, ReviewResult, Task, Training
 from raytrain.report.review_choices import read_choices
@@ -44,7 +44,12 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         started=min(times, default=None),
         finished=max(times, default=None),
         summary=summarize(
-            model=model, tasks=tasks, training=training, leaks=[*_changed(data), *data.leakage], missing=missing
+            model=model,
+            tasks=tasks,
+            training=training,
+            leaks=_leaks(run, tasks),
+            changed=_changed(data),
+            missing=missing,
         ),
         tasks=tasks,
         average_forgetting=average_forgetting(_forgetting_by_task(tasks)),
@@ -68,6 +73,13 @@ def _scored_model(run: StoredRun) -> Mapping[str, str]:
 def _changed(data: Data) -> list[str]:
     """A sentence for each task of which much was lost, changed or cut."""
     return [f"{card.task}: {card.warning}." for card in data.tasks if card.warning]
+
+
+def _leaks(run: StoredRun, tasks: Sequence[Task]) -> list[str]:
+    """What training saw of held-out rows, but for what is said with the score without them."""
+    if run.shards is None:
+        return []
+    return list(leaks(run.shards, but={task.name for task in tasks if task.without_twins}))
 
 
 def _missing(run: StoredRun, tasks: Sequence[Task]) -> list[str]:

@@ -9,12 +9,19 @@ from raytrain.report.verdicts import probe_fate
 
 
 def summarize(
-    *, model: str, tasks: Sequence[Task], training: Training, leaks: Sequence[str], missing: Sequence[str]
+    *,
+    model: str,
+    tasks: Sequence[Task],
+    training: Training,
+    leaks: Sequence[str],
+    missing: Sequence[str],
+    changed: Sequence[str] = (),
 ) -> Summary:
     """Writes the lead sentence, the findings below it, and the warnings.
 
-    `leaks` are sentences about held-out rows that training saw, `missing` about parts of the run
-    that do not exist (yet).
+    `leaks` are sentences about held-out rows that training saw, besides those of the tasks'
+    `without_twins`; `changed` about tasks of which much was lost, changed or cut; `missing` about
+    parts of the run that do not exist (yet).
     """
     trained = [t for t in tasks if not t.probe]
     probes = [t for t in tasks if t.probe]
@@ -28,7 +35,7 @@ def summarize(
     return Summary(
         lead=_lead(trained, probes),
         sentences=[s for s in sentences if s],
-        warnings=[*leaks, *caveats(tasks), *missing],
+        warnings=[*caveats(tasks, [*leaks, *changed]), *missing],
     )
 
 
@@ -94,7 +101,7 @@ def _asked(tasks: Sequence[Task], leaks: Sequence[str]) -> str:
     if not any(t.difference for t in tasks):
         return ""
     apart = "none of them is among the training rows"
-    if leaks:
+    if leaks or any(t.without_twins for t in tasks):
         apart = f"except for those listed below, {apart}"
     return f"It answered the same test rows before and after; {apart}."
 

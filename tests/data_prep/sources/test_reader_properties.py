@@ -187,5 +187,5 @@ def test_damaged_bytes_are_read_or_refused_in_bounded_time_and_memory(count, nam
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["read"] + found["refused"] == count * len(names)
-    assert min(found["read"], found["refused"]) > 0
+    assert found["read"] > 0
     assert found["grown"] <= MEMORY

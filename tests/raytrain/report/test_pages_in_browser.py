@@ -32,6 +32,10 @@ TOO_WIDE = """[...document.querySelectorAll('main *, header *')].filter((e) => e
       || (e.scrollWidth > e.clientWidth + 1 && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX))))
   .map((e) => e.tagName + '.' + e.className + ': ' + e.textContent.slice(0, 40)).slice(0, 5)"""
 
+WRAPPED = """[...document.querySelectorAll('.chip')].filter((e) => e.checkVisibility()
+  && e.offsetHeight > 1.9 * parseFloat(getComputedStyle(e).lineHeight)).map((e) => e.textContent)"""
+"""Verdicts that take two lines."""
+
 
 @pytest.fixture(scope="module")
 def pages(run_folder, hostile_data, make_run, tmp_path_factory):
@@ -92,6 +96,7 @@ def test_nothing_scrolls_sideways_or_is_cut(pages, tmp_path, name):
             await tab.js(OPEN_ALL)
             assert await tab.js("document.documentElement.scrollWidth") <= width
             assert await tab.js(TOO_WIDE) == []
+            assert await tab.js(WRAPPED) == []
         assert tab.complaints() == []
 
     browse(pages, name, measure, tmp_path)

@@ -51,8 +51,8 @@ def test_too_few_rows_are_said(make_task):
 def test_warnings_name_baselines_and_rows_that_were_not_scored(make_task):
     below = make_task("a", baseline="below").model_copy(update={"scored": 90})
     found = summarize(model="m", tasks=[below], training=Training(), leaks=["A leak."], missing=["Mind this."]).warnings
-    assert found[0] == "A leak."
-    assert found[1].startswith("a: the score after training is below its baseline, copying the input")
+    assert found[0].startswith("a: the score after training is below its baseline, copying the input")
+    assert found[1] == "A leak."
     assert "only 90 of 100 rows" in found[2]
     assert found[3:] == ["Mind this."]
 
