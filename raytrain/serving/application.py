@@ -30,13 +30,19 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def application(
-    service: Service, *, token: str | None = None, hosts: tuple[str, ...] | None = LOCAL_HOSTS, page: bool = True
+    service: Service,
+    *,
+    token: str | None = None,
+    hosts: tuple[str, ...] | None = LOCAL_HOSTS,
+    page: bool = True,
+    keep_alive: bool = True,
 ) -> Starlette:
     """Builds the web application.
 
     With a `token`, every request but those for health has to show it; there is no page then, since
     a browser has no token to show. `hosts` are the names accepted in the Host header; None accepts
-    any.
+    any. Without `keep_alive` each connection ends with its response, so that the next request goes
+    to whatever a load balancer then points to.
     """
     api = _Api(service)
     endpoints: list[tuple[str, str, Endpoint]] = [
@@ -60,7 +66,7 @@ def application(
 
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guard, hosts)],
+        middleware=[Middleware(Guard, hosts, keep_alive=keep_alive)],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )

@@ -46,15 +46,16 @@ def hosts_for(host: str) -> tuple[str, ...] | None:
 class Guard:
     """Checks the Host header and adds headers to every response."""
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, *, keep_alive: bool = True) -> None:
         self._app, self._hosts = app, hosts
+        self._headers = _HEADERS if keep_alive else {**_HEADERS, "Connection": "close"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         if scope["type"] == "http" and not self._accepts(Headers(scope=scope).get("host", "")):
