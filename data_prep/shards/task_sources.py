@@ -41,7 +41,7 @@ from raytrain_core.storage import NotFoundError
 
 T = TypeVar("T")
 
-FORMAT = 7
+FORMAT = 8
 """Raised whenever the same input would give other shards: templates, row mapping, tokenizer
 conventions."""
 

@@ -35,7 +35,10 @@ _OTHER_CUE = re.compile(
       | issue
       | item
       | article | artikel | page | pages | rows? | port | server | host | account | acct | customer
-      | tracking | parcel | iban | vat | tax | amount | qty | quantity | code | zip | postcode | plz | patent | doi
+      | tracking | parcel | iban | vat | tax | amount | qty | quantity | (?<!area\ )(?<!dialling\ )code | zip | postcode
+      | plz
+      | patent
+      | doi
       | pmid
       | bestellung | bestellnummer | auftrag | rechnung | kundennummer | seriennummer | charge | digits | key
     )(?:\s*(?:no|nr|number|num|nummer)\b)?[\s.:#=-]{0,3} | (?<![a-z])(?!tel|phone|fax|mobile)[a-z_]\w*= | [#$€£] )$""",
@@ -76,15 +79,22 @@ def is_phone(match: re.Match[str], regions: Sequence[str]) -> bool:
         return False
     if _PHONE_CUE.search(before):
         return True
-    if text.startswith(("+", "00")):
-        return _is_valid("+" + text.removeprefix("00").removeprefix("+"), None)
+    if text.startswith("+"):
+        return _is_valid(text, None, possible=True)
+    if text.startswith("00"):
+        return _is_valid("+" + text.removeprefix("00"), None)
     return any(_is_valid(text, region) for region in regions)
 
 
-def _is_valid(text: str, region: str | None) -> bool:
+def _is_valid(text: str, region: str | None, *, possible: bool = False) -> bool:
+    """Whether a range of numbers was given out that has it or, if `possible`, its length is right.
+
+    With a plus sign nothing else is meant, and ranges are given out every month.
+    """
     import phonenumbers
 
+    check = phonenumbers.is_possible_number if possible else phonenumbers.is_valid_number
     try:
-        return bool(phonenumbers.is_valid_number(phonenumbers.parse(text, region)))
+        return bool(check(phonenumbers.parse(text, region)))
     except phonenumbers.NumberParseException:
         return False

@@ -162,8 +162,7 @@ def status(found: "RunStatus") -> str:
         facts.append(("scored", scored + behind + f"; {found.evaluation.actors}"))
     if found.dashboard:
         facts.append(("dashboard", found.dashboard))
-    if found.report:
-        facts.append(("report", found.report))
+    facts += _report(found.report, found.run)
     facts.append(("next", found.next_action))
     text = columns(facts)
     if found.scores:
@@ -173,6 +172,15 @@ def status(found: "RunStatus") -> str:
             rows.append((task, scores.primary_metric, *shown))
         text += "\n\n" + columns(rows, right=(2, 3, 4))
     return text
+
+
+def _report(uri: str | None, run: str) -> list[tuple[str, str]]:
+    """Formats where the report is and, where no browser opens that, what does."""
+    if not uri:
+        return []
+    if uri.startswith(("file:", "http:", "https:")):
+        return [("report", uri)]
+    return [("report", uri), ("in a browser", f"raytrain watch {run} --web")]
 
 
 def _progress(found: "RunStatus | ClusterStatus", percent: str) -> list[tuple[str, str]]:
@@ -196,8 +204,7 @@ def job(found: "ClusterStatus") -> str:
     for attempt in found.attempts:
         why = f": {attempt['message'] or attempt['reason']}" if attempt["reason"] or attempt["message"] else ""
         facts.append((f"attempt {attempt['number']}", f"{attempt['outcome']}{why}"))
-    if found.report:
-        facts.append(("report", found.report))
+    facts += _report(found.report, f"{found.name} -n {found.namespace}")
     text = columns(facts)
     if found.tasks:
         rows: list[tuple[str, ...]] = [("task", "metric", "before", "now", "after")]

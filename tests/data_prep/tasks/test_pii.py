@@ -155,7 +155,8 @@ def test_a_long_text_takes_time_in_proportion(text):
     ["price 0123 4567890 units", "serial 0049123456", "range 0012-34567", "git 00123456789", "version 01.02.03.04.05",
      "ticket 202 608 1209", "coords 030 1234567", "007 123 4567 89", "x=0301234567;", "batch 200-100-3000 boxes",
      "scores 210 300 4000 points", "GPS 0471-2345678 N", "from 2024-06-07 to 2024-06-21", "part no. 00 123 456 789",
-     "epoch 1747731000", "id 110bcd25-a55d-453a-8046-1297901ea002", "order no. 0171 1234567", "$0301234567",
+     "epoch 1747731000", "it's +1 9822-2342", "code 626-555-1739",
+     "id 110bcd25-a55d-453a-8046-1297901ea002", "order no. 0171 1234567", "$0301234567",
      "case 00206044", "TICKET # 0062393864417", "ref no:00552866", "with reference number 00547801", "ID 00206044"],
 )  # fmt: skip
 def test_dates_ids_and_measures_are_no_phone(text):
@@ -165,6 +166,7 @@ def test_dates_ids_and_measures_are_no_phone(text):
 @pytest.mark.parametrize(
     "text",
     ["tel:0800123456", "phone=0171 1234567", "fax no 030 1234567", "Call 415-555-0132 now", "my line 0726668629 died",
+     "here you go: +44 7700 900077", "It's area code 626-555-1739.", "the dialling code 030 1234567",
      "a call from 00966 0114713812", "my number is 1-976-344-5829", "call aside from 0906 706 0010"],
 )  # fmt: skip
 def test_a_word_for_phones_before_a_number_makes_it_one(text):

@@ -1,6 +1,7 @@
 """Scores as commands print them: in the unit of the report, with what could not be read."""
 
 from raytrain.cli import render
+from raytrain.cluster.jobs import ClusterStatus
 from raytrain.evaluation.evaluate_model import ModelScores
 from raytrain.evaluation.results import MetricScore, ScoreCard
 from raytrain.report.formatting import format_score
@@ -38,3 +39,16 @@ def test_commands_and_report_write_the_same_number():
         assert render.score(value, scale) == format_score(value, scale)
     assert render.score(None, "percent") == "-"
     assert render.score(-0.27, "raw") == "-0.27"
+
+
+def test_where_no_browser_opens_the_report_the_command_that_does_is_given():
+    def shown(uri):
+        fields = dict.fromkeys(("phase", "message", "percent", "workers"), "")
+        job = ClusterStatus("small", "team", **fields, step=1, steps=2, eta_seconds=None, loss=None, attempts=[],
+                            tasks=[], report=uri)  # fmt: skip
+        return [" ".join(line.split()) for line in render.job(job).splitlines() if "report" in line or "watch" in line]
+
+    address = "s3://bucket/runs/small/report.html"
+    assert shown(address) == [f"report {address}", "in a browser raytrain watch small -n team --web"]
+    assert shown("file:///s/runs/small/report.html") == ["report file:///s/runs/small/report.html"]
+    assert shown("") == []
