@@ -62,6 +62,7 @@ class RunProgress(StatusModel):
     report: str = Field(
         default="", max_length=2048, description="URI of the report, a page that fills up while the run goes on."
     )
+    checkpointed: str = Field(default="", max_length=40, description="When the newest checkpoint was committed.")
     updated: str = Field(default="", max_length=40, description="When this was written.")
 
 
@@ -168,6 +169,30 @@ class AttemptStatus(StatusModel):
     )
 
 
+class Usage(StatusModel):
+    """What the job has used, up to `since`; afterwards it holds `gpus`."""
+
+    since: str = Field(max_length=40, description="Up to when everything is counted.")
+    gpus: float = Field(default=0, description="GPUs of its ready pods since then.")
+    waiting: bool = Field(default=False, description="Whether it waits for a turn, room or quota since then.")
+    attempt: str = Field(default="", max_length=60, description="Number, releases and outcome of the attempt then.")
+    checkpointed: str = Field(default="", max_length=40, description="When its newest checkpoint was committed.")
+    gpu_seconds: float = Field(default=0, description="GPU-seconds used: of ready pods until their attempt's end.")
+    wasted_gpu_seconds: float = Field(
+        default=0, description="Those since the last checkpoint of attempts that did not succeed: they were repeated."
+    )
+    unsaved_gpu_seconds: float = Field(default=0, description="Those since the newest checkpoint, up to `since`.")
+    waiting_seconds: float = Field(default=0, description="Seconds spent waiting for a turn, room or quota.")
+    estimated_gpu_seconds: float | None = Field(
+        default=None, description="What `raytrain submit` estimated; empty without it, or where it was unknown."
+    )
+    price: tuple[float, float] | None = Field(
+        default=None, description="Lowest and highest price of a GPU-hour on the nodes it may have had."
+    )
+    cost: str | None = Field(default=None, max_length=60, description="Price of the GPU-seconds used.")
+    currency: str = Field(default="", max_length=3, description="Currency of price and cost.")
+
+
 class Status(StatusModel):
     """State of the job in the cluster."""
 
@@ -204,6 +229,7 @@ class Status(StatusModel):
     )
     start_time: str | None = Field(default=None, max_length=40, description="When the first attempt started.")
     completion_time: str | None = Field(default=None, max_length=40, description="When the job ended.")
+    usage: Usage | None = Field(default=None, description="GPU-seconds, time in line and cost, beside the estimate.")
     progress: RunProgress | None = Field(default=None, description="Progress of the run, written by the run.")
     tasks: list[TaskStatus] = Field(
         default_factory=list, max_length=2000, description="Scores of the tasks, written by the run."

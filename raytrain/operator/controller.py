@@ -25,6 +25,7 @@ from raytrain.operator.capacity import may_add_nodes, misfit, read_capacity
 from raytrain.operator.line import holds_turn, turn_of
 from raytrain.operator.metrics import RECONCILE_ERRORS
 from raytrain.operator.pods_seen import PodsSeen
+from raytrain.operator.prices import price_of
 from raytrain.operator.queue_systems import QueueSystems
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
@@ -102,6 +103,10 @@ class Controller:
         if deleted or before is None or before.get("status") != body.get("status"):
             await self.reconcile(key, fresh=deleted or ray_job_status(body).ended)
 
+    def bodies(self) -> list[Mapping[str, Any]]:
+        """The FineTuneJobs as they are known; may be called from any thread."""
+        return list(self._jobs.values())
+
     async def resync(self) -> None:
         """Reconciles everything again from time to time, in case an event was lost."""
         while True:
@@ -163,7 +168,7 @@ class Controller:
             decision = self._decide(observed)
         if decision.starts:
             async with self._beginning:
-                observed = replace(observed, turn=await self._turn(key), misfit=await self._misfit(body))
+                observed = await self._surveyed(body, replace(observed, turn=await self._turn(key)))
                 await self._carry_out(key, observed, self._decide(observed))
         else:
             await self._carry_out(key, observed, decision)
@@ -206,18 +211,26 @@ class Controller:
         waits = any(ray_job_status(found).state == "Queued" for found in self._ray_jobs[key].values())
         return await asyncio.to_thread(self._queue_systems.problem, key[0], queue) if queue and waits else None
 
-    async def _misfit(self, body: Mapping[str, Any]) -> str:
-        """Why the job's pods could never start here; a queue may send them to another cluster."""
+    async def _surveyed(self, body: Mapping[str, Any], observed: Observed) -> Observed:
+        """Adds why the pods could never start here, and what their GPUs cost.
+
+        A queue may send them to another cluster. Both are forecasts: where they cannot be made,
+        the scheduler, the quota and the bill decide.
+        """
         job = read_job(body)
-        if job is None or has_queue(body, await self._present_systems()):
-            return ""
+        if job is None:
+            return observed
         try:
             capacity = await asyncio.to_thread(read_capacity, self._api, body["metadata"]["namespace"])
+            price, _ = price_of(job, self._settings.prices, capacity.nodes)
+            observed = replace(observed, gpu_price=price)
+            if has_queue(body, await self._present_systems()):
+                return observed
             found = misfit(job, self._settings.runs, capacity)
             grows = bool(found.nodes) and await asyncio.to_thread(may_add_nodes, self._api)
-        except ApiError:  # it is only a forecast: the scheduler and the quota decide
-            return ""
-        return "; ".join([*found.quotas, *([] if grows else found.nodes)])
+        except ApiError:
+            return observed
+        return replace(observed, misfit="; ".join([*found.quotas, *([] if grows else found.nodes)]))
 
     async def _look(self, key: Key, observed: Observed) -> Observed:
         """Adds what there is of pods, and whether the remembered RayJobs still exist."""

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+from prometheus_client import REGISTRY
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.actions import Event
 from raytrain.operator.controller import Controller
+from raytrain.operator.metrics import JobCollector
 from raytrain.operator.render import names
 from raytrain.operator.render.names import PLURAL
 from raytrain.operator.settings import VARIABLE, Settings
@@ -35,6 +37,7 @@ def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str
     handlers = kopf.OperatorRegistry()
     controller = Controller(api, settings, _post, namespaces=namespaces)
     tasks: list[asyncio.Task[None]] = []
+    collector = JobCollector(controller.bodies)
 
     @kopf.on.startup(registry=handlers)
     async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -44,6 +47,7 @@ def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str
         settings.networking.request_timeout = 30
         settings.watching.server_timeout = 300  # reopens a watch that has gone silent
         settings.watching.client_timeout = 330
+        REGISTRY.register(collector)
         tasks.append(asyncio.get_running_loop().create_task(controller.resync()))
         if path := os.environ.get(VARIABLE):
             tasks.append(asyncio.get_running_loop().create_task(_end_when_changed(Path(path))))
@@ -54,6 +58,7 @@ def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
+        REGISTRY.unregister(collector)
         for task in tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

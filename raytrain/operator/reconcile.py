@@ -29,7 +29,7 @@ from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Snapshot, cluster_of, read_status, take_snapshot
-from raytrain.operator.status import ENDED_PHASES, build_status, events_between, is_waiting
+from raytrain.operator.status import ENDED_PHASES, build_status, events_between, is_waiting, used_in_the_end
 from raytrain.operator.timestamps import format_time, is_duration, parse_duration, seconds_between
 
 MAX_ATTEMPTS = 99
@@ -60,6 +60,8 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Decision
         return Decision(look=True)
     state = _waited_too_long(snapshot, state) or state
     status = build_status(snapshot, state)
+    if used := used_in_the_end(status):
+        status["message"] = f"{status['message']}; {used}"[:4096]
     return Decision(
         apply=state.apply,
         delete=state.delete,

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from raytrain import __version__
 from raytrain.operator.image_reference import parse_pattern
+from raytrain.operator.prices import Prices
 from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.config.loader import load_config
 from raytrain_core.storage.uri import parse_uri
@@ -215,6 +216,7 @@ class Settings(SpecModel):
     runs: Runs = Field(default_factory=Runs, description="Defaults for every run.")
     policy: Policy = Field(default_factory=Policy, description="What jobs may ask for.")
     retry: Retry = Field(default_factory=Retry, description="How attempts follow each other.")
+    prices: Prices = Field(default_factory=Prices, description="What GPUs cost.")
     max_running_jobs: MaxRunningJobs = Field(
         default_factory=MaxRunningJobs, description="How many jobs may run at once."
     )

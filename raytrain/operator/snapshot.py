@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from raytrain.config.job import ClusterSpec, FineTuneJob
 from raytrain.config.job_status import AttemptStatus, RunResult, Status
 from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, check_admission
+from raytrain.operator.prices import PriceRange
 from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names
 from raytrain.operator.settings import Settings
@@ -59,6 +60,8 @@ class Observed:
     """Why the job's queue admits nothing, as far as is known."""
     turn: Turn | None = None
     """Set if other jobs have their turn first."""
+    gpu_price: PriceRange | None = None
+    """Price of one of the job's GPUs for an hour, looked up when an attempt begins."""
     misfit: str = ""
     """Why the pods could never start here, as far as that was looked into."""
 
@@ -232,7 +235,9 @@ def read_status(body: Object) -> Status:
     except ValidationError:
         return Status()
     times = ("completion_time", "not_before", "waiting_since")
-    read = {name: readable(getattr(status, name)) for name in times}
+    read: dict[str, Any] = {name: readable(getattr(status, name)) for name in times}
+    if status.usage is not None and readable(status.usage.since) is None:
+        read["usage"] = None
     return status.model_copy(update={"attempts": [_with_readable_times(a) for a in status.attempts], **read})
 
 

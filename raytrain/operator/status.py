@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raytrain.config.job_status import Status
+from raytrain.config.job_status import Status, Usage
 from raytrain.operator.actions import Event, NextState, Object
 from raytrain.operator.conditions import WORKING_PHASES, conditions
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.snapshot import Snapshot
+from raytrain.operator.usage import comparison, estimate_of, gpus_held, next_usage
 
 ENDED_PHASES = ("Complete", "Failed", "Cancelled")
 QUEUE_PROBLEMS = ("QueueIgnored", "LocalQueueMissing", "LocalQueueInactive")
@@ -36,9 +37,34 @@ def build_status(snapshot: Snapshot, state: NextState) -> dict[str, Any]:
         "workers": working.workers if working is not None else "",
         "rayCluster": current.cluster if current is not None else None,
         "dashboard": working.dashboard if working is not None else None,
+        "usage": _usage(snapshot, state),
         "startTime": (state.attempts[0].started or None) if state.attempts else None,
         "completionTime": (newest.ended if newest else None) or snapshot.time if ended else None,
     }
+
+
+def _usage(snapshot: Snapshot, state: NextState) -> dict[str, Any] | None:
+    newest = state.attempts[-1] if state.attempts else None
+    alive = newest is not None and newest.outcome == "Running"
+    same = newest is not None and snapshot.newest is not None and newest.ray_job == snapshot.newest.ray_job
+    progress = snapshot.old.progress
+    found = next_usage(
+        snapshot.old.usage,
+        snapshot.now,
+        gpus=gpus_held(snapshot.job, snapshot.current if alive and same else None),
+        waiting=is_waiting(snapshot, state),
+        attempt=newest,
+        checkpointed=progress.checkpointed if progress is not None else "",
+        estimate=estimate_of(snapshot.observed.body["metadata"].get("annotations")),
+        price=snapshot.observed.gpu_price,
+    )
+    return None if found is None else found.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def used_in_the_end(status: Mapping[str, Any]) -> str:
+    """Actual against estimate, once the job has ended."""
+    usage = status["usage"] if status["phase"] in ENDED_PHASES else None
+    return comparison(Usage.model_validate(usage)) if usage else ""
 
 
 def _waiting_since(snapshot: Snapshot, state: NextState) -> str | None:

@@ -8,6 +8,7 @@ import platform
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ class RunContext:
         """Records an event, and prints it if it is a warning; may be called from any thread."""
         self.events.append({"kind": kind, "message": message, **fields})
         _log.info("%s: %s", kind, message)
+        if kind == "CheckpointCommitted":
+            self.progress.update(checkpointed=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
         if kind in _WARNINGS:
             self.console.warning(message)
 

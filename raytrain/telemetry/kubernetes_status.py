@@ -125,6 +125,7 @@ def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict
         rouge_l=_rouge_l(progress, probes),
         message=mask_secrets(progress.message)[:_MAX_MESSAGE],
         report=progress.report or "",
+        checkpointed=progress.checkpointed,
         updated=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
     tasks = [

@@ -39,7 +39,8 @@ class TaskScore:
 class Progress:
     """The content of progress.json.
 
-    `tokens` counts source and target tokens trained so far; `updated` is ISO 8601 in UTC.
+    `tokens` counts source and target tokens trained so far; `checkpointed` (when the newest
+    checkpoint was committed) and `updated` are ISO 8601 in UTC.
     """
 
     run: str
@@ -55,6 +56,7 @@ class Progress:
     message: str = ""
     dashboard: str | None = None
     report: str | None = None
+    checkpointed: str = ""
     updated: str = ""
 
     def to_json(self) -> dict[str, Any]:

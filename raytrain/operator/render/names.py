@@ -17,6 +17,8 @@ MANAGER = "raytrain-operator"
 JOB_LABEL, ATTEMPT_LABEL = "raytrain.dev/job", "raytrain.dev/attempt"
 CANCEL_ANNOTATION = "raytrain.dev/cancel"
 """If "true", the job is ended for good; storage is kept."""
+ESTIMATE_ANNOTATION = "raytrain.dev/estimate"
+"""What `raytrain submit` estimated, as JSON; the operator writes what was used beside it."""
 
 KUEUE = "kueue.x-k8s.io"
 QUEUE_LABEL, PRIORITY_LABEL = f"{KUEUE}/queue-name", f"{KUEUE}/priority-class"

@@ -65,6 +65,7 @@ def test_progress_as_the_status_has_it():
         "rougeL": "25.0 → 40.0",  # probes and other metrics left out
         "message": "training",
         "report": "s3://bucket/runs/assistant/report.html",
+        "checkpointed": "",
         "updated": "",
     }
     assert status["tasks"][3] == {
