@@ -1,6 +1,6 @@
 """The result of `raytrain check`; None stands for what is unknown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +53,5 @@ class CheckReport:
     seconds_basis: str
     ignored: list[str]
     warnings: list[str]
+    in_cluster: list[str] = field(default_factory=list)
+    """With a namespace: what the job would take there, a line each."""

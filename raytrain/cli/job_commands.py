@@ -41,7 +41,21 @@ def init(
 
 
 @job_commands.command()
-def check(job_file: JobFile, storage: StorageFlag = None, output: Output = Format.TEXT) -> None:
+def check(
+    job_file: JobFile,
+    storage: StorageFlag = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NAME",
+            help="Show what it would take in this namespace of the cluster: pods, GPU-hours, storage, cost.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Output = Format.TEXT,
+) -> None:
     """Validate a job file and show what it would do.
 
     Nothing is written or started. Whatever cannot be known without the network is reported as
@@ -52,6 +66,10 @@ def check(job_file: JobFile, storage: StorageFlag = None, output: Output = Forma
 
     loaded = load_job(job_file)
     report = checking.check(loaded.job, storage=storage, base_folder=loaded.base_folder)
+    if namespace is not None:
+        from raytrain.cluster.check import in_cluster
+
+        report = in_cluster(report, loaded.job, namespace, storage=storage, base_folder=loaded.base_folder)
     print_output(report, render.check(report), output)
 
 

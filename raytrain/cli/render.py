@@ -270,6 +270,7 @@ def check(found: "CheckReport") -> str:
     ]
     if found.ignored:
         facts.append(("ignored here", ", ".join(found.ignored)))
+    facts += [(name, text) for name, _, text in (line.partition(": ") for line in found.in_cluster)]
     lines = [columns(facts), "", columns(rows, right=(2, 3, 4, 5, 6, 7)), ""]
     lines += [f"{task.name}: {task.note}" for task in found.tasks if task.note]
     lines += [f"{task.name}: {event}" for task in found.tasks for event in task.events]

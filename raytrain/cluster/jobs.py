@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raytrain.check.model_size import size_of
+from raytrain.cluster.estimate import ClusterEstimate, estimate, stores_of, training_tokens
 from raytrain.cluster.fit import check_fit
 from raytrain.cluster.upload import upload_sources
 from raytrain.config.job import FineTuneJob
 from raytrain.config.job_status import Status
 from raytrain.config.locations import RunLocation, storage_location
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
-from raytrain.operator.render.names import CANCEL_ANNOTATION
-from raytrain_core.errors import ClusterError, UsageError
+from raytrain.operator.render.names import CANCEL_ANNOTATION, ESTIMATE_ANNOTATION
+from raytrain_core.errors import ClusterError, UsageError, UserError
 from raytrain_core.storage import StorageLocation, open_store
 from raytrain_core.text import did_you_mean
 
@@ -78,7 +82,24 @@ def submit(
     submitted = submitted.model_copy(update={"spec": submitted.spec.model_copy(update={"storage": location})})
     body = submitted.model_dump(mode="json", by_alias=True, exclude_unset=True)
     body["metadata"] = body["metadata"] | {"name": job.metadata.name, "namespace": namespace}
+    found = _estimated(job, api, namespace, location, base_folder)
+    for line in found.lines():
+        say(line)
+    if told := found.annotation:
+        annotations = body["metadata"].get("annotations") or {}
+        body["metadata"]["annotations"] = annotations | {ESTIMATE_ANNOTATION: json.dumps(told)}
     return of_object(api.apply(body, manager=MANAGER))
+
+
+def _estimated(
+    job: FineTuneJob, api: KubernetesApi, namespace: str, location: StorageLocation, base_folder: Path
+) -> ClusterEstimate:
+    """What the job will take, from what is known without reading rows."""
+    parameters = None
+    with contextlib.suppress(UserError):
+        parameters = size_of(job.spec.model, base_folder).parameters
+    tokens, stores = training_tokens(job), stores_of(location, namespace)
+    return estimate(job, api=api, namespace=namespace, tokens=tokens, parameters=parameters, stores=stores)
 
 
 def get(api: KubernetesApi, namespace: str, name: str) -> dict[str, Any]:

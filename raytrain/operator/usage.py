@@ -60,7 +60,7 @@ def next_usage(
     ended = attempt is not None and attempt.outcome != "Running"
     attempt_key = "" if attempt is None else f"{attempt.number}.{attempt.released or 0}.{attempt.outcome}"
     saved = readable(checkpointed) or ""
-    state = {"gpus": gpus, "waiting": waiting, "attempt": attempt_key, "checkpointed": saved}
+    state: dict[str, Any] = {"gpus": gpus, "waiting": waiting, "attempt": attempt_key, "checkpointed": saved}
     if all(getattr(old, key) == value for key, value in state.items()):
         return old
     spent = seconds_between(readable(old.since) or format_time(now), now)
