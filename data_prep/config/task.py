@@ -10,7 +10,8 @@ from data_prep.config.source import Source
 from data_prep.config.unused_settings import refuse_unused
 from raytrain_core.config.base import SpecModel
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][-a-z0-9]{0,39}$")]
+NAME_PATTERN = r"^[a-z][-a-z0-9]{0,39}$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 TaskType = Literal[
     "summarization",

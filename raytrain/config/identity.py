@@ -29,6 +29,8 @@ def identity(job: FineTuneJob) -> dict[str, Any]:
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude=LEFT_OUT)
     if job.spec.training.epochs is not None or job.spec.training.tokens is not None:
         spec["training"]["steps"] = None  # follows from the data, is not part of the job
+    if not spec["probes"]:  # as if there were no such field
+        del spec["probes"]
     return {"apiVersion": job.api_version, "spec": spec}
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from data_prep.config import Mixture, Name, Task
 from data_prep.tasks.mixture import misfit
+from raytrain.config.benchmark import Benchmark
 from raytrain.config.pod_fields import PodTemplate, Toleration
 from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.storage import StorageLocation
@@ -509,6 +510,15 @@ class Spec(SpecModel):
         ),
     )
     tasks: list[Task] = Field(min_length=1, max_length=2000, description="The tasks, including probes.")
+    probes: list[Benchmark] = Field(
+        default_factory=list,
+        max_length=100,
+        description=(
+            "Standard benchmarks that are scored before and after training, to show what the model forgets; a name "
+            "alone, such as `mmlu`, is short for `{benchmark: mmlu}`. For probes with rows of your own see tasks[].probe."
+        ),
+        examples=["[mmlu, bbh, arc_easy]"],
+    )
     mixture: Mixture = Field(default_factory=Mixture, description="Sampling rates of the tasks.")
     training: TrainingSpec = Field(description="Training settings.")
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec, description="Evaluation settings.")
@@ -519,9 +529,9 @@ class Spec(SpecModel):
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> Self:
-        names = [t.name for t in self.tasks]
+        names = [*(t.name for t in self.tasks), *(benchmark.probe for benchmark in self.probes)]
         if double := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"two tasks are named {', '.join(double)}")
+            raise ValueError(f"two {'tasks or probes' if self.probes else 'tasks'} are named {', '.join(double)}")
         trained = {t.name for t in self.tasks if not t.probe}
         if not trained:
             raise ValueError("every task is a probe: nothing would be trained")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
+from raytrain.generation.requests import Generation, GenerationLimits, ModelRef, Request
 from raytrain_core.storage import Store
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class ActorSettings:
     limits: GenerationLimits
     max_target_tokens: int | None = None
     device: str = "auto"
+    positions: int = 0
+    """Longest text of a benchmark in tokens."""
 
 
 class EvaluationActor:
@@ -38,7 +40,7 @@ class EvaluationActor:
         self._digest: str | None = None  # of the model that the generator holds
         self._generator: Generator | None = None
 
-    def generate(self, model: ModelRef, requests: Sequence[GenerationRequest], batch_size: int) -> list[Generation]:
+    def generate(self, model: ModelRef, requests: Sequence[Request], batch_size: int) -> list[Generation]:
         """Generates with `model`; loads it unless it is the model of the previous call."""
         return self._generator_of(model).generate(requests, batch_size=batch_size)
 
@@ -52,11 +54,18 @@ class EvaluationActor:
     def _load(self, model: ModelRef) -> "Generator":
         from data_prep.shards.manifest import ShardSet
         from data_prep.shards.tokenizer_files import load_tokenizer
-        from raytrain.generation.generator import Generator, load_model
+        from raytrain.generation.generator import Generator, load_model, plain_tokenizer
 
         s = self._settings
         if self._tokenizer is None:
             self._tokenizer = load_tokenizer(ShardSet.load(s.store, s.shard_set), s.store)
-        size = self._tokenizer.size
-        loaded = load_model(model, s.base, store=s.store, cache_folder=s.cache_folder, tokenizer_size=size)
-        return Generator(loaded, self._tokenizer, s.limits, device=s.device, max_target_tokens=s.max_target_tokens)
+        tokenizer, store, cache = self._tokenizer, s.store, s.cache_folder
+        return Generator(
+            load_model(model, s.base, store=store, cache_folder=cache, tokenizer_size=tokenizer.size),
+            tokenizer,
+            s.limits,
+            device=s.device,
+            max_target_tokens=s.max_target_tokens,
+            plain=lambda: plain_tokenizer(model, tokenizer, store=store, cache_folder=cache),
+            positions=s.positions,
+        )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raytrain.evaluation.examples import Example
-from raytrain.generation.requests import Generation, GenerationRequest, ModelRef
+from raytrain.generation.requests import Generation, ModelRef, Request
 
 CHUNK_BATCHES = 2
 """Batches per chunk: enough to refill free slots, few enough to share between actors."""
@@ -16,7 +16,7 @@ class Chunk:
     """Requests that an actor serves in one call; `indices` are the places of their examples."""
 
     indices: tuple[int, ...]
-    requests: tuple[GenerationRequest, ...]
+    requests: tuple[Request, ...]
 
 
 @dataclass(slots=True, eq=False)

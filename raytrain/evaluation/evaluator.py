@@ -14,6 +14,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.baselines import Yardsticks, make_yardsticks
 from raytrain.evaluation.chunks import CHUNK_BATCHES, Chunk, split_into_chunks
 from raytrain.evaluation.examples import Example, examples_from_rows, generation_request
+from raytrain.evaluation.benchmark_rows import BenchmarkRows
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, metrics_for
 from raytrain.evaluation.results import ScoreCard, Stage, read_manifest_card, write_scores
 from raytrain.evaluation.scoring import new_card, score_task
@@ -34,6 +35,8 @@ BASELINE_TARGETS = 5000
 class Evaluator:
     """Computes and commits the scores of one run: its tasks, on the rows of one shard set.
 
+    `benchmarks` are the tasks whose rows are not in the shard set: the same at every stage.
+
     `guard` is called before each commit and raises where this attempt may not write any more.
     """
 
@@ -45,6 +48,7 @@ class Evaluator:
     limits: GenerationLimits
     examples_per_task: int
     guard: Callable[[], None] | None = None
+    benchmarks: Mapping[str, BenchmarkRows] = field(default_factory=dict)
     _examples: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
     _yardsticks: dict[tuple[str, str], Yardsticks] = field(default_factory=dict)
 
@@ -57,6 +61,8 @@ class Evaluator:
 
         Raises DataError where the split has none.
         """
+        if task in self.benchmarks:
+            return self.benchmarks[task].examples
         key = (task, split)
         if key not in self._examples:
             self._examples[key] = self._read(task, split, self.examples_per_task)
@@ -74,6 +80,8 @@ class Evaluator:
         those that some metric of the task needs.
         """
         examples = self.examples(task, split)
+        if task in self.benchmarks:
+            return self.benchmarks[task].chunks(CHUNK_BATCHES * self.limits.batch_size)
         measured = {name for metric in self.metrics(task) for name in metric.measured}
         size = CHUNK_BATCHES * self.limits.batch_size
         return [
@@ -94,6 +102,8 @@ class Evaluator:
 
     def fingerprint(self, stage: Stage, task: str) -> str:
         """Returns a digest of everything that the scores of a task depend on."""
+        if task in self.benchmarks:
+            return self.benchmarks[task].fingerprint(stage.model, self.metrics(task))
         body = {
             "model": stage.model.digest,
             "shards": self.shard_set.task(task).digest,
@@ -107,16 +117,19 @@ class Evaluator:
 
     def score(self, stage: Stage, task: str, generations: Sequence[Generation], seconds: float) -> ScoreCard:
         """Scores the generations for `examples(task, stage.split)` and commits the card."""
-        card, predictions = score_task(
-            self.tasks[task],
-            self.metrics(task),
-            self.examples(task, stage.split),
-            generations,
-            stage=stage,
-            yardsticks=self._yardsticks_of(task, stage.split),
-            limits=self.limits,
-            seconds=seconds,
-        )
+        if task in self.benchmarks:
+            card, predictions = self.benchmarks[task].score(self.metrics(task), generations, stage, seconds)
+        else:
+            card, predictions = score_task(
+                self.tasks[task],
+                self.metrics(task),
+                self.examples(task, stage.split),
+                generations,
+                stage=stage,
+                yardsticks=self._yardsticks_of(task, stage.split),
+                limits=self.limits,
+                seconds=seconds,
+            )
         fingerprint = self.fingerprint(stage, task)
         write_scores(self.store, self.layout, card, predictions, fingerprint=fingerprint, guard=self.guard)
         return card

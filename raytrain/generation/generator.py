@@ -7,9 +7,11 @@ prompts of one call (longest first, then by position), and callers make their ca
 of the rows (`raytrain.evaluation.chunks`).
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,18 @@ import numpy as np
 import torch
 
 from data_prep.text.tokenizer import EOS, Ids, Tokenizer
+from raytrain.generation.benchmark_answers import answer
 from raytrain.generation.continuous_batching import PrefillBatch, generate_greedy, pad, prefill_batches
 from raytrain.generation.live_batching import LiveBatcher
-from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
+from raytrain.generation.plain_tokenizer import PlainTokenizer
+from raytrain.generation.requests import (
+    BenchmarkRequest,
+    Generation,
+    GenerationLimits,
+    GenerationRequest,
+    ModelRef,
+    Request,
+)
 from raytrain.generation.t5_engine import T5Engine
 from raytrain.model.decoding import decoding_config
 from raytrain.model.source import WEIGHTS_FILE
@@ -39,11 +50,23 @@ class _Scores:
     lengths: list[int] = field(default_factory=list)
 
 
+@contextlib.contextmanager
+def _out_of_memory() -> Iterator[None]:
+    """Turns torch's ways to say that memory does not suffice into MemoryError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise MemoryError(str(error).strip().splitlines()[0]) from None
+        raise
+
+
 class Generator:
     """Generates with one model. Takes over the model that it is given.
 
     `device` "cpu" stays on the CPU; any other value uses a GPU where there is one, and else the
-    CPU: results are the same.
+    CPU: results are the same. `plain` returns the model folder's own tokenizer and `positions` is
+    the longest text in tokens, both for benchmarks only.
     """
 
     def __init__(
@@ -54,31 +77,45 @@ class Generator:
         *,
         device: str = "auto",
         max_target_tokens: int | None = None,
+        plain: Callable[[], PlainTokenizer] | None = None,
+        positions: int = 0,
     ) -> None:
         device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         model = model.to(device=device, dtype=torch.float32).eval()
         self._tokenizer, self._limits = tokenizer, limits
         self._max_target_tokens = max_target_tokens or limits.max_new_tokens
-        longest_output = max(limits.max_new_tokens, self._max_target_tokens)
-        self._engine = T5Engine(model, longest_input=limits.max_input_tokens, longest_output=longest_output)
+        self._plain = plain
+        self._engine = T5Engine(
+            model,
+            longest_input=max(limits.max_input_tokens, positions),
+            longest_output=max(limits.max_new_tokens, self._max_target_tokens, positions),
+        )
         self._beam_search = _BeamSearch(model, limits) if limits.beams > 1 else None
 
-    def generate(
-        self, requests: Sequence[GenerationRequest | str], *, batch_size: int | None = None
-    ) -> list[Generation]:
+    def generate(self, requests: Sequence[Request | str], *, batch_size: int | None = None) -> list[Generation]:
         """Returns one generation per request, in the same order; a string is a prompt alone.
 
-        Prompts and targets are truncated as in training. `batch_size` overrides that of the limits.
-        Raises MemoryError where memory does not suffice.
+        Prompts and targets are truncated as in training. All requests of a call are a benchmark's,
+        or none is. `batch_size` overrides that of the limits. Raises MemoryError where memory does
+        not suffice.
         """
-        given = [GenerationRequest(r) if isinstance(r, str) else r for r in requests]
+        size = batch_size or self._limits.batch_size
+        benchmark = [request for request in requests if isinstance(request, BenchmarkRequest)]
+        with _out_of_memory():
+            if benchmark:
+                return answer(self._engine, self._plain_tokenizer, benchmark, size)
+            given = [GenerationRequest(r) if isinstance(r, str) else r for r in requests]
+            return self._generate([r for r in given if isinstance(r, GenerationRequest)], size)
+
+    @cached_property
+    def _plain_tokenizer(self) -> PlainTokenizer:
+        if self._plain is None:
+            raise ValueError("benchmarks need the tokenizer of the model's folder")
+        return self._plain()
+
+    def _generate(self, given: Sequence[GenerationRequest], batch_size: int) -> list[Generation]:
         sources = self._tokenizer.encode_batch([r.prompt for r in given], self._limits.max_input_tokens)
-        try:
-            generated, scores = self._run(given, sources, batch_size or self._limits.batch_size)
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                raise MemoryError(str(error).strip().splitlines()[0]) from None
-            raise
+        generated, scores = self._run(given, sources, batch_size)
         return [
             self._generation(request, len(source), ids, scores.get(i, _Scores()))
             for i, (request, source, ids) in enumerate(zip(given, sources, generated, strict=True))
@@ -202,6 +239,21 @@ def _empty_cache() -> Any:
     cache: Any = EncoderDecoderCache
     layers: Any = DynamicCache
     return cache(layers(), layers())
+
+
+def plain_tokenizer(ref: ModelRef, tokenizer: Tokenizer, *, store: Store, cache_folder: Path) -> PlainTokenizer:
+    """Returns the tokenizer that belongs to a model's folder.
+
+    A base model has its own; a trained one, checkpoint or export, has that of the run.
+    """
+    from raytrain.model.source import resolve
+
+    if ref.kind == "base":
+        uri = ref.named if ref.named and not Path(ref.uri).is_dir() else ref.uri
+        return PlainTokenizer(resolve(uri, store=store, base_folder=Path(), cache=cache_folder))
+    with scratch("tokenizer", folder=cache_folder) as folder:
+        tokenizer.save(folder)
+        return PlainTokenizer(folder)
 
 
 def load_model(ref: ModelRef, base: ModelRef, *, store: Store, cache_folder: Path, tokenizer_size: int) -> Any:

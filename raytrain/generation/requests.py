@@ -41,6 +41,25 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class BenchmarkRequest:
+    """What a benchmark asks for one row, as lm-evaluation-harness asks it.
+
+    Either `pairs`, each a context and a continuation whose log-likelihood is measured; or a
+    `context` after which text is generated, up to a text of `until` or `max_new_tokens` tokens.
+    Contexts of more than `max_input_tokens` tokens lose their beginning.
+    """
+
+    max_input_tokens: int
+    pairs: tuple[tuple[str, str], ...] = ()
+    context: str = ""
+    until: tuple[str, ...] = ()
+    max_new_tokens: int = 0
+
+
+Request = GenerationRequest | BenchmarkRequest
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """What a model generated for one request, and the losses of the texts it should score.
 
@@ -58,6 +77,11 @@ class Generation:
     """Loss of the target."""
     loss_tokens: int = 0
     choice_losses: tuple[float, ...] = ()
+    log_likelihoods: tuple[tuple[float, bool], ...] = ()
+    """Of each pair of a benchmark's request: the sum over the continuation's tokens in nats, without
+    an end-of-sequence token, and whether greedy decoding would have produced it."""
+    prompt_cut: bool = False
+    """Whether a benchmark's context lost its beginning."""
 
     def measured(self) -> dict[str, Any]:
         """Returns the losses under the keys that metrics look up in a row's meta."""

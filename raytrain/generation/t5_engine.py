@@ -195,6 +195,30 @@ class T5Engine:
         Target i is the first `lengths_C[i]` (at least 1) ids of row i; it belongs to prompt
         `prompts_C[i]` of `encoded`.
         """
+        x_CTD = self._decode(encoded, prompts_C, ids_CT)
+        is_token_CT = torch.arange(ids_CT.shape[1], device=self.device) < lengths_C[:, None]
+        losses_CT = torch.zeros(ids_CT.shape, device=self.device)
+        losses_CT[is_token_CT] = self._losses(x_CTD[is_token_CT], ids_CT[is_token_CT])
+        return losses_CT.double().sum(dim=1)
+
+    def score_greedy(
+        self, encoded: EncoderOutput, prompts_C: Tensor, ids_CT: Tensor, lengths_C: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the losses of `score_targets`, and of each target whether it is the greedy one.
+
+        Both have shape (C,). A target is greedy if each of its tokens has the largest logit.
+        """
+        x_CTD = self._decode(encoded, prompts_C, ids_CT)
+        is_token_CT = torch.arange(ids_CT.shape[1], device=self.device) < lengths_C[:, None]
+        losses_CT = torch.zeros(ids_CT.shape, device=self.device)
+        missed_CT = torch.zeros_like(is_token_CT)
+        ids_N = ids_CT[is_token_CT]
+        losses_CT[is_token_CT] = self._losses(x_CTD[is_token_CT], ids_N)
+        missed_CT[is_token_CT] = self._best(x_CTD[is_token_CT]) != ids_N
+        return losses_CT.double().sum(dim=1), ~missed_CT.any(dim=1)
+
+    def _decode(self, encoded: EncoderOutput, prompts_C: Tensor, ids_CT: Tensor) -> Tensor:
+        """Runs the decoder over whole targets; returns its last layer before the norm, (C, T, D)."""
         length = ids_CT.shape[1]
         inputs_CT = torch.cat([torch.full_like(ids_CT[:, :1], self.start_token), ids_CT[:, :-1]], dim=1)
         causal_TT = torch.full((length, length), MASK_VALUE, device=self.device).triu_(1)
@@ -206,10 +230,7 @@ class T5Engine:
             k_BHSK, v_BHSK = encoded.cross_L2BHSK[layer]
             x_CTD = cross(x_CTD, k_BHSK[prompts_C], v_BHSK[prompts_C], mask_C11S)
             x_CTD = feed_forward(x_CTD)
-        is_token_CT = torch.arange(length, device=self.device) < lengths_C[:, None]
-        losses_CT = torch.zeros(ids_CT.shape, device=self.device)
-        losses_CT[is_token_CT] = self._losses(x_CTD[is_token_CT], ids_CT[is_token_CT])
-        return losses_CT.double().sum(dim=1)
+        return x_CTD
 
     def decode_step(self, tokens_B: Tensor, at_B: Tensor, cache: "KVCache", length: int, source_length: int) -> Tensor:
         """Returns the next token's logits for the first B slots, shape (B, V); extends the cache.
@@ -235,6 +256,10 @@ class T5Engine:
         """Cross entropy of each target token, shape (N,); computes few positions at a time."""
         parts = zip(torch.split(x_ND, _LOGIT_ROWS), torch.split(ids_N, _LOGIT_ROWS), strict=True)
         return torch.cat([F.cross_entropy(self._logits(x), ids, reduction="none") for x, ids in parts])
+
+    def _best(self, x_ND: Tensor) -> Tensor:
+        """The token with the largest logit at each position, shape (N,)."""
+        return torch.cat([self._logits(x).argmax(dim=-1) for x in torch.split(x_ND, _LOGIT_ROWS)])
 
     def _logits(self, x: Tensor) -> Tensor:
         x = self._decoder_norm(x)

@@ -15,6 +15,7 @@ from data_prep.config import Task, TaskType
 from raytrain.evaluation.metrics.base import Better, Floats, MeanMetric, Meta, Metric
 from raytrain.evaluation.metrics.bootstrap import INTERVAL_PROTOCOL, Interval, Paired, interval, paired
 from raytrain.evaluation.metrics.entities import EntityF1, EntityPrecision, EntityRecall, Unparsable
+from raytrain.evaluation.metrics.harness import SUFFIX, HarnessMetric
 from raytrain.evaluation.metrics.likelihood import ChoiceAccuracy, Perplexity
 from raytrain.evaluation.metrics.match import ExactCode, ExactMatch, WordF1
 from raytrain.evaluation.metrics.overlap import Bleu, Chrf
@@ -105,10 +106,12 @@ def default_metrics(task: Task) -> tuple[str, ...]:
 
 
 def find(name: str) -> Metric | None:
-    """Returns the metric `name`, built in or from an entry point; None where there is none.
+    """Returns the metric `name`: built in, of a benchmark, or from an entry point; None if none is.
 
     Raises UsageError where an entry point cannot be loaded.
     """
+    if name.endswith(SUFFIX):
+        return HarnessMetric(name)
     return METRICS.get(name) or _find_entry_point(name)
 
 

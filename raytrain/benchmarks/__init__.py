@@ -1,0 +1,1 @@
+"""Standard benchmarks as probes: prompts, answers and metrics of lm-evaluation-harness."""
