@@ -5,6 +5,7 @@ prints it without a traceback (unless `--debug`) and exits with its code; see
 `docs/reference/exit-codes.md`.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -45,6 +46,13 @@ def _rebuild(kind: type[UserError], message: str, hint: str | None) -> UserError
     error = kind.__new__(kind)
     UserError.__init__(error, message, hint=hint)
     return error
+
+
+def joined(problems: Sequence[UserError], what: str) -> UserError:
+    """One error that lists all problems with `what`, with their hints; of the first one's kind."""
+    if len(problems) == 1:
+        return problems[0]
+    return type(problems[0])("\n".join([f"{len(problems)} problems with {what}:", *map(str, problems)]))
 
 
 class UsageError(UserError):

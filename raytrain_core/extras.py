@@ -16,6 +16,7 @@ EXTRAS = {
     "operator": ("kopf", "kubernetes", "prometheus_client"),
     "plots": ("matplotlib",),
     "pii": ("phonenumbers",),
+    "benchmarks": ("lm_eval",),
     "optuna": ("optuna",),
     "ctranslate2": ("ctranslate2",),
     "mlflow": ("mlflow",),

@@ -1,4 +1,4 @@
-"""The benchmarks that lm-evaluation-harness and this package define, and which of them cannot be probes.
+"""The benchmarks that lm-evaluation-harness and this package define.
 
 Definitions are YAML files. Their names are found by a search for lines, because parsing all 14,000
 files takes ten times as long; then only the folders of the benchmarks asked for are parsed.
@@ -21,8 +21,10 @@ from raytrain_core.text import did_you_mean
 
 OWN = Path(__file__).parent / "definitions"
 """Definitions of this package, in the harness's format."""
-_NAME = re.compile(r"^(?:task|group):\s*[\"']?([-\w.+]+)[\"']?\s*$", re.MULTILINE)
-_TAGS = re.compile(r"^tag:[ \t]*(?:[\"']?([-\w.+]+)[\"']?[ \t]*$|\n((?:[ \t]*-[ \t]*\S+[ \t]*\n)+))", re.MULTILINE)
+_NAME = re.compile(r"^[\"']?(?:task|group)[\"']?:[ \t]*[\"']?([^\s\"'\[\]{}#]+)[\"']?[ \t]*(?:#.*)?$", re.MULTILINE)
+_TAGS = re.compile(
+    r"^[\"']?tag[\"']?:[ \t]*(?:[\"']?([^\s\"'\[\]]+)[\"']?[ \t]*$|\n((?:[ \t]*-[ \t]*\S+[ \t]*\n)+))", re.MULTILINE
+)
 
 
 @cache
@@ -34,7 +36,7 @@ def folders() -> dict[str, tuple[Path, ...]]:
     found: dict[str, dict[Path, None]] = {}
     for top in (_harness() / "tasks", OWN):
         for folder, _, files in os.walk(top):
-            for file in sorted(name for name in files if name.endswith(".yaml")):
+            for file in sorted(name for name in files if name.endswith("yaml")):  # templates too
                 text = Path(folder, file).read_text(encoding="utf-8", errors="replace")
                 for name in _names(text):
                     found.setdefault(name, {})[_top_folder(Path(folder), top)] = None
@@ -92,7 +94,7 @@ def leaves(name: str) -> dict[str, dict[str, Any]]:
 
 
 def _children(found: Any, name: str) -> list[str]:
-    """The names below a benchmark and its own; those that `found` does not know have no children."""
+    """The names below a benchmark and its own; what `found` does not know has no children."""
     names, waiting = dict[str, None](), [name]
     while waiting:
         one = waiting.pop(0)

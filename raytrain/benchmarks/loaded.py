@@ -1,7 +1,7 @@
 """A benchmark with its rows: the requests that the harness makes of them, and the scores it gives.
 
-Nothing of a benchmark is implemented here. Prompts, few-shot examples, filters and metrics come from
-the harness's own task objects; this module only carries requests out and answers back.
+Nothing of a benchmark is implemented here. Prompts, few-shot examples, filters and metrics come
+from the harness's own task objects; this module only carries requests out and answers back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BenchmarkRow:
         return self.request.pairs[0][0] if self.request.pairs else self.request.context
 
 
-@dataclass(slots=True)
+@dataclass
 class LoadedBenchmark:
     """A benchmark whose rows are drawn and whose requests are made."""
 
@@ -129,8 +129,8 @@ def load(
 ) -> LoadedBenchmark:
     """Loads a benchmark's rows and makes the requests of `examples` of them.
 
-    `max_input_tokens` is the model's own limit. Raises UsageError if it cannot be a probe, DataError
-    if its rows cannot be read.
+    `max_input_tokens` is the model's own limit. Raises UsageError if it cannot be a probe,
+    DataError if its rows cannot be read.
     """
     refusals.check(benchmark, where)
     changed: dict[str, Any] = {}
@@ -179,7 +179,7 @@ def _load_tasks(benchmark: Benchmark, changed: Mapping[str, Any], where: str) ->
             hint="Put the files of each task into a folder named like its dataset_name, as on the hub.",
         )
     try:
-        # Only members of a group are definitions with changes; a task named alone would be a new definition.
+        # Only a member of a group is a definition with changes; a task alone would be a new one.
         members = {"group": name, "task": [{"task": one, **changed} for one in leaves]}
         loaded: dict[str, Any] = manager.load([members] if changed else [name])
     except ImportError as error:
@@ -189,7 +189,7 @@ def _load_tasks(benchmark: Benchmark, changed: Mapping[str, Any], where: str) ->
         ) from None
     except Exception as error:  # datasets, huggingface_hub and the harness have exceptions of their own
         raise DataError(
-            f"{where}: the rows of the benchmark {name} cannot be loaded: {type(error).__name__}: {_first_line(error)}",
+            f"{where}: the rows of the benchmark {name} cannot be loaded: {_reason(error)}",
             hint="Give a folder, bucket or data set in rows, or check HF_ENDPOINT and HF_TOKEN.",
         ) from error
     return dict(loaded["tasks"])
@@ -212,7 +212,7 @@ def _make_requests(loaded: LoadedBenchmark, name: str, task: Any, numbers: Seque
         task.build_all_requests(samples=list(numbers))
     except Exception as error:  # templates and functions of definitions raise whatever they raise
         raise DataError(
-            f"{where}: the prompts of {name} cannot be made: {type(error).__name__}: {_first_line(error)}",
+            f"{where}: the prompts of {name} cannot be made: {_reason(error)}",
             hint="Its rows have other columns than the definition expects.",
         ) from error
     of_row: dict[int, list[Any]] = {}
@@ -270,5 +270,7 @@ def _row_scores(task: Any, instances: Sequence[Any]) -> dict[str, float]:
     return scores
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"they have no column or split {error}"
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"

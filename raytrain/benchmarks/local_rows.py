@@ -17,7 +17,13 @@ from raytrain_core.storage import Store, open_like
 from raytrain_core.text import did_you_mean
 
 EXTENSIONS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-_WORDS = {"val": "validation", "valid": "validation", "eval": "validation", "dev": "dev", "auxiliary": "auxiliary_train"}
+_WORDS = {
+    "val": "validation",
+    "valid": "validation",
+    "eval": "validation",
+    "dev": "dev",
+    "auxiliary": "auxiliary_train",
+}
 _SPLITS = ("train", "validation", "test", "dev")
 
 
@@ -34,36 +40,49 @@ def overrides(rows: str, where: str, *, base_folder: Path, store: Store | None, 
         kwargs = {**cache, "revision": revision} if revision else cache
         named = {"dataset_name": configuration} if configuration else {}
         return {"dataset_path": name, "dataset_kwargs": kwargs, **named}
+    check(rows, where, base_folder)
     folder = _bucket(rows, where, store, scratch / "objects") if rows.startswith("s3://") else _local(rows, base_folder)
-    if "://" in str(rows) and not rows.startswith(("s3://", "file://")):
+    if _has_card(folder):
+        return {"dataset_path": str(folder), "dataset_kwargs": cache}
+    found = _require_files(folder, rows, where)
+    card = _write_card(scratch / "card", folder, found)
+    single = {"dataset_name": None} if set(found) == {""} else {}
+    return {"dataset_path": str(card), "dataset_kwargs": cache, **single}
+
+
+def check(rows: str, where: str, base_folder: Path) -> None:
+    """Raises DataError or UsageError if rows are missing, as far as the network is not needed."""
+    if "://" in rows and not rows.startswith(("s3://", "hf://", "file://")):
         raise UsageError(
             f"{where}: rows: {rows} is not supported", hint="Give a folder, s3://bucket/prefix or hf://name."
         )
+    if rows.startswith(("s3://", "hf://")):
+        return
+    folder = _local(rows, base_folder)
     if not folder.is_dir():
         near = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise DataError(
             f"{where}: rows: there is no folder {rows}{did_you_mean(folder.name, near)}",
             hint=f"Looked for {folder}; relative paths are relative to the job file.",
         )
-    if _has_card(folder):
-        return {"dataset_path": str(folder), "dataset_kwargs": cache}
+    if not _has_card(folder):
+        _require_files(folder, rows, where)
+
+
+def _require_files(folder: Path, rows: str, where: str) -> dict[str, dict[str, list[Path]]]:
     found = configurations(folder)
     if not found:
         raise DataError(
             f"{where}: rows: no file in {rows} is named after a split",
             hint=f"Name files train, validation, dev or test, with one of {', '.join(EXTENSIONS)}.",
         )
-    card = _write_card(scratch / "card", folder, found)
-    single = {"dataset_name": None} if set(found) == {""} else {}
-    return {"dataset_path": str(card), "dataset_kwargs": cache, **single}
+    return found
 
 
 def configurations(folder: Path) -> dict[str, dict[str, list[Path]]]:
     """Maps each configuration (a folder; "" is `folder` itself) to the files of each split."""
     found = {"": _splits(folder)}
     found |= {below.name: _splits(below) for below in sorted(folder.iterdir()) if below.is_dir()}
-    if not found[""] and set(found) - {""} <= set(_SPLITS):
-        return {}
     return {name: splits for name, splits in found.items() if splits}
 
 
@@ -112,7 +131,9 @@ def _write_card(card: Path, folder: Path, found: Mapping[str, Mapping[str, list[
 
 def _has_card(folder: Path) -> bool:
     card = folder / "README.md"
-    return card.is_file() and re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace"), re.M) is not None
+    return (
+        card.is_file() and re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace"), re.M) is not None
+    )
 
 
 def _local(rows: str, base_folder: Path) -> Path:

@@ -1,15 +1,29 @@
 """Benchmarks that cannot be probes, and why."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from raytrain.benchmarks import catalog
+from raytrain.benchmarks import catalog, local_rows
 from raytrain.config.benchmark import Benchmark
-from raytrain_core.errors import UsageError
+from raytrain_core.errors import UsageError, UserError
 
 _JUDGES = re.compile(r"\b(openai|anthropic|litellm|judge)\b", re.IGNORECASE)
+
+
+def check_all(benchmarks: Sequence[Benchmark], base_folder: Path) -> list[UserError]:
+    """Returns what is wrong with the probes of a job, without the network."""
+    problems = []
+    for number, benchmark in enumerate(benchmarks):
+        try:
+            where = f"spec.probes[{number}]"
+            check(benchmark, where)
+            if benchmark.rows is not None:
+                local_rows.check(benchmark.rows, where, base_folder)
+        except UserError as error:
+            problems.append(error)
+    return problems
 
 
 def check(benchmark: Benchmark, where: str) -> None:

@@ -1,7 +1,7 @@
 """Puts together what a job would do: rows, mixture, steps, memory and time."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from raytrain.check.lengths import MeanLengths, measure, mixture_means
 from raytrain.check.model_size import ModelSize, size_of
 from raytrain.check.report import CheckReport, TaskCheck
 from raytrain.check.source_rows import TaskRows, count_rows
+from raytrain.config.benchmark import Benchmark
 from raytrain.config.job import FineTuneJob, PackingShape, Resources
 from raytrain.config.locations import storage_location
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.checkpoints import is_scored
 from raytrain.runs.record import RunRecord
-from raytrain_core.errors import StorageError, UserError
+from raytrain_core.errors import StorageError, UserError, joined
 from raytrain_core.storage import Store, open_store
 
 FEW_STEPS = 20  # fewer hardly train: the default of batchTokens is meant for tens of thousands of rows
@@ -90,6 +91,7 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
         seconds=seconds,
         seconds_basis=seconds_basis,
         ignored=_ignored(job),
+        benchmarks=[_benchmark(benchmark, job) for benchmark in job.spec.probes],
         warnings=[*warnings, *_warnings(job, data)],
     )
 
@@ -110,17 +112,14 @@ def _inspect(job: FineTuneJob, base_folder: Path, store: Store) -> tuple[ModelSi
             rows[task.name] = count_rows(task, base_folder, hub.rows, store)
         except UserError as error:
             problems.append(error)
+    if job.spec.probes:
+        from raytrain.benchmarks.refusals import check_all
+
+        problems += check_all(job.spec.probes, base_folder)
     if problems:
-        raise _joined(problems)
+        raise joined(problems, "the model and the data")
     lengths, basis = measure(rows, model, job.spec.training)
     return model, _Data(rows, lengths, basis, _shares(job, rows))
-
-
-def _joined(problems: Sequence[UserError]) -> UserError:
-    """One error that lists all problems with their hints; its kind is that of the first one."""
-    if len(problems) == 1:
-        return problems[0]
-    return type(problems[0])("\n".join([f"{len(problems)} problems with the model and the data:", *map(str, problems)]))
 
 
 def _shares(job: FineTuneJob, rows: Mapping[str, TaskRows]) -> dict[str, float] | None:
@@ -201,6 +200,15 @@ def _task_check(task: Task, data: _Data, examples: float | None) -> TaskCheck:
     )
 
 
+def _benchmark(benchmark: Benchmark, job: FineTuneJob) -> str:
+    """What a benchmark's probe would score, in a line."""
+    rows = benchmark.examples or job.spec.evaluation.examples_per_task
+    where = benchmark.rows or "the data set that its definition names"
+    few_shot = "" if benchmark.few_shot is None else f", {benchmark.few_shot} solved examples in a prompt"
+    when = ", ".join(benchmark.when)
+    return f"{benchmark.probe}: at most {rows:,} rows of {benchmark.benchmark} from {where}{few_shot}; {when}"
+
+
 def _examples(job: FineTuneJob, means: tuple[float, float] | None, shape: PackingShape | None) -> float | None:
     """About how many examples all steps hold."""
     if means is None or shape is None:
@@ -260,5 +268,5 @@ def _warnings(job: FineTuneJob, data: _Data) -> Iterator[str]:
         )
     if training.warmup_steps > training.last_step:
         yield "training.warmupSteps is more than training.steps: the peak learning rate is never reached"
-    if not any(task.probe for task in job.spec.tasks):
+    if not job.spec.probes and not any(task.probe for task in job.spec.tasks):
         yield "no task is a probe: the report cannot show what was forgotten"

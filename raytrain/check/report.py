@@ -52,6 +52,8 @@ class CheckReport:
     seconds: float | None
     seconds_basis: str
     ignored: list[str]
+    benchmarks: list[str]
+    """What the probe of each benchmark would score, a line for each."""
     warnings: list[str]
     in_cluster: list[str] = field(default_factory=list)
     """With a namespace: what the job would take there, a line each."""

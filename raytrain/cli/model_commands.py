@@ -124,6 +124,7 @@ def evaluate(
             tasks=task or (),
             split="validation" if validation else "test",
             on_progress=console.update,
+            on_note=console.line,
         )
     print_output(scores.as_json(), render.evaluated(scores), output)
 

@@ -274,6 +274,7 @@ def check(found: "CheckReport") -> str:
     lines = [columns(facts), "", columns(rows, right=(2, 3, 4, 5, 6, 7)), ""]
     lines += [f"{task.name}: {task.note}" for task in found.tasks if task.note]
     lines += [f"{task.name}: {event}" for task in found.tasks for event in task.events]
+    lines += [f"probe {line}" for line in found.benchmarks]
     lines += [f"warning: {warning}" for warning in found.warnings]
     return "\n".join([*lines, "", "The job is valid."])
 

@@ -65,7 +65,7 @@ class Benchmark(SpecModel):
         le=8192,
         description=(
             "Maximum length of a prompt; longer ones lose their beginning, and are counted. By default the model's "
-            "own (n_positions of its config.json, else model_max_length of its tokenizer, else 2048), as in the harness."
+            "own (n_positions of its config.json, else its tokenizer's model_max_length, else 2048), as in the harness."
         ),
     )
     when: list[When] = Field(

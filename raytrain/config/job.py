@@ -515,7 +515,7 @@ class Spec(SpecModel):
         max_length=100,
         description=(
             "Standard benchmarks that are scored before and after training, to show what the model forgets; a name "
-            "alone, such as `mmlu`, is short for `{benchmark: mmlu}`. For probes with rows of your own see tasks[].probe."
+            "alone, such as mmlu, is short for {benchmark: mmlu}. For probes with rows of your own see tasks[].probe."
         ),
         examples=["[mmlu, bbh, arc_easy]"],
     )

@@ -1,13 +1,15 @@
 """A standard benchmark as a task of the evaluator: its rows as examples, its scores as metrics."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 
 from data_prep.config import Source, Task
-from raytrain.benchmarks.loaded import LoadedBenchmark
+from raytrain.benchmarks.loaded import LoadedBenchmark, load
+from raytrain.config.job import FineTuneJob
 from raytrain.evaluation.baselines import Yardsticks
 from raytrain.evaluation.chunks import Chunk, split_into_chunks
 from raytrain.evaluation.examples import Example
@@ -16,11 +18,15 @@ from raytrain.evaluation.metrics.harness import SCORES, SUFFIX
 from raytrain.evaluation.results import Prediction, ScoreCard, Stage
 from raytrain.evaluation.scoring import score_task
 from raytrain.generation.requests import Generation, GenerationLimits, ModelRef
+from raytrain_core.storage import Store
+
+_DEFAULT_PROMPT = 2048
+_UNLIMITED = 1 << 30
 
 
 @dataclass(frozen=True)
 class BenchmarkRows:
-    """The drawn rows of a benchmark; `limits` are the run's, of which only the batch size counts."""
+    """A benchmark with the rows that were drawn."""
 
     benchmark: LoadedBenchmark
 
@@ -46,6 +52,12 @@ class BenchmarkRows:
     def positions(self) -> int:
         """Longest text in tokens that the model may have to read or write."""
         return self.benchmark.max_input_tokens + max(row.request.max_new_tokens for row in self.benchmark.rows)
+
+    @property
+    def in_words(self) -> str:
+        """What is scored, in a line."""
+        protocol = self.benchmark.protocol([])
+        return f"{protocol['benchmark']}; {protocol['rows']}; {protocol['few_shot']} solved examples in a prompt"
 
     def chunks(self, size: int) -> list[Chunk]:
         """Returns the requests for all rows, in chunks of `size`."""
@@ -85,3 +97,39 @@ class BenchmarkRows:
             seconds=seconds,
         )
         return replace(card, protocol={**card.protocol, **protocol}), predictions
+
+
+def load_benchmarks(
+    job: FineTuneJob, model_folder: Path, *, base_folder: Path, store: Store, scratch: Path, names: Collection[str]
+) -> dict[str, BenchmarkRows]:
+    """Loads the rows of a job's benchmarks; `names` are those of the probes wanted.
+
+    Prompts are as long as the model in `model_folder` allows. Raises UsageError or DataError.
+    """
+    limit = longest_prompt(model_folder)
+    return {
+        benchmark.probe: BenchmarkRows(
+            load(
+                benchmark,
+                f"spec.probes[{number}]",
+                examples=job.spec.evaluation.examples_per_task,
+                max_input_tokens=limit,
+                base_folder=base_folder,
+                store=store,
+                scratch=scratch / benchmark.probe,
+            )
+        )
+        for number, benchmark in enumerate(job.spec.probes)
+        if benchmark.probe in names
+    }
+
+
+def longest_prompt(model_folder: Path) -> int:
+    """Longest prompt in tokens, where the harness's runner finds it."""
+    config = json.loads((model_folder / "config.json").read_text(encoding="utf-8"))
+    for name in ("n_positions", "max_position_embeddings", "n_ctx"):
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    file = model_folder / "tokenizer_config.json"
+    stated = json.loads(file.read_text(encoding="utf-8")).get("model_max_length") if file.is_file() else None
+    return int(stated) if isinstance(stated, int | float) and stated < _UNLIMITED else _DEFAULT_PROMPT

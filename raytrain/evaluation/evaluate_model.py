@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -50,8 +50,11 @@ def evaluate_model(
     tasks: Sequence[str] = (),
     split: Split = "test",
     on_progress: OnProgress = lambda done, total, task: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> ModelScores:
     """Scores a model on `tasks` of the job (by default all), on the rows that a run would score.
+
+    The job's benchmarks are tasks too; they have one set of rows, whatever `split` is.
 
     `target` is a run (name or URI) whose exported model is scored, a model folder, an s3:// folder
     or a hub id. The model's own tokenizer is used. Scores are stored under `evaluations/` and are
@@ -64,12 +67,14 @@ def evaluate_model(
     from raytrain.generation.requests import ModelRef
     from raytrain.model.source import digest
 
-    names = _select_tasks([task.name for task in job.spec.tasks], tasks)
+    names = _select_tasks([*(t.name for t in job.spec.tasks), *(p.probe for p in job.spec.probes)], tasks)
     store = open_store(storage_location(storage, job, base_folder=base_folder))
     folder = _model_folder(target, store)
     stage = Stage(split, ModelRef("base", str(folder), digest(folder)), split)
     name = evaluation_name(target, stage.model.digest)
     evaluator = _evaluator(job, name, folder, names, store=store, base_folder=base_folder)
+    for probe, benchmark in evaluator.benchmarks.items():
+        on_note(f"{probe}: {benchmark.in_words}")
     cards = score_locally(
         evaluator, stage, lambda: _load_generator(job, folder, evaluator), tasks=names, on_progress=on_progress
     )
@@ -82,11 +87,15 @@ def _evaluator(
     """Prepares the job's data with the model's tokenizer; returns the evaluator of `tasks`."""
     from data_prep.prepare import PrepLimits, prepare
     from data_prep.text.tokenizer import Tokenizer
+    from raytrain.evaluation.benchmark_rows import load_benchmarks
     from raytrain.evaluation.evaluator import Evaluator
     from raytrain.generation.requests import GenerationLimits
     from raytrain_core.storage.cache import Cache
+    from raytrain_core.storage.scratch import scratch
 
     spec = job.spec
+    with scratch("benchmarks", folder=cache_folder()) as rows:
+        benchmarks = load_benchmarks(job, model_folder, base_folder=base_folder, store=store, scratch=rows, names=tasks)
     shards = prepare(
         spec.tasks,
         spec.mixture,
@@ -99,7 +108,11 @@ def _evaluator(
         store=store,
         layout=EvaluationLayout(name),
         shard_set=shards,
-        tasks={task.name: task for task in spec.tasks if task.name in tasks},
+        tasks={
+            **{task.name: task for task in spec.tasks if task.name in tasks},
+            **{name: benchmark.task for name, benchmark in benchmarks.items()},
+        },
+        benchmarks=benchmarks,
         cache=Cache(cache_folder() / "shards"),
         limits=GenerationLimits.from_job(job),
         examples_per_task=spec.evaluation.examples_per_task,
@@ -109,6 +122,7 @@ def _evaluator(
 def _load_generator(job: FineTuneJob, model_folder: Path, evaluator: Evaluator) -> Generator:
     from data_prep.shards.tokenizer_files import load_tokenizer
     from raytrain.generation.generator import Generator
+    from raytrain.generation.plain_tokenizer import PlainTokenizer
     from raytrain.model.loading import load
 
     tokenizer = load_tokenizer(evaluator.shard_set, evaluator.store)
@@ -118,6 +132,8 @@ def _load_generator(job: FineTuneJob, model_folder: Path, evaluator: Evaluator) 
         evaluator.limits,
         device=job.spec.training.device,
         max_target_tokens=job.spec.training.max_target_tokens,
+        plain=lambda: PlainTokenizer(model_folder),
+        positions=max((benchmark.positions for benchmark in evaluator.benchmarks.values()), default=0),
     )
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from data_prep.config import Split, Task
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.baselines import Yardsticks, make_yardsticks
+from raytrain.evaluation.benchmark_rows import BenchmarkRows
 from raytrain.evaluation.chunks import CHUNK_BATCHES, Chunk, split_into_chunks
 from raytrain.evaluation.examples import Example, examples_from_rows, generation_request
-from raytrain.evaluation.benchmark_rows import BenchmarkRows
 from raytrain.evaluation.metrics import INTERVAL_PROTOCOL, Metric, metrics_for
 from raytrain.evaluation.results import ScoreCard, Stage, read_manifest_card, write_scores
 from raytrain.evaluation.scoring import new_card, score_task

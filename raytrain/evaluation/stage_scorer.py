@@ -82,6 +82,11 @@ class StageScorer:
         self._thread = threading.Thread(target=self._run, name="stage-scorer", daemon=True)
         self._thread.start()
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that can be scored."""
+        return tuple(self._evaluator.tasks)
+
     def score(
         self, stage: str, model: ModelRef, split: Split, tasks: Iterable[str] | None = None
     ) -> "Future[tuple[ScoreCard, ...]]":

@@ -1,11 +1,11 @@
 """A model's answers to a benchmark's requests: log-likelihoods of continuations, or generated text.
 
 Each context is encoded once, however many continuations it has; the decoder then reads all
-continuations of a prefill batch in packed passes. Values equal those of lm-evaluation-harness with
-transformers up to float32 rounding.
+continuations of a prefill batch in packed passes. Values equal those of lm-evaluation-harness
+with transformers up to float32 rounding.
 
-Shapes are written as suffixes of tensor names, as in `t5_engine`: C continuations in a pass, T their
-length.
+Shapes are written as suffixes of tensor names, as in `t5_engine`: C continuations in a pass, T
+their length.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class _Continuation:
 def answer(
     engine: T5Engine, tokenizer: PlainTokenizer, requests: Sequence[BenchmarkRequest], batch_size: int
 ) -> list[Generation]:
-    """Returns the answers to the requests, in their order; DataError for a choice without a token."""
+    """Returns the answers to the requests, in order; DataError for a choice without a token."""
     scored = [i for i, request in enumerate(requests) if request.pairs]
     written = [i for i, request in enumerate(requests) if not request.pairs]
     answers = dict(zip(scored, _score(engine, tokenizer, [requests[i] for i in scored], batch_size), strict=True))

@@ -1,9 +1,10 @@
 """Text to ids and back as the model's own tokenizer does it, without this project's additions.
 
-Benchmarks are asked as lm-evaluation-harness asks them: of a model in a folder, with the tokenizer in
-that folder (`transformers.AutoTokenizer`). The rules here are those of its `HFLM` and `TemplateLM` for
-encoder-decoders: contexts end with the end-of-sequence token, continuations do not, spaces at the end
-of a context belong to the continuation, and contexts that are too long lose their beginning.
+Benchmarks are asked as lm-evaluation-harness asks them: of a model in a folder, with the tokenizer
+in that folder (`transformers.AutoTokenizer`). The rules here are those of its `HFLM` and
+`TemplateLM` for encoder-decoders: contexts end with the end-of-sequence token, continuations do
+not, spaces at the end of a context belong to the continuation, and contexts that are too long lose
+their beginning.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class PlainTokenizer:
         """Returns the text of generated ids up to the first text of `until`."""
         text = str(self._tokenizer.decode(ids, skip_special_tokens=True))
         for end in until:
-            text = text.split(end)[0] if end else text
+            text = text.split(end, maxsplit=1)[0] if end else text
         return text
 
     @property

@@ -78,8 +78,8 @@ class Generation:
     loss_tokens: int = 0
     choice_losses: tuple[float, ...] = ()
     log_likelihoods: tuple[tuple[float, bool], ...] = ()
-    """Of each pair of a benchmark's request: the sum over the continuation's tokens in nats, without
-    an end-of-sequence token, and whether greedy decoding would have produced it."""
+    """Of each pair of a benchmark's request: the sum over the continuation's tokens in nats,
+    without an end-of-sequence token, and whether greedy decoding would have produced it."""
     prompt_cut: bool = False
     """Whether a benchmark's context lost its beginning."""
 

@@ -218,7 +218,7 @@ class T5Engine:
         return losses_CT.double().sum(dim=1), ~missed_CT.any(dim=1)
 
     def _decode(self, encoded: EncoderOutput, prompts_C: Tensor, ids_CT: Tensor) -> Tensor:
-        """Runs the decoder over whole targets; returns its last layer before the norm, (C, T, D)."""
+        """Runs the decoder over whole targets; returns its last layer's output, (C, T, D)."""
         length = ids_CT.shape[1]
         inputs_CT = torch.cat([torch.full_like(ids_CT[:, :1], self.start_token), ids_CT[:, :-1]], dim=1)
         causal_TT = torch.full((length, length), MASK_VALUE, device=self.device).triu_(1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from raytrain_core.storage.commit import read_manifest
 if TYPE_CHECKING:
     from data_prep.config import Split
     from data_prep.shards.manifest import ShardSet
+    from raytrain.evaluation.benchmark_rows import BenchmarkRows
     from raytrain.evaluation.results import ScoreCard
     from raytrain.evaluation.stage_scorer import StageScorer
     from raytrain.generation.requests import ModelRef
@@ -62,11 +63,13 @@ class Evaluation:
         base: ModelRef,
         progress: _StageProgress,
         on_scores: Callable[[], None],
+        *,
+        benchmarks: Mapping[str, BenchmarkRows],
     ) -> None:
         from raytrain.evaluation.results import read_primary_scores
 
         self._context, self._scorer, self._base, self._progress = context, scorer, base, progress
-        self._on_scores = on_scores
+        self._on_scores, self._benchmarks = on_scores, benchmarks
         self._pending: dict[int, Future[tuple[ScoreCard, ...]]] = {}
         self._primary_scores = read_primary_scores(context.store, context.layout)  # of earlier attempts
         self._skipped: set[int] = set()
@@ -153,9 +156,18 @@ class Evaluation:
         self._context.emit("CheckpointSkipped", message, step=step)
 
     def _submit(self, stage: str, model: ModelRef, split: Split) -> Future[tuple[ScoreCard, ...]]:
-        scores = self._scorer.score(stage, model, split)
+        scores = self._scorer.score(stage, model, split, self._scored_at(stage))
         scores.add_done_callback(lambda done: self._record_scores(stage, done))
         return scores
+
+    def _scored_at(self, stage: str) -> list[str]:
+        """The tasks of a stage: all but benchmarks that are not scored then."""
+        when = stage if stage in ("before", "after") else "checkpoints"
+        return [
+            name
+            for name in self._scorer.tasks
+            if name not in self._benchmarks or when in self._benchmarks[name].benchmark.spec.when
+        ]
 
     def _record_scores(self, stage: str, done: Future[tuple[ScoreCard, ...]]) -> None:
         """Records scores for selection and in progress.json; runs in a thread of the pool."""
@@ -163,6 +175,8 @@ class Evaluation:
         for card in done.result():
             if card.value is None:
                 continue
+            if stage == "before" and card.task in self._benchmarks:
+                self._context.console.line(f"{card.task}: prompts: {card.protocol['cut_prompts']}")
             if column == "now" and card.selection_value is not None:
                 self._primary_scores.setdefault(card.step, {})[card.task] = card.selection_value
             if stage != stage_of_step(0):
@@ -191,7 +205,11 @@ class Evaluation:
 
 @contextlib.contextmanager
 def open_evaluation(
-    context: RunContext, shards: ShardSet, model: BaseModelFiles, ray: RayHandle
+    context: RunContext,
+    shards: ShardSet,
+    model: BaseModelFiles,
+    ray: RayHandle,
+    benchmarks: Mapping[str, BenchmarkRows],
 ) -> Iterator[Evaluation]:
     """Runs a pool of evaluation actors for as long as the context is open."""
     from raytrain.evaluation.actor import ActorSettings, EvaluationActor
@@ -210,7 +228,11 @@ def open_evaluation(
         store=context.store,
         layout=context.layout,
         shard_set=dataclasses.replace(shards, tasks=(*shards.tasks, *(probe.prepared for probe in inherited))),
-        tasks={task.name: task for task in (*spec.tasks, *(probe.task for probe in inherited))},
+        tasks={
+            **{task.name: task for task in (*spec.tasks, *(probe.task for probe in inherited))},
+            **{name: benchmark.task for name, benchmark in benchmarks.items()},
+        },
+        benchmarks=benchmarks,
         cache=context.cache,
         limits=limits,
         examples_per_task=spec.evaluation.examples_per_task,
@@ -224,6 +246,7 @@ def open_evaluation(
         limits=limits,
         max_target_tokens=spec.training.max_target_tokens,
         device=spec.training.device,
+        positions=max((benchmark.positions for benchmark in benchmarks.values()), default=0),
     )
     requested = spec.resources.evaluation
     progress = _StageProgress(context.console)
@@ -244,7 +267,7 @@ def open_evaluation(
         ) as live,
         StageScorer(evaluator, pool, on_event=context.emit, on_progress=progress.show) as scorer,
     ):
-        yield Evaluation(context, scorer, base, progress, live.poke)
+        yield Evaluation(context, scorer, base, progress, live.poke, benchmarks=benchmarks)
 
 
 def _show_dashboard(context: RunContext, ray: RayHandle) -> None:

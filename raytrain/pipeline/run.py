@@ -46,11 +46,16 @@ def run(
         if is_complete(store, layout):
             return read_outcome(store, layout, done_before=True)
 
+    stages.refuse_impossible_probes(job, base_folder)
     with open_run(job, store, layout, base_folder, console or Console(), fresh=fresh) as context:
         model = stages.fetch_model(context)
+        benchmarks = stages.load_benchmarks(context, model)
         shards = stages.prepare(context, model)
         stages.resolve_steps(context, shards)
-        with ray_cluster(job.spec.resources) as ray, open_evaluation(context, shards, model, ray) as evaluation:
+        with (
+            ray_cluster(job.spec.resources) as ray,
+            open_evaluation(context, shards, model, ray, benchmarks) as evaluation,
+        ):
             evaluation.score_before()
             with evaluation.scoring_checkpoints():
                 stages.train(

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from data_prep.tally import Tally
 from raytrain.config.locations import cache_folder
-from raytrain_core.errors import DataError
+from raytrain_core.errors import DataError, joined
 
 if TYPE_CHECKING:
     from data_prep.prepare import PrepareProgress
     from data_prep.shards.manifest import ShardSet
+    from raytrain.config.job import FineTuneJob
+    from raytrain.evaluation.benchmark_rows import BenchmarkRows
     from raytrain.pipeline.context import RunContext
     from raytrain.pipeline.ray_cluster import RayHandle
     from raytrain.training.ray.channel import TrainProgress
@@ -78,6 +80,38 @@ def _tell_if_moved(context: RunContext, recorded: str) -> None:
             f"model {name}: {asked} is now commit {str(now)[:12]}; this run goes on with {recorded[:12]}, which it "
             "started with (--fresh takes the new one)",
         )
+
+
+def refuse_impossible_probes(job: FineTuneJob, base_folder: Path) -> None:
+    """Raises what is wrong with the job's benchmarks, before anything starts."""
+    if not job.spec.probes:
+        return
+    from raytrain.benchmarks.refusals import check_all
+
+    if problems := check_all(job.spec.probes, base_folder):
+        raise joined(problems, "the probes")
+
+
+def load_benchmarks(context: RunContext, model: BaseModelFiles) -> dict[str, BenchmarkRows]:
+    """Loads the rows of the job's benchmarks; prints what will be scored."""
+    if not context.job.spec.probes:
+        return {}
+    from raytrain.evaluation import benchmark_rows
+    from raytrain_core.storage.scratch import scratch
+
+    context.phase("Preparing", "loading benchmarks")
+    with scratch("benchmarks", folder=cache_folder()) as rows:
+        found = benchmark_rows.load_benchmarks(
+            context.job,
+            model.folder,
+            base_folder=context.record.base_folder,
+            store=context.store,
+            scratch=rows,
+            names=[benchmark.probe for benchmark in context.job.spec.probes],
+        )
+    for name, benchmark in found.items():
+        context.console.line(f"{name}: {benchmark.in_words}")
+    return found
 
 
 def prepare(context: RunContext, model: BaseModelFiles) -> ShardSet:

@@ -17,7 +17,7 @@ from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.evaluator import Evaluator
 from raytrain.evaluation.results import ScoreCard, Stage
-from raytrain.generation.requests import Generation, GenerationLimits, GenerationRequest, ModelRef
+from raytrain.generation.requests import Generation, GenerationLimits, ModelRef, Request
 from raytrain.model.export import export
 from raytrain.model.loading import load
 from raytrain.model.source import digest
@@ -27,7 +27,7 @@ from raytrain_core.storage.cache import Cache
 from raytrain_core.storage.commit import commit
 from tests.support.tiny_t5 import state
 
-Generate = Callable[[ModelRef, Sequence[GenerationRequest]], list[Generation]]
+Generate = Callable[[ModelRef, Sequence[Request]], list[Generation]]
 
 torch.set_num_threads(1)  # the models are tiny: several threads would only wait for each other
 

@@ -10,7 +10,18 @@ from raytrain_core.errors import DataError
 SUFFIX = "@lm-eval"
 SCORES = "harness_scores"
 """Key of a row's meta: what the harness gave the row, by metric."""
-_FRACTIONS = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em", "f1", "rouge1", "rouge2", "rougeL")
+_FRACTIONS = (
+    "acc",
+    "acc_norm",
+    "acc_bytes",
+    "acc_mutual_info",
+    "exact_match",
+    "em",
+    "f1",
+    "rouge1",
+    "rouge2",
+    "rougeL",
+)
 
 
 class HarnessMetric(MeanMetric):

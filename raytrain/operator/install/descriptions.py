@@ -17,6 +17,16 @@ IN_A_CLUSTER = {
         "Bucket prefix for shards and runs, s3://bucket/prefix, or file:///... in a volume that "
         "cluster.podTemplate mounts."
     ),
+    ("spec", "probes"): (
+        "Standard benchmarks that are scored before and after training, to show what the model forgets. For probes "
+        "with rows of your own see tasks[].probe."
+    ),
+    ("spec", "probes", "[]", "rows"): (
+        "Where the rows are: an s3:// prefix or a folder in a volume that cluster.podTemplate mounts, with files named "
+        "after their split (one folder for each configuration if there are several, as on the hub), or "
+        "hf://name[:config][@revision]. By default the data set that the benchmark names on the Hugging Face hub "
+        "(HF_ENDPOINT names a mirror)."
+    ),
     ("spec", "tasks", "[]", "source", "uri"): (
         "Rows as JSONL, CSV, TSV (plain, .gz, .zst, .bz2, .xz or .lz4) or Parquet: s3://... (an object, a "
         "prefix or a glob; read at storage.endpoint if the storage is in S3 too), "

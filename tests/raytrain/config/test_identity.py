@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from raytrain.config.benchmark import Benchmark
 from raytrain.config.identity import diff, digest, identity
 from raytrain.config.job import FineTuneJob
 from tests.support.job_mapping import job_from
@@ -103,7 +104,7 @@ def test_every_field_of_the_spec_is_in_the_identity_or_left_out() -> None:
     """A new field belongs to the identity unless it is left out by name."""
     found = identity(BASE)["spec"]
     written = BASE.spec.model_dump(mode="json", by_alias=True)
-    assert set(written) - set(found) == {"storage", "resources", "cluster"}
+    assert set(written) - set(found) == {"storage", "resources", "cluster", "probes"}
     assert set(written["training"]) - set(found["training"]) == {
         "device",
         "keepCheckpoints",
@@ -111,3 +112,11 @@ def test_every_field_of_the_spec_is_in_the_identity_or_left_out() -> None:
         "trackers",
     }
     assert set(written["evaluation"]) - set(found["evaluation"]) == {"batchSize"}
+
+
+def test_benchmarks_count_and_their_absence_does_not() -> None:
+    """A run without benchmarks is the run that it was before there were any."""
+    spec = BASE.spec.model_copy(update={"probes": [Benchmark(benchmark="arc_easy")]})
+    with_probe = identity(BASE.model_copy(update={"spec": spec}))
+    assert with_probe["spec"]["probes"][0]["benchmark"] == "arc_easy"
+    assert "probes" not in identity(BASE)["spec"]
