@@ -19,13 +19,16 @@ Shapes are written as suffixes of tensor names:
     N  tokens of all targets, without padding
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from raytrain.model.families import scales_output
 
 _LOGIT_ROWS = 1024  # positions whose logits are held at once while targets are scored
 MASK_VALUE = torch.finfo(torch.float32).min / 2
@@ -141,7 +144,7 @@ class _CrossAttention:
 
 
 class T5Engine:
-    """A T5ForConditionalGeneration in fp32 for inference. Holds copies of its weights.
+    """A model of T5's families in fp32 for inference. Holds copies of its weights.
 
     `longest_input` and `longest_output` bound the lengths of prompts and of targets.
     """
@@ -167,10 +170,10 @@ class T5Engine:
         self._cross_keys_values = _Linear(torch.cat([w for a in cross for w in (a.k.weight, a.v.weight)]))
         self._encoder_norm, self._decoder_norm = (_Norm(stack.final_layer_norm) for stack in (encoder, decoder))
         self._head = _Linear(model.lm_head.weight, model.lm_head.bias)
-        self._scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
+        self._scale = config.d_model**-0.5 if scales_output(model) else 1.0
         with torch.inference_mode():
-            self._encoder_bias = _PositionBias(encoder, longest_input)
-            self._decoder_bias = _PositionBias(decoder, longest_output)
+            self._encoder_biases = _PositionBiases(encoder, longest_input)
+            self._decoder_biases = _PositionBiases(decoder, longest_output)
 
     def encode(self, ids_BS: Tensor, lengths_B: Tensor) -> EncoderOutput:
         """Encodes prompts of `lengths_B` tokens each, padded to S."""
@@ -178,11 +181,10 @@ class T5Engine:
         is_token_BS = torch.arange(length, device=self.device) < lengths_B[:, None]
         mask_BS = torch.zeros(is_token_BS.shape, device=self.device).masked_fill_(~is_token_BS, MASK_VALUE)
         mask_B11S = mask_BS[:, None, None, :]
-        bias_BHSS = self._encoder_bias.square(length)
-        if not bool(is_token_BS.all()):
-            bias_BHSS = bias_BHSS + mask_B11S
+        added_B11S = None if bool(is_token_BS.all()) else mask_B11S
+        biases_BHSS = self._encoder_biases.each(lambda bias: bias.square(length, added_B11S))
         x_BSD = F.embedding(ids_BS, self._embedding_VD)
-        for attention, feed_forward in self._encoder:
+        for (attention, feed_forward), bias_BHSS in zip(self._encoder, biases_BHSS, strict=True):
             x_BSD = feed_forward(attention(x_BSD, bias_BHSS))
         cross_BSL2HK = self._cross_keys_values(self._encoder_norm(x_BSD)).view(
             count, length, self.layers, 2, self.heads, self.head_size
@@ -222,10 +224,12 @@ class T5Engine:
         length = ids_CT.shape[1]
         inputs_CT = torch.cat([torch.full_like(ids_CT[:, :1], self.start_token), ids_CT[:, :-1]], dim=1)
         causal_TT = torch.full((length, length), MASK_VALUE, device=self.device).triu_(1)
-        bias_1HTT = self._decoder_bias.square(length) + causal_TT
+        biases_1HTT = self._decoder_biases.each(lambda bias: bias.square(length, causal_TT))
         mask_C11S = encoded.mask_B11S[prompts_C]
         x_CTD = F.embedding(inputs_CT, self._embedding_VD)
-        for layer, (attention, cross, feed_forward) in enumerate(self._decoder):
+        for layer, (bias_1HTT, (attention, cross, feed_forward)) in enumerate(
+            zip(biases_1HTT, self._decoder, strict=True)
+        ):
             x_CTD = attention(x_CTD, bias_1HTT)
             k_BHSK, v_BHSK = encoded.cross_L2BHSK[layer]
             x_CTD = cross(x_CTD, k_BHSK[prompts_C], v_BHSK[prompts_C], mask_C11S)
@@ -243,10 +247,14 @@ class T5Engine:
         slots_B = torch.arange(slots, device=self.device)
         positions_T = torch.arange(length, device=self.device)
         is_future_B1T = (positions_T > at_B[:, None])[:, None]
-        bias_BHT = self._decoder_bias.rows(at_B, length).masked_fill(is_future_B1T, MASK_VALUE)
+        biases_BHT = self._decoder_biases.each(
+            lambda bias: bias.rows(at_B, length).masked_fill(is_future_B1T, MASK_VALUE)
+        )
         mask_B11S = cache.mask_B11S[:slots, ..., :source_length]
         x_BD = F.embedding(tokens_B, self._embedding_VD)
-        for layer, (attention, cross, feed_forward) in enumerate(self._decoder):
+        for layer, (bias_BHT, (attention, cross, feed_forward)) in enumerate(
+            zip(biases_BHT, self._decoder, strict=True)
+        ):
             x_BD = attention.step(x_BD, slots_B, at_B, cache.self_L2BHTK[layer, :, :slots], bias_BHT[:, :, None])
             keys_BHSK, values_BHSK = cache.cross_L2BHSK[layer, :, :slots, :, :source_length]
             x_BD = feed_forward(cross.step(x_BD, keys_BHSK, values_BHSK, mask_B11S))
@@ -280,19 +288,33 @@ def _attend_one(q_BHK: Tensor, keys_BHTK: Tensor, values_BHTK: Tensor, bias_BH1T
     return mixed_BH1K.reshape(len(q_BHK), -1)
 
 
-class _PositionBias:
-    """Relative position bias of a stack; it depends only on the distance of key and query."""
+class _PositionBiases:
+    """Relative position biases of a stack: one for all its layers, or, in UMT5, one each."""
 
     def __init__(self, stack: Any, length: int) -> None:
-        compute = stack.block[0].layer[0].SelfAttention.compute_bias
+        attentions = [block.layer[0].SelfAttention for block in stack.block]
+        self._own = [_PositionBias(a, length) for a in attentions if a.has_relative_attention_bias]
+        self._layers = len(attentions)
+
+    def each(self, make: Callable[["_PositionBias"], Tensor]) -> Iterator[Tensor]:
+        """Yields for each layer what `make` makes of its bias; what all share is made once."""
+        return repeat(make(self._own[0]), self._layers) if len(self._own) == 1 else map(make, self._own)
+
+
+class _PositionBias:
+    """Relative position bias of a layer; it depends only on the distance of key and query."""
+
+    def __init__(self, attention: Any, length: int) -> None:
+        compute = attention.compute_bias
         behind, ahead = compute(length, 1)[0, :, :, 0], compute(1, length)[0, :, 0, :]
         self._zero = length - 1  # column of distance 0; columns run from -(length - 1) to length - 1
         self._table = torch.cat([behind.flip(1), ahead[:, 1:]], dim=1).detach()
 
-    def square(self, length: int) -> Tensor:
-        """Returns the bias of every key for every query, shape (1, H, length, length)."""
+    def square(self, length: int, mask: Tensor | None = None) -> Tensor:
+        """Returns the bias of keys for queries, shape (1, H, length, length), plus `mask`."""
         positions = torch.arange(length, device=self._table.device)
-        return self._table[:, self._zero + positions[None] - positions[:, None]][None]
+        bias_1HTT = self._table[:, self._zero + positions[None] - positions[:, None]][None]
+        return bias_1HTT if mask is None else bias_1HTT + mask
 
     def rows(self, at_B: Tensor, length: int) -> Tensor:
         """Returns the bias of the first `length` keys for queries at `at_B`, as (B, H, length)."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytrain.model import vocabulary
+from raytrain.model import families, vocabulary
 from raytrain.model.source import WEIGHTS_FILE, read_config
 from raytrain_core.errors import TrainingError
 
@@ -34,14 +34,14 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
     or if the weights do not fit the configuration.
     """
     import torch
-    from transformers import T5ForConditionalGeneration
 
     config = read_config(folder, str(folder))
+    families.require_supported(config, str(folder))
     stored = _stored_names(folder)
+    _require_head(folder, config, stored)
     try:
         with quiet():
-            loader: Any = T5ForConditionalGeneration
-            model, info = loader.from_pretrained(
+            model, info = families.model_class(config["model_type"]).from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
     except Exception as error:  # transformers, safetensors and huggingface_hub have exceptions of their own
@@ -55,6 +55,8 @@ def load(folder: Path, *, tokenizer_size: int) -> T5ForConditionalGeneration:
         untie(model)  # the tables happen to be equal, which transformers takes for tied
     if not is_tied(model):
         forbid_tying(model)
+    if model.config.model_type == "umt5":
+        model.config.tie_word_embeddings = is_tied(model)  # by this its forward pass decides whether to scale
     if tokenizer_size > model.shared.num_embeddings:
         add_rows(model, tokenizer_size)
     if not is_tied(model):  # tied rows are the output layer's too, and were trained as such
@@ -147,6 +149,16 @@ def require_same(own: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tens
         if parameter.shape != other[name].shape:
             actual, expected = list(other[name].shape), list(parameter.shape)
             raise TrainingError(f"the state is that of another model: {name} is {actual}, not {expected}")
+
+
+def _require_head(folder: Path, config: Mapping[str, Any], stored: set[str]) -> None:
+    """Raises TrainingError if the output layer is missing: transformers would tie it."""
+    if config.get("tie_word_embeddings") is False and HEAD not in stored:
+        raise TrainingError(
+            f"model {folder}: its config.json says that it has an output layer of its own "
+            f"(tie_word_embeddings: false), but its weights have no {HEAD}",
+            hint="save the model again with the version of transformers that trained it",
+        )
 
 
 def _extended(table: torch.Tensor, rows: int) -> torch.Tensor:

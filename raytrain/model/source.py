@@ -8,6 +8,7 @@ from typing import Any
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.model import hub
+from raytrain.model.families import require_supported
 from raytrain_core.errors import StorageError, TrainingError, UsageError
 from raytrain_core.storage import Store, open_like
 from raytrain_core.storage.commit import fetch, read_manifest
@@ -67,18 +68,14 @@ def local_path(uri: str, base_folder: Path) -> Path:
 
 
 def check_folder(folder: Path, name: str) -> Path:
-    """Returns `folder` if it contains a T5 in safetensors format and its tokenizer.
+    """Returns `folder` if it contains a supported model in safetensors format and its tokenizer.
 
     Otherwise raises TrainingError with what is missing. Weights are not read here (`load` does).
     Pickled weights are refused: reading them can run code.
     """
     _refuse_adapter(folder, name)
     config = read_config(folder, name)
-    if config.get("model_type") != "t5":
-        raise TrainingError(
-            f"model {name}: model_type is {config.get('model_type')!r} in {folder / 'config.json'}, not t5",
-            hint="use a T5, T5 v1.1 or FLAN-T5 model",
-        )
+    require_supported(config, name)
     if config.get("quantization_config"):
         raise TrainingError(
             f"model {name}: its weights are quantized (quantization_config in {folder / 'config.json'}); they cannot "

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, T5Config, T5ForConditionalGeneration
 
+from raytrain.model.families import model_class
 from raytrain.model.loading import quiet
 
 VOCABULARY = 96
@@ -23,8 +24,9 @@ def tiny_model(
     head: int = 8,
     layers: int = 2,
     decoder_layers: int | None = None,
+    kind: str = "t5",
 ) -> T5ForConditionalGeneration:
-    """Returns a T5 built by transformers: v1.0 style if tied, FLAN style otherwise."""
+    """Returns a model built by transformers; a T5 is v1.0 if tied, FLAN otherwise."""
     torch.manual_seed(seed)
     options: dict[str, Any] = {
         "vocab_size": vocabulary,
@@ -39,7 +41,10 @@ def tiny_model(
         "tie_word_embeddings": tied,
         "decoder_start_token_id": 0,
     }
-    model = T5ForConditionalGeneration(T5Config(**options))
+    built = T5Config(**options) if kind == "t5" else AutoConfig.for_model(kind, **options)
+    model: T5ForConditionalGeneration = model_class(kind)(built)
+    if kind == "umt5":
+        model.config.tie_word_embeddings = tied
     if not tied:
         model.lm_head.weight = torch.nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
         model.all_tied_weights_keys.pop("lm_head.weight")

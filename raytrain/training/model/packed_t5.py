@@ -19,7 +19,7 @@ Shape suffixes:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from raytrain.model.families import scales_output
 from raytrain.training.data.batch import PackedBatch
 from raytrain.training.model.attention import (
     PaddedLayout,
@@ -118,6 +119,7 @@ class PackedT5(nn.Module):
         super().__init__()
         self._model: tuple[Any] = (model,)  # in a tuple, so that its modules are not registered twice
         self.heads: int = model.config.num_heads
+        self._scaled = scales_output(model)
         self.dtype: torch.dtype = dtype or model.shared.weight.dtype
         self._objective, self._task_weights = objective, task_weights
         encoder, decoder = self.model.encoder, self.model.decoder
@@ -139,7 +141,7 @@ class PackedT5(nn.Module):
         """
         encoded_SD = self._encode(batch)
         hidden_TD = self._decode(batch, encoded_SD)
-        if getattr(self.model.config, "scale_decoder_outputs", False):
+        if self._scaled:
             hidden_TD = hidden_TD * self.model.model_dim**-0.5
         weights_T = None if self._task_weights is None else self._task_weights[batch.task_T]
         total, losses_T = token_losses(
@@ -153,12 +155,10 @@ class PackedT5(nn.Module):
 
     def _encode(self, batch: DeviceBatch) -> Tensor:
         stack, layout = self.model.encoder, batch.layout
-        longest = max((g.source for g in layout.groups), default=0)
-        bias_HQC = _position_bias(stack, longest)
-        biases = [bias_HQC[:, : g.source, : g.source] for g in layout.groups]
+        biases = _position_biases(stack, [g.source for g in layout.groups])
         x_SD = stack.dropout(stack.embed_tokens(batch.source_S))
-        for layer in self._encoder:
-            x_SD = layer(x_SD, layout, biases)
+        for layer, by_group in zip(self._encoder, biases, strict=True):
+            x_SD = layer(x_SD, layout, by_group)
         return stack.dropout(stack.final_layer_norm(x_SD))  # type: ignore[no-any-return]
 
     def _encoder_layer(self, block: Any, x_SD: Tensor, layout: RowLayout, biases: list[Tensor]) -> Tensor:
@@ -168,15 +168,15 @@ class PackedT5(nn.Module):
 
     def _decode(self, batch: DeviceBatch, encoded_SD: Tensor) -> Tensor:
         stack, layout = self.model.decoder, batch.layout
-        longest = max((g.target for g in layout.groups), default=0)
+        lengths = [g.target for g in layout.groups]
+        longest = max(lengths, default=0)
         # The padding of a target comes after its tokens, so the causal mask hides it as well.
         blocked = mask_value(self.dtype)
         causal_QC = torch.full((longest, longest), blocked, dtype=self.dtype, device=encoded_SD.device).triu_(1)
-        bias_HQC = _position_bias(stack, longest) + causal_QC
-        biases = [bias_HQC[:, : g.target, : g.target] for g in layout.groups]
+        biases = _position_biases(stack, lengths, causal_QC)
         x_TD = stack.dropout(stack.embed_tokens(batch.decoder_input_T))
-        for layer in self._decoder:
-            x_TD = layer(x_TD, encoded_SD, layout, biases)
+        for layer, by_group in zip(self._decoder, biases, strict=True):
+            x_TD = layer(x_TD, encoded_SD, layout, by_group)
         return stack.dropout(stack.final_layer_norm(x_TD))  # type: ignore[no-any-return]
 
     def _decoder_layer(
@@ -229,10 +229,22 @@ def _autocast(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-def _position_bias(stack: Any, length: int) -> Tensor:
-    """Returns the stack's relative position bias (H, length, length)."""
-    attention = stack.block[0].layer[0].SelfAttention
-    return attention.compute_bias(length, length)[0]  # type: ignore[no-any-return]
+def _position_biases(stack: Any, lengths: Sequence[int], mask_QC: Tensor | None = None) -> Iterator[list[Tensor]]:
+    """Yields for each layer the relative position bias (H, length, length) of groups of `lengths`.
+
+    The same for all layers or, in UMT5, each layer's own, made when the layer is reached. `mask_QC`
+    is added.
+    """
+    longest = max(lengths, default=0)
+    by_group: list[Tensor] = []
+    for block in stack.block:
+        attention = block.layer[0].SelfAttention
+        if attention.has_relative_attention_bias:
+            bias_HQC = attention.compute_bias(longest, longest)[0]
+            if mask_QC is not None:
+                bias_HQC = bias_HQC + mask_QC
+            by_group = [bias_HQC[:, :length, :length] for length in lengths]
+        yield by_group
 
 
 def seed_dropout(seed: int, index: int) -> None:

@@ -52,6 +52,38 @@ def test_golden_losses(loader):
     assert [r.loss for r in records] == pytest.approx(GOLDEN, rel=2e-4)
 
 
+FAMILIES = {
+    "T5 v1.0": ({"tied": True, "feed_forward": "relu"}, [5.137308, 4.489141, 3.910349, 3.853641, 3.660433]),
+    "T5-efficient": (
+        {"tied": True, "feed_forward": "relu", "layers": 4, "decoder_layers": 2, "width": 16},
+        [5.445848, 4.5696, 4.172572, 4.006169, 4.023243],
+    ),
+    "mT5": ({"kind": "mt5"}, [4.799908, 4.303703, 3.767956, 3.963928, 3.721154]),
+    "UMT5": ({"kind": "umt5"}, [5.140266, 4.505597, 3.949851, 3.819871, 3.611186]),
+    "ByT5, whose decoder is shallow": (
+        {"layers": 3, "decoder_layers": 1, "vocabulary": 384},
+        [6.447747, 5.881809, 5.741404, 5.47776, 5.293265],
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "golden"), FAMILIES.values(), ids=FAMILIES.keys())
+def test_golden_losses_of_families(loader, model, golden):
+    training = settings(steps=5, schedule="cosine", warmup_steps=1, dropout=0.0)
+    records, _, _ = train(loader, trainer_of(training, **model))
+    assert [r.loss for r in records] == pytest.approx(golden, rel=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["t5", "mt5", "umt5"])
+def test_adapters_fit_every_family(loader, kind):
+    """The same layers have adapters, and the exported state is that of the stock model."""
+    stock = {name: tuple(p.shape) for name, p in tiny_model(kind=kind).named_parameters()}
+    lora = {"rank": 2, "targets": ["q", "k", "v", "o", "wi_0", "wi_1", "wo"]}
+    trainer = trainer_of(settings(steps=2, method="lora", lora=lora), kind=kind)
+    _, snapshots, _ = train(loader, trainer)
+    assert {name: tuple(tensor.shape) for name, tensor in snapshots[-1].weights.items()} == stock
+
+
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
 def test_it_learns(loader, name):
     records, _, _ = train(loader, trainer_of(settings(steps=25, optimizer=name, learning_rate=5e-3)))

@@ -20,12 +20,15 @@ PRECISIONS = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def variance_in_the_model_s_precision(monkeypatch):
     """Makes norms use the model's precision; transformers takes their variance in fp32."""
+    from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
     from transformers.models.t5.modeling_t5 import T5LayerNorm
+    from transformers.models.umt5.modeling_umt5 import UMT5LayerNorm
 
     def forward(self, x):
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
-    monkeypatch.setattr(T5LayerNorm, "forward", forward)
+    for norm in (T5LayerNorm, MT5LayerNorm, UMT5LayerNorm):
+        monkeypatch.setattr(norm, "forward", forward)
 
 
 def one_by_one(model, ids):
@@ -48,11 +51,25 @@ def test_loss_and_gradients_are_those_of_transformers(
 ):
     model = tiny_model(tied=tied, feed_forward=feed_forward, layers=3).to(dtype)
     model.set_attn_implementation(attention)
+    compare(model, dtype, loss_off, gradient_off, worst_off)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("kind", ["mt5", "umt5"])
+def test_other_families_too(kind, tied, checkpointing):
+    """UMT5 has a position bias in every layer, which gets its own gradient."""
+    model = tiny_model(kind=kind, tied=tied, layers=3).double()
+    compare(model, torch.float64, 1e-12, 1e-12, 2e-11, checkpointing=checkpointing)
+
+
+def compare(model, dtype, loss_off, gradient_off, worst_off, **options):
+    """One packed row against its examples one by one: loss, losses by task, every gradient."""
     model.train()
     ids = examples()
     expected, each, reference = one_by_one(model, ids)
     model.zero_grad()
-    loss, by_task = PackedT5(model)(DeviceBatch.of(row_of(ids), dtype=dtype), tasks=3)
+    loss, by_task = PackedT5(model, **options)(DeviceBatch.of(row_of(ids), dtype=dtype), tasks=3)
     loss.backward()
     assert abs(loss.item() - expected) <= loss_off * expected
     found = gradients(model)
