@@ -38,6 +38,10 @@ class UserError(Exception):
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message, without a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
     def __reduce__(self) -> tuple[object, ...]:  # so that it can leave a Ray worker
         return _rebuild, (type(self), self.message, self.hint)
 

@@ -19,6 +19,7 @@ EXTRAS = {
     "benchmarks": ("lm_eval",),
     "optuna": ("optuna",),
     "ctranslate2": ("ctranslate2",),
+    "notebook": ("pandas",),
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
 }

@@ -5,12 +5,12 @@ folder at which relative paths start and, once they are known, the shard set, th
 model, its commit on the hub, and the number of steps.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from raytrain.config.identity import digest, identity
 from raytrain.config.job import FineTuneJob
+from raytrain.config.load import to_yaml
 from raytrain.config.run_layout import RunLayout
 from raytrain_core.errors import StorageError
 from raytrain_core.storage import NotFoundError, Store
@@ -58,8 +58,6 @@ class RunRecord:
 
     def to_yaml(self) -> str:
         """Returns the record as a job file."""
-        from ruamel.yaml import YAML
-
         annotations = {
             _IDENTITY: self.identity,
             _FOLDER: str(self.base_folder),
@@ -70,13 +68,7 @@ class RunRecord:
         }
         written = self.written.model_dump(mode="json", by_alias=True)
         written["metadata"]["annotations"] |= {key: value for key, value in annotations.items() if value is not None}
-        text = io.StringIO()
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.width = 120
-        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(written, text)
-        return text.getvalue()
+        return to_yaml(written)
 
 
 def write_record(store: Store, layout: RunLayout, record: RunRecord) -> None:

@@ -69,7 +69,10 @@ def parse_config(text: str, model: type[ModelT], *, name: str = "job") -> ModelT
 
 
 def from_mapping(mapping: Mapping[str, Any], model: type[ModelT], *, name: str = "job") -> ModelT:
-    """Validates Python data in the same way; names may be camelCase or snake_case."""
+    """Validates Python data in the same way; names may be camelCase or snake_case.
+
+    Of a model in it, only the fields that were given count as given.
+    """
     try:
         plain = json.loads(json.dumps(dict(mapping), ensure_ascii=False, default=_plain))
     except (TypeError, ValueError, RecursionError) as error:
@@ -268,7 +271,7 @@ def _yaml_files(folder: Path) -> list[str]:
 def _plain(value: Any) -> Any:
     """Converts what `json` cannot serialize by itself."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json", by_alias=True)
+        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{value!r} of type {type(value).__name__}")

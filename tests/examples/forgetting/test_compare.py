@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-import raytrain
 from examples.forgetting import compare, runs
 from examples.quickstart.rows import PROBES, TASKS
+from raytrain.config.load import load_job
 
-QUICKSTART = raytrain.load(runs.QUICKSTART)
+QUICKSTART = load_job(runs.QUICKSTART).job
 
 
 @pytest.fixture(scope="module")
 def jobs():
-    return {run.name: raytrain.load(runs.JOBS / f"{run.name}.yaml") for run in runs.RUNS}
+    return {run.name: load_job(runs.JOBS / f"{run.name}.yaml").job for run in runs.RUNS}
 
 
 @pytest.mark.parametrize("run", runs.RUNS, ids=lambda run: run.name)

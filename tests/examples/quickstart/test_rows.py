@@ -10,7 +10,6 @@ from itertools import combinations
 
 import pytest
 
-import raytrain
 from data_prep.tasks.examples import example_maker
 from data_prep.text.templates import templates_of
 from examples.quickstart import lexicon, news, questions, reviews
@@ -18,6 +17,7 @@ from examples.quickstart.names import FIRST_NAMES
 from examples.quickstart.rows import PROBES, SPLITS, TASKS, files
 from examples.quickstart.skills import TASK_ROWS, lessons, replay
 from examples.quickstart.templates import TEMPLATES
+from raytrain.config.load import load_job
 from tests.support import REPOSITORY
 
 COUNTS = {"train": 600, "validation": 150, "test": 150}
@@ -45,7 +45,7 @@ def taught():
 
 @pytest.fixture(scope="module")
 def tasks():
-    return {task.name: task for task in raytrain.load(JOB).spec.tasks}
+    return {task.name: task for task in load_job(JOB).job.spec.tasks}
 
 
 def _sha(parts):

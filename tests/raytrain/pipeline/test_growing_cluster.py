@@ -8,6 +8,7 @@ import pytest
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.progress import read_progress
 from raytrain_core.storage import open_store
+from tests.support.running import run_job_file
 from tests.support.tiny_job import write_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -17,8 +18,6 @@ def test_training_waits_for_its_nodes_and_takes_their_gpus_though_it_trains_on_c
     """`device: cpu` with `gpus: 1`: the pod with a GPU is asked for, and its GPU left alone."""
     import ray
     from ray.cluster_utils import Cluster
-
-    import raytrain
 
     job_file = write_job(tmp_path, workers=2)
     text = job_file.read_text().replace("training: {workers: 2}", "training: {workers: 2, gpus: 1, cpus: 1}")
@@ -47,7 +46,7 @@ def test_training_waits_for_its_nodes_and_takes_their_gpus_though_it_trains_on_c
         cluster.add_node(num_cpus=2)  # the CPU group: evaluation
         growing = threading.Thread(target=grow, daemon=True)
         growing.start()
-        outcome = raytrain.run(job_file, storage=storage)
+        outcome = run_job_file(job_file, storage=storage)
         growing.join(10)
         assert not outcome.done_before
         assert phase_at_arrival == ["Training"]

@@ -7,6 +7,7 @@ import pytest
 from raytrain.config.run_layout import RunLayout
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import open_store
+from tests.support.running import run_job_file
 from tests.support.tiny_job import write_job
 
 pytestmark = pytest.mark.ray
@@ -15,12 +16,10 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, request):
     """A run that went through undisturbed: (folder of the job file, storage)."""
-    import raytrain
-
     folder = tmp_path_factory.mktemp("tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAYTRAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        outcome = raytrain.run(write_job(folder), storage=str(folder / "storage"))
+        outcome = run_job_file(write_job(folder), storage=str(folder / "storage"))
     assert not outcome.done_before
     return folder, open_store(str(folder / "storage")), outcome
 
@@ -75,22 +74,18 @@ def test_the_exported_model_is_a_plain_one(finished) -> None:
 
 
 def test_a_second_call_finds_it_done(finished) -> None:
-    import raytrain
-
     folder, _, outcome = finished
-    again = raytrain.run(folder / "job.yaml", storage=str(folder / "storage"))
+    again = run_job_file(folder / "job.yaml", storage=str(folder / "storage"))
     assert again.done_before
     assert again.primary_scores == outcome.primary_scores
 
 
 def test_the_same_name_with_another_identity_is_refused_with_a_diff(finished) -> None:
-    import raytrain
-
     folder, _, _ = finished
     changed = (folder / "job.yaml").read_text().replace("learningRate: 3.0e-3", "learningRate: 1.0e-3")
     (folder / "other.yaml").write_text(changed)
     with pytest.raises(UsageError, match=r"spec\.training\.learningRate: was 0\.003, is 0\.001"):
-        raytrain.run(folder / "other.yaml", storage=str(folder / "storage"))
+        run_job_file(folder / "other.yaml", storage=str(folder / "storage"))
 
 
 def test_the_model_answers(finished) -> None:
