@@ -25,10 +25,16 @@ KINDS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 # After . ! ? and their like before white space; in Chinese and Japanese also without any.
 _SENTENCE_END = regex.compile(r"(?<=[.!?।॥؟۔።։])\s+|(?<=[。！？｡][」』”’）]*)\s*(?![。！？｡」』”’）\s])(?!$)")
 
-# From a letter or digit that is neither Latin nor ASCII up to the next that is.
+# From a letter or digit that is neither Latin nor ASCII up to the next that is; full-width letters,
+# which Chinese and Japanese texts hold, are not.
+_WIDE = "Ａ-Ｚａ-ｚ"
 _OTHER_SCRIPT = regex.compile(
-    r"([[\p{L}--[\p{Script=Latin}\p{Script=Common}]][\p{Nd}--[0-9]]][^\p{Script=Latin}0-9]*)", regex.V1
+    rf"([[\p{{L}}--[\p{{Script=Latin}}\p{{Script=Common}}]][\p{{Nd}}--[0-9]][{_WIDE}]]"
+    rf"[^[\p{{Script=Latin}}--[{_WIDE}]]0-9]*)",
+    regex.V1,
 )
+_LATIN_WORD = regex.compile(r"[A-Za-z0-9]")
+_CHARACTER = regex.compile(r"\X")
 
 
 def split_sentences(text: str) -> str:
@@ -85,7 +91,9 @@ class ScriptTokenizer(Tokenizer):
 
     Other scripts are split into the words of Unicode's rules (UAX #29), and into characters where
     words are not separated: Chinese, Japanese (not Katakana), Thai, Lao, Khmer, Burmese. A mixed
-    text is split where the script changes, so that its Latin words stay what they are alone.
+    text is split where the script changes, so that its Latin words stay what they are alone. A text
+    of which this leaves nothing, such as `Ở đó` or an emoji, has its Unicode words, or else its
+    characters.
     """
 
     def __init__(self, *, stemmer: bool) -> None:
@@ -95,16 +103,21 @@ class ScriptTokenizer(Tokenizer):
     def tokenize(self, text: str) -> list[str]:
         """Returns the tokens in order."""
         parts = _OTHER_SCRIPT.split(text)  # every second one is in another script
-        return [
+        found = [
             token
             for place, part in enumerate(parts)
             for token in (self._other if place % 2 else self._latin).tokenize(part)
         ]
+        if found or text.isascii():
+            return found
+        return self._other.tokenize(text) or _CHARACTER.findall("".join(text.split()))
 
 
-def has_other_script(text: str) -> bool:
-    """Whether `text` has a letter that is not Latin, or a digit other than 0 to 9."""
-    return not text.isascii() and _OTHER_SCRIPT.search(text) is not None
+def needs_every_script(text: str) -> bool:
+    """Whether `text` has a letter that is not Latin, other digits than 0 to 9, or no word of a-z."""
+    if text.isascii():
+        return False
+    return _OTHER_SCRIPT.search(text) is not None or _LATIN_WORD.search(text) is None
 
 
 @cache
@@ -126,7 +139,7 @@ def _batch(way: RougeWay, targets: tuple[str, ...], predictions: tuple[str, ...]
     if way.every_script:
         scorer = _scorer(way.stemmer, every_script=True)
         scores = [
-            scorer.score(*pair) if any(map(has_other_script, pair)) else score
+            scorer.score(*pair) if any(map(needs_every_script, pair)) else score
             for pair, score in zip(pairs, scores, strict=True)
         ]
     return {kind: np.array([score[kind].fmeasure for score in scores], dtype=np.float64) for kind in KINDS}
@@ -151,6 +164,7 @@ class Rouge(MeanMetric):
         words = "words of a-z and 0-9"
         if self._way.every_script:
             words += "; other scripts: words of UAX #29 (unicode-v1), characters where words are not separated"
+            words += "; a text without any of these: its words of UAX #29, or else its characters"
         split = f", {self._way.split}" if self._kind == "rougeLsum" else ""
         references = "first reference only" if self._way.first_reference_only else "best of several references"
         mean = "mean over rows" + (" (the median of unseeded bootstraps there)" if self._way.label else "")

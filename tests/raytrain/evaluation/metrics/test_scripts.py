@@ -81,3 +81,18 @@ def test_sentences_end_at_the_marks_of_each_script():
     assert split_sentences("यह है। वह है।") == "यह है।\nवह है।"
     assert split_sentences("Mr. A. B! c") == "Mr.\nA.\nB!\nc"
     assert lead("一。二。三。四。") == "一。 二。 三。"
+
+
+@pytest.mark.parametrize("text", ["Ｈｅｌｌｏ ｗｏｒｌｄ", "Ở đó", "😀 👍🏽", "→ ←", "À", "①②", "好 Ｏｋ １２"])
+def test_word_for_word_answers_reach_one_whatever_they_are_made_of(text):
+    for kind in KINDS:
+        if len(ScriptTokenizer(stemmer=True).tokenize(text)) > 1 or kind != "rouge2":
+            assert METRICS[kind].value(text, [text], {}) == 1.0
+        assert METRICS[kind].value(text, ["something else"], {}) == 0.0
+    assert METRICS["rouge1"].value("something else", [text], {}) == 0.0
+
+
+def test_full_width_letters_are_the_letters_that_they_stand_for():
+    tokens = ScriptTokenizer(stemmer=True).tokenize
+    assert tokens("Ｈｅｌｌｏ ｗｏｒｌｄ") == ["hello", "world"]
+    assert METRICS["rouge1"].value("ok 好", ["Ｏｋ 好"], {}) == 1.0
