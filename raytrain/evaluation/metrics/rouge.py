@@ -114,7 +114,7 @@ class ScriptTokenizer(Tokenizer):
 
 
 def needs_every_script(text: str) -> bool:
-    """Whether `text` has a letter that is not Latin, other digits than 0 to 9, or no word of a-z."""
+    """Whether `text` has a letter that is not Latin, digits besides 0 to 9, or no word of a-z."""
     if text.isascii():
         return False
     return _OTHER_SCRIPT.search(text) is not None or _LATIN_WORD.search(text) is None
