@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[Effect, str]] = {
 FIRST = 3
 """Places kept of each kind."""
 
+COUNTED: tuple[Effect, ...] = ("lost", "changed", "cut")
 TELL_SHARE = 0.01
 """A preparation says so if it lost, changed or cut more than this share of its rows."""
 
@@ -132,7 +133,7 @@ class Tally:
     def warning(self) -> str:
         """Returns a sentence if more than 1 % of the rows were lost, changed or cut; else `""`."""
         read = self.rows["read"]
-        effects = [effect for effect in ("lost", "changed", "cut") if self.rows[effect] > TELL_SHARE * read]
+        effects = [effect for effect in COUNTED if self.rows[effect] > TELL_SHARE * read]
         if not effects:
             return ""
         parts = [f"{self.rows[effect]:,} ({self.rows[effect] / max(read, 1):.1%}) were {effect}" for effect in effects]
@@ -140,11 +141,17 @@ class Tally:
         return f"of {read:,} rows {' and '.join(parts)}: {', '.join(kinds)}"
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything counted, as plain data."""
+        """Returns everything counted, as plain data.
+
+        `counts` says whether a kind counts towards `TELL_SHARE`: what a job's conditions leave out
+        does not.
+        """
         kinds = {
             kind: {
                 "count": entry.count,
                 "meaning": meaning_of(kind),
+                "effect": effect_of(kind),
+                "counts": effect_of(kind) in COUNTED,
                 "first": [{"file": p.file, "line": p.line, "note": p.note} for p in entry.first],
             }
             for kind, entry in self

@@ -84,3 +84,19 @@ def test_a_condition_is_told_and_a_row_function_that_drops_rows_is_warned_about(
     assert asked.rows["left out"] == 50
     assert len(asked.lines()) == 3
     assert dropped.warning() == "of 100 rows 2 (2.0%) were lost: rows dropped by transform 2"
+
+
+def test_the_record_says_of_each_kind_whether_it_counts_as_a_loss():
+    tally = Tally()
+    for number, kind in enumerate(("where", "limit", "transform", "bad-row", "input-cut", "list-kept"), 1):
+        tally.add_row("rows.jsonl", number, [Event(kind)])
+    counts = {kind: (entry["effect"], entry["counts"]) for kind, entry in tally.to_json()["kinds"].items()}
+    assert counts == {
+        "where": ("left out", False),
+        "limit": ("left out", False),
+        "transform": ("lost", True),
+        "bad-row": ("lost", True),
+        "input-cut": ("cut", True),
+        "list-kept": ("noted", False),
+    }
+    assert "left out" not in tally.warning()

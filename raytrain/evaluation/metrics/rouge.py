@@ -110,7 +110,8 @@ class ScriptTokenizer(Tokenizer):
         ]
         if found or text.isascii():
             return found
-        return self._other.tokenize(text) or _CHARACTER.findall("".join(text.split()))
+        words: list[str] = self._other.tokenize(text)
+        return words or _CHARACTER.findall("".join(text.split()))
 
 
 def needs_every_script(text: str) -> bool:
