@@ -4,9 +4,9 @@ The operator writes everything except `progress`, `tasks` and `result`, which th
 its own object.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from raytrain_core.config.base import SpecModel
@@ -229,6 +229,9 @@ class Status(StatusModel):
     )
     start_time: str | None = Field(default=None, max_length=40, description="When the first attempt started.")
     completion_time: str | None = Field(default=None, max_length=40, description="When the job ended.")
+    notified: list[Annotated[str, StringConstraints(max_length=200)]] = Field(
+        default_factory=list, max_length=100, description="Notifications that were sent, or given up, by channel."
+    )
     usage: Usage | None = Field(default=None, description="GPU-seconds, time in line and cost, beside the estimate.")
     progress: RunProgress | None = Field(default=None, description="Progress of the run, written by the run.")
     tasks: list[TaskStatus] = Field(

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
@@ -24,6 +25,8 @@ from raytrain.operator.admission import Refusal
 from raytrain.operator.capacity import may_add_nodes, misfit, read_capacity
 from raytrain.operator.line import holds_turn, turn_of
 from raytrain.operator.metrics import RECONCILE_ERRORS
+from raytrain.operator.notifications.delivery import Delivery
+from raytrain.operator.notifications.due import Notification, due, remembered
 from raytrain.operator.pods_seen import PodsSeen
 from raytrain.operator.prices import price_of
 from raytrain.operator.queue_systems import QueueSystems
@@ -31,7 +34,7 @@ from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
 from raytrain.operator.settings import Settings
-from raytrain.operator.snapshot import Observed, Turn, has_queue, queues_of, read_job
+from raytrain.operator.snapshot import Observed, Turn, has_queue, queues_of, read_job, read_status
 from raytrain.operator.status import status_patch
 from raytrain.operator.timestamps import utc_now
 from raytrain_core.errors import ClusterError
@@ -65,11 +68,13 @@ class Controller:
         *,
         namespaces: Sequence[str] = (),
         now: Callable[[], datetime] = utc_now,
+        secrets: Path | None = None,
     ) -> None:
         self._api, self._settings, self._post, self._now = api, settings, post, now
         self._namespaces: Sequence[str | None] = list(namespaces) or [None]
         self._pods = PodsSeen(api)
         self._queue_systems = QueueSystems(api, settings)
+        self._delivery = Delivery(secrets, self._on_delivered)
         self._beginning = asyncio.Lock()
         """Held while an attempt begins: the next one to begin counts it."""
         self._jobs: dict[Key, dict[str, Any]] = {}
@@ -315,6 +320,25 @@ class Controller:
             await self._patch_status(key, patch)
         for event in decision.events:
             self._post(body, event)
+        for notification in due(self._jobs.get(key, body), self._settings.notifications, self._now()):
+            self._delivery.send(notification)
+
+    async def _on_delivered(self, found: Notification, problem: str) -> None:
+        """Writes down that something was told, or that it could not be."""
+        key = (found.namespace, found.job)
+        async with self._locks[key]:
+            body = self._jobs.get(key)
+            if body is None:
+                return
+            if problem:
+                message = f"{found.kind} could not be told to {found.channel.name}: {problem}"
+                self._post(body, Event("NotificationFailed", message, warning=True))
+            with contextlib.suppress(ClusterError):  # it is told once more after a restart
+                await self._patch_status(key, {"notified": remembered(read_status(body), found.mark)})
+
+    async def close(self) -> None:
+        """Ends what is under way outside of reconciliations."""
+        await self._delivery.close()
 
     async def _patch_status(self, key: Key, status: Mapping[str, Any]) -> None:
         """Patches the object's status, and remembers the object as the API server answers it."""

@@ -22,6 +22,7 @@ from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.actions import Event
 from raytrain.operator.controller import Controller
 from raytrain.operator.metrics import JobCollector
+from raytrain.operator.notification_settings import FOLDER_VARIABLE
 from raytrain.operator.render import names
 from raytrain.operator.render.names import PLURAL
 from raytrain.operator.settings import VARIABLE, Settings
@@ -35,7 +36,9 @@ _RAY_GROUP, _RAY_VERSION = RAY_JOBS[0].split("/")
 def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str] = ()) -> kopf.OperatorRegistry:
     """Registers kopf's handlers; with given `namespaces`, kopf does not scan for them."""
     handlers = kopf.OperatorRegistry()
-    controller = Controller(api, settings, _post, namespaces=namespaces)
+    folder = os.environ.get(FOLDER_VARIABLE)
+    secrets = Path(folder) if folder else None
+    controller = Controller(api, settings, _post, namespaces=namespaces, secrets=secrets)
     tasks: list[asyncio.Task[None]] = []
     collector = JobCollector(controller.bodies)
 
@@ -59,6 +62,7 @@ def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
         REGISTRY.unregister(collector)
+        await controller.close()
         for task in tasks:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

@@ -24,6 +24,13 @@ RECONCILE_ERRORS = Counter(
 )
 """`raytrain_reconcile_errors_total` by object."""
 
+NOTIFICATIONS = Counter(
+    "raytrain_notifications",
+    "Notifications by channel and outcome: sent, or failed after all tries.",
+    ["channel", "outcome"],
+)
+"""`raytrain_notifications_total`."""
+
 SHOWN_AFTER_END = timedelta(minutes=10)
 """How long the last values of a job that has ended can be scraped; then its labels are gone."""
 _LABELS = ("namespace", "name")
@@ -39,7 +46,8 @@ LEVELS: Mapping[str, str] = {
 }
 """Gauges by job."""
 NAMES = (
-    *("raytrain_reconcile_errors_total", "raytrain_job_phase", "raytrain_job_attempts"),
+    *("raytrain_reconcile_errors_total", "raytrain_notifications_total"),
+    *("raytrain_job_phase", "raytrain_job_attempts"),
     *(f"{name}_total" for name in AMOUNTS),
     *LEVELS,
 )

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from raytrain import __version__
 from raytrain.operator.image_reference import parse_pattern
+from raytrain.operator.notification_settings import Notifications
 from raytrain.operator.prices import Prices
 from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.config.loader import load_config
@@ -216,6 +217,7 @@ class Settings(SpecModel):
     runs: Runs = Field(default_factory=Runs, description="Defaults for every run.")
     policy: Policy = Field(default_factory=Policy, description="What jobs may ask for.")
     retry: Retry = Field(default_factory=Retry, description="How attempts follow each other.")
+    notifications: Notifications = Field(default_factory=Notifications, description="Whom to tell about jobs.")
     prices: Prices = Field(default_factory=Prices, description="What GPUs cost.")
     max_running_jobs: MaxRunningJobs = Field(
         default_factory=MaxRunningJobs, description="How many jobs may run at once."

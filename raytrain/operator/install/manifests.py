@@ -122,6 +122,7 @@ def _chart_schema() -> dict[str, Any]:
                 localQueues={"type": "array", "items": _closed(name=text, namespace=text, clusterQueue=text)}
             ),
             networkPolicy=_closed(enabled=flag),
+            notifications=_closed(secret=text),
             monitoring=_closed(podMonitor=flag, rules=flag, dashboard=flag, labels=labels),
             **{"global": mapping},
         ),

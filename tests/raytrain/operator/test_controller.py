@@ -12,6 +12,7 @@ from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError
 from raytrain.operator import controller as controller_module
 from raytrain.operator.actions import Decision
 from raytrain.operator.controller import Controller
+from raytrain.operator.notifications import delivery
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.render.names import is_owned
 from raytrain.operator.settings import Settings
@@ -451,3 +452,39 @@ def test_a_queue_whose_local_queue_is_missing_is_told_by_the_controller():
 
     assert "LocalQueueMissing" in run(steps, server)
     assert ("get", "LocalQueue", "team-queue") in server.calls
+
+
+def test_a_start_is_told_once_and_after_a_restart_only_what_was_not_written_down(monkeypatch):
+    sent = []
+    monkeypatch.setattr(delivery, "post", lambda found, folder: sent.append(found.mark) or "")
+    settings = Settings.model_validate({"notifications": {"channels": [{"name": "team"}]}})
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+        while controller._delivery._under_way:
+            await asyncio.sleep(0.01)
+        await controller.reconcile(("team", "assistant"))
+        await controller.close()
+
+    run(steps, server, settings)
+    assert sent == ["team.started"]
+    assert server.job["status"]["notified"] == ["team.started"]
+    run(steps, server, settings)
+    assert sent == ["team.started"]
+    server.job["status"].pop("notified")  # as if the operator had been killed before it wrote this
+    run(steps, server, settings)
+    assert sent == ["team.started", "team.started"]
+
+
+def test_a_notification_that_cannot_be_sent_is_an_event_of_the_job(monkeypatch):
+    settings = Settings.model_validate({"notifications": {"channels": [{"name": "team"}]}})
+    server = Server(finetunejob())
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)
+        while controller._delivery._under_way:
+            await asyncio.sleep(0.01)
+
+    assert run(steps, server, settings)[-1] == "NotificationFailed"
+    assert server.job["status"]["notified"] == ["team.started"]

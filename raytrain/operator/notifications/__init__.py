@@ -1,0 +1,1 @@
+"""Tells people and programs outside of the cluster about jobs."""
