@@ -1,9 +1,9 @@
 """The identity of a run: the fields of the job that may change its result, and no others.
 
 A run's name stands for one identity; a job of the same name with another identity is refused, and
-the differences are listed. Storage, resources, cluster, device, the number of checkpoints kept, the
-batch size of evaluation and licences are left out, so they may change between attempts. How often
-checkpoints are written is included, because the best one becomes the model.
+the differences are listed. Storage, resources, cluster, serving, device, the number of checkpoints
+kept, the batch size of evaluation and licences are left out, so they may change between attempts.
+How often checkpoints are written is included, because the best one becomes the model.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ LEFT_OUT: Any = {
     "storage": True,
     "resources": True,
     "cluster": True,
+    "serving": True,
     "tasks": {"__all__": {"source": {"licence"}}},
     "training": {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers"},
     "evaluation": {"batch_size"},

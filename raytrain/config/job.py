@@ -13,6 +13,7 @@ from data_prep.config import Mixture, Name, Task
 from data_prep.tasks.mixture import misfit
 from raytrain.config.benchmark import Benchmark
 from raytrain.config.pod_fields import PodTemplate, Toleration
+from raytrain.config.serving import ServingSpec
 from raytrain_core.config.base import SpecModel, checked_by
 from raytrain_core.storage import StorageLocation
 from raytrain_core.storage.uri import check_model_uri
@@ -526,6 +527,13 @@ class Spec(SpecModel):
         default_factory=Resources, description="Number of workers and actors, and the resources of each."
     )
     cluster: ClusterSpec | None = Field(default=None, description="Placement in a Kubernetes cluster.")
+    serving: ServingSpec | None = Field(
+        default=None,
+        description=(
+            "Serve the tuned model once the run is complete, in a Kubernetes cluster; elsewhere use raytrain serve. It "
+            "may be added, changed and removed at any time."
+        ),
+    )
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> Self:

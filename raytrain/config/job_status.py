@@ -193,6 +193,15 @@ class Usage(StatusModel):
     currency: str = Field(default="", max_length=3, description="Currency of price and cost.")
 
 
+class ServingStatus(StatusModel):
+    """Serving of the model."""
+
+    ready: bool = Field(default=False, description="Whether a model answers requests.")
+    run: str = Field(default="", max_length=63, description="Run whose model answers, or is being started.")
+    url: str = Field(default="", max_length=300, description="Address inside the cluster.")
+    message: str = Field(default="", max_length=2048, description="State as a sentence.")
+
+
 class Status(StatusModel):
     """State of the job in the cluster."""
 
@@ -233,6 +242,9 @@ class Status(StatusModel):
         default_factory=list, max_length=100, description="Notifications that were sent, or given up, by channel."
     )
     usage: Usage | None = Field(default=None, description="GPU-seconds, time in line and cost, beside the estimate.")
+    serving: ServingStatus | None = Field(
+        default=None, description="Serving of the model, if the job has spec.serving and is complete."
+    )
     progress: RunProgress | None = Field(default=None, description="Progress of the run, written by the run.")
     tasks: list[TaskStatus] = Field(
         default_factory=list, max_length=2000, description="Scores of the tasks, written by the run."

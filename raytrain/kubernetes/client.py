@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 JOBS = ("raytrain.dev/v1alpha1", "FineTuneJob")
 RAY_JOBS = ("ray.io/v1", "RayJob")
+RAY_SERVICES = ("ray.io/v1", "RayService")
 
 _PLURALS = {"NetworkPolicy": "networkpolicies"}
 _SECONDS = 30.0

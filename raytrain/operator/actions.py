@@ -47,6 +47,8 @@ class Decision:
     """Objects to create or update, in this order."""
     delete: tuple[str, ...] = ()
     """Names of RayJobs to delete."""
+    delete_service: bool = False
+    """Whether to delete the RayService."""
     delete_self: bool = False
     """Whether to delete the FineTuneJob itself."""
     status: Mapping[str, Any] = field(default_factory=dict)
@@ -60,4 +62,4 @@ class Decision:
     @property
     def starts(self) -> bool:
         """Whether an attempt begins."""
-        return bool(self.apply)
+        return any(made["kind"] == "RayJob" for made in self.apply)

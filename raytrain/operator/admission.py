@@ -12,6 +12,7 @@ from raytrain.operator.pod_policy import Pod, check_pod, check_priority
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
+from raytrain.operator.render.serving_pods import serving_head, serving_pod
 from raytrain.operator.settings import Policy, Settings
 from raytrain_core.errors import UsageError
 from raytrain_core.quantities import parse_bytes
@@ -92,6 +93,7 @@ def _quantities(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
         "resources.evaluation.memory": resources.evaluation.memory,
         "resources.preparation.memory": resources.preparation.memory,
         "cluster.head.memory": cluster.head.memory,
+        "serving.resources.memory": job.spec.serving.resources.memory if job.spec.serving else None,
     }
     for field, text in memory.items():
         try:
@@ -136,6 +138,9 @@ def _pods(attempt: Attempt) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield "head", cluster["headGroupSpec"]["template"]
     for group in cluster["workerGroupSpecs"]:
         yield group["groupName"], group["template"]
+    if (serving := attempt.job.spec.serving) is not None:
+        yield "serving head", serving_head(attempt, serving)
+        yield "serving", serving_pod(attempt, serving)
 
 
 def _without_template(attempt: Attempt) -> Attempt:

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError, KubernetesApi
+from raytrain.kubernetes.client import JOBS, RAY_JOBS, RAY_SERVICES, ApiError, KubernetesApi
 from raytrain.operator.actions import Decision, Event
 from raytrain.operator.admission import Refusal
 from raytrain.operator.capacity import may_add_nodes, misfit, read_capacity
@@ -33,6 +33,7 @@ from raytrain.operator.queue_systems import QueueSystems
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
+from raytrain.operator.serving import trim_service
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Turn, has_queue, queues_of, read_job, read_status
 from raytrain.operator.status import status_patch
@@ -79,6 +80,7 @@ class Controller:
         """Held while an attempt begins: the next one to begin counts it."""
         self._jobs: dict[Key, dict[str, Any]] = {}
         self._ray_jobs: defaultdict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self._ray_services: dict[Key, dict[str, Any]] = {}
         self._locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +113,17 @@ class Controller:
     def bodies(self) -> list[Mapping[str, Any]]:
         """The FineTuneJobs as they are known; may be called from any thread."""
         return list(self._jobs.values())
+
+    async def on_ray_service_event(self, body: dict[str, Any], *, deleted: bool) -> None:
+        """Handles a RayService of a FineTuneJob that was listed, created, changed or deleted."""
+        key = _key(body)
+        before = self._ray_services.get(key)
+        if deleted:
+            self._ray_services.pop(key, None)
+        else:
+            self._ray_services[key] = trim_service(body)
+        if deleted or before is None or before != self._ray_services[key]:
+            await self.reconcile(key)
 
     async def resync(self) -> None:
         """Reconciles everything again from time to time, in case an event was lost."""
@@ -277,9 +290,19 @@ class Controller:
             ray_jobs,
             kuberay=await self._has_kuberay(),
             tenant=tenant,
+            ray_service=await self._ray_service(key, body),
             queue_systems=await self._present_systems(),
             queue_problem=await self._queue_problem(key, body),
         )
+
+    async def _ray_service(self, key: Key, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The RayService of a complete job; asked of the API server where none is remembered."""
+        if (body.get("status") or {}).get("phase") != "Complete" or not _serves(body):
+            return None
+        if key not in self._ray_services and (found := await self._get(RAY_SERVICES, *key)) is not None:
+            self._ray_services[key] = trim_service(found)
+        found = self._ray_services.get(key)
+        return found if found is not None and names.is_owned(found, body["metadata"]["uid"]) else None
 
     async def _tenant(self, namespace: str) -> str:
         """The namespace and its UID: a name alone may exist in another cluster too."""
@@ -295,8 +318,13 @@ class Controller:
             await self._create_or_update(desired, uid)
             if desired["kind"] == RAY_JOBS[1]:
                 self._ray_jobs[key].setdefault(desired["metadata"]["name"], trim(desired))
+            elif desired["kind"] == RAY_SERVICES[1]:
+                known = self._ray_services.get(key) or {}
+                self._ray_services[key] = {**trim_service(desired), "status": known.get("status")}
         for name in decision.delete:
             await asyncio.to_thread(self._api.delete, RAY_JOBS, key[0], name)
+        if decision.delete_service:
+            await asyncio.to_thread(self._api.delete, RAY_SERVICES, *key)
         if decision.delete_self:
             await asyncio.to_thread(self._api.delete, JOBS, *key)
 
@@ -383,8 +411,13 @@ class Controller:
         self._tenants.pop(key[0], None)  # the namespace may be on its way out too
         self._pods.forget(key)
         self._call_next()
-        for held in (self._jobs, self._ray_jobs, self._locks):
+        for held in (self._jobs, self._ray_jobs, self._ray_services, self._locks):
             held.pop(key, None)
+
+
+def _serves(body: Mapping[str, Any]) -> bool:
+    """Whether a job has something to do with serving, now or until now."""
+    return bool((body.get("spec") or {}).get("serving") or (body.get("status") or {}).get("serving"))
 
 
 def _without_suspend(desired: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -76,6 +76,10 @@ def registry(api: KubernetesApi, settings: Settings, *, namespaces: Sequence[str
     async def ray_job(body: kopf.Body, type: str | None, **_: Any) -> None:
         await controller.on_ray_job_event(dict(body), deleted=type == "DELETED")
 
+    @kopf.on.event(_RAY_GROUP, _RAY_VERSION, "rayservices", labels={names.JOB_LABEL: kopf.PRESENT}, registry=handlers)
+    async def ray_service(body: kopf.Body, type: str | None, **_: Any) -> None:
+        await controller.on_ray_service_event(dict(body), deleted=type == "DELETED")
+
     return handlers
 
 

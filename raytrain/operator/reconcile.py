@@ -27,6 +27,7 @@ from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names, supporting_objects
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
+from raytrain.operator.serving import Serving, decide_serving
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed, Snapshot, cluster_of, read_status, take_snapshot
 from raytrain.operator.status import ENDED_PHASES, build_status, events_between, is_waiting, used_in_the_end
@@ -53,7 +54,7 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Decision
         return Decision()
     old = read_status(observed.body)
     if old.phase in ENDED_PHASES:
-        return _clean_up(observed, old, now)
+        return _clean_up(observed, old, settings, now)
     snapshot = take_snapshot(observed, settings, now, old)
     state = _next_state(snapshot)
     if state.look:
@@ -71,11 +72,15 @@ def reconcile(observed: Observed, settings: Settings, now: datetime) -> Decision
     )
 
 
-def _clean_up(observed: Observed, old: Status, now: datetime) -> Decision:
+def _clean_up(observed: Observed, old: Status, settings: Settings, now: datetime) -> Decision:
     """After the job's end: deletes RayJobs still at work, and after `ttl` the object itself."""
     working = {name: body for name, body in observed.ray_jobs.items() if not ray_job_status(body).ended}
     delete = tuple(name for name, body in working.items() if not ray_job_status(body).leaving)
     done = Decision(delete=delete, status=_seen(observed, old), wake_after=TRY_AGAIN_SECONDS if delete else None)
+    if old.phase == "Complete":
+        serving = decide_serving(observed, old, settings)
+        if serving != Serving() or old.serving is not None:
+            done = _with_serving(done, serving, again=observed.apply_error is not None)
     ttl = cluster_of(observed.body).get("ttl")
     if not is_duration(ttl) or not old.completion_time:
         return done
@@ -83,6 +88,18 @@ def _clean_up(observed: Observed, old: Status, now: datetime) -> Decision:
     if left <= 0:
         return replace(done, delete_self=True, wake_after=TRY_AGAIN_SECONDS)
     return replace(done, wake_after=min(left, done.wake_after or left))
+
+
+def _with_serving(done: Decision, serving: Serving, *, again: bool) -> Decision:
+    told = serving.status.model_dump(mode="json", by_alias=True) if serving.status is not None else None
+    return replace(
+        done,
+        apply=serving.apply,
+        delete_service=serving.delete,
+        status={**done.status, "serving": told},
+        events=serving.events,
+        wake_after=TRY_AGAIN_SECONDS if again or serving.delete else done.wake_after,
+    )
 
 
 def _seen(observed: Observed, old: Status) -> dict[str, Any]:

@@ -64,6 +64,8 @@ class Observed:
     """Price of one of the job's GPUs for an hour, looked up when an attempt begins."""
     misfit: str = ""
     """Why the pods could never start here, as far as that was looked into."""
+    ray_service: Object | None = None
+    """The RayService that serves the job's model."""
 
     @property
     def name(self) -> str:

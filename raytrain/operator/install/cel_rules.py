@@ -90,6 +90,8 @@ def rules() -> Iterator[tuple[Path, str, str]]:
             "memory must be a quantity, e.g. 24Gi",
         )
     yield (*spec, "cluster", "head"), "isQuantity(self.memory)", "memory must be a quantity, e.g. 4Gi"
+    yield (*spec, "serving", "resources"), "isQuantity(self.memory)", "memory must be a quantity, e.g. 8Gi"
+    yield (*spec, "serving", "replicas"), "self.min <= self.max", "min must not exceed max"
 
 
 def _fixed_once_started() -> Iterator[tuple[Path, str, str]]:

@@ -16,6 +16,7 @@ OPERATOR: tuple[Rule, ...] = (
     _rule(GROUP, [f"{PLURAL}/status"], ["get", "patch"]),
     _rule(GROUP, [f"{PLURAL}/finalizers"], ["update"]),  # needed to be an owner that blocks deletion
     _rule("ray.io", ["rayjobs"], ["get", "list", "watch", "create", "patch", "delete"]),
+    _rule("ray.io", ["rayservices"], ["get", "list", "watch", "create", "patch", "delete"]),
     _rule("ray.io", ["rayclusters"], ["list"]),  # whether one is left of an earlier attempt
     _rule("", ["pods"], ["list"]),  # why they do not start, and whether they are gone
     _rule("", ["resourcequotas"], ["list"]),  # whether a job could ever fit

@@ -64,7 +64,7 @@ _GRACE_SECONDS = 60
 """Time between the notice that a pod must stop and its end; spot nodes may give less."""
 _DRAIN_SECONDS = 45
 """Part of the grace period that is used for a last checkpoint."""
-_DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+DRAIN_VARIABLE = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 """Ray's variable: how long a stopping node is announced as draining before its processes end."""
 _SHARED_MEMORY_SHARE = 30
 """Percent of a pod's memory for Ray's object store: Ray's default."""
@@ -76,14 +76,14 @@ def head_pod(attempt: Attempt) -> dict[str, Any]:
     No container but the autoscaler's gets access to the API server.
     """
     head = attempt.cluster.head
-    pod = _pod(attempt, "head", {"cpu": f"{head.cpus:g}", "memory": head.memory}, {})
-    pod["spec"]["containers"][0]["env"] += _variables({_DRAIN_VARIABLE: "0"})  # no computation to drain
+    pod = base_pod(attempt, "head", {"cpu": f"{head.cpus:g}", "memory": head.memory}, {})
+    pod["spec"]["containers"][0]["env"] += variables({DRAIN_VARIABLE: "0"})  # no computation to drain
     pod["spec"]["automountServiceAccountToken"] = False
     if attempt.managed:
         pod["spec"]["serviceAccountName"] = names.head_account(attempt.job.metadata.name)
     if attempt.queue is None:
         pod["spec"]["volumes"] += deepcopy(AUTOSCALER_VOLUMES)
-    return _patched(attempt, pod)
+    return patched(attempt, pod)
 
 
 def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     cluster, has_driver = attempt.cluster, group.name == CPU_GROUP
     gpu = attempt.job.spec.resources.training.resource_name
     gpus = {gpu: str(group.gpus)} if group.gpus else {}
-    pod = _pod(attempt, group.name, {"cpu": str(group.cpus), "memory": group.memory}, gpus)
+    pod = base_pod(attempt, group.name, {"cpu": str(group.cpus), "memory": group.memory}, gpus)
     spec = pod["spec"]
     spec["automountServiceAccountToken"] = attempt.managed and has_driver
     if attempt.managed:
@@ -106,7 +106,7 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
     if group.trains and attempt.queue and (near := names.topology(attempt.job.metadata.annotations)):
         pod["metadata"]["annotations"] = pod["metadata"].get("annotations", {}) | near
     container = spec["containers"][0]
-    container["env"] += _variables({_DRAIN_VARIABLE: str(_DRAIN_SECONDS)})
+    container["env"] += variables({DRAIN_VARIABLE: str(_DRAIN_SECONDS)})
     spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
     if has_driver:
         pre_stop = ["python", "-m", "raytrain.pipeline.pre_stop", str(_DRAIN_SECONDS)]
@@ -117,11 +117,11 @@ def group_pod(attempt: Attempt, group: Group) -> dict[str, Any]:
             own = f"{attempt.namespace}/{attempt.job.metadata.name}"
             about = {OBJECT_VARIABLE: own, ATTEMPT_VARIABLE: str(attempt.number)}
             about |= {OWNER_VARIABLE: attempt.tenant} if attempt.tenant else {}
-            container["env"] += _variables(about)
-    return _patched(attempt, pod)
+            container["env"] += variables(about)
+    return patched(attempt, pod)
 
 
-def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mapping[str, str]) -> dict[str, Any]:
+def base_pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mapping[str, str]) -> dict[str, Any]:
     """The parts common to all pods of a run."""
     runs, cluster = attempt.runs, attempt.cluster
     shared = parse_bytes(size["memory"]) * _SHARED_MEMORY_SHARE // 100
@@ -129,7 +129,7 @@ def _pod(attempt: Attempt, component: str, size: Mapping[str, str], gpus: Mappin
         "name": CONTAINER,
         "image": cluster.image or runs.image,
         "imagePullPolicy": runs.image_pull_policy,
-        "env": _variables(_environment(attempt)),
+        "env": variables(_environment(attempt)),
         "resources": {"requests": {**size, **gpus}, "limits": {"memory": size["memory"], **gpus}},
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [dict(_SCRATCH_MOUNT), {"name": "shared-memory", "mountPath": "/dev/shm"}],
@@ -166,11 +166,12 @@ def _environment(attempt: Attempt) -> dict[str, str]:
     return result | dict(attempt.runs.env)
 
 
-def _variables(values: Mapping[str, str]) -> list[dict[str, str]]:
+def variables(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Environment variables as a container has them."""
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
-def _patched(attempt: Attempt, pod: dict[str, Any]) -> dict[str, Any]:
+def patched(attempt: Attempt, pod: dict[str, Any]) -> dict[str, Any]:
     """The pod with the job's patch; our labels stay, and every further container is restricted."""
     if not pod["spec"]["tolerations"]:
         del pod["spec"]["tolerations"]

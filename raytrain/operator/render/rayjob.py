@@ -76,7 +76,7 @@ def _ray_cluster(attempt: Attempt) -> dict[str, Any]:
         ],
     }
     if not fixed:
-        found |= {"enableInTreeAutoscaling": True, "autoscalerOptions": _autoscaler(attempt)}
+        found |= {"enableInTreeAutoscaling": True, "autoscalerOptions": autoscaler(attempt)}
     return found
 
 
@@ -93,7 +93,7 @@ def _group(attempt: Attempt, group: Group, least: int) -> dict[str, Any]:
     }
 
 
-def _autoscaler(attempt: Attempt) -> dict[str, Any]:
+def autoscaler(attempt: Attempt) -> dict[str, Any]:
     """Ray's autoscaler. It has rights in the namespace, so it never runs the image of a job.
 
     Names version 2 explicitly: KubeRay acts on it, although Ray would choose it anyway.

@@ -21,6 +21,7 @@ def job_config_map(attempt: Attempt) -> dict[str, Any]:
     """
     content = attempt.job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     content["metadata"] = {"name": attempt.job.metadata.name}
+    content["spec"].pop("serving", None)  # the operator's matter
     if attempt.job.spec.storage is not None:
         content["spec"]["storage"]["uri"] = attempt.place
     return attempt.object("v1", "ConfigMap", attempt.name) | {"data": {JOB_KEY: to_yaml(content)}}

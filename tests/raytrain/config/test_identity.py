@@ -104,7 +104,7 @@ def test_every_field_of_the_spec_is_in_the_identity_or_left_out() -> None:
     """A new field belongs to the identity unless it is left out by name."""
     found = identity(BASE)["spec"]
     written = BASE.spec.model_dump(mode="json", by_alias=True)
-    assert set(written) - set(found) == {"storage", "resources", "cluster", "probes"}
+    assert set(written) - set(found) == {"storage", "resources", "cluster", "probes", "serving"}
     assert set(written["training"]) - set(found["training"]) == {
         "device",
         "keepCheckpoints",

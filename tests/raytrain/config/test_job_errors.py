@@ -101,7 +101,7 @@ def test_every_problem_at_once_in_the_order_of_the_text() -> None:
         "job.yaml:22:5: spec.training.max_input_tokens: unknown field, did you mean maxInputTokens?",
         "job.yaml:23:3: spec.evaluation: must be a mapping, got nothing",
         "job.yaml:24:3: spec.fooBar: unknown field; the known ones are model, storage, tasks, probes, mixture, "
-        "training, evaluation, resources, cluster",
+        "training, evaluation, resources, cluster, serving",
     ]
 
 
