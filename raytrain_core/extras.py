@@ -20,6 +20,8 @@ EXTRAS = {
     "optuna": ("optuna",),
     "ctranslate2": ("ctranslate2",),
     "notebook": ("pandas",),
+    "gcs": ("google", "google_crc32c"),
+    "azure": ("azure",),
     "mlflow": ("mlflow",),
     "wandb": ("wandb",),
 }

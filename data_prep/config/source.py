@@ -81,9 +81,10 @@ class Source(SpecModel):
         default=None,
         description=(
             "A file, folder or glob of JSONL, CSV, TSV (plain, .gz, .zst, .bz2, .xz or .lz4) or Parquet files; "
-            "s3://... (read at storage.endpoint if the storage is in S3 too); or hf://name[:config][@revision] on the "
-            "Hugging Face hub. In folders and on the hub, the split is taken from the words train, validation (or dev, "
-            "valid) and test in file names. Relative paths are relative to the job file."
+            "s3://..., gs://... or az://... (read at storage.endpoint if the storage is in the same cloud); or "
+            "hf://name[:config][@revision] on the Hugging Face hub. In folders and on the hub, the split is taken "
+            "from the words train, validation (or dev, valid) and test in file names. Relative "
+            "paths are relative to the job file."
         ),
     )
     splits: dict[Split, str] | None = Field(

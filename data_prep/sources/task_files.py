@@ -17,6 +17,7 @@ from data_prep.sources.uris import SCHEMES, WILD, split_source_uri
 from data_prep.tally import Tally
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Store, open_like
+from raytrain_core.storage.bucket_uri import BUCKET_SCHEMES
 from raytrain_core.storage.uri import parse_uri
 from raytrain_core.text import did_you_mean
 
@@ -123,15 +124,15 @@ def _resolve(uri: str, source: Source, base_folder: Path, where: str, store: Sto
     if reader is not None:
         _refuse_format(source, reader, where)
         return Sources([PluginRows(load_plugin(READERS, reader, where), uri, uri)])
-    if kind == "s3":
-        return _bucket(rest, source, where, store)
+    if kind in BUCKET_SCHEMES:
+        return _bucket(kind, rest, source, where, store)
     if kind == "hf":
         from data_prep.sources.hub import hub_splits
 
         return Sources(list(hub_splits(f"hf://{rest}", where, source.format if source.format in SHAPES else None)))
     raise UsageError(
         f"{where}: {kind}:// sources are not supported",
-        hint="A source is a path, s3://bucket/key or hf://name[:config][@revision]; "
+        hint="A source is a path, s3://bucket/key (gs://, az://) or hf://name[:config][@revision]; "
         "others need a package with a reader (an entry point of raytrain.readers).",
     )
 
@@ -196,18 +197,18 @@ def _find_local(uri: str, path: Path, base_folder: Path, where: str, *, any_name
     )
 
 
-def _bucket(path: str, source: Source, where: str, store_of_job: Store | None) -> Sources:
+def _bucket(scheme: str, path: str, source: Source, where: str, store_of_job: Store | None) -> Sources:
     bucket, _, key = path.partition("/")
-    store = open_like(store_of_job, f"s3://{bucket}")
+    store = open_like(store_of_job, f"{scheme}://{bucket}")
     found = find_in_bucket(store, key, any_name=source.format is not None)
-    passed_over = [PassedOver(f"s3://{bucket}/{name}", reason) for name, reason in found.passed_over]
+    passed_over = [PassedOver(f"{scheme}://{bucket}/{name}", reason) for name, reason in found.passed_over]
     if not found.stats:
-        raise _nothing_to_read(f"{where}: no data at s3://{path}", passed_over)
+        raise _nothing_to_read(f"{where}: no data at {scheme}://{path}", passed_over)
     files: list[SourceFile] = [
         StoredFile(
             store,
             stat,
-            name=f"s3://{bucket}/{stat.key}",
+            name=f"{scheme}://{bucket}/{stat.key}",
             format=require_format(stat.key, source.format, where),
             split=None if found.alone else split_of_name(stat.key[len(found.top) :].lstrip("/")),
             options=source.csv,

@@ -4,9 +4,10 @@ import re
 from pathlib import PurePosixPath
 
 from raytrain_core.errors import UsageError
-from raytrain_core.storage.uri import check_bucket, split_scheme
+from raytrain_core.storage.bucket_uri import BUCKET_SCHEMES, check_bucket
+from raytrain_core.storage.uri import split_scheme
 
-SCHEMES = ("path", "file", "s3", "hf")
+SCHEMES = ("path", "file", *sorted(BUCKET_SCHEMES), "hf")
 WILD = re.compile(r"[*?\[]")
 
 
@@ -21,11 +22,11 @@ def split_source_uri(uri: str, where: str) -> tuple[str, str]:
     scheme, rest = split_scheme(uri, f"{where}: the source")
     kind = scheme or "path"
     named = f"{where}: the source {kind}://..." if scheme else f"{where}: the source's path"
-    if kind == "s3":
-        check_bucket(rest.split("/", 1)[0])
+    if kind in BUCKET_SCHEMES:
+        check_bucket(kind, rest.split("/", 1)[0])
     wild = WILD.search(rest)
-    checked = rest if kind in ("s3", "hf") else rest[wild.start() :] if wild else ""
+    checked = rest if kind in (*BUCKET_SCHEMES, "hf") else rest[wild.start() :] if wild else ""
     if ".." in PurePosixPath(checked.replace("@", "/").replace(":", "/")).parts:
-        what = "" if kind in ("s3", "hf") else " after a wildcard"
+        what = "" if kind in (*BUCKET_SCHEMES, "hf") else " after a wildcard"
         raise UsageError(f"{named} contains ..{what}", hint="Name the folder itself.")
     return kind, rest

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raytrain.model.source import check_folder, local_path
 from raytrain_core.errors import TrainingError
+from raytrain_core.storage.bucket_uri import is_in_bucket
 
 # The published checkpoints, by the number of their parameters.
 _KNOWN = {
@@ -31,7 +32,7 @@ class ModelSize:
 
 def size_of(uri: str, base_folder: Path) -> ModelSize:
     """Look at the model that a job names; TrainingError if it is a path without a T5 model."""
-    if uri.startswith(("run://", "s3://")):
+    if uri.startswith("run://") or is_in_bucket(uri):
         return ModelSize(None, None, "unknown: downloaded when the run starts")
     folder = local_path(uri, base_folder)
     if folder.is_dir():

@@ -20,6 +20,7 @@ from data_prep.text.templates import templates_of
 from raytrain_core.errors import DataError, StorageError
 from raytrain_core.extras import missing_extra
 from raytrain_core.storage import Store
+from raytrain_core.storage.bucket_uri import is_in_bucket
 from raytrain_core.storage.scratch import scratch
 
 READ_AT_MOST = 200_000  # rows read of a task: more would take too long for a check
@@ -59,7 +60,7 @@ def count_rows(task: Task, base_folder: Path, hub_rows: HubRows, store: Store | 
     except StorageError as error:
         return TaskRows(note=f"unknown: {error.message}")
     splitter = splitter_of(task, (file.split for file in found.files))
-    if any(uri.startswith("s3://") for uri in uris):
+    if any(is_in_bucket(uri) for uri in uris):
         return TaskRows(note=f"unknown: {len(found.files)} objects in a bucket are read when the run prepares")
     found.files = [file for file in found.files if file.split in splitter.shares]
     try:

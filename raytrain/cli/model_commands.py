@@ -187,7 +187,7 @@ def export(
         typer.Option(
             "--to",
             metavar="PLACE",
-            help="A folder, s3://bucket/prefix, or hf://org/name (a private repository) on a hub.",
+            help="A folder, s3://, gs:// or az://bucket/prefix, or hf://org/name (a private repository) on a hub.",
             show_default=False,
         ),
     ],

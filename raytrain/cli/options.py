@@ -25,7 +25,10 @@ StorageFlag = Annotated[
     typer.Option(
         "--storage",
         metavar="URI",
-        help="Folder or s3://bucket/prefix. Default: the job's storage, RAYTRAIN_STORAGE, or ./raytrain-storage.",
+        help=(
+            "Folder, or s3://, gs:// or az://bucket/prefix. Default: the job's storage, RAYTRAIN_STORAGE, or "
+            "./raytrain-storage."
+        ),
         show_default=False,
     ),
 ]

@@ -21,6 +21,7 @@ from raytrain.kubernetes.client import JOBS, RAY_JOBS, KubernetesApi
 from raytrain.operator.render.names import CANCEL_ANNOTATION, ESTIMATE_ANNOTATION
 from raytrain_core.errors import ClusterError, UsageError, UserError
 from raytrain_core.storage import StorageLocation, open_store
+from raytrain_core.storage.bucket_uri import is_in_bucket
 from raytrain_core.text import did_you_mean
 
 MANAGER = "raytrain"
@@ -71,10 +72,10 @@ def submit(
     start.
     """
     location = storage_location(storage, job, base_folder=base_folder)
-    if not location.uri.startswith("s3://"):
+    if not is_in_bucket(location.uri):
         raise UsageError(
             f"storage {location.uri} is on this machine, where pods cannot reach it",
-            hint="set spec.storage.uri or --storage to s3://bucket/prefix",
+            hint="set spec.storage.uri or --storage to s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
         )
     check_fit(job, api, namespace, say)
     store = open_store(location)

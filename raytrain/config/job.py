@@ -498,8 +498,9 @@ class Spec(SpecModel):
         min_length=1,
         description=(
             "The model to start from: a Hugging Face id, if needed with @ and a branch, tag or commit; a local "
-            "folder; an s3:// folder; or run://NAME (the model of an earlier run). A run goes on with the commit that "
-            "it started with. Private models need HF_TOKEN; HF_ENDPOINT names a mirror."
+            "folder; a prefix in a bucket (s3://, gs://, az://); or run://NAME (the model of an "
+            "earlier run). A run goes on with the commit that it started with. "
+            "Private models need HF_TOKEN; HF_ENDPOINT names a mirror."
         ),
         examples=["google/flan-t5-base", "google/flan-t5-base@main", "./my-model", "run://samsum"],
     )

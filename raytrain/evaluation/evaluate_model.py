@@ -56,9 +56,9 @@ def evaluate_model(
 
     The job's benchmarks are tasks too; they have one set of rows, whatever `split` is.
 
-    `target` is a run (name or URI) whose exported model is scored, a model folder, an s3:// folder
-    or a hub id. The model's own tokenizer is used. Scores are stored under `evaluations/` and are
-    not computed again.
+    `target` is a run (name or URI) whose exported model is scored, a model folder, a prefix in a
+    bucket, or a hub id. The model's own tokenizer is used. Scores are stored under
+    `evaluations/` and are not computed again.
 
     Raises UsageError for an unknown task, TrainingError for a model that cannot be loaded.
     """

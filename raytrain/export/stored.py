@@ -12,8 +12,8 @@ from raytrain.export.bundle import LISTING, Bundle
 from raytrain.export.placing import Comparison, Placed, compare, listed, refuse
 from raytrain_core.storage import CorruptError, LocalStore, NotFoundError, Store
 from raytrain_core.storage.commit import FileEntry
+from raytrain_core.storage.keys import LEFTOVERS
 from raytrain_core.storage.scratch import scratch
-from raytrain_core.storage.uri import LEFTOVERS
 
 
 def place(bundle: Bundle, store: Store, *, force: bool) -> Placed:

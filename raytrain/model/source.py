@@ -11,6 +11,7 @@ from raytrain.model import hub
 from raytrain.model.families import require_supported
 from raytrain_core.errors import StorageError, TrainingError, UsageError
 from raytrain_core.storage import Store, open_like
+from raytrain_core.storage.bucket_uri import is_in_bucket
 from raytrain_core.storage.commit import fetch, read_manifest
 from raytrain_core.storage.store import sha256_of_file
 from raytrain_core.storage.uri import is_hub_model
@@ -37,14 +38,14 @@ def resolve(uri: str, *, store: Store | None, base_folder: Path, cache: Path) ->
     """Returns the local folder of the model `uri`, checked by `check_folder`.
 
     `uri` is a folder (relative to `base_folder`), `file:///folder`, `run://NAME` (the model that
-    this run left in `store`), `s3://bucket/prefix` (at the endpoint of `store`, if that is in S3
-    too), or else a hub id, if needed with `@` and a branch, tag or commit. Downloads go to `cache`
-    and are reused. TrainingError if there is no such model, StorageError if its store does not
-    answer.
+    this run left in `store`), a prefix in a bucket (at the endpoint of `store`, if that is in the
+    same cloud), or else a hub id, if needed with `@` and a branch, tag or commit. Downloads go to
+    `cache` and are reused. TrainingError if there is no such model, StorageError if its
+    store does not answer.
     """
     if uri.startswith("run://"):
         return check_folder(_of_run(uri, store, cache), uri)
-    if uri.startswith("s3://"):
+    if is_in_bucket(uri):
         return check_folder(_of_bucket(uri, store, cache), uri)
     folder = local_path(uri, base_folder)
     if folder.is_dir():

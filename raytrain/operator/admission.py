@@ -48,7 +48,8 @@ def _storage(job: FineTuneJob, settings: Settings, cluster: ClusterSpec) -> Iter
     if uri is None:
         yield Refusal(
             "NoStorage",
-            "no storage: set spec.storage.uri to s3://bucket/prefix, or runs.storage in the operator's settings",
+            "no storage: set spec.storage.uri to s3://bucket/prefix (or gs://, az://), or runs.storage in the "
+            "operator's settings",
         )
     elif _is_local(uri, cluster):
         yield Refusal(
@@ -59,7 +60,7 @@ def _storage(job: FineTuneJob, settings: Settings, cluster: ClusterSpec) -> Iter
 
 
 def _local_files(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
-    remedy = "use `raytrain submit`, which uploads it, or copy it to the bucket and give its s3:// URI"
+    remedy = "use `raytrain submit`, which uploads it, or copy it to the bucket and give its URI there"
     for task in job.spec.tasks:
         for uri in [task.source.uri] if task.source.uri else (task.source.splits or {}).values():
             if _is_local(str(uri), cluster):

@@ -53,7 +53,8 @@ class Runs(SpecModel):
         default_factory=list, description="Secrets in the job's namespace for pulling the image."
     )
     storage: Annotated[str, checked_by(parse_uri)] | None = Field(
-        default=None, description="Default storage URI for jobs that set none, e.g. s3://bucket/raytrain."
+        default=None,
+        description="Default storage URI for jobs that set none, e.g. s3://bucket/raytrain or gs://bucket/raytrain.",
     )
     cluster_name: str | None = Field(
         default=None,

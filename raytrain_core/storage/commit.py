@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from raytrain_core.errors import UsageError
+from raytrain_core.storage.keys import check_key
 from raytrain_core.storage.store import CorruptError, NotFoundError, Store, sha256_of, sha256_of_file
-from raytrain_core.storage.uri import check_key
 
 MANIFEST = "manifest.json"
 _FORMAT = 1

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from raytrain_core.errors import StorageError
+from raytrain_core.storage.keys import LEFTOVERS, check_key, check_prefix
 from raytrain_core.storage.store import (
     CHUNK,
     AlreadyExistsError,
@@ -25,7 +26,6 @@ from raytrain_core.storage.store import (
     sha256_of,
     sha256_of_file,
 )
-from raytrain_core.storage.uri import LEFTOVERS, check_key, check_prefix
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

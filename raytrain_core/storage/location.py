@@ -21,14 +21,18 @@ class StorageLocation(SpecModel):
     """
 
     uri: Annotated[str, checked_by(parse_uri)] = Field(
-        description=("Folder or bucket prefix for shards and runs: a path, file:///... or s3://bucket/prefix."),
-        examples=["s3://my-bucket/raytrain", "./raytrain-storage"],
+        description=(
+            "Folder or bucket prefix for shards and runs: a path, file:///..., s3://bucket/prefix, "
+            "gs://bucket/prefix, az://container/prefix or abfs://container@account.dfs.core.windows.net/prefix."
+        ),
+        examples=["s3://my-bucket/raytrain", "gs://my-bucket/raytrain", "./raytrain-storage"],
     )
     endpoint: Annotated[str, checked_by(check_endpoint)] | None = Field(
         default=None,
         description=(
-            "Address of an S3-compatible server; by default AWS_ENDPOINT_URL, else AWS itself. Sources and models "
-            "in s3:// are read there too if the storage is in S3."
+            "Address of the server, e.g. of one that speaks S3; by default AWS_ENDPOINT_URL (s3://), "
+            "STORAGE_EMULATOR_HOST (gs://) or AZURE_STORAGE_ENDPOINT (az://), else the cloud itself. Sources and "
+            "models of the same cloud are read there too."
         ),
     )
     region: str | None = Field(

@@ -4,9 +4,7 @@ from uuid import uuid4
 
 from raytrain_core.errors import StorageError
 from raytrain_core.storage.local import LocalStore
-from raytrain_core.storage.store import AlreadyExistsError, Store
-
-_QUICK_ATTEMPTS = 3
+from raytrain_core.storage.store import AlreadyExistsError, BucketStore, Store
 
 
 def probe(store: Store) -> tuple[str, ...]:
@@ -20,11 +18,8 @@ def probe(store: Store) -> tuple[str, ...]:
     """
     if isinstance(store, LocalStore):
         store.sweep()
-    else:
-        from raytrain_core.storage.s3 import S3Store
-
-        if isinstance(store, S3Store):
-            store = S3Store(store.bucket, store.prefix, store.endpoint, store.region, attempts=_QUICK_ATTEMPTS)
+    elif isinstance(store, BucketStore):
+        store = store.impatient()
     key, data = f"probes/{uuid4().hex}", b"raytrain looks whether it can store things here; this file can go\n"
     store.put(key, data, if_absent=True)
     try:
@@ -42,10 +37,4 @@ def probe(store: Store) -> tuple[str, ...]:
             )
     finally:
         store.delete([key])
-    return _limits(store)
-
-
-def _limits(store: Store) -> tuple[str, ...]:
-    from raytrain_core.storage.s3 import S3Store
-
-    return tuple(sorted(store.limits)) if isinstance(store, S3Store) else ()
+    return tuple(sorted(store.limits)) if isinstance(store, BucketStore) else ()

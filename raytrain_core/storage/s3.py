@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from s3transfer.exceptions import RetriesExceededError
 
 from raytrain_core.errors import StorageError
+from raytrain_core.storage.keys import check_key, check_prefix
 from raytrain_core.storage.local import part_file
 from raytrain_core.storage.s3_answers import Limit, metadata_of, refuse_web_page
 from raytrain_core.storage.s3_client import ATTEMPTS
@@ -28,7 +29,6 @@ from raytrain_core.storage.s3_errors import status_of
 from raytrain_core.storage.s3_requests import CutError, DamagedError, S3Requests
 from raytrain_core.storage.s3_writes import VerifiedWrites
 from raytrain_core.storage.store import CorruptError, NotFoundError, Stat, Stored, sha256_of_file
-from raytrain_core.storage.uri import check_key, check_prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 PART = 16 << 20  # bytes; larger files are uploaded in parts and downloaded in ranges of this size
 _PAGE = 1000  # objects listed or deleted by one request; S3's limit
 _THREADS = 4
+_QUICK_ATTEMPTS = 3
 
 
 class S3Store:
@@ -63,6 +64,10 @@ class S3Store:
     def limits(self) -> frozenset[Limit]:
         """What the store turned out not to support, so far."""
         return frozenset(self._s3.limits)
+
+    def impatient(self) -> "S3Store":
+        """The same store, which tries a request three times."""
+        return S3Store(self.bucket, self.prefix, self.endpoint, self.region, attempts=_QUICK_ATTEMPTS)
 
     def get(self, key: str) -> bytes:
         """Returns the object's bytes, verified against the sha256 in its metadata if it has one."""

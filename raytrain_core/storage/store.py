@@ -1,7 +1,7 @@
 """The interface of every store: protocol, records and errors."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -95,6 +95,23 @@ class Store(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Deletes these; a missing key is not an error."""
+        ...
+
+
+@runtime_checkable
+class BucketStore(Store, Protocol):
+    """A store in a bucket of a cloud, or of a server that speaks its protocol."""
+
+    endpoint: str | None
+    region: str | None
+
+    @property
+    def limits(self) -> Collection[str]:
+        """What the store turned out not to support, so far, a sentence each."""
+        ...
+
+    def impatient(self) -> "BucketStore":
+        """Returns the same store, which gives up after a few seconds."""
         ...
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from raytrain_core.errors import UsageError
+from raytrain_core.storage.bucket_uri import BUCKET_SCHEMES, BucketUri, bucket_uri, check_bucket, names_account
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BROKEN_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(?=[/\\])")  # s3:/bucket; one letter is a Windows drive
-_BUCKET = re.compile(r"^(?!.*\.\.)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _SIGNED = re.compile(r"[?&](X-Amz-|AWSAccessKeyId=|Signature=|sig=|token=)", re.IGNORECASE)
 _HUB_MODEL = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
@@ -28,14 +28,17 @@ _METADATA_HOSTS = {
 
 FOREIGN_SCHEMES = frozenset(
     [
-        *("s3a", "s3n", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl", "wasb", "wasbs", "hdfs", "webhdfs"),
+        *("s3a", "s3n", "gcs", "azure", "adl", "wasb", "wasbs", "hdfs", "webhdfs"),
         *("dbfs", "oss", "obs", "cos", "cosn", "r2", "b2", "minio", "swift", "ftp", "sftp", "http", "https"),
     ]
 )
 """Schemes that other tools read and that are not read here (a custom reader may)."""
-_KNOWN_SCHEMES = FOREIGN_SCHEMES | {"file", "s3", "hf", "run"}
-
-LEFTOVERS = ".tmp"  # folder of unfinished files in a local store; no key may start with it
+_MEANT = {
+    **dict.fromkeys(("s3a", "s3n"), "s3://"),
+    "gcs": "gs://",
+    **dict.fromkeys(("azure", "wasb", "wasbs", "adl"), "az://container/prefix or abfs://"),
+}
+_KNOWN_SCHEMES = FOREIGN_SCHEMES | BUCKET_SCHEMES | {"file", "hf", "run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +49,6 @@ class FolderUri:
 
     def __str__(self) -> str:
         return self.path.as_uri()
-
-
-@dataclass(frozen=True, slots=True)
-class S3Uri:
-    """A bucket and a prefix in it, without slashes at the ends; it may be empty."""
-
-    bucket: str
-    prefix: str
-
-    def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
 def split_scheme(uri: str, what: str) -> tuple[str, str]:
@@ -75,12 +67,17 @@ def split_scheme(uri: str, what: str) -> tuple[str, str]:
     if found is None:
         return _without_slashes(uri, what)
     scheme, rest = found[1].lower(), uri[found.end() :]
-    if _TOKEN.search(rest) or _SIGNED.search(rest) or (scheme != "hf" and "@" in rest.split("/", 1)[0]):
+    if _TOKEN.search(rest) or _SIGNED.search(rest) or _has_user(scheme, rest.split("/", 1)[0]):
         raise UsageError(
             f"{what} {scheme}://... contains credentials",
             hint="Remove them and set them in the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, HF_TOKEN, a role, ...).",
         )
     return scheme, rest
+
+
+def _has_user(scheme: str, authority: str) -> bool:
+    """Whether what is before an @ may be a user with a password."""
+    return "@" in authority and scheme != "hf" and not names_account(scheme, authority)
 
 
 def _without_slashes(uri: str, what: str) -> tuple[str, str]:
@@ -97,19 +94,20 @@ def _without_slashes(uri: str, what: str) -> tuple[str, str]:
     return "", uri
 
 
-def parse_uri(uri: str, what: str = "the storage URI") -> FolderUri | S3Uri:
-    """Parses a path, file:///... or s3://bucket/prefix.
+def parse_uri(uri: str, what: str = "the storage URI") -> FolderUri | BucketUri:
+    """Parses a path, file:///..., or a prefix in a bucket: s3://, gs://, az:// or abfs://.
 
     Raises UsageError for credentials, queries and other schemes; `what` names the URI in messages.
     """
     scheme, rest = split_scheme(uri, what)
     if scheme == "":
         return _path_uri(uri, what)
-    if scheme not in ("file", "s3"):
-        meant = "Write s3://" if scheme in ("s3a", "s3n") else "Use a folder, file:// or s3://"
+    if scheme in BUCKET_SCHEMES:
+        return bucket_uri(scheme, rest)
+    if scheme != "file":
+        meant = f"Write {_MEANT[scheme]}" if scheme in _MEANT else "Use a folder, file://, s3://, gs:// or az://"
         raise UsageError(f"{what} {scheme}://...: unsupported kind of storage", hint=f"{meant}.")
-    authority = rest.split("/", 1)[0]
-    return _folder_uri(uri, authority, rest) if scheme == "file" else _s3_uri(authority, rest)
+    return _folder_uri(uri, rest.split("/", 1)[0], rest)
 
 
 def check_source_uri(uri: str, *, has_reader: bool = False) -> None:
@@ -119,12 +117,12 @@ def check_source_uri(uri: str, *, has_reader: bool = False) -> None:
     may belong to a reader that is installed where the rows are read.
     """
     scheme, rest = split_scheme(uri, "the source")
-    if scheme == "s3":
-        check_bucket(rest.split("/", 1)[0])
+    if scheme in BUCKET_SCHEMES:
+        check_bucket(scheme, rest.split("/", 1)[0])
     if scheme in FOREIGN_SCHEMES and not has_reader:
         raise UsageError(
             f"the source {scheme}://...: unsupported kind of storage",
-            hint="Use a path, s3:// or hf://, or name the reader (source.reader) that reads it.",
+            hint="Use a path, s3://, gs://, az:// or hf://, or name the reader (source.reader) that reads it.",
         )
 
 
@@ -134,14 +132,17 @@ def is_hub_model(name: str) -> bool:
 
 
 def check_model_uri(uri: str) -> None:
-    """Raises UsageError unless `uri` can be a model: a path, hub id, hf://, s3://bucket/folder or run://NAME."""
+    """Raises UsageError unless `uri` can be a model.
+
+    That is a path, a hub id, hf://, run://NAME, or a prefix in a bucket.
+    """
     scheme, rest = split_scheme(uri, "the model")
-    if scheme == "s3":
-        _s3_uri(rest.split("/", 1)[0], rest)
+    if scheme in BUCKET_SCHEMES:
+        bucket_uri(scheme, rest)
     elif scheme not in ("", "file", "run", "hf"):
         raise UsageError(
             f"the model {scheme}://...: unsupported kind of storage",
-            hint="Use a folder, a Hugging Face id, s3://bucket/folder or run://NAME.",
+            hint="Use a folder, a Hugging Face id, run://NAME, or a prefix in a bucket: s3://, gs://, az://.",
         )
 
 
@@ -159,31 +160,6 @@ def _folder_uri(uri: str, authority: str, rest: str) -> FolderUri:
     if not path or _CONTROL.search(path):
         raise UsageError(f"{uri!r}: not a folder")
     return FolderUri(Path(path).resolve())
-
-
-def _s3_uri(authority: str, rest: str) -> S3Uri:
-    if "?" in rest or "#" in rest:
-        bucket = authority.partition("?")[0]
-        raise UsageError(f"s3://{bucket}/...: a storage URI must not have a query", hint="Write s3://bucket/prefix.")
-    check_bucket(authority)
-    prefix = "/".join(part for part in rest[len(authority) :].split("/") if part)
-    if prefix:
-        check_key(prefix)
-    return S3Uri(authority, prefix)
-
-
-def check_bucket(name: str) -> None:
-    """Raises UsageError unless `name` can be a bucket.
-
-    A name with a colon could hold a secret and is not repeated.
-    """
-    if ":" in name:
-        raise UsageError("s3://...: the bucket's name contains a colon", hint="Write s3://bucket/prefix.")
-    if not _BUCKET.match(name):
-        raise UsageError(
-            f"s3://{name}: not a bucket name",
-            hint="Bucket names have 3 to 63 lower-case letters, digits, dots and dashes: s3://bucket/prefix.",
-        )
 
 
 def check_endpoint(endpoint: str) -> str:
@@ -223,31 +199,3 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _is_forbidden(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_link_local or address.is_multicast or address.is_unspecified or str(address) in _METADATA_HOSTS
-
-
-def check_key(key: str) -> str:
-    """Returns `key` if it is relative without empty, `.` or `..` parts.
-
-    Raises UsageError otherwise.
-    """
-    parts = key.split("/")
-    if (
-        not key
-        or any(part in ("", ".", "..") for part in parts)
-        or "\\" in key
-        or _CONTROL.search(key)
-        or parts[0] == LEFTOVERS
-        or len(key.encode()) > 900
-    ):
-        raise UsageError(f"{key!r} is not a storage key", hint="Keys are relative paths with / and without . or ..")
-    return key
-
-
-def check_prefix(prefix: str) -> str:
-    """Returns `prefix` if a key can begin with it; it may be empty or end in `/`."""
-    stem = prefix[:-1] if prefix.endswith("/") else prefix
-    if stem:
-        check_key(stem)
-    elif prefix:
-        check_key(prefix)
-    return prefix

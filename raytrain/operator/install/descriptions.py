@@ -5,16 +5,17 @@
 
 IN_A_CLUSTER = {
     ("spec", "model"): (
-        "The model to start from: a Hugging Face id, if needed with @ and a branch, tag or commit; an s3:// folder; "
-        "run://NAME (the model of an earlier run); or a folder of a volume that cluster.podTemplate mounts. A run "
-        "goes on with the commit that it started with."
+        "The model to start from: a Hugging Face id, if needed with @ and a branch, tag or commit; a prefix in a "
+        "bucket (s3://, gs://, az://); run://NAME (the model of an earlier run); or a folder of a volume that "
+        "cluster.podTemplate mounts. A run goes on with the commit that it started with."
     ),
     ("spec", "storage"): (
         "Where shards and runs are stored. By default runs.storage of the operator's settings. A run is "
         "stored under its namespace: URI/NAMESPACE."
     ),
     ("spec", "storage", "uri"): (
-        "Bucket prefix for shards and runs, s3://bucket/prefix, or file:///... in a volume that "
+        "Bucket prefix for shards and runs, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or "
+        "abfs://container@account.dfs.core.windows.net/prefix, or file:///... in a volume that "
         "cluster.podTemplate mounts."
     ),
     ("spec", "probes"): (
@@ -28,8 +29,8 @@ IN_A_CLUSTER = {
         "(HF_ENDPOINT names a mirror)."
     ),
     ("spec", "tasks", "[]", "source", "uri"): (
-        "Rows as JSONL, CSV, TSV (plain, .gz, .zst, .bz2, .xz or .lz4) or Parquet: s3://... (an object, a "
-        "prefix or a glob; read at storage.endpoint if the storage is in S3 too), "
+        "Rows as JSONL, CSV, TSV (plain, .gz, .zst, .bz2, .xz or .lz4) or Parquet: s3://..., gs://... or "
+        "az://... (an object, a prefix or a glob; read at storage.endpoint if the storage is in the same cloud), "
         "hf://name[:config][@revision] on the Hugging Face hub, or an absolute path in a volume that "
         "cluster.podTemplate mounts. Below a prefix and on the hub, the split is taken from the words train, "
         "validation (or dev, valid) and test in the names."

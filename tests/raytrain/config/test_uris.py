@@ -30,7 +30,7 @@ def test_right_uris_are_accepted():
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("storage", "gs://models/raytrain", "spec.storage.uri: .*gs://...: unsupported"),
+        ("storage", "gcs://models/raytrain", "spec.storage.uri: .*gcs://...: unsupported"),
         ("storage", "s3:/models/raytrain", "spec.storage.uri: .*not with s3://"),
         ("storage", "s3://KEY:canary@models/r", "spec.storage.uri: .*contains credentials"),
         ("storage", "s3://My_Bucket/r", "spec.storage.uri: .*not a bucket name"),

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import LocalStore, StorageLocation, open_store
-from raytrain_core.storage.uri import FolderUri, check_endpoint, check_key, check_model_uri, check_source_uri, parse_uri
+from raytrain_core.storage.keys import check_key
+from raytrain_core.storage.uri import FolderUri, check_endpoint, check_model_uri, check_source_uri, parse_uri
 
 
 def test_a_relative_path_becomes_an_absolute_file_uri(tmp_path, monkeypatch):
@@ -20,9 +21,14 @@ def test_a_relative_path_becomes_an_absolute_file_uri(tmp_path, monkeypatch):
         ("s3://my-bucket/a/b/", "s3://my-bucket/a/b"),
         ("s3://my-bucket", "s3://my-bucket"),
         ("S3://my-bucket//a", "s3://my-bucket/a"),
+        ("gs://my_bucket/a/", "gs://my_bucket/a"),
+        ("GS://my-bucket", "gs://my-bucket"),
+        ("az://container/a//b", "az://container/a/b"),
+        ("abfs://container@account.dfs.core.windows.net/a/", "abfs://container@account.dfs.core.windows.net/a"),
+        ("abfss://container@account.blob.core.windows.net", "abfss://container@account.blob.core.windows.net"),
     ],
 )
-def test_s3_uris_have_one_form(given_uri, normal):
+def test_bucket_uris_have_one_form(given_uri, normal):
     assert str(parse_uri(given_uri)) == normal
     assert open_store(StorageLocation(uri=given_uri, endpoint="http://127.0.0.1:1/")).uri == normal
 
@@ -59,11 +65,18 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated(uri):
         "s3://my_bucket/x",
         "s3://a..b/x",
         "s3a://bucket/x",
-        "abfs://c@a.dfs.core.windows.net/x",
+        "abfs://user:canary@a.dfs.core.windows.net/x",
+        "abfs://con_tainer@account.dfs.core.windows.net/x",
+        "abfs://container@elsewhere/x",
+        "az://Container/x",
+        "az://a--b/x",
+        "gcs://bucket/x",
         "hdfs://n/x",
         "wasbs://c@a/x",
         "ftp://h/x",
         "gs://b/x",
+        "gs://Bucket/x",
+        "gs://bucket/x?token=y",
         "s3://",
         "s3://Upper/x",
         "s3://b",
@@ -173,7 +186,9 @@ def test_a_folder_of_nobody_is_an_error_of_the_user():
         parse_uri("~nobody-of-this-name/x")
 
 
-@pytest.mark.parametrize("uri", ["gs://bucket/m", "s3:/bucket/m", "s3://My_Bucket/m", "s3://k:canary@bucket/m", " x"])
+@pytest.mark.parametrize(
+    "uri", ["gcs://bucket/m", "gs://Bucket/m", "s3:/bucket/m", "s3://My_Bucket/m", "s3://k:canary@bucket/m", " x"]
+)
 def test_models_that_nothing_can_read_are_refused(uri):
     with pytest.raises(UsageError) as error:
         check_model_uri(uri)
@@ -187,12 +202,14 @@ def test_models_that_can_be_read_are_taken(uri):
     check_model_uri(uri)
 
 
-@pytest.mark.parametrize("uri", ["abfs://c@a/rows", "https://host/rows.csv", "s3:/bucket/rows", "s3://My_Bucket/rows"])
+@pytest.mark.parametrize(
+    "uri", ["abfs://c@a/rows", "gcs://bucket/rows", "https://host/rows.csv", "s3:/bucket/rows", "s3://My_Bucket/rows"]
+)
 def test_sources_that_nothing_can_read_are_refused(uri):
     with pytest.raises(UsageError):
         check_source_uri(uri)
 
 
 def test_a_named_reader_may_read_what_raytrain_cannot():
-    check_source_uri("gs://bucket/rows", has_reader=True)
+    check_source_uri("gcs://bucket/rows", has_reader=True)
     check_source_uri("jira://project/OPS")
