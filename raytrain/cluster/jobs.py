@@ -65,8 +65,11 @@ def submit(
     storage: str | None,
     base_folder: Path,
     say: Callable[[str], None],
+    owner: Mapping[str, Any] | None = None,
 ) -> ClusterStatus:
     """Uploads local sources and models, then creates (or updates) the FineTuneJob.
+
+    With the object `owner`, the job is deleted together with it.
 
     Raises UsageError for a storage that pods cannot reach, ClusterError for pods that could never
     start.
@@ -89,6 +92,8 @@ def submit(
     if told := found.annotation:
         annotations = body["metadata"].get("annotations") or {}
         body["metadata"]["annotations"] = annotations | {ESTIMATE_ANNOTATION: json.dumps(told)}
+    if owner is not None:
+        body["metadata"]["ownerReferences"] = [_reference(owner)]
     return of_object(api.apply(body, manager=MANAGER))
 
 
@@ -101,6 +106,11 @@ def _estimated(
         parameters = size_of(job.spec.model, base_folder).parameters
     tokens, stores = training_tokens(job), stores_of(location, namespace)
     return estimate(job, api=api, namespace=namespace, tokens=tokens, parameters=parameters, stores=stores)
+
+
+def _reference(owner: Mapping[str, Any]) -> dict[str, Any]:
+    found = {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+    return found | {"name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"]}
 
 
 def get(api: KubernetesApi, namespace: str, name: str) -> dict[str, Any]:
