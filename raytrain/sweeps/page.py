@@ -12,8 +12,8 @@ from raytrain.sweeps.sentences import OBJECTIVES, against_text, change_text, sen
 from raytrain.sweeps.state import SweepLayout
 from raytrain_core.storage import Store
 
-HEADS = ("", "setting", "run", "gained, forgotten (validation)", "gained", "forgotten", "gained, against as written",
-         "forgotten, against as written")  # fmt: skip
+HEADS = ("", "setting", "run", "validation", "gained", "forgotten", "gained vs as written",
+         "forgotten vs as written")  # fmt: skip
 
 
 def write_leaderboard(store: Store, board: SweepLeaderboard) -> None:
@@ -49,7 +49,7 @@ def html(board: SweepLeaderboard) -> str:
         board=board,
         headline=takeaway(board),
         sentences=sentences(board),
-        picture=draw(board),
+        picture=draw(board, titled=False),
         heads=HEADS,
         rows=[(line, cells(board, line)) for line in board.lines],
         objective=OBJECTIVES[board.objective],

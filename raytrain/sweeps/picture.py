@@ -42,14 +42,17 @@ class _Scale:
         return self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low)
 
 
-def draw(board: SweepLeaderboard) -> Markup:
-    """Draws the picture; without a probe there is no second axis, and the picture is empty."""
+def draw(board: SweepLeaderboard, *, titled: bool = True) -> Markup:
+    """Draws the picture; without a probe there is no second axis, and the picture is empty.
+
+    On a page that says it already, the title is for screen readers alone.
+    """
     points = [point for line in board.ranked if (point := _point(line)) is not None]
     if not points:
         return Markup("")
     title = takeaway(board)
-    lines = textwrap.wrap(title, _TITLE_CHARACTERS)
-    top = 34.0 + 22 * len(lines)
+    lines = textwrap.wrap(title, _TITLE_CHARACTERS) if titled else []
+    top = 46.0 + 22 * len(lines)
     bottom = top + _PLOT_HEIGHT
     x = _scale([value for p in points for value in (*p.x_ends, *(s[0] for s in p.seeds))], _LEFT, _WIDTH - _RIGHT)
     y = _scale([value for p in points for value in (*p.y_ends, *(s[1] for s in p.seeds))], bottom, top)
@@ -95,7 +98,7 @@ def _grid(x: _Scale, y: _Scale, top: float, bottom: float) -> list[Markup]:
         parts.append(_text(x.start - 8, y.at(tick) + 4, f"{tick:g}", anchor="end", fill="#59616b"))
     middle = (x.start + x.end) / 2
     parts.append(_text(middle, bottom + 40, "forgotten: points lost on the probes (less is better)", anchor="middle"))
-    parts.append(_text(x.start, top - 10, "gained: points on the trained tasks (more is better)"))
+    parts.append(_text(x.start, top - 12, "gained: points on the trained tasks (more is better)"))
     return parts
 
 
