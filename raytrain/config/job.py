@@ -491,6 +491,11 @@ class ClusterSpec(SpecModel):
     )
 
 
+def _or_a_name(schema: dict[str, Any]) -> None:
+    """Lets editors accept the name of a benchmark in place of its mapping."""
+    schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
+
+
 class Spec(SpecModel):
     """What to train, on which data, and how."""
 
@@ -520,6 +525,7 @@ class Spec(SpecModel):
             "alone, such as mmlu, is short for {benchmark: mmlu}. For probes with rows of your own see tasks[].probe."
         ),
         examples=["[mmlu, bbh, arc_easy]"],
+        json_schema_extra=_or_a_name,
     )
     mixture: Mixture = Field(default_factory=Mixture, description="Sampling rates of the tasks.")
     training: TrainingSpec = Field(description="Training settings.")

@@ -9,6 +9,7 @@ from raytrain.report import curves
 from raytrain.report.data_card import describe_data, leaks
 from raytrain.report.formatting import join_names
 from raytrain.report.model import Attempt, Data, Event, ReportData, ReviewResult, Task, Training
+from raytrain.report.published import beside
 from raytrain.report.review_choices import read_choices
 from raytrain.report.stored import StoredRun, read_run
 from raytrain.report.summary import summarize
@@ -54,6 +55,7 @@ def gather(store: Store, layout: RunLayout) -> ReportData:
         tasks=tasks,
         average_forgetting=average_forgetting(_forgetting_by_task(tasks)),
         backward_transfer=backward_transfer(_gains_on_probes(tasks)),
+        published=beside(run.record.job, tasks),
         reviews=reviews,
         training=training,
         data=data,

@@ -17,9 +17,10 @@ from markupsafe import Markup
 
 from raytrain.report import charts, readings
 from raytrain.report.formatting import abbreviate, format_count, format_interval, format_score, join_names
-from raytrain.report.metric_names import metric_meaning
+from raytrain.report.metric_names import metric_label, metric_meaning
 from raytrain.report.model import CurvePoint, Interval, Preference, ReportData, Sample, Task, TemplateScore
 from raytrain.report.preference import preference_sentence
+from raytrain.report.published import PUBLISHED_NOTE
 from raytrain.report.verdicts import forgetting_sentence, verdict_label
 from raytrain.report.words import Change, Span, changes, closest_agreement
 from raytrain_core.text import duration
@@ -41,6 +42,7 @@ def render_html(data: ReportData, *, every: float | None = None) -> str:
         connect="'none'" if live is None else "'self'",
         live=live,
         data=data,
+        published_note=PUBLISHED_NOTE,
         loss_axis=charts.loss_axis([t.loss for t in data.tasks]),
         last_step=max([data.training.steps, *data.steps]),
     )
@@ -102,6 +104,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "charts": charts,
         "count": format_count,
+        "metric_label": metric_label,
         "metric_meaning": metric_meaning,
         "forgetting_sentence": forgetting_sentence,
         "verdict": verdict_label,

@@ -8,6 +8,7 @@ from raytrain.report.markdown_readings import confusion_table, entity_table
 from raytrain.report.markdown_text import escape, fence, table
 from raytrain.report.model import Interval, ReportData, Sample, Slice, Task, WithoutTwins
 from raytrain.report.preference import preference_sentence
+from raytrain.report.published import published_section
 from raytrain.report.verdicts import verdict_label
 
 _SAMPLES = 3  # per task; the HTML and the JSON contain all
@@ -33,6 +34,7 @@ def render_markdown(data: ReportData) -> str:
     if data.probes:
         parts += ["## What was kept or forgotten", _overview(data.probes)]
         parts += ["\n".join(f"- **{escape(t.name)}**: {escape(t.sentence)}" for t in data.probes)]
+    parts += published_section(data.published)
     if data.steps:
         parts += [
             "## Checkpoints",

@@ -37,6 +37,11 @@ METRIC_NAMES: dict[str, MetricName] = {
     "bleu@t5": MetricName("BLEU (T5)", "BLEU as reported in the T5 papers"),
     "exact_match": MetricName("exact match", "share of answers equal to the reference"),
 }
+_HARNESS_MEANINGS = {
+    "acc": "share of rows whose correct choice is the most likely one",
+    "acc_norm": "share of rows whose correct choice is the most likely one for its length in characters",
+    "exact_match": "share of answers equal to the reference, after the benchmark's own filters",
+}
 TYPE_LABELS = {
     "summarization": "summarization",
     "rating": "rating",
@@ -61,6 +66,8 @@ BASELINE_LABELS = {
 def metric_label(name: str) -> str:
     """Returns the display name of a metric."""
     plain, _, variant = name.partition("@")
+    if variant == "lm-eval":
+        return f"{METRIC_NAMES[plain].label if plain in METRIC_NAMES else plain} (lm-eval)"
     if name not in METRIC_NAMES and plain in METRIC_NAMES and variant in VARIANTS:
         return f"{METRIC_NAMES[plain].label} ({VARIANTS[variant]})"
     key = name if name in METRIC_NAMES else name.replace("-", "_")
@@ -69,6 +76,8 @@ def metric_label(name: str) -> str:
 
 def metric_meaning(name: str) -> str:
     """Explains a metric in one clause; empty for metrics of plugins."""
+    if name.endswith("@lm-eval"):
+        return _HARNESS_MEANINGS.get(name.partition("@")[0], "as lm-evaluation-harness computes it")
     if name not in METRIC_NAMES and name.partition("@")[2] in VARIANTS:
         return metric_meaning(name.partition("@")[0])
     key = name if name in METRIC_NAMES else name.replace("-", "_")

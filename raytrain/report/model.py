@@ -379,6 +379,20 @@ class Summary(ReportPart):
     warnings: list[Text2000] = []
 
 
+class Published(ReportPart):
+    """A score that others published for a benchmark, beside this run's scores on its own rows."""
+
+    probe: str
+    metric: str
+    model: str = Field(description="The model whose score was published.")
+    value: float
+    before: float | None = Field(default=None, description="This run's model before training.")
+    after: float | None = Field(default=None, description="This run's model after training.")
+    source: str
+    protocol: str = Field(description="How the published score was measured, as far as it is stated.")
+    difference: str = Field(description="How the scores of this run were measured otherwise.")
+
+
 class ReportData(ReportPart):
     """A complete report."""
 
@@ -399,6 +413,7 @@ class ReportData(ReportPart):
     backward_transfer: float | None = Field(
         default=None, description="Mean of after minus before over the probes with a percent scale."
     )
+    published: list[Published] = Field(default=[], description="Published scores of the benchmarks that were scored.")
     reviews: list[ReviewResult] = []
     training: Training
     data: Data

@@ -114,4 +114,7 @@ def _list(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
         if any(item != first for item in others):
             raise ValueError(f"a tuple of several types has no structural counterpart: {node}")
         return {"items": first, "minItems": len(others) + 1, "maxItems": len(others) + 1}
-    return {"items": _convert(node["items"], definitions), "maxItems": node.get("maxItems", LIST_BOUND)}
+    items = node["items"]
+    if {"type": "string"} in items.get("anyOf", ()):  # a name is short for a mapping; objects have mappings alone
+        (items,) = [option for option in items["anyOf"] if option != {"type": "string"}]
+    return {"items": _convert(items, definitions), "maxItems": node.get("maxItems", LIST_BOUND)}
