@@ -212,8 +212,9 @@ class Status(StatusModel):
         default="Pending",
         max_length=40,
         description=(
-            "Rejected, Pending, Queued, Preparing, ScoringBefore, Training, ScoringAfter, Reporting, Retrying, "
-            "Suspending, Suspended, Cancelling, Complete, Cancelled or Failed; a summary of the conditions."
+            "Rejected, Waiting (for the job whose model it starts from), Pending, Queued, Preparing, ScoringBefore, "
+            "Training, ScoringAfter, Reporting, Retrying, Suspending, Suspended, Cancelling, Complete, Cancelled or "
+            "Failed; a summary of the conditions."
         ),
     )
     message: str = Field(default="", max_length=4096, description="The phase as a sentence, and what to do about it.")

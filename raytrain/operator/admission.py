@@ -35,6 +35,7 @@ def check_admission(job: FineTuneJob, settings: Settings) -> Refusal | None:
     cluster = job.spec.cluster or ClusterSpec()
     checks = (
         _storage(job, settings, cluster),
+        _own_model(job),
         _local_files(job, cluster),
         _quantities(job, cluster),
         _pod_template(cluster.pod_template, settings.policy),
@@ -57,6 +58,12 @@ def _storage(job: FineTuneJob, settings: Settings, cluster: ClusterSpec) -> Iter
             f"storage {uri} is a folder in a pod and is lost with the pod: use s3://bucket/prefix, or mount a "
             "shared volume there with cluster.podTemplate",
         )
+
+
+def _own_model(job: FineTuneJob) -> Iterator[Refusal]:
+    if job.spec.model.removeprefix("run://").strip("/") == job.metadata.name and job.spec.model.startswith("run://"):
+        message = f"spec.model: {job.spec.model} is this run itself: name another run, or the model to start from"
+        yield Refusal("ModelCircle", message)
 
 
 def _local_files(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:

@@ -20,6 +20,8 @@ ENDED_BADLY = ("Failed", "Cancelled", "Rejected")
 AT_REST = ("Complete", "Suspended")
 NEVER_FITS = "NeverFits"
 """Why a job is not accepted that no node or no quota is large enough for."""
+PARENT_PROBLEMS = ("ParentFailed", "ParentDeleted", "ModelCircle")
+"""Why a job waits for another's model in vain."""
 WORKING_PHASES = (*PREPARED_PHASES[:-1], "Preparing")
 
 Condition = tuple[bool, str, str]

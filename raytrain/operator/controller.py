@@ -27,6 +27,7 @@ from raytrain.operator.line import holds_turn, turn_of
 from raytrain.operator.metrics import RECONCILE_ERRORS
 from raytrain.operator.notifications.delivery import Delivery
 from raytrain.operator.notifications.due import Notification, due, remembered
+from raytrain.operator.parent import WAITING, find_parent, parent_name
 from raytrain.operator.pods_seen import PodsSeen
 from raytrain.operator.prices import price_of
 from raytrain.operator.queue_systems import QueueSystems
@@ -35,7 +36,7 @@ from raytrain.operator.reconcile import TRY_AGAIN_SECONDS, reconcile
 from raytrain.operator.render import names
 from raytrain.operator.serving import trim_service
 from raytrain.operator.settings import Settings
-from raytrain.operator.snapshot import Observed, Turn, has_queue, queues_of, read_job, read_status
+from raytrain.operator.snapshot import Observed, Parent, Turn, has_queue, queues_of, read_job, read_status
 from raytrain.operator.status import status_patch
 from raytrain.operator.timestamps import utc_now
 from raytrain_core.errors import ClusterError
@@ -92,11 +93,13 @@ class Controller:
         key = _key(body)
         if deleted:
             self._forget(key)
+            self._tell_children(key)
             return
         known = self._jobs.get(key)
         if known is None or known["metadata"].get("uid") != body["metadata"].get("uid") or not _is_older(body, known):
             self._jobs[key] = _without_managed_fields(body)
         await self.reconcile(key)
+        self._tell_children(key)
 
     async def on_ray_job_event(self, body: dict[str, Any], *, deleted: bool) -> None:
         """Handles a RayJob of a FineTuneJob that was listed, created, changed or deleted."""
@@ -293,6 +296,7 @@ class Controller:
             ray_service=await self._ray_service(key, body),
             queue_systems=await self._present_systems(),
             queue_problem=await self._queue_problem(key, body),
+            parent=await self._parent(key, body),
         )
 
     async def _ray_service(self, key: Key, body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -303,6 +307,16 @@ class Controller:
             self._ray_services[key] = trim_service(found)
         found = self._ray_services.get(key)
         return found if found is not None and names.is_owned(found, body["metadata"]["uid"]) else None
+
+    async def _parent(self, key: Key, body: Mapping[str, Any]) -> Parent | None:
+        """The job whose model this one starts from, asked for if it is not known yet."""
+        if not parent_name(body) or (body.get("status") or {}).get("attempts"):
+            return None
+
+        def get(name: str) -> Mapping[str, Any] | None:
+            return self._jobs.get((key[0], name)) or self._api.get(JOBS, key[0], name)
+
+        return await asyncio.to_thread(find_parent, body, get)
 
     async def _tenant(self, namespace: str) -> str:
         """The namespace and its UID: a name alone may exist in another cluster too."""
@@ -399,6 +413,13 @@ class Controller:
         for key, body in self._jobs.items():
             if (body.get("status") or {}).get("place"):
                 self._wake_after(key, 0.0)
+
+    def _tell_children(self, key: Key) -> None:
+        """Has the jobs look again that wait for the model of this one."""
+        for other, body in self._jobs.items():
+            waits = (body.get("status") or {}).get("phase") == WAITING
+            if waits and other[0] == key[0] and parent_name(body) == key[1]:
+                self._wake_after(other, 0.0)
 
     def _on_timer(self, key: Key) -> None:
         self._timers.pop(key, None)

@@ -147,7 +147,7 @@ def _is_short(status: Status, attempt: AttemptStatus) -> bool:
 
 
 def _is_ready_to_begin(status: Status, now: datetime) -> bool:
-    """Not one that is refused, or that waits for its next try: it would hold up all behind it."""
+    """Not one that is refused, waits for its parent or its next try: it would hold up others."""
     refused = any(c.type == "Accepted" and c.status == "False" for c in status.conditions)
     early = status.not_before is not None and parse_time(status.not_before) > now
-    return not refused and not early
+    return not refused and not early and status.phase != "Waiting"

@@ -23,6 +23,7 @@ from raytrain.operator.admission import Refusal
 from raytrain.operator.attempt_end import count, ended_attempt, permanent_failure, seconds_until_next
 from raytrain.operator.conditions import NEVER_FITS, WORKING_PHASES
 from raytrain.operator.obstacles import find_obstacle, seen_since
+from raytrain.operator.parent import wait_for_parent
 from raytrain.operator.ray_job_status import RayJobStatus, ray_job_status
 from raytrain.operator.render import names, supporting_objects
 from raytrain.operator.render.attempt import Attempt
@@ -237,8 +238,10 @@ def _start_attempt(snapshot: Snapshot, attempts: tuple[AttemptStatus, ...]) -> N
     if snapshot.refused is not None or snapshot.job is None:
         refused = snapshot.refused or Refusal("InvalidSpec", "the job cannot be read")
         return replace(_refuse(refused, attempts), delete=snapshot.to_delete(attempts, ended=True))
+    waits = None if attempts else wait_for_parent(snapshot)
     obstruction = (
-        _never_fits(snapshot, attempts)
+        waits
+        or _never_fits(snapshot, attempts)
         or _in_line(snapshot, attempts)
         or _leave(snapshot, _leaving_phase(attempts), attempts)
         or _back_off(snapshot, attempts)

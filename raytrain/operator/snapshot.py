@@ -35,6 +35,18 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The job of the run whose model a job starts from."""
+
+    name: str
+    phase: str | None
+    """None if there is no such job."""
+    message: str = ""
+    circle: tuple[str, ...] = ()
+    """The names from the job through its parents back to itself, if they go in a circle."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """The object as the API server has it, its RayJobs by name, and what surrounds them."""
 
@@ -60,6 +72,8 @@ class Observed:
     """Why the job's queue admits nothing, as far as is known."""
     turn: Turn | None = None
     """Set if other jobs have their turn first."""
+    parent: Parent | None = None
+    """Where the model comes from, if it is another run's."""
     gpu_price: PriceRange | None = None
     """Price of one of the job's GPUs for an hour, looked up when an attempt begins."""
     misfit: str = ""

@@ -7,7 +7,7 @@ from typing import Any
 
 from raytrain.config.job_status import Status, Usage
 from raytrain.operator.actions import Event, NextState, Object
-from raytrain.operator.conditions import WORKING_PHASES, conditions
+from raytrain.operator.conditions import PARENT_PROBLEMS, WORKING_PHASES, conditions
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.snapshot import Snapshot
 from raytrain.operator.usage import comparison, estimate_of, gpus_held, next_usage
@@ -107,6 +107,7 @@ def events_between(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
     elif phase != old.phase and phase not in ("Pending", "Retrying"):
         yield Event(phase, message or phase, warning=phase == "Failed")
     yield from _queue_events(old, status)
+    yield from _parent_events(old, status)
     accepted = any(c["type"] == "Accepted" and c["status"] == "True" for c in status["conditions"])
     known_reasons = {condition.reason for condition in old.conditions}
     if phase == "Pending" and not accepted and (reason := _reason(status, "Accepted")) not in known_reasons:
@@ -122,6 +123,14 @@ def _queue_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
         kind, reason = condition["type"], condition["reason"]
         if kind in ("Accepted", "Suspended") and reason in QUEUE_PROBLEMS and before.get(kind) != reason:
             yield Event(reason, condition["message"], warning=True)
+
+
+def _parent_events(old: Status, status: Mapping[str, Any]) -> Iterator[Event]:
+    """A parent that will not be complete by itself: told once."""
+    before = next((c.reason for c in old.conditions if c.type == "Progressing"), "")
+    reason = _reason(status, "Progressing")
+    if reason in PARENT_PROBLEMS and reason != before:
+        yield Event(reason, status["message"], warning=True)
 
 
 def _lost(before: str, after: str) -> bool:

@@ -488,3 +488,19 @@ def test_a_notification_that_cannot_be_sent_is_an_event_of_the_job(monkeypatch):
 
     assert run(steps, server, settings)[-1] == "NotificationFailed"
     assert server.job["status"]["notified"] == ["team.started"]
+
+
+def test_a_child_begins_by_itself_when_its_parent_is_complete():
+    parent = finetunejob(name="base", status={"phase": "Training"})
+    server = Server(finetunejob(model="run://base"), parent)
+    settings = Settings.model_validate({"retry": {"firstSeconds": 0.05}})
+
+    async def steps(controller):
+        await controller.on_job_event(server.job, deleted=False)  # before its parent is listed
+        assert server.job["status"]["phase"] == "Waiting"
+        server.put({**parent, "status": {"phase": "Complete", "completionTime": "2026-11-23T12:00:00Z"}})
+        await controller.on_job_event(server.objects[(*JOBS, "base")], deleted=False)
+        while not server.job["status"].get("attempts"):
+            await asyncio.sleep(0.01)
+
+    assert run(steps, server, settings) == ["Waiting", "AttemptStarted"]
