@@ -348,7 +348,7 @@ class TrainingResources(SpecModel):
     resource_name: str = Field(
         default="nvidia.com/gpu",
         max_length=316,
-        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        pattern=r"^[a-z0-9][a-z0-9.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*$",
         description=(
             "What a GPU is called on the nodes, for training and evaluation, e.g. amd.com/gpu, or "
             "nvidia.com/mig-1g.10gb for a part of one. Ray counts each as one GPU."
