@@ -114,9 +114,9 @@ chaos: $(READY) ## random kills of workers, driver, actors and store, compared w
 
 lock: $(READY) ## resolve the dependencies again
 	$(COMPILE) --extra dev --extra docs pyproject.toml -o requirements/dev.txt
-	$(LOCK) --extra train --extra serve --extra plots --extra pii --extra operator pyproject.toml -o requirements/run.txt
+	$(LOCK) --extra train --extra serve --extra plots --extra pii --extra operator --extra gcs --extra azure pyproject.toml -o requirements/run.txt
 	$(LOCK) requirements/operator.in -o requirements/operator.txt
-	$(LOCK) requirements/image.in -o requirements/image.txt
+	$(COMPILE) requirements/image.in -o requirements/image.txt
 
 generate: $(READY) ## write the schemas and the reference pages again
 	$(BIN)/python -m raytrain.config.schema --write
