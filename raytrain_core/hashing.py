@@ -21,12 +21,12 @@ _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 def content_key(kind: str, *parts: str | int) -> int:
     """Returns a 64-bit hash of `parts`; `kind` separates different uses of the same content."""
-    digest = hashlib.blake2b(digest_size=8, person=kind.encode()[:16])
+    data = bytearray()
     for part in parts:
-        data = str(part).encode()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return int.from_bytes(digest.digest(), "little")
+        encoded = str(part).encode()
+        data += len(encoded).to_bytes(8, "little")
+        data += encoded
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=kind.encode()[:16]).digest(), "little")
 
 
 def digest_of(data: Any) -> str:

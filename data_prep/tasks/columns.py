@@ -1,5 +1,6 @@
 """The columns that a task needs, and whether a source has them."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 
@@ -34,9 +35,10 @@ def used_columns(task: Task) -> list[str]:
     return [name for column in [*needed_columns(task), *task.columns.references] for name in alternatives(column)]
 
 
-def alternatives(column: str) -> list[str]:
+@functools.cache  # asked for every row
+def alternatives(column: str) -> tuple[str, ...]:
     """Splits `summary|summaries` into its names; the first that a row has is used."""
-    return [name.strip() for name in column.split("|")]
+    return tuple(name.strip() for name in column.split("|"))
 
 
 def check_columns(task: Task, file: str, rows: Callable[[], Iterable[SourceRow]], transform: Transform) -> None:

@@ -21,10 +21,13 @@ def kept_rows(rows: Iterable[SourceRow], transform: Transform, condition: Condit
         if source.values is None:
             continue
         try:
-            row = transform(without_nan(source.values)[0])
-            if row is not None:
+            present = without_nan(source.values)[0]
+            row = transform(present)
+            if row is None:
+                continue
+            if row is not present:
                 row = without_nan(row)[0]
-                if condition is None or condition.holds(row):
-                    yield row
+            if condition is None or condition.holds(row):
+                yield row
         except RowError:
             continue

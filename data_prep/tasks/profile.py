@@ -174,7 +174,7 @@ def conclude(task: Task, seen: Observations) -> Profile:
     labels = labels_of(task) if task.label_names is None else None
     by_number = labels is not None and labels_by_their_number(seen.labels, labels, where)
     numeric = task.type in NUMBER_TASKS
-    ids = alternatives(task.columns.id) if task.columns.id is not None else []
+    ids = alternatives(task.columns.id) if task.columns.id is not None else ()
     whole = {
         name
         for name, column in seen.columns.items()

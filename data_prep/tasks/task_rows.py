@@ -7,7 +7,6 @@ rows are bad and which are left out.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +73,9 @@ def _task_row(make: Make, file: SourceFile, row: SourceRow) -> TaskRow:
     if isinstance(made, LeftOut):
         return TaskRow(file, row.number, None, events=(*row.events, Event(made.kind)))
     events = (*row.events, *made.events)
-    return TaskRow(file, row.number, replace(made, events=events, place=(file.name, row.number)), events=events)
+    place = (file.name, row.number)
+    example = Example(made.input, made.targets, made.meta, made.id, events, place, made.tail)  # see `example_of`
+    return TaskRow(file, row.number, example, events=events)
 
 
 def _bad(file: SourceFile, number: int, reason: str) -> TaskRow:

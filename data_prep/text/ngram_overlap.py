@@ -61,6 +61,10 @@ class HeldOut:
         distinct, begin, times = np.unique(all_runs[order], return_index=True, return_counts=True)
         informative = times <= COMMON
         self._known: Hashes = distinct[informative]
+        # Nearly all runs of training rows are unknown: a look at one bit of many spares the search.
+        self._mask = np.uint64((1 << min(26, max(10, (len(self._known) * 16).bit_length()))) - 1)
+        self._maybe = np.zeros(int(self._mask) + 1, np.bool_)
+        self._maybe[self._known & self._mask] = True
         self._owners: Numbers = all_owners[order]
         self._begin: Numbers = begin[informative]
         self._times: Numbers = times[informative]
@@ -75,7 +79,9 @@ class HeldOut:
         the latter's runs, 0..1.
         """
         runs, rows = self._runs([_WORD.findall(text.lower()) for text in texts])
-        if not len(runs) or not len(self._known):
+        likely = self._maybe[runs & self._mask]
+        runs, rows = runs[likely], rows[likely]
+        if not len(runs):
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
         at = np.minimum(np.searchsorted(self._known, runs), len(self._known) - 1)
         hit = self._known[at] == runs
@@ -90,8 +96,8 @@ class HeldOut:
 
     def _runs(self, words: Sequence[Sequence[str]]) -> tuple[Hashes, Numbers]:
         """Returns hashes of all runs of known words, and the text of each."""
-        number = self._words.get
-        ids = np.array([number(word, _UNKNOWN) for text in words for word in text], np.uint64)
+        flat = itertools.chain.from_iterable(words)
+        ids = np.fromiter(map(self._words.get, flat, itertools.repeat(_UNKNOWN)), np.uint64)
         count = len(ids) - WORDS + 1
         if count < 1:
             return np.empty(0, np.uint64), np.empty(0, np.int64)
