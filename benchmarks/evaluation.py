@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.output import emit
-from benchmarks.workload import processor, random_model
+from benchmarks.output import emit, processor
+from benchmarks.workload import random_model
 from data_prep.config import Split
 from raytrain.training.threads import MALLOC
 

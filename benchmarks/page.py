@@ -7,7 +7,7 @@ measured numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,28 +91,56 @@ def page() -> str:
     """Renders the page as Markdown."""
     parts = [HEAD]
     for name, (title, what) in SECTIONS.items():
-        path = RESULTS / f"{name}.json"
         parts.append(f"## {title}\n\n{what}\n")
-        if not path.exists():
+        latest = RESULTS / f"{name}.json"
+        if not latest.exists():
             parts.append("Not measured yet.\n")
             continue
-        found = json.loads(path.read_text())
-        parts.append(f"On {_machine(found['machine'])}. All of it: `benchmarks/results/{name}.json`.\n")
-        if found["ratios"]:
-            rows = [f"| `{key}` | {_ratio(value)} |" for key, value in found["ratios"].items()]
-            parts.append("\n".join(["| ratio | median (least to greatest) |", "| --- | --- |", *rows]) + "\n")
-        if bars := found.get("bars"):
-            rows = [f"| `{key}` | {value['value']} | {value['bar']} |" for key, value in bars.items()]
-            parts.append("\n".join(["| held to a limit | value | limit |", "| --- | --- | --- |", *rows]) + "\n")
-        selected = FIGURES.get(name, tuple(found["figures"]))
-        figures = {key: found["figures"][key] for key in selected if key in found["figures"]}
-        rows = [f"| `{key}` | {value} |" for key, value in _flat(figures)]
-        parts.append("\n".join(["| figure | value |", "| --- | --- |", *rows]) + "\n")
+        paths = [latest, *sorted(RESULTS.glob(f"{name}.*.json"))]  # the others are of other processors
+        parts += _section(name, {path.name: json.loads(path.read_text()) for path in paths})
     return "\n".join(parts)
 
 
+def _section(name: str, results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yields the tables of a benchmark, with a column for each processor, the latest first."""
+    names = list(results)
+    for file, found in results.items():
+        yield f"{_machine(found['machine'])}. All of it: `benchmarks/results/{file}`.\n"
+    heads = [str(found["machine"].get("processor", "a processor not named")) for found in results.values()]
+    first = results[names[0]]
+    if first["ratios"]:
+        middle = ["median (least to greatest)"] if len(names) == 1 else heads
+        yield _table(
+            "ratio",
+            middle,
+            {key: [_ratio(found["ratios"].get(key)) for found in results.values()] for key in first["ratios"]},
+        )
+    if bars := first.get("bars"):
+        yield _table(
+            "held to a limit",
+            ["value", "limit"],
+            {key: [str(value["value"]), value["bar"]] for key, value in bars.items()},
+        )
+    selected = FIGURES.get(name, tuple(first["figures"]))
+    figures = [
+        dict(_flat({key: found["figures"][key] for key in selected if key in found["figures"]}))
+        for found in results.values()
+    ]
+    yield _table(
+        "figure",
+        ["value"] if len(names) == 1 else heads,
+        {key: [values.get(key, "not measured") for values in figures] for key in figures[0]},
+    )
+
+
+def _table(head: str, columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    lines = [f"| {' | '.join([head, *columns])} |", f"| {' | '.join(['---'] * (len(columns) + 1))} |"]
+    lines += [f"| `{key}` | {' | '.join(cells)} |" for key, cells in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
 def _machine(machine: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in machine.items())
+    return "On " + ", ".join(f"{key} {value}" for key, value in machine.items())
 
 
 def _ratio(value: Mapping[str, float] | None) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.output import processor
+
 VOCABULARY = 32_128
 TOKENS = 32_100
 EOS = 1
@@ -155,20 +157,6 @@ def has_bf16(path: Path = Path("/proc/cpuinfo")) -> bool:
         return any(flag in path.read_text() for flag in ("avx512_bf16", "amx_bf16", " bf16"))
     except OSError:
         return False
-
-
-def processor(path: Path = Path("/proc/cpuinfo")) -> str:
-    """Returns the processor's name, with family and model where there are any.
-
-    The name alone may say little: of "AMD EPYC" only the family tells the generation.
-    """
-    try:
-        pairs = (line.partition(":") for line in path.read_text().split("\n\n")[0].splitlines())
-    except OSError:
-        return platform.machine()
-    facts = {key.strip(): value.strip() for key, _, value in pairs}
-    name = facts.get("model name") or platform.machine()
-    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else name
 
 
 def rows_of(chosen: Sequence[SyntheticExample], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
