@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale chaos lock generate clean
+.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -93,6 +93,9 @@ bench-operator: $(READY) ## the operator with 1,000 jobs on a real API server (a
 
 bench-training: $(READY) ## training speed compared with Seq2SeqTrainer: about 25 minutes, resumable
 	$(BIN)/python -m benchmarks.training --out benchmarks/results/training.json
+
+bench-demo: $(READY) ## the seconds of make demo, part by part, from nothing
+	$(BIN)/python -m benchmarks.demo --out benchmarks/results/demo.json
 
 bench-accumulation: $(READY) ## gradient accumulation: is a divided step the same step, here and in Seq2SeqTrainer?
 	$(BIN)/python -m benchmarks.accumulation --out benchmarks/results/accumulation.json

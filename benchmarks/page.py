@@ -29,6 +29,11 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "AdamW, about 4,000 real tokens per step. Real tokens per second of raytrain divided by those of "
         "`Seq2SeqTrainer`; `gemm_fraction` is the share of the speed of `F.linear` alone on the same layers.",
     ),
+    "demo": (
+        "The quickstart",
+        "`make demo` from nothing, part by part, in seconds: `world` generates the data and pre-trains the base model; "
+        "the others lie between the events of the run. Checkpoints are scored during `train`.",
+    ),
     "accumulation": (
         "The same step, divided in several ways",
         "Loss and gradient divided by the correct values (1 is correct), for 16 examples at once, as four "
