@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo [--out FILE]
 
-The world (rows, tokenizer, base model) and the run go to a temporary folder. The parts of the run are
-between its own events. Scoring of checkpoints goes on while training does, and is part of it.
+The world (rows, tokenizer, base model) and the run go to a temporary folder. The parts of the run
+are between its own events. Scoring of checkpoints goes on while training does, and is part of it.
 """
 
 from __future__ import annotations

@@ -4,8 +4,10 @@ There is a CPU group, and a GPU group that starts with no pods.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from raytrain.config.job import Resources
 from raytrain_core.quantities import parse_bytes
@@ -88,13 +90,45 @@ def _in_a_pod(demand: _Demand, cpus: int, gpus: int) -> int:
 
 
 def _pods(demands: Sequence[_Demand], cpus: int, gpus: int) -> int:
-    """Counts pods by first fit, largest first, as Ray's scheduler packs."""
-    free: list[tuple[float, float]] = []
+    """Counts pods by first fit, largest first, as Ray's scheduler packs.
+
+    Pods with equally much left are counted together, so that the time does not grow with the
+    numbers of a job, which nothing bounds.
+    """
+    begun: list[_Alike] = []
     for demand in sorted(demands, key=lambda d: (d.gpus, d.cpus), reverse=True):
-        for _ in range(demand.count):
-            slot = next((i for i, (c, g) in enumerate(free) if c >= demand.cpus and g >= demand.gpus), None)
-            if slot is None:
-                free.append((cpus, gpus))
-                slot = len(free) - 1
-            free[slot] = (free[slot][0] - demand.cpus, free[slot][1] - demand.gpus)
-    return len(free)
+        left, before, begun = demand.count, begun, []
+        for alike in before:
+            filled, left = _fill(alike, demand, left)
+            begun += filled
+        new = _Alike(-(-left // _times(cpus, gpus, demand)), cpus, gpus)
+        begun += _fill(new, demand, left)[0]
+    return sum(alike.pods for alike in begun)
+
+
+class _Alike(NamedTuple):
+    """Pods that each have as much left."""
+
+    pods: int
+    cpus: float
+    gpus: float
+
+
+def _fill(alike: _Alike, demand: _Demand, left: int) -> tuple[list[_Alike], int]:
+    """Places up to `left` processes, one pod after the other; returns the pods and who is left."""
+    each = _times(alike.cpus, alike.gpus, demand)
+    full = min(alike.pods, left // each) if each else 0
+    rest = left - full * each if each and full < alike.pods else 0
+    kinds = ((full, each), (int(rest > 0), rest), (alike.pods - full - int(rest > 0), 0))
+    filled = [
+        _Alike(pods, alike.cpus - taken * demand.cpus, alike.gpus - taken * demand.gpus)
+        for pods, taken in kinds
+        if pods
+    ]
+    return filled, left - full * each - rest
+
+
+def _times(cpus: float, gpus: float, demand: _Demand) -> int:
+    """How many processes fit into what is left; fractions do not add up exactly."""
+    pairs = ((cpus, demand.cpus), (gpus, demand.gpus))
+    return min((int(free / needed + 1e-6) for free, needed in pairs if needed), default=sys.maxsize)
