@@ -1,5 +1,6 @@
 """Fixtures for all tests: servers of each kind of storage, started when a test needs them."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +15,12 @@ from tests.support.fault_proxy import FaultProxy, fault_proxy
 from tests.support.s3_server import S3Server, s3_server
 
 # Time is no property: an example that is slow to run or to generate is not a failure.
-settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any-machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="RAYTRAIN_FUZZ_EXAMPLES" not in os.environ,  # the same examples each time, unless one hunts for others
+)
 settings.load_profile("any-machine")
 
 
