@@ -12,7 +12,7 @@ from typing import Any
 
 from raytrain.config.schema import DIALECT
 from raytrain.config.schema import json_schema as job_schema
-from raytrain.operator.install import deployment, rbac
+from raytrain.operator.install import deployment, monitoring, rbac
 from raytrain.operator.install.crd import crd
 from raytrain.operator.render.yaml_output import to_yaml
 from raytrain.operator.settings import Settings
@@ -39,6 +39,8 @@ def files() -> dict[str, str]:
         "k8s/install.yaml": _GENERATED + to_yaml(*everything()),
         f"{_CHART}/files/crd.yaml": crd_text,
         f"{_CHART}/files/rbac.yaml": _GENERATED + to_yaml(_rbac_rules()),
+        f"{_CHART}/files/alerts.yaml": _GENERATED + monitoring.alerts(),
+        f"{_CHART}/files/dashboard.json": monitoring.dashboard(),
         f"{_CHART}/values.schema.json": _json(_chart_schema()),
         f"{_JOB_CHART}/values.schema.json": _json(_job_schema()),
         "docs/reference/crd.md": _crd_page(definition),

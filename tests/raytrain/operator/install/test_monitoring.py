@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from raytrain.operator import metrics
+from raytrain.operator.install import monitoring
 from raytrain.training.ray import metrics as ray_metrics
 from tests.support import REPOSITORY
 
@@ -17,17 +19,27 @@ HAS = {
 }
 
 
+OF_JOBS = {name for name in metrics.NAMES if name.startswith("raytrain_job_")}
+
+
 def asked(text):
-    return set(re.findall(r"\bray_raytrain_\w+", text))
+    return set(re.findall(r"\b(?:ray_)?raytrain_[a-z_]+", text)) - {"raytrain_"}
 
 
 def test_the_dashboard_shows_exactly_the_metrics_of_a_run():
     dashboard = json.loads((FILES / "dashboard.json").read_text())
-    assert asked(" ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])) == HAS
+    assert asked(" ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])) == HAS | OF_JOBS
 
 
 def test_the_alerts_use_metrics_that_exist():
-    assert asked((FILES / "alerts.yaml").read_text()) <= HAS
+    expressions = " ".join(alert.expression for alert in monitoring.ALERTS)
+    assert asked(expressions) <= HAS | set(metrics.NAMES)
+
+
+def test_every_alert_is_tested_and_says_what_to_do():
+    tested = Path(__file__).with_name("alerts_test.yaml").read_text()
+    assert [alert.name for alert in monitoring.ALERTS if f"alertname: {alert.name}\n" not in tested] == []
+    assert all(alert.description.endswith((".", ")")) for alert in monitoring.ALERTS)
 
 
 def test_the_alerts_fire_when_they_should(tmp_path):
