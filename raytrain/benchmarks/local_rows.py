@@ -14,6 +14,8 @@ from typing import Any
 
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import Store, open_like
+from raytrain_core.storage.bucket_uri import cloud_of
+from raytrain_core.storage.uri import parse_uri
 from raytrain_core.text import did_you_mean
 
 EXTENSIONS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -41,7 +43,8 @@ def overrides(rows: str, where: str, *, base_folder: Path, store: Store | None, 
         named = {"dataset_name": configuration} if configuration else {}
         return {"dataset_path": name, "dataset_kwargs": kwargs, **named}
     check(rows, where, base_folder)
-    folder = _bucket(rows, where, store, scratch / "objects") if rows.startswith("s3://") else _local(rows, base_folder)
+    in_bucket = cloud_of(rows) is not None
+    folder = _bucket(rows, where, store, scratch / "objects") if in_bucket else _local(rows, base_folder)
     if _has_card(folder):
         return {"dataset_path": str(folder), "dataset_kwargs": cache}
     found = _require_files(folder, rows, where)
@@ -52,12 +55,15 @@ def overrides(rows: str, where: str, *, base_folder: Path, store: Store | None, 
 
 def check(rows: str, where: str, base_folder: Path) -> None:
     """Raises DataError or UsageError if rows are missing, as far as the network is not needed."""
-    if "://" in rows and not rows.startswith(("s3://", "hf://", "file://")):
-        raise UsageError(
-            f"{where}: rows: {rows} is not supported", hint="Give a folder, s3://bucket/prefix or hf://name."
-        )
-    if rows.startswith(("s3://", "hf://")):
+    if rows.startswith("hf://"):
         return
+    if cloud_of(rows) is not None:
+        parse_uri(rows, f"{where}: rows")
+        return
+    if "://" in rows and not rows.startswith("file://"):
+        raise UsageError(
+            f"{where}: rows: {rows} is not supported", hint="Give a folder, hf://name, or s3://, gs:// or az://."
+        )
     folder = _local(rows, base_folder)
     if not folder.is_dir():
         near = [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else []

@@ -36,7 +36,8 @@ class Benchmark(SpecModel):
         default=None,
         min_length=1,
         description=(
-            "Where the rows are: a local folder or s3:// prefix with files named after their split (one folder for "
+            "Where the rows are: a local folder or a prefix in a bucket (s3://, gs://, az://) with "
+            "files named after their split (one folder for "
             "each configuration if there are several, as on the hub), or hf://name[:config][@revision]. By default "
             "the data set that the benchmark names on the Hugging Face hub (HF_ENDPOINT names a mirror)."
         ),

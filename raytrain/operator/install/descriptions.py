@@ -23,7 +23,8 @@ IN_A_CLUSTER = {
         "with rows of your own see tasks[].probe."
     ),
     ("spec", "probes", "[]", "rows"): (
-        "Where the rows are: an s3:// prefix or a folder in a volume that cluster.podTemplate mounts, with files named "
+        "Where the rows are: a prefix in a bucket (s3://, gs://, az://) or a folder in a volume that "
+        "cluster.podTemplate mounts, with files named "
         "after their split (one folder for each configuration if there are several, as on the hub), or "
         "hf://name[:config][@revision]. By default the data set that the benchmark names on the Hugging Face hub "
         "(HF_ENDPOINT names a mirror)."

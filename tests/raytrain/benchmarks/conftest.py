@@ -110,7 +110,7 @@ def generator(model_folder: Path) -> Generator:
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Callable[..., LoadedBenchmark]:
-    def load_benchmark(benchmark: str, rows: Path, **fields: Any) -> LoadedBenchmark:
+    def load_benchmark(benchmark: str, rows: Path | str, **fields: Any) -> LoadedBenchmark:
         return load(
             Benchmark(benchmark=benchmark, rows=str(rows), **fields),
             "spec.probes[0]",

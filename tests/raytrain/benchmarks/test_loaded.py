@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from raytrain.benchmarks import local_rows
 from raytrain.benchmarks.loaded import LoadedBenchmark, draw
 from raytrain.benchmarks.local_rows import configurations
 from raytrain.evaluation.benchmark_rows import BenchmarkRows, longest_prompt
@@ -13,6 +14,7 @@ from raytrain.evaluation.results import Stage
 from raytrain.generation.generator import Generator
 from raytrain.generation.requests import ModelRef
 from raytrain_core.errors import DataError
+from raytrain_core.storage import open_store
 from tests.raytrain.benchmarks.conftest import PROMPT, arc_rows, boolq_rows, hellaswag_rows, write_rows
 
 Load = Callable[..., LoadedBenchmark]
@@ -32,6 +34,15 @@ def test_a_group_reads_a_folder_for_each_task(tmp_path: Path, loaded: Load) -> N
     assert len(found.rows) == 8
     assert {row.task for row in found.rows} == {"arc_easy", "arc_challenge"}
     assert found.available == 12
+
+
+def test_rows_of_a_bucket_are_downloaded(tmp_path: Path, loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_rows(tmp_path / "bucket", {split: arc_rows(5, 1) for split in ("train", "validation", "test")})
+    opened = []
+    monkeypatch.setattr(local_rows, "open_like", lambda store, uri: opened.append(uri) or open_store(str(folder)))
+    found = loaded("arc_easy", "s3://bucket/rows")
+    assert opened == ["s3://bucket/rows"]
+    assert [row.target for row in found.rows] == [row.target for row in loaded("arc_easy", folder).rows]
 
 
 def test_rows_of_another_format_are_refused(tmp_path: Path, loaded: Load) -> None:

@@ -41,14 +41,14 @@ def test_every_problem_of_a_job_is_listed(tmp_path: Path) -> None:
         Benchmark(benchmark="arc_easy", rows="arc_easy"),
         Benchmark(benchmark="arc_easy", rows="arc_easi"),
         Benchmark(benchmark="arc_easy", rows="empty"),
-        Benchmark(benchmark="arc_easy", rows="gs://bucket/rows"),
+        Benchmark(benchmark="arc_easy", rows="ftp://bucket/rows"),
         Benchmark(benchmark="nothing-of-the-kind-at-all"),
     ]
     messages = [problem.message for problem in check_all(probes, tmp_path)]
     assert messages == [
         "spec.probes[1]: rows: there is no folder arc_easi, did you mean arc_easy?",
         "spec.probes[2]: rows: no file in empty is named after a split",
-        "spec.probes[3]: rows: gs://bucket/rows is not supported",
+        "spec.probes[3]: rows: ftp://bucket/rows is not supported",
         "spec.probes[4]: there is no benchmark 'nothing-of-the-kind-at-all'",
     ]
 
