@@ -131,10 +131,10 @@ def preparation(work: Path, store: Path, of_task: Any, **options: Any) -> Callab
     """The call that prepares a task; modules and tokenizer are loaded already."""
     from data_prep.config import Mixture
     from data_prep.prepare import PrepLimits, prepare
-    from data_prep.text.tokenizer import Tokenizer
+    from data_prep.text.tokenizer_folder import read_tokenizer
     from raytrain_core.storage import open_store
 
-    options |= {"store": open_store(str(store)), "tokenizer": Tokenizer.from_folder(work / "tokenizer")}
+    options |= {"store": open_store(str(store)), "tokenizer": read_tokenizer(work / "tokenizer")}
     return lambda: prepare([of_task], Mixture(), limits=PrepLimits(*LIMITS), base_folder=work, **options)
 
 
@@ -389,11 +389,11 @@ def reading(work: Path) -> dict[str, float]:
     from data_prep.shards.workers import LocalProcesses
     from data_prep.sources.task_files import find_sources
     from data_prep.tasks.splits import splitter_of
-    from data_prep.text.tokenizer import Tokenizer
+    from data_prep.text.tokenizer_folder import read_tokenizer
     from raytrain_core.storage import open_store
 
     make_short(work)
-    tokenizer = Tokenizer.from_folder(work / "tokenizer")
+    tokenizer = read_tokenizer(work / "tokenizer")
     settings = PrepSettings(open_store(str(work / "store-reading")), tokenizer, PrepLimits(*LIMITS), 17, verify=False)
     found: dict[str, float] = {}
     for count in (1, 2):

@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks import workload
 from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.config.run_layout import RunLayout
 from raytrain.evaluation.actor import ActorSettings
 from raytrain.evaluation.evaluator import Evaluator
@@ -46,7 +46,7 @@ class World:
             [task],
             Mixture(),
             store=self.store,
-            tokenizer=Tokenizer.from_folder(folder / "model"),
+            tokenizer=read_tokenizer(folder / "model"),
             limits=PrepLimits(LIMITS.max_input_tokens, LIMITS.max_new_tokens),
             base_folder=folder,
         )

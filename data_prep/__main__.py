@@ -13,7 +13,7 @@ from data_prep.shards.manifest import PreparedTask, ShardSet
 from data_prep.shards.progress import ProgressLine
 from data_prep.shards.workers import local_workers
 from data_prep.tally import Tally
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain_core.config.base import SpecModel
 from raytrain_core.config.loader import load_config
 from raytrain_core.errors import ExitCode, UsageError, UserError
@@ -161,7 +161,7 @@ def _prepare(options: argparse.Namespace, progress: ProgressLine) -> ShardSet:
             spec.tasks,
             spec.mixture,
             store=open_store(storage),
-            tokenizer=Tokenizer.from_folder(folder),
+            tokenizer=read_tokenizer(folder),
             limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
             base_folder=base_folder,
             on_progress=progress.show,

@@ -24,7 +24,7 @@ from data_prep.shards.reader import open_split
 from data_prep.shards.text_reader import TextBatch, TextRow, iter_text, rows_at
 from data_prep.shards.tokenizer_files import load_tokenizer
 from data_prep.text.ngram_overlap import OVERLAP, HeldOut
-from data_prep.text.tokenizer import UNK, Tokenizer
+from data_prep.text.tokenizer import Tokenizer
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import content_key, sample, splitmix64
 from raytrain_core.storage import Store
@@ -209,7 +209,7 @@ class _SplitData:
             lost += [
                 row
                 for row, (source, target), text, read in zip(rows, ids, texts.targets, back, strict=True)
-                if (source == UNK).any() or (len(target) < limit and text != read)
+                if (source == self.tokenizer.unknown).any() or (len(target) < limit and text != read)
             ]
             if split == "train":
                 row_of, number, shares = held.index.shared(texts.inputs)

@@ -78,6 +78,8 @@ class _TokenPart:
             source, target, templates = (batch.column(name) for name in ("source", "target", "template"))
         except (pa.ArrowException, KeyError, OSError) as error:
             raise CorruptError(f"{path}: not a token part ({error})") from None
+        if any(column.type.value_type not in (pa.uint16(), pa.uint32()) for column in (source, target)):
+            raise CorruptError(f"{path}: its ids are {source.type.value_type} and {target.type.value_type}")
         if batch.num_rows != pair.rows:
             raise CorruptError(f"{path}: {batch.num_rows:,} rows, but its manifest says {pair.rows:,}")
         self.source_offsets, self._source = source.offsets.to_numpy(), source.values.to_numpy()

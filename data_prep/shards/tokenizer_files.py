@@ -6,6 +6,7 @@ from pathlib import Path
 from data_prep.shards.manifest import ShardSet, TokenizerRef
 from data_prep.shards.parts import PartWriter
 from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain_core.errors import DataError
 from raytrain_core.storage import Store
 from raytrain_core.storage.scratch import scratch
@@ -31,7 +32,7 @@ def load_tokenizer(shard_set: ShardSet, store: Store, folder: Path | None = None
             return load_tokenizer(shard_set, store, temporary)
     for name, part in shard_set.tokenizer.files.items():
         store.download(part.key, folder / name, sha256=part.sha256)
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = read_tokenizer(folder)
     if tokenizer.digest != shard_set.tokenizer.digest:
         raise DataError(
             f"the tokenizer of shard set {shard_set.digest[:12]} reads differently now than when it was stored",

@@ -27,7 +27,7 @@ from data_prep.tasks.examples import Example
 from data_prep.text.fit_prompt import ends_with_input, fit_prompt
 from data_prep.text.prompts import PromptEncoder
 from data_prep.text.templates import Template, template_orders
-from data_prep.text.tokenizer import UNK, Ids
+from data_prep.text.tokenizer import Ids, count
 from raytrain_core.hashing import content_key
 from raytrain_core.storage import NotFoundError
 from raytrain_core.storage.scratch import scratch
@@ -43,7 +43,6 @@ _TEXT = pa.schema(
         ("meta", pa.string()),
     ]
 )
-_TOKENS = pa.schema([("source", pa.list_(pa.uint16())), ("target", pa.list_(pa.uint16())), ("template", pa.int32())])
 _ROW_GROUP = 2000
 _CHUNK = 1000  # examples between two reports of progress
 
@@ -138,7 +137,7 @@ def _encode_sources(
             event = _cut_input(spec, examples[i], spec.templates[templates[i]], i, prompts, encoded.ids)
             if all(one.kind != event for one in cut[i]):
                 cut[i].append(Event(event, f"{encoded.lengths[i]:,} tokens"))
-        kept, unknown = sum(map(len, encoded.ids)), int(np.count_nonzero(np.concatenate(encoded.ids) == UNK))
+        kept, unknown = sum(map(len, encoded.ids)), count(encoded.ids, spec.tokenizer.unknown)
         statistics.add_sources(encoded.lengths, templates, encoded.truncated, kept, unknown)
         rows.templates.extend(templates)
         rows.prompts.extend(prompts)
@@ -204,8 +203,9 @@ def _write_text(columns: dict[str, Any], path: Path) -> None:
 
 
 def _token_batch(sources: Sequence[Ids], targets: Sequence[Ids], templates: Sequence[int]) -> pa.RecordBatch:
+    """Ids as uint16, or as uint32 where the vocabulary is larger than 65,536."""
     columns = [_lists(sources), _lists(targets), pa.array(templates, pa.int32())]
-    return pa.record_batch(columns, schema=_TOKENS)
+    return pa.record_batch(columns, names=["source", "target", "template"])
 
 
 def _lists(rows: Sequence[Ids]) -> pa.ListArray:

@@ -18,8 +18,9 @@ class PromptEncoder:
 
     def __init__(self, tokenizer: Tokenizer, templates: Sequence[Template], inputs: Sequence[str]) -> None:
         self._tokenizer, self._texts = tokenizer, inputs
-        self._frames = [_frame(tokenizer, template) for template in templates]
-        joinable = [i for i, text in enumerate(inputs) if _joinable(text)]
+        joins = tokenizer.splits_at_spaces
+        self._frames = [_frame(tokenizer, template) if joins else None for template in templates]
+        joinable = [i for i, text in enumerate(inputs) if joins and _joinable(text)]
         ids = tokenizer.encode_open([inputs[i] for i in joinable])
         self._inputs: list[Ids | None] = [None] * len(inputs)
         for i, found in zip(joinable, ids, strict=True):
@@ -52,7 +53,7 @@ class PromptEncoder:
             for frame, ids in zip(frames, self._inputs, strict=True):
                 yield next(encoded) if frame is None or ids is None else np.concatenate([frame[0], ids, frame[1]])
 
-        return finished(rows(), limit)
+        return finished(rows(), limit, self._tokenizer.unknown)
 
 
 def _joinable(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Remembers the ids of words, so that a word that occurs again costs a lookup.
 
 T5's pre-tokenizer splits a text before every space, and the model tokenises each piece on its own
-(the module `data_prep.text.tokenizer` says how): the ids of a line are those of its words, one
+(the module `data_prep.text.unigram` says how): the ids of a line are those of its words, one
 after the other. A text where a word could depend on its neighbours is not divided: one with runs of
 spaces, or with the first character of an added token such as `</s>`.
 """
@@ -9,15 +9,13 @@ spaces, or with the first character of an added token such as `</s>`.
 import re
 from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+from data_prep.text.tokenizer import Ids, as_ids
 
 WORDS = 1 << 16
 """Words remembered; when there are more, remembering begins again. This bounds the memory."""
 LONGEST = 32
 """Characters of a remembered word: longer ones (URLs, base64) rarely occur again."""
 
-Ids = NDArray[np.uint16]
 _LONG = re.compile(rf"\S{{{LONGEST + 1}}}")
 
 
@@ -28,9 +26,13 @@ class WordCache:
     admits it: printable ASCII, newlines and tabs.
     """
 
-    def __init__(self, encode: Callable[[list[str]], list[Ids]], literals: Collection[str]) -> None:
-        """`literals` are the added tokens, which are found in a text before it is split."""
+    def __init__(self, encode: Callable[[list[str]], list[Ids]], literals: Collection[str], size: int) -> None:
+        """`literals` are the added tokens, which are found in a text before it is split.
+
+        `size` is that of the vocabulary.
+        """
         self._encode = encode
+        self._size = size
         self._ids: dict[str, list[int]] = {}
         # White space at the ends of a piece would meet that of its neighbour.
         self._whole = (*sorted({literal[0] for literal in literals}), "  ", " \n", " \t", "\n ", "\t ")
@@ -42,7 +44,7 @@ class WordCache:
         self._learn({word for words in divided if words is not None for word in words})
         ids = self._ids
         return [
-            next(whole) if words is None else np.array([i for word in words for i in ids[word]], np.uint16)
+            next(whole) if words is None else as_ids([i for word in words for i in ids[word]], self._size)
             for words in divided
         ]
 

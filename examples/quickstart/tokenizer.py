@@ -20,8 +20,8 @@ from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from data_prep.text.tokenizer import RUNS_OF_SPACES, SPACE
-from data_prep.text.tokenizer import Tokenizer as T5Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
+from data_prep.text.unigram_document import RUNS_OF_SPACES, SPACE
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 EXTRA_IDS = 100
@@ -54,7 +54,7 @@ def train(texts: Iterable[str], size: int, folder: Path) -> Tokenizer:
     tokenizer.add_special_tokens([PAD, EOS, UNK, *extra])
     with TemporaryDirectory() as scratch:
         tokenizer.save(str(Path(scratch) / "tokenizer.json"))
-        T5Tokenizer.from_folder(Path(scratch)).save(folder)
+        read_tokenizer(Path(scratch)).save(folder)
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 

@@ -54,13 +54,13 @@ def _counter(model: ModelSize) -> tuple[CountTokens, str]:
         basis = f"guessed from {CHARACTERS_PER_TOKEN:.0f} characters a token; the tokenizer is fetched with the model"
         return _guess, basis
     try:
-        from data_prep.text.tokenizer import Tokenizer
+        from data_prep.text.tokenizer_folder import read_tokenizer
     except ModuleNotFoundError as error:
         if missing_extra(error) is None:
             raise
         basis = f"guessed from {CHARACTERS_PER_TOKEN:.0f} characters a token; {how_to_install('train')} measures them"
         return _guess, basis
-    tokenizer = Tokenizer.from_folder(model.folder)
+    tokenizer = read_tokenizer(model.folder)
     return (
         lambda texts, limit: [int(n) for n in tokenizer.encode_counted(texts, limit).lengths],
         "measured with the model's tokenizer",

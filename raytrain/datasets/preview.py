@@ -95,7 +95,8 @@ def _chosen(job: FineTuneJob, task: str | None) -> list[Task]:
 
 def _tokenizer(job: FineTuneJob, base_folder: Path) -> _Tokenize:
     """A function from a prompt and its target to their tokens, by a local folder's tokenizer."""
-    from data_prep.text.tokenizer import EOS, UNK, Tokenizer
+    from data_prep.text.tokenizer import EOS
+    from data_prep.text.tokenizer_folder import read_tokenizer
 
     folder = local_path(job.spec.model, base_folder)
     if not folder.is_dir():
@@ -103,11 +104,11 @@ def _tokenizer(job: FineTuneJob, base_folder: Path) -> _Tokenize:
             f"model {job.spec.model}: its tokenizer is not on this machine, so tokens cannot be shown",
             hint="name a local folder as the model, or omit --tokens",
         )
-    tokenizer, training = Tokenizer.from_folder(folder), job.spec.training
+    tokenizer, training = read_tokenizer(folder), job.spec.training
 
     def tokens(text: str, limit: int) -> Tokens:
         ids = [*tokenizer.encode_open([text])[0].tolist(), EOS]
-        return Tokens(tokenizer.tokens(ids), limit, len(ids) > limit, ids[:limit].count(UNK))
+        return Tokens(tokenizer.tokens(ids), limit, len(ids) > limit, ids[:limit].count(tokenizer.unknown))
 
     return lambda prompt, target: (
         tokens(prompt, training.max_input_tokens),

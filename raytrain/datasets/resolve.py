@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_prep import prepare
 from data_prep.shards.manifest import ShardSet
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import has_tokenizer, read_tokenizer
 from raytrain.config.identity import diff, identity
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
@@ -115,13 +115,13 @@ def _prepared_digest(job: FineTuneJob, store: Store, base_folder: Path) -> str |
     None if it is not prepared or the tokenizer is not local.
     """
     folder, training = local_path(job.spec.model, base_folder), job.spec.training
-    if not (folder / "tokenizer.json").is_file():
+    if not has_tokenizer(folder):
         return None
     shard_set = prepare.find(
         job.spec.tasks,
         job.spec.mixture,
         store=store,
-        tokenizer=Tokenizer.from_folder(folder),
+        tokenizer=read_tokenizer(folder),
         limits=prepare.PrepLimits(training.max_input_tokens, training.max_target_tokens),
         base_folder=base_folder,
     )

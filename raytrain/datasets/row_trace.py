@@ -24,6 +24,7 @@ from data_prep.tasks.values import without_nan
 from data_prep.text.fit_prompt import ends_with_input, fit_prompt
 from data_prep.text.templates import template_order, templates_of
 from data_prep.text.tokenizer import EOS, Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.config.job import FineTuneJob
 from raytrain.config.locations import storage_location
 from raytrain.model.source import local_path
@@ -175,7 +176,7 @@ def _model_view(job: FineTuneJob, task: Task, example: Example, base_folder: Pat
     if not folder.is_dir():
         yield Step("tokens", f"(the tokenizer of {job.spec.model} is not on this machine)")
         return
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = read_tokenizer(folder)
     limit, answer_limit = training.max_input_tokens, training.max_target_tokens
     ids, answer = ([*tokenizer.encode_open([text])[0].tolist(), EOS] for text in (prompt, example.targets[0]))
     counts = f"{len(ids):,} of the prompt, {len(answer):,} of the answer"

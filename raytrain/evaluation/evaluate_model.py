@@ -86,7 +86,7 @@ def _evaluator(
 ) -> Evaluator:
     """Prepares the job's data with the model's tokenizer; returns the evaluator of `tasks`."""
     from data_prep.prepare import PrepLimits, prepare
-    from data_prep.text.tokenizer import Tokenizer
+    from data_prep.text.tokenizer_folder import read_tokenizer
     from raytrain.evaluation.benchmark_rows import load_benchmarks
     from raytrain.evaluation.evaluator import Evaluator
     from raytrain.generation.requests import GenerationLimits
@@ -100,7 +100,7 @@ def _evaluator(
         spec.tasks,
         spec.mixture,
         store=store,
-        tokenizer=Tokenizer.from_folder(model_folder),
+        tokenizer=read_tokenizer(model_folder),
         limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
         base_folder=base_folder,
     )

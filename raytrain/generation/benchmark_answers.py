@@ -102,7 +102,7 @@ def _log_likelihoods(
     for one in continuations:
         of_context.setdefault(one.context, []).append(one)
     found: dict[tuple[int, int], tuple[float, bool]] = {}
-    sources = [np.array(context, np.uint16) for context in contexts]
+    sources = [np.array(context, np.uint32) for context in contexts]
     with torch.inference_mode():
         for batch in prefill_batches(engine, sources, max_prompts=batch_size):
             texts = [(place, one) for place, number in enumerate(batch.prompts) for one in of_context[number]]

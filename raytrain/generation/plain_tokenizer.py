@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_prep.text.tokenizer import Ids
+from data_prep.text.tokenizer import Ids, as_ids
 
 
 class PlainTokenizer:
@@ -31,7 +29,7 @@ class PlainTokenizer:
     def context(self, text: str, limit: int) -> tuple[Ids, bool]:
         """Returns the ids of a context, at most the last `limit`, and whether that cut it."""
         ids = self._tokenizer.encode(text) if text else [self._prefix]
-        return np.array(ids[-limit:], np.uint16), len(ids) > limit
+        return as_ids(ids[-limit:], len(self._tokenizer)), len(ids) > limit
 
     def pair(self, context: str, continuation: str, limit: int) -> tuple[Ids, Ids, bool]:
         """Returns the ids of a context and of its continuation, and whether the context was cut."""
@@ -40,7 +38,7 @@ class PlainTokenizer:
         if not context and ids and ids[0] == self._prefix:  # it is the context then, not scored twice
             ids = ids[1:]
         found, cut = self.context(stripped, limit)
-        return found, np.array(ids, np.uint16), cut
+        return found, as_ids(ids, len(self._tokenizer)), cut
 
     def decode(self, ids: Sequence[int], until: Sequence[str]) -> str:
         """Returns the text of generated ids up to the first text of `until`."""

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_prep.text.tokenizer_folder import has_tokenizer
 from raytrain.model.decoding import decoding_config, without_decoding
 from raytrain.model.loading import is_tied, quiet
 from raytrain_core.errors import TrainingError
@@ -38,9 +39,9 @@ def export(
 
     Returns its files by name, ready for `commit`. Plain `AutoModelForSeq2SeqLM` and `AutoTokenizer`
     read it, with the same ids and logits. TrainingError if `tokenizer_folder` has no
-    tokenizer.json.
+    tokenizer.
     """
-    if not (tokenizer_folder / "tokenizer.json").is_file():
+    if not has_tokenizer(tokenizer_folder):
         raise TrainingError(f"{tokenizer_folder}: no tokenizer.json to export")
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config = decoding_config(model.config, max_new_tokens=max_new_tokens, beams=beams)

@@ -89,12 +89,25 @@ def check_folder(folder: Path, name: str) -> Path:
         also = f" ({', '.join(pickled)} is a pickle: raytrain does not read pickles)" if pickled else ""
         raise TrainingError(f"model {name}: no {WEIGHTS_FILE} in {folder}{also}", hint=hint)
     _require_shards(folder, name)
-    if not (folder / "tokenizer.json").is_file():
-        raise TrainingError(
-            f"model {name}: no tokenizer.json in {folder}",
-            hint="AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it",
-        )
+    _require_tokenizer(folder, name)
     return folder
+
+
+def _require_tokenizer(folder: Path, name: str) -> None:
+    from data_prep.text.tokenizer_folder import has_tokenizer
+
+    if has_tokenizer(folder):
+        return
+    if (folder / "spiece.model").is_file():
+        raise TrainingError(
+            f"model {name}: {folder} has its tokenizer only as spiece.model, not as tokenizer.json",
+            hint="with sentencepiece installed, AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it",
+        )
+    raise TrainingError(
+        f"model {name}: no tokenizer.json in {folder}",
+        hint="AutoTokenizer.from_pretrained(...).save_pretrained(...) writes it; ByT5 needs none, but "
+        "tokenizer_class ByT5Tokenizer in its tokenizer_config.json",
+    )
 
 
 def _refuse_adapter(folder: Path, name: str) -> None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.text.tokenizer import SPACE, UNK, Tokenizer
+from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import has_tokenizer, read_tokenizer
+from data_prep.text.unigram_document import SPACE
 
 if TYPE_CHECKING:
     from transformers import T5ForConditionalGeneration
@@ -27,13 +29,13 @@ def stand_ins(tokenizer: Tokenizer) -> dict[int, int]:
     for number, piece in enumerate(tokenizer.added, first):
         stand_in = SPACE if set(piece) == {SPACE} else _STAND_IN.get(piece)
         old = tokenizer.id_of(stand_in) if stand_in else None
-        ids[number] = UNK if old is None or old >= first else old
+        ids[number] = (tokenizer.unknown or 0) if old is None or old >= first else old
     return ids
 
 
 def new_rows(folder: Path) -> range:
     """Returns the ids of the tokens that are added to the tokenizer in `folder`."""
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = read_tokenizer(folder)
     return range(tokenizer.size - len(tokenizer.added), tokenizer.size)
 
 
@@ -44,9 +46,9 @@ def initialize_new_rows(model: T5ForConditionalGeneration, folder: Path) -> None
     """
     import torch
 
-    if not (folder / "tokenizer.json").is_file():  # a checkpoint: its rows were trained
+    if not has_tokenizer(folder):  # a checkpoint: its rows were trained
         return
     with torch.no_grad():
-        for new, old in stand_ins(Tokenizer.from_folder(folder)).items():
+        for new, old in stand_ins(read_tokenizer(folder)).items():
             if new < len(model.shared.weight):
                 model.shared.weight[new] = model.shared.weight[old]

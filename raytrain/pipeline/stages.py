@@ -121,7 +121,7 @@ def prepare(context: RunContext, model: BaseModelFiles) -> ShardSet:
     """
     from data_prep.prepare import PrepLimits
     from data_prep.prepare import prepare as prepare_shards
-    from data_prep.text.tokenizer import Tokenizer
+    from data_prep.text.tokenizer_folder import read_tokenizer
     from raytrain.pipeline.ray_preparation import preparation_workers
 
     spec = context.job.spec
@@ -139,7 +139,7 @@ def prepare(context: RunContext, model: BaseModelFiles) -> ShardSet:
             spec.tasks,
             spec.mixture,
             store=context.store,
-            tokenizer=Tokenizer.from_folder(model.folder),
+            tokenizer=read_tokenizer(model.folder),
             limits=PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens),
             base_folder=context.record.base_folder,
             on_progress=on_progress,

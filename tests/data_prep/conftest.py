@@ -1,6 +1,6 @@
 import pytest
 
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from tests.support.data_prep_bench import Workbench, t5_like
 
 
@@ -18,7 +18,7 @@ def base_folder(tmp_path_factory, base_tokenizer):
 
 @pytest.fixture(scope="session")
 def tokenizer(base_folder):
-    return Tokenizer.from_folder(base_folder)
+    return read_tokenizer(base_folder)
 
 
 @pytest.fixture

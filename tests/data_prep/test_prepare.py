@@ -240,6 +240,7 @@ from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
 from raytrain_core.storage.local import LocalStore
 from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 
 folder, tokenizer, stop = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 writes = 0
@@ -254,7 +255,7 @@ def dying(self, *args, **options):
 
 LocalStore._write = dying
 task = Task.model_validate({"name": "notes", "type": "summarization", "source": {"uri": "rows"}})
-prepare([task], Mixture(), store=LocalStore(folder / "killed"), tokenizer=Tokenizer.from_folder(tokenizer),
+prepare([task], Mixture(), store=LocalStore(folder / "killed"), tokenizer=read_tokenizer(tokenizer),
         limits=PrepLimits(64, 16), base_folder=folder)
 """
 

@@ -12,6 +12,7 @@ import torch
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
 from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
@@ -120,7 +121,7 @@ def make_world(folder: Path) -> World:
 
     loaded = load_job(write_job(folder))
     store = open_store(str(folder / "store"))
-    tokenizer = Tokenizer.from_folder(folder / "model")
+    tokenizer = read_tokenizer(folder / "model")
     spec = loaded.job.spec
     limits = PrepLimits(spec.training.max_input_tokens, spec.training.max_target_tokens)
     shard_set = prepare(

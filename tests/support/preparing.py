@@ -13,7 +13,7 @@ from typing import Any
 from data_prep.config import Mixture, Task
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards import task_sources, workers
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain_core.storage import LocalStore, Store, open_store
 from raytrain_core.storage.scratch import sweep
 
@@ -31,7 +31,7 @@ def prepare_rows(folder: Path, store: Store, tokenizer: Path, count: int = 1, **
             [Task.model_validate(TASK | fields)],
             Mixture(),
             store=store,
-            tokenizer=Tokenizer.from_folder(tokenizer),
+            tokenizer=read_tokenizer(tokenizer),
             limits=PrepLimits(64, 16),
             base_folder=folder,
             workers=processes if count > 1 else None,

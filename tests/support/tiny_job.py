@@ -7,7 +7,7 @@ from typing import Any
 
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.record import RunRecord, write_record
@@ -89,7 +89,7 @@ def prepared_data(job_file: Path | str = "job.yaml", *, record: bool = True, **o
         loaded.job.spec.tasks,
         loaded.job.spec.mixture,
         store=store,
-        tokenizer=Tokenizer.from_folder(loaded.base_folder / "model"),
+        tokenizer=read_tokenizer(loaded.base_folder / "model"),
         limits=PrepLimits(training.max_input_tokens, training.max_target_tokens),
         base_folder=loaded.base_folder,
         **options,

@@ -8,7 +8,7 @@ from typing import Any
 
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards.manifest import ShardSet
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout
 from raytrain.telemetry.attempts import Attempt
@@ -93,7 +93,7 @@ def tiny_run(folder: Path, *, workers: int = 1, **training: Any) -> TinyRun:
         job.spec.tasks,
         job.spec.mixture,
         store=store,
-        tokenizer=Tokenizer.from_folder(model),
+        tokenizer=read_tokenizer(model),
         limits=PrepLimits(job.spec.training.max_input_tokens, job.spec.training.max_target_tokens),
         base_folder=folder,
     )

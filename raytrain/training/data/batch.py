@@ -16,6 +16,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.text import tokenizer
 from raytrain.config.job import PackingShape
 from raytrain.training.data.packing import PackedOrder, SampleRef
 
@@ -26,14 +27,14 @@ LENGTH_STEP = 16
 
 Ids = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
-TokenReader = Callable[[SampleRef], tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]]
+TokenReader = Callable[[SampleRef], tuple[tokenizer.Ids, tokenizer.Ids]]
 """Returns a sample's (source, target) ids, both ending in EOS."""
 
 
 class TokenizedSplit(Protocol):
     """What `token_reader` needs of `data_prep.shards.reader.SplitReader`."""
 
-    def tokens(self, example: int, variant: int) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    def tokens(self, example: int, variant: int) -> tuple[tokenizer.Ids, tokenizer.Ids]:
         """Returns source and target ids of one example in one variant."""
 
 
@@ -167,7 +168,7 @@ def token_reader(splits: Sequence[TokenizedSplit]) -> TokenReader:
     Splits in the order of the task streams.
     """
 
-    def read(ref: SampleRef) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    def read(ref: SampleRef) -> tuple[tokenizer.Ids, tokenizer.Ids]:
         return splits[ref.task].tokens(ref.example, ref.variant)
 
     return read

@@ -23,6 +23,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.text.tokenizer import Ids
 from raytrain.config.job import PackingShape
 from raytrain.training.data.sampling_order import SamplingOrder
 from raytrain_core.errors import UsageError
@@ -61,8 +62,8 @@ class ExampleLengths:
     variants.
     """
 
-    source: npt.NDArray[np.uint16]
-    target: npt.NDArray[np.uint16]
+    source: Ids
+    target: Ids
     first: Wide
     examples: Wide
     variants: Wide

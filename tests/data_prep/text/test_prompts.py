@@ -61,6 +61,8 @@ def test_almost_every_built_in_template_avoids_tokenising_again(tokenizer, kind)
     tokenizer_calls = tokenizer.encode_open
 
     class Spy:
+        unknown = tokenizer.unknown
+
         def encode_open(self, texts):
             tokenised.extend(texts)
             return tokenizer_calls(texts)

@@ -42,7 +42,7 @@ def test_a_known_word_is_not_encoded_again():
         asked.extend(words)
         return [np.array([len(word)], np.uint16) for word in words]
 
-    cache = word_cache.WordCache(encode, ["</s>"])
+    cache = word_cache.WordCache(encode, ["</s>"], 100)
     assert [ids.tolist() for ids in cache.encode(["one two two", "</s> two  x"])] == [[3, 3, 3], [11]]
     assert [ids.tolist() for ids in cache.encode(["two one"])] == [[3, 3]]
     assert asked == ["</s> two  x", "one", "two"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from examples.quickstart import base, world
 from examples.quickstart.skills import lessons
 from examples.quickstart.templates import TEMPLATES
@@ -85,7 +85,7 @@ def test_the_trained_weights_are_saved(tmp_path):
 
 
 def test_the_tokenizer_loses_nothing(made):
-    tokenizer = Tokenizer.from_folder(made / "model")
+    tokenizer = read_tokenizer(made / "model")
     assert tokenizer.added == ()
     texts = list(_prompts_and_targets(made))
     texts += [variant.replace("{input}", text) for text in texts[:50] for ws in TEMPLATES.values() for variant in ws]
@@ -104,7 +104,7 @@ def test_frequent_words_are_single_tokens(made):
 
 
 def test_batches_contain_every_row_once_and_respect_their_limit(made):
-    tokenizer = Tokenizer.from_folder(made / "model")
+    tokenizer = read_tokenizer(made / "model")
     taught = lessons(5, 700)
     rows = [(ids.tolist(), ids.tolist()[:3]) for ids in tokenizer.encode_batch([row.prompt for row in taught], 160)]
     batches = base.batches(rows, 512, seed=1)
@@ -120,7 +120,7 @@ def test_the_learning_rate_warms_up_and_falls_to_two_percent():
 
 
 def _a_few_lessons(folder, tokens):
-    tokenizer = Tokenizer.from_folder(folder / "model")
+    tokenizer = read_tokenizer(folder / "model")
     taught = lessons(5, 40)
     prompts = tokenizer.encode_batch([row.prompt for row in taught], 160)
     targets = tokenizer.encode_batch([row.target for row in taught], 96)

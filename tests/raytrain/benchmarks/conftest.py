@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.benchmarks import catalog
 from raytrain.benchmarks.loaded import LoadedBenchmark, load
 from raytrain.benchmarks.local_rows import overrides
@@ -100,7 +100,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def generator(model_folder: Path) -> Generator:
     return Generator(
         load_model(model_folder, tokenizer_size=96),
-        Tokenizer.from_folder(model_folder),
+        read_tokenizer(model_folder),
         GenerationLimits(PROMPT, 16),
         device="cpu",
         plain=lambda: PlainTokenizer(model_folder),

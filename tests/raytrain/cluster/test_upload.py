@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data_prep.prepare import PrepLimits, prepare
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.cluster.upload import upload_sources
 from raytrain_core.errors import DataError, UsageError
 from raytrain_core.storage import open_store
@@ -80,7 +80,7 @@ def test_splits_keep_their_names(here, store):
 
 @pytest.mark.parametrize("source", [{"uri": "data"}, {"uri": "alone.jsonl"}, {"splits": {"train": "data/train.jsonl"}}])
 def test_preparation_of_uploaded_files_yields_the_same_shards(here, store, tmp_path, source):
-    tokenizer = Tokenizer.from_folder(tiny_tokenizer(tmp_path / "tokenizer"))
+    tokenizer = read_tokenizer(tiny_tokenizer(tmp_path / "tokenizer"))
     job = _job(**source)
     sent, _ = _send(job, here, store)
     digests = {

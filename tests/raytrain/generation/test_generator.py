@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import T5ForConditionalGeneration
 
-from data_prep.text.tokenizer import EOS, Tokenizer
+from data_prep.text.tokenizer import EOS
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import GenerationLimits, GenerationRequest, ModelRef
 from raytrain.model.export import export
@@ -27,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tokenizer(folder):
-    return Tokenizer.from_folder(folder)
+    return read_tokenizer(folder)
 
 
 def generator(model, tokenizer, **limits):

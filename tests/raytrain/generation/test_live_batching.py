@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.generation.generator import Generator
 from raytrain.generation.requests import GenerationLimits
 from raytrain.model.loading import load
@@ -16,7 +16,7 @@ from tests.support.tiny_t5 import save_tiny
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = save_tiny(tmp_path_factory.mktemp("live") / "model")
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = read_tokenizer(folder)
     model = make_responsive(load(folder, tokenizer_size=tokenizer.size))
     return Generator(model, tokenizer, GenerationLimits(64, 12, 4), device="cpu"), tokenizer.encode_batch(PROMPTS, 64)
 
@@ -40,7 +40,7 @@ def test_all_at_once_are_answered_as_alone(world, live):
     answers = [live.submit(source, 12) for source in world[1]]
     for number, answer in enumerate(answers):
         assert tokens(answer.result(30)) == alone(world, number).tokens
-    decoded = [Tokenizer.decode(world[0]._tokenizer, answer.result()[: tokens(answer.result())]) for answer in answers]
+    decoded = [world[0]._tokenizer.decode(answer.result()[: tokens(answer.result())]) for answer in answers]
     assert decoded == [alone(world, number).text for number in range(len(PROMPTS))]
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.generation.generator import Generator
 from raytrain.generation.requests import GenerationLimits, GenerationRequest
 from raytrain.model.export import export
@@ -71,7 +71,7 @@ def test_loads_as_transformers_does(folder):
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_generates_what_transformers_generates(folder, beams):
-    tokenizer = Tokenizer.from_folder(folder)
+    tokenizer = read_tokenizer(folder)
     model, plain = responsive(load(folder, tokenizer_size=VOCABULARY)), responsive(stock(folder))
     limits = GenerationLimits(max_input_tokens=64, max_new_tokens=12, beams=beams)
     requests = [GenerationRequest(prompt, "abc") for prompt in PROMPTS]

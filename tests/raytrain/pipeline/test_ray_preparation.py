@@ -9,7 +9,7 @@ import pytest
 from data_prep.config import Mixture
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards import task_sources
-from data_prep.text.tokenizer import Tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.config.job import Resources
 from raytrain.config.load import load_job
 from raytrain.pipeline import ray_preparation
@@ -46,7 +46,7 @@ def prepared(job_file, store, workers, **options):
         job.spec.tasks,
         job.spec.mixture,
         store=store,
-        tokenizer=Tokenizer.from_folder(job_file.parent / "model"),
+        tokenizer=read_tokenizer(job_file.parent / "model"),
         limits=PrepLimits(48, 16),
         base_folder=job_file.parent,
         workers=workers,
@@ -83,7 +83,7 @@ def test_large_files_that_cannot_be_divided_are_read_by_tasks_too(ray_here, job_
     task = make_task(source={"uri": "*rows*"}, limit=9000)  # with a limit, files are read twice
 
     def prepare_with(store, workers):
-        tokenizer = Tokenizer.from_folder(job_file.parent / "model")
+        tokenizer = read_tokenizer(job_file.parent / "model")
         limits, options = PrepLimits(48, 16), {"base_folder": tmp_path, "workers": workers}
         return prepare([task], Mixture(), store=store, tokenizer=tokenizer, limits=limits, **options)
 
@@ -105,7 +105,7 @@ def test_a_large_file_that_is_damaged_is_told_in_its_own_words(ray_here, job_fil
             [make_task(source={"uri": "rows.jsonl.gz"})],
             Mixture(),
             store=open_store(str(tmp_path / "store")),
-            tokenizer=Tokenizer.from_folder(job_file.parent / "model"),
+            tokenizer=read_tokenizer(job_file.parent / "model"),
             limits=PrepLimits(48, 16),
             base_folder=tmp_path,
             workers=RayTasks(2),

@@ -61,12 +61,12 @@ def test_every_step_left_its_metrics_once(finished) -> None:
 def test_the_exported_model_is_a_plain_one(finished) -> None:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    from data_prep.text.tokenizer import Tokenizer
+    from data_prep.text.tokenizer_folder import read_tokenizer
 
     folder, _, _ = finished
     exported = folder / "storage" / RunLayout("tiny").model
     tokenizer, model = AutoTokenizer.from_pretrained(exported), AutoModelForSeq2SeqLM.from_pretrained(exported)
-    ours = Tokenizer.from_folder(folder / "model")
+    ours = read_tokenizer(folder / "model")
     text = "say abc def {x} <y>\n\tz"
     assert tokenizer(text)["input_ids"] == ours.encode_batch([text], 100)[0].tolist()
     assert model.get_input_embeddings().weight.shape[0] >= ours.size
