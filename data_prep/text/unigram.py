@@ -1,7 +1,7 @@
 """T5's tokenizer, extended so that no text is lost: the only way from text to ids and back.
 
 T5's vocabulary has no `{ } < ~ \\ ^` and no backtick, newline or tab, and folds runs of spaces:
-code and dialogues lose their layout. `Tokenizer.from_folder` adds a token for every missing
+code and dialogues lose their layout. `read` adds a token for every missing
 printable character, newline, tab and some runs of spaces (15 for the real T5, whose models have 28
 spare embedding rows) and keeps all other ids: a line of words with single spaces between them is
 tokenised as before.
