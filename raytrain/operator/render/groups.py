@@ -14,6 +14,8 @@ from raytrain_core.quantities import parse_bytes
 
 CPU_GROUP, GPU_GROUP = "cpu", "gpu"
 DEFAULT_MEMORY = "8Gi"
+_SMALLEST = 0.0001
+"""Of a CPU or GPU: Ray counts no smaller parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,4 +133,5 @@ def _fill(alike: _Alike, demand: _Demand, left: int) -> tuple[list[_Alike], int]
 def _times(cpus: float, gpus: float, demand: _Demand) -> int:
     """How many processes fit into what is left; fractions do not add up exactly."""
     pairs = ((cpus, demand.cpus), (gpus, demand.gpus))
-    return min((int(free / needed + 1e-6) for free, needed in pairs if needed), default=sys.maxsize)
+    times = (min(free / needed + 1e-6, sys.maxsize) for free, needed in pairs if needed >= _SMALLEST)
+    return int(min(times, default=sys.maxsize))

@@ -36,6 +36,11 @@ def test_pods_are_filled_as_if_processes_came_one_by_one(workers, cpus, actors, 
     assert group.most == one_by_one([cpus] * workers + [actor_cpus] * actors + [preparation], group.cpus)
 
 
+def test_parts_that_ray_does_not_count_take_no_pod_of_their_own():
+    (group,) = groups(resources(3, 1, 0, actors=2, actor_cpus=5e-324))
+    assert group.most == groups(resources(3, 1, 0, actors=1, actor_cpus=0.001))[0].most
+
+
 def test_absurd_numbers_take_no_time():
     found = groups(resources(10**15, 1, 1, actors=10**12, actor_gpus=1))
     assert [group.most for group in found if group.gpus] == [10**15 + 10**12]
