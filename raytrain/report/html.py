@@ -21,7 +21,7 @@ from raytrain.report.metric_names import metric_label, metric_meaning
 from raytrain.report.model import CurvePoint, Interval, Preference, ReportData, Sample, Task, TemplateScore
 from raytrain.report.preference import preference_sentence
 from raytrain.report.published import PUBLISHED_NOTE
-from raytrain.report.verdicts import forgetting_sentence, verdict_label
+from raytrain.report.verdicts import flags, forgetting_sentence, verdict_label
 from raytrain.report.words import Change, Span, changes, closest_agreement
 from raytrain_core.text import duration
 
@@ -191,12 +191,6 @@ def people(task: Task) -> list[tuple[str, float]]:
 def has_people(tasks: Sequence[Task]) -> bool:
     """Whether any task has references that can be scored against each other."""
     return any(people(task) for task in tasks)
-
-
-def flags(task: Task) -> list[str]:
-    """Returns what a reader must know before the verdict is believed, in a word or two each."""
-    known = (("below baseline", task.baseline_verdict == "below"), ("one answer", task.one_answer))
-    return [text for text, here in known if here]
 
 
 def template_slices(task: Task) -> list[dict[str, Any]]:

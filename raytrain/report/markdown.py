@@ -9,7 +9,7 @@ from raytrain.report.markdown_text import escape, fence, table
 from raytrain.report.model import Interval, ReportData, Sample, Slice, Task, WithoutTwins
 from raytrain.report.preference import preference_sentence
 from raytrain.report.published import published_section
-from raytrain.report.verdicts import verdict_label
+from raytrain.report.verdicts import flags, verdict_label
 
 _SAMPLES = 3  # per task; the HTML and the JSON contain all
 
@@ -69,12 +69,7 @@ def _overview(tasks: Sequence[Task]) -> str:
         change = format_score(d.value if d else None, h.scale, sign=True)
         span = format_interval(d.low, d.high, h.scale, sign=True) if d else ""
         best = "; ".join(f"{b.name} {format_score(b.value, h.scale)}" for b in t.baselines)
-        flags = [
-            text
-            for text, here in (("below baseline", t.baseline_verdict == "below"), ("one answer", t.one_answer))
-            if here
-        ]
-        flag = f" ({', '.join(flags)})" if flags else ""
+        flag = f" ({', '.join(flags(t))})" if flags(t) else ""
         rows.append(
             [
                 f"**{escape(t.name)}** ({t.type_label})",

@@ -6,6 +6,7 @@ from raytrain.report.formatting import format_count, format_interval, format_sco
 from raytrain.report.model import BaselineVerdict, Difference, Forgetting, Metric, Task, TaskVerdict
 
 MOSTLY = 0.5  # a probe that lost at least this share of its score counts as mostly forgotten
+MANY_TWINS = 0.01  # share of the scored rows from which on near-twins are marked beside the verdict
 
 
 def probe_fate(task: Task) -> Literal["kept", "improved", "partly", "mostly", "nothing", "unknown"]:
@@ -57,6 +58,17 @@ def task_verdict(difference: Difference | None, baseline: BaselineVerdict) -> Ta
     if baseline in {"few", "unknown"}:
         return baseline
     return "better" if baseline in ("above", "none") else "not-above-baseline"
+
+
+def flags(task: Task) -> list[str]:
+    """Returns what a reader must know before the verdict is believed, in a word or two each."""
+    twins = task.without_twins
+    known = (
+        ("below baseline", task.baseline_verdict == "below"),
+        ("one answer", task.one_answer),
+        ("near-twins", twins is not None and twins.rows >= MANY_TWINS * twins.of),
+    )
+    return [text for text, here in known if here]
 
 
 def verdict_label(task: Task) -> str:

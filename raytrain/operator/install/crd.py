@@ -31,6 +31,7 @@ _COLUMNS = (
     ("Steps", "integer", ".spec.training.steps", True, "Optimizer steps"),
     ("Loss", "number", ".status.progress.loss", True, "Training loss"),
     ("RayJob", "string", ".status.attempts[-1:].rayJob", True, "RayJob of the newest attempt"),
+    ("Report", "string", ".status.progress.report", True, "URI of the report, which fills up while the run goes on"),
     ("Message", "string", ".status.message", True, "The phase as a sentence"),
 )
 

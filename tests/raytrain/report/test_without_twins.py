@@ -8,6 +8,7 @@ from raytrain.report import gather, render_html
 from raytrain.report.caveats import caveats
 from raytrain.report.markdown import render_markdown
 from raytrain.report.stored import read_run
+from raytrain.report.verdicts import flags
 
 TWINS = {
     "dialogues": [f"dialogues-{i:04d}" for i in range(37)],
@@ -63,6 +64,8 @@ def test_it_is_said_beside_the_score(data):
     html, markdown = render_html(data), render_markdown(data)
     assert html.count('<th scope="row">Without near-twins</th>') == 4
     assert said in html
+    assert [flags(task) for task in data.tasks if task.name in ("dialogues", "reviews")] == [["near-twins"]] * 2
+    assert [flags(task) for task in data.tasks if task.name == "code"] == [[]]
     assert f"ROUGE-L without near-twins | {said} | {before} \\[" in markdown
 
 
