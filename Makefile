@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale chaos lock generate clean
+.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -111,6 +111,9 @@ bench-verdicts: $(READY) ## level of verdicts and coverage of intervals, by simu
 
 bench-scale: $(READY) ## plan, messages, commit and restart of 1,024 workers over 15 M examples, simulated
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json
+
+bench-serving: $(READY) ## serving over HTTP compared with Ray Serve + transformers and + CTranslate2 (resumable)
+	$(BIN)/python -m benchmarks.serving --out benchmarks/results/serving.json
 
 chaos: $(READY) ## random kills of workers, driver, actors and store, compared with an undisturbed run (15 minutes)
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json

@@ -32,7 +32,7 @@ def overloaded(seconds: int, waiting: int) -> RequestError:
     return RequestError(
         429,
         "overloaded",
-        f"{waiting} prompts are waiting already, and the queue takes no more",
+        f"the queue has no room for it: {waiting} prompts are not answered yet",
         hint=f"Try again in {seconds} s.",
         headers={"Retry-After": str(seconds)},
     )

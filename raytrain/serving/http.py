@@ -86,7 +86,8 @@ async def _on_user_error(request: Request, error: Exception) -> JSONResponse:
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     kind = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "invalid_request")
-    refusal = RequestError(error.status_code, kind, str(error.detail), headers=dict(error.headers or {}))
+    message = f"{request.method} {request.url.path}: {str(error.detail).lower()}"
+    refusal = RequestError(error.status_code, kind, message, headers=dict(error.headers or {}))
     return error_response(refusal)
 
 

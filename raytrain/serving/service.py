@@ -118,9 +118,10 @@ class Service:
 
         `fields` are the names of the texts in the request.
         """
-        if len(texts) > self.limits.max_batch:
+        most = min(self.limits.max_batch, self.limits.max_queued)
+        if len(texts) > most:
             name = fields[0].partition("[")[0]
-            message = f"{name}: {len(texts)} prompts are too many for one request; {self.limits.max_batch} are the most"
+            message = f"{name}: {len(texts)} prompts are too many for one request; {most} are the most"
             raise invalid(message, name, hint="Send them in several requests.")
         for text, field in zip(texts, fields, strict=True):
             _check_text(text, field)

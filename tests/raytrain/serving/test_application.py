@@ -357,6 +357,12 @@ def test_a_full_queue_answers_429_and_takes_a_batch_whole_or_not_at_all():
     assert (texts, left) == (["after: a", "after: b", "after: a"], 0)
 
 
+def test_a_batch_that_the_queue_never_has_room_for_is_refused_for_good():
+    status, found = error("/generate/batch", {"texts": ["a"] * 4}, limits=ServiceLimits(max_queued=3))
+    assert (status, found["field"]) == (400, "texts")
+    assert "4 prompts are too many for one request; 3 are the most" in found["message"]
+
+
 def test_closing_the_application_closes_its_models():
     models = Models()
     with client(models) as one:
