@@ -6,6 +6,7 @@ written is read back. An object's version is its ETag.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -201,8 +202,9 @@ def _account_in(address: str) -> str:
 
 
 def _retries(patience: float) -> ExponentialRetry:
-    """Waits 1, 2, 4, 8, ... seconds, as long as `patience` lasts."""
-    times = next(number for number in range(1, 20) if 2**number >= patience)
+    """Waits 1, 3, 5, 9, 17, ... seconds, as long as `patience` lasts."""
+    waits = list(accumulate([1.0, *(1.0 + 2.0**number for number in range(1, 20))]))
+    times = sum(1 for waited in waits if waited <= patience)
     return ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=times, random_jitter_range=1)
 
 
@@ -222,7 +224,8 @@ def _error(error: AzureError) -> ObjectError:
     if isinstance(error, ServiceRequestError):
         return ObjectError(kind_of_connection(text), text)
     if isinstance(error, HttpResponseError) and error.status_code:
-        code = str(getattr(error, "error_code", None) or "")
+        code = getattr(error, "error_code", None) or ""
+        code = str(getattr(code, "value", code))  # an enum for the codes that the client knows
         return ObjectError(_KINDS.get(code, kind_of_status(error.status_code)), text, code or str(error.status_code))
     if isinstance(error, ClientAuthenticationError):  # of azure.identity: no request was answered
         return ObjectError(Kind.NO_CREDENTIALS, text)

@@ -53,7 +53,8 @@ def open_bucket(uri: str, endpoint: str | None, patience: float) -> Bucket:
             credentials, _ = default_credentials(scopes=[_SCOPE])
         client = storage.Client(project="raytrain", credentials=credentials, client_options=options)
     except (auth.GoogleAuthError, OSError, ValueError) as error:
-        raise explain(ObjectError(Kind.NO_CREDENTIALS, str(error)), "connect", "", place) from None
+        reason = str(error.args[0]) if isinstance(error, auth.GoogleAuthError) and error.args else str(error)
+        raise explain(ObjectError(Kind.NO_CREDENTIALS, reason), "connect", "", place) from None
     return GcsBucket(client, parsed.bucket, place, patience)
 
 
@@ -152,7 +153,7 @@ def _error(error: Exception, missing: Kind = Kind.ABSENT) -> ObjectError:  # noq
     """Tells the client's errors apart."""
     if isinstance(error, api.RetryError) and isinstance(error.cause, Exception):
         return _error(error.cause, missing)
-    text = str(error)
+    text = str(error.args[0]) if isinstance(error, auth.GoogleAuthError) and error.args else str(error)
     if isinstance(error, auth.DefaultCredentialsError):
         return ObjectError(Kind.NO_CREDENTIALS, text)
     if isinstance(error, auth.RefreshError):

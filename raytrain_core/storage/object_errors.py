@@ -91,7 +91,7 @@ def _sentence(error: ObjectError, verb: str, whole: str, place: Place) -> tuple[
             f"{uri} at {at}: the credentials are wrong or have expired{code}; they came from {place.credentials}",
             "Correct or renew them there and run the same command again: a run continues where it stopped.",
         ),
-        Kind.NO_CREDENTIALS: (f"{uri} at {at}: no complete credentials found ({error.text})", place.how_to_sign_in),
+        Kind.NO_CREDENTIALS: (f"{uri} at {at}: no usable credentials found ({error.text})", place.how_to_sign_in),
         Kind.DENIED: (
             f"{whole} at {at}: access denied{code}: no permission to {verb}; the credentials came from "
             f"{place.credentials}",
@@ -103,7 +103,7 @@ def _sentence(error: ObjectError, verb: str, whole: str, place: Place) -> tuple[
             "The store is overloaded or down; run the same command again later.",
         ),
         Kind.UNREACHABLE: (
-            f"{uri}: {at} cannot be reached ({error.text})",
+            f"{uri}: {at} cannot be reached ({reason(error.text)})",
             "Check storage.endpoint, DNS and the network.",
         ),
         Kind.CERTIFICATE: (
@@ -114,6 +114,12 @@ def _sentence(error: ObjectError, verb: str, whole: str, place: Place) -> tuple[
         Kind.NOT_TLS: (f"{uri}: {at} does not speak TLS", "Write http:// in storage.endpoint."),
     }
     return sentences.get(error.kind, (f"{whole} at {at}: cannot {verb}: {error.text}", None))
+
+
+def reason(text: str) -> str:
+    """Returns why a connection failed, without the chain of exceptions around it."""
+    found = re.search(r"(Failed to [^\"]+|Connection (?:refused|reset|aborted)[^\"]*|Read timed out[^\"]*)", text)
+    return found[1].rstrip("')") if found else text
 
 
 def shortened(text: str) -> str:
