@@ -13,7 +13,7 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving chaos lock generate clean
+.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ test-cluster: $(READY) ## tests in a real cluster (started if there is none)
 
 bench-plan: $(READY) ## sampling order and packing at the scale of FLAN: seconds, memory, fill
 	$(BIN)/python -m benchmarks.plan --out benchmarks/results/plan.json
+
+bench-storage: $(READY) ## our stores and other clients of S3, GCS and Azure (needs obstore, gcsfs, adlfs)
+	$(BIN)/python -m benchmarks.storage --out benchmarks/results/storage.json
 
 bench-operator: $(READY) ## the operator with 1,000 jobs on a real API server (after make cluster)
 	$(BIN)/python -m benchmarks.operator --out benchmarks/results/operator.json

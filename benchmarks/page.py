@@ -67,6 +67,12 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "for the network only. Seconds of plan and restart are CPU seconds of the first worker, without Ray's start of "
         "processes and the transfer of weights. `driver_messages_per_step` counts calls of all workers.",
     ),
+    "storage": (
+        "Storage",
+        "Objects of 64 MiB and of 4 KiB (one after another), to and from servers on the same machine: SeaweedFS, "
+        "fake-gcs-server, Azurite; medians of five rounds. raytrain verifies what it wrote, and reads it back where "
+        "the server tells no checksum; the others do not. `grown_mib` is what the process grew by at its peak.",
+    ),
     "chaos": ("Random kills", "A run whose processes are killed at random, compared with the same run undisturbed."),
     "operator": ("Operator", "Jobs on a real API server, without KubeRay's controller."),
     "gpu": (
