@@ -36,11 +36,10 @@ contrast: $(READY) ## compare one task with a mixture: what each forgets, in one
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.compare
 
-experiment: $(READY) ## one task or a mixture, with and without replay and anchor, three seeds (an hour; resumes)
+experiment: $(READY) ## what guards against forgetting: a sweep of 51 runs (hours; goes on where it was)
 	$(BIN)/python -m examples.quickstart.world
-	$(BIN)/python -m examples.forgetting.grid
-	if [ -n "$${RAYTRAIN_REAL_DATA:-}" ]; then $(BIN)/python -m examples.forgetting.grid --world real; fi
-	$(BIN)/python -m examples.forgetting.page
+	$(BIN)/python -m examples.forgetting.experiment
+	if [ -n "$${RAYTRAIN_REAL_DATA:-}" ]; then $(BIN)/python -m examples.forgetting.experiment --world real; fi
 
 docs: $(READY) ## the documentation site, in build/site; broken links are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet

@@ -1,4 +1,4 @@
-"""Writes the tables and figures of docs/explanation/forgetting.md from the experiment's results.
+"""Writes the tables and figures of docs/explanation/forgetting.md from stored results.
 
     python -m examples.forgetting.page
 
@@ -14,9 +14,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from examples.forgetting.grid import CELLS, RESULTS, WORLDS
+from examples.forgetting.runs import HERE
 
 ROOT = Path(__file__).parents[2]
+RESULTS, WORLDS = HERE / "results", ("quickstart", "real")
 PAGE, IMAGES = ROOT / "docs/explanation/forgetting.md", ROOT / "docs/images"
 
 LABELS = {
@@ -57,11 +58,11 @@ def table(runs: Runs) -> str:
         "| --- |" + " ---: |" * len(COLUMNS),
         "| base model | " + " | ".join(f"{value:.1f}" for value in before) + " |",
     ]
-    for cell in CELLS:
+    for cell, label in LABELS.items():
         found = [values(runs, cell, tasks) for tasks in COLUMNS.values()]
         if all(found):
             spans = [f"{mean(column):.1f} ({min(column):.1f} to {max(column):.1f})" for column in found]
-            lines.append(f"| {LABELS[cell]} | " + " | ".join(spans) + " |")
+            lines.append(f"| {label} | " + " | ".join(spans) + " |")
     return "\n".join(lines)
 
 
@@ -70,7 +71,7 @@ def picture(runs: Runs, title: str) -> str:
 
     The dashed line is the base model.
     """
-    cells = [cell for cell in CELLS if any(run["cell"] == cell for run in runs)]
+    cells = [cell for cell in LABELS if any(run["cell"] == cell for run in runs)]
     width, height = _LEFT + len(COLUMNS) * (_PANEL + _GAP), _TOP + _ROW * len(cells) + 34
     parts = [Markup('<rect width="100%" height="100%" fill="#ffffff"/>')]
     for row, cell in enumerate(cells):
