@@ -71,7 +71,7 @@ class Run(ABC):
         """
         with missing_extras_named():
             from raytrain.api.frames import scores_frame
-            from raytrain.api.score_cards import read_cards
+            from raytrain.evaluation.stored_cards import read_cards
 
             return scores_frame(read_cards(*self._open()))
 

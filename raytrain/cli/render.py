@@ -162,6 +162,7 @@ def status(found: "RunStatus") -> str:
         facts.append(("scored", scored + behind + f"; {found.evaluation.actors}"))
     if found.dashboard:
         facts.append(("dashboard", found.dashboard))
+    facts += found.links.items()
     facts += _report(found.report, found.run)
     facts.append(("next", found.next_action))
     text = columns(facts)

@@ -19,7 +19,7 @@ LEFT_OUT: Any = {
     "cluster": True,
     "serving": True,
     "tasks": {"__all__": {"source": {"licence"}}},
-    "training": {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers"},
+    "training": {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers", "register_model"},
     "evaluation": {"batch_size"},
 }
 _MISSING = object()

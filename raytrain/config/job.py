@@ -228,10 +228,17 @@ class TrainingSpec(SpecModel):
     trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
         default_factory=list,
         description=(
-            "Experiment trackers that receive each step's metrics, in addition to the run's own files. "
-            "tensorboard writes into the run's folder (local storage only); the others are configured by their "
-            "own environment variables. A tracker that fails never stops training."
+            "Experiment trackers that receive the job, each step's metrics, the scores, the report and the model, in "
+            "addition to the run's own files. tensorboard writes into the run's folder (local storage only); the "
+            "others are configured by their own environment variables. A tracker that fails never stops training."
         ),
+    )
+    register_model: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=250,
+        description="Name in MLflow's model registry of which the exported model becomes a version. Needs mlflow in "
+        "trackers.",
     )
 
     @property
@@ -264,6 +271,12 @@ class TrainingSpec(SpecModel):
         left = {"encoder", "decoder"} if self.method == "lora" else {"encoder", "decoder", "embeddings", "head"}
         if left <= set(self.freeze):
             raise ValueError("freeze leaves nothing to train")
+        return self
+
+    @model_validator(mode="after")
+    def _registry_of_a_tracker(self) -> Self:
+        if self.register_model is not None and "mlflow" not in self.trackers:
+            raise ValueError("registerModel is set, but mlflow is not in trackers; add it, or remove registerModel")
         return self
 
     @model_validator(mode="after")

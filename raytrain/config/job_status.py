@@ -250,4 +250,9 @@ class Status(StatusModel):
     tasks: list[TaskStatus] = Field(
         default_factory=list, max_length=2000, description="Scores of the tasks, written by the run."
     )
+    links: dict[str, Annotated[str, StringConstraints(max_length=2048)]] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="Pages of the run at its experiment trackers, by tracker, written by the run.",
+    )
     result: RunResult | None = Field(default=None, description="How the run ended, written by the run.")

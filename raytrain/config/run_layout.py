@@ -37,6 +37,10 @@ class RunLayout:
         """What happened to the rows while they were prepared (`data_prep.tally`), by task."""
         return f"{self.root}/preparation.json"
 
+    def tracker(self, name: str) -> str:
+        """What is known of the run at a tracker (`telemetry.trackers.record`)."""
+        return f"{self.root}/trackers/{name}.json"
+
     @property
     def attempts(self) -> str:
         """Prefix of the attempt records."""

@@ -38,7 +38,7 @@ _HUB_TASKS = {
     "question-answering": "question-answering",
 }
 _LIBRARIES = {"transformers": "transformers", "ctranslate2": "ctranslate2"}
-_LEFT_OUT = {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers", "checkpoint_every"}
+_LEFT_OUT = {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers", "register_model", "checkpoint_every"}
 """Training settings that do not change the result, or that say something about a machine."""
 
 

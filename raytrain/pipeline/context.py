@@ -46,7 +46,7 @@ _WARNINGS = {
         "WorkerRestarted",
     ),
     *("WorkerHangs", "TrainingOnCpu", "NodeLeaving", "DataChanged", "ModelMoved"),
-    *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped"),
+    *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped", "TrackerFailed"),
 }
 """Event kinds that are printed as warnings at once."""
 _VERSIONS_OF = ("raytrain", "ray", "torch", "transformers", "tokenizers", "evaluate", "rouge-score-rs", "sacrebleu")
@@ -208,7 +208,13 @@ def _reached(store: Store, layout: RunLayout) -> dict[str, Any]:
     progress = read_progress(store, layout)
     if progress is None:
         return {}
-    return {"step": progress.step, "tokens": progress.tokens, "loss": progress.loss, "scores": progress.scores}
+    return {
+        "step": progress.step,
+        "tokens": progress.tokens,
+        "loss": progress.loss,
+        "scores": progress.scores,
+        "links": progress.links,
+    }
 
 
 def _environment_info() -> dict[str, Any]:

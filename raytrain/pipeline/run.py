@@ -16,6 +16,7 @@ from raytrain.pipeline.evaluation import open_evaluation
 from raytrain.pipeline.export import export_model
 from raytrain.pipeline.outcome import RunOutcome, read_outcome
 from raytrain.pipeline.ray_cluster import ray_cluster
+from raytrain.pipeline.tracking import check_trackers, tracking
 from raytrain.runs.owner import claim_run
 from raytrain.telemetry.console import Console
 
@@ -47,7 +48,8 @@ def run(
             return read_outcome(store, layout, done_before=True)
 
     stages.refuse_impossible_probes(job, base_folder)
-    with open_run(job, store, layout, base_folder, console or Console(), fresh=fresh) as context:
+    check_trackers(job, store)
+    with open_run(job, store, layout, base_folder, console or Console(), fresh=fresh) as context, tracking(context):
         model = stages.fetch_model(context)
         benchmarks = stages.load_benchmarks(context, model)
         shards = stages.prepare(context, model)

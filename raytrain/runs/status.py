@@ -62,6 +62,8 @@ class RunStatus:
     silent_seconds: float | None
     next_action: str
     evaluation: EvaluationStatus | None = None
+    links: dict[str, str] = field(default_factory=dict)
+    """The pages of the run at its trackers."""
     unreadable: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -128,6 +130,7 @@ def read_status(store: Store, name: str, *, now: datetime | None = None) -> RunS
         silent_seconds=silent,
         next_action=next_action(progress.phase, name, checkpoint, silent),
         evaluation=_evaluation(store, layout, [c.step for c in checkpoints], done=progress.phase in FINAL),
+        links=progress.links,
         unreadable=unreadable,
     )
 

@@ -105,7 +105,7 @@ class StatusMirror:
             return
         status = as_status(progress, self._own.attempt, self._probes)
         without_time = {key: value for key, value in status["progress"].items() if key != "updated"}
-        if (now := {"progress": without_time, "tasks": status["tasks"]}) != self._shown:
+        if (now := {"progress": without_time, "tasks": status["tasks"], "links": status["links"]}) != self._shown:
             self._patch(status)
             self._shown = now
 
@@ -140,7 +140,7 @@ def as_status(progress: Progress, attempt: int, probes: Collection[str]) -> dict
         ).model_dump(mode="json", by_alias=True, exclude_none=True)
         for name, score in progress.scores.items()
     ]
-    return {"progress": where.model_dump(mode="json", by_alias=True), "tasks": tasks}
+    return {"progress": where.model_dump(mode="json", by_alias=True), "tasks": tasks, "links": progress.links}
 
 
 @dataclass(slots=True)

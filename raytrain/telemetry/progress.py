@@ -56,6 +56,8 @@ class Progress:
     message: str = ""
     dashboard: str | None = None
     report: str | None = None
+    links: dict[str, str] = field(default_factory=dict)
+    """The pages of the run at its trackers."""
     checkpointed: str = ""
     updated: str = ""
 

@@ -85,12 +85,24 @@ def read_segments(store: Store, layout: RunLayout, kind: Kind) -> list[dict[str,
 
     Raises CorruptError for a segment that is not JSONL.
     """
-    found = ((_SEGMENT.search(stat.key), stat.key) for stat in store.list(f"{layout.root}/{kind}/"))
-    keys = [key for _, _, key in sorted((int(match[1]), int(match[2]), key) for match, key in found if match)]
-    with ThreadPoolExecutor(_READERS) as pool:
-        bodies = list(pool.map(store.get, keys))
-    lines = [line for key, body in zip(keys, bodies, strict=True) for line in _parse(f"{store.uri}/{key}", body)]
+    segments = read_segments_after(store, layout, kind, (0, 0))
+    lines = [line for _, some in segments for line in some]
     return _without_repeated(lines) if kind == "metrics" else lines
+
+
+def read_segments_after(
+    store: Store, layout: RunLayout, kind: Kind, position: tuple[int, int]
+) -> list[tuple[tuple[int, int], list[dict[str, Any]]]]:
+    """Returns the segments behind a position, with their positions (attempt, number), in order.
+
+    Raises CorruptError for a segment that is not JSONL.
+    """
+    matches = ((_SEGMENT.search(stat.key), stat.key) for stat in store.list(f"{layout.root}/{kind}/"))
+    found = sorted(((int(match[1]), int(match[2])), key) for match, key in matches if match)
+    new = [(at, key) for at, key in found if at > position]
+    with ThreadPoolExecutor(_READERS) as pool:
+        bodies = list(pool.map(store.get, [key for _, key in new]))
+    return [(at, _parse(f"{store.uri}/{key}", body)) for (at, key), body in zip(new, bodies, strict=True)]
 
 
 def _without_repeated(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

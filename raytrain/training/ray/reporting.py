@@ -1,4 +1,4 @@
-"""What the first worker reports: metrics, gauges, trackers, progress, events, checkpoints."""
+"""What the first worker reports: metrics, gauges, progress, events, checkpoints."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytrain.config.identity import digest, identity
 from raytrain.runs.checkpoints import CommittedCheckpoint
 from raytrain.telemetry.segments import SegmentWriter
-from raytrain.telemetry.trackers import Trackers, tracker_factories
 from raytrain.training.checkpoint_writer import CheckpointOrigin, CheckpointWriter
 from raytrain.training.ray.channel import DriverChannel, TrainProgress
-from raytrain.training.ray.metrics import Gauges, gauge_values
+from raytrain.training.ray.metrics import Gauges
 from raytrain.training.trainer import Callbacks
-from raytrain_core.errors import UsageError
-from raytrain_core.storage.local import LocalStore
 from raytrain_core.storage.scratch import scratch
 
 if TYPE_CHECKING:
@@ -40,8 +36,8 @@ def worker_callbacks(settings: WorkerSettings, model: Any, rank: int) -> Iterato
         yield Callbacks()
         return
     store, layout, attempt = settings.store, settings.layout, settings.attempt
-    with SegmentWriter(store, layout, "metrics", attempt.number) as metrics, _trackers(settings) as trackers:
-        callbacks = FirstWorkerCallbacks(settings, model, metrics, trackers)
+    with SegmentWriter(store, layout, "metrics", attempt.number) as metrics:
+        callbacks = FirstWorkerCallbacks(settings, model, metrics)
         yield callbacks
         callbacks.finish()
 
@@ -49,10 +45,10 @@ def worker_callbacks(settings: WorkerSettings, model: Any, rank: int) -> Iterato
 class FirstWorkerCallbacks(Callbacks):
     """Stores metrics and checkpoints, shows gauges, and emits progress and events to the driver."""
 
-    def __init__(self, settings: WorkerSettings, model: Any, metrics: SegmentWriter, trackers: Trackers) -> None:
+    def __init__(self, settings: WorkerSettings, model: Any, metrics: SegmentWriter) -> None:
         spec = settings.job.spec
         self._attempt, self._channel = settings.attempt, settings.channel
-        self._metrics, self._trackers = metrics, trackers
+        self._metrics = metrics
         self._gauges = Gauges(settings.layout.name, _ray_run_id(), checkpoint_every=spec.training.checkpoint_every)
         self._progress = ProgressEmitter(settings.channel, spec.training.last_step)
         self._stop, self._preemption = settings.channel.stop_signal(), PreemptionNotices(settings.channel)
@@ -86,7 +82,6 @@ class FirstWorkerCallbacks(Callbacks):
             return
         self._metrics.append(record.as_json())
         self._gauges.show_step(record)
-        self._trackers.log(step, gauge_values(record) | {f"loss/{t}": x for t, x in record.loss_by_task.items()})
         self._progress.after_step(record, result.position)
 
     def on_checkpoint(self, snapshot: Snapshot) -> None:
@@ -192,17 +187,6 @@ def _ray_run_id() -> str:
         return str(get_train_context().train_run_context.run_id)
     except Exception:  # there is no public name for it, and a private one may change
         return ""
-
-
-def _trackers(settings: WorkerSettings) -> Trackers:
-    store, names = settings.store, settings.job.spec.training.trackers
-    local = store.path(f"{settings.layout.root}/tensorboard") if isinstance(store, LocalStore) else None
-    if "tensorboard" in names and local is None:
-        raise UsageError(
-            f"training.trackers: tensorboard writes local files, but the storage is {store.uri}",
-            hint="use mlflow or wandb, or leave tensorboard out: the report charts the run's own metrics",
-        )
-    return Trackers(tracker_factories(names, run=settings.layout.name, folder=local or Path()))
 
 
 def _checkpoint_origin(settings: WorkerSettings, model: Any) -> CheckpointOrigin:
