@@ -28,7 +28,7 @@ def test_progress_is_written_and_read(any_store):
     assert progress.updated.endswith("+00:00")
     keys = {
         "run", "attempt", "phase", "step", "steps", "tokens", "tokens_per_second", "eta_seconds", "loss", "scores",
-        "message", "dashboard", "report", "checkpointed", "updated",
+        "message", "dashboard", "report", "links", "checkpointed", "updated",
     }  # fmt: skip
     assert set(json.loads(any_store.get(LAYOUT.progress))) == keys
 
