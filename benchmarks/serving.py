@@ -57,17 +57,18 @@ def make_model(work: Path, size: str) -> Path:
     import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from data_prep.text.tokenizer import Tokenizer
+    from data_prep.text.tokenizer_folder import read_tokenizer
 
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     given = os.environ.get("RAYTRAIN_T5_TOKENIZER")
     text = (Path(given) / "tokenizer.json").read_text() if given else learned_tokenizer()
     (folder / "tokenizer/tokenizer.json").write_text(text)
-    tokenizer = Tokenizer.from_folder(folder / "tokenizer")
+    tokenizer = read_tokenizer(folder / "tokenizer")
     torch.manual_seed(17)
     shape = SIZES[size] | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "dropout_rate": 0.0}
-    config = T5Config(vocab_size=-(-tokenizer.size // 64) * 64, decoder_start_token_id=0, **shape)
-    model = T5ForConditionalGeneration(config).eval()
+    shape |= {"vocab_size": -(-tokenizer.size // 64) * 64, "decoder_start_token_id": 0}
+    build: Any = T5ForConditionalGeneration
+    model = build(T5Config.from_dict(shape)).eval()
     with torch.no_grad():
         model.lm_head.weight[1].zero_()  # it never ends by itself
         for block in model.decoder.block:
@@ -94,12 +95,12 @@ class _Models:
     """What the application asks of a run."""
 
     def __init__(self, folder: Path) -> None:
-        from data_prep.text.tokenizer import Tokenizer
+        from data_prep.text.tokenizer_folder import read_tokenizer
         from raytrain.generation.requests import GenerationLimits
 
         self._folder = folder
         self.tasks: list[Any] = []
-        self.tokenizer = Tokenizer.from_folder(folder / "tokenizer")
+        self.tokenizer = read_tokenizer(folder / "tokenizer")
         self.limits = GenerationLimits(MAX_INPUT, MAX_NEW, SLOTS)
 
     def generator(self, which: str) -> Any:
@@ -182,7 +183,8 @@ def baseline(kind: type[Any], folder: Path) -> Any:
         async def __call__(self, request: Request) -> dict[str, str]:
             return {"text": await self._batch(await request.json())}
 
-    return Baseline.bind()
+    deployment: Any = Baseline
+    return deployment.bind()
 
 
 def application(system: str, folder: Path) -> Any:
@@ -253,8 +255,9 @@ async def answers(count: int = 48) -> list[str]:
 def cell(system: str, clients: int, work: Path, size: str, seconds: float) -> dict[str, Any]:
     """Starts a system and asks it."""
     import ray
-    from ray import serve
+    from ray import serve as ray_serve
 
+    serve: Any = ray_serve
     folder = make_model(work, size)
     ray.init(address="local", num_cpus=2 * CORES, include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"port": PORT})

@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -136,10 +137,10 @@ def measure(cloud: str, way: str) -> dict[str, Any]:
         rounds: dict[str, list[float]] = {measure: [] for measure in MEASURES}
         for number in range(ROUNDS):
             keys = [f"small/{number}/{one}" for one in range(OBJECTS)]
-            rounds["large_up"].append(_seconds(lambda number=number: client.upload(f"large/{number}", large)))
-            rounds["large_down"].append(_seconds(lambda number=number: client.download(f"large/{number}", back)))
-            rounds["small_up"].append(_seconds(lambda keys=keys: [client.put(key, small) for key in keys]))
-            rounds["small_down"].append(_seconds(lambda keys=keys: [client.get(key) for key in keys]))
+            rounds["large_up"].append(_seconds(partial(client.upload, f"large/{number}", large)))
+            rounds["large_down"].append(_seconds(partial(client.download, f"large/{number}", back)))
+            rounds["small_up"].append(_seconds(partial(_each, client.put, keys, small)))
+            rounds["small_down"].append(_seconds(partial(_each, client.get, keys)))
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
         same = back.read_bytes() == large.read_bytes()
     return {"seconds": rounds, "grown_mib": grown, "equal": same, "put_if_absent": _condition(client)}
@@ -156,6 +157,11 @@ def _condition(client: Client) -> str:
     except Exception as error:
         return f"refused: {type(error).__name__}" if client.get(key) == b"1" else "refused, yet written"
     return "ignored: the second writer replaced the first"
+
+
+def _each(call: Callable[..., object], keys: Sequence[str], *arguments: object) -> None:
+    for key in keys:
+        call(key, *arguments)
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -181,8 +187,9 @@ def measure_all(out: Path | None) -> None:
     found: dict[str, Any] = json.loads(out.read_text()) if out and out.exists() else {"figures": {}}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for server in (s3_server(folder), fake_gcs(folder), azurite(folder)):
-            running = stack.enter_context(server)  # type: ignore[arg-type]
+        servers: tuple[Any, ...] = (s3_server(folder), fake_gcs(folder), azurite(folder))
+        for server in servers:
+            running = stack.enter_context(server)
             running.make_bucket("test")
             os.environ.update(running.environment)
         for cloud, ways in WAYS.items():
