@@ -8,6 +8,7 @@ from typer.main import get_command
 
 from raytrain.cli.app import app
 from raytrain.config.explain import all_fields
+from raytrain.config.job import API_VERSION
 from raytrain.config.sweep import Sweep
 from raytrain_core.config.fields import walk
 from tests.support import REPOSITORY
@@ -114,13 +115,19 @@ def test_yaml_blocks_use_fields_that_exist():
         inside = [name for key, item in value.items() if key not in free for name in unknown(item)]
         return [key for key in value if key not in names] + inside
 
+    def ours(document):
+        """The document, or the job in a ConfigMap; of other kinds of Kubernetes nothing is ours."""
+        if not isinstance(document, dict) or document.get("apiVersion", API_VERSION) == API_VERSION:
+            return document
+        return [yaml.load(text) for text in document.get("data", {}).values()]
+
     yaml = YAML(typ="safe")
     yaml.allow_duplicate_keys = True  # alternatives, one per line
     wrong = {
         block.place: found
         for block in blocks(frozenset({"yaml"}))
         if not block.text.startswith("resources: [")  # a kustomization
-        if (found := unknown(yaml.load(block.text)))
+        if (found := [name for document in list(yaml.load_all(block.text)) for name in unknown(ours(document))])
     }
     assert not wrong
 
