@@ -9,26 +9,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from data_prep.text.tokenizer import EOS, PAD, Ids, Tokenizer
+from data_prep.text.tokenizer_kind import BYTE_TOKENIZER, settings_in
 from raytrain_core.errors import DataError
 
 _NAMES = {PAD: "<pad>", EOS: "</s>", 2: "<unk>"}
 _OFFSET = len(_NAMES)
-_CLASS = "ByT5Tokenizer"
 _SENTINELS = 125
-
-
-def is_byte_folder(folder: Path) -> bool:
-    """Whether a model folder names ByT5's tokenizer and has no tokenizer.json."""
-    if (folder / "tokenizer.json").is_file():
-        return False
-    return any(
-        _read(folder / name).get("tokenizer_class") == _CLASS for name in ("tokenizer_config.json", "config.json")
-    )
 
 
 class ByteTokenizer(Tokenizer):
@@ -44,7 +35,7 @@ class ByteTokenizer(Tokenizer):
     def read(cls, folder: Path) -> Self:
         """Reads the number of sentinels; DataError if other tokens were added."""
         path = folder / "tokenizer_config.json"
-        config = _read(path)
+        config = settings_in(path)
         sentinels = int(config.get("extra_ids") or _SENTINELS)
         known = {*_NAMES.values(), *(f"<extra_id_{i}>" for i in range(sentinels))}
         added = [str(token.get("content")) for token in (config.get("added_tokens_decoder") or {}).values()]
@@ -93,7 +84,7 @@ class ByteTokenizer(Tokenizer):
     def files(self) -> dict[str, bytes]:
         """Returns the configuration with which `AutoTokenizer` makes a `ByT5Tokenizer`."""
         config = {
-            "tokenizer_class": _CLASS,
+            "tokenizer_class": BYTE_TOKENIZER,
             "pad_token": _NAMES[PAD],
             "eos_token": _NAMES[EOS],
             "unk_token": _NAMES[2],
@@ -107,13 +98,3 @@ class ByteTokenizer(Tokenizer):
         if number < _OFFSET:
             return _NAMES[number]
         return chr(number - _OFFSET) if number < _OFFSET + 256 else f"<extra_id_{number - _OFFSET - 256}>"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from None
-    return found if isinstance(found, dict) else {}

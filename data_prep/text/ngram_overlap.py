@@ -61,8 +61,8 @@ class HeldOut:
         distinct, begin, times = np.unique(all_runs[order], return_index=True, return_counts=True)
         informative = times <= COMMON
         self._known: Hashes = distinct[informative]
-        # Nearly all runs of training rows are unknown: a look at one bit of many spares the search.
-        self._mask = np.uint64((1 << min(26, max(10, (len(self._known) * 16).bit_length()))) - 1)
+        # Nearly all runs of training rows are unknown: a look into a table spares most searches.
+        self._mask = np.uint64((1 << min(26, max(10, (len(self._known) * 4).bit_length()))) - 1)
         self._maybe = np.zeros(int(self._mask) + 1, np.bool_)
         self._maybe[self._known & self._mask] = True
         self._owners: Numbers = all_owners[order]

@@ -1,7 +1,7 @@
 """The only way from text to ids and back: what both kinds of tokenizers have in common.
 
 They are sentencepiece unigrams (`data_prep.text.unigram`: T5, mT5, UMT5) and the bytes of ByT5
-(`data_prep.text.byte_tokenizer`); `data_prep.text.tokenizer_folder` tells which one a model has.
+(`data_prep.text.byte_tokenizer`); `data_prep.text.tokenizer_kind` tells which one a model has.
 """
 
 from abc import ABC, abstractmethod

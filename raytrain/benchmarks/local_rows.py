@@ -1,7 +1,7 @@
 """Rows of a benchmark that are not where its definition says: a folder, a bucket, another data set.
 
 A folder becomes what the hub has: a card (README.md) that names each configuration and the files of
-its splits, which `datasets.load_dataset` reads. So the harness is told nothing but another path.
+its splits, which the library `datasets` reads. So the harness is told nothing but another path.
 """
 
 from __future__ import annotations

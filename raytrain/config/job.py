@@ -15,6 +15,7 @@ from raytrain.config.benchmark import Benchmark
 from raytrain.config.pod_fields import PodTemplate, Toleration
 from raytrain.config.serving import ServingSpec
 from raytrain_core.config.base import SpecModel, checked_by
+from raytrain_core.quantities import parse_bytes
 from raytrain_core.storage import StorageLocation
 from raytrain_core.storage.uri import check_model_uri
 
@@ -345,6 +346,10 @@ class EvaluationSpec(SpecModel):
     )
 
 
+Memory = Annotated[str, checked_by(parse_bytes)]
+"""An amount of memory as Kubernetes writes it, above 0."""
+
+
 class TrainingResources(SpecModel):
     """Resources of training."""
 
@@ -368,7 +373,7 @@ class TrainingResources(SpecModel):
         ),
     )
     cpus: float = Field(default=1, gt=0, description="CPUs per worker.")
-    memory: str | None = Field(default=None, description="Memory per worker, e.g. 24Gi (in a cluster).")
+    memory: Memory | None = Field(default=None, description="Memory per worker, e.g. 24Gi (in a cluster).")
     sharding: Literal["ddp", "fsdp"] = Field(
         default="ddp",
         description=(
@@ -390,7 +395,7 @@ class EvaluationResources(SpecModel):
     actors: int = Field(default=1, ge=1, description="Number of evaluation actors.")
     gpus: float = Field(default=0, ge=0, description="GPUs per actor (in a cluster).")
     cpus: float = Field(default=1, gt=0, description="CPUs per actor.")
-    memory: str | None = Field(default=None, description="Memory per actor, e.g. 8Gi (in a cluster).")
+    memory: Memory | None = Field(default=None, description="Memory per actor, e.g. 8Gi (in a cluster).")
 
 
 class PreparationResources(SpecModel):
@@ -404,7 +409,7 @@ class PreparationResources(SpecModel):
             "most one per core. The shards do not depend on it."
         ),
     )
-    memory: str | None = Field(
+    memory: Memory | None = Field(
         default=None, description="Memory of the pods that prepare data and score on CPUs, e.g. 16Gi (in a cluster)."
     )
 
@@ -424,7 +429,7 @@ class HeadResources(SpecModel):
     """Resources of the Ray cluster's head pod, which runs only Ray's own services."""
 
     cpus: float = Field(default=1, gt=0, description="CPUs of the head pod.")
-    memory: str = Field(default="4Gi", description="Memory of the head pod.")
+    memory: Memory = Field(default="4Gi", description="Memory of the head pod.")
 
 
 class ClusterSpec(SpecModel):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from data_prep import prepare
 from data_prep.shards.manifest import ShardSet
-from data_prep.text.tokenizer_folder import has_tokenizer, read_tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
+from data_prep.text.tokenizer_kind import has_tokenizer
 from raytrain.config.identity import diff, identity
 from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job

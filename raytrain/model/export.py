@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.text.tokenizer_folder import has_tokenizer
+from data_prep.text.tokenizer_kind import has_tokenizer
 from raytrain.model.decoding import decoding_config, without_decoding
 from raytrain.model.loading import is_tied, quiet
 from raytrain_core.errors import TrainingError

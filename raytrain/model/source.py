@@ -94,7 +94,7 @@ def check_folder(folder: Path, name: str) -> Path:
 
 
 def _require_tokenizer(folder: Path, name: str) -> None:
-    from data_prep.text.tokenizer_folder import has_tokenizer
+    from data_prep.text.tokenizer_kind import has_tokenizer
 
     if has_tokenizer(folder):
         return

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.text.tokenizer import Tokenizer
-from data_prep.text.tokenizer_folder import has_tokenizer, read_tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
+from data_prep.text.tokenizer_kind import has_tokenizer
 from data_prep.text.unigram_document import SPACE
 
 if TYPE_CHECKING:

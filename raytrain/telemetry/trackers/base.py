@@ -36,7 +36,7 @@ class Tracker(Protocol):
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Returns the fields of a job by their paths, `tasks.0.source.uri`, as text."""
+    """Returns the fields of a job by their paths, from the top, as text."""
     found: dict[str, str] = {}
     for name, value in document.items():
         path = f"{prefix}{name}"

@@ -108,7 +108,7 @@ def test_doctor_says_what_half_an_installation_lacks(monkeypatch):
 
 def test_every_package_of_an_extra_is_a_dependency_of_it():
     declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    distributions = {"mlflow": "mlflow-skinny"}
+    distributions = {"mlflow": "mlflow-skinny", "google": "google-cloud-storage", "azure": "azure-storage-blob"}
     for extra, packages in EXTRAS.items():
         names = {re.split(r"[\[><=]", requirement)[0].replace("_", "-").lower() for requirement in declared[extra]}
         assert {distributions.get(package, package.replace("_", "-").lower()) for package in packages} <= names, extra
