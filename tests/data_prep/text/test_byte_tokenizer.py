@@ -10,7 +10,8 @@ from data_prep.text.byte_tokenizer import ByteTokenizer
 from data_prep.text.fit_prompt import fit_prompt
 from data_prep.text.prompts import PromptEncoder
 from data_prep.text.templates import Template
-from data_prep.text.tokenizer_folder import has_tokenizer, read_tokenizer
+from data_prep.text.tokenizer_folder import read_tokenizer
+from data_prep.text.tokenizer_kind import has_tokenizer
 from raytrain_core.errors import DataError
 
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
