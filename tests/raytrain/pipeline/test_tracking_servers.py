@@ -92,12 +92,28 @@ def test_wandb_s_offline_files_are_of_one_run(tmp_path, monkeypatch):
     assert [*first.told, *second.told] == []
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert len({path.name for path in files}) == 1
-    records = [record for path in files for record in _records(path)]
+    records = [record for path in files for record in _all_records(path)]
     rows = [{item.key or item.nested_key[0]: json.loads(item.value_json) for item in r.history.item} for r in records]
     assert [row["trained_steps"] for row in rows if "loss" in row] == [1, 2, 3, 4]
     assert any(row.get("test/notes/exact") == 0.5 for row in rows)
     assert [r.exit.exit_code for r in records if r.WhichOneof("record_type") == "exit"] == [130, 0]
     assert [r.artifact.type for r in records if r.WhichOneof("record_type") == "artifact"] == ["report", "model"]
+
+
+def _all_records(path):
+    """The records of a W&B file; its service writes the last ones after `finish` has returned."""
+    from google.protobuf.message import DecodeError
+
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            found = list(_records(path))
+            if found[-1].WhichOneof("record_type") == "exit":
+                return found
+        except (DecodeError, IndexError, struct.error):
+            found = []
+        assert time.monotonic() < deadline, f"{path} is not complete: {len(found)} records"
+        time.sleep(0.05)
 
 
 def _records(path):
