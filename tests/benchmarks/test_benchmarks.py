@@ -23,7 +23,10 @@ def run(*arguments, block=()):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("cell", ["loop_dynamic_8", "eager", "bf16_pure", "checkpointing"])
+SLOW_CELLS = [pytest.param(cell, marks=pytest.mark.slow) for cell in ("eager", "bf16_pure", "checkpointing")]
+
+
+@pytest.mark.parametrize("cell", ["loop_dynamic_8", *SLOW_CELLS])
 def test_a_cell_of_the_gpu_s_runs_on_a_cpu_with_nothing_but_torch_and_transformers(cell):
     arguments = ("--cell", cell, "--shape", "tiny", "--device", "cpu", "--dry", "--seconds", "0")
     done = run("benchmarks.gpu", *arguments, block=FOREIGN)

@@ -59,6 +59,7 @@ def test_sharded_training_equals_that_of_one_worker(tmp_path, workers, training,
         assert sum(held) == numbers
 
 
+@pytest.mark.slow
 def test_pure_bf16_in_shards_is_near(tmp_path):
     """Layers compute in bf16; optimizer state and gradient sums are fp32, as without shards."""
     training = {"precision": "bf16-pure", "dropout": 0.0}
@@ -68,6 +69,7 @@ def test_pure_bf16_in_shards_is_near(tmp_path):
     assert {tensor.dtype for tensor in found[0]["snapshot"].weights.values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_another_number_of_workers_resumes(tmp_path):
     """From two workers to three, and from one with the entire model: the numbers stay."""
     losses, snapshots = alone(optimizer="adafactor")
