@@ -12,10 +12,9 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from data_prep.config import Mixture, Name, Task
 from data_prep.tasks.mixture import misfit
 from raytrain.config.benchmark import Benchmark
-from raytrain.config.pod_fields import PodTemplate, Toleration
+from raytrain.config.pod_fields import Memory, PodTemplate, Toleration
 from raytrain.config.serving import ServingSpec
 from raytrain_core.config.base import SpecModel, checked_by
-from raytrain_core.quantities import parse_bytes
 from raytrain_core.storage import StorageLocation
 from raytrain_core.storage.uri import check_model_uri
 
@@ -344,10 +343,6 @@ class EvaluationSpec(SpecModel):
             "(0.02 is two points of 100). Checkpoints beyond it are not chosen, unless all are beyond it."
         ),
     )
-
-
-Memory = Annotated[str, checked_by(parse_bytes)]
-"""An amount of memory as Kubernetes writes it, above 0."""
 
 
 class TrainingResources(SpecModel):

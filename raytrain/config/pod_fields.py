@@ -12,6 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
+from raytrain_core.config.base import checked_by
+from raytrain_core.quantities import parse_bytes
+
+Memory = Annotated[str, checked_by(parse_bytes)]
+"""An amount of memory as Kubernetes writes it, above 0."""
+
 _SHOWN = 3
 """Problems in a message."""
 

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from data_prep.config import Name
+from raytrain.config.pod_fields import Memory
 from raytrain_core.config.base import SpecModel
 
 _ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
@@ -28,7 +29,7 @@ class ServingResources(SpecModel):
 
     cpus: int = Field(default=2, ge=1, le=1024, description="CPUs of a replica.")
     gpus: int = Field(default=0, ge=0, le=16, description="GPUs of a replica.")
-    memory: str = Field(default="8Gi", description="Memory of a replica's pod, e.g. 8Gi.")
+    memory: Memory = Field(default="8Gi", description="Memory of a replica's pod, e.g. 8Gi.")
 
 
 class ServingSpec(SpecModel):

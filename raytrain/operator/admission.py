@@ -14,8 +14,6 @@ from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job
 from raytrain.operator.render.serving_pods import serving_head, serving_pod
 from raytrain.operator.settings import Policy, Settings
-from raytrain_core.errors import UsageError
-from raytrain_core.quantities import parse_bytes
 from raytrain_core.storage.uri import is_hub_model
 
 MAX_JOB_BYTES = 900_000
@@ -37,7 +35,6 @@ def check_admission(job: FineTuneJob, settings: Settings) -> Refusal | None:
         _storage(job, settings, cluster),
         _own_model(job),
         _local_files(job, cluster),
-        _quantities(job, cluster),
         _pod_template(cluster.pod_template, settings.policy),
         _policy(job, settings),
     )
@@ -92,23 +89,6 @@ def _mounts(template: Mapping[str, Any]) -> Iterator[PurePosixPath]:
     for container in template.get("spec", {}).get("containers", []):
         for mount in container.get("volumeMounts", []):
             yield PurePosixPath(mount["mountPath"])
-
-
-def _quantities(job: FineTuneJob, cluster: ClusterSpec) -> Iterator[Refusal]:
-    resources = job.spec.resources
-    memory = {
-        "resources.training.memory": resources.training.memory,
-        "resources.evaluation.memory": resources.evaluation.memory,
-        "resources.preparation.memory": resources.preparation.memory,
-        "cluster.head.memory": cluster.head.memory,
-        "serving.resources.memory": job.spec.serving.resources.memory if job.spec.serving else None,
-    }
-    for field, text in memory.items():
-        try:
-            if text is not None:
-                parse_bytes(text)
-        except UsageError as error:
-            yield Refusal("InvalidSpec", f"spec.{field}: {error.message}")
 
 
 def _pod_template(template: Mapping[str, Any], policy: Policy) -> Iterator[Refusal]:

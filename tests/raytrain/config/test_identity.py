@@ -110,7 +110,7 @@ def test_every_field_of_the_spec_is_in_the_identity_or_left_out() -> None:
         "keepCheckpoints",
         "hangTimeoutSeconds",
         "trackers",
-        "register_model",
+        "registerModel",
     }
     assert set(written["evaluation"]) - set(found["evaluation"]) == {"batchSize"}
 

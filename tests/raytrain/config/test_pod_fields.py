@@ -1,8 +1,9 @@
 """What a job file passes on to Kubernetes has Kubernetes' types."""
 
 import pytest
+from pydantic import ValidationError
 
-from raytrain.config.job import FineTuneJob
+from raytrain.config.job import FineTuneJob, Resources
 from raytrain_core.config.loader import ConfigError, from_mapping
 from tests.support.finetunejob_objects import finetunejob
 
@@ -91,3 +92,11 @@ def test_a_ttl_that_ends_beyond_the_calendar_is_refused(ttl):
 @pytest.mark.parametrize("ttl", ["999999999s", "999999999m", "9999999h", "99999d", "1h"])
 def test_an_ordinary_ttl_is_fine(ttl):
     assert problems(ttl=ttl) == ""
+
+
+@pytest.mark.parametrize("amount", ["0", "-1Gi", "24GB", "a lot"])
+@pytest.mark.parametrize("part", ["training", "evaluation", "preparation"])
+def test_an_amount_of_memory_that_kubernetes_does_not_know_is_refused(part, amount):
+    with pytest.raises(ValidationError, match=f"{part}.memory\n.*is not an amount of memory"):
+        Resources.model_validate({part: {"memory": amount}})
+    assert Resources.model_validate({part: {"memory": "2e9"}})
