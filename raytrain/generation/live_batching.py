@@ -98,6 +98,7 @@ class LiveBatcher:
             except queue.Empty:
                 break
             if request is None:
+                self._waiting.put(None)  # for the next look: what is in slots may end one after the other
                 self._encode(taken)
                 return False
             if not request.answer.cancelled():

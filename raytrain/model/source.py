@@ -197,7 +197,7 @@ def _of_bucket(uri: str, like: Store | None, cache: Path) -> Path:
     if not any(stat.key == "config.json" for stat in found):
         raise TrainingError(f"model {uri}: no config.json under it", hint="give the prefix that contains config.json")
     needed = [stat for stat in found if stat.key.endswith((".json", ".safetensors", ".model"))]
-    folder = cache / "s3" / _short(uri + repr([(stat.key, stat.etag) for stat in needed]))
+    folder = cache / "buckets" / _short(uri + repr([(stat.key, stat.etag) for stat in needed]))
     folder.mkdir(parents=True, exist_ok=True)
     for stat in needed:
         target = folder / stat.key

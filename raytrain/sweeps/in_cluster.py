@@ -18,6 +18,7 @@ from raytrain.sweeps.search import proposer
 from raytrain.sweeps.state import open_state, save_state
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store, open_store
+from raytrain_core.storage.bucket_uri import is_in_bucket
 
 MOST = 4
 """Runs at once where the sweep does not say."""
@@ -70,9 +71,9 @@ def leaderboard_in_cluster(
 def sweep_store(plan: SweepPlan, namespace: str, storage: str | None) -> Store:
     """Opens the storage of the sweep's own files; UsageError if pods could not reach it."""
     location = storage_location(storage, plan.job, base_folder=plan.base_folder)
-    if not location.uri.startswith("s3://"):
+    if not is_in_bucket(location.uri):
         raise UsageError(
             f"storage {location.uri} is on this machine, where pods cannot reach it",
-            hint="set spec.storage.uri of the job, or --storage, to s3://bucket/prefix",
+            hint="set spec.storage.uri of the job, or --storage, to a bucket: s3://, gs:// or az://",
         )
     return open_store(location.model_copy(update={"uri": f"{location.uri.rstrip('/')}/{namespace}"}))

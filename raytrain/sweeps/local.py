@@ -12,6 +12,7 @@ from raytrain.sweeps.plan import SweepPlan
 from raytrain.sweeps.search import proposer
 from raytrain.sweeps.state import open_state, save_state
 from raytrain_core.storage import StorageLocation, Store, open_store
+from raytrain_core.storage.bucket_uri import is_in_bucket
 
 
 def run_here(plan: SweepPlan, *, storage: str | None, say: Callable[[str], None]) -> SweepLeaderboard:
@@ -54,5 +55,5 @@ def leaderboard_here(plan: SweepPlan, *, storage: str | None) -> SweepLeaderboar
 def _storage(plan: SweepPlan, flag: str | None) -> tuple[StorageLocation, Store]:
     location = storage_location(flag, plan.job, base_folder=plan.base_folder)
     store = open_store(location)
-    placed = location if location.uri.startswith("s3://") else StorageLocation(uri=store.uri)
+    placed = location if is_in_bucket(location.uri) else StorageLocation(uri=store.uri)
     return placed, store

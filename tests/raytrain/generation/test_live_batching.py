@@ -107,3 +107,13 @@ def test_lengths_that_the_cache_has_no_room_for_are_refused(world, live):
     for source, limit in ((torch.zeros(65).numpy(), 12), (world[1][0], 13), (world[1][0], 0), (world[1][0][:0], 1)):
         with pytest.raises(ValueError, match="not within those of this engine"):
             live.submit(source, limit)
+
+
+def test_closing_ends_when_answers_end_one_after_the_other(world):
+    batcher = world[0].live(slots=2)
+    answers = [batcher.submit(world[1][number], 12) for number in (1, 0)]  # of 2 and of 12 tokens
+    closing = threading.Thread(target=batcher.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
+    assert [len(answer.result(0)) for answer in answers] == [2, 12]
