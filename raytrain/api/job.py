@@ -22,6 +22,8 @@ from raytrain_core.storage import StorageLocation, open_store
 if TYPE_CHECKING:
     from data_prep.config import Mixture, Task
     from raytrain.check import CheckReport
+    from raytrain.config.benchmark import Benchmark
+    from raytrain.config.serving import ServingSpec
 
 Fields = Mapping[str, Any]
 """A part of a job as a dictionary, with the names of the job file."""
@@ -41,22 +43,26 @@ class Job:
         model: str,
         tasks: Sequence[Task | Fields],
         training: TrainingSpec | Fields,
+        probes: Sequence[Benchmark | Fields] | None = None,
         mixture: Mixture | Fields | None = None,
         evaluation: EvaluationSpec | Fields | None = None,
         resources: ResourcesSpec | Fields | None = None,
         storage: StorageLocation | Fields | str | None = None,
         cluster: ClusterSpec | Fields | None = None,
+        serving: ServingSpec | Fields | None = None,
         base_folder: str | Path = ".",
     ) -> None:
         spec = {
             "model": str(model),
             "storage": {"uri": storage} if isinstance(storage, str) else storage,
             "tasks": list(tasks),
+            "probes": list(probes) if probes is not None else None,
             "mixture": mixture,
             "training": training,
             "evaluation": evaluation,
             "resources": resources,
             "cluster": cluster,
+            "serving": serving,
         }
         written = {
             "apiVersion": API_VERSION,

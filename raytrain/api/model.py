@@ -46,13 +46,12 @@ class Model:
 
     def _prompts(self, texts: list[str], task: str | None, template: int | None) -> list[Prompt]:
         from raytrain.serving.predict import find_task
-        from raytrain.serving.prompts import Prompt, make_prompts
+        from raytrain.serving.prompts import make_prompts, whole_prompts
 
         models = self._models
         limit = models.limits.max_input_tokens
         if task is None:
-            counts = [len(ids) + 1 for ids in models.tokenizer.encode_open(texts)]  # and the end of sequence
-            return [Prompt(text, count, min(count, limit)) for text, count in zip(texts, counts, strict=True)]
+            return whole_prompts(models.tokenizer, texts, limit=limit)
         return make_prompts(models.tokenizer, find_task(models.tasks, task), template, texts, limit=limit)
 
     def __repr__(self) -> str:

@@ -61,7 +61,7 @@ class StoredRun(Run):
 def open_run(run: str, storage: str | None = None) -> StoredRun:
     """Finds a run by its name, its URI (.../runs/NAME) or its job file.
 
-    `storage` is a folder or s3://bucket/prefix; by default the job's, RAYTRAIN_STORAGE, or
+    `storage` is a folder or a prefix in a bucket; by default the job's, RAYTRAIN_STORAGE, or
     ./raytrain-storage. Raises UsageError with the closest name if there is no such run.
     """
     return StoredRun(*run_status.open_run(locate_run(str(run), storage)))

@@ -44,6 +44,12 @@ def template_of(task: Task, number: int | None) -> "Template":
     return templates[number]
 
 
+def whole_prompts(tokenizer: "Tokenizer", texts: Sequence[str], *, limit: int) -> list[Prompt]:
+    """Takes each text as a whole prompt, of which the model reads the first `limit` tokens."""
+    counts = [len(ids) + 1 for ids in tokenizer.encode_open(texts)]  # and the end of sequence
+    return [Prompt(text, count, min(count, limit)) for text, count in zip(texts, counts, strict=True)]
+
+
 def make_prompts(
     tokenizer: "Tokenizer",
     task: Task,

@@ -10,7 +10,7 @@ from raytrain.serving.backend import Backends
 from raytrain.serving.bodies import MAX_TEXT_CHARS
 from raytrain.serving.errors import RequestError, invalid, unavailable
 from raytrain.serving.predict import find_task
-from raytrain.serving.prompts import Prompt, make_prompts
+from raytrain.serving.prompts import Prompt, make_prompts, whole_prompts
 from raytrain.serving.queue import Queue
 from raytrain_core.errors import UsageError
 
@@ -188,8 +188,7 @@ class Service:
             return make_prompts(tokenizer, find_task(self._models.tasks, task), template, texts, limit=limit)
         if template is not None:
             raise UsageError("template without a task", hint='Name the task too, for example "task": "...".')
-        counts = [len(ids) + 1 for ids in tokenizer.encode_open(texts)]
-        return [Prompt(text, count, min(count, limit)) for text, count in zip(texts, counts, strict=True)]
+        return whole_prompts(tokenizer, texts, limit=limit)
 
     def _read(self, prompt: Prompt, ids: list[int], seconds: float) -> Answer:
         from data_prep.text.tokenizer import EOS

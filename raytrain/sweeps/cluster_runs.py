@@ -11,9 +11,9 @@ from typing import Any
 
 from raytrain.cluster import jobs
 from raytrain.config.job import FineTuneJob
+from raytrain.config.load import to_yaml
 from raytrain.config.locations import RunLocation
 from raytrain.kubernetes.client import JOBS, KubernetesApi
-from raytrain.operator.render.yaml_output import to_yaml
 from raytrain.sweeps.engine import Seen
 from raytrain.sweeps.plan import SweepPlan
 from raytrain_core.errors import UsageError

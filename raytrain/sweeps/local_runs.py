@@ -12,9 +12,9 @@ from math import ceil
 from pathlib import Path
 
 from raytrain.config.job import FineTuneJob, Resources
+from raytrain.config.load import to_yaml
 from raytrain.config.locations import cache_folder
 from raytrain.config.run_layout import RunLayout
-from raytrain.operator.render.yaml_output import to_yaml
 from raytrain.pipeline.context import is_complete
 from raytrain.sweeps.engine import Seen
 from raytrain.sweeps.jobs import as_written

@@ -8,6 +8,7 @@ import pytest
 
 import raytrain as rt
 from raytrain.cluster import jobs
+from raytrain.config.job import FineTuneJob
 from raytrain.config.load import load_job
 from raytrain_core.config.loader import ConfigError
 from raytrain_core.errors import UsageError
@@ -45,6 +46,13 @@ def test_a_job_from_fields_is_the_one_of_its_file(tmp_path):
     assert built.document.spec.tasks[0].model_fields_set == {"name", "type", "source", "columns"}
     assert "maxInputTokens" not in built.to_yaml()
     assert repr(built) == "Job('mine', model='./model', tasks: reviews, questions (probe))"
+
+
+def test_every_part_of_a_job_can_be_given():
+    given = set(inspect.signature(rt.Job).parameters) - {"name", "base_folder"}
+    assert given == set(FineTuneJob.model_fields["spec"].annotation.model_fields)
+    job = a_job(probes=[{"benchmark": "arc_easy"}], serving={"maxQueued": 8})
+    assert (job.document.spec.probes[0].benchmark, job.document.spec.serving.max_queued) == ("arc_easy", 8)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,12 @@ def test_storage_on_this_machine_is_refused(plan):
         in_cluster.sweep_store(plan, "team", "./here")
 
 
+@pytest.mark.parametrize("bucket", ["gs://bucket/prefix", "az://container/prefix"])
+def test_other_clouds_hold_it_too(plan, monkeypatch, bucket):
+    monkeypatch.setattr(in_cluster, "open_store", lambda location: location)
+    assert in_cluster.sweep_store(plan, "team", bucket).uri == f"{bucket}/team"
+
+
 def test_the_sweep_is_kept_with_the_runs_of_its_namespace(plan, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     assert in_cluster.sweep_store(plan, "team", "s3://bucket/prefix/").uri == "s3://bucket/prefix/team"
