@@ -445,7 +445,12 @@ def short_before(work: Path) -> dict[str, float]:
         return {}
     subprocess.run(["tar", "-x", "-C", str(tree)], input=packed.stdout, check=True)
     # this file as a script: the modules that it imports are those of the other commit
-    (tree / "cell.py").write_text(Path(__file__).read_text().replace("import emit, processor", "import emit"))
+    text = Path(__file__).read_text().replace("import emit, processor", "import emit")
+    text = text.replace(
+        "    from data_prep.text.tokenizer_folder import read_tokenizer\n",
+        "    from data_prep.text.tokenizer import Tokenizer\n    read_tokenizer = Tokenizer.from_folder\n",
+    )
+    (tree / "cell.py").write_text(text)
     command = [sys.executable, str(tree / "cell.py"), "--cell", "short", "--work", str(work)]
     done = subprocess.run(
         command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)}, stdout=subprocess.PIPE, text=True, check=True

@@ -60,7 +60,7 @@ class WordCache:
 
     def _learn(self, words: set[str]) -> None:
         """Makes sure that the ids of all these words are known."""
-        new = sorted(words - self._ids.keys())
+        new = sorted(word for word in words if word not in self._ids)  # not a difference of sets: it visits all ids
         if len(self._ids) + len(new) > WORDS:
             self._ids, new = {}, sorted(words)
         for word, found in zip(new, self._encode(new), strict=True):
