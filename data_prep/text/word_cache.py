@@ -8,6 +8,9 @@ spaces, or with the first character of an added token such as `</s>`.
 
 import re
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
 
 from data_prep.text.tokenizer import Ids, as_ids
 
@@ -32,8 +35,8 @@ class WordCache:
         `size` is that of the vocabulary.
         """
         self._encode = encode
-        self._size = size
-        self._ids: dict[str, list[int]] = {}
+        self._type: Any = as_ids([], size).dtype
+        self._ids: dict[str, bytes] = {}
         # White space at the ends of a piece would meet that of its neighbour.
         self._whole = (*sorted({literal[0] for literal in literals}), "  ", " \n", " \t", "\n ", "\t ")
 
@@ -42,9 +45,9 @@ class WordCache:
         divided = [self._divided(text) for text in texts]
         whole = iter(self._encode([text for text, words in zip(texts, divided, strict=True) if words is None]))
         self._learn({word for words in divided if words is not None for word in words})
-        ids = self._ids
+        of_word = self._ids.__getitem__
         return [
-            next(whole) if words is None else as_ids([i for word in words for i in ids[word]], self._size)
+            next(whole) if words is None else np.frombuffer(b"".join(map(of_word, words)), self._type)
             for words in divided
         ]
 
@@ -64,4 +67,4 @@ class WordCache:
         if len(self._ids) + len(new) > WORDS:
             self._ids, new = {}, sorted(words)
         for word, found in zip(new, self._encode(new), strict=True):
-            self._ids[word] = found.tolist()
+            self._ids[word] = found.tobytes()
