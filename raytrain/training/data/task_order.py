@@ -140,7 +140,9 @@ class TaskTree:
 
     def __init__(self, quota: Wide) -> None:
         self.quotas, self.period = quota, int(quota.sum())
-        self._left, self._total, self._branches = _tree(quota)
+        self._left, self._total, branches = _tree(quota)
+        self._share = self._left / self._total
+        self._branches = branches.reshape(-1)  # (2 nodes,): the right branch of a node, then the left one
 
     def at(self, places: Wide) -> tuple[Wide, Wide]:
         """Returns the task of each place, and how many places it had before.
@@ -152,22 +154,28 @@ class TaskTree:
         task, before = np.empty_like(places), np.empty_like(places)
         where, node, count = np.arange(len(places)), np.zeros_like(places), places
         while where.size:
-            goes_left, on_left = _divided(count, self._left[node], self._total[node])
+            left, total, share = self._left.take(node), self._total.take(node), self._share.take(node)
+            goes_left, on_left = _divided(count, left, total, share)
             count = np.where(goes_left, on_left, count - on_left)
-            node = self._branches[node, np.where(goes_left, 0, 1)]
-            ended = node < 0
+            node = self._branches.take(2 * node + goes_left)
+            if node.min() >= 0:
+                continue
+            ended, on = np.flatnonzero(node < 0), np.flatnonzero(node >= 0)
             task[where[ended]], before[where[ended]] = ~node[ended], count[ended]
-            where, node, count = where[~ended], node[~ended], count[~ended]
+            where, node, count = where[on], node[on], count[on]
         return task, before
 
 
-def _divided(count: Wide, part: Wide, whole: Wide) -> tuple[npt.NDArray[np.bool_], Wide]:
+def _divided(
+    count: Wide, part: Wide, whole: Wide, share: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.bool_], Wide]:
     """Returns whether place number `count` goes to a part, and how many places before it did.
 
-    That is floor(count * part / whole), exactly: the quotient in float64 is at most one off while
-    it is below 2^51, and the remainder, computed modulo 2^64, says so.
+    `share` is part / whole in float64. The count is floor(count * part / whole), exactly: the
+    quotient in float64 is at most one off while it is below 2^51, and the remainder, computed
+    modulo 2^64, says so.
     """
-    quotient = (count * (part / whole)).astype(np.int64)
+    quotient = (count * share).astype(np.int64)
     rest = (count.view(np.uint64) * part.view(np.uint64) - quotient.view(np.uint64) * whole.view(np.uint64)).view(
         np.int64
     )
@@ -178,7 +186,10 @@ def _divided(count: Wide, part: Wide, whole: Wide) -> tuple[npt.NDArray[np.bool_
 
 
 def _tree(quota: Wide) -> tuple[Wide, Wide, Wide]:
-    """Returns each node's left and total quota, and its two branches (nodes,2): ~task is a leaf."""
+    """Returns each node's left and total quota, and its branches, right and left: ~task is a leaf.
+
+    Arrays of (nodes,), (nodes,) and (nodes, 2).
+    """
     by_size = np.argsort(-quota, kind="stable").tolist()
     above = [0]  # sums of quotas, largest first, as Python's integers
     for task in by_size:
@@ -196,7 +207,7 @@ def _tree(quota: Wide) -> tuple[Wide, Wide, Wide]:
         left.append(above[middle] - above[begin])
         total.append(above[end] - above[begin])
         branches.append([0, 0])
-        waiting += [(middle, end, node, 1), (begin, middle, node, 0)]
+        waiting += [(middle, end, node, 0), (begin, middle, node, 1)]
     return np.array(left, np.int64), np.array(total, np.int64), np.array(branches, np.int64)
 
 
