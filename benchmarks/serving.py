@@ -10,7 +10,7 @@ command goes on from there.
 
 The model has the shape of FLAN-T5 small and random weights. It never ends by itself, so each
 request says how long its answer is to be, 4 to 64 tokens: ours stops there, the others generate a
-batch up to its longest answer and cut. Everything is greedy and in fp32.
+batch up to its longest answer and cut. Everything is greedy, and in fp32 unless the name says bf16.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from benchmarks.data import dialogues, learned_tokenizer
 from benchmarks.output import emit, processor
 from raytrain.serving.ray_serve import ServeArgs
 
-SYSTEMS = ("raytrain", "transformers", "ctranslate2")
+SYSTEMS = ("raytrain", "raytrain-bf16", "transformers", "transformers-bf16", "ctranslate2")
 CLIENTS = (1, 4, 16, 64)
 CORES = 2
 SLOTS = 32  # requests decoded together, in all three
@@ -88,42 +88,50 @@ class BenchArgs(ServeArgs):
     """Our application, with the benchmark's model in place of a run's."""
 
     def models(self) -> Any:
-        return _Models(Path(self.storage))
+        return _Models(Path(self.storage), self.precision)
 
 
 class _Models:
     """What the application asks of a run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, precision: str) -> None:
         from data_prep.text.tokenizer_folder import read_tokenizer
         from raytrain.generation.requests import GenerationLimits
 
-        self._folder = folder
+        self._folder, self._precision = folder, precision
         self.tasks: list[Any] = []
         self.tokenizer = read_tokenizer(folder / "tokenizer")
         self.limits = GenerationLimits(MAX_INPUT, MAX_NEW, SLOTS)
 
-    def generator(self, which: str) -> Any:
+    def live(self, which: str) -> Any:
+        from raytrain.generation.model_thread import model_thread
+
+        return model_thread().call(self._load)
+
+    def _load(self) -> Any:
         import torch
         from transformers import T5ForConditionalGeneration
 
         from raytrain.generation.generator import Generator
 
         torch.set_num_threads(CORES)
-        model: Any = T5ForConditionalGeneration
-        return Generator(model.from_pretrained(self._folder / "model"), self.tokenizer, self.limits, device="cpu")
+        build: Any = T5ForConditionalGeneration
+        model = build.from_pretrained(self._folder / "model")
+        dtype = torch.bfloat16 if self._precision == "bf16" else torch.float32
+        return Generator(model, self.tokenizer, self.limits, device="cpu", dtype=dtype).live()
 
 
 class Transformers:
     """transformers' `generate`, in batches."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, precision: str) -> None:
         import torch
         from transformers import AutoTokenizer, T5ForConditionalGeneration
 
         torch.set_num_threads(CORES)
         model: Any = T5ForConditionalGeneration
-        self._model = model.from_pretrained(folder / "model").eval()
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._model = model.from_pretrained(folder / "model", dtype=dtype).eval()
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder / "model")
 
     def answer(self, texts: list[str], limits: list[int]) -> list[str]:
@@ -146,7 +154,7 @@ class Transformers:
 class CTranslate2:
     """CTranslate2, in batches."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, _precision: str) -> None:
         import ctranslate2
         from transformers import AutoTokenizer
 
@@ -165,7 +173,7 @@ class CTranslate2:
         return [str(tokenizer.decode(tokenizer.convert_tokens_to_ids(one), skip_special_tokens=True)) for one in cut]
 
 
-def baseline(kind: type[Any], folder: Path) -> Any:
+def baseline(kind: type[Any], folder: Path, precision: str) -> Any:
     """A model behind `@serve.batch`."""
     from ray import serve
     from starlette.requests import Request
@@ -173,7 +181,7 @@ def baseline(kind: type[Any], folder: Path) -> Any:
     @serve.deployment(max_ongoing_requests=4 * SLOTS, ray_actor_options={"num_cpus": CORES})
     class Baseline:
         def __init__(self) -> None:
-            self._model = kind(folder)
+            self._model = kind(folder, precision)
 
         @serve.batch(max_batch_size=SLOTS, batch_wait_timeout_s=WAIT_SECONDS)
         async def _batch(self, bodies: list[dict[str, Any]]) -> list[str]:
@@ -190,9 +198,12 @@ def baseline(kind: type[Any], folder: Path) -> Any:
 def application(system: str, folder: Path) -> Any:
     from raytrain.serving.ray_serve import build
 
-    if system == "raytrain":
-        return build(BenchArgs(run="bench", storage=str(folder), cpus=CORES, target_queue=SLOTS, max_queued=1024))
-    return baseline({"transformers": Transformers, "ctranslate2": CTranslate2}[system], folder)
+    name, _, precision = system.partition("-")
+    precision = precision or "fp32"
+    if name == "raytrain":
+        sizes = {"cpus": CORES, "target_queue": SLOTS, "max_queued": 1024}
+        return build(BenchArgs.model_validate({"run": "bench", "storage": str(folder), "precision": precision} | sizes))
+    return baseline({"transformers": Transformers, "ctranslate2": CTranslate2}[name], folder, precision)
 
 
 # Asking
@@ -311,22 +322,25 @@ def summary(cells: dict[str, dict[str, Any]], args: argparse.Namespace) -> dict[
         equal = sum(a == b for a, b in zip(first["raytrain"], first[other], strict=True))
         figures[f"equal_answers_{other}"] = round(equal / len(first["raytrain"]), 3)
 
-    def ratio(other: str, key: str) -> dict[str, float]:
-        found = [a / b for a, b in zip(of("raytrain", most, key), of(other, most, key), strict=True)]
+    def ratio(ours: str, other: str, key: str) -> dict[str, float]:
+        found = [a / b for a, b in zip(of(ours, most, key), of(other, most, key), strict=True)]
         return {name: round(f(found), 2) for name, f in (("median", statistics.median), ("low", min), ("high", max))}
 
+    pairs = {
+        "vs_ray_serve_transformers": ("raytrain", "transformers"),
+        "bf16_vs_ray_serve_transformers": ("raytrain-bf16", "transformers"),
+        "bf16_vs_ray_serve_transformers_bf16": ("raytrain-bf16", "transformers-bf16"),
+        "vs_ray_serve_ctranslate2": ("raytrain", "ctranslate2"),
+    }
+    ratios = {name: ratio(*pair, "requests_per_second") for name, pair in pairs.items()}
+    ratios |= {f"p99_{name}": ratio(*pair, "p99") for name, pair in pairs.items()}
     return {
         "machine": {
             "processor": processor(),
             "cores": os.cpu_count(),
             "versions": {name: version(name) for name in ("ray", "torch", "transformers", "ctranslate2")},
         },
-        "ratios": {
-            "vs_ray_serve_transformers": ratio("transformers", "requests_per_second"),
-            "p99_vs_ray_serve_transformers": ratio("transformers", "p99"),
-            "vs_ray_serve_ctranslate2": ratio("ctranslate2", "requests_per_second"),
-            "p99_vs_ray_serve_ctranslate2": ratio("ctranslate2", "p99"),
-        },
+        "ratios": ratios,
         "figures": figures,
     }
 

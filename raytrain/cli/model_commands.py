@@ -20,6 +20,13 @@ class ExportFormat(StrEnum):
     CTRANSLATE2 = "ctranslate2"
 
 
+class ServePrecision(StrEnum):
+    """Values of `serve --precision`."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+
+
 class Quantization(StrEnum):
     """Values of `export --quantization`."""
 
@@ -149,6 +156,10 @@ def serve(
     max_queued: Annotated[
         int, typer.Option("--max-queued", min=1, help="Most prompts waiting or being answered; beyond it: 429.")
     ] = 256,
+    precision: Annotated[
+        ServePrecision,
+        typer.Option("--precision", help="bf16 is faster where the processor multiplies it; some answers differ."),
+    ] = ServePrecision.FP32,
     storage: StorageFlag = None,
 ) -> None:
     """Serve the models of a run: a page to try them, and JSON endpoints.
@@ -174,6 +185,7 @@ def serve(
         port=port,
         limits=ServiceLimits(max_queued=max_queued),
         token=token,
+        precision="bf16" if precision is ServePrecision.BF16 else "fp32",
         on_ready=lambda url: print_note(f"listening on {url}"),
     )
 

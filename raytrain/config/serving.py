@@ -1,6 +1,6 @@
 """How a finished run's model is served in a cluster (`spec.serving`)."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -9,6 +9,8 @@ from raytrain.config.pod_fields import Memory
 from raytrain_core.config.base import SpecModel
 
 _ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+
+ServingPrecision = Literal["fp32", "bf16"]
 
 
 class ServingReplicas(SpecModel):
@@ -43,6 +45,13 @@ class ServingSpec(SpecModel):
         ),
     )
     replicas: ServingReplicas = Field(default_factory=ServingReplicas, description="Number of replicas.")
+    precision: ServingPrecision = Field(
+        default="fp32",
+        description=(
+            "fp32 (as the run was scored), or bf16: products and attention in bf16, faster where the processor "
+            "multiplies it natively; some answers differ."
+        ),
+    )
     target_queue: int = Field(
         default=16,
         ge=1,

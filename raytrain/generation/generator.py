@@ -79,6 +79,7 @@ class Generator:
         max_target_tokens: int | None = None,
         plain: Callable[[], PlainTokenizer] | None = None,
         positions: int = 0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
         model = model.to(device=device, dtype=torch.float32).eval()
@@ -89,6 +90,7 @@ class Generator:
             model,
             longest_input=max(limits.max_input_tokens, positions),
             longest_output=max(limits.max_new_tokens, self._max_target_tokens, positions),
+            dtype=dtype,
         )
         self._beam_search = _BeamSearch(model, limits) if limits.beams > 1 else None
 

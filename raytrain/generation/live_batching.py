@@ -1,8 +1,9 @@
 """Greedy generation for requests as they arrive: whoever comes while others are decoded joins them.
 
-One thread does all work of the model. Between two steps it takes what waits, as far as slots are
-free, and encodes it in one pass; then every request in a slot gets its next token. So a request
-waits for one step at most where a slot is free, and a short answer never waits for a long one.
+All work of the model is done in the process's model thread, a turn at a time: it takes what waits,
+as far as slots are free, and encodes it in one pass; then every request in a slot gets its next
+token. So a request waits for one step at most where a slot is free, and a short answer never waits
+for a long one.
 
 What is generated for a prompt can depend on what happens to be decoded beside it where the two best
 logits of a step are within about 1e-4 of each other (see `generator`); nothing else does.
@@ -19,6 +20,7 @@ import torch
 
 from data_prep.text.tokenizer import Ids
 from raytrain.generation.continuous_batching import CACHE_TOKENS, PREFILL_TOKENS, prefill_batches
+from raytrain.generation.model_thread import model_thread
 from raytrain.generation.slots import Decoding, Slots
 from raytrain.generation.t5_engine import T5Engine
 
@@ -31,7 +33,7 @@ class _Request:
 
 
 class LiveBatcher:
-    """Decodes requests of one engine in at most `slots` slots, in a thread of its own.
+    """Decodes requests of one engine in at most `slots` slots, in the model thread.
 
     No prompt may be longer than `longest_input` tokens, no answer longer than `longest_output`.
     """
@@ -40,13 +42,14 @@ class LiveBatcher:
         self._engine = engine
         self._longest_input, self._longest_output = longest_input, longest_output
         self.slots = max(1, min(slots, CACHE_TOKENS // longest_input))
-        self._waiting: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._answers: dict[Decoding, Future[list[int]]] = {}
-        self._closing = False
+        self._accepting = threading.Lock()
+        self._closing, self._closed = False, threading.Event()
         self._busy_since: float | None = None
         self._in_slots = Slots(engine, self.slots, target_length=longest_output, source_length=longest_input)
-        self._thread = threading.Thread(target=self._work, name="generation", daemon=True)
-        self._thread.start()
+        self._thread = model_thread()
+        self._thread.join(self)
 
     def submit(self, source: Ids, limit: int) -> "Future[list[int]]":
         """Returns the future ids of an answer of at most `limit` tokens, EOS included if it ends.
@@ -56,17 +59,20 @@ class LiveBatcher:
         """
         if not 0 < len(source) <= self._longest_input or not 0 < limit <= self._longest_output:
             raise ValueError(f"{len(source)} tokens and a limit of {limit} are not within those of this engine")
-        if self._closing:
-            raise RuntimeError("the engine is closed")
         answer: Future[list[int]] = Future()
-        self._waiting.put(_Request(source, limit, answer))
+        with self._accepting:
+            if self._closing:
+                raise RuntimeError("the engine is closed")
+            self._waiting.put(_Request(source, limit, answer))
+        self._thread.wake()
         return answer
 
     def close(self) -> None:
-        """Ends the thread once every request that was accepted has its answer."""
-        self._closing = True
-        self._waiting.put(None)
-        self._thread.join()
+        """Returns once every request that was accepted has its answer."""
+        with self._accepting:
+            self._closing = True
+        self._thread.wake()
+        self._closed.wait()
 
     def seconds_in_step(self) -> float:
         """For how long the present step has been going on; 0 between requests."""
@@ -76,36 +82,36 @@ class LiveBatcher:
     @property
     def is_alive(self) -> bool:
         """Whether requests can be answered."""
-        return self._thread.is_alive()
+        return self._thread.is_alive
 
-    def _work(self) -> None:
+    def turn(self) -> bool:
+        """Takes what waits and decodes a token of each request; returns whether there is more to do."""
+        self._busy_since = time.monotonic()
+        is_closing = self._closing  # nothing is accepted any more once this is true
         with torch.inference_mode():
-            while self._take() or self._in_slots.in_use:
-                self._busy_since = time.monotonic()
-                self._step()
-                self._busy_since = None
+            self._encode(self._take())
+            self._step()
+        self._busy_since = None
+        if self._in_slots.in_use or not self._waiting.empty():
+            return True
+        if is_closing and not self._closed.is_set():
+            self._thread.leave(self)
+            self._closed.set()
+        return False
 
-    def _take(self) -> bool:
-        """Moves waiting requests into free slots; waits for one if nothing is being decoded.
-
-        Returns whether there may be more.
-        """
+    def _take(self) -> list[_Request]:
+        """Returns requests that wait, as many as slots are free, and not many tokens at once."""
         taken: list[_Request] = []
         tokens = 0
         while len(taken) < self._in_slots.free and tokens < PREFILL_TOKENS:
             try:
-                request = self._waiting.get(block=not taken and not self._in_slots.in_use)
+                request = self._waiting.get(block=False)
             except queue.Empty:
                 break
-            if request is None:
-                self._waiting.put(None)  # for the next look: what is in slots may end one after the other
-                self._encode(taken)
-                return False
             if not request.answer.cancelled():
                 taken.append(request)
                 tokens += len(request.source)
-        self._encode(taken)
-        return True
+        return taken
 
     def _encode(self, requests: list[_Request]) -> None:
         try:

@@ -5,6 +5,9 @@ matrix product, the keys and values of all cross attentions are computed in one 
 prompt is encoded, and on a CPU weights lie in oneDNN's blocked layout. So logits equal those of
 transformers up to float32 rounding.
 
+With bf16, products and attention are computed in bf16, and what adds up over layers stays in fp32:
+the residual stream, the norms and the output layer, whose logits would tie in bf16.
+
 Shapes are written as suffixes of tensor names:
 
     B  requests in a batch, or slots being decoded
@@ -43,15 +46,17 @@ class EncoderOutput:
 
 
 class _Linear:
-    """A product with a constant weight, packed where oneDNN supports it."""
+    """A product with a constant weight in `dtype`, packed where oneDNN supports it."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        weight = weight.detach().contiguous()
-        self._bias = None if bias is None else bias.detach()
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype = torch.float32) -> None:
+        weight = weight.detach().to(dtype).contiguous()
+        self._dtype = dtype
+        self._bias = None if bias is None else bias.detach().to(dtype)
         self._packed = weight.device.type == "cpu" and _can_pack()
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, None) if self._packed else weight
 
     def __call__(self, x: Tensor) -> Tensor:
+        x = x.to(self._dtype)
         if self._packed:
             y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
             return y
@@ -74,12 +79,13 @@ class _Norm:
 class _FeedForward:
     """The last layer of a block, with the activation of T5 1.0 or the gated one of T5 1.1."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype) -> None:
         dense = layer.DenseReluDense
         self._norm = _Norm(layer.layer_norm)
         self._gated = hasattr(dense, "wi_0")
-        self._in = _Linear(torch.cat([dense.wi_0.weight, dense.wi_1.weight]) if self._gated else dense.wi.weight)
-        self._out = _Linear(dense.wo.weight)
+        first = torch.cat([dense.wi_0.weight, dense.wi_1.weight]) if self._gated else dense.wi.weight
+        self._in = _Linear(first, dtype=dtype)
+        self._out = _Linear(dense.wo.weight, dtype=dtype)
         self._act: Callable[[Tensor], Tensor] = dense.act
         if type(dense.act).__name__ == "NewGELUActivation":  # the same function, in one operation
             self._act = lambda x: F.gelu(x, approximate="tanh")
@@ -93,12 +99,12 @@ class _FeedForward:
 
 
 class _SelfAttention:
-    def __init__(self, layer: Any, heads: int, head_size: int) -> None:
+    def __init__(self, layer: Any, heads: int, head_size: int, dtype: torch.dtype) -> None:
         attention = layer.SelfAttention
         self._heads, self._head_size = heads, head_size
         self._norm = _Norm(layer.layer_norm)
-        self._qkv = _Linear(torch.cat([attention.q.weight, attention.k.weight, attention.v.weight]))
-        self._out = _Linear(attention.o.weight)
+        self._qkv = _Linear(torch.cat([attention.q.weight, attention.k.weight, attention.v.weight]), dtype=dtype)
+        self._out = _Linear(attention.o.weight, dtype=dtype)
 
     def __call__(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
         """Attention of every position to every other, shape (B, T, D); the bias may have B = 1."""
@@ -122,11 +128,11 @@ class _SelfAttention:
 
 
 class _CrossAttention:
-    def __init__(self, layer: Any, heads: int, head_size: int) -> None:
+    def __init__(self, layer: Any, heads: int, head_size: int, dtype: torch.dtype) -> None:
         self._heads, self._head_size = heads, head_size
         self._norm = _Norm(layer.layer_norm)
-        self._queries = _Linear(layer.EncDecAttention.q.weight)
-        self._out = _Linear(layer.EncDecAttention.o.weight)
+        self._queries = _Linear(layer.EncDecAttention.q.weight, dtype=dtype)
+        self._out = _Linear(layer.EncDecAttention.o.weight, dtype=dtype)
 
     def __call__(self, x_CTD: Tensor, k_CHSK: Tensor, v_CHSK: Tensor, mask_C11S: Tensor) -> Tensor:
         """Attention of every target position to its source, shape (C, T, D)."""
@@ -144,30 +150,36 @@ class _CrossAttention:
 
 
 class T5Engine:
-    """A model of T5's families in fp32 for inference. Holds copies of its weights.
+    """A model of T5's families, given in fp32, for inference. Holds copies of its weights.
 
-    `longest_input` and `longest_output` bound the lengths of prompts and of targets.
+    `longest_input` and `longest_output` bound the lengths of prompts and of targets. `dtype` is
+    that of products and attention: float32 or bfloat16.
     """
 
-    def __init__(self, model: Any, *, longest_input: int, longest_output: int) -> None:
+    def __init__(
+        self, model: Any, *, longest_input: int, longest_output: int, dtype: torch.dtype = torch.float32
+    ) -> None:
         config = model.config
         heads, size = config.num_heads, config.d_kv
         self.heads, self.head_size, self.layers = heads, size, config.num_decoder_layers
         self.start_token = 0 if config.decoder_start_token_id is None else int(config.decoder_start_token_id)
         encoder, decoder = model.encoder, model.decoder
         self.device = model.shared.weight.device
+        self.dtype = dtype
         self._embedding_VD = model.shared.weight.detach()
-        self._encoder = [(_SelfAttention(b.layer[0], heads, size), _FeedForward(b.layer[-1])) for b in encoder.block]
+        self._encoder = [
+            (_SelfAttention(b.layer[0], heads, size, dtype), _FeedForward(b.layer[-1], dtype)) for b in encoder.block
+        ]
         self._decoder = [
             (
-                _SelfAttention(b.layer[0], heads, size),
-                _CrossAttention(b.layer[1], heads, size),
-                _FeedForward(b.layer[-1]),
+                _SelfAttention(b.layer[0], heads, size, dtype),
+                _CrossAttention(b.layer[1], heads, size, dtype),
+                _FeedForward(b.layer[-1], dtype),
             )
             for b in decoder.block
         ]
         cross = [b.layer[1].EncDecAttention for b in decoder.block]
-        self._cross_keys_values = _Linear(torch.cat([w for a in cross for w in (a.k.weight, a.v.weight)]))
+        self._cross_keys_values = _Linear(torch.cat([w for a in cross for w in (a.k.weight, a.v.weight)]), dtype=dtype)
         self._encoder_norm, self._decoder_norm = (_Norm(stack.final_layer_norm) for stack in (encoder, decoder))
         self._head = _Linear(model.lm_head.weight, model.lm_head.bias)
         self._scale = config.d_model**-0.5 if scales_output(model) else 1.0
@@ -179,10 +191,11 @@ class T5Engine:
         """Encodes prompts of `lengths_B` tokens each, padded to S."""
         count, length = ids_BS.shape
         is_token_BS = torch.arange(length, device=self.device) < lengths_B[:, None]
-        mask_BS = torch.zeros(is_token_BS.shape, device=self.device).masked_fill_(~is_token_BS, MASK_VALUE)
+        mask_BS = torch.zeros(is_token_BS.shape, device=self.device, dtype=self.dtype)
+        mask_BS.masked_fill_(~is_token_BS, MASK_VALUE)
         mask_B11S = mask_BS[:, None, None, :]
         added_B11S = None if bool(is_token_BS.all()) else mask_B11S
-        biases_BHSS = self._encoder_biases.each(lambda bias: bias.square(length, added_B11S))
+        biases_BHSS = self._encoder_biases.each(lambda bias: bias.square(length, added_B11S).to(self.dtype))
         x_BSD = F.embedding(ids_BS, self._embedding_VD)
         for (attention, feed_forward), bias_BHSS in zip(self._encoder, biases_BHSS, strict=True):
             x_BSD = feed_forward(attention(x_BSD, bias_BHSS))
@@ -224,7 +237,7 @@ class T5Engine:
         length = ids_CT.shape[1]
         inputs_CT = torch.cat([torch.full_like(ids_CT[:, :1], self.start_token), ids_CT[:, :-1]], dim=1)
         causal_TT = torch.full((length, length), MASK_VALUE, device=self.device).triu_(1)
-        biases_1HTT = self._decoder_biases.each(lambda bias: bias.square(length, causal_TT))
+        biases_1HTT = self._decoder_biases.each(lambda bias: bias.square(length, causal_TT).to(self.dtype))
         mask_C11S = encoded.mask_B11S[prompts_C]
         x_CTD = F.embedding(inputs_CT, self._embedding_VD)
         for layer, (bias_1HTT, (attention, cross, feed_forward)) in enumerate(
@@ -248,7 +261,7 @@ class T5Engine:
         positions_T = torch.arange(length, device=self.device)
         is_future_B1T = (positions_T > at_B[:, None])[:, None]
         biases_BHT = self._decoder_biases.each(
-            lambda bias: bias.rows(at_B, length).masked_fill(is_future_B1T, MASK_VALUE)
+            lambda bias: bias.rows(at_B, length).masked_fill(is_future_B1T, MASK_VALUE).to(self.dtype)
         )
         mask_B11S = cache.mask_B11S[:slots, ..., :source_length]
         x_BD = F.embedding(tokens_B, self._embedding_VD)
@@ -331,10 +344,11 @@ class KVCache:
     def __init__(self, engine: T5Engine, slots: int, *, target_length: int, source_length: int) -> None:
         def empty(positions: int) -> Tensor:
             shape = (engine.layers, 2, slots, engine.heads, positions, engine.head_size)
-            return torch.zeros(shape, device=engine.device)
+            return torch.zeros(shape, device=engine.device, dtype=engine.dtype)
 
         self.self_L2BHTK, self.cross_L2BHSK = empty(target_length), empty(source_length)
-        self.mask_B11S = torch.full((slots, 1, 1, source_length), MASK_VALUE, device=engine.device)
+        masked = {"fill_value": MASK_VALUE, "dtype": engine.dtype, "device": engine.device}
+        self.mask_B11S = torch.full((slots, 1, 1, source_length), **masked)
 
     def fill(self, slot: int, encoded: EncoderOutput, prompt: int, source_length: int) -> None:
         """Puts prompt number `prompt` of `encoded`, `source_length` tokens long, into `slot`."""

@@ -68,8 +68,7 @@ class LocalBackends:
         """Returns a model; raises DataError where the run has none yet."""
         async with self._one_at_a_time:
             if which not in self._loaded:
-                generator = await asyncio.to_thread(self._models.generator, which)
-                self._loaded[which] = BatcherBackend(generator.live())
+                self._loaded[which] = BatcherBackend(await asyncio.to_thread(self._models.live, which))
         return self._loaded[which]
 
     async def close(self) -> None:

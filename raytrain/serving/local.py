@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from raytrain.config.run_layout import RunLayout
+from raytrain.config.serving import ServingPrecision
 from raytrain.serving.application import application
 from raytrain.serving.backend import LocalBackends
 from raytrain.serving.http import hosts_for, serve_forever
@@ -19,14 +20,15 @@ def serve_run(
     port: int,
     limits: ServiceLimits,
     token: str | None,
+    precision: ServingPrecision = "fp32",
     on_ready: Callable[[str], None],
 ) -> None:
     """Loads the models of a run and serves until interrupted; calls `on_ready` with the address.
 
     Raises ClusterError where the port cannot be opened, and the errors of `RunModels`.
     """
-    models = RunModels(store, layout)
+    models = RunModels(store, layout, precision=precision)
     for which in ("before", "after") if models.is_tuned() else ("before",):
-        models.generator(which)
+        models.load(which)
     service = Service(models, LocalBackends(models), run=layout.name, limits=limits)
     serve_forever(application(service, token=token, hosts=hosts_for(host)), host=host, port=port, on_ready=on_ready)

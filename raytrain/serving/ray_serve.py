@@ -15,6 +15,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from starlette.types import ASGIApp
 
 from raytrain.config.run_layout import RunLayout
+from raytrain.config.serving import ServingPrecision
 from raytrain.serving.application import application
 from raytrain.serving.errors import unavailable
 from raytrain.serving.models import RunModels
@@ -54,13 +55,14 @@ class ServeArgs(BaseModel):
     max_batch: int = Field(default=128, ge=1)
     max_input_tokens: int | None = None
     max_new_tokens: int | None = None
+    precision: ServingPrecision = "fp32"
     token: bool = False
     """Whether the environment has to have a token."""
 
     def models(self) -> RunModels:
         """The run's models, none of them loaded; UsageError where there is no such run."""
         location = StorageLocation(uri=self.storage, endpoint=self.endpoint, region=self.region)
-        return RunModels(open_store(location), RunLayout(self.run))
+        return RunModels(open_store(location), RunLayout(self.run), precision=self.precision)
 
 
 class Model:
@@ -68,7 +70,7 @@ class Model:
 
     def __init__(self, args: ServeArgs) -> None:
         models = args.models()
-        self._batcher = models.generator("after").live()
+        self._batcher = models.live("after")
         [source] = models.tokenizer.encode_batch(["ready"], models.limits.max_input_tokens)
         self._batcher.submit(source, 1).result()  # a replica that runs has answered
 

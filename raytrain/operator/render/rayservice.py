@@ -84,6 +84,7 @@ def _serve_config(attempt: Attempt, serving: ServingSpec) -> dict[str, Any]:
         "max_batch": serving.max_batch,
         "max_input_tokens": serving.max_input_tokens,
         "max_new_tokens": serving.max_new_tokens,
+        "precision": None if serving.precision == "fp32" else serving.precision,
         "token": serving.token_secret is not None,
     }
     return {

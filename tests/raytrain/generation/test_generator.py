@@ -62,6 +62,21 @@ def test_greedy_generation_equals_transformers_generate(folder, tokenizer):
     assert not all(generation.cut_off for generation in generations)
 
 
+def test_in_bf16_losses_differ_by_its_rounding_alone(folder, tokenizer):
+    """The residual stream and the logits stay in fp32: rounding does not add up over layers."""
+
+    def losses(dtype):
+        model = make_responsive(load(folder, tokenizer_size=tokenizer.size))
+        found = Generator(model, tokenizer, GenerationLimits(64, 12), device="cpu", dtype=dtype)
+        requests = [GenerationRequest(prompt, target="and then they went home") for prompt in PROMPTS]
+        return [(g.loss, g.text) for g in found.generate(requests)]
+
+    exact, rounded = losses(torch.float32), losses(torch.bfloat16)
+    assert [loss for loss, _ in rounded] == pytest.approx([loss for loss, _ in exact], rel=0.02)
+    assert rounded != exact
+    assert sum(a == b for (_, a), (_, b) in zip(exact, rounded, strict=True)) > len(PROMPTS) // 2
+
+
 @pytest.mark.parametrize("size", [1, 3, 40])
 def test_batching_does_not_change_generations(folder, tokenizer, size):
     model = make_responsive(load(folder, tokenizer_size=tokenizer.size))

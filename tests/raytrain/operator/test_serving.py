@@ -128,6 +128,15 @@ def test_replicas_and_queue_change_in_place():
     assert "max_queued: 9" in world.service["spec"]["serveConfigV2"]
 
 
+def test_the_precision_reaches_the_replicas():
+    world = Served()
+    world.step()
+    assert "precision" not in world.service["spec"]["serveConfigV2"], "older images do not know it"
+    world.body["spec"]["serving"] = SERVING | {"precision": "bf16"}
+    world.step()
+    assert "precision: bf16" in world.service["spec"]["serveConfigV2"]
+
+
 def test_an_application_that_cannot_start_says_why():
     world = Served()
     world.step()
