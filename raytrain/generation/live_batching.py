@@ -82,10 +82,10 @@ class LiveBatcher:
     @property
     def is_alive(self) -> bool:
         """Whether requests can be answered."""
-        return self._thread.is_alive
+        return self._thread.is_alive and not self._closed.is_set()
 
     def turn(self) -> bool:
-        """Takes what waits and decodes a token of each request; returns whether there is more to do."""
+        """Takes what waits, and decodes a token of each request; returns whether more is to do."""
         self._busy_since = time.monotonic()
         is_closing = self._closing  # nothing is accepted any more once this is true
         with torch.inference_mode():

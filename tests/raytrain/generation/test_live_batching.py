@@ -98,7 +98,7 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest(world):
     answers = [batcher.submit(source, 12) for source in world[1][:8]]
     batcher.close()
     assert all(answer.done() and answer.result() for answer in answers)
-    assert batcher.is_alive  # the thread, for others
+    assert not batcher.is_alive
     with pytest.raises(RuntimeError, match="closed"):
         batcher.submit(world[1][0], 12)
 
