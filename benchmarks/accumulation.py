@@ -56,7 +56,7 @@ def ours(parts: int) -> tuple[float, float]:
     """Returns the same of our training step over `parts` rows, by all processes of the group."""
     from torch import distributed as dist
 
-    from raytrain.config.job import PackingShape, TrainingSpec
+    from raytrain.config.training import PackingShape, TrainingSpec
     from raytrain.training.data.batch import collate
     from raytrain.training.data.packing import SampleRef
     from raytrain.training.trainer import Trainer

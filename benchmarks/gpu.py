@@ -110,7 +110,7 @@ def ours(
     import torch
 
     from benchmarks.training import examples_of_row
-    from raytrain.config.job import TrainingSpec
+    from raytrain.config.training import TrainingSpec
     from raytrain.training.trainer import Trainer
 
     shape = DRY_ROW if options.dry else ROW

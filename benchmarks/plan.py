@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.output import emit
-from raytrain.config.job import PackingShape
+from raytrain.config.training import PackingShape
 from raytrain.training.data.packing import ExampleLengths, PackedOrder
 from raytrain.training.data.sampling_order import SamplingOrder, TaskStream
 

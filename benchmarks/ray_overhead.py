@@ -24,7 +24,7 @@ def step_seconds(
     """Returns the seconds of each step of a tiny model, without the first tenth."""
     import torch
 
-    from raytrain.config.job import TrainingSpec
+    from raytrain.config.training import TrainingSpec
     from raytrain.training.threads import cores
     from raytrain.training.trainer import Trainer
 

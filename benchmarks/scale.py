@@ -28,8 +28,8 @@ import numpy as np
 from benchmarks.output import emit
 from benchmarks.plan import packed_order, tasks_of
 from benchmarks.workload import machine
-from raytrain.config.job import PackingShape
 from raytrain.config.run_layout import RunLayout
+from raytrain.config.training import PackingShape
 from raytrain.training.data.batch import BatchPrefetcher
 from raytrain.training.data.packing import SampleRef
 from raytrain_core.storage.commit import commit

@@ -146,7 +146,7 @@ def trainer_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
 
 def ours_cell(mode: str, options: argparse.Namespace) -> dict[str, float]:
     """Times our step as in production, and the machine's matrix products before and after."""
-    from raytrain.config.job import TrainingSpec
+    from raytrain.config.training import TrainingSpec
     from raytrain.training.trainer import Trainer
 
     chosen = workload.examples(options.examples, longest=LONGEST)
@@ -213,8 +213,8 @@ def checkpoint_cell(_: str, options: argparse.Namespace) -> dict[str, float]:
     """Times a checkpoint: how long training waits for it, storing it, and reading it back."""
     from safetensors.torch import load_file
 
-    from raytrain.config.job import TrainingSpec
     from raytrain.config.run_layout import RunLayout
+    from raytrain.config.training import TrainingSpec
     from raytrain.model.source import WEIGHTS_FILE
     from raytrain.training import checkpoint
     from raytrain.training.checkpoint_writer import CheckpointOrigin, CheckpointWriter

@@ -161,7 +161,7 @@ def has_bf16(path: Path = Path("/proc/cpuinfo")) -> bool:
 
 def rows_of(chosen: Sequence[SyntheticExample], shape: tuple[int, int]) -> tuple[Any, Callable[[int], Any]]:
     """Returns our packed order over the examples, and a function that collates row number k."""
-    from raytrain.config.job import PackingShape
+    from raytrain.config.training import PackingShape
     from raytrain.training.data.batch import collate
     from raytrain.training.data.packing import ExampleLengths, PackedOrder
     from raytrain.training.data.sampling_order import SamplingOrder, TaskStream

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 from raytrain.api.cluster_run import ClusterRun
 from raytrain.api.extras import missing_extras_named
 from raytrain.api.stored_run import StoredRun
-from raytrain.config.job import API_VERSION, KIND, ClusterSpec, EvaluationSpec, FineTuneJob, TrainingSpec
-from raytrain.config.job import Resources as ResourcesSpec
+from raytrain.config.cluster import ClusterSpec
+from raytrain.config.evaluation import EvaluationSpec
+from raytrain.config.job import API_VERSION, KIND, FineTuneJob
 from raytrain.config.load import load_job, to_yaml
 from raytrain.config.locations import storage_location
+from raytrain.config.resources import Resources as ResourcesSpec
 from raytrain.config.run_layout import RunLayout
+from raytrain.config.training import TrainingSpec
 from raytrain.telemetry.console import Console
 from raytrain_core.config.loader import from_mapping
 from raytrain_core.storage import StorageLocation, open_store

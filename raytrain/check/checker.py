@@ -14,9 +14,11 @@ from raytrain.check.model_size import ModelSize, size_of
 from raytrain.check.report import CheckReport, TaskCheck
 from raytrain.check.source_rows import TaskRows, count_rows
 from raytrain.config.benchmark import Benchmark
-from raytrain.config.job import FineTuneJob, PackingShape, Resources
+from raytrain.config.job import FineTuneJob
 from raytrain.config.locations import storage_location
+from raytrain.config.resources import Resources
 from raytrain.config.run_layout import RunLayout
+from raytrain.config.training import PackingShape
 from raytrain.runs.checkpoints import is_scored
 from raytrain.runs.record import RunRecord
 from raytrain_core.errors import StorageError, UserError, joined

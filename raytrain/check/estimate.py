@@ -3,7 +3,7 @@
 import shutil
 import time
 
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain_core.extras import how_to_install
 
 # Training FLOPs per parameter and real token without padding (forward and backward; a token passes

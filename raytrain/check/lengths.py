@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from raytrain.check.model_size import ModelSize
 from raytrain.check.source_rows import TaskRows
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain_core.extras import how_to_install, missing_extra
 
 CHARACTERS_PER_TOKEN = 4.0  # English text with T5's vocabulary; used only without the tokenizer

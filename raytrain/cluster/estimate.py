@@ -12,7 +12,8 @@ from statistics import median
 
 from raytrain.check.estimate import BYTES_PER_PARAMETER
 from raytrain.cluster.prices import read_prices
-from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.config.cluster import ClusterSpec
+from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout
 from raytrain.kubernetes.client import KubernetesApi
 from raytrain.operator.capacity import read_capacity

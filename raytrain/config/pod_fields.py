@@ -1,14 +1,14 @@
-"""The shape of `cluster.podTemplate` and `cluster.tolerations`: Kubernetes' own fields.
+"""The shape of what names Kubernetes' own things: memory, objects, `podTemplate`, `tolerations`.
 
-Both are passed on to Kubernetes, so a job file holds them as plain data. What the operator reads of
-them must have Kubernetes' types: a list that YAML made null is found here and not in a pod. Fields
-that are not named here are left to the API server.
+The last two are passed on to Kubernetes, so a job file holds them as plain data. What the operator
+reads of them must have Kubernetes' types: a list that YAML made null is found here and not in a
+pod. Fields that are not named here are left to the API server.
 """
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
@@ -17,6 +17,9 @@ from raytrain_core.quantities import parse_bytes
 
 Memory = Annotated[str, checked_by(parse_bytes)]
 """An amount of memory as Kubernetes writes it, above 0."""
+
+ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+"""Name of another Kubernetes object."""
 
 _SHOWN = 3
 """Problems in a message."""

@@ -1,17 +1,14 @@
 """How a finished run's model is served in a cluster (`spec.serving`)."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from data_prep.config import Name
-from raytrain.config.pod_fields import Memory
+from raytrain.config.pod_fields import Memory, ObjectName
 from raytrain_core.config.base import SpecModel
 
-_ObjectName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-
 ServingPrecision = Literal["fp32", "bf16"]
-
 
 class ServingReplicas(SpecModel):
     """How many replicas of the model there are, each in a pod of its own."""
@@ -79,7 +76,7 @@ class ServingSpec(SpecModel):
         le=4096,
         description="Longest answer in tokens; by default, and at most, that of the run's evaluation.",
     )
-    token_secret: _ObjectName | None = Field(
+    token_secret: ObjectName | None = Field(
         default=None,
         description=(
             "Secret whose key token requests must show (Authorization: Bearer). Without it, only pods of the same "

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.config.cluster import ClusterSpec
+from raytrain.config.job import FineTuneJob
 from raytrain.operator.pod_policy import Pod, check_pod, check_priority
 from raytrain.operator.render import names
 from raytrain.operator.render.attempt import Attempt

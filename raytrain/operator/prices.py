@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.config.cluster import ClusterSpec
+from raytrain.config.job import FineTuneJob
 from raytrain_core.config.base import SpecModel
 
 GPU_LABEL = "nvidia.com/gpu.product"

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.config.cluster import ClusterSpec
+from raytrain.config.job import FineTuneJob
 from raytrain.config.job_status import AttemptStatus, RunResult, Status
 from raytrain.operator.admission import MAX_JOB_BYTES, Refusal, check_admission
 from raytrain.operator.prices import PriceRange

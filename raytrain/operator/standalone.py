@@ -1,6 +1,7 @@
 """Renders a job as plain KubeRay objects, for clusters without the raytrain operator."""
 
-from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.config.cluster import ClusterSpec
+from raytrain.config.job import FineTuneJob
 from raytrain.operator.admission import check_admission
 from raytrain.operator.render.attempt import Attempt
 from raytrain.operator.render.rayjob import ray_job

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from raytrain.config.job import Resources
+from raytrain.config.resources import Resources
 from raytrain_core.errors import ClusterError
 
 TOKEN_FILE = Path("~/.ray/auth_token")

@@ -29,8 +29,8 @@ from data_prep.shards.writer import OnAdvance, write_unit
 from data_prep.sources.file_names import compression_of
 from data_prep.sources.files import LocalFile, StoredFile
 from data_prep.tasks.examples import Example
-from raytrain.config.job import Resources
 from raytrain.config.job_status import CPU_POD, CPU_POD_SHARE, DRIVER_CPUS
+from raytrain.config.resources import Resources
 from raytrain.pipeline.ray_cluster import ray_cluster
 from raytrain_core.errors import ClusterError, UserError
 from raytrain_core.storage.scratch import scratch

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from raytrain.config.job import FineTuneJob, Resources
+from raytrain.config.job import FineTuneJob
 from raytrain.config.load import to_yaml
 from raytrain.config.locations import cache_folder
+from raytrain.config.resources import Resources
 from raytrain.config.run_layout import RunLayout
 from raytrain.pipeline.context import is_complete
 from raytrain.sweeps.engine import Seen

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 
 if TYPE_CHECKING:
     import torch

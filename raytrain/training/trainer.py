@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain.training import distributed
 from raytrain.training.checkpoint import Position, Snapshot
 from raytrain.training.data.batch import EMPTY, PackedBatch, split

@@ -56,7 +56,7 @@ class World:
             lambda body, event: None,
             now=lambda: self.now,
         )
-        self.controller._kuberay_until = float("inf")
+        self.controller._observer._kuberay_until = float("inf")
 
     def copy(self) -> World:
         """The same world, operator's memory included."""
@@ -64,8 +64,9 @@ class World:
         for name, value in vars(self).items():
             if name not in ("controller", "settings"):
                 setattr(twin, name, copy.deepcopy(value))
-        for name in ("_jobs", "_ray_jobs"):
-            getattr(twin.controller, name).update(copy.deepcopy(dict(getattr(self.controller, name))))
+        for name in ("jobs", "ray_jobs"):
+            memory, twins = self.controller._memory, twin.controller._memory
+            getattr(twins, name).update(copy.deepcopy(dict(getattr(memory, name))))
         return twin
 
     # what the controller calls: the API server
@@ -195,7 +196,7 @@ class World:
             await self.controller.on_job_event(copy.deepcopy(self.job), deleted=False)
             if resync:
                 await self.controller.reconcile(KEY, verify=True)
-            timer = self.controller._timers.pop(KEY, None)
+            timer = self.controller._timers._timers.pop(KEY, None)
             loop = asyncio.get_running_loop()
             self.wake = timer.when() - loop.time() if timer is not None else None
             if timer is not None:
@@ -314,7 +315,7 @@ class World:
         status = self.job.get("status", {})
         attempts = [(a["number"], a["outcome"]) for a in status.get("attempts", [])]
         jobs = [(n, r.get("status"), "deletionTimestamp" in r["metadata"]) for n, r in sorted(self.ray_jobs.items())]
-        memory = sorted((n, str(r.get("status"))) for n, r in self.controller._ray_jobs[KEY].items())
+        memory = sorted((n, str(r.get("status"))) for n, r in self.controller._memory.ray_jobs[KEY].items())
         late = int((self.now - START).total_seconds()) // 700
         seen = (attempts, status.get("phase"), jobs, sorted(self.clusters), sorted(self.pods.items()), memory)
         return json.dumps([seen, self.fault, self.job["spec"]["cluster"], status.get("result"), late], default=str)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from raytrain.config.job import PackingShape
+from raytrain.config.training import PackingShape
 from raytrain.training.data.batch import PackedBatch, collate
 from raytrain.training.data.packing import SampleRef
 from tests.support.tiny_t5 import VOCABULARY

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raytrain.config.job import PackingShape, TrainingSpec
+from raytrain.config.training import PackingShape, TrainingSpec
 from raytrain.training.checkpoint import Position, Snapshot
 from raytrain.training.data.loader import DataLoader
 from raytrain.training.data.packing import ExampleLengths, PackedOrder

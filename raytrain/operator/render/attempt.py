@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raytrain.config.job import ClusterSpec, FineTuneJob
+from raytrain.config.cluster import ClusterSpec
+from raytrain.config.job import FineTuneJob
 from raytrain.operator.render import names
 from raytrain.operator.settings import Runs
 

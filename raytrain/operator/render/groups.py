@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from raytrain.config.job import Resources
+from raytrain.config.resources import Resources
 from raytrain_core.quantities import parse_bytes
 
 CPU_GROUP, GPU_GROUP = "cpu", "gpu"

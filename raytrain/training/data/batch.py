@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.text import tokenizer
-from raytrain.config.job import PackingShape
+from raytrain.config.training import PackingShape
 from raytrain.training.data.packing import PackedOrder, SampleRef
 
 START = 0

@@ -1,6 +1,6 @@
 """The capacity of a packed row, if the job does not set it; without numpy, for `raytrain check`."""
 
-from raytrain.config.job import PackingShape
+from raytrain.config.training import PackingShape
 from raytrain_core.errors import UsageError
 
 LARGEST_DEFAULT = 8192 + 1792

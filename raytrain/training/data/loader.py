@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from data_prep.shards.manifest import ShardSet
 from data_prep.shards.parts import PartCache
 from data_prep.shards.reader import open_split
-from raytrain.config.job import FineTuneJob, TrainingSpec
+from raytrain.config.job import FineTuneJob
+from raytrain.config.training import TrainingSpec
 from raytrain.training.data.batch import BatchPrefetcher, TokenReader, token_reader
 from raytrain.training.data.default_shape import packing_shape
 from raytrain.training.data.packing import ExampleLengths, PackedOrder, rows_per_step

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.text.tokenizer import Ids
-from raytrain.config.job import PackingShape
+from raytrain.config.training import PackingShape
 from raytrain.training.data.sampling_order import SamplingOrder
 from raytrain_core.errors import UsageError
 from raytrain_core.hashing import splitmix64_finalize

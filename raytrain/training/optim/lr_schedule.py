@@ -2,7 +2,7 @@
 
 import math
 
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 
 
 def learning_rate(step: int, training: TrainingSpec) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain.training.optim.adafactor import COLUMNS, Adafactor
 from raytrain.training.optim.fsdp import Sharding
 from raytrain_core.errors import TrainingError

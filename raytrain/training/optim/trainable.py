@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from raytrain.config.job import Lora, TrainingSpec
+from raytrain.config.training import Lora, TrainingSpec
 from raytrain.model import loading
 from raytrain_core.errors import TrainingError
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain.model import loading
 from raytrain.training.optim import trainable
 from raytrain.training.optim.fsdp import Sharding, local_parameter

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from raytrain.config.identity import digest, identity
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import CommittedCheckpoint
 from raytrain.training import checkpoint

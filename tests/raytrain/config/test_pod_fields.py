@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from raytrain.config.job import FineTuneJob, Resources
+from raytrain.config.job import FineTuneJob
+from raytrain.config.resources import Resources
 from raytrain_core.config.loader import ConfigError, from_mapping
 from tests.support.finetunejob_objects import finetunejob
 

@@ -107,7 +107,7 @@ def test_no_path_of_ours_falls_into_them(folder, tmp_path, tied):
 @BOTH
 def test_no_step_and_an_export_change_no_logit(folder, tmp_path, tied):
     """from_pretrained, a trainer without a step, its checkpoint, the export, transformers."""
-    from raytrain.config.job import TrainingSpec
+    from raytrain.config.training import TrainingSpec
     from raytrain.training.trainer import Trainer
 
     save_tiny(folder, tied=tied)

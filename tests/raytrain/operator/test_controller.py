@@ -12,6 +12,7 @@ from raytrain.kubernetes.client import JOBS, RAY_JOBS, ApiError
 from raytrain.operator import controller as controller_module
 from raytrain.operator.actions import Decision
 from raytrain.operator.controller import Controller
+from raytrain.operator.effects import create_or_update
 from raytrain.operator.notifications import delivery
 from raytrain.operator.ray_job_status import ray_job_status, trim
 from raytrain.operator.render.names import is_owned
@@ -435,7 +436,7 @@ def test_an_existing_rayjob_is_not_suspended_again():
         made = next(body for key, body in server.objects.items() if key[1] == "RayJob")
         assert made["spec"]["suspend"] is True
         made["spec"]["suspend"] = False  # Kueue has admitted it
-        await controller._create_or_update(made | {"spec": made["spec"] | {"suspend": True}}, job["metadata"]["uid"])
+        await create_or_update(server, made | {"spec": made["spec"] | {"suspend": True}}, job["metadata"]["uid"])
 
     run(steps, server)
     applied = next(body for key, body in server.objects.items() if key[1] == "RayJob")

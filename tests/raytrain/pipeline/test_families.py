@@ -11,7 +11,7 @@ from data_prep.shards.reader import open_split
 from data_prep.shards.tokenizer_files import load_tokenizer
 from data_prep.text.byte_tokenizer import ByteTokenizer
 from data_prep.text.tokenizer_folder import read_tokenizer
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain.generation.generator import Generator
 from raytrain.generation.requests import GenerationLimits
 from raytrain.model.export import export

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from raytrain.config.job import Resources
+from raytrain.config.resources import Resources
 from raytrain.pipeline import ray_cluster as ray_local
 from raytrain.pipeline.ray_cluster import _environment
 from raytrain_core.errors import ClusterError

@@ -10,8 +10,8 @@ from data_prep.config import Mixture
 from data_prep.prepare import PrepLimits, prepare
 from data_prep.shards import task_sources
 from data_prep.text.tokenizer_folder import read_tokenizer
-from raytrain.config.job import Resources
 from raytrain.config.load import load_job
+from raytrain.config.resources import Resources
 from raytrain.pipeline import ray_preparation
 from raytrain.pipeline.ray_preparation import RayTasks, preparation_workers
 from raytrain_core.errors import ClusterError, DataError, StorageError

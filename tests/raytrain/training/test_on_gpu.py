@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from raytrain.config.job import TrainingSpec
+from raytrain.config.training import TrainingSpec
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 from raytrain.training.trainer import Trainer
 from tests.support.packed_rows import KINDS, examples, gradients, row_of

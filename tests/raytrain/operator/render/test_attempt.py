@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from raytrain.config.job import FineTuneJob, Resources
+from raytrain.config.job import FineTuneJob
+from raytrain.config.resources import Resources
 from raytrain.operator.reconcile import reconcile
 from raytrain.operator.render.groups import groups
 from raytrain.operator.render.pods import merge

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytrain.config.job import EvaluationResources, Resources, TrainingResources
+from raytrain.config.resources import EvaluationResources, Resources, TrainingResources
 from raytrain.operator.render.groups import groups
 
 PARTS = (0.1, 0.25, 0.5, 1, 2, 3)

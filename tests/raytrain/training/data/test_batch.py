@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytrain.config.job import PackingShape
+from raytrain.config.training import PackingShape
 from raytrain.training.data.batch import BatchPrefetcher, collate, token_reader
 from raytrain.training.data.packing import ExampleLengths, PackedOrder, SampleRef
 from raytrain.training.data.sampling_order import SamplingOrder, TaskStream

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytrain.config.job import PackingShape
+from raytrain.config.training import PackingShape
 from raytrain.training.data.default_shape import packing_shape
 from raytrain.training.data.packing import ExampleLengths, PackedOrder, pack, rows_per_step
 from raytrain.training.data.sampling_order import SamplingOrder, TaskStream

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from raytrain.config.job import Lora
 from raytrain.config.run_layout import RunLayout
+from raytrain.config.training import Lora
 from raytrain.model.loading import load
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import committed_checkpoints
