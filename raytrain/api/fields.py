@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ValidationError
 
 import data_prep.config
-import raytrain.config.job
+import raytrain.config.evaluation
+import raytrain.config.resources
+import raytrain.config.training
 import raytrain_core.storage
 from raytrain_core.config.base import SpecModel
 from raytrain_core.config.loader import from_mapping
@@ -73,28 +75,28 @@ class Mixture(_InSentences, data_prep.config.Mixture):
     _fields_of: ClassVar[type[SpecModel]] = data_prep.config.Mixture
 
 
-class Training(_InSentences, raytrain.config.job.TrainingSpec):
+class Training(_InSentences, raytrain.config.training.TrainingSpec):
     """How the model is trained."""
 
-    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.job.TrainingSpec
+    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.training.TrainingSpec
 
 
-class Lora(_InSentences, raytrain.config.job.Lora):
+class Lora(_InSentences, raytrain.config.training.Lora):
     """Low-rank adapters, for `Training(method="lora")`."""
 
-    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.job.Lora
+    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.training.Lora
 
 
-class Evaluation(_InSentences, raytrain.config.job.EvaluationSpec):
+class Evaluation(_InSentences, raytrain.config.evaluation.EvaluationSpec):
     """When and how models are scored."""
 
-    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.job.EvaluationSpec
+    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.evaluation.EvaluationSpec
 
 
-class Resources(_InSentences, raytrain.config.job.Resources):
+class Resources(_InSentences, raytrain.config.resources.Resources):
     """Number of workers and actors, and the resources of each."""
 
-    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.job.Resources
+    _fields_of: ClassVar[type[SpecModel]] = raytrain.config.resources.Resources
 
 
 class Storage(_InSentences, raytrain_core.storage.StorageLocation):
