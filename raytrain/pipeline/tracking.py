@@ -136,6 +136,10 @@ class TrackerFeed:
     def _send(self) -> None:
         """Sends the steps and scores that have not arrived yet."""
         tracker = self._open()
+        if not self._record.described:
+            job = masked(self._context.record.written.model_dump(mode="json", by_alias=True))
+            tracker.describe(job, to_yaml(job))
+            self._save(replace(self._record, described=True))
         for position, steps in self._run.steps_after(self._record.segment, self._record.step):
             tracker.log(steps)
             last = steps[-1][0] if steps else self._record.step
@@ -153,16 +157,16 @@ class TrackerFeed:
         with self._run.report_files() as report:
             if report is not None:
                 tracker.put_files(report, "report")
-        if not self._record.model:
-            self._send_model(tracker)
+        self._send_model(tracker)
         tracker.end(self._ending)
 
     def _send_model(self, tracker: Tracker) -> None:
-        with self._run.model_files() as model:
-            if model is None:
-                return
-            tracker.put_files(model, "model")
-            self._save(replace(self._record, model=True))
+        if not self._record.model:
+            with self._run.model_files() as model:
+                if model is None:
+                    return
+                tracker.put_files(model, "model")
+                self._save(replace(self._record, model=True))
         name = self._context.job.spec.training.register_model
         if name and name != self._record.registered:
             tracker.register(name)
@@ -174,15 +178,11 @@ class TrackerFeed:
             return self._tracker
         store, layout = self._context.store, self._context.layout
         self._record = read_tracker(store, layout, self._name)
-        job = masked(self._context.record.written.model_dump(mode="json", by_alias=True))
         folder = store.path(f"{layout.root}/tensorboard") if isinstance(store, LocalStore) else Path()
-        self._tracker = open_tracker(
-            self._name, run=layout.name, known=self._record.id, job=job, text=to_yaml(job), folder=folder
-        )
+        self._tracker = open_tracker(self._name, run=layout.name, known=self._record.id, folder=folder)
         self._save(replace(self._record, id=self._tracker.id, link=self._tracker.link))
         if self._tracker.link:
-            progress = self._context.progress
-            progress.update(links={**progress.progress.links, self._name: self._tracker.link})
+            self._context.progress.link(self._name, self._tracker.link)
             self._context.console.line(f"{self._name}: {self._tracker.link}")
         return self._tracker
 

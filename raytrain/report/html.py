@@ -23,6 +23,7 @@ from raytrain.report.preference import preference_sentence
 from raytrain.report.published import PUBLISHED_NOTE
 from raytrain.report.verdicts import flags, forgetting_sentence, verdict_label
 from raytrain.report.words import Change, Span, changes, closest_agreement
+from raytrain.telemetry.progress import FINAL
 from raytrain_core.text import duration
 
 _LEAST_SHARED = 0.3  # of the shorter answer, for a change to be shown word by word
@@ -31,10 +32,10 @@ _LEAST_SHARED = 0.3  # of the shorter answer, for a change to be shown word by w
 def render_html(data: ReportData, *, every: float | None = None) -> str:
     """Renders the report page.
 
-    With `every`, the page of an unfinished run looks for news of itself where it was loaded from,
+    With `every`, the page of a run that goes on looks for news of itself where it was loaded from,
     so often in seconds.
     """
-    live = every if unfinished(data) else None
+    live = every if unfinished(data) and data.phase not in FINAL else None
     return render_page(
         "report.html.j2",
         # live.js comes first: it remembers the page as it was loaded

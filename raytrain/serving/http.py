@@ -65,7 +65,12 @@ class Guard:
         await self._app(scope, receive, send_with_headers)
 
     def _accepts(self, host: str) -> bool:
-        return self._hosts is None or urlsplit(f"//{host}").hostname in self._hosts
+        if self._hosts is None:
+            return True
+        try:
+            return urlsplit(f"//{host}").hostname in self._hosts
+        except ValueError:  # such as "[": no host name at all
+            return False
 
 
 def error_response(error: RequestError) -> JSONResponse:

@@ -143,6 +143,12 @@ class ProgressWriter(BackgroundWriter):
         else:
             self._background.poke()
 
+    def link(self, name: str, uri: str) -> None:
+        """Sets a link; several threads may set theirs."""
+        with self._lock:
+            self._progress = replace(self._progress, links={**self._progress.links, name: uri})
+        self._background.poke()
+
     def score(
         self, task: str, primary_metric: str, scale: Literal["percent", "raw"] = "percent", **values: float | None
     ) -> None:

@@ -33,11 +33,11 @@ class TrackedContext:
         self.record = SimpleNamespace(written=job)
         self.told: list[str] = []
         self.lines: list[str] = []
-        self.progress = SimpleNamespace(progress=Progress("run", self.attempt.number), update=self._update)
+        self.progress = SimpleNamespace(progress=Progress("run", self.attempt.number), link=self._link)
         self.console = SimpleNamespace(line=self.lines.append)
 
-    def _update(self, **changes: Any) -> None:
-        self.progress.progress = Progress("run", self.attempt.number, **changes)
+    def _link(self, name: str, uri: str) -> None:
+        self.progress.progress = Progress("run", self.attempt.number, links={name: uri})
 
     def emit(self, kind: str, message: str, **fields: Any) -> None:
         assert kind == "TrackerFailed"

@@ -1,6 +1,6 @@
 """Entities in an answer such as `PER: Ann | LOC: Rome`, which may be broken or cut off."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import regex
@@ -16,6 +16,8 @@ _NOTHING = regex.compile(
 )
 # A bar separates where it stands next to white space or an end; "A|B" is part of a text.
 _BAR = regex.compile(r"(?:^|\s)\s*\|\s*|\s*\|\s*(?:\s|$)")
+# Before a known type and a colon, these separate too.
+_BARE, _LOOSE = r"\|", r"\s*[;,\n]\s*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,13 @@ class EntityAnswer:
     readable: bool
 
 
-def read_entities(answer: str, types: Collection[str], *, complete: bool) -> EntityAnswer:
+def read_entities(
+    answer: str, types: Collection[str], *, complete: bool, references: Iterable[Entity] = ()
+) -> EntityAnswer:
     """Reads an answer; `types` are known types, and `complete` says that there are no others.
+
+    A semicolon, comma or line break separates as a bar does where a known type and a colon follow,
+    since no text of an entity goes on like that; if one of `references` does, bars alone separate.
 
     A part that is not `TYPE: text` is broken: the tail of an answer that was cut off, prose, or a
     type that the task does not have. A separator at the end is not a part. A lead-in (`Answer:
@@ -40,7 +47,10 @@ def read_entities(answer: str, types: Collection[str], *, complete: bool) -> Ent
     """
     if _says_nothing(answer):
         return EntityAnswer((), 0, True)
-    parts = [" ".join(part.split()) for part in _split(answer, types)]
+    loose = _before_a_type(_LOOSE, types)
+    if loose is not None and any(loose.search(text) for _, text in references):
+        loose = None
+    parts = [" ".join(part.split()) for part in _split(answer, _before_a_type(_BARE, types), loose)]
     parts = [part for part in parts if part]
     if parts:
         parts[0] = _without_lead_in(parts[0], types)
@@ -55,11 +65,18 @@ def _says_nothing(text: str) -> bool:
     return _NOTHING.fullmatch(normalize_answer(text)) is not None
 
 
-def _split(answer: str, types: Collection[str]) -> list[str]:
-    """Splits at separating bars, and at any bar before a known type and a colon."""
+def _before_a_type(separator: str, types: Collection[str]) -> regex.Pattern[str] | None:
+    """Matches a separator before a known type and a colon; None without known types."""
     known = "|".join(map(regex.escape, sorted(types)))
+    return regex.compile(rf"(?:{separator})(?=(?:{known})\s*:)") if known else None
+
+
+def _split(answer: str, *separators: regex.Pattern[str] | None) -> list[str]:
+    """Splits at separating bars, and at what else separates."""
     pieces = _BAR.split(answer)
-    return [part for piece in pieces for part in (regex.split(rf"\|(?=(?:{known})\s*:)", piece) if known else [piece])]
+    for separator in separators:
+        pieces = [part for piece in pieces for part in (separator.split(piece) if separator else [piece])]
+    return pieces
 
 
 def _entity(part: str, types: Collection[str] | None) -> Entity | None:

@@ -17,9 +17,10 @@ BROKEN = ""
 """The type, in a table of types, of what is no entity."""
 
 _COUNTING = (
-    "answers v2: an entity is correct if type and text are equal, at most as often as in the reference; micro over "
+    "answers v3: an entity is correct if type and text are equal, at most as often as in the reference; micro over "
     "all rows; a part of a prediction that is not `TYPE: text` is one wrong entity (the cut tail too), a lead-in "
-    "that is no known type is dropped; a prediction without any entity that is not `none` is unparsable"
+    "that is no known type is dropped; parts are separated by bars, and by semicolons, commas and line breaks before a "
+    "known type; a prediction without any entity that is not `none` is unparsable"
 )
 
 
@@ -89,7 +90,12 @@ def counts_by_type(
 
 def _read(prediction: str, targets: Sequence[str], meta: Meta) -> EntityAnswer:
     known = meta.get("entity_types")
-    return read_entities(prediction, {*(known or ()), *entity_types([targets])}, complete=known is not None)
+    return read_entities(
+        prediction,
+        {*(known or ()), *entity_types([targets])},
+        complete=known is not None,
+        references=[entity for target in targets for entity in parse_entities(target) or []],
+    )
 
 
 def _best_counts(answer: EntityAnswer, references: Sequence[Sequence[Entity]]) -> tuple[float, ...]:

@@ -86,7 +86,7 @@ def post(found: Notification, folder: Path | None) -> str:
 
     kind, body = payload(found)
     url, token = _secret(found.channel.name, "url", folder), _secret(found.channel.name, "token", folder)
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if not _is_http(url):
         raise UndeliverableError(f"the Secret has no URL (https://...) under {found.channel.name}.url")
     headers = {"Content-Type": kind, "User-Agent": "raytrain-operator"} | (
         {"Authorization": f"Bearer {token}"} if token else {}
@@ -104,6 +104,14 @@ def post(found: Notification, folder: Path | None) -> str:
     if status >= 400:
         raise UndeliverableError(f"the receiver answered {status}: see {found.channel.name}.url and .token")
     return ""
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        return False
 
 
 def _pool() -> PoolManager:

@@ -19,7 +19,9 @@
       if (id === "samples") browseSamples();
     });
     last = now;
-    if (!fresh.body.dataset.live) clearInterval(timer);
+    if (fresh.body.dataset.live) return true;
+    clearInterval(timer); // the run has ended
+    return false;
   };
   const say = (text) => {
     const line = document.getElementById("live");
@@ -29,8 +31,7 @@
     try {
       const answer = await fetch(location.href, { cache: "no-store" });
       if (!answer.ok) throw new Error(String(answer.status));
-      update(await answer.text());
-      say(`Live: as of ${new Date().toLocaleTimeString()}.`);
+      if (update(await answer.text())) say(`Live: as of ${new Date().toLocaleTimeString()}.`);
     } catch (error) {
       say(`No news: the page cannot be reached (${error.message}). What is shown is the last that was read.`);
     }

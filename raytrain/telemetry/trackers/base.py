@@ -22,6 +22,9 @@ class Tracker(Protocol):
     def link(self) -> str:
         """The page of the run; empty without one."""
 
+    def describe(self, job: Mapping[str, Any], text: str) -> None:
+        """Tells the job, as fields and as the text of its file; may be repeated after an error."""
+
     def log(self, steps: Steps) -> None:
         """Logs the numbers of some steps."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from raytrain.telemetry.trackers.base import Ending, Steps, flat
@@ -13,6 +15,7 @@ from raytrain.telemetry.trackers.base import Ending, Steps, flat
 _STATUS: dict[Ending, str] = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # of one request, by MLflow's REST API
 _MAX_VALUE, _MAX_KEY = 6000, 250  # characters of a parameter, by MLflow
+_NOT_IN_A_NAME = re.compile(r"[^\w.\-/ :]")  # MLflow refuses these, and paths with // or ..
 
 
 class MLflowTracker:
@@ -22,7 +25,7 @@ class MLflowTracker:
     artifact job.yaml only, and the parameter says so.
     """
 
-    def __init__(self, run: str, known: str, job: Mapping[str, Any], text: str) -> None:
+    def __init__(self, run: str, known: str) -> None:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # results go to standard output
         import mlflow
 
@@ -33,8 +36,6 @@ class MLflowTracker:
         info = self._client.get_run(self.id).info
         if known:
             self._client.update_run(self.id, status="RUNNING")
-        else:
-            self._describe(job, text)
         server = str(package.get_tracking_uri()).rstrip("/")
         self.link = f"{server}/#/experiments/{info.experiment_id}/runs/{self.id}" if server.startswith("http") else ""
         self._artifacts = str(info.artifact_uri)
@@ -45,12 +46,13 @@ class MLflowTracker:
         experiment = found.experiment_id if found else self._client.create_experiment(name)
         return str(self._client.create_run(experiment, run_name=run).info.run_id)
 
-    def _describe(self, job: Mapping[str, Any], text: str) -> None:
-        """Logs the parameters: once, since MLflow refuses to change them."""
+    def describe(self, job: Mapping[str, Any], text: str) -> None:
+        """Logs the parameters, which MLflow takes again only if they are the same."""
         param = self._entities.Param
         too_long = f"longer than {_MAX_VALUE} characters: see job.yaml"
         params = [
-            param(path[:_MAX_KEY], value if len(value) <= _MAX_VALUE else too_long) for path, value in flat(job).items()
+            param(parameter_name(path), value if len(value) <= _MAX_VALUE else too_long)
+            for path, value in flat(job).items()
         ]
         for start in range(0, len(params), _MAX_PARAMS):
             self._client.log_batch(self.id, params=params[start : start + _MAX_PARAMS])
@@ -76,3 +78,11 @@ class MLflowTracker:
     def end(self, ending: Ending) -> None:
         """Sets the run's status."""
         self._client.set_terminated(self.id, status=_STATUS[ending])
+
+
+def parameter_name(path: str) -> str:
+    """Returns the path of a field as MLflow takes a name.
+
+    Keys that users choose may hold any character.
+    """
+    return normpath(_NOT_IN_A_NAME.sub("_", path)).lstrip("/")[:_MAX_KEY]

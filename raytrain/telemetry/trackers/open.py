@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from raytrain.telemetry.trackers.base import Tracker
 from raytrain_core.errors import UsageError
@@ -32,20 +31,19 @@ def import_packages(names: Sequence[str]) -> None:
         import_module(_PACKAGES[name][0])
 
 
-def open_tracker(name: str, *, run: str, known: str, job: Mapping[str, Any], text: str, folder: Path) -> Tracker:
+def open_tracker(name: str, *, run: str, known: str, folder: Path) -> Tracker:
     """Finds the run with the id `known` at a tracker, or creates it ("").
 
-    `job` and its `text` are the run's parameters; TensorBoard writes into `folder`. Raises whatever
-    the tracker's package does.
+    TensorBoard writes into `folder`. Raises whatever the tracker's package does.
     """
     if name == "mlflow":
         from raytrain.telemetry.trackers.mlflow import MLflowTracker
 
-        return MLflowTracker(run, known, job, text)
+        return MLflowTracker(run, known)
     if name == "wandb":
         from raytrain.telemetry.trackers.wandb import WandBTracker
 
-        return WandBTracker(run, known, job, text)
+        return WandBTracker(run, known)
     from raytrain.telemetry.trackers.tensorboard import TensorBoardTracker
 
-    return TensorBoardTracker(known, text, folder)
+    return TensorBoardTracker(folder)

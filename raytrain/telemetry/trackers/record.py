@@ -14,11 +14,13 @@ class TrackerRecord:
     """The id of the run at a tracker, and what arrived there.
 
     `segment` is the last metric segment that arrived completely, as (attempt, number); `step` the
-    last step; `scores` the score cards, as stage/task; `model` whether the model did.
+    last step; `scores` the score cards, as stage/task; `described` and `model` whether the job and
+    the model did.
     """
 
     id: str = ""
     link: str = ""
+    described: bool = False
     segment: tuple[int, int] = (0, 0)
     step: int = 0
     scores: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ class TensorBoardTracker:
     id = "events"
     link = ""
 
-    def __init__(self, known: str, text: str, folder: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         import tensorboardX
 
         package: Any = tensorboardX  # untyped
         self._writer: Any = package.SummaryWriter(str(folder), flush_secs=10)
-        if not known:
-            self._writer.add_text("job", f"```yaml\n{text}\n```")
+
+    def describe(self, job: Mapping[str, Any], text: str) -> None:
+        """Writes the job as text."""
+        self._writer.add_text("job", f"```yaml\n{text}\n```")
 
     def log(self, steps: Steps) -> None:
         """Writes the numbers of some steps."""

@@ -20,7 +20,7 @@ class WandBTracker:
     step does not allow.
     """
 
-    def __init__(self, run: str, known: str, job: Mapping[str, Any], text: str) -> None:
+    def __init__(self, run: str, known: str) -> None:
         import wandb
 
         self._package: Any = wandb
@@ -31,12 +31,15 @@ class WandBTracker:
             name=run,
             id=known or None,
             resume="allow",
-            config=dict(job) | {"job.yaml": text},
             settings=quiet,
         )
         self._run.define_metric("*", step_metric=_STEP)
         self.id = str(self._run.id)
         self.link = "" if self._run.offline else str(self._run.url or "")
+
+    def describe(self, job: Mapping[str, Any], text: str) -> None:
+        """Makes the job the run's configuration."""
+        self._run.config.update(dict(job) | {"job.yaml": text}, allow_val_change=True)
 
     def log(self, steps: Steps) -> None:
         """Logs the numbers of some steps."""

@@ -90,6 +90,7 @@ def test_an_attempt_that_ends_without_a_report_says_so_on_its_page(run, attempt,
     run.store.put(run.layout.progress, json.dumps(progress).encode())
     write_last_page(run.store, run.layout, attempt)
     assert "not finished: Failed" in page(run)
+    assert "data-live" not in page(run)
     write_last_page(Full(run.store), run.layout, attempt)
     assert "still shows it as it was before its end: no space left" in caplog.text
     Attempt.begin(run.store, run.layout)

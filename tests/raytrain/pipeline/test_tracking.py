@@ -9,6 +9,7 @@ from raytrain.pipeline import tracking as feeding
 from raytrain.pipeline.tracking import check_trackers, tracking
 from raytrain.telemetry.attempts import SupersededError
 from raytrain.telemetry.trackers.base import flat
+from raytrain.telemetry.trackers.mlflow import parameter_name
 from raytrain_core.config.loader import ConfigError
 from raytrain_core.errors import UsageError
 from tests.support.tracked_run import TrackedContext, job_with
@@ -20,7 +21,12 @@ class Kept:
     def __init__(self, down=()):
         self.id, self.link = "run-7", "https://tracker.example/run-7"
         self.steps, self.files, self.registered, self.endings, self.opened = [], {}, [], [], []
-        self.down = list(down)
+        self.down, self.refused, self.described = list(down), [], []
+
+    def describe(self, job, text):
+        if self.refused:
+            raise self.refused.pop()
+        self.described.append((job["spec"]["training"]["steps"], text))
 
     def log(self, steps):
         if self.down:
@@ -41,8 +47,8 @@ class Kept:
 def kept(monkeypatch):
     tracker = Kept()
 
-    def open_tracker(name, *, run, known, job, text, folder):
-        tracker.opened.append((known, job["spec"]["training"]["steps"], text))
+    def open_tracker(name, *, run, known, folder):
+        tracker.opened.append(known)
         return tracker
 
     monkeypatch.setattr(feeding, "open_tracker", open_tracker)
@@ -60,8 +66,10 @@ def test_steps_scores_report_and_model_arrive_and_the_end_is_told(tmp_path, kept
         run.train(range(1, 3))
         run.score("before", 0.5, 0)
         run.finish()
-    assert kept.opened == [("", 4, kept.opened[0][2])]
-    assert "name: notes" in kept.opened[0][2]
+    assert kept.opened == [""]
+    ((steps, text),) = kept.described
+    assert steps == 4
+    assert "name: notes" in text
     assert (1, {"loss": 1.0, "loss/notes": 2.0}) in kept.steps
     assert (0, {"test/notes/exact": 0.5, "test/notes/exact/low": 0.25, "test/notes/exact/high": 0.75}) in kept.steps
     assert kept.files == {"report": ["index.html"], "model": ["config.json", "model.safetensors"]}
@@ -80,7 +88,7 @@ def test_a_resumed_run_is_the_same_run_and_repeats_nothing(tmp_path, kept):
     with tracking(second, every=0.02):
         second.train(range(3, 5))  # from the checkpoint of step 2
         second.finish()
-    assert [known for known, _, _ in kept.opened] == ["", "run-7"]
+    assert kept.opened == ["", "run-7"]
     assert [step for step, values in kept.steps if "loss" in values] == [1, 2, 3, 4]
     assert [step for step, values in kept.steps if "validation/notes/exact" in values] == [2]
     assert kept.endings == ["killed", "finished"]
@@ -125,6 +133,35 @@ def test_one_that_never_answers_costs_no_step_and_not_the_end(tmp_path, kept, mo
     assert run.told == ["wandb did not take everything in time; the run's storage has it all"]
 
 
+def test_a_run_whose_job_is_refused_at_first_is_made_once(tmp_path, kept):
+    kept.refused = [ConnectionError("no route"), ConnectionError("no route")]
+    run = context(tmp_path)
+    with tracking(run, every=0.02):
+        run.train(range(1, 3))
+        deadline = time.monotonic() + 20
+        while len(kept.steps) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert (kept.opened, len(kept.described)) == ([""], 1)
+    with tracking(context(tmp_path), every=0.02):
+        pass
+    assert (kept.opened, len(kept.described)) == (["", "run-7"], 1)
+
+
+def test_a_model_that_arrived_is_registered_by_a_later_attempt(tmp_path, kept, monkeypatch):
+    def refuse(name):
+        raise ConnectionError("no registry")
+
+    with monkeypatch.context() as down:
+        down.setattr(kept, "register", refuse)
+        run = TrackedContext(tmp_path, job_with(["mlflow"], registerModel="notes"))
+        with tracking(run, every=0.02):
+            run.finish()
+    assert "no registry" in run.told[0]
+    with tracking(TrackedContext(tmp_path, job_with(["mlflow"], registerModel="notes")), every=0.02):
+        pass
+    assert kept.registered == ["notes"]
+
+
 def test_the_model_is_registered_once_if_asked(tmp_path, kept):
     for _ in range(2):
         run = TrackedContext(tmp_path, job_with(["mlflow"], registerModel="notes"))
@@ -140,8 +177,8 @@ def test_secrets_are_masked(tmp_path, kept, monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "notes.jsonl")
     with tracking(run, every=0.02):
         pass
-    assert "***" in kept.opened[0][2]
-    assert "notes.jsonl" not in kept.opened[0][2]
+    assert "***" in kept.described[0][1]
+    assert "notes.jsonl" not in kept.described[0][1]
 
 
 def test_a_package_that_is_not_there_is_named(tmp_path, monkeypatch):
@@ -160,6 +197,12 @@ def test_tensorboard_s_files_can_be_read(tmp_path):
     content = path.read_bytes()
     assert b"loss/notes" in content
     assert b"name: notes" in content
+
+
+def test_keys_that_users_chose_become_names_that_mlflow_takes():
+    assert parameter_name("spec.tasks.0.labelNames.O'Neil & Co") == "spec.tasks.0.labelNames.O_Neil _ Co"
+    assert parameter_name("metadata.annotations.a//b/../c") == "metadata.annotations.a/c"
+    assert len(parameter_name("x" * 300)) == 250
 
 
 def test_fields_become_parameters_by_their_paths():

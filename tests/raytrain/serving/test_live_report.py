@@ -48,11 +48,21 @@ def test_an_unfinished_run_looks_for_news_and_a_finished_one_does_not(run):
     assert "connect-src &#39;none&#39;" in done
 
 
+@pytest.mark.parametrize("phase", ["Failed", "Interrupted"])
+def test_a_run_that_has_ended_without_a_report_is_not_looked_at_again(run, phase):
+    in_phase(run, phase, 400)
+    page = TestClient(served(run), base_url="http://localhost").get("/").text
+    assert f"not finished: {phase}" in page
+    assert "data-live" not in page
+    assert "Live:" not in page
+
+
 def test_other_hosts_and_other_paths_are_refused(run):
     in_phase(run, "Training", 400)
 
     client = TestClient(served(run), base_url="http://localhost")
-    assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+    for host in ("evil.example", "[", "[::2]"):
+        assert client.get("/", headers={"Host": host}).status_code == 421
     assert client.get("/other").status_code == 404
 
 

@@ -68,6 +68,27 @@ def test_a_bar_inside_a_word_is_part_of_the_text_as_references_write_it():
     assert read("PER: Ann|LOC: Rome") == ([("PER", "Ann"), ("LOC", "Rome")], 0, True)
 
 
+@pytest.mark.parametrize("between", ["; ", ";", ", ", "\n", ";\n", " ;  "])
+def test_other_separators_separate_before_a_known_type(between):
+    assert scores(GOLD.replace(" | ", between)) == {"f1": 1, "precision": 1, "recall": 1, "unparsable": 0}
+
+
+def test_other_separators_make_no_wrong_answer_right():
+    assert read("PER: Ana, Costa; LOC: Porto\n Norte") == ([("PER", "Ana, Costa"), ("LOC", "Porto Norte")], 0, True)
+    assert read("PER: Ana; Costa: Porto") == ([("PER", "Ana; Costa: Porto")], 0, True)  # no known type
+    assert read("PER: Ann; Rome") == ([("PER", "Ann; Rome")], 0, True)
+    assert read("PER: Ann, LOC: Rome, LO") == ([("PER", "Ann"), ("LOC", "Rome, LO")], 0, True)
+    assert scores("PER: Ana Costa; LOC: Lisbon; ORG: Acme")["f1"] == pytest.approx(2 / 3)
+    assert scores("PER: Ana Costa; PER: Ana Costa; PER: Ana Costa", "PER: Ana Costa")["precision"] == pytest.approx(
+        1 / 3
+    )
+
+
+def test_a_reference_that_has_such_a_separator_inside_is_read_as_it_is_written():
+    title = "ORG: Who, PER: what | LOC: Rome"
+    assert scores(title, title)["f1"] == 1
+
+
 def test_without_known_types_any_type_is_one():
     found = read_entities("DATE: May", (), complete=False)
     assert (found.entities, found.broken, found.readable) == ((("DATE", "May"),), 0, True)

@@ -136,7 +136,9 @@ def test_a_receiver_that_hangs_keeps_nobody_waiting(tmp_path, monkeypatch):
     assert "cannot be reached (ReadTimeoutError)" in problem
 
 
-@pytest.mark.parametrize("url", ["", "hooks.slack.com/services/x", "ftp://host/x", "https:///x"])
+@pytest.mark.parametrize(
+    "url", ["", "hooks.slack.com/services/x", "ftp://host/x", "https:///x", "https://[x/", "https://x:y/"]
+)
 def test_a_wrong_url_is_told_without_showing_it(tmp_path, url):
     ((_, problem),) = told(secret(tmp_path, url), *found(events=["failed"]))
     assert problem == "the Secret has no URL (https://...) under team.url"
