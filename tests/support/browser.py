@@ -77,11 +77,24 @@ class Tab:
             await self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
 
     async def open(self, url: str) -> None:
+        """Loads a page, the same one again too, and waits until it is painted.
+
+        Until then the browser of a loaded machine may answer for the page before, and drops keys.
+        """
         for domain in ("Page", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
+        await self.js("window.isLeft = true")
         await self.call("Page.navigate", url=url)
-        while await self.js("document.readyState") != "complete" or await self.js("location.href") != url:
+        while not await self._is_loaded(url):
             await asyncio.sleep(0.02)
+        await self.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+
+    async def _is_loaded(self, url: str) -> bool:
+        expression = "document.readyState === 'complete' && !window.isLeft && location.href"
+        try:
+            return bool(await self.js(expression) == url)
+        except AssertionError:  # between two pages there is nothing to evaluate in
+            return False
 
     def complaints(self) -> list[dict[str, Any]]:
         kinds = ("Log.entryAdded", "Runtime.exceptionThrown", "Page.javascriptDialogOpening")

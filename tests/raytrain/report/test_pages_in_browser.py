@@ -130,7 +130,7 @@ def test_a_review_is_done_by_keyboard_and_its_file_is_read_back(pages, run_folde
         await tab.open(url)  # the browser remembers
         assert await tab.js("document.getElementById('done').value") == 6
         await tab.js("document.getElementById('save').click()")
-        for _ in range(200):
+        for _ in range(600):
             if list(saved.glob("*-choices.json")):
                 break
             await asyncio.sleep(0.05)
