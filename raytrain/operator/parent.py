@@ -1,7 +1,7 @@
 """A job that starts from the model of another (`model: run://NAME`) begins once that is complete.
 
-The other is a FineTuneJob of the same namespace. If there is none, the run is taken from storage,
-and the attempt says if it is not there either.
+The other is a FineTuneJob of the same namespace, which may be created at the same moment. If there
+is none, the run is taken from storage, and the attempt says if it is not there either.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from raytrain.operator.actions import NextState
 from raytrain.operator.conditions import PARENT_PROBLEMS
 from raytrain.operator.snapshot import Parent, Snapshot, read_status
 from raytrain.operator.status import ENDED_PHASES
+from raytrain.operator.timestamps import readable, seconds_between
 
 WAITING = "Waiting"
 PARENT_SECONDS = 60.0
 """How often a job looks after its parent, in case it was not told."""
+GRACE_SECONDS = 15.0
+"""How long a new job waits for its parent to appear: files are applied in any order."""
 _LONGEST = 50
 """Generations that a circle is looked for in."""
 
@@ -70,10 +73,21 @@ def _circle(body: Mapping[str, Any], get: Callable[[str], Mapping[str, Any] | No
 def wait_for_parent(snapshot: Snapshot) -> NextState | None:
     """Why the job does not begin yet; None if it may."""
     parent = snapshot.observed.parent
+    if parent is not None and parent.phase is None and (seconds := _seconds_of_grace(snapshot)) > 0:
+        message = f"looks whether a job {parent.name} is created too, whose model it starts from"
+        return NextState("Pending", "LookingForParent", message, (), wake_after=seconds)
     told = _obstacle(snapshot, parent) if parent is not None else None
     if told is None:
         return None
     return NextState(WAITING, told.reason, told.message, (), wake_after=PARENT_SECONDS)
+
+
+def _seconds_of_grace(snapshot: Snapshot) -> float:
+    """How much longer a new job waits for its parent to appear; at most 0 if it was seen once."""
+    created = readable(str(snapshot.observed.body["metadata"].get("creationTimestamp") or ""))
+    if created is None or snapshot.old.phase == WAITING:
+        return 0.0
+    return GRACE_SECONDS - seconds_between(created, snapshot.now)
 
 
 def _obstacle(snapshot: Snapshot, parent: Parent) -> _Told | None:

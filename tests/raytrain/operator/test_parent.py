@@ -1,5 +1,7 @@
 """A job that starts from another's model waits for it, and says so; circles and failures too."""
 
+from datetime import timedelta
+
 import pytest
 
 from raytrain.operator.line import turn_of
@@ -8,6 +10,7 @@ from raytrain.operator.reconcile import reconcile
 from raytrain.operator.settings import Settings
 from raytrain.operator.snapshot import Observed
 from raytrain.operator.status import status_patch
+from raytrain.operator.timestamps import format_time
 from tests.support.finetunejob_objects import NOW, finetunejob
 
 SETTINGS = Settings.model_validate({"maxRunningJobs": {"inAll": 1}})
@@ -41,6 +44,19 @@ def test_it_begins_once_its_parent_is_complete_or_is_no_job_here():
     body = child(status=status_patch(child(), waiting.status))
     assert decided(body, base("Complete")).starts
     assert decided(child()).starts  # the run is taken from storage
+
+
+def test_a_new_job_waits_a_moment_for_a_parent_that_is_applied_after_it():
+    body = child()
+    body["metadata"]["creationTimestamp"] = format_time(NOW - timedelta(seconds=5))
+    alone = decided(body)
+    assert not alone.starts
+    assert (alone.status["phase"], alone.wake_after) == ("Pending", 10)
+    assert alone.status["message"] == "looks whether a job base is created too, whose model it starts from"
+    body["status"] = status_patch(body, alone.status)
+    assert decided(body, base("Pending")).status["phase"] == "Waiting"
+    body["metadata"]["creationTimestamp"] = format_time(NOW - timedelta(seconds=15))
+    assert decided(body).starts  # there is none: the run is taken from storage
 
 
 @pytest.mark.parametrize(
