@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -46,7 +46,7 @@ class Job:
         model: str,
         tasks: Sequence[Task | Fields],
         training: TrainingSpec | Fields,
-        probes: Sequence[Benchmark | Fields] | None = None,
+        probes: Sequence[Benchmark | Fields | str] | None = None,
         mixture: Mixture | Fields | None = None,
         evaluation: EvaluationSpec | Fields | None = None,
         resources: ResourcesSpec | Fields | None = None,
@@ -56,10 +56,10 @@ class Job:
         base_folder: str | Path = ".",
     ) -> None:
         spec = {
-            "model": str(model),
+            "model": str(model) if isinstance(model, Path) else model,
             "storage": {"uri": storage} if isinstance(storage, str) else storage,
-            "tasks": list(tasks),
-            "probes": list(probes) if probes is not None else None,
+            "tasks": _listed(tasks),
+            "probes": _listed(probes),
             "mixture": mixture,
             "training": training,
             "evaluation": evaluation,
@@ -154,3 +154,8 @@ class Job:
         spec = self.document.spec
         tasks = ", ".join(f"{task.name} (probe)" if task.probe else task.name for task in spec.tasks)
         return f"Job({self.name!r}, model={spec.model!r}, tasks: {tasks})"
+
+
+def _listed(items: object) -> object:
+    """Any series of items as a list; what is none is left for the check that says so."""
+    return list(items) if isinstance(items, Iterable) and not isinstance(items, str | Mapping) else items
