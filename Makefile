@@ -12,6 +12,8 @@ LOCK := $(COMPILE) -c requirements/dev.txt
 
 # One BLAS thread per process unless a command decides otherwise: the tests start many small processes.
 export PYTHONUNBUFFERED := 1
+# Containers often set this, and then each process compiles torch, Ray and transformers anew: seconds for each start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage chaos lock generate clean
 

@@ -64,6 +64,10 @@ def test_every_part_of_a_job_can_be_given():
         (lambda: rt.Training(steps=3, epochs=1), "Training: give exactly one of steps, epochs and tokens"),
         (lambda: a_job(training={}), "Job: spec.training: give exactly one of steps, epochs and tokens"),
         (lambda: a_job(tasks=[reviews(), reviews()]), "Job: spec: .*reviews"),
+        (lambda: a_job(model=None), "Job: spec.model: is required but missing"),
+        (lambda: a_job(tasks=None), "Job: spec.tasks: is required but missing"),
+        (lambda: a_job(tasks="reviews.csv"), 'Job: spec.tasks: must be a list, got "reviews.csv"'),
+        (lambda: a_job(probes="mmlu"), 'Job: spec.probes: must be a list, got "mmlu"'),
         (
             lambda: a_job(tasks=[{**QUESTIONS, "typ": 1}]),
             r"Job: spec.tasks\[0\].typ: unknown field, did you mean type?",
