@@ -185,18 +185,23 @@ class Controller:
     async def _record(self, key: Key, body: Mapping[str, Any], decision: Decision) -> None:
         """Writes the status, posts the events and sends the notifications."""
         if patch := status_patch(body, decision.status):
-            await self._patch_status(key, patch)
+            await self._patch_status(key, body, patch)
         for event in decision.events:
             self._post(body, event)
         for notification in due(self._memory.jobs.get(key, body), self._settings.notifications, self._now()):
             self._delivery.send(notification)
 
-    async def _patch_status(self, key: Key, status: Mapping[str, Any]) -> None:
-        """Patches the object's status, and remembers the object as the API server answers it."""
+    async def _patch_status(self, key: Key, body: Mapping[str, Any], status: Mapping[str, Any]) -> None:
+        """Patches the object's status, and remembers the object as the API server answers it.
+
+        Not if it was deleted meanwhile: a new one of its name has a status of its own.
+        """
         patch, before = {"status": status}, self._memory.jobs.get(key)
+        if before is None or before["metadata"].get("uid") != body["metadata"].get("uid"):
+            return
         answer = await asyncio.to_thread(self._api.patch, JOBS, *key, patch, manager=names.MANAGER, status=True)
         self._memory.keep_answer(answer)
-        if before is not None and holds_turn(before) != holds_turn(answer):
+        if holds_turn(before) != holds_turn(answer):
             self._call_next()
 
     async def _on_delivered(self, found: Notification, problem: str) -> None:
@@ -210,7 +215,7 @@ class Controller:
                 message = f"{found.kind} could not be told to {found.channel.name}: {problem}"
                 self._post(body, Event("NotificationFailed", message, warning=True))
             with contextlib.suppress(ClusterError):  # it is told once more after a restart
-                await self._patch_status(key, {"notified": remembered(read_status(body), found.mark)})
+                await self._patch_status(key, body, {"notified": remembered(read_status(body), found.mark)})
 
     async def _confess(self, key: Key, error: Exception) -> None:
         """Counts and logs a bug, tells it on the object that ran into it, and looks again later."""
@@ -225,7 +230,7 @@ class Controller:
         if status.get("message") == message:
             return
         with contextlib.suppress(ClusterError):
-            await self._patch_status(key, {"phase": status.get("phase") or "Pending", "message": message})
+            await self._patch_status(key, body, {"phase": status.get("phase") or "Pending", "message": message})
             self._post(body, Event("ReconcileError", message, warning=True))
 
     def _call_next(self) -> None:
@@ -241,6 +246,7 @@ class Controller:
     def _forget(self, key: Key) -> None:
         self._timers.set(key, None)
         self._observer.forget(key)
-        self._call_next()
         self._memory.forget(key)
-        self._locks.pop(key, None)
+        self._call_next()
+        if not self._locks[key].locked():  # what is under way would not hold back a new one of this name
+            del self._locks[key]

@@ -426,6 +426,31 @@ def test_the_pods_know_the_namespace_to_which_the_run_belongs():
     assert {"name": "RAYTRAIN_KUBERNETES_OWNER", "value": "namespace team (7)"} in env
 
 
+def test_a_job_that_is_replaced_meanwhile_does_not_get_the_status_of_the_old_one():
+    old, new = finetunejob(), finetunejob()
+    new["metadata"]["uid"] = "another"
+    server = Server(old)
+
+    async def steps(controller):
+        def create(body, **given):
+            if server.job["metadata"]["uid"] != "another":
+                loop.call_soon_threadsafe(controller._forget, KEY)
+                server.put(new)
+                loop.call_soon_threadsafe(controller._memory.keep_job, new)
+            return real(body, **given)
+
+        loop, real = asyncio.get_running_loop(), server.create
+        server.create = create
+        await controller.on_job_event(old, deleted=False)
+        assert "status" not in server.job
+        assert KEY in controller._locks
+        await controller.on_job_event(server.job, deleted=False)
+        controller._forget(KEY)
+        assert KEY not in controller._locks
+
+    run(steps, server)
+
+
 def test_an_existing_rayjob_is_not_suspended_again():
     job = finetunejob(cluster={"queue": "team-queue"})
     server = Server(job)
