@@ -40,9 +40,9 @@ class _InSentences:
         def __init__(self, /, **values: Any) -> None:
             try:
                 super().__init__(**values)
-            except ValidationError:
-                from_mapping(values, self._fields_of, name=type(self).__name__)
-                raise
+            except ValidationError:  # what a job file can hold is right, such as a Path as its text
+                found = from_mapping(values, self._fields_of, name=type(self).__name__)
+                super().__init__(**{name: getattr(found, name) for name in found.model_fields_set})
 
 
 class Task(_InSentences, data_prep.config.Task):

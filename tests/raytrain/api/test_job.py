@@ -3,6 +3,7 @@
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,12 @@ def test_every_part_of_a_job_can_be_given():
 def test_a_wrong_field_is_told_in_a_sentence(make, sentence):
     with pytest.raises(ConfigError, match=sentence):
         make()
+
+
+def test_a_path_is_a_uri():
+    assert rt.Source(uri=Path("rows") / "a.csv").uri == "rows/a.csv"
+    assert a_job(model=Path("model")).document.spec.model == "model"
+    assert rt.Source(uri=Path("a.csv")).model_fields_set == {"uri"}
 
 
 def test_editors_complete_the_fields():
