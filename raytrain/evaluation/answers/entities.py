@@ -73,7 +73,7 @@ def _before_a_type(separator: str, types: Collection[str]) -> regex.Pattern[str]
 
 def _split(answer: str, *separators: regex.Pattern[str] | None) -> list[str]:
     """Splits at separating bars, and at what else separates."""
-    pieces = _BAR.split(answer)
+    pieces: list[str] = _BAR.split(answer)
     for separator in separators:
         pieces = [part for piece in pieces for part in (separator.split(piece) if separator else [piece])]
     return pieces
