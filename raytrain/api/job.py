@@ -43,7 +43,7 @@ class Job:
         self,
         name: str,
         *,
-        model: str,
+        model: str | Path,
         tasks: Sequence[Task | Fields],
         training: TrainingSpec | Fields,
         probes: Sequence[Benchmark | Fields | str] | None = None,
