@@ -15,7 +15,7 @@ export PYTHONUNBUFFERED := 1
 # Containers often set this, and then each process compiles torch, Ray and transformers anew: seconds for each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage chaos lock generate clean
+.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage bench-sweep chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ contrast: $(READY) ## compare one task with a mixture: what each forgets, in one
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.compare
 
-experiment: $(READY) ## what guards against forgetting: a sweep of 51 runs (hours; goes on where it was)
+experiment: $(READY) ## what guards against forgetting: a sweep of 24 runs (goes on where it was)
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.experiment
 	if [ -n "$${RAYTRAIN_REAL_DATA:-}" ]; then $(BIN)/python -m examples.forgetting.experiment --world real; fi
@@ -118,6 +118,9 @@ bench-scale: $(READY) ## plan, messages, commit and restart of 1,024 workers ove
 
 bench-serving: $(READY) ## serving over HTTP compared with Ray Serve + transformers and + CTranslate2 (resumable)
 	$(BIN)/python -m benchmarks.serving --out benchmarks/results/serving.json
+
+bench-sweep: $(READY) ## what a sweep adds to each of its runs (ten minutes)
+	$(BIN)/python -m benchmarks.sweep --out benchmarks/results/sweep.json
 
 chaos: $(READY) ## random kills of workers, driver, actors and store, compared with an undisturbed run (15 minutes)
 	$(BIN)/python -m benchmarks.chaos --out benchmarks/results/chaos.json

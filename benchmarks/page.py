@@ -73,6 +73,12 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "fake-gcs-server, Azurite; medians of five rounds. raytrain verifies what it wrote, and reads it back where "
         "the server tells no checksum; the others do not. `grown_mib` is what the process grew by at its peak.",
     ),
+    "sweep": (
+        "Sweeps",
+        "A tiny job and a setting of it, one after the other: two runs by `raytrain run`, and the same two as a sweep, "
+        "in seconds of one run. Each run starts a Ray of its own in both. `overhead_seconds` is how long the sweep was "
+        "there and no run was, divided by the runs; the limit holds the greatest one.",
+    ),
     "chaos": ("Random kills", "A run whose processes are killed at random, compared with the same run undisturbed."),
     "operator": ("Operator", "Jobs on a real API server, without KubeRay's controller."),
     "gpu": (

@@ -1,28 +1,34 @@
 """The forgetting experiment: what guards against forgetting, as a sweep.
 
-    python -m examples.forgetting.experiment [--world quickstart|real] [--out FOLDER] [--plan]
+    python -m examples.forgetting.experiment [--world quickstart|real] [--plan|--publish]
 
-`sweep.yaml` is the experiment; its job, `jobs/guards.yaml`, is derived from the quickstart's: one
-worker, the last checkpoint, and the skills to replay as a further task. The world `real` reads the
+`sweep.yaml` is the experiment; its job, `jobs/guards.yaml`, is derived from the quickstart's: a
+third of its steps, one worker, the last checkpoint, and the skills to replay as a further task. The
+finished leaderboard of the world `quickstart` and its picture are what `--publish` copies to
+`results/` and docs, where `python -m examples.forgetting.page` reads it. The world `real` reads the
 four tasks from public data sets in the folder RAYTRAIN_REAL_DATA (samsum, womens_clothing_reviews,
 wnut17, codexglue_java_cs, each with training, validation and test rows); base model and probes stay
 the same.
 """
 
 import argparse
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from examples.forgetting import page
 from examples.forgetting.runs import HERE, JOBS, QUICKSTART, Job, as_yaml, derive_job
 from examples.quickstart.world import MANIFEST
 
 SWEEP = HERE / "sweep.yaml"
 WORLDS = ("quickstart", "real")
 REAL_DATA = "RAYTRAIN_REAL_DATA"
-REAL_STEPS = 625
+STEPS, WARMUP_STEPS, SCORED_ROWS = 400, 20, 100
+"""Of a run: so that all of them take little more than half an hour on two cores."""
 _REAL_SOURCES: dict[str, tuple[str, dict[str, str]]] = {
     "summaries": ("samsum", {"input": "dialogue", "target": "summary"}),
     "reviews": ("womens_clothing_reviews", {"input": "review_text", "target": "rating"}),
@@ -45,6 +51,8 @@ def guards(job: Job) -> None:
             "probe": True,
         }
     )
+    spec["training"] |= {"steps": STEPS, "warmupSteps": WARMUP_STEPS, "checkpointEvery": STEPS}
+    spec["evaluation"] |= {"examplesPerTask": SCORED_ROWS}
     spec["resources"]["training"]["workers"] = 1  # same steps as with two; two runs fit two cores
 
 
@@ -62,8 +70,8 @@ def real(folder: Path) -> Callable[[Job], None]:
             if "fields" in task:
                 task["fields"] = {"from": "Java", "to": "C#"}
                 task["templates"] = [text.replace("Python", "C#") for text in task["templates"]]
-        spec["training"] |= {"packing": {"source": 400, "target": 112}, "maxInputTokens": 384, "steps": REAL_STEPS}
-        spec["evaluation"] |= {"examplesPerTask": 100, "maxNewTokens": 48}
+        spec["training"] |= {"packing": {"source": 400, "target": 112}, "maxInputTokens": 384}
+        spec["evaluation"] |= {"maxNewTokens": 48}
         job["metadata"]["annotations"] = {}
 
     return change
@@ -87,6 +95,18 @@ def write_real_sweep(folder: Path, out: Path) -> Path:
     return out / "real-sweep.yaml"
 
 
+def publish(out: Path) -> int:
+    """Copies leaderboard and picture of the finished sweep to where the page reads them."""
+    folder = out / "sweeps" / "guards"
+    board = folder / "leaderboard.json"
+    if not board.exists() or json.loads(board.read_text())["waiting"]:
+        print(f"{board} is not that of a finished sweep\n  Run it: make experiment", file=sys.stderr)
+        return 2
+    shutil.copy(board, page.GUARDS)
+    shutil.copy(folder / "leaderboard.svg", page.GUARDS_PICTURE)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code of `raytrain sweep`."""
     parser = argparse.ArgumentParser(
@@ -97,11 +117,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--world", choices=WORLDS, default="quickstart")
     parser.add_argument("--out", type=Path, default=HERE / "out", help="storage of the runs (default: %(default)s)")
     parser.add_argument("--plan", action="store_true", help="check everything and list the runs")
+    parser.add_argument("--publish", action="store_true", help="copy the finished leaderboard to results/ and docs")
     parser.add_argument("--write-job", action="store_true", help="write jobs/guards.yaml again and end")
     given = parser.parse_args(arguments)
     if given.write_job:
         (JOBS / "guards.yaml").write_text(job_yaml())
         return 0
+    if given.publish:
+        return publish(given.out)
     if not (QUICKSTART.parent / "world" / MANIFEST).exists():
         print(
             "the quickstart's world does not exist\n  Create it: python -m examples.quickstart.world", file=sys.stderr

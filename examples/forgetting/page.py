@@ -2,7 +2,8 @@
 
     python -m examples.forgetting.page
 
-There is one table and one picture for each world. Only the text between `<!-- WORLD -->` and
+There is one table and one picture for each world, and a table of the sweep over guards, whose
+picture is the sweep's own. Only the text between `<!-- WORLD -->` and
 `<!-- end -->` is generated.
 """
 
@@ -19,6 +20,8 @@ from examples.forgetting.runs import HERE
 ROOT = Path(__file__).parents[2]
 RESULTS, WORLDS = HERE / "results", ("quickstart", "real")
 PAGE, IMAGES = ROOT / "docs/explanation/forgetting.md", ROOT / "docs/images"
+
+GUARDS, GUARDS_PICTURE = RESULTS / "guards.json", IMAGES / "guards.svg"
 
 LABELS = {
     "alone": "one task",
@@ -123,13 +126,41 @@ def runs_of(world: str) -> Runs:
     return found
 
 
+def guards_table(board: dict[str, Any]) -> str:
+    """Returns a Markdown table of the sweep over guards, best first, in points of 100."""
+    lines = ["| setting | gained | forgotten | gained vs as written | forgotten vs as written |"]
+    lines.append("| --- |" + " ---: |" * 4)
+    for line in board["lines"]:
+        against = line["against"]
+        cells = [_points(line["gained"]), _points(line["kept"], -1)]
+        cells += [_against(against["gained"]), _against(against["kept"], -1)]
+        lines.append(
+            f"| {line['label']} | " + " | ".join([line["problem"], "", "", ""] if line["problem"] else cells) + " |"
+        )
+    return "\n".join(lines)
+
+
+def _points(found: dict[str, Any], sign: int = 1) -> str:
+    values = [100 * sign * value for value in found["by_seed"]]
+    return f"{mean(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def _against(found: dict[str, Any] | None, sign: int = 1) -> str:
+    if found is None:
+        return "–"
+    ends = sorted(100 * sign * found["difference"][end] for end in ("low", "high"))
+    return f"{100 * sign * found['difference']['value']:+.1f} [{ends[0]:+.1f}, {ends[1]:+.1f}]"
+
+
 def filled(page: str) -> str:
     """Returns the page with its tables replaced by those of the current results."""
-    for world in WORLDS:
-        if runs := runs_of(world):
-            head, _, rest = page.partition(f"<!-- {world} -->")
-            tail = rest.partition("<!-- end -->")[2]
-            page = f"{head}<!-- {world} -->\n\n{table(runs)}\n\n<!-- end -->{tail}"
+    tables = {world: table(runs) for world in WORLDS if (runs := runs_of(world))}
+    if GUARDS.exists():
+        tables["guards"] = guards_table(json.loads(GUARDS.read_text()))
+    for name, text in tables.items():
+        head, _, rest = page.partition(f"<!-- {name} -->")
+        tail = rest.partition("<!-- end -->")[2]
+        page = f"{head}<!-- {name} -->\n\n{text}\n\n<!-- end -->{tail}"
     return page
 
 

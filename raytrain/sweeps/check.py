@@ -141,7 +141,12 @@ class _Checker:
                     self._add(below, f"{where}: {text}")
 
     def _set_twice(self) -> None:
-        """Looks for fields that two parameters set: the second would win in silence."""
+        """Looks for fields that two parameters set: the second would win in silence.
+
+        One at a time, no setting has both.
+        """
+        if self._spec.method == "one-at-a-time":
+            return
         setters: dict[str, str] = {}
         for name, parameter in self._spec.parameters.items():
             fields = {path for values in (parameter.alternatives or {name: {name: None}}).values() for path in values}

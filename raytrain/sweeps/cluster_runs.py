@@ -29,11 +29,18 @@ class ClusterRuns:
     """FineTuneJobs of one sweep in one namespace."""
 
     def __init__(
-        self, api: KubernetesApi, namespace: str, plan: SweepPlan, storage: str | None, say: Callable[[str], None]
+        self,
+        api: KubernetesApi,
+        namespace: str,
+        plan: SweepPlan,
+        *,
+        storage: str | None,
+        store: Store,
+        say: Callable[[str], None],
     ) -> None:
-        self._api, self._namespace, self._storage, self._say = api, namespace, storage, say
-        self._name, self._base_folder = plan.name, plan.base_folder
-        self._owner = _owner(api, namespace, plan)
+        self._api, self._namespace, self._plan = api, namespace, plan
+        self._storage, self._store, self._say = storage, store, say
+        self._owner: dict[str, Any] | None = None
         self._objects: dict[str, dict[str, Any]] = {}
         self._asked = float("-inf")
         self._places: dict[str, RunLocation] = {}
@@ -47,13 +54,14 @@ class ClusterRuns:
                 f"there is a FineTuneJob {name} in namespace {self._namespace} that is not of this sweep",
                 hint="give the sweep another metadata.name",
             )
-        labels = {**job.metadata.labels, SWEEP_LABEL: self._name}
+        self._owner = self._owner or _owner(self._api, self._namespace, self._plan)
+        labels = {**job.metadata.labels, SWEEP_LABEL: self._plan.name}
         jobs.submit(
             job.model_copy(update={"metadata": job.metadata.model_copy(update={"labels": labels})}),
             api=self._api,
             namespace=self._namespace,
             storage=self._storage,
-            base_folder=self._base_folder,
+            base_folder=self._plan.base_folder,
             say=self._say,
             owner=self._owner,
         )
@@ -75,23 +83,26 @@ class ClusterRuns:
         """Cancels the job; its object and storage stay."""
         jobs.cancel(self._api, self._namespace, name)
 
-    def store_of(self, name: str) -> Store | None:
-        """Opens the storage that the operator gave the run; None before it did."""
+    def store_of(self, name: str) -> Store:
+        """Opens the storage that the operator gave the run, or else another run of the sweep.
+
+        If no FineTuneJob tells it, because they were deleted, it is that of the sweep itself.
+        """
         if name not in self._places and (body := self._listed().get(name)) is not None:
             place = (body.get("status") or {}).get("storage")
             self._places |= {name: jobs.run_location(body, None)} if place else {}
-        place = self._places.get(name) or next(iter(self._places.values()), None)  # one storage has them all
-        return None if place is None else open_store(place.storage)
+        place = self._places.get(name) or next(iter(self._places.values()), None)
+        return self._store if place is None else open_store(place.storage)
 
     def _listed(self) -> dict[str, dict[str, Any]]:
         if time.monotonic() - self._asked > _FRESH_SECONDS:
-            found = self._api.list(JOBS, self._namespace, f"{SWEEP_LABEL}={self._name}")
+            found = self._api.list(JOBS, self._namespace, f"{SWEEP_LABEL}={self._plan.name}")
             self._objects = {body["metadata"]["name"]: body for body in found}
             self._asked = time.monotonic()
         return self._objects
 
     def _is_ours(self, body: dict[str, Any]) -> bool:
-        return bool((body["metadata"].get("labels") or {}).get(SWEEP_LABEL) == self._name)
+        return bool((body["metadata"].get("labels") or {}).get(SWEEP_LABEL) == self._plan.name)
 
 
 def _owner(api: KubernetesApi, namespace: str, plan: SweepPlan) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Runs(Protocol):
         """Asks a run to end at the next safe point."""
         ...
 
-    def store_of(self, name: str) -> Store | None:
-        """Returns the storage of a run; None if that is not known yet."""
+    def store_of(self, name: str) -> Store:
+        """Returns the storage of a run."""
         ...
 
 
@@ -64,8 +64,6 @@ class _Loop:
     propose: Callable[[SweepState], bool]
     live: dict[str, float] = field(default_factory=dict)
     """Names of the runs that go on, with when they were first seen here."""
-    stopping: dict[str, str] = field(default_factory=dict)
-    """Runs that were asked to end, with the reason."""
     judged: dict[str, int] = field(default_factory=dict)
     """The latest rung at which each run was judged."""
     prepared: set[str] = field(default_factory=set)
@@ -78,6 +76,8 @@ class _Loop:
         """Finds runs that ended or go on since the sweep was here last."""
         for run in self.state.waiting:
             self.see(run)
+            if run.reason and run.name in self.live:  # asked to end, by a sweep that was killed meanwhile
+                self.runs.stop(run.name)
 
     def turn(self) -> bool:
         """One look at what goes on; returns whether something is left to do."""
@@ -93,23 +93,25 @@ class _Loop:
         if seen.state == "running":
             self.live.setdefault(run.name, time.monotonic())
             return
-        if seen.state == "absent" and run.name not in self.stopping:
+        if seen.state == "absent" and not run.reason:
             self.live.pop(run.name, None)
             return
         began = self.live.pop(run.name, None)
         run.seconds = None if began is None else round(time.monotonic() - began, 1)
-        run.state, run.reason, run.retry = "complete", "", False
-        if seen.state != "complete":
-            run.state = "stopped" if run.name in self.stopping else "failed"
-            run.reason, run.retry = self.stopping.get(run.name, seen.reason), seen.retry
+        if seen.state == "complete":
+            run.state, run.reason = "complete", ""
+        elif run.reason:
+            run.state = "stopped"
+        else:
+            run.state, run.reason, run.retry = "failed", seen.reason, seen.retry
         self.save()
         self.say(self.line(run))
 
     def start_next(self) -> None:
         """Starts runs while there is room."""
         while len(self.live) < self.most:
-            waiting = [run for run in self.state.waiting if run.name not in self.live]
-            run = next((run for run in waiting if self.may_start(run)), None)
+            waiting, busy = [run for run in self.state.waiting if run.name not in self.live], self.being_prepared()
+            run = next((run for run in waiting if self.key_of(run) not in busy), None)
             if run is None:
                 if waiting or not self.propose(self.state):
                     return
@@ -130,14 +132,13 @@ class _Loop:
         self.live[run.name] = time.monotonic()
         self.say(f"{run.name}: started ({label_of(setting.chosen)})")
 
-    def may_start(self, run: SweepRun) -> bool:
-        """Whether nobody is preparing the same data right now: then this run would do it twice."""
-        key = self.key_of(run)
-        same = [other for other in self.state.runs if other is not run and self.key_of(other) == key]
-        live = [other for other in same if other.name in self.live]
-        if live and key not in self.prepared and any(map(self.has_prepared, same)):
-            self.prepared.add(key)
-        return not live or key in self.prepared
+    def being_prepared(self) -> set[str]:
+        """The data that a run prepares right now: another run that started would do it twice."""
+        keys = {self.key_of(run) for run in self.state.waiting if run.name in self.live} - self.prepared
+        for run in self.state.runs if keys else []:
+            if self.key_of(run) in keys - self.prepared and self.has_prepared(run):
+                self.prepared.add(self.key_of(run))
+        return keys - self.prepared
 
     def key_of(self, run: SweepRun) -> str:
         """The data that a run trains and is scored on."""
@@ -149,33 +150,37 @@ class _Loop:
         """Whether a run's shard set is known to be complete."""
         if run.state != "waiting":
             return run.state != "failed"
-        store = self.runs.store_of(run.name) if run.name in self.live else None
-        record = None if store is None else read_record(store, RunLayout(run.name))
+        record = read_record(self.runs.store_of(run.name), RunLayout(run.name)) if run.name in self.live else None
         return record is not None and record.shard_set is not None
 
     def stop_those_behind(self) -> None:
-        """Judges each run that has reached a further rung."""
+        """Judges each run that has reached a further rung.
+
+        The job as written always goes on, as every setting is compared with it.
+        """
         stopping = self.plan.spec.stopping
         if stopping is None:
             return
         spec = self.plan.job.spec
         steps = rungs(stopping, every=spec.evaluation.every, last_step=spec.training.last_step)
         scores = {run.name: self.values(run) for run in self.state.runs}
-        for name in [name for name in self.live if name not in self.stopping]:
-            reached = max((step for step in steps if step in scores[name]), default=0)
-            if reached <= self.judged.get(name, 0):
+        for run in [run for run in self.state.waiting if run.name in self.live and run.setting and not run.reason]:
+            reached = max((step for step in steps if step in scores[run.name]), default=0)
+            if reached <= self.judged.get(run.name, 0):
                 continue
-            self.judged[name] = reached
-            if (found := behind(name, scores, steps, stopping)) is not None:
-                self.stopping[name] = found.reason
-                self.runs.stop(name)
+            self.judged[run.name] = reached
+            if (found := behind(run.name, scores, steps, stopping)) is not None:
+                run.reason = found.reason
+                self.save()
+                self.runs.stop(run.name)
 
     def values(self, run: SweepRun) -> dict[int, float]:
         """The objective of a run's checkpoints on validation rows, by step."""
         if run.name in self.ended:
             return self.ended[run.name]
-        store = self.runs.store_of(run.name) if run.state != "waiting" or run.name in self.live else None
-        found = {} if store is None else validation_measures(store, run.name, self.plan)
+        if run.state == "waiting" and run.name not in self.live:
+            return {}
+        found = validation_measures(self.runs.store_of(run.name), run.name, self.plan)
         values = {step: one.value(self.plan.spec.objective) for step, one in found.items()}
         if run.state != "waiting":
             self.ended[run.name] = values

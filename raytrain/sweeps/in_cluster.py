@@ -41,7 +41,7 @@ def run_in_cluster(
     state = open_state(store, plan)
     for note in plan.settings()[1]:
         say(note)
-    runs = ClusterRuns(api, namespace, plan, storage, say)
+    runs = ClusterRuns(api, namespace, plan, storage=storage, store=store, say=say)
     most = plan.spec.max_concurrent or MOST
     say(f"{plan.name}: {len(state.waiting)} of {len(state.runs)} runs are left, at most {most} at once in {namespace}")
     run_sweep(
@@ -62,7 +62,7 @@ def leaderboard_in_cluster(
 ) -> SweepLeaderboard:
     """Makes the leaderboard of what has run so far, and stores it."""
     store = sweep_store(plan, namespace, storage)
-    runs = ClusterRuns(api, namespace, plan, storage, say)
+    runs = ClusterRuns(api, namespace, plan, storage=storage, store=store, say=say)
     board = make_leaderboard(plan, open_state(store, plan), runs.store_of, storage=store.uri)
     write_leaderboard(store, board)
     return board

@@ -1,7 +1,7 @@
 """The job of each run of a sweep: the job as written with other values of some fields."""
 
 from raytrain.config.job import FineTuneJob
-from raytrain.config.sweep import SweepSpec
+from raytrain.config.sweep import Sweep, SweepSpec
 from raytrain.sweeps.fields import Plain, locate, with_values
 from raytrain.sweeps.settings import Chosen, overrides
 from raytrain_core.config.loader import from_mapping
@@ -9,9 +9,9 @@ from raytrain_core.config.loader import from_mapping
 _SEEDED = (("spec", "training", "seed"), ("spec", "mixture", "seed"))
 
 
-def as_written(job: FineTuneJob) -> Plain:
-    """Returns a job as plain data, without the defaults that its file leaves out."""
-    return job.model_dump(mode="json", by_alias=True, exclude_unset=True)
+def as_written(document: FineTuneJob | Sweep) -> Plain:
+    """Returns a job or a sweep as plain data, without the defaults that its file leaves out."""
+    return document.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def job_with(spec: SweepSpec, plain: Plain, chosen: Chosen, seed: int | None) -> FineTuneJob:

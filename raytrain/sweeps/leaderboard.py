@@ -98,7 +98,7 @@ class SweepLeaderboard:
 def make_leaderboard(
     plan: SweepPlan,
     state: SweepState,
-    store_of: Callable[[str], Store | None],
+    store_of: Callable[[str], Store],
     *,
     storage: str,
     notes: Sequence[str] = (),
@@ -133,20 +133,15 @@ def make_leaderboard(
 _BySeed = dict[int | None, RunScores]
 
 
-def _scores(
-    plan: SweepPlan, state: SweepState, setting: Setting, store_of: Callable[[str], Store | None]
-) -> _BySeed | str:
+def _scores(plan: SweepPlan, state: SweepState, setting: Setting, store_of: Callable[[str], Store]) -> _BySeed | str:
     """Returns the scores of a setting's runs by seed, or why the setting is not ranked."""
     runs = state.of_setting(setting.number)
     if reasons := list(dict.fromkeys(_why_not(run) for run in runs if run.state != "complete")):
         return "; ".join(reasons)
     found: _BySeed = {}
     for run in runs:
-        store = store_of(run.name)
-        if store is None:
-            return f"{run.name}: its storage is not known"
         try:
-            found[run.seed] = results.read_run_scores(store, run.name, plan)
+            found[run.seed] = results.read_run_scores(store_of(run.name), run.name, plan)
         except UserError as error:
             return error.message
     if any(one.measures is None for one in found.values()):

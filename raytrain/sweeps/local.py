@@ -21,12 +21,18 @@ def run_here(plan: SweepPlan, *, storage: str | None, say: Callable[[str], None]
     Ctrl-C stops its runs so that the same call goes on; then KeyboardInterrupt is raised.
     """
     location, store = _storage(plan, storage)
-    state = open_state(store, plan)
-    for note in plan.settings()[1]:
-        say(note)
     gpus = 0 if plan.job.spec.training.device == "cpu" else count_gpus()
     most = plan.spec.max_concurrent or fitting(plan.job.spec.resources, processors=os.cpu_count() or 1, gpus=gpus)
     runs = LocalRuns(store, location, plan.base_folder, plan.name, gpus)
+    with runs.alone():
+        _run(plan, store, runs, most, say)
+    return leaderboard_here(plan, storage=storage)
+
+
+def _run(plan: SweepPlan, store: Store, runs: LocalRuns, most: int, say: Callable[[str], None]) -> None:
+    state = open_state(store, plan)
+    for note in plan.settings()[1]:
+        say(note)
     left = f"{len(state.waiting)} of {len(state.runs)} runs are left"
     say(f"{plan.name}: {left}, at most {most} at once; what they print is in {runs.folder}")
     try:
@@ -41,7 +47,6 @@ def run_here(plan: SweepPlan, *, storage: str | None, say: Callable[[str], None]
         )
     finally:
         runs.stop_all(say)
-    return leaderboard_here(plan, storage=storage)
 
 
 def leaderboard_here(plan: SweepPlan, *, storage: str | None) -> SweepLeaderboard:

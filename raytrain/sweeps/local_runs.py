@@ -1,12 +1,15 @@
 """Runs of a sweep as processes on this machine: `raytrain run`, each with a job file of its own."""
 
+import contextlib
+import fcntl
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -19,7 +22,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.pipeline.context import is_complete
 from raytrain.sweeps.engine import Seen
 from raytrain.sweeps.jobs import as_written
-from raytrain_core.errors import ExitCode
+from raytrain_core.errors import ExitCode, UsageError
 from raytrain_core.storage import StorageLocation, Store
 
 _PASSING = (ExitCode.BUG, ExitCode.STORAGE, ExitCode.CLUSTER)
@@ -43,13 +46,38 @@ class LocalRuns:
     def __init__(self, store: Store, location: StorageLocation, base_folder: Path, name: str, gpus: int = 0) -> None:
         self._store, self._location, self._base_folder, self._gpus = store, location, base_folder, gpus
         self._processes: dict[str, _Process] = {}
-        self.folder = cache_folder() / "sweeps" / name
+        place = hashlib.sha256(store.uri.encode()).hexdigest()[:8]  # sweeps of one name in two storages are two
+        self.folder = cache_folder() / "sweeps" / f"{name}-{place}"
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Holds the sweep, which the kernel releases when this process ends, however it does.
+
+        Raises UsageError if another process of this machine goes on with it: two would start, and
+        stop, the same runs.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise UsageError(
+                    f"process {file.read().strip()} is running this sweep already",
+                    hint="watch it with --report, or stop it first",
+                ) from None
+            except OSError:  # no locks on this file system
+                yield
+                return
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
 
     def start(self, job: FineTuneJob) -> None:
         """Starts a process for the run."""
         name = job.metadata.name
         placed = job.model_copy(update={"spec": job.spec.model_copy(update={"storage": self._location})})
-        self.folder.mkdir(parents=True, exist_ok=True)
         job_file = self.folder / f"{name}.yaml"
         job_file.write_text(to_yaml(as_written(placed)), encoding="utf-8")
         command = [*_with_parent(), sys.executable, "-m", "raytrain", "run", str(job_file)]
@@ -90,7 +118,7 @@ class LocalRuns:
         if name in self._processes:
             self._processes[name].popen.terminate()
 
-    def store_of(self, name: str) -> Store | None:
+    def store_of(self, name: str) -> Store:
         """All runs are in the sweep's storage."""
         return self._store
 

@@ -8,6 +8,7 @@ the seed, its number and the results so far.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from raytrain.config.run_layout import RunLayout
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
+_MOST_AT_RANDOM = 10  # results from which Optuna's estimators start by default
 _TRIES = 30  # proposals of settings that were tried already, before the search counts as finished
 
-StoreOf = Callable[[str], Store | None]
+StoreOf = Callable[[str], Store]
 
 
 def proposer(plan: SweepPlan, store_of: StoreOf) -> Callable[[SweepState], bool]:
@@ -58,9 +60,10 @@ def result_of(plan: SweepPlan, state: SweepState, setting: Setting, store_of: St
     """
     found = []
     for run in state.of_setting(setting.number):
-        store = store_of(run.name) if run.state in ("complete", "stopped") else None
-        measures = {} if store is None else validation_measures(store, run.name, plan)
-        manifest = None if store is None else read_manifest(store, RunLayout(run.name).model)
+        if run.state not in ("complete", "stopped"):
+            continue
+        store = store_of(run.name)
+        measures, manifest = validation_measures(store, run.name, plan), read_manifest(store, RunLayout(run.name).model)
         step = max(measures, default=0) if manifest is None else int(manifest.body["step"])
         found += [measures[step]] if step in measures else []
     return mean(found) if found else None
@@ -81,7 +84,9 @@ def _study(plan: SweepPlan, seed: int) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
     directions = [up, down] if plan.spec.objective == "pareto" else [up]
-    return optuna.create_study(directions=directions, sampler=optuna.samplers.TPESampler(seed=seed))
+    at_random = min(_MOST_AT_RANDOM, ceil((plan.spec.samples or 1) / 3))  # else a small search would be all random
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=at_random)
+    return optuna.create_study(directions=directions, sampler=sampler)
 
 
 def _tell(

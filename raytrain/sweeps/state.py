@@ -10,12 +10,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from raytrain.config.identity import diff, identity
+from raytrain.config.job import FineTuneJob
+from raytrain.config.sweep import Sweep
+from raytrain.sweeps.jobs import as_written
 from raytrain.sweeps.plan import SweepPlan
 from raytrain.sweeps.settings import Setting
+from raytrain_core.config.loader import ConfigError, from_mapping
 from raytrain_core.errors import StorageError, UsageError
 from raytrain_core.storage import NotFoundError, Store
 
-FORMAT = 1
+FORMAT = 2
 RunState = Literal["waiting", "complete", "failed", "stopped"]
 _MAY_CHANGE = ("maxConcurrent", "limit", "samples", "job")
 
@@ -45,8 +49,9 @@ class SweepLayout:
 class SweepRun:
     """One run: a setting with a seed.
 
-    `stopped` was ended by the sweep because it was behind; `retry` says of a failed run that the
-    next start of the sweep tries it again.
+    `stopped` was ended by the sweep because it was behind; a waiting run that has a `reason` was
+    asked to end for it. `retry` says of a failed run that the next start of the sweep tries it
+    again.
     """
 
     name: str
@@ -98,7 +103,7 @@ def open_state(store: Store, plan: SweepPlan) -> SweepState:
             state.add(plan, Setting(len(state.settings), setting.chosen))
     for run in state.runs:
         if run.state == "failed" and run.retry:
-            run.state, run.reason = "waiting", ""
+            run.state, run.reason, run.retry = "waiting", "", False
     return state
 
 
@@ -106,8 +111,8 @@ def save_state(store: Store, plan: SweepPlan, state: SweepState) -> None:
     """Stores the state, replacing the one before."""
     body = {
         "format": FORMAT,
-        "sweep": _document(plan),
-        "job": identity(plan.job),
+        "sweep": as_written(plan.sweep),
+        "job": as_written(plan.job),
         "settings": [{"number": one.number, "chosen": dict(one.chosen)} for one in state.settings],
         "runs": [asdict(run) for run in state.runs],
     }
@@ -123,7 +128,7 @@ def _read(store: Store, plan: SweepPlan) -> SweepState:
         state = SweepState(settings, [SweepRun(**run) for run in body["runs"]])
     except NotFoundError:
         return SweepState()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{store.uri}/{key}: not the state of a sweep that this version can read ({error})",
             hint="give the sweep another name; its runs are not affected",
@@ -138,16 +143,20 @@ def _read(store: Store, plan: SweepPlan) -> SweepState:
 
 
 def _changes(body: dict[str, Any], plan: SweepPlan) -> Sequence[str]:
+    """Returns what differs from a stored sweep and its job.
+
+    Both sides have today's defaults, so that a field which is new in this version is no difference.
+    """
     if body["format"] != FORMAT:
         raise ValueError(f"its format is {body['format']}, not {FORMAT}")
-    return [*diff({"sweep": body["sweep"]}, {"sweep": _document(plan)}), *diff({"job": body["job"]}, _job(plan))]
+    sweep, job = from_mapping(body["sweep"], Sweep), from_mapping(body["job"], FineTuneJob)
+    return [
+        *diff({"sweep": _identity(sweep)}, {"sweep": _identity(plan.sweep)}),
+        *diff({"job": identity(job)}, {"job": identity(plan.job)}),
+    ]
 
 
-def _job(plan: SweepPlan) -> dict[str, Any]:
-    return {"job": json.loads(json.dumps(identity(plan.job)))}
-
-
-def _document(plan: SweepPlan) -> dict[str, Any]:
-    """Returns the fields of the sweep that decide its results."""
-    spec = plan.spec.model_dump(mode="json", by_alias=True)
+def _identity(sweep: Sweep) -> dict[str, Any]:
+    """Returns the fields of a sweep that decide its results."""
+    spec = sweep.spec.model_dump(mode="json", by_alias=True)
     return {name: value for name, value in spec.items() if name not in _MAY_CHANGE}

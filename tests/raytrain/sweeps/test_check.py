@@ -116,6 +116,7 @@ def test_a_field_that_two_parameters_set_is_refused(folder):
     assert "sets training.anchor, and so does the parameter training.anchor" in problems(
         folder, f"  parameters:\n    {two}"
     )
+    load_sweep(write_sweep(folder, f"  method: one-at-a-time\n  parameters:\n    {two}"))  # no setting has both
 
 
 @pytest.mark.parametrize(

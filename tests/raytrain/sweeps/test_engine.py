@@ -23,10 +23,10 @@ class Killed(BaseException):
 class FakeRuns:
     """Runs that go on for some looks, and then end as `ends` says."""
 
-    def __init__(self, store, *, looks=2, ends=None, killed_after=None, behind=()):
+    def __init__(self, store, *, looks=2, ends=None, killed_after=None, behind=(), live=()):
         self.store, self.looks, self.ends = store, looks, ends or {}
         self.killed_after, self.behind = killed_after, behind
-        self.left, self.started, self.most, self.asked = {}, [], 0, []
+        self.left, self.started, self.most, self.asked = dict.fromkeys(live, looks), [], 0, []
         self.twice = []  # runs that were started while another one prepared the same data
 
     def start(self, job):
@@ -75,6 +75,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
+def long_job(folder):
+    """The job with 40 steps, so that step 12 is not the last one."""
+    text = (folder / "job.yaml").read_text()
+    (folder / "job.yaml").write_text(text.replace("steps: 12", "steps: 40"))
+    yield
+    (folder / "job.yaml").write_text(text)
+
+
+@pytest.fixture
 def sweep(folder, tmp_path):
     """Returns a function that runs a sweep with fake runs: gives them, its state and its lines."""
     store = open_store(str(tmp_path))
@@ -83,7 +92,7 @@ def sweep(folder, tmp_path):
         plan = tiny_sweep(folder, spec)
         state = open_state(store, plan)
         runs, lines = FakeRuns(store, **options), []
-        runs.job_folder = folder
+        runs.job, runs.job_folder = plan.job, folder
         try:
             run_sweep(
                 plan,
@@ -179,27 +188,68 @@ def test_a_run_that_is_behind_is_ended_and_says_so(sweep, tmp_path):
     assert runs.asked == []
 
 
-def test_an_end_that_the_sweep_asked_for_is_told_with_its_reason(sweep, tmp_path, folder):
-    text = (folder / "job.yaml").read_text()
-    try:
-        (folder / "job.yaml").write_text(text.replace("steps: 12", "steps: 40"))
-        spec = f"  stopping: {{firstStep: 12, factor: 2}}\n{SPEC}"
-        store, good = open_store(str(tmp_path)), [1] * 10
-        first, _, _ = sweep(spec, killed_after=2)
-        for name in first.started:
-            score_run(store, name, {"echo": ([0] * 10, good), "stars": ([0] * 10, good), "first": (good, good)})
-        runs, state, _ = sweep(spec, looks=3, behind=["guards-3"])
-    finally:
-        (folder / "job.yaml").write_text(text)
+def test_an_end_that_the_sweep_asked_for_is_told_with_its_reason(sweep, tmp_path, long_job):
+    spec = f"  stopping: {{firstStep: 12, factor: 2}}\n{SPEC}"
+    store, good = open_store(str(tmp_path)), [1] * 10
+    first, _, _ = sweep(spec, killed_after=2)
+    for name in first.started:
+        score_run(store, name, {"echo": ([0] * 10, good), "stars": ([0] * 10, good), "first": (good, good)})
+    runs, state, _ = sweep(spec, looks=3, behind=["guards-3"])
     assert runs.asked == ["guards-3"]
     assert ends(state)["guards-3"] == "stopped"
     assert state.run("guards-3").reason == "stopped by the sweep at step 12: 0.0, place 3 of 3"
+
+
+def test_the_job_as_written_is_never_ended_early(sweep, tmp_path, long_job):
+    spec = f"  stopping: {{firstStep: 12, factor: 2}}\n{SPEC}"
+    store, good = open_store(str(tmp_path)), [1] * 10
+    for name in ("guards-1", "guards-2"):
+        score_run(store, name, {"echo": ([0] * 10, good), "stars": ([0] * 10, good), "first": (good, good)})
+        store.put(f"runs/{name}/done", b"")
+    runs, state, _ = sweep(spec, looks=3, behind=["guards-0", "guards-3"])
+    assert runs.asked == ["guards-3"]
+    assert ends(state)["guards-0"] == "complete"
+
+
+@pytest.mark.parametrize("still", ["going on", "gone"])
+def test_a_run_that_was_being_ended_when_the_sweep_was_killed_is_ended(sweep, tmp_path, still):
+    sweep(killed_after=1)
+    path = tmp_path / "sweeps/guards/sweep.json"
+    body = json.loads(path.read_text())
+    body["runs"][1]["reason"] = "stopped by the sweep at step 12: 0.0, place 3 of 3"
+    path.write_text(json.dumps(body))
+    runs, state, _ = sweep(live=["guards-1"] if still == "going on" else [])
+    assert runs.asked == (["guards-1"] if still == "going on" else [])
+    assert "guards-1" not in runs.started
+    assert (ends(state)["guards-1"], state.run("guards-1").reason) == ("stopped", body["runs"][1]["reason"])
 
 
 def test_a_sweep_of_the_same_name_with_other_parameters_is_refused(sweep):
     sweep()
     with pytest.raises(UsageError, match=r"another sweep of this name:\n.*training.anchor"):
         sweep(spec=SPEC.replace("4]", "5]"))
+
+
+def test_a_field_that_is_new_in_this_version_is_no_difference(sweep, tmp_path):
+    sweep(killed_after=1)
+    path = tmp_path / "sweeps/guards/sweep.json"
+    body = json.loads(path.read_text())
+    assert "anchor" not in body["job"]["spec"]["training"], "an older version would not have written it either"
+    body["job"]["spec"]["training"]["anchor"] = 0  # its default
+    body["sweep"]["spec"]["objective"] = "gained"
+    path.write_text(json.dumps(body))
+    _, state, _ = sweep()
+    assert set(ends(state).values()) == {"complete"}
+
+
+def test_a_field_that_this_version_does_not_know_is_named(sweep, tmp_path):
+    sweep(killed_after=1)
+    path = tmp_path / "sweeps/guards/sweep.json"
+    body = json.loads(path.read_text())
+    body["job"]["spec"]["training"]["wings"] = 2
+    path.write_text(json.dumps(body))
+    with pytest.raises(StorageError, match=r"this version can read \(.*wings"):
+        sweep()
 
 
 def test_a_damaged_state_is_refused(sweep, tmp_path):

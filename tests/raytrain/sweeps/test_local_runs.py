@@ -1,0 +1,47 @@
+"""Runs of a sweep as processes: one sweep at a time, why a run failed, and how many fit."""
+
+import signal
+
+import pytest
+
+from raytrain.config.job import Resources
+from raytrain.sweeps.local_runs import LocalRuns, fitting, reason_of
+from raytrain_core.errors import UsageError
+from raytrain_core.storage import StorageLocation, open_store
+
+
+def runs_in(folder, name="guards"):
+    store = open_store(str(folder))
+    return LocalRuns(store, StorageLocation(uri=store.uri), folder, name)
+
+
+def test_a_second_process_does_not_go_on_with_the_same_sweep(tmp_path):
+    first, second = runs_in(tmp_path), runs_in(tmp_path)
+    with first.alone(), pytest.raises(UsageError, match=r"process \d+ is running this sweep already"), second.alone():
+        pass
+    with second.alone():
+        pass  # the first has ended
+
+
+def test_sweeps_of_one_name_in_two_storages_share_no_files(tmp_path):
+    here, there = runs_in(tmp_path / "here"), runs_in(tmp_path / "there")
+    assert here.folder != there.folder
+    with here.alone(), there.alone():
+        pass
+
+
+def test_the_reason_of_a_failure_is_the_last_error_that_was_printed(tmp_path):
+    log = tmp_path / "run.log"
+    log.write_text("preparing\nerror: job.yaml:3:1: no such model\n  Look at the spelling\n")
+    assert reason_of(2, log) == "job.yaml:3:1: no such model Look at the spelling"
+    log.write_text("")
+    assert reason_of(7, log) == "exit code 7"
+    assert reason_of(-signal.SIGKILL, log) == "killed by SIGKILL (out of memory?)"
+
+
+@pytest.mark.parametrize(("processors", "gpus", "most"), [(2, 0, 1), (8, 0, 4), (1, 0, 1), (64, 3, 3)])
+def test_as_many_runs_as_the_machine_holds(processors, gpus, most):
+    resources = Resources.model_validate(
+        {"training": {"workers": 1, "cpus": 1}, "evaluation": {"actors": 1, "cpus": 1}}
+    )
+    assert fitting(resources, processors=processors, gpus=gpus) == most
