@@ -51,13 +51,14 @@ class Observer(threading.Thread):
 
     def look(self):
         label = ("-n", self.namespace, "-o", "json")
-        found = self.target.kubectl("get", "ftj", "-l", f"{SWEEP_LABEL}={NAME}", *label, check=False)
-        rayjobs = self.target.kubectl("get", "rayjobs", *label, check=False)
-        if not found or not rayjobs:
+        try:
+            found = json.loads(self.target.kubectl("get", "ftj", "-l", f"{SWEEP_LABEL}={NAME}", *label, check=False))
+            rayjobs = json.loads(self.target.kubectl("get", "rayjobs", *label, check=False))
+        except ValueError:  # the API server is busy: the next look is in a second
             return
-        self.jobs = {body["metadata"]["name"]: body for body in json.loads(found)["items"]}
+        self.jobs = {body["metadata"]["name"]: body for body in found["items"]}
         self.most_open = max(self.most_open, sum(phase not in ENDED for phase in self.phases().values()))
-        going = [body for body in json.loads(rayjobs)["items"] if not ended(body)]
+        going = [body for body in rayjobs["items"] if not ended(body)]
         self.most_rayjobs = max(self.most_rayjobs, len(going))
 
     def phases(self):
