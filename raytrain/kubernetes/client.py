@@ -6,15 +6,20 @@ Its objects are plain dictionaries.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from raytrain.kubernetes.kubeconfig import Access, find_access
 from raytrain_core.errors import ClusterError
 
 if TYPE_CHECKING:
+    import ssl
+
     from urllib3 import PoolManager
 
 JOBS = ("raytrain.dev/v1alpha1", "FineTuneJob")
@@ -48,11 +53,13 @@ class KubernetesApi:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._pool = _pool(access)
+        self._tls = access.tls()
+        self._pool = _pool(access, self._tls)
+        self._lock = threading.Lock()
 
     @classmethod
     def connect(cls, context: str | None = None, *, kubeconfig: Path | None = None) -> KubernetesApi:
-        """Connects to this pod's cluster, else to the kubeconfig's; ClusterError without both."""
+        """Connects to the cluster that `find_access` finds; ClusterError if there is none."""
         return cls(find_access(context, kubeconfig))
 
     def get(self, kind: tuple[str, str], namespace: str | None, name: str) -> dict[str, Any] | None:
@@ -168,13 +175,22 @@ class KubernetesApi:
         from urllib3.exceptions import HTTPError
 
         headers = {"Accept": "application/json", "Content-Type": content}
+        if (authorization := self._access.authorization()) is not None:
+            headers["Authorization"] = authorization
+        pool = self._connections()
         try:
-            if (authorization := self._access.authorization()) is not None:
-                headers["Authorization"] = authorization
-            response = self._pool.request(method, url, body=data, headers=headers, timeout=_SECONDS)
+            response = pool.request(method, url, body=data, headers=headers, timeout=_SECONDS)
         except (HTTPError, OSError) as error:
             raise ClusterError(f"the Kubernetes API does not answer: {error}") from error
         return response.status, response.data.decode(errors="replace")
+
+    def _connections(self) -> PoolManager:
+        """Connections with the certificate of now; older ones end with their requests."""
+        tls = self._access.tls()
+        with self._lock:
+            if tls is not self._tls:
+                self._tls, self._pool = tls, _pool(self._access, tls)
+            return self._pool
 
 
 def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) -> str:
@@ -189,17 +205,22 @@ def path(kind: tuple[str, str], namespace: str | None, name: str | None = None) 
     return "/".join([root, *where, plural, *([quote(name, safe="")] if name else [])])
 
 
-def _pool(access: Access) -> PoolManager:
+def _pool(access: Access, tls: ssl.SSLContext) -> PoolManager:
     """Connections to the API server, with urllib3's own retries."""
-    from urllib3 import PoolManager, ProxyManager
+    from urllib3 import PoolManager, ProxyManager, make_headers
     from urllib3.exceptions import HTTPError
+    from urllib3.util import parse_url
 
-    options: dict[str, Any] = {"ssl_context": access.tls, "maxsize": _CONNECTIONS}
+    options: dict[str, Any] = {"ssl_context": tls, "maxsize": _CONNECTIONS}
     if access.server_name is not None:
         options["server_hostname"] = access.server_name
     proxy = access.proxy or _proxy_of_environment(access)
+    if proxy is None:
+        return PoolManager(**options)
     try:
-        return PoolManager(**options) if proxy is None else ProxyManager(proxy, **options)
+        login = parse_url(proxy).auth
+        headers = make_headers(proxy_basic_auth=unquote(login)) if login else None
+        return ProxyManager(proxy, proxy_headers=headers, **options)
     except HTTPError as error:
         raise ClusterError(
             f"the proxy of the Kubernetes API cannot be used: {error}",
@@ -209,12 +230,39 @@ def _pool(access: Access) -> PoolManager:
 
 def _proxy_of_environment(access: Access) -> str | None:
     """The proxy that HTTPS_PROXY and NO_PROXY name for the server; none inside the cluster."""
-    from urllib.request import getproxies, proxy_bypass
+    from urllib.request import getproxies
 
     parts = urlsplit(access.server)
-    if access.in_cluster or proxy_bypass(parts.hostname or ""):
+    proxies = getproxies()
+    if access.in_cluster or _goes_direct(parts, proxies.get("no", "")):
         return None
-    return getproxies().get(parts.scheme)
+    return proxies.get(parts.scheme)
+
+
+def _goes_direct(server: SplitResult, no_proxy: str) -> bool:
+    """Whether no proxy is for this server, as kubectl decides.
+
+    This machine needs none, and NO_PROXY may hold networks (10.0.0.0/8), which Python's own rule
+    does not read.
+    """
+    from urllib.request import proxy_bypass
+
+    try:
+        address = ip_address(server.hostname or "")
+    except ValueError:
+        return server.hostname == "localhost" or bool(proxy_bypass(server.netloc))
+    return (
+        address.is_loopback
+        or any(map(partial(_holds, address), no_proxy.split(",")))
+        or bool(proxy_bypass(server.netloc))
+    )
+
+
+def _holds(address: IPv4Address | IPv6Address, network: str) -> bool:
+    try:
+        return address in ip_network(network.strip(), strict=False)
+    except ValueError:
+        return False  # the name of a host
 
 
 def _api_error(status: int, text: str) -> ApiError:

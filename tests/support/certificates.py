@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import ssl
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,15 +14,19 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed_server(
-    folder: Path, handler: type[BaseHTTPRequestHandler], connections: list[object]
+    folder: Path, handler: type[BaseHTTPRequestHandler], connections: list[object], clients: Sequence[Path] = ()
 ) -> ThreadingHTTPServer:
     """Returns a server for 127.0.0.1; `ca.pem` in the folder is its certificate.
 
-    Every connection is appended to `connections`, those that break off included.
+    Every connection is appended to `connections`, those that break off included. If there are
+    `clients`, everybody must show one of these certificates.
     """
-    certificate = _write_certificate(folder)
+    certificate = write_certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, folder / "key.pem")
+    if clients:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata="".join(path.read_text() for path in clients))
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
@@ -37,14 +42,15 @@ def self_signed_server(
     return Server(("127.0.0.1", 0), handler)
 
 
-def _write_certificate(folder: Path) -> Path:
+def write_certificate(folder: Path, name: str = "a private authority") -> Path:
+    """Writes `ca.pem`, which signs itself, and `key.pem`; returns the former."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a private authority")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))

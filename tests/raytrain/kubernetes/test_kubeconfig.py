@@ -8,11 +8,12 @@ import threading
 
 import pytest
 
-from raytrain.kubernetes import kubeconfig
+from raytrain.kubernetes import client, kubeconfig
 from raytrain.kubernetes.client import ApiError, KubernetesApi
 from raytrain.kubernetes.kubeconfig import find_access
 from raytrain_core.errors import ClusterError
-from tests.support.certificates import self_signed_server
+from tests.support.certificates import self_signed_server, write_certificate
+from tests.support.connect_proxy import connect_proxy
 
 JOBS = ("raytrain.dev/v1alpha1", "FineTuneJob")
 V1 = "client.authentication.k8s.io/v1"
@@ -160,10 +161,12 @@ def test_an_answer_other_than_2xx_is_an_error_and_an_object_that_is_not_there_no
         ("{current-context: a, contexts: [a]}", "contexts is not a list of entries with name and context"),
         ("{current-context: a, contexts: {name: a}}", "contexts is not a list of entries with name and context"),
         ("{current-context: a, clusters: [{name: a, cluster: b}]}", "clusters is not a list .* name and cluster"),
+        ("", "config names no current-context"),
+        ("\xff", "is not YAML"),
     ],
 )
 def test_a_kubeconfig_that_cannot_be_used_is_said(tmp_path, text, message):
-    (tmp_path / "config").write_text(text)
+    (tmp_path / "config").write_text(text, encoding="latin-1")
     with pytest.raises(ClusterError, match=f"no Kubernetes cluster: .*{message}"):
         KubernetesApi.connect(kubeconfig=tmp_path / "config")
 
@@ -182,6 +185,12 @@ def test_a_kubeconfig_that_cannot_be_used_is_said(tmp_path, text, message):
         ({"exec": answers(None)}, "no ExecCredential"),
         ({"exec": answers({"token": "t", "expirationTimestamp": "soon"})}, "no ExecCredential"),
         ({"exec": answers({})}, "neither a token nor a certificate"),
+        ({"exec": answers({"token": "t", "clientKeyData": "k"})}, "gave half of a certificate"),
+        ({"exec": answers({"clientCertificateData": "c", "clientKeyData": "k"})}, "certificate .* cannot be used"),
+        ({"exec": answers({"token": "t"}) | {"interactiveMode": "Sometimes"}}, "interactiveMode is Sometimes"),
+        ({"exec": answers({"token": "t"}) | {"interactiveMode": "Always"}}, "echo asks questions .* not a terminal"),
+        ({"client-certificate": "config"}, "one of client-certificate and client-key without the other"),
+        ({"client-certificate": "config", "client-key": "config"}, "client certificate .* cannot be used"),
         ({"token": "t", "as": "someone"}, r"acts as another one \(as\)"),
         ({"token": "t", "as-groups": ["team"]}, r"acts as another one \(as-groups\)"),
         ({"client-certificate": "gone", "client-key": "gone"}, "No such file.*gone"),
@@ -192,6 +201,59 @@ def test_a_login_that_cannot_be_used_is_said(server, tmp_path, user, message):
     path = config(tmp_path / "config", {"server": server}, user)
     with pytest.raises(ClusterError, match=message):
         KubernetesApi.connect(kubeconfig=path)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"),
+    [
+        ({}, "server of context here is None, not an http"),
+        ({"server": "10.0.0.1:6443"}, "server of context here is '10.0.0.1:6443', not an http"),
+        ({"server": "https://h", "certificate-authority": "config"}, "certificate-authority is not a certificate"),
+        ({"server": "https://h", "certificate-authority": "empty"}, "certificate-authority is empty"),
+        (
+            {"server": "https://h", "certificate-authority": "config", "insecure-skip-tls-verify": True},
+            "only one can be meant",
+        ),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_said(tmp_path, cluster, message):
+    (tmp_path / "empty").write_text("")
+    with pytest.raises(ClusterError, match=message):
+        KubernetesApi.connect(kubeconfig=config(tmp_path / "config", cluster, {"token": "t"}))
+
+
+@pytest.mark.parametrize("token", ["one\ntwo", "schlüssel", " "])
+def test_a_token_that_no_header_can_hold_is_said_without_showing_it(server, tmp_path, token):
+    with pytest.raises(ClusterError, match="not one line of ASCII") as error:
+        authorization(config(tmp_path / "config", {"server": server}, {"token": token}))
+    assert token.strip() == "" or token not in str(error.value)
+
+
+def test_a_token_file_that_is_gone_is_not_taken_for_a_server_that_does_not_answer(server, tmp_path):
+    with pytest.raises(ClusterError, match=r"the token for the Kubernetes API cannot be read.*gone"):
+        authorization(config(tmp_path / "config", {"server": server}, {"tokenFile": "gone"}))
+
+
+def test_a_program_that_is_missing_is_hinted_at_as_the_kubeconfig_says(server, tmp_path):
+    plugin = {"apiVersion": V1, "command": "no-such-program", "installHint": "brew install it\n"}
+    with pytest.raises(ClusterError) as error:
+        KubernetesApi.connect(kubeconfig=config(tmp_path / "config", {"server": server}, {"exec": plugin}))
+    assert error.value.hint == "brew install it"
+
+
+def test_a_key_with_a_password_is_refused_and_asked_for_by_nobody(server, tmp_path):
+    write_certificate(tmp_path)
+    from cryptography.hazmat.primitives import serialization
+
+    key = serialization.load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    )
+    user = {"client-certificate": "ca.pem", "client-key": "key.pem"}
+    with pytest.raises(ClusterError, match="client certificate for the Kubernetes API cannot be used") as error:
+        KubernetesApi.connect(kubeconfig=config(tmp_path / "config", {"server": server}, user))
+    assert "no password" in error.value.hint
 
 
 def test_without_any_says_where_it_looked(tmp_path):
@@ -242,7 +304,7 @@ def test_a_plugin_beside_a_file_in_the_working_folder_is_not_looked_for_on_the_p
 
 @pytest.mark.parametrize("mode", ["Never", "IfAvailable"])
 def test_a_plugin_that_may_not_ask_does_not_read_the_standard_input(server, tmp_path, monkeypatch, mode):
-    command = 'echo "{\\"status\\": {\\"token\\": \\"read: $(cat)\\"}}"'
+    command = 'echo "{\\"status\\": {\\"token\\": \\"read: [$(cat)]\\"}}"'
     plugin = {"apiVersion": V1, "command": "sh", "args": ["-c", command], "interactiveMode": mode}
     path = config(tmp_path / "config", {"server": server}, {"exec": plugin})
     (tmp_path / "job").write_text("a job")
@@ -250,7 +312,7 @@ def test_a_plugin_that_may_not_ask_does_not_read_the_standard_input(server, tmp_
         before = os.dup(0)
         os.dup2(file.fileno(), 0)
         try:
-            assert authorization(path) == "Bearer read: "
+            assert authorization(path) == "Bearer read: []"
         finally:
             os.dup2(before, 0)
             os.close(before)
@@ -268,7 +330,7 @@ def test_data_of_an_authority_counts_more_than_its_file_and_needs_no_key_identif
     with self_signed_server(tmp_path, Server, []):
         data = base64.b64encode((tmp_path / "ca.pem").read_bytes()).decode()
     cluster = {"server": "https://h", "certificate-authority-data": data, "certificate-authority": "gone"}
-    tls = find_access(kubeconfig=config(tmp_path / "config", cluster)).tls
+    tls = find_access(kubeconfig=config(tmp_path / "config", cluster)).tls()
     assert len(tls.get_ca_certs()) == 1
     assert not tls.verify_flags & ssl.VERIFY_X509_STRICT
     assert tls.verify_mode == ssl.CERT_REQUIRED
@@ -288,3 +350,140 @@ def test_in_a_pod_the_token_is_read_for_each_request_and_a_missing_authority_is_
     assert (access.server, access.authorization()) == ("https://[fd00::1]:443", "Bearer one")
     (tmp_path / "token").write_text("two\n")
     assert access.authorization() == "Bearer two"
+
+
+def in_a_pod(tmp_path, monkeypatch):
+    account = tmp_path / "account"
+    with self_signed_server(tmp_path, Server, []):
+        account.mkdir()
+        (tmp_path / "ca.pem").rename(account / "ca.crt")
+    (account / "token").write_text("of the pod")
+    monkeypatch.setattr(kubeconfig, "ACCOUNT", account)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+
+
+def test_in_a_pod_a_kubeconfig_that_is_named_comes_first_and_that_of_the_home_last(server, tmp_path, monkeypatch):
+    in_a_pod(tmp_path, monkeypatch)
+    config(tmp_path / ".kube" / "config", {"server": "https://home"})
+    assert find_access().server == "https://10.0.0.1:443"
+    monkeypatch.setenv("KUBECONFIG", str(config(tmp_path / "named", {"server": server})))
+    assert find_access().server == server
+    monkeypatch.delenv("KUBECONFIG")
+    assert find_access("here").server == "https://home"
+
+
+def test_a_kubeconfig_may_come_through_a_pipe_beside_an_empty_file_and_a_folder_is_refused(
+    server, tmp_path, monkeypatch
+):
+    path = config(tmp_path / "config", {"server": server}, {"token": "piped"})
+    (tmp_path / "empty").write_text("")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_text(path.read_text()), daemon=True).start()
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, [tmp_path / "empty", pipe])))
+    assert KubernetesApi.connect().call("GET", "/")["authorization"] == "Bearer piped"
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, [tmp_path, path])))
+    with pytest.raises(ClusterError, match=r"Is a directory: .*"):
+        KubernetesApi.connect()
+
+
+def test_a_plugin_is_told_all_of_the_cluster_that_it_asks_for(server, tmp_path):
+    write_certificate(tmp_path)
+    cluster = {
+        "server": server,
+        "certificate-authority": "ca.pem",
+        "tls-server-name": "api",
+        "extensions": [{"name": "client.authentication.k8s.io/exec", "extension": {"audience": "ours"}}],
+    }
+    command = 'printf %s "$KUBERNETES_EXEC_INFO" > told; echo "{\\"status\\": {\\"token\\": \\"t\\"}}"'
+    plugin = {
+        "apiVersion": V1,
+        "command": "sh",
+        "args": ["-c", f"cd {tmp_path}; {command}"],
+        "provideClusterInfo": True,
+    }
+    assert authorization(config(tmp_path / "config", cluster, {"exec": plugin})) == "Bearer t"
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["apiVersion"], told["kind"], told["spec"]["interactive"]) == (V1, "ExecCredential", False)
+    assert told["spec"]["cluster"] == {
+        "server": server,
+        "tls-server-name": "api",
+        "certificate-authority-data": base64.b64encode((tmp_path / "ca.pem").read_bytes()).decode(),
+        "config": {"audience": "ours"},
+    }
+
+
+class Greeter(http.server.BaseHTTPRequestHandler):
+    """Answers with the name in the client's certificate; /expired is refused to the first."""
+
+    protocol_version = "HTTP/1.1"  # connections stay
+
+    def do_GET(self):
+        name = dict(part[0] for part in self.connection.getpeercert()["subject"])["commonName"]
+        body = json.dumps({"name": name}).encode()
+        self.send_response(401 if (self.path, name) == ("/expired", "first") else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_plugin_that_gives_another_certificate_is_followed_by_other_connections(tmp_path):
+    clients = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        clients.append(write_certificate(tmp_path / name, name))
+        status = {"clientCertificateData": clients[-1].read_text()}
+        status["clientKeyData"] = (tmp_path / name / "key.pem").read_text()
+        (tmp_path / f"{name}.json").write_text(json.dumps({"status": status}))
+    command = "if [ -e asked ]; then cat second.json; else cat first.json; fi; touch asked"
+    plugin = {"apiVersion": V1, "command": "sh", "args": ["-c", f"cd {tmp_path}; {command}"]}
+    with self_signed_server(tmp_path, Greeter, [], clients) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        cluster = {"server": f"https://127.0.0.1:{running.server_port}", "certificate-authority": "ca.pem"}
+        api = KubernetesApi.connect(kubeconfig=config(tmp_path / "config", cluster, {"exec": plugin}))
+        seen = [api.call("GET", path)["name"] for path in ("/", "/", "/expired", "/")]
+        running.shutdown()
+    assert seen == ["first", "first", "second", "second"]
+
+
+def test_a_server_behind_a_proxy_that_wants_a_login_is_verified_by_its_own_name(tmp_path):
+    with self_signed_server(tmp_path, Server, []) as running, connect_proxy(running.server_port) as (address, asked):
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        cluster = {
+            "server": "https://api.example:6443",
+            "certificate-authority": "ca.pem",
+            "tls-server-name": "127.0.0.1",
+            "proxy-url": f"http://me:p%40ss@{address}",
+        }
+        assert authorization(config(tmp_path / "named", cluster, {"token": "t"})) == "Bearer t"
+        assert asked == [("api.example:6443", "Basic " + base64.b64encode(b"me:p@ss").decode())]
+        del cluster["tls-server-name"]
+        with pytest.raises(ClusterError, match=r"Hostname mismatch|not valid for 'api\.example'"):
+            authorization(config(tmp_path / "other", cluster, {"token": "t"}))
+        running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("server", "no_proxy", "direct"),
+    [
+        ("https://127.0.0.1:6443", "", True),
+        ("https://localhost:6443", "", True),
+        ("https://[::1]:6443", "", True),
+        ("https://10.1.2.3:6443", "", False),
+        ("https://10.1.2.3:6443", "example.org, 10.0.0.0/8", True),
+        ("https://11.1.2.3:6443", "10.0.0.0/8,11.1.2.4", False),
+        ("https://api.example.org", ".example.org", True),
+        ("https://api.example.com", ".example.org", False),
+        ("https://10.1.2.3", "*", True),
+    ],
+)
+def test_the_proxy_of_the_environment_is_for_other_machines_that_no_proxy_does_not_name(
+    tmp_path, monkeypatch, server, no_proxy, direct
+):
+    for name, value in {"https_proxy": "http://proxy:3128", "no_proxy": no_proxy, "NO_PROXY": no_proxy}.items():
+        monkeypatch.setenv(name, value)
+    access = find_access(kubeconfig=config(tmp_path / "config", {"server": server}))
+    assert client._proxy_of_environment(access) == (None if direct else "http://proxy:3128")
