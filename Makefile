@@ -15,7 +15,7 @@ export PYTHONUNBUFFERED := 1
 # Containers often set this, and then each process compiles torch, Ray and transformers anew: seconds for each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage bench-sweep chaos lock generate clean
+.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage bench-sweep bench-installation bench-export chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -115,6 +115,12 @@ bench-verdicts: $(READY) ## level of verdicts and coverage of intervals, by simu
 
 bench-scale: $(READY) ## plan, messages, commit and restart of 1,024 workers over 15 M examples, simulated
 	$(BIN)/python -m benchmarks.scale --out benchmarks/results/scale.json
+
+bench-installation: $(READY) ## MB and seconds of pip install, base and extras, and of --help (downloads several GB)
+	$(BIN)/python -m benchmarks.installation --out benchmarks/results/installation.json
+
+bench-export: $(READY) ## int8 by CTranslate2 compared with our generation on a CPU (needs the run of make demo)
+	$(BIN)/python -m benchmarks.export quickstart --storage demo --out benchmarks/results/export.json
 
 bench-serving: $(READY) ## serving over HTTP compared with Ray Serve + transformers and + CTranslate2 (resumable)
 	$(BIN)/python -m benchmarks.serving --out benchmarks/results/serving.json

@@ -1,8 +1,8 @@
-"""Compares the speed of an int8 export with our own generation, on the prompts of a run.
+"""Compares speed and answers of CTranslate2 exports with our own generation, on a run's prompts.
 
     python -m benchmarks.export RUN --storage URI --out benchmarks/results/export.json
 
-RUN has finished. Both models answer the same prompts (at most 100) on one thread of this CPU, in
+RUN has finished. All models answer the same prompts (at most 100) on one thread of this CPU, in
 turns, decoded as the run was scored. The time to load them is not counted.
 """
 
@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmarks.output import emit
 from benchmarks.workload import machine, spread
 
 ROUNDS = 5
+QUANTIZATIONS = ("int8", "bfloat16")
 
 
 def measure(name: str, storage: str | None, rounds: int) -> dict[str, Any]:
@@ -35,26 +37,41 @@ def measure(name: str, storage: str | None, rounds: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     store, layout = open_run(locate_run(name, storage))
+    prompts, tokenizer, limits = _prompts(store, layout)
     with tempfile.TemporaryDirectory() as temporary:
-        for form in ("transformers", "ctranslate2"):
-            export_run(store, layout, to=f"{temporary}/{form}", form=form)
-        prompts, tokenizer, limits = _prompts(store, layout)
-        model = load(Path(temporary, "transformers"), tokenizer_size=tokenizer.size)
+        export_run(store, layout, to=f"{temporary}/ours")
+        model = load(Path(temporary, "ours"), tokenizer_size=tokenizer.size)
         ours = Generator(model, tokenizer, limits, device="cpu")
-        theirs = ctranslate2.Translator(f"{temporary}/ctranslate2", device="cpu", inter_threads=1, intra_threads=1)
-        ways: dict[str, Callable[[], list[str]]] = {
-            "ours": lambda: [one.text for one in ours.generate(prompts)],
-            "int8": lambda: translate(theirs, tokenizer, prompts, limits),
-        }
-        answers = {way: answer() for way, answer in ways.items()}  # also warms both up
-        seconds = {way: [_seconds(ways[way]) for _ in range(rounds)] for way in ways}
-        size = {form: _bytes(Path(temporary, form)) for form in ("transformers", "ctranslate2")}
-    found = compare_answers(answers["ours"], answers["int8"], "the run's rows")
-    ratios = [a / b for a, b in zip(seconds["ours"], seconds["int8"], strict=True)]
+        ways: dict[str, Callable[[], list[str]]] = {"ours": lambda: [one.text for one in ours.generate(prompts)]}
+        computed = {}
+        for kind in QUANTIZATIONS:
+            export_run(store, layout, to=f"{temporary}/{kind}", form="ctranslate2", quantization=kind)
+            translator = ctranslate2.Translator(f"{temporary}/{kind}", device="cpu", inter_threads=1, intra_threads=1)
+            computed[kind] = str(translator.compute_type)
+            ways[kind] = partial(translate, translator, tokenizer, prompts, limits)
+        answers = {way: answer() for way, answer in ways.items()}  # also warms all up
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, answer in ways.items():
+                seconds[way].append(_seconds(answer))
+        size = {way: _bytes(Path(temporary, way)) for way in ways}
+    agreement = {kind: compare_answers(answers["ours"], answers[kind], "the run's rows") for kind in QUANTIZATIONS}
+    ratios = {
+        f"{kind}_speedup": spread([a / b for a, b in zip(seconds["ours"], seconds[kind], strict=True)])
+        for kind in QUANTIZATIONS
+    }
     return {
         "machine": machine(),
-        "ratios": {"int8_speedup": spread(ratios)},
-        "figures": {"prompts": len(prompts), "exact": found.exact, "chrf": found.chrf, "bytes": size},
+        "ratios": ratios,
+        "figures": {
+            "prompts": len(prompts),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "seconds": {way: spread(found) for way, found in seconds.items()},
+            "bytes": size,
+            "computed_in": computed,
+            "exact": {kind: found.exact for kind, found in agreement.items()},
+            "chrf": {kind: found.chrf for kind, found in agreement.items()},
+        },
     }
 
 

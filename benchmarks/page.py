@@ -79,6 +79,19 @@ SECTIONS: dict[str, tuple[str, str]] = {
         "in seconds of one run. Each run starts a Ray of its own in both. `overhead_seconds` is how long the sweep was "
         "there and no run was, divided by the runs; the limit holds the greatest one.",
     ),
+    "export": (
+        "Taking the model out",
+        "A tuned model of the quickstart's shape and its prompts, one thread, decoded as the run was scored: seconds "
+        "of our generation in fp32 divided by those of CTranslate2 with int8 and with bfloat16 weights (`computed_in` "
+        "says in which type it computed). `exact` is the share of answers equal to ours, `chrf` their mean chrF "
+        "against ours (1 is equal).",
+    ),
+    "installation": (
+        "Installing",
+        "`pip install` of the wheel and of each extra into an empty environment, without pip's cache: MiB that it "
+        "adds, and seconds with the download. `packages` counts distributions. `help_seconds` is the time of "
+        "`raytrain --help`.",
+    ),
     "chaos": ("Random kills", "A run whose processes are killed at random, compared with the same run undisturbed."),
     "operator": ("Operator", "Jobs on a real API server, without KubeRay's controller."),
     "gpu": (

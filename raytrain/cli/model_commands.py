@@ -17,7 +17,9 @@ class ExportFormat(StrEnum):
     """Values of `export --format`."""
 
     TRANSFORMERS = "transformers"
+    ADAPTER = "adapter"
     CTRANSLATE2 = "ctranslate2"
+    ONNX = "onnx"
 
 
 class ServePrecision(StrEnum):
@@ -205,7 +207,10 @@ def export(
     ],
     form: Annotated[
         ExportFormat,
-        typer.Option("--format", help="ctranslate2: for fast answers on CPUs."),
+        typer.Option(
+            "--format",
+            help="adapter: of a LoRA run, for peft. ctranslate2: for fast answers on CPUs. onnx: says why not.",
+        ),
     ] = ExportFormat.TRANSFORMERS,
     quantization: Annotated[
         Quantization | None,

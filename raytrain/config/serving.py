@@ -10,6 +10,7 @@ from raytrain_core.config.base import SpecModel
 
 ServingPrecision = Literal["fp32", "bf16"]
 
+
 class ServingReplicas(SpecModel):
     """How many replicas of the model there are, each in a pod of its own."""
 

@@ -19,7 +19,7 @@ from raytrain_core.storage.commit import FileEntry, fetch, read_manifest
 from raytrain_core.storage.scratch import scratch
 from raytrain_core.storage.store import sha256_of_file
 
-Format = Literal["transformers", "ctranslate2"]
+Format = Literal["transformers", "adapter", "ctranslate2"]
 LISTING = "raytrain-export.json"
 """Lists an export's files with their digests; written last."""
 CARD = "README.md"
@@ -78,6 +78,10 @@ def _write_format(run: ExportedRun, form: Format, out: Path, folder: Path, quant
             from raytrain.export.ctranslate2 import write_ctranslate2
 
             return write_ctranslate2(run, out, quantization)
+        if form == "adapter":
+            from raytrain.export.adapter import write_adapter
+
+            return write_adapter(run, out)
         for entry in run.manifest.files:
             (run.model / entry.name).rename(out / entry.name)
     except OSError as error:

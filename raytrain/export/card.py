@@ -37,7 +37,7 @@ _HUB_TASKS = {
     "multiple-choice": "question-answering",
     "question-answering": "question-answering",
 }
-_LIBRARIES = {"transformers": "transformers", "ctranslate2": "ctranslate2"}
+_LIBRARIES = {"transformers": "transformers", "adapter": "peft", "ctranslate2": "ctranslate2"}
 _LEFT_OUT = {"device", "keep_checkpoints", "hang_timeout_seconds", "trackers", "register_model", "checkpoint_every"}
 """Training settings that do not change the result, or that say something about a machine."""
 
@@ -88,7 +88,8 @@ def _metadata(data: ReportData, job: FineTuneJob, form: str, base: str | None) -
     from huggingface_hub import ModelCardData
 
     datasets = sorted({name for task in job.spec.tasks for name in _hub_datasets(task)})
-    options: dict[str, Any] = {"base_model_relation": "finetune"} if base else {}
+    relation = "adapter" if form == "adapter" else "finetune"
+    options: dict[str, Any] = {"base_model_relation": relation} if base else {}
     return ModelCardData(
         model_name=data.run,
         base_model=base,

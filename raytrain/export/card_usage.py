@@ -12,6 +12,17 @@ model = AutoModelForSeq2SeqLM.from_pretrained(FOLDER)
 inputs = tokenizer("PROMPT", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"""
 
+_ADAPTER = """\
+from peft import PeftModel
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+scored = GenerationConfig.from_pretrained(FOLDER)
+base = AutoModelForSeq2SeqLM.from_pretrained(BASE, revision=REVISION)  # as named above
+model = PeftModel.from_pretrained(base, FOLDER)
+inputs = tokenizer("PROMPT", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, generation_config=scored)[0], skip_special_tokens=True))"""
+
 _CTRANSLATE2 = """\
 import ctranslate2
 from transformers import AutoTokenizer, GenerationConfig
@@ -27,7 +38,7 @@ print(tokenizer.decode(tokenizer.convert_tokens_to_ids(answer), skip_special_tok
 
 def usage(form: str) -> str:
     """Returns the code that loads an export; FOLDER is the export's folder or repository."""
-    code = {"transformers": _TRANSFORMERS, "ctranslate2": _CTRANSLATE2}[form]
+    code = {"transformers": _TRANSFORMERS, "adapter": _ADAPTER, "ctranslate2": _CTRANSLATE2}[form]
     return (
         "`generation_config.json` holds the settings with which the scores below were measured; prompts were made from "
         "the templates of the tasks.\n\n" + fence(code, "python")

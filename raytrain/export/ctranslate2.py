@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytrain.export.agreement import compare_answers, prompts_of
+from raytrain.export.exported_run import REPORT, copy_beside
 from raytrain_core.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from raytrain.export.exported_run import ExportedRun
     from raytrain.generation.requests import GenerationLimits
 
-REPORT = "conversion-report.json"
 QUANTIZATIONS = ("int8", "bfloat16", "float32")
 """How weights can be stored; the first is the default."""
-_BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
 
 def write_ctranslate2(run: ExportedRun, out: Path, quantization: str) -> list[str]:
@@ -76,6 +74,4 @@ def _convert(library: Any, model: Path, out: Path, quantization: str) -> None:
     except Exception as error:  # of two libraries, for models that they do not know
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TrainingError(f"CTranslate2 cannot convert the model: {first}") from None
-    for name in _BESIDE:  # not before: the converter empties the folder
-        if (model / name).is_file():
-            shutil.copyfile(model / name, out / name)
+    copy_beside(model, out)  # not before: the converter empties the folder

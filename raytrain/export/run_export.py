@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from raytrain.config.run_layout import RunLayout
 from raytrain.export.bundle import Format, make_bundle
@@ -20,7 +21,7 @@ def export_run(
     layout: RunLayout,
     *,
     to: str,
-    form: Format = "transformers",
+    form: Format | Literal["onnx"] = "transformers",
     quantization: str | None = None,
     revision: str | None = None,
     tag: str | None = None,
@@ -33,6 +34,11 @@ def export_run(
     Raises UsageError for a destination that cannot be one or that holds something else, DataError
     for a run without a model, StorageError if the destination does not answer or refuses.
     """
+    if form == "onnx":
+        raise UsageError(
+            "there is no ONNX export: optimum-onnx, which writes and reads T5, does not work with transformers 5",
+            hint="for fast answers on CPUs use --format ctranslate2",
+        )
     if quantization is not None and form != "ctranslate2":
         raise UsageError(
             f"--quantization has no effect with --format {form}", hint="leave it out, or set --format ctranslate2"

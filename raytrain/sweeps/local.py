@@ -22,7 +22,9 @@ def run_here(plan: SweepPlan, *, storage: str | None, say: Callable[[str], None]
     """
     location, store = _storage(plan, storage)
     gpus = 0 if plan.job.spec.training.device == "cpu" else count_gpus()
-    most = plan.spec.max_concurrent or fitting(plan.job.spec.resources, processors=len(os.sched_getaffinity(0)), gpus=gpus)
+    most = plan.spec.max_concurrent or fitting(
+        plan.job.spec.resources, processors=len(os.sched_getaffinity(0)), gpus=gpus
+    )
     runs = LocalRuns(store, location, plan.base_folder, plan.name, gpus)
     with runs.alone():
         _run(plan, store, runs, most, say)

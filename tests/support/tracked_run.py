@@ -55,8 +55,12 @@ class TrackedContext:
         files = {"scores.json": json.dumps(card.to_json()).encode()}
         commit(self.store, self.layout.scores(stage, "notes"), files, {"kind": "scores"})
 
-    def finish(self) -> None:
-        commit(
-            self.store, self.layout.model, {"config.json": b"{}", "model.safetensors": b"weights"}, {"kind": "model"}
+    def finish(self, model: Path | None = None) -> None:
+        """Commits a report, and the files of a folder as the model."""
+        files = (
+            {path.name: path for path in model.iterdir()}
+            if model
+            else {"config.json": b"{}", "model.safetensors": b"weights"}
         )
+        commit(self.store, self.layout.model, files, {"kind": "model"})
         commit(self.store, self.layout.report, {"index.html": b"<p>page</p>"}, {"kind": "report"})

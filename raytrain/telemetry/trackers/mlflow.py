@@ -11,6 +11,7 @@ from posixpath import normpath
 from typing import Any
 
 from raytrain.telemetry.trackers.base import Ending, Steps, flat
+from raytrain.telemetry.trackers.mlflow_flavour import flavour_files
 
 _STATUS: dict[Ending, str] = {"finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
 _MAX_METRICS, _MAX_PARAMS = 1000, 100  # of one request, by MLflow's REST API
@@ -70,7 +71,12 @@ class MLflowTracker:
         self._client.log_artifacts(self.id, str(folder), artifact_path=name)
 
     def register(self, name: str) -> None:
-        """Makes the artifacts `model` the next version of the registered model `name`."""
+        """Makes the artifacts `model` the next version of the registered model `name`.
+
+        The version has the flavour python_function.
+        """
+        for path, text in flavour_files(self.id).items():
+            self._client.log_text(self.id, text, f"model/{path}")
         if name not in {found.name for found in self._client.search_registered_models(f"name = '{name}'")}:
             self._client.create_registered_model(name)
         self._client.create_model_version(name, f"{self._artifacts}/model", run_id=self.id)

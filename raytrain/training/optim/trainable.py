@@ -6,6 +6,7 @@ trained in any case: no text that the model has ever seen used them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +70,9 @@ def trainable_params(
 _PREFIX = {"embeddings": EMBEDDINGS, "head": "lm_head.", "encoder": "encoder.", "decoder": "decoder."}
 
 
-def _insert_adapters(model: Any, lora: Lora, freeze: list[Any], seed: int) -> None:
+def _insert_adapters(model: Any, lora: Lora, freeze: Sequence[str], seed: int) -> None:
     """Replaces linear layers by peft's adapters around them."""
-    from peft import LoraConfig, inject_adapter_in_model
+    from peft import inject_adapter_in_model
 
     present = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     if absent := [target for target in lora.targets if target not in present]:
@@ -79,16 +80,22 @@ def _insert_adapters(model: Any, lora: Lora, freeze: list[Any], seed: int) -> No
             f"training.lora.targets: this model has no linear layers {', '.join(absent)}",
             hint="T5 v1.1 and FLAN-T5 have wi_0 and wi_1, T5 v1.0 has wi",
         )
+    torch.manual_seed(seed)  # the same initial values on every worker and after every restart
+    inject_adapter_in_model(lora_config(lora, freeze), model, ADAPTER)
+
+
+def lora_config(lora: Lora, freeze: Sequence[str]) -> Any:
+    """Returns peft's LoraConfig of a job's adapters; stacks in `freeze` get none."""
+    from peft import LoraConfig
+
     stacks = "|".join(stack for stack in ("encoder", "decoder") if stack not in freeze)
     untyped: Any = LoraConfig  # alpha is annotated as an integer, but is only divided
-    config = untyped(
+    return untyped(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=rf"({stacks})\..*\.({'|'.join(lora.targets)})",
     )
-    torch.manual_seed(seed)  # the same initial values on every worker and after every restart
-    inject_adapter_in_model(config, model, ADAPTER)
 
 
 def merged(model: nn.Module, values: dict[str, Tensor], share: float = 1.0) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ Training itself always goes on from the values.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -146,3 +147,15 @@ class Weights:
             with torch.no_grad():
                 used: list[Tensor] = list(self.used.values())
                 torch._foreach_copy_(used, list[Tensor](self.values.values()))
+
+
+def merged_factors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the adapters' factors that `Weights.export_state` merged, from `Weights.state`.
+
+    Those are the moving average if there is one, else the values; empty without adapters.
+    """
+    for kind in (_AVERAGE, _VALUE):
+        found = {name.removeprefix(f"{kind}/"): tensor for name, tensor in state.items() if name.startswith(f"{kind}/")}
+        if factors := {name: tensor for name, tensor in found.items() if ".lora_" in name}:
+            return factors
+    return {}

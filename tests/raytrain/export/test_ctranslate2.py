@@ -9,7 +9,7 @@ from raytrain.export.run_export import export_run
 from raytrain_core.errors import DataError
 
 
-@pytest.mark.parametrize(("quantization", "least"), [("float32", 0.9), ("int8", 0.0)])
+@pytest.mark.parametrize(("quantization", "least"), [("float32", 0.9), ("int8", 0.0), ("bfloat16", 0.0)])
 def test_a_conversion_is_compared_with_the_model(finished, quantization, least):
     export_run(finished.store, finished.layout, to=str(finished.out), form="ctranslate2", quantization=quantization)
     report = json.loads((finished.out / "conversion-report.json").read_text())

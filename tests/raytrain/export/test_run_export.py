@@ -60,6 +60,7 @@ def test_a_run_without_a_model(finished_world, tmp_path):
         ("hf://org/name@a", {"revision": "b"}, "give one of them"),
         ("somewhere", {"tag": "v1"}, "are for a hub"),
         ("somewhere", {"quantization": "int8"}, "has no effect with --format transformers"),
+        ("somewhere", {"form": "onnx"}, "there is no ONNX export"),
         ("https://example.org/x", {}, "unsupported kind of storage"),
         ("", {}, "is empty"),
     ],

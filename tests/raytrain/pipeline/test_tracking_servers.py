@@ -2,68 +2,51 @@
 
 import json
 import os
-import socket
 import struct
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
+from transformers import AutoTokenizer
 
+from raytrain.model.export import export
 from raytrain.pipeline.tracking import tracking
 from tests.support import REPOSITORY
+from tests.support.mlflow_server import mlflow_environment, mlflow_server
+from tests.support.tiny_t5 import tiny_model, tiny_tokenizer
 from tests.support.tracked_run import TrackedContext, job_with
 
 pytestmark = pytest.mark.slow
-CLIENT = ("boto3", "jinja2", "pydantic", "rich", "ruamel.yaml", "typer")
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Programs of an environment with MLflow, which needs an older pyarrow than the tests."""
-    folder = tmp_path_factory.mktemp("mlflow") / "environment"
-    uv = [sys.executable, "-m", "uv"]
-    subprocess.run([*uv, "venv", "--quiet", "--no-project", "--python", sys.executable, folder], check=True)
-    python = folder / "bin/python"
-    subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, "mlflow>=3", *CLIENT], check=True)
-    return folder / "bin"
+    return mlflow_environment(tmp_path_factory.mktemp("mlflow") / "environment")
 
 
-@contextmanager
-def mlflow_server(programs, folder):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/db.sqlite", "--artifacts-destination", str(folder / "files")]
-    where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen([programs / "mlflow", "server", *store, *where], cwd=folder, stdout=log, stderr=log)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(60)
+@pytest.fixture
+def exported(tmp_path):
+    """A folder with the model of a run, and its answers by plain transformers."""
+    model = tiny_model()
+    export(model, tiny_tokenizer(tmp_path / "tokenizer"), tmp_path / "exported", max_new_tokens=5)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    inputs = tokenizer(["say ab", "again c"], return_tensors="pt", padding=True)
+    ids = model.generate(inputs.input_ids, attention_mask=inputs.attention_mask, max_new_tokens=5)
+    return tmp_path / "exported", tokenizer.batch_decode(ids, skip_special_tokens=True)
 
 
-def _wait_for(url):
-    deadline = time.monotonic() + 180
-    while True:
-        try:
-            return urlopen(url, timeout=5).read()
-        except (URLError, ConnectionError, TimeoutError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-
-
-def test_mlflow_has_one_run_of_two_attempts_with_everything_and_a_registered_model(environment, tmp_path):
+def test_mlflow_has_one_run_of_two_attempts_with_everything_and_a_registered_model(environment, tmp_path, exported):
+    model, answers = exported
+    libraries = next(path for path in sys.path if path.endswith("site-packages"))
     with mlflow_server(environment, tmp_path) as url:
         kept = {**os.environ, "MLFLOW_TRACKING_URI": url, "PYTHONPATH": str(REPOSITORY)}
-        command = [environment / "python", "-m", "tests.support.mlflow_run", str(tmp_path / "run")]
+        command = [
+            environment / "python",
+            "-m",
+            "tests.support.mlflow_run",
+            *map(str, (tmp_path / "run", model, libraries)),
+        ]
         done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)  # nothing but the result
@@ -71,7 +54,10 @@ def test_mlflow_has_one_run_of_two_attempts_with_everything_and_a_registered_mod
     assert found["params"]["spec.tasks.0.source.uri"] == "notes.jsonl"
     assert [step for step, _ in found["losses"]] == [1, 2, 3, 4]
     assert found["metrics"]["test/notes/exact/high"] == 0.75
-    assert found["artifacts"] == ["model/config.json", "model/model.safetensors", "report/index.html"]
+    files = {f"model/{path.name}" for path in model.iterdir()}
+    flavour = {"MLmodel", "requirements.txt", "python_env.yaml", "code/raytrain_mlflow_loader.py"}
+    assert set(found["artifacts"]) == {*files, *(f"model/{name}" for name in flavour), "report/index.html"}
+    assert found["answers"] == answers
     assert found["versions"] == [["1", True]]
     assert found["links"] == {"mlflow": f"{url}/#/experiments/1/runs/{found['id']}"}
 

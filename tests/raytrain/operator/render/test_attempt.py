@@ -213,6 +213,20 @@ def test_secrets_are_only_referenced():
     }  # fmt: skip
 
 
+def test_a_token_of_the_hub_reaches_every_pod_from_a_secret_or_as_a_file():
+    folder = {"name": "hub", "mountPath": "/run/hub", "readOnly": True}
+    variable = {"name": "HF_TOKEN_PATH", "value": "/run/hub/token"}
+    container = {"name": "ray", "env": [variable], "volumeMounts": [folder]}
+    volume = {"name": "hub", "secret": {"secretName": "hub"}}
+    template = {"spec": {"containers": [container], "volumes": [volume]}}
+    for pod in pods(rayjob_of(cluster={"secrets": ["hub"], "podTemplate": template})).values():
+        found = pod["spec"]["containers"][0]
+        assert {"secretRef": {"name": "hub"}} in found["envFrom"]
+        assert variable in found["env"]
+        assert folder in found["volumeMounts"]
+        assert volume in pod["spec"]["volumes"]
+
+
 def test_a_pod_that_must_stop_has_time_for_a_checkpoint():
     made_of = pods(rayjob_of())
     containers = {name: template["spec"]["containers"][0] for name, template in made_of.items()}
