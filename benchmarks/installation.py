@@ -30,8 +30,8 @@ ROUNDS = 9
 
 def build_wheel(folder: Path) -> Path:
     """Builds the wheel of this checkout with the setuptools of this environment."""
-    command = [sys.executable, "-m", "uv", "build", "--wheel", "--no-build-isolation", "--quiet", "--out-dir", folder]
-    subprocess.run([*command, ROOT], check=True)
+    command = [sys.executable, "-m", "uv", "build", "--wheel", "--no-build-isolation", "--quiet", "--out-dir", str(folder)]
+    subprocess.run([*command, str(ROOT)], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -42,7 +42,7 @@ def install(wheel: Path, extra: str, folder: Path) -> dict[str, float]:
     before = size_of(folder)
     what = str(wheel) if extra == BASE else f"{wheel}[{extra}]"
     began = time.perf_counter()
-    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     subprocess.run([*pip, what], check=True)
     seconds = time.perf_counter() - began
     (packages,) = folder.glob("lib/python*/site-packages")

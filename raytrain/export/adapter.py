@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytrain.config.job import Lora
+from raytrain.config.training import Lora
 from raytrain.export.agreement import prompts_of
 from raytrain.export.exported_run import REPORT, copy_beside
 from raytrain_core.errors import DataError, TrainingError, UsageError
