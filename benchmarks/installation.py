@@ -30,8 +30,8 @@ ROUNDS = 9
 
 def build_wheel(folder: Path) -> Path:
     """Builds the wheel of this checkout with the setuptools of this environment."""
-    command = [sys.executable, "-m", "uv", "build", "--wheel", "--no-build-isolation", "--quiet", "--out-dir", str(folder)]
-    subprocess.run([*command, str(ROOT)], check=True)
+    command: list[str | Path] = [sys.executable, "-m", "uv", "build", "--wheel", "--no-build-isolation", "--quiet"]
+    subprocess.run([*command, "--out-dir", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 
@@ -42,8 +42,8 @@ def install(wheel: Path, extra: str, folder: Path) -> dict[str, float]:
     before = size_of(folder)
     what = str(wheel) if extra == BASE else f"{wheel}[{extra}]"
     began = time.perf_counter()
-    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
-    subprocess.run([*pip, what], check=True)
+    pip: list[str | Path] = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--no-cache-dir"]
+    subprocess.run([*pip, "--disable-pip-version-check", what], check=True)
     seconds = time.perf_counter() - began
     (packages,) = folder.glob("lib/python*/site-packages")
     mib = round((size_of(folder) - before) / 2**20, 1)
