@@ -188,6 +188,7 @@ def serve(
         limits=ServiceLimits(max_queued=max_queued),
         token=token,
         precision="bf16" if precision is ServePrecision.BF16 else "fp32",
+        on_note=print_note,
         on_ready=lambda url: print_note(f"listening on {url}"),
     )
 

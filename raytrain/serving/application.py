@@ -167,6 +167,8 @@ class _Api:
                 "models": self._service.available_models(),
                 "max_input_tokens": self._service.max_input_tokens,
                 "max_new_tokens": self._service.max_new_tokens,
+                "decoding": "greedy",
+                "notice": self._service.notice,
             }
         )
 
@@ -175,7 +177,7 @@ class _Api:
         names = {"after": self._service.run, "before": "before"}
         listed = [names[which] for which in reversed(self._service.available_models())]
         data = [{"id": name, "object": "model", "owned_by": "raytrain"} for name in listed]
-        return JSONResponse({"object": "list", "data": data})
+        return JSONResponse({"object": "list", "data": data, "notice": self._service.notice})
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics."""

@@ -21,9 +21,12 @@ def serve_run(
     limits: ServiceLimits,
     token: str | None,
     precision: ServingPrecision = "fp32",
+    on_note: Callable[[str], None],
     on_ready: Callable[[str], None],
 ) -> None:
-    """Loads the models of a run and serves until interrupted; calls `on_ready` with the address.
+    """Loads the models of a run and serves until interrupted.
+
+    Calls `on_note` with what whoever starts it should know, and `on_ready` with the address.
 
     Raises ClusterError where the port cannot be opened, and the errors of `RunModels`.
     """
@@ -31,4 +34,6 @@ def serve_run(
     for which in ("before", "after") if models.is_tuned() else ("before",):
         models.load(which)
     service = Service(models, LocalBackends(models), run=layout.name, limits=limits)
+    if service.notice is not None:
+        on_note(service.notice)
     serve_forever(application(service, token=token, hosts=hosts_for(host)), host=host, port=port, on_ready=on_ready)

@@ -6,6 +6,7 @@ its requests are given to another one, once. KubeRay imports `build` by name.
 """
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from data_prep.text.tokenizer import Ids
     from raytrain.serving.models import Which
 
+_log = logging.getLogger("ray.serve")  # the one that Ray Serve writes to the replica's log
 STUCK_SECONDS = 120.0
 """A step of the model that takes longer shows that it hangs."""
 DRAIN_SECONDS = 60.0
@@ -124,6 +126,8 @@ class Front:
             raise UsageError("there is no token in the environment, although one is required")
         limits = ServiceLimits(args.max_queued, args.max_batch, args.max_input_tokens, args.max_new_tokens)
         service = Service(args.models(), ReplicaBackend(model), run=args.run, limits=limits)
+        if service.notice is not None:
+            _log.warning("%s", service.notice)
         self._application = application(service, token=token, hosts=None, page=False, keep_alive=False)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -66,6 +66,14 @@ class Service:
         self.max_input_tokens = min(self.limits.max_input_tokens or own.max_input_tokens, own.max_input_tokens)
         self.max_new_tokens = min(self.limits.max_new_tokens or own.max_new_tokens, own.max_new_tokens)
 
+    @property
+    def notice(self) -> str | None:
+        """What every answer differs in from those that the run's scores were measured with."""
+        if self._models.limits.beams == 1:
+            return None
+        scored = self._models.limits.decoding
+        return f"answers are decoded greedily, but the run was scored with {scored}: expect other texts and scores"
+
     def tasks(self) -> list[dict[str, Any]]:
         """Returns every task with its templates; `{input}` marks the place of the text."""
         from data_prep.text.templates import templates_of

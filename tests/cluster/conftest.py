@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,13 +140,27 @@ def bucket_server(target: Target, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def bucket(bucket_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(bucket_server: S3Server) -> Iterator[str]:
     """A fresh bucket; the environment of this process points at its server too."""
-    for name, value in bucket_server.environment.items():
-        monkeypatch.setenv(name, value)
-    name = bucket_server.make_bucket(f"cluster-{uuid4().hex[:8]}")
-    yield name
-    bucket_server.remove_bucket(name)
+    with _fresh_bucket(bucket_server) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def shared_bucket(bucket_server: S3Server) -> Iterator[str]:
+    """The same for all tests of a module."""
+    with _fresh_bucket(bucket_server) as name:
+        yield name
+
+
+@contextmanager
+def _fresh_bucket(server: S3Server) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        name = server.make_bucket(f"cluster-{uuid4().hex[:8]}")
+        yield name
+        server.remove_bucket(name)
 
 
 @pytest.fixture(scope="session")
@@ -157,11 +172,24 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def namespace(target: Target, bucket_server: S3Server) -> Iterator[str]:
     """A fresh namespace with restricted Pod Security and the secret `bucket` for the S3 server."""
+    with _fresh_namespace(target, bucket_server) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def shared_namespace(target: Target, bucket_server: S3Server) -> Iterator[str]:
+    """The same for all tests of a module."""
+    with _fresh_namespace(target, bucket_server) as name:
+        yield name
+
+
+@contextmanager
+def _fresh_namespace(target: Target, server: S3Server) -> Iterator[str]:
     name = f"team-{uuid4().hex[:6]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     target.kubectl("create", "namespace", name)
     target.kubectl("label", "namespace", name, *(f"{key}={value}" for key, value in labels.items()))
-    environment = {k: v for k, v in bucket_server.environment.items() if not k.endswith("_FILE")}
+    environment = {k: v for k, v in server.environment.items() if not k.endswith("_FILE")}
     literals = [f"--from-literal={key}={value}" for key, value in environment.items()]
     target.kubectl("create", "secret", "generic", "bucket", "-n", name, *literals)
     yield name
@@ -169,7 +197,15 @@ def namespace(target: Target, bucket_server: S3Server) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def operator(request: pytest.FixtureRequest, target: Target) -> Iterator[str]:
+def operator_secrets() -> dict[str, dict[str, str]]:
+    """Secrets of the operator's namespace, by name; a module may have a fixture of its own."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def operator(
+    request: pytest.FixtureRequest, target: Target, operator_secrets: dict[str, dict[str, str]]
+) -> Iterator[str]:
     """The namespace of the operator, which Helm installs under restricted Pod Security.
 
     A module's OPERATOR_VALUES are passed to Helm as additional arguments.
@@ -177,6 +213,9 @@ def operator(request: pytest.FixtureRequest, target: Target) -> Iterator[str]:
     name = "raytrain-system"
     target.kubectl("create", "namespace", name)
     target.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    for secret, content in operator_secrets.items():
+        literals = [f"--from-literal={key}={value}" for key, value in content.items()]
+        target.kubectl("create", "secret", "generic", secret, "-n", name, *literals)
     images = [*_image("image", target.operator_image), *_image("runImage", target.run_image)]
     chart = str(REPOSITORY / "helm/raytrain-operator")
     more = getattr(request.module, "OPERATOR_VALUES", [])

@@ -67,5 +67,6 @@
     tasks = body.tasks;
     find("task").replaceChildren(...tasks.map((t) => option(t.name, t.probe ? `${t.name} (probe)` : t.name)));
     templates();
+    if (body.notice) find("status").textContent = `Note: ${body.notice}.`;
   }).catch((error) => { find("status").textContent = error.message; });
 })();

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster.harness import binaries
@@ -20,6 +21,8 @@ _NEEDED = {
     "buildah": "buildah",
     "debootstrap": "debootstrap",
 }
+_USED_BY_TESTS = {"promtool": "prometheus", "prometheus": "prometheus"}
+"""A cluster starts without them; the tests of alerts and of the dashboard are skipped."""
 _GIB = 1 << 30
 _BUILD_GIB = 8  # Go caches: modules 1.4, builds 4.4; programs 0.5, buildah 0.5, compiled Python 0.6
 _COPY_GIB = 7  # the libraries, if uv's cache is on another file system and cannot be hard-linked
@@ -29,16 +32,21 @@ _MEMORY_GIB = 6
 
 
 def check(nodes: int, echo: Echo, *, install: bool) -> None:
-    """Raises HarnessError listing everything missing; `install` installs Debian packages first."""
+    """Raises HarnessError listing everything missing; `install` installs Debian packages first.
+
+    What only some tests need is installed too, and else told.
+    """
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise HarnessError("a cluster needs Linux and root, to create namespaces, mounts and interfaces")
     missing = missing_packages()
-    if missing and install:
-        echo(f"installing {', '.join(missing)}")
+    if install and (wanted := missing + missing_packages(_USED_BY_TESTS)):
+        echo(f"installing {', '.join(wanted)}")
         os.environ["DEBIAN_FRONTEND"] = "noninteractive"
         run("apt-get", "update")
-        run("apt-get", "install", "-y", "--no-install-recommends", *missing)
+        run("apt-get", "install", "-y", "--no-install-recommends", *wanted)
         missing = missing_packages()
+    elif absent := missing_packages(_USED_BY_TESTS):
+        echo(f"not installed: {', '.join(absent)}; tests that need it will be skipped")
     problems = []
     if missing:
         problems.append(
@@ -62,13 +70,14 @@ def check(nodes: int, echo: Echo, *, install: bool) -> None:
     echo(f"disk: {free:.0f} GiB free, {needed} GiB needed in {cache_folder()}; memory: {memory:.0f} GiB")
 
 
-def missing_packages() -> list[str]:
+def missing_packages(programs: Mapping[str, str] = _NEEDED) -> list[str]:
     """Returns the Debian packages whose program is missing."""
-    return sorted(
+    missing = {
         package
-        for program, package in _NEEDED.items()
+        for program, package in programs.items()
         if not (Path(program).exists() if program.startswith("/") else shutil.which(program))
-    )
+    }
+    return sorted(missing)
 
 
 def needed_gib(nodes: int) -> int:

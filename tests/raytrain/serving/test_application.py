@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
@@ -295,6 +296,14 @@ def test_tasks_and_templates_are_listed():
     assert next((t["name"], t["probe"], t["templates"][0]) for t in body["tasks"]) == ("echo", False, "say {input}")
     assert len(body["tasks"][1]["templates"]) > 3
     assert body["models"] == ["before", "after"]
+    assert (body["decoding"], body["notice"]) == ("greedy", None)
+
+
+def test_a_run_that_was_scored_with_beams_says_that_it_is_served_without():
+    models = Models()
+    models.limits = replace(models.limits, beams=4)
+    for path in ("/api/tasks", "/v1/models"):
+        assert "scored with beam search, 4 beams" in client(models).get(path).json()["notice"]
 
 
 def test_readiness_means_that_the_model_answers():
