@@ -183,7 +183,7 @@ def test_a_newer_run_replaces_the_model_without_a_failed_request(served):
     served.until_asked(10, since)
     patch = json.dumps({"spec": {"serving": {"run": "second"}}})
     served.target.kubectl("patch", "ftj", "first", "-n", served.namespace, "--type=merge", "-p", patch)
-    served.until(lambda: "until that of second does" in served.status()["message"], "the change to be told")
+    served.until(lambda: "until that of run second does" in served.status()["message"], "the change to be told")
     served.told(f"changing: {served.status()['message']}")
     assert served.status()["run"] == "first"
     served.until_answered_by("second")
