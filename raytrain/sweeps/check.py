@@ -75,7 +75,9 @@ class _Checker:
         swept, job = fields_set(self._spec), self._job["spec"]
         probes = [t["name"] for t in job["tasks"] if t.get("probe") and f"tasks[{t['name']}].probe" not in swept]
         if self._spec.objective != "gained" and not probes:
-            self._add((), f"{self._spec.objective} needs a probe that no run trains, and there is none", at="objective")
+            but = "; standard benchmarks (spec.probes) have no validation rows to rank by" if job.get("probes") else ""
+            text = f"{self._spec.objective} needs a task with probe: true that no run trains, and there is none{but}"
+            self._add((), text, at="objective")
         if self._spec.stopping is None:
             return
         if job["training"].get("steps") is None:

@@ -66,6 +66,7 @@ def test_a_wrong_field_or_value_is_told_with_its_place(folder, parameter, proble
     [
         *("training.precision", "training.maxInputTokens", "training.maxTargetTokens", "evaluation.examplesPerTask"),
         *("evaluation.maxNewTokens", "evaluation.beams", "tasks[echo].templates", "tasks[echo].source.uri"),
+        "probes",
     ],
 )
 def test_fields_that_change_what_is_scored_are_refused(folder, path):
@@ -79,6 +80,8 @@ def test_fields_that_change_what_is_scored_are_refused(folder, path):
         ("metadata.name", "names are the sweep's to give"),
         ("storage.uri", "all runs of a sweep share one storage"),
         ("resources.training.workers", "results do not depend on it"),
+        ("training.registerModel", "results do not depend on it"),
+        ("serving", "results do not depend on it"),
         ("training.seed", "set seeds instead"),
         ("mixture.seed", "set seeds instead"),
         ("training", "name a field below it"),
@@ -153,7 +156,7 @@ def test_an_integer_field_needs_an_integer_in_its_range(folder):
 
 def test_an_objective_about_forgetting_needs_a_probe_that_no_run_trains(folder):
     spec = "  objective: forgotten\n  parameters:\n    'tasks[first].probe': {values: [false]}"
-    assert "forgotten needs a probe that no run trains, and there is none" in problems(folder, spec)
+    assert "forgotten needs a task with probe: true that no run trains, and there is none" in problems(folder, spec)
 
 
 def test_stopping_compares_runs_at_the_same_steps(folder):
