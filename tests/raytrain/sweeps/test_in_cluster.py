@@ -92,6 +92,7 @@ def stored(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "open_store", lambda location: None)
     monkeypatch.setattr(jobs, "upload_sources", lambda job, base_folder, store, say: job)
     monkeypatch.setattr(jobs, "check_fit", lambda job, api, namespace, say: None)
+    monkeypatch.setattr(jobs, "stores_of", lambda location, namespace: [])  # of earlier runs, for the estimate
     return str(tmp_path)
 
 
