@@ -72,7 +72,8 @@ def _on_ray(steps: int) -> list[float]:
                     gauges.show_step(result.record)
                     progress.after_step(result.record, result.position)
 
-            return step_seconds(steps, after_step, channel.stop_signal().is_set)
+            signal = channel.request_signal()
+            return step_seconds(steps, after_step, lambda: signal.latest().stop)
 
         with tempfile.TemporaryDirectory() as folder:
             fit = api.torch.TorchTrainer(

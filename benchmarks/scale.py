@@ -95,11 +95,11 @@ def driver(workers: int, steps: int = STEPS) -> dict[str, Any]:
     end.begin_group()
     at_start, network.calls = network.calls, 0
     first = reporting.ProgressEmitter(end, steps)
-    stop, notices = end.stop_signal(), reporting.PreemptionNotices(end)
+    stop, notices = end.request_signal(), reporting.PreemptionNotices(end)
     others = [reporting.worker_callbacks(None, None, rank) for rank in range(1, workers)]  # type: ignore[arg-type]
     hooks = [other.__enter__() for other in others]
     for step in range(steps):
-        stop.is_set()
+        stop.latest()
         notices.is_new()
         first.after_step(_record(StepRecord, step), _position(step))
         for hook in hooks:

@@ -45,7 +45,7 @@ _WARNINGS = {
         "StepSkipped",
         "WorkerRestarted",
     ),
-    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving", "DataChanged", "ModelMoved"),
+    *("WorkerHangs", "TrainingOnCpu", "NodeLeaving", "WorkersChange", "DataChanged", "ModelMoved"),
     *("ActorWaiting", "ActorRestarted", "ActorLost", "CheckpointSkipped", "TrackerFailed"),
 }
 """Event kinds that are printed as warnings at once."""

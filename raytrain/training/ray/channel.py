@@ -1,8 +1,8 @@
 """The channel between driver and workers: one small Ray actor on the driver's node.
 
-Events and progress go from the workers to the driver; the request to stop goes the other way. The
-actor outlives worker groups, so it also remembers the error that ended one. `ray.train.report` is a
-barrier over all workers, so it is not used while steps are being made.
+Events and progress go from the workers to the driver; requests to stop or to take a checkpoint go
+the other way. The actor outlives worker groups, so it also remembers the error that ended one.
+`ray.train.report` is a barrier over all workers, so it is not used while steps are being made.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import ray
@@ -19,6 +19,7 @@ import ray
 from raytrain_core.errors import UserError
 
 _STORING_SECONDS = 10.0  # validity of the first worker's notice that it waits for the store, renewed every second
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,26 @@ class TrainEvent:
     fields: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What the workers were asked to do."""
+
+    stop: bool = False
+    """End after the current step."""
+    checkpoint: int = 0
+    """Number of the latest request for a checkpoint; 0 if there was none."""
+
+
 class ChannelActor:
     """State of the channel, in the actor's process; everyone else uses `DriverChannel`."""
 
     def __init__(self) -> None:
         self._messages: list[TrainProgress | TrainEvent] = []
         self._failure: UserError | None = None
-        self._final = self._stop = False
+        self._final = False
+        self._requests = Requests()
+        self._checkpointed = 0  # the latest request for a checkpoint that was met
+        self._training = False
         self._storing_until = 0.0
         self._starts = 0
 
@@ -70,7 +84,12 @@ class ChannelActor:
         """Counts the start of a worker group; returns how many there were, with this one."""
         self._starts += 1
         self._storing_until = 0.0
+        self._training = True
         return self._starts
+
+    def end_group(self) -> None:
+        """Notes that the group has made its last step and has nothing left to store."""
+        self._training = False
 
     def fail(self, error: UserError, final: bool) -> None:
         """Records a worker's error; `final` if another group would fail alike.
@@ -98,11 +117,24 @@ class ChannelActor:
 
     def request_stop(self) -> None:
         """Asks the workers to end after their current step."""
-        self._stop = True
+        self._requests = replace(self._requests, stop=True)
 
-    def stop_requested(self) -> bool:
-        """Returns whether they were asked to."""
-        return self._stop
+    def request_checkpoint(self) -> int:
+        """Asks the workers for a checkpoint after their step; returns the request's number."""
+        self._requests = replace(self._requests, checkpoint=self._requests.checkpoint + 1)
+        return self._requests.checkpoint
+
+    def requests(self) -> Requests:
+        """Returns what the workers were asked to do."""
+        return self._requests
+
+    def checkpointed(self, request: int) -> None:
+        """Notes that a checkpoint taken after this request is committed."""
+        self._checkpointed = max(self._checkpointed, request)
+
+    def is_checkpointed(self, request: int) -> bool:
+        """Returns whether the request was met, or nobody trains who could meet it."""
+        return self._checkpointed >= request or not self._training
 
 
 class DriverChannel:
@@ -134,6 +166,19 @@ class DriverChannel:
         """Asks the workers to end after their current step."""
         ray.get(self._actor.request_stop.remote())
 
+    def request_checkpoint(self, *, wait: float) -> bool:
+        """Asks the workers for a checkpoint; waits up to `wait` seconds until it is committed.
+
+        Returns whether it is, or nobody trains who could take one.
+        """
+        deadline = time.monotonic() + wait
+        request: int = ray.get(self._actor.request_checkpoint.remote())
+        while not ray.get(self._actor.is_checkpointed.remote(request)):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
     def failure(self) -> UserError | None:
         """Returns the error that ended the workers: the final one, or else the latest."""
         error: UserError | None = ray.get(self._actor.failure.remote())
@@ -151,12 +196,20 @@ class DriverChannel:
 
     def flush(self) -> None:
         """Waits until everything that this process emitted has arrived."""
-        ray.get(self._actor.stop_requested.remote())  # calls of one process are answered in order
+        ray.get(self._actor.requests.remote())  # calls of one process are answered in order
 
     def begin_group(self) -> int:
         """Counts the start of this worker group: 1 for the first. Called by its first worker."""
         starts: int = ray.get(self._actor.begin_group.remote())
         return starts
+
+    def end_group(self) -> None:
+        """Says that this group has made its last step and has nothing left to store."""
+        self._actor.end_group.remote()
+
+    def checkpointed(self, request: int) -> None:
+        """Says that a checkpoint taken after the driver's request of this number is committed."""
+        self._actor.checkpointed.remote(request)
 
     def fail(self, error: UserError, *, final: bool) -> None:
         """Records why this worker ends; `final` if another group would fail alike."""
@@ -195,26 +248,25 @@ class DriverChannel:
             thread.join()
             self._actor.storing.remote(0.0)
 
-    def stop_signal(self) -> StopSignal:
-        """Returns a check, cheap enough for every step, of whether the driver requested a stop."""
-        return StopSignal(self._actor)
+    def request_signal(self) -> RequestSignal:
+        """Returns a look, cheap enough for every step, at what the driver requests."""
+        return RequestSignal(self._actor)
 
 
-class StopSignal:
-    """Whether the driver requested a stop.
+class RequestSignal:
+    """What the driver requests.
 
     It never waits: the answer is to a question asked some steps ago.
     """
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
-        self._answer = actor.stop_requested.remote()
-        ray.wait([self._answer])  # a request from before the first step is seen at the first step
+        self._latest: Requests = ray.get(actor.requests.remote())  # a stop from before the first step is seen there
+        self._answer = actor.requests.remote()
 
-    def is_set(self) -> bool:
-        """Returns the latest answer, and asks again."""
-        if not ray.wait([self._answer], timeout=0)[0]:
-            return False
-        answer: bool = ray.get(self._answer)
-        self._answer = self._actor.stop_requested.remote()
-        return answer
+    def latest(self) -> Requests:
+        """Returns the latest answer, and asks again if it is new."""
+        if ray.wait([self._answer], timeout=0)[0]:
+            self._latest = ray.get(self._answer)
+            self._answer = self._actor.requests.remote()
+        return self._latest

@@ -8,6 +8,7 @@ worker is in `worker`; what the two say to each other goes through `channel`.
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 import threading
@@ -50,6 +51,7 @@ _PREEMPTION_GRACE_SECONDS = 10.0
 Any sooner, and Ray counts the node that is being ended, wants a worker there and waits for the
 start timeout.
 """
+_RESIZE_SECONDS = 60.0  # how often Ray looks whether there is room for more workers of an elastic group
 _COLLECTIVE_SECONDS = 600
 _MORE_MEMORY = "raise resources.training.memory, or lower training.microBatchTokens"
 _SAME_COMMAND = "the same command resumes from the last checkpoint"
@@ -62,6 +64,11 @@ class TrainResult:
     step: int
     checkpoints: tuple[CommittedCheckpoint, ...]
     interrupted: bool
+
+
+def load() -> None:
+    """Imports what `train` needs: torch and Ray Train take some seconds."""
+    importlib.import_module("ray.train.torch")
 
 
 def train(
@@ -193,6 +200,7 @@ class _FitThread:
 def _torch_trainer(train_func: Callable[[], Any], settings: WorkerSettings, notes: Path, *, local: bool) -> Any:
     import ray.train.torch
 
+    from raytrain.training.ray.resizing import CheckpointBeforeResize
     from raytrain.training.threads import worker_environment
 
     api: Any = ray.train  # its static types are those of Ray Train's first version
@@ -210,6 +218,7 @@ def _torch_trainer(train_func: Callable[[], Any], settings: WorkerSettings, note
             num_workers=(least, resources.workers) if least < resources.workers else resources.workers,
             use_gpu=bool(gpus),
             resources_per_worker={"CPU": resources.cpus, **({"GPU": gpus} if gpus else {})},
+            elastic_resize_monitor_interval_s=_RESIZE_SECONDS,
         ),
         run_config=api.RunConfig(
             name=f"{settings.layout.name}-a{settings.attempt.number:02d}",
@@ -221,6 +230,7 @@ def _torch_trainer(train_func: Callable[[], Any], settings: WorkerSettings, note
             ),
             worker_runtime_env={} if on_gpus else {"env_vars": worker_environment()},
             logging_config=api.LoggingConfig(log_level="WARNING"),
+            callbacks=[CheckpointBeforeResize(settings.channel)] if least < resources.workers else [],
         ),
     )
 

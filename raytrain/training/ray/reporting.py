@@ -51,7 +51,10 @@ class FirstWorkerCallbacks(Callbacks):
         self._metrics = metrics
         self._gauges = Gauges(settings.layout.name, _ray_run_id(), checkpoint_every=spec.training.checkpoint_every)
         self._progress = ProgressEmitter(settings.channel, spec.training.last_step)
-        self._stop, self._preemption = settings.channel.stop_signal(), PreemptionNotices(settings.channel)
+        self._signal, self._preemption = settings.channel.request_signal(), PreemptionNotices(settings.channel)
+        self._requests = self._signal.latest()
+        self._checkpoint_request = self._requests.checkpoint  # earlier ones were made to earlier groups
+        self._request_of: dict[int, int] = {}  # of the steps whose checkpoints are being written
         self._writer = CheckpointWriter(
             settings.store,
             settings.layout,
@@ -67,11 +70,14 @@ class FirstWorkerCallbacks(Callbacks):
 
     def stop_requested(self) -> bool:
         """Returns whether the driver requested a stop."""
-        return self._stop.is_set()
+        self._requests = self._signal.latest()
+        return self._requests.stop
 
     def checkpoint_requested(self) -> bool:
-        """Returns whether a worker's node is about to leave; once for each notice."""
-        return self._preemption.is_new()
+        """Returns whether the driver asks for one, or a node is about to leave; once each."""
+        requested = self._requests.checkpoint > self._checkpoint_request
+        self._checkpoint_request = self._requests.checkpoint
+        return self._preemption.is_new() or requested
 
     def on_step(self, result: StepResult) -> None:
         """Reports the step's numbers, or that it was skipped."""
@@ -86,12 +92,14 @@ class FirstWorkerCallbacks(Callbacks):
 
     def on_checkpoint(self, snapshot: Snapshot) -> None:
         """Begins to write a checkpoint."""
+        self._request_of[snapshot.position.step] = self._checkpoint_request
         with self._channel.storing():  # the writer may have to wait for the checkpoint before
             self._writer.save(snapshot)
 
     def finish(self) -> None:
         """Waits until the last checkpoint is committed and everything emitted has arrived."""
         self._writer.finish()
+        self._channel.end_group()
         self._channel.flush()
 
     def _before_commit(self) -> None:
@@ -102,6 +110,8 @@ class FirstWorkerCallbacks(Callbacks):
         self._gauges.checkpoint_committed(ref.step)
         message = f"checkpoint of step {ref.step} committed"
         self._channel.emit("CheckpointCommitted", message, step=ref.step, prefix=ref.prefix)
+        if request := self._request_of.pop(ref.step, 0):
+            self._channel.checkpointed(request)
 
     def _on_not_stored(self, step: int, reason: str) -> None:
         message = f"cannot store the checkpoint of step {step}, training continues without it: {reason}"

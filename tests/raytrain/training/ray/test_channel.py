@@ -24,6 +24,19 @@ def test_messages_arrive_in_order_and_once():
         channel.emit(TrainEvent("progress", str(n), {}))
     assert channel.drain() == [TrainEvent("progress", str(n), {}) for n in range(3)]
     assert channel.drain() == []
-    assert not channel.stop_requested()
+    assert not channel.requests().stop
     channel.request_stop()
-    assert channel.stop_requested()
+    assert channel.requests().stop
+
+
+def test_a_request_for_a_checkpoint_is_met_by_one_taken_after_it():
+    channel = ChannelActor()
+    assert channel.is_checkpointed(channel.request_checkpoint())  # nobody trains yet
+    channel.begin_group()
+    first, second = channel.request_checkpoint(), channel.request_checkpoint()
+    assert not channel.is_checkpointed(first)
+    channel.checkpointed(first)
+    assert (channel.is_checkpointed(first), channel.is_checkpointed(second)) == (True, False)
+    channel.end_group()
+    assert channel.is_checkpointed(second)  # the last checkpoint is committed
+    assert not channel.requests().stop

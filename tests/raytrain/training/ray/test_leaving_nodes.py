@@ -1,6 +1,5 @@
 """Nodes that leave, announced or not: only steps since the last checkpoint are repeated."""
 
-import dataclasses
 import threading
 import time
 
@@ -8,31 +7,18 @@ import pytest
 
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.telemetry.segments import read_segments
-from raytrain.training.ray.driver import train
+from tests.support.elastic_cluster import elastic, node_cluster, trained, wait_until
 from tests.support.tiny_run import tiny_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 STEPS = 4000  # some ten milliseconds each
-PATIENCE = 300.0
 
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """A head that computes nothing, and nodes that the test adds, drains and removes."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-    monkeypatch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.2")
-    # Nodes come and go in a thread, where Ray cannot set signal handlers.
-    made = Cluster(initialize_head=True, shutdown_at_exit=False, head_node_args={"num_cpus": 0})
-    try:
-        ray.init(address=made.address, log_to_driver=False)
+    with node_cluster(monkeypatch) as made:
         yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
 
 
 def drain(cluster, node, seconds):
@@ -44,13 +30,6 @@ def drain(cluster, node, seconds):
     deadline = time.time_ns() // 10**6 + int(1000 * seconds)
     accepted, _ = ray._raylet.GcsClient(address=cluster.address).drain_node(node.node_id, reason, "", deadline)
     assert accepted
-
-
-def wait_until(condition):
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 def test_a_reclaimed_node_costs_the_steps_since_its_notice(cluster, tmp_path):
@@ -118,26 +97,3 @@ def test_a_node_that_is_lost_without_a_word_leaves_the_others_training(cluster, 
         (line["source_tokens"], line["target_tokens"]) for line in theirs
     ]
     assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=1e-3)
-
-
-def elastic(run, least):
-    spec = run.job.spec
-    training = spec.resources.training.model_copy(update={"min_workers": least})
-    resources = spec.resources.model_copy(update={"training": training})
-    return dataclasses.replace(
-        run, job=run.job.model_copy(update={"spec": spec.model_copy(update={"resources": resources})})
-    )
-
-
-def trained(run, events, progress):
-    return train(
-        run.job,
-        store=run.store,
-        attempt=run.attempt(),
-        shard_set=run.shard_set,
-        model_folder=run.model_folder,
-        cache=run.cache,
-        on_progress=progress.append,
-        on_event=lambda kind, message, **fields: events.append((kind, message, fields)),
-        local=False,
-    )

@@ -11,6 +11,7 @@ import torch
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.telemetry.segments import read_segments
 from raytrain.training.ray import reporting
+from raytrain.training.ray.channel import Requests
 from raytrain.training.ray.worker import train_worker
 from raytrain.training.ray.worker_settings import WorkerSettings
 from raytrain_core.errors import UserError
@@ -18,10 +19,14 @@ from tests.support.tiny_run import tiny_run
 
 
 class Channel:
-    """The channel in this process; a stop is requested after `stop_after` steps."""
+    """The channel in this process.
 
-    def __init__(self, stop_after=None):
+    A stop is requested after `stop_after` steps, a checkpoint after `checkpoint_after`.
+    """
+
+    def __init__(self, stop_after=None, checkpoint_after=None):
         self.events, self.progress, self.failures, self.starts, self._left = [], [], [], 0, stop_after
+        self._looks, self._checkpoint_after, self.checkpointed_requests = 0, checkpoint_after, []
 
     def has_failed(self):
         return any(final for _, final in self.failures)
@@ -45,14 +50,21 @@ class Channel:
     def storing(self):
         return contextlib.nullcontext()
 
-    def stop_signal(self):
-        return types.SimpleNamespace(is_set=self._is_set)
+    def end_group(self):
+        pass
 
-    def _is_set(self):
-        if self._left is None:
-            return False
-        self._left -= 1
-        return self._left <= 0
+    def checkpointed(self, request):
+        self.checkpointed_requests.append(request)
+
+    def request_signal(self):
+        return types.SimpleNamespace(latest=self._latest)
+
+    def _latest(self):
+        looks, self._looks = self._looks, self._looks + 1  # the first one is before the first step
+        if self._left is not None and looks:
+            self._left -= 1
+        wanted = self._checkpoint_after is not None and looks >= self._checkpoint_after
+        return Requests(stop=self._left is not None and self._left <= 0, checkpoint=int(wanted))
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +106,14 @@ def test_from_set_up_to_the_last_checkpoint_and_again_from_a_stop(tmp_path):
     assert [ref.step for ref in committed_checkpoints(run.store, run.layout)] == [6, 4, 3, 2]
     assert [line["step"] for line in read_segments(run.store, run.layout, "metrics")] == [1, 2, 3, 4, 5, 6]
     assert (channel.progress[-1].step, channel.progress[-1].steps) == (6, 6)
+
+
+def test_a_checkpoint_that_the_driver_asks_for_is_taken_once_and_told(tmp_path):
+    run = tiny_run(tmp_path, workers=1).named("asked", device="cpu", checkpoint_every=6)
+    channel = Channel(checkpoint_after=3)
+    assert train_worker(settings_of(run, channel)) == (6, False)
+    assert [ref.step for ref in committed_checkpoints(run.store, run.layout)] == [6, 3]
+    assert channel.checkpointed_requests == [1, 1]  # the last one is taken after the request too
 
 
 def test_the_start_says_what_precision_auto_became(tmp_path, monkeypatch):
