@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.multiprocessing
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from examples.quickstart.skills import Lesson
+from examples.quickstart.tokenizer import Encoded
 
 _IGNORED = -100
 _SORT_BUFFER = 4096
@@ -88,16 +87,6 @@ def save_model(model: Any, folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
-Encoded = tuple[Sequence[int], Sequence[int]]
-
-
-def encode(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> list[Encoded]:
-    """Returns the token ids of each lesson's prompt and target, both ending in </s>."""
-    prompts = tokenizer.encode_batch([lesson.prompt for lesson in lessons])
-    targets = tokenizer.encode_batch([lesson.target for lesson in lessons])
-    return [(prompt.ids, target.ids) for prompt, target in zip(prompts, targets, strict=True)]
-
-
 def batches(rows: Sequence[Encoded], positions: int, seed: int) -> list[list[Encoded]]:
     """Returns batches of rows of similar length with at most `positions` padded positions each.
 
@@ -109,12 +98,13 @@ def batches(rows: Sequence[Encoded], positions: int, seed: int) -> list[list[Enc
     for start in range(0, len(rows), _SORT_BUFFER):
         buffer: list[list[Encoded]] = []
         batch: list[Encoded] = []
+        longest = (0, 0)
         for row in sorted(rows[start : start + _SORT_BUFFER], key=lambda r: (len(r[1]) // 6, len(r[0]))):
-            grown = [*batch, row]
-            if batch and len(grown) * (max(len(r[0]) for r in grown) + max(len(r[1]) for r in grown)) > positions:
+            longest = max(longest[0], len(row[0])), max(longest[1], len(row[1]))
+            if batch and (len(batch) + 1) * sum(longest) > positions:
                 buffer.append(batch)
-                grown = [row]
-            batch = grown
+                batch, longest = [], (len(row[0]), len(row[1]))
+            batch.append(row)
         buffer.append(batch)
         rng.shuffle(buffer)
         found += buffer
@@ -165,13 +155,13 @@ def pretrain(model: Any, lessons: Lessons, *, processes: int, on_progress: Calla
     Measured: two processes take 0.6 of the time of one. Two threads in one process spin while they
     wait for each other, and are ten times slower as soon as other work uses the cores.
     """
-    spawn = torch.multiprocessing.get_context("spawn")
+    context = torch.multiprocessing.get_context("forkserver")  # see `world._import_elsewhere`
     gradient_sums = _GradientSums(
         torch.zeros(2, processes, sum(p.numel() for p in model.parameters()) + 1).share_memory_(),  # type: ignore[no-untyped-call]
-        spawn.Barrier(processes),
+        context.Barrier(processes),
     )
     others = [
-        spawn.Process(target=_train_silently, args=(rank, gradient_sums, model, lessons), daemon=True)
+        context.Process(target=_train_silently, args=(rank, gradient_sums, model, lessons), daemon=True)
         for rank in range(1, processes)
     ]
     for other in others:
@@ -194,10 +184,10 @@ class _GradientSums:
     slots: Tensor  # [2, processes, parameters + 1]; double-buffered, so one barrier per step is enough
     barrier: Any
 
-    def of(self, rank: int, step: int, own: Tensor) -> Tensor:
-        """Returns the sum of `own` [parameters + 1] over all processes in this step."""
+    def of(self, rank: int, step: int, own: Sequence[Tensor]) -> Tensor:
+        """Returns the sum of `own` (parameters + 1 numbers) over all processes in this step."""
         slot = self.slots[step % 2]
-        slot[rank].copy_(own)
+        torch.cat(tuple(own), out=slot[rank])
         self.barrier.wait(_MEETING_SECONDS)
         return slot.sum(0)
 
@@ -223,7 +213,7 @@ def _train(
             group["lr"] = _PEAK_RATE * learning_rate(done)
         loss = _backward(model, batch[rank :: gradient_sums.slots.shape[1]], sum(len(target) for _, target in batch))
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        total = gradient_sums.of(rank, step, torch.cat([*(g.flatten() for g in gradients), torch.tensor([loss])]))
+        total = gradient_sums.of(rank, step, [*(g.flatten() for g in gradients), torch.tensor([loss])])
         for parameter, part in zip(parameters, torch.split(total[:-1], [p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
         nn.utils.clip_grad_norm_(parameters, 1.0)

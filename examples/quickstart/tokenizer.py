@@ -13,7 +13,7 @@ preparing data for this model adds none.
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import log
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from data_prep.text.tokenizer_folder import read_tokenizer
 from data_prep.text.unigram_document import RUNS_OF_SPACES, SPACE
+from examples.quickstart.skills import Lesson
 
 PAD, EOS, UNK = "<pad>", "</s>", "<unk>"
 EXTRA_IDS = 100
@@ -56,6 +57,16 @@ def train(texts: Iterable[str], size: int, folder: Path) -> Tokenizer:
         tokenizer.save(str(Path(scratch) / "tokenizer.json"))
         read_tokenizer(Path(scratch)).save(folder)
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+Encoded = tuple[Sequence[int], Sequence[int]]
+
+
+def encode(tokenizer: Tokenizer, lessons: Sequence[Lesson]) -> list[Encoded]:
+    """Returns the token ids of each lesson's prompt and target, both ending in </s>."""
+    prompts = tokenizer.encode_batch([lesson.prompt for lesson in lessons])
+    targets = tokenizer.encode_batch([lesson.target for lesson in lessons])
+    return [(prompt.ids, target.ids) for prompt, target in zip(prompts, targets, strict=True)]
 
 
 def _pieces(words: Counter[str], room: int) -> dict[str, float]:

@@ -11,12 +11,15 @@ sums round differently on others.
 import argparse
 import hashlib
 import json
+import multiprocessing
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -78,6 +81,8 @@ def build(folder: Path, settings: Settings, echo: Callable[[str], None]) -> None
     """Builds the world in `folder`, replacing an older world."""
     from examples.quickstart import tokenizer
 
+    if settings.processes > 1:
+        _import_elsewhere()
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -99,14 +104,17 @@ def build(folder: Path, settings: Settings, echo: Callable[[str], None]) -> None
         pieces = tokenizer.train(_corpus(settings, taught), settings.vocabulary, model_folder)
         echo(f"tokenizer: {pieces.get_vocab_size():,} tokens")
 
-        from examples.quickstart import base
+        with ThreadPoolExecutor(1) as thread:
+            encoding = thread.submit(tokenizer.encode, pieces, taught)  # the library's own threads, while torch loads
+            from examples.quickstart import base
 
-        shape = base.Shape(settings.d_model, settings.d_ff, settings.heads, settings.layers)
-        model = base.new_model(shape, pieces.get_vocab_size(), settings.seed)
+            shape = base.Shape(settings.d_model, settings.d_ff, settings.heads, settings.layers)
+            model = base.new_model(shape, pieces.get_vocab_size(), settings.seed)
+            encoded = encoding.result()
         echo(f"base model: {model.num_parameters():,} parameters, {settings.base_tokens:,} tokens of pre-training")
         outcome = base.pretrain(
             model,
-            base.Lessons(base.encode(pieces, taught), settings.base_tokens, settings.batch_positions, settings.seed),
+            base.Lessons(encoded, settings.base_tokens, settings.batch_positions, settings.seed),
             processes=settings.processes,
             on_progress=_every(_LINE_EVERY, echo),
         )
@@ -114,6 +122,15 @@ def build(folder: Path, settings: Settings, echo: Callable[[str], None]) -> None
         _commit(scratch, folder, settings, outcome.loss)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _import_elsewhere() -> None:
+    """Starts the process that pre-training forks its others from.
+
+    It imports torch while this one is still making rows, so the others need not import it again.
+    """
+    multiprocessing.set_forkserver_preload(["examples.quickstart.base", "transformers.models.t5.modeling_t5"])
+    forkserver.ensure_running()
 
 
 def _corpus(settings: Settings, taught: list[Lesson]) -> list[str]:

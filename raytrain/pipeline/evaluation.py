@@ -79,8 +79,12 @@ class Evaluation:
 
         It is scored on validation rows too, but training does not wait for those.
         """
+        from raytrain.training.ray import driver
+
         self._context.phase("ScoringBefore", "scoring the model as it is")
-        self._require_scores("before", self._submit("before", self._base, "test"))
+        scores = self._submit("before", self._base, "test")
+        driver.load()  # this process would only wait for the actors
+        self._require_scores("before", scores)
         self._submit(stage_of_step(0), self._base, "validation")
 
     @contextlib.contextmanager
