@@ -41,7 +41,14 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("workers", "training", "model", "trainer"), SETTINGS.values(), ids=SETTINGS.keys())
+FOUR = (4, {"optimizer": "adamw"}, {"tied": True}, {})
+
+
+@pytest.mark.parametrize(
+    ("workers", "training", "model", "trainer"),
+    [*SETTINGS.values(), pytest.param(*FOUR, marks=pytest.mark.slow)],
+    ids=[*SETTINGS, "four, tied"],
+)
 def test_sharded_training_equals_that_of_one_worker(tmp_path, workers, training, model, trainer):
     """Losses, norms and the exported state, dropout included.
 
