@@ -72,7 +72,7 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
     tokens = step_tokens * training.last_step
     workers = job.spec.resources.training
     shards = workers.workers if workers.sharding == "fsdp" else 1
-    memory_bytes, memory_note = estimate.memory(model.parameters, training, shards=shards)
+    memory = estimate.memory(model, training, shape, shards=shards)
     seconds, seconds_basis = estimate.duration(model.parameters, tokens, training, measured=speed)
     return CheckReport(
         run=job.metadata.name,
@@ -88,8 +88,9 @@ def check(job: FineTuneJob, *, storage: str | None = None, base_folder: Path = P
         lengths_basis=data.lengths_basis,
         checkpoints=-(-training.last_step // training.checkpoint_every),
         scored_checkpoints=_scored_checkpoints(job),
-        memory_bytes=memory_bytes,
-        memory_note=memory_note,
+        memory_bytes=memory.bytes,
+        memory_parts=memory.parts,
+        memory_note=memory.note,
         seconds=seconds,
         seconds_basis=seconds_basis,
         ignored=_ignored(job),

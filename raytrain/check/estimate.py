@@ -2,8 +2,11 @@
 
 import shutil
 import time
+from dataclasses import dataclass
 
-from raytrain.config.training import TrainingSpec
+from raytrain.check.model_size import ModelSize
+from raytrain.config.training import PackingShape, TrainingSpec
+from raytrain.training.model.memory_plan import memory_plan
 from raytrain_core.extras import how_to_install
 
 # Training FLOPs per parameter and real token without padding (forward and backward; a token passes
@@ -15,11 +18,41 @@ EFFICIENCY = 0.4
 BYTES_PER_PARAMETER = {"adamw": 16, "adafactor": 8}  # fp32 weights and gradients, and adamw's two moments
 
 
-def memory(parameters: int | None, training: TrainingSpec, *, shards: int = 1) -> tuple[int | None, str]:
-    """Returns the bytes that each worker needs for weights, gradients and optimizer, and a note.
+GPU_GIB = (8, 12, 16, 24, 32, 40, 48, 80, 96, 141, 180)
+"""Memory of GPUs that are sold."""
+HEADROOM = 1.1
+"""For what CUDA takes for itself and its allocator cannot use; an assumption, not a measurement."""
+_GIB = 1 << 30
 
-    `shards` is the number of workers that the model is sharded over.
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that each worker needs to train, in all and by part, and what is to be said of them."""
+
+    bytes: int | None
+    parts: dict[str, int]
+    """Empty where only weights, gradients and optimizer are known."""
+    note: str
+
+
+def memory(model: ModelSize, training: TrainingSpec, row: PackingShape | None, *, shards: int = 1) -> Memory:
+    """Returns what each of `shards` workers needs that the model is sharded over.
+
+    At most: see `training.model.memory_plan`. Without the model's shape or that of a packed row
+    only what belongs to each parameter is counted.
     """
+    if model.shape is None or row is None:
+        return _by_parameters(model.parameters, training, shards)
+    plan = memory_plan(model.shape, training, row, shards=shards, on_gpu=training.device != "cpu")
+    parts = {name: size for name, size in plan.parts.items() if size}
+    note = "at most, each worker: " + ", ".join(f"{name} {size / _GIB:.2f}" for name, size in parts.items())
+    if training.device != "cpu":
+        gpu = next((size for size in GPU_GIB if plan.total * HEADROOM <= size * _GIB), None)
+        note += f"; fits a GPU of {gpu} GiB" if gpu else f"; more than a GPU of {GPU_GIB[-1]} GiB holds"
+    return Memory(plan.total, parts, note)
+
+
+def _by_parameters(parameters: int | None, training: TrainingSpec, shards: int) -> Memory:
     each, what = BYTES_PER_PARAMETER[training.optimizer], str(training.optimizer)
     if training.method == "lora":
         each, what = 4, "frozen weights and small adapters"
@@ -28,12 +61,10 @@ def memory(parameters: int | None, training: TrainingSpec, *, shards: int = 1) -
     if training.method == "full":
         each += 4 * ((training.ema is not None) + bool(training.anchor or training.interpolation < 1))
     if parameters is None:
-        return None, "unknown, because the size of the model is"
+        return Memory(None, {}, "unknown, because the size of the model is")
     spread = f" over {shards} workers" if shards > 1 else ""
-    return (
-        parameters * each // shards,
-        f"each worker: {each} bytes a parameter{spread} with {what}, plus activations",
-    )
+    note = f"each worker: {each} bytes a parameter{spread} with {what}, plus activations"
+    return Memory(parameters * each // shards, {}, note)
 
 
 def duration(

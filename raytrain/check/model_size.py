@@ -2,32 +2,26 @@
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+from raytrain.model.shape import FLAN, ModelShape
 from raytrain.model.source import check_folder, local_path
 from raytrain_core.errors import TrainingError
 from raytrain_core.storage.bucket_uri import is_in_bucket
 
-# The published checkpoints, by the number of their parameters.
-_KNOWN = {
-    "flan-t5-small": 76_961_152,
-    "flan-t5-base": 247_577_856,
-    "flan-t5-large": 783_150_080,
-    "flan-t5-xl": 2_849_757_184,
-    "flan-t5-xxl": 11_135_332_352,
-}
 _FLAN = "google/"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSize:
-    """The model's local folder and number of parameters, if they are known."""
+    """The model's local folder, number of parameters and shape, as far as they are known."""
 
     folder: Path | None
     parameters: int | None
     note: str
+    shape: ModelShape | None = None
 
 
 def size_of(uri: str, base_folder: Path) -> ModelSize:
@@ -37,13 +31,26 @@ def size_of(uri: str, base_folder: Path) -> ModelSize:
     folder = local_path(uri, base_folder)
     if folder.is_dir():
         check_folder(folder, uri)
-        return ModelSize(folder, count_parameters(folder), "counted in its files")
+        parameters = count_parameters(folder)
+        return ModelSize(folder, parameters, "counted in its files", _shape(folder, parameters))
     if uri.startswith((".", "/", "~", "file:")) or uri.removeprefix("hf://").partition("@")[0].count("/") > 1:
         raise TrainingError(f"model {uri}: no folder {folder}", hint="give a folder with config.json, or a hub id")
     name = uri.removeprefix("hf://").removeprefix(_FLAN).partition("@")[0]
-    if name in _KNOWN:
-        return ModelSize(None, _KNOWN[name], "as published")
+    if name in FLAN:
+        return ModelSize(None, FLAN[name].parameters, "as published", FLAN[name])
     return ModelSize(None, None, "unknown: downloaded from the hub when the run starts")
+
+
+def _shape(folder: Path, parameters: int) -> ModelShape | None:
+    """Reads the shape; the number of parameters tells whether the output layer is tied.
+
+    None if config.json does not describe these files.
+    """
+    try:
+        untied = ModelShape.from_config(json.loads((folder / "config.json").read_text()), tied=False)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return next((shape for shape in (untied, replace(untied, tied=True)) if shape.parameters == parameters), None)
 
 
 def count_parameters(folder: Path) -> int:

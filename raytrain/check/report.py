@@ -48,6 +48,9 @@ class CheckReport:
     checkpoints: int
     scored_checkpoints: int
     memory_bytes: int | None
+    """Of each worker at the peak of a step."""
+    memory_parts: dict[str, int]
+    """Of that, by what it is for; empty where only weights and what belongs to them are known."""
     memory_note: str
     seconds: float | None
     seconds_basis: str

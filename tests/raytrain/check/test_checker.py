@@ -54,7 +54,9 @@ def test_rows_shares_and_sizes(project: Path) -> None:
     assert {t.name: t.share for t in (notes, stars)} == rates(mixture, {"notes": notes.rows["train"], "stars": 30})
     assert (quiz.share, quiz.epochs) == (None, None)
     assert found.parameters == 76_961_152
-    assert found.memory_bytes == 8 * 76_961_152
+    assert found.memory_bytes == sum(found.memory_parts.values())
+    assert found.memory_parts["weights"] == found.memory_parts["gradients"] == 4 * 76_961_152
+    assert "; fits a GPU of " in found.memory_note
     assert found.tokens == found.tokens_per_step * 100 <= 8192 * 100
     assert found.seconds is not None
     assert found.seconds_basis.startswith("rough")
