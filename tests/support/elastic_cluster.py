@@ -29,7 +29,7 @@ def node_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield made
     finally:
         ray.shutdown()
-        made.shutdown()
+        made.shutdown()  # type: ignore[no-untyped-call]
 
 
 def wait_until(condition: Callable[[], Any]) -> None:

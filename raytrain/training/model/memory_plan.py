@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from raytrain.config.job import Lora, PackingShape, TrainingSpec
+from raytrain.config.training import Lora, PackingShape, TrainingSpec
 from raytrain.model.shape import ModelShape
 
 FP32, BF16, INT64 = 4, 2, 8

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from raytrain.config.job import Resources
+from raytrain.config.resources import Resources
 from raytrain.sweeps.local_runs import LocalRuns, fitting, reason_of
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import StorageLocation, open_store

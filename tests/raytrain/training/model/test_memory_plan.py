@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from raytrain.config.job import PackingShape, TrainingSpec
+from raytrain.config.training import PackingShape, TrainingSpec
 from raytrain.model.shape import FLAN, ModelShape
 from raytrain.training.model.memory_plan import MemoryPlan, memory_plan
 from raytrain.training.trainer import Trainer
