@@ -192,8 +192,10 @@ def _fresh_namespace(target: Target, server: S3Server) -> Iterator[str]:
     environment = {k: v for k, v in server.environment.items() if not k.endswith("_FILE")}
     literals = [f"--from-literal={key}={value}" for key, value in environment.items()]
     target.kubectl("create", "secret", "generic", "bucket", "-n", name, *literals)
-    yield name
-    target.kubectl("delete", "namespace", name, "--wait=false")
+    try:
+        yield name
+    finally:
+        target.kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture(scope="module")
@@ -212,19 +214,20 @@ def operator(
     """
     name = "raytrain-system"
     target.kubectl("create", "namespace", name)
-    target.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    for secret, content in operator_secrets.items():
-        literals = [f"--from-literal={key}={value}" for key, value in content.items()]
-        target.kubectl("create", "secret", "generic", secret, "-n", name, *literals)
-    images = [*_image("image", target.operator_image), *_image("runImage", target.run_image)]
-    chart = str(REPOSITORY / "helm/raytrain-operator")
-    more = getattr(request.module, "OPERATOR_VALUES", [])
-    target.helm(
-        "install", "raytrain", chart, "-n", name, "--wait", "--timeout", "5m", "--take-ownership", *images, *more
-    )
-    yield name
-    target.helm("uninstall", "raytrain", "-n", name, "--wait")
-    target.kubectl("delete", "namespace", name, "--timeout=120s")  # the next module creates it again
+    try:  # an installation that fails must not stop the next module's
+        target.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+        for secret, content in operator_secrets.items():
+            literals = [f"--from-literal={key}={value}" for key, value in content.items()]
+            target.kubectl("create", "secret", "generic", secret, "-n", name, *literals)
+        images = [*_image("image", target.operator_image), *_image("runImage", target.run_image)]
+        chart = str(REPOSITORY / "helm/raytrain-operator")
+        more = getattr(request.module, "OPERATOR_VALUES", [])
+        waiting = ("--wait", "--timeout", "5m", "--take-ownership")
+        target.helm("install", "raytrain", chart, "-n", name, *waiting, *images, *more)
+        yield name
+    finally:
+        target.helm("uninstall", "raytrain", "-n", name, "--wait", "--ignore-not-found")
+        target.kubectl("delete", "namespace", name, "--timeout=120s")  # the next module creates it again
 
 
 def _image(key: str, reference: str) -> list[str]:
