@@ -31,8 +31,9 @@ CHANNELS = [
     {"name": "chat", "format": "slack", "events": ["finished", "failed"]},
 ]
 OPERATOR_VALUES = [
-    *("--set", "notifications.secret=receivers", "--set", rf"settings.prices.gpuHour.nvidia\.com/gpu={PRICE}"),
+    *("--set", "notifications.secret=receivers"),
     *("--set-json", f"settings.notifications.channels={json.dumps(CHANNELS)}"),
+    *("--set-json", f"settings.prices.gpuHour={json.dumps({'nvidia.com/gpu': PRICE})}"),
 ]
 
 
