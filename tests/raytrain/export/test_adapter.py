@@ -39,7 +39,7 @@ def lora_run(prepared, tmp_path, monkeypatch, request):
     """Returns a function that trains adapters on a small model and commits what a run does."""
     monkeypatch.setenv("RAYTRAIN_CACHE", str(tmp_path / "cache"))
 
-    def make(*, tied=False, rows=128, model="./base", revision=None, **changes):
+    def make(*, tied=False, rows=192, model="./base", revision=None, **changes):
         base = save_tiny(tmp_path / "base", tied=tied, vocabulary=rows)
         training = prepared.job.spec.training
         training = type(training).model_validate({**training.model_dump(exclude_none=True), **LORA, **changes})
@@ -92,7 +92,7 @@ def test_peft_gives_the_runs_logits_added_tokens_too(lora_run, tmp_path, tied, c
 
 
 def test_a_base_model_of_the_hub_is_named_with_its_revision(lora_run, tmp_path, hub):
-    files = {path.name: path.read_bytes() for path in save_tiny(tmp_path / "base", vocabulary=128).iterdir()}
+    files = {path.name: path.read_bytes() for path in save_tiny(tmp_path / "base", vocabulary=192).iterdir()}
     commit = hub.add("org/tiny", files)
     world = lora_run(model="org/tiny@main", revision=commit)
     hub.repositories["org/tiny"].commit({})  # the branch has moved
