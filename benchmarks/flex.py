@@ -82,41 +82,42 @@ class FlexMasks:
 class FlexT5(PackedT5):
     """`PackedT5` whose attention is flex attention."""
 
-    def _encode(self, batch: DeviceBatch) -> Tensor:
+    def _encode(self, batch: DeviceBatch, x_SD: Tensor) -> Tensor:
         stack, masks = self.model.encoder, FlexMasks.of(batch.layout)
         bias = bias_by_distance(stack, int(masks.source.position_N.max()) + 1)
-        x_SD = stack.dropout(stack.embed_tokens(batch.source_S))
+        x_SD = stack.dropout(x_SD)
         for layer in self._encoder:
-            x_SD = layer(x_SD, masks, bias)
+            x_SD = layer(x_SD, (masks.source, masks.encoder), bias)
         return stack.dropout(stack.final_layer_norm(x_SD))  # type: ignore[no-any-return]
 
-    def _decode(self, batch: DeviceBatch, encoded_SD: Tensor) -> Tensor:
+    def _decode(self, batch: DeviceBatch, x_TD: Tensor, encoded_SD: Tensor) -> Tensor:
         stack, masks = self.model.decoder, FlexMasks.of(batch.layout)
         bias = bias_by_distance(stack, int(masks.target.position_N.max()) + 1)
-        x_TD = stack.dropout(stack.embed_tokens(batch.decoder_input_T))
+        x_TD = stack.dropout(x_TD)
         for layer in self._decoder:
-            x_TD = layer(x_TD, encoded_SD, masks, bias)
+            x_TD = layer(x_TD, encoded_SD, ((masks.target, masks.decoder), masks.cross), bias)
         return stack.dropout(stack.final_layer_norm(x_TD))  # type: ignore[no-any-return]
 
-    def _self_attention(self, layer: Any, x_ND: Tensor, layout: Any, biases: Any, *, encoder: bool) -> Tensor:
+    def _self_attention(self, layer: Any, x_ND: Tensor, plan: Any, bias_HLL: Tensor) -> Tensor:
         attention, normed_ND = layer.SelfAttention, layer.layer_norm(x_ND)
-        position_N = (layout.source if encoder else layout.target).position_N
-        longest = (biases.shape[1] + 1) // 2
+        places, mask = plan
+        position_N, longest = places.position_N, (bias_HLL.shape[1] + 1) // 2
 
         def add_bias(score: Tensor, b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-            biased: Tensor = score + biases[h, position_N[k] - position_N[q] + longest - 1]
+            biased: Tensor = score + bias_HLL[h, position_N[k] - position_N[q] + longest - 1]
             return biased
 
         projections = (attention.q, attention.k, attention.v)
         q_1HNK, k_1HNK, v_1HNK = (self._heads(project(normed_ND)) for project in projections)
-        mask = layout.encoder if encoder else layout.decoder
-        return attention.o(self._attend(q_1HNK, k_1HNK, v_1HNK, add_bias, mask))  # type: ignore[no-any-return]
+        out = self._attend(q_1HNK, k_1HNK, v_1HNK, add_bias, mask)
+        return x_ND + layer.dropout(attention.o(out))  # type: ignore[no-any-return]
 
-    def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, layout: Any) -> Tensor:
+    def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, plan: Any) -> Tensor:
         attention = layer.EncDecAttention
         q_1HTK = self._heads(attention.q(layer.layer_norm(x_TD)))
         k_1HSK, v_1HSK = (self._heads(project(encoded_SD)) for project in (attention.k, attention.v))
-        return attention.o(self._attend(q_1HTK, k_1HSK, v_1HSK, None, layout.cross))  # type: ignore[no-any-return]
+        out = self._attend(q_1HTK, k_1HSK, v_1HSK, None, plan)
+        return x_TD + layer.dropout(attention.o(out))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor) -> Tensor:
         """(N, H * K) to (1, H, N, K)."""

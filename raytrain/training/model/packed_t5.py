@@ -9,36 +9,28 @@ Shape suffixes:
     S  source tokens of the packed row
     T  target tokens of the packed row
     N  S or T, whichever side is meant
-    M  positions of that side in the padded layout
-    G  segments in a group, Q and C padded query and key length of a group
+    L  longest source or target of the row
     D  model width
+    F  width of the feed-forward layer
     H  attention heads
-    K  size of a head
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers.activations import NewGELUActivation
 
 from raytrain.model.families import scales_output
 from raytrain.training.data.batch import PackedBatch
-from raytrain.training.model.attention import (
-    PaddedLayout,
-    RowLayout,
-    SegmentGroup,
-    attend,
-    mask_value,
-    pad,
-    row_layout,
-    unpad,
-)
+from raytrain.training.model.attention import AttentionPlan, RowLayout, attend, mask_value, row_layout
+from raytrain.training.model.fused import gated_gelu, joined_linear, norm
 from raytrain.training.model.loss import CROSS_ENTROPY, Objective, sum_by_task, token_losses
 
 if TYPE_CHECKING:
@@ -139,8 +131,8 @@ class PackedT5(nn.Module):
 
         The latter has shape (tasks,), is float64 and carries no gradient.
         """
-        encoded_SD = self._encode(batch)
-        hidden_TD = self._decode(batch, encoded_SD)
+        source_SD, target_TD = self._embed(batch)
+        hidden_TD = self._decode(batch, target_TD, self._encode(batch, source_SD))
         if self._scaled:
             hidden_TD = hidden_TD * self.model.model_dim**-0.5
         weights_T = None if self._task_weights is None else self._task_weights[batch.task_T]
@@ -153,74 +145,69 @@ class PackedT5(nn.Module):
         )
         return total, sum_by_task(losses_T, batch.task_T, tasks)
 
-    def _encode(self, batch: DeviceBatch) -> Tensor:
+    def _embed(self, batch: DeviceBatch) -> tuple[Tensor, Tensor]:
+        """Looks up both sides at once: the gradient of a lookup is as large as the vocabulary."""
+        encoder, decoder = self.model.encoder.embed_tokens, self.model.decoder.embed_tokens
+        if encoder.weight is not decoder.weight:
+            return encoder(batch.source_S), decoder(batch.decoder_input_T)
+        both = encoder(torch.cat([batch.source_S, batch.decoder_input_T]))
+        source_SD, target_TD = both.split([len(batch.source_S), len(batch.decoder_input_T)])
+        return source_SD, target_TD
+
+    def _encode(self, batch: DeviceBatch, x_SD: Tensor) -> Tensor:
         stack, layout = self.model.encoder, batch.layout
-        biases = _position_biases(stack, [g.source for g in layout.groups])
-        x_SD = stack.dropout(stack.embed_tokens(batch.source_S))
-        for layer, by_group in zip(self._encoder, biases, strict=True):
-            x_SD = layer(x_SD, layout, by_group)
-        return stack.dropout(stack.final_layer_norm(x_SD))  # type: ignore[no-any-return]
+        plan = AttentionPlan.within(layout.source, [g.segments for g in layout.groups], self.heads)
+        biases = _position_biases(stack, max((g.source for g in layout.groups), default=0))
+        x_SD = stack.dropout(x_SD)
+        for layer, bias_HLL in zip(self._encoder, biases, strict=True):
+            x_SD = layer(x_SD, plan, bias_HLL)
+        return stack.dropout(norm(stack.final_layer_norm, x_SD))  # type: ignore[no-any-return]
 
-    def _encoder_layer(self, block: Any, x_SD: Tensor, layout: RowLayout, biases: list[Tensor]) -> Tensor:
-        attention = block.layer[0]
-        x_SD = x_SD + attention.dropout(self._self_attention(attention, x_SD, layout, biases, encoder=True))
-        return block.layer[-1](x_SD)  # type: ignore[no-any-return]
+    def _encoder_layer(self, block: Any, x_SD: Tensor, plan: AttentionPlan, bias_HLL: Tensor) -> Tensor:
+        return _feed_forward(block.layer[-1], self._self_attention(block.layer[0], x_SD, plan, bias_HLL))
 
-    def _decode(self, batch: DeviceBatch, encoded_SD: Tensor) -> Tensor:
+    def _decode(self, batch: DeviceBatch, x_TD: Tensor, encoded_SD: Tensor) -> Tensor:
         stack, layout = self.model.decoder, batch.layout
-        lengths = [g.target for g in layout.groups]
-        longest = max(lengths, default=0)
-        # The padding of a target comes after its tokens, so the causal mask hides it as well.
+        segments = [g.segments for g in layout.groups]
+        plan = AttentionPlan.within(layout.target, segments, self.heads, causal=True)
+        cross = AttentionPlan.across(layout.target, layout.source, segments, self.heads)
+        longest = max((g.target for g in layout.groups), default=0)
         blocked = mask_value(self.dtype)
-        causal_QC = torch.full((longest, longest), blocked, dtype=self.dtype, device=encoded_SD.device).triu_(1)
-        biases = _position_biases(stack, lengths, causal_QC)
-        x_TD = stack.dropout(stack.embed_tokens(batch.decoder_input_T))
-        for layer, by_group in zip(self._decoder, biases, strict=True):
-            x_TD = layer(x_TD, encoded_SD, layout, by_group)
-        return stack.dropout(stack.final_layer_norm(x_TD))  # type: ignore[no-any-return]
+        causal_LL = torch.full((longest, longest), blocked, dtype=self.dtype, device=encoded_SD.device).triu_(1)
+        biases = _position_biases(stack, longest, causal_LL)
+        x_TD = stack.dropout(x_TD)
+        for layer, bias_HLL in zip(self._decoder, biases, strict=True):
+            x_TD = layer(x_TD, encoded_SD, (plan, cross), bias_HLL)
+        return stack.dropout(norm(stack.final_layer_norm, x_TD))  # type: ignore[no-any-return]
 
     def _decoder_layer(
-        self, block: Any, x_TD: Tensor, encoded_SD: Tensor, layout: RowLayout, biases: list[Tensor]
+        self, block: Any, x_TD: Tensor, encoded_SD: Tensor, plans: tuple[Any, Any], bias_HLL: Tensor
     ) -> Tensor:
-        attention, cross = block.layer[0], block.layer[1]
-        x_TD = x_TD + attention.dropout(self._self_attention(attention, x_TD, layout, biases, encoder=False))
-        x_TD = x_TD + cross.dropout(self._cross_attention(cross, x_TD, encoded_SD, layout))
-        return block.layer[-1](x_TD)  # type: ignore[no-any-return]
+        plan, cross = plans
+        x_TD = self._self_attention(block.layer[0], x_TD, plan, bias_HLL)
+        x_TD = self._cross_attention(block.layer[1], x_TD, encoded_SD, cross)
+        return _feed_forward(block.layer[-1], x_TD)
 
-    def _self_attention(
-        self, layer: Any, x_ND: Tensor, layout: RowLayout, biases: list[Tensor], *, encoder: bool
-    ) -> Tensor:
-        side = layout.source if encoder else layout.target
-        attention, normed_ND = layer.SelfAttention, layer.layer_norm(x_ND)
-        q_groups, k_groups, v_groups = (
-            self._by_group(project(normed_ND), side, layout.groups)
-            for project in (attention.q, attention.k, attention.v)
-        )
-        masks = side.masks if encoder else [None] * len(layout.groups)
-        out = [attend(*parts) for parts in zip(q_groups, k_groups, v_groups, biases, masks, strict=True)]
-        return attention.o(unpad(torch.cat(out), side))  # type: ignore[no-any-return]
+    def _self_attention(self, layer: Any, x_ND: Tensor, plan: Any, bias_HLL: Tensor) -> Tensor:
+        attention, normed_ND = layer.SelfAttention, norm(layer.layer_norm, x_ND)
+        joined = joined_linear((attention.q, attention.k, attention.v), normed_ND)
+        return x_ND + layer.dropout(attention.o(attend(plan, joined, None, bias_HLL)))  # type: ignore[no-any-return]
 
-    def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, layout: RowLayout) -> Tensor:
+    def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, plan: Any) -> Tensor:
         attention = layer.EncDecAttention
-        groups, source = layout.groups, layout.source
-        q_groups = self._by_group(attention.q(layer.layer_norm(x_TD)), layout.target, groups)
-        k_groups, v_groups = (
-            self._by_group(project(encoded_SD), source, groups) for project in (attention.k, attention.v)
-        )
-        parts = zip(q_groups, k_groups, v_groups, source.masks, strict=True)
-        out = [attend(q, k, v, None, mask) for q, k, v, mask in parts]
-        return attention.o(unpad(torch.cat(out), layout.target))  # type: ignore[no-any-return]
+        queries = attention.q(norm(layer.layer_norm, x_TD))
+        context = joined_linear((attention.k, attention.v), encoded_SD)
+        return x_TD + layer.dropout(attention.o(attend(plan, queries, context, None)))  # type: ignore[no-any-return]
 
-    def _by_group(self, x: Tensor, side: PaddedLayout, groups: Sequence[SegmentGroup]) -> list[Tensor]:
-        """(N, H * K) to the (G, Q, H, K) of each group.
 
-        One split, not a slice a group: the gradient of a slice is as large as the entire layout.
-        """
-        padded = pad(x, side).split(side.sizes)  # type: ignore[no-untyped-call]
-        return [
-            x_part.view(g.segments, -1, self.heads, x.shape[-1] // self.heads)
-            for g, x_part in zip(groups, padded, strict=True)
-        ]
+def _feed_forward(layer: Any, x_ND: Tensor) -> Tensor:
+    dense, normed_ND = layer.DenseReluDense, norm(layer.layer_norm, x_ND)
+    if isinstance(getattr(dense, "act", None), NewGELUActivation) and hasattr(dense, "wi_0"):
+        inner_NF = gated_gelu(joined_linear((dense.wi_0, dense.wi_1), normed_ND))
+        out_ND = dense.wo(dense.dropout(inner_NF))
+    else:
+        out_ND = dense(normed_ND)
+    return x_ND + layer.dropout(out_ND)  # type: ignore[no-any-return]
 
 
 def _autocast(x: Tensor) -> Tensor:
@@ -229,22 +216,18 @@ def _autocast(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-def _position_biases(stack: Any, lengths: Sequence[int], mask_QC: Tensor | None = None) -> Iterator[list[Tensor]]:
-    """Yields for each layer the relative position bias (H, length, length) of groups of `lengths`.
+def _position_biases(stack: Any, length: int, mask_LL: Tensor | None = None) -> Iterator[Tensor]:
+    """Yields for each layer the relative position bias (H, length, length), with `mask_LL` added.
 
-    The same for all layers or, in UMT5, each layer's own, made when the layer is reached. `mask_QC`
-    is added.
+    The same for all layers or, in UMT5, each layer's own, made when the layer is reached.
     """
-    longest = max(lengths, default=0)
-    by_group: list[Tensor] = []
     for block in stack.block:
         attention = block.layer[0].SelfAttention
         if attention.has_relative_attention_bias:
-            bias_HQC = attention.compute_bias(longest, longest)[0]
-            if mask_QC is not None:
-                bias_HQC = bias_HQC + mask_QC
-            by_group = [bias_HQC[:, :length, :length] for length in lengths]
-        yield by_group
+            bias_HLL = attention.compute_bias(length, length)[0]
+            if mask_LL is not None:
+                bias_HLL = bias_HLL + mask_LL
+        yield bias_HLL
 
 
 def seed_dropout(seed: int, index: int) -> None:
