@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from raytrain.training.model.attention import PaddedLayout, RowLayout
+from raytrain.training.model.fused import norm
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5
 
 
@@ -88,7 +89,7 @@ class FlexT5(PackedT5):
         x_SD = stack.dropout(x_SD)
         for layer in self._encoder:
             x_SD = layer(x_SD, (masks.source, masks.encoder), bias)
-        return stack.dropout(stack.final_layer_norm(x_SD))  # type: ignore[no-any-return]
+        return stack.dropout(norm(stack.final_layer_norm, x_SD))  # type: ignore[no-any-return]
 
     def _decode(self, batch: DeviceBatch, x_TD: Tensor, encoded_SD: Tensor) -> Tensor:
         stack, masks = self.model.decoder, FlexMasks.of(batch.layout)
@@ -96,10 +97,10 @@ class FlexT5(PackedT5):
         x_TD = stack.dropout(x_TD)
         for layer in self._decoder:
             x_TD = layer(x_TD, encoded_SD, ((masks.target, masks.decoder), masks.cross), bias)
-        return stack.dropout(stack.final_layer_norm(x_TD))  # type: ignore[no-any-return]
+        return stack.dropout(norm(stack.final_layer_norm, x_TD))  # type: ignore[no-any-return]
 
     def _self_attention(self, layer: Any, x_ND: Tensor, plan: Any, bias_HLL: Tensor) -> Tensor:
-        attention, normed_ND = layer.SelfAttention, layer.layer_norm(x_ND)
+        attention, normed_ND = layer.SelfAttention, norm(layer.layer_norm, x_ND)
         places, mask = plan
         position_N, longest = places.position_N, (bias_HLL.shape[1] + 1) // 2
 
@@ -114,7 +115,7 @@ class FlexT5(PackedT5):
 
     def _cross_attention(self, layer: Any, x_TD: Tensor, encoded_SD: Tensor, plan: Any) -> Tensor:
         attention = layer.EncDecAttention
-        q_1HTK = self._heads(attention.q(layer.layer_norm(x_TD)))
+        q_1HTK = self._heads(attention.q(norm(layer.layer_norm, x_TD)))
         k_1HSK, v_1HSK = (self._heads(project(encoded_SD)) for project in (attention.k, attention.v))
         out = self._attend(q_1HTK, k_1HSK, v_1HSK, None, plan)
         return x_TD + layer.dropout(attention.o(out))  # type: ignore[no-any-return]

@@ -79,28 +79,26 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         losses_N = torch.empty(hidden_ND.shape[0], dtype=precise, device=hidden_ND.device)
         objective_N = losses_N if objective == CROSS_ENTROPY else torch.empty_like(losses_N)
         d_hidden_ND = torch.empty_like(hidden_ND) if ctx.needs_input_grad[0] else None
-        make = torch.empty_like if len(hidden_ND) else torch.zeros_like
-        d_head_VD = make(head_VD, dtype=precise) if ctx.needs_input_grad[1] else None
+        d_head_VD = torch.zeros_like(head_VD, dtype=precise) if ctx.needs_input_grad[1] else None
         with torch.autocast(hidden_ND.device.type, enabled=False):
             cast_VD = head_VD.to(hidden_ND.dtype)
             for start in range(0, hidden_ND.shape[0], chunk):
                 part = slice(start, start + chunk)
                 scores_nV = (hidden_ND[part] @ cast_VD.t()).to(precise)
                 labels_n1 = labels_N[part, None]
+                max_n1 = scores_nV.amax(-1, keepdim=True)
                 label_score_n1 = scores_nV.gather(1, labels_n1)
                 mean_n1 = scores_nV.mean(-1, keepdim=True) if smoothing else label_score_n1
-                scores_nV = torch.log_softmax(scores_nV, -1)  # one pass over memory: a row fits the cache
-                label_loss_n1 = scores_nV.gather(1, labels_n1).neg_()
-                losses_N[part] = label_loss_n1[:, 0]
-                log_sum_n1 = label_loss_n1 + label_score_n1
+                scores_nV.sub_(max_n1).exp_()  # from here on in place: probabilities, then their gradient
+                norm_n1 = scores_nV.sum(-1, keepdim=True)
+                log_sum_n1 = norm_n1.log() + max_n1
+                losses_N[part] = (log_sum_n1 - label_score_n1)[:, 0]
                 if objective_N is not losses_N:
                     value_n1 = log_sum_n1 - (1 - smoothing) * label_score_n1 - smoothing * mean_n1
                     objective_N[part] = (value_n1 + squared * log_sum_n1**2)[:, 0]
                 if d_hidden_ND is None and d_head_VD is None:
                     continue
-                scores_nV.exp_()  # from here on in place: probabilities, then their gradient
-                if squared:
-                    scores_nV.mul_(1 + 2 * squared * log_sum_n1)
+                scores_nV.mul_((1 + 2 * squared * log_sum_n1) / norm_n1)
                 scores_nV.scatter_add_(1, labels_n1, torch.full_like(label_score_n1, smoothing - 1.0))
                 if smoothing:
                     scores_nV.sub_(smoothing / head_VD.shape[0])
@@ -109,8 +107,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 slope_nV = scores_nV.to(hidden_ND.dtype)
                 if d_hidden_ND is not None:
                     torch.mm(slope_nV, cast_VD, out=d_hidden_ND[part])
-                if d_head_VD is not None:
-                    _add_product(d_head_VD, slope_nV.t(), hidden_ND[part], first=start == 0)
+                if d_head_VD is None:
+                    continue
+                if d_head_VD.dtype == slope_nV.dtype:
+                    d_head_VD.addmm_(slope_nV.t(), hidden_ND[part])
+                else:
+                    d_head_VD += slope_nV.t() @ hidden_ND[part]
         ctx.save_for_backward(d_hidden_ND, None if d_head_VD is None else d_head_VD.to(head_VD.dtype))
         ctx.mark_non_differentiable(losses_N)
         total = objective_N.sum() if weights_N is None else (objective_N * weights_N).sum()
@@ -125,13 +127,3 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if d_head_VD is not None:
             d_head_VD = d_head_VD.mul_(gradient)
         return d_hidden_ND, d_head_VD, None, None, None, None
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor, *, first: bool) -> None:
-    """Adds `left @ right` to `total`, or replaces what is not set yet."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right, beta=0 if first else 1)
-    elif first:
-        total.copy_(left @ right)
-    else:
-        total += left @ right
