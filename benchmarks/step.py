@@ -66,7 +66,7 @@ class Side:
 def side(precision: str, shape: str) -> None:
     """Takes the steps whose numbers are read from standard input."""
     from benchmarks.training import FULL, LONGEST, ROW
-    from raytrain.config.job import TrainingSpec
+    from raytrain.config.training import TrainingSpec
     from raytrain.training.trainer import Trainer
 
     _, row = workload.rows_of(workload.examples(FULL, longest=LONGEST), ROW)
@@ -132,7 +132,8 @@ def main() -> None:
         return
     if options.against is None:
         parser.error("--against is needed")
-    ratios, figures = {}, {}
+    ratios: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for precision in options.precision or PRECISIONS:
         found = compare(options.against, precision, options)
         ratios[precision] = found.pop("faster")

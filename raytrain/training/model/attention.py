@@ -65,12 +65,19 @@ class PaddedLayout:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> PaddedLayout:
         """Moves the layout to `device`; boolean masks become additive ones of `dtype`."""
-        masks = (
+        masks = tuple(
             None if m is None else torch.zeros_like(m, dtype=dtype).masked_fill_(m, mask_value(dtype)).to(device)
             for m in self.masks
         )
-        tensors = (self.pad_index_M, self.unpad_index_N, self.padding, self.start_M, self.width_M)
-        return PaddedLayout(*(tensor.to(device) for tensor in tensors), self.sizes, tuple(masks))
+        return PaddedLayout(
+            self.pad_index_M.to(device),
+            self.unpad_index_N.to(device),
+            self.padding.to(device),
+            self.start_M.to(device),
+            self.width_M.to(device),
+            self.sizes,
+            masks,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +147,15 @@ def _padded_layout(
     starts = np.cumsum([0, *sizes[:-1]])
     within_M = np.arange(len(width_M)) - np.repeat(starts, sizes)
     start_M = np.arange(len(width_M)) - within_M % width_M
-    indexes = (pad_index_M, unpad_index_N, np.flatnonzero(~is_token_M), start_M, width_M)
-    return PaddedLayout(*(torch.from_numpy(index) for index in indexes), tuple(sizes), tuple(masks))
+    return PaddedLayout(
+        torch.from_numpy(pad_index_M),
+        torch.from_numpy(unpad_index_N),
+        torch.from_numpy(np.flatnonzero(~is_token_M)),
+        torch.from_numpy(start_M),
+        torch.from_numpy(width_M),
+        tuple(sizes),
+        tuple(masks),
+    )
 
 
 def mask_value(dtype: torch.dtype) -> float:
@@ -271,7 +285,9 @@ class _Attend(torch.autograd.Function):
         ctx: Any, plan: AttentionPlan, queries: Tensor, context: Tensor | None, bias_HLL: Tensor | None
     ) -> Tensor:
         with torch.autocast(queries.device.type, enabled=False):
-            padded = (*plan.query.pad(queries), *(plan.context.pad(context) if plan.context else ()))
+            padded = [*plan.query.pad(queries)]
+            if plan.context is not None and context is not None:
+                padded += plan.context.pad(context)
             q, k, v = padded
             out, weights = torch.empty_like(q), []
             for group in plan.groups:
@@ -297,7 +313,7 @@ class _Attend(torch.autograd.Function):
         d_out = plan.output.pad(grad)[0].index_fill_(0, plan.output.padding, 0)
         d_query = torch.empty(plan.query.parts, *q.shape, dtype=q.dtype, device=q.device)
         d_context = None if plan.context is None else torch.empty(2, *k.shape, dtype=k.dtype, device=k.device)
-        d_q, d_k, d_v = (*d_query, *(() if d_context is None else d_context))
+        d_q, d_k, d_v = [*d_query] if d_context is None else [*d_query, *d_context]
         d_bias = None
         if ctx.needs_input_grad[3]:
             shape, dtype = ctx.bias

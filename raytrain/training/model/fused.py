@@ -48,7 +48,8 @@ class _RmsNorm(torch.autograd.Function):
         length_N1 = torch.linalg.vector_norm(precise, dim=-1, keepdim=True)
         rstd_N1 = length_N1.square_().div_(x_ND.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(x_ND, weight_D, rstd_N1)
-        return (precise * rstd_N1).mul_(weight_D).to(dtype)
+        normed: Tensor = (precise * rstd_N1).mul_(weight_D)
+        return normed.to(dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
