@@ -66,15 +66,15 @@ class Side:
 def side(precision: str, shape: str) -> None:
     """Takes the steps whose numbers are read from standard input."""
     from benchmarks.training import FULL, LONGEST, ROW
-    from raytrain.config.training import TrainingSpec
-    from raytrain.training.trainer import Trainer
+    from raytrain.training import trainer as of_side
 
     _, row = workload.rows_of(workload.examples(FULL, longest=LONGEST), ROW)
-    training = TrainingSpec.model_validate(
+    spec: Any = vars(of_side)["TrainingSpec"]  # checkouts differ in where it is defined
+    training = spec.model_validate(
         {"steps": 100, "batch_tokens": sum(ROW), "optimizer": "adamw", "learning_rate": 1e-5, "dropout": 0.0}
         | {"precision": precision}
     )
-    trainer = Trainer(workload.model(shape), training, list(workload.FOUR))
+    trainer = of_side.Trainer(workload.model(shape), training, list(workload.FOUR))
     now = time.process_time if os.environ.get(CLOCK) == "cpu" else time.perf_counter
     for line in sys.stdin:
         rows = [row(int(line))]
