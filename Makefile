@@ -15,7 +15,7 @@ export PYTHONUNBUFFERED := 1
 # Containers often set this, and then each process compiles torch, Ray and transformers anew: seconds for each start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo contrast experiment docs test test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage bench-sweep bench-installation bench-export chaos lock generate clean
+.PHONY: help setup demo contrast experiment docs test test-lowest test-all lint format unit ray s3 slow smoke cluster cluster-down test-cluster bench-plan bench-operator bench-training bench-demo bench-accumulation bench-evaluation bench-data bench-verdicts bench-scale bench-serving bench-storage bench-sweep bench-installation bench-export chaos lock generate clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -74,6 +74,15 @@ smoke: $(READY) ## from Helm to the report in a real cluster (root, Linux, Go; t
 	$(PYTEST) tests/cluster/test_smoke.py --timeout 3000 -rs
 
 test: lint docs unit ray s3 smoke ## everything that must pass before a change lands
+
+test-lowest: $(READY) ## fast tests and one run in Ray with the lowest versions that pyproject.toml allows
+	mkdir -p build
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --no-header --python-version 3.11 --extra dev pyproject.toml -o build/lowest.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/lowest
+	$(BIN)/uv pip sync --quiet --python build/lowest/bin/python build/lowest.txt
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python --no-deps --no-build-isolation --editable .
+	build/lowest/bin/python -m pytest -m "not ray and not s3 and not cluster and not gpu and not slow"
+	build/lowest/bin/python -m pytest tests/raytrain/pipeline/test_run.py
 
 test-all: test slow test-cluster ## everything that can run on this machine
 
