@@ -172,9 +172,11 @@ class HeadIndex:
 
     Shapes: `pad_index` (parts * M * H,) numbers vectors of K in the packed (N, parts * H * K);
     `unpad_index` (N * parts * H,) numbers those of the padded (parts, M * H, K); `padding` those
-    of one part that hold no token.
+    of one part that hold no token. Packed tensors may have more rows than tokens: what is brought
+    back to those is zero.
     """
 
+    heads: int
     parts: int
     pad_index: Tensor
     unpad_index: Tensor
@@ -191,16 +193,19 @@ class HeadIndex:
         pad_index = torch.empty_like(packed_MHP).view(-1, parts)
         pad_index[place_MH.flatten()] = packed_MHP.flatten(0, 1)
         unpad_NPH = place_MH[layout.unpad_index_N][:, None, :] + part_P[:, None] * place_MH.numel()
-        return cls(parts, pad_index.t().flatten(), unpad_NPH.flatten(), place_MH[layout.padding].flatten())
+        return cls(heads, parts, pad_index.t().flatten(), unpad_NPH.flatten(), place_MH[layout.padding].flatten())
 
     def pad(self, x: Tensor) -> Tensor:
         """Packed (N, parts * H * K) to padded (parts, M * H, K); padding repeats a token."""
-        vectors = x.reshape(len(self.unpad_index), -1)
+        vectors = x.reshape(len(x) * self.parts * self.heads, -1)
         return vectors.index_select(0, self.pad_index).view(self.parts, -1, vectors.shape[-1])
 
-    def unpad(self, x: Tensor, tokens: int) -> Tensor:
-        """Padded (parts, M * H, K) to packed (N, parts * H * K), of N `tokens`."""
-        return x.flatten(0, -2).index_select(0, self.unpad_index).view(tokens, -1)
+    def unpad(self, x: Tensor, rows: int) -> Tensor:
+        """Padded (parts, M * H, K) to packed (`rows`, parts * H * K)."""
+        out = x.new_empty(rows * self.parts * self.heads, x.shape[-1])
+        torch.index_select(x.flatten(0, -2), 0, self.unpad_index, out=out[: len(self.unpad_index)])
+        out[len(self.unpad_index) :].zero_()
+        return out.view(rows, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +274,13 @@ def attend(plan: AttentionPlan, queries: Tensor, context: Tensor | None, bias_HL
     2 * H * K). `bias_HLL` is added to the scores, of which a group takes what it is long. Attention
     weights get no dropout.
     """
-    same = None if context is None else context.to(queries.dtype)  # adapters may leave autocast
-    return _Attend.apply(plan, queries, same, bias_HLL)  # type: ignore[no-any-return]
+    dtype = queries.dtype
+    if queries.device.type == "cpu" and dtype == torch.bfloat16:
+        # oneDNN compiles a bf16 product anew for each shape (3 to 15 ms; the product takes 0.3),
+        # and every row has groups of other shapes. MKL's fp32 products are not compiled.
+        queries = queries.float()
+    context = None if context is None else context.to(queries.dtype)  # adapters may leave autocast
+    return _Attend.apply(plan, queries, context, bias_HLL).to(dtype)  # type: ignore[no-any-return]
 
 
 class _Attend(torch.autograd.Function):

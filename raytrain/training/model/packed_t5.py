@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from transformers.activations import NewGELUActivation
 
@@ -135,23 +136,33 @@ class PackedT5(nn.Module):
         hidden_TD = self._decode(batch, target_TD, self._encode(batch, source_SD))
         if self._scaled:
             hidden_TD = hidden_TD * self.model.model_dim**-0.5
-        weights_T = None if self._task_weights is None else self._task_weights[batch.task_T]
+        weights_T, labels_T, tokens = None, batch.labels_T, len(batch.labels_T)
+        if self._task_weights is not None:
+            weights_T = self._task_weights[batch.task_T]
+        if extra := len(hidden_TD) - tokens:  # what `_embed` has added counts nothing
+            weights_T = pad(torch.ones_like(hidden_TD[:tokens, 0]) if weights_T is None else weights_T, (0, extra))
+            labels_T = pad(labels_T, (0, extra))
         total, losses_T = token_losses(
             _autocast(hidden_TD),
             self.model.lm_head.weight,
-            batch.labels_T,
+            labels_T,
             objective=self._objective,
             weights_N=weights_T,
         )
-        return total, sum_by_task(losses_T, batch.task_T, tasks)
+        return total, sum_by_task(losses_T[:tokens], batch.task_T, tasks)
 
     def _embed(self, batch: DeviceBatch) -> tuple[Tensor, Tensor]:
-        """Looks up both sides at once: the gradient of a lookup is as large as the vocabulary."""
+        """Looks up both sides at once: the gradient of a lookup is as large as the vocabulary.
+
+        In bf16 on a CPU some positions are added that belong to no segment.
+        """
+        sides = [batch.source_S, batch.decoder_input_T]
+        if compiles_shapes(batch.source_S.device.type, self.dtype):
+            sides = [pad(ids, (0, rounded(len(ids)) - len(ids))) for ids in sides]
         encoder, decoder = self.model.encoder.embed_tokens, self.model.decoder.embed_tokens
         if encoder.weight is not decoder.weight:
-            return encoder(batch.source_S), decoder(batch.decoder_input_T)
-        both = encoder(torch.cat([batch.source_S, batch.decoder_input_T]))
-        source_SD, target_TD = both.split([len(batch.source_S), len(batch.decoder_input_T)])
+            return encoder(sides[0]), decoder(sides[1])
+        source_SD, target_TD = encoder(torch.cat(sides)).split([len(ids) for ids in sides])
         return source_SD, target_TD
 
     def _encode(self, batch: DeviceBatch, x_SD: Tensor) -> Tensor:
@@ -208,6 +219,20 @@ def _feed_forward(layer: Any, x_ND: Tensor) -> Tensor:
     else:
         out_ND = dense(normed_ND)
     return x_ND + layer.dropout(out_ND)  # type: ignore[no-any-return]
+
+
+def compiles_shapes(kind: str, dtype: torch.dtype) -> bool:
+    """Whether products are compiled for each shape anew: bf16 on a CPU."""
+    return kind == "cpu" and (dtype == torch.bfloat16 or torch.is_autocast_enabled(kind))
+
+
+def rounded(tokens: int) -> int:
+    """Rounds up by 3 % at most, so that rows of similar length have the same shapes.
+
+    oneDNN compiles each shape of a bf16 product once, for 10 to 30 ms, and keeps the latest 1,024.
+    """
+    unit = 1 << max(0, tokens.bit_length() - 6)
+    return -(-tokens // unit) * unit
 
 
 def _autocast(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 
 from raytrain.training.data.batch import LENGTH_STEP, collate
 from raytrain.training.data.packing import SampleRef
+from raytrain.training.model import packed_t5
 from raytrain.training.model.attention import GROUP_COST, LARGEST_GROUP, group_segments
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_dropout, set_dropout
 from tests.support.packed_rows import KINDS, SHAPE, examples, gradients, row_of
@@ -82,6 +83,23 @@ def compare(model, dtype, loss_off, gradient_off, worst_off, **options):
         assert (found[name] - gradient).norm() <= worst_off * gradient.norm() + 1e-13, name
     for task in range(3):
         assert by_task[task].item() == pytest.approx(sum(each[task::3]), rel=max(loss_off, 1e-6))
+
+
+@pytest.mark.parametrize("task_weights", [None, [1.0, 1.0, 1.0]])
+@pytest.mark.parametrize("tied", [False, True])
+def test_positions_that_belong_to_no_segment_change_nothing(tied, task_weights, monkeypatch):
+    """Added in bf16 on a CPU; here in float64, where it can be seen."""
+    monkeypatch.setattr(packed_t5, "rounded", lambda tokens: tokens + 5)
+    model = tiny_model(tied=tied, layers=3).double()
+    weights = None if task_weights is None else torch.tensor(task_weights, dtype=torch.float64)
+    monkeypatch.setattr(packed_t5, "compiles_shapes", lambda kind, dtype: True)
+    compare(model, torch.float64, 1e-12, 1e-12, 2e-11, task_weights=weights)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 31, 64, 142, 370, 531, 3400, 26_000])
+def test_rounding_adds_little(tokens):
+    assert tokens <= packed_t5.rounded(tokens) <= tokens * 33 / 32
+    assert len({packed_t5.rounded(n) for n in range(tokens, 2 * tokens)}) <= 65
 
 
 def test_one_example_alone_and_one_token_targets():
