@@ -38,14 +38,14 @@ class Memory:
 def memory(model: ModelSize, training: TrainingSpec, row: PackingShape | None, *, shards: int = 1) -> Memory:
     """Returns what each of `shards` workers needs that the model is sharded over.
 
-    At most: see `training.model.memory_plan`. Without the model's shape or that of a packed row
+    See `training.model.memory_plan`. Without the model's shape or that of a packed row
     only what belongs to each parameter is counted.
     """
     if model.shape is None or row is None:
         return _by_parameters(model.parameters, training, shards)
     plan = memory_plan(model.shape, training, row, shards=shards, on_gpu=training.device != "cpu")
     parts = {name: size for name, size in plan.parts.items() if size}
-    note = "at most, each worker: " + ", ".join(f"{name} {size / _GIB:.2f}" for name, size in parts.items())
+    note = "each worker: " + ", ".join(f"{name} {size / _GIB:.2f}" for name, size in parts.items())
     if training.device != "cpu":
         gpu = next((size for size in GPU_GIB if plan.total * HEADROOM <= size * _GIB), None)
         note += f"; fits a GPU of {gpu} GiB" if gpu else f"; more than a GPU of {GPU_GIB[-1]} GiB holds"

@@ -2,8 +2,8 @@
 
 A pure function, without torch. It adds up what the step keeps: parameters and what belongs to each
 of them, the tensors that the forward pass leaves for the backward pass, and the largest of the
-passing tensors beside them. Every example counts as if it were as long as the job allows; in real
-rows examples are shorter, and the padding of their groups can take a few percent more.
+passing tensors beside them. Every example counts as if it were as long as the job allows, which is
+the most that attention takes; the padding of shorter ones in their groups is not counted.
 `tests/raytrain/training/model/test_memory_plan.py` compares it with the allocations of a step. What
 CUDA takes for itself and what its allocator cannot use is not in it.
 
@@ -26,10 +26,8 @@ from raytrain.model.shape import ModelShape
 FP32, BF16, INT64 = 4, 2, 8
 _SCORES = 1 << 23
 """Scores that the loss holds at once (`training.model.loss`)."""
-_RECOMPUTED_IN_HALF = 8
-"""fp32 numbers for each token and width that a layer takes besides, computed again in bf16.
-
-Measured (6.8 to 8.4), not derived."""
+_LARGEST_GROUP = 1 << 18
+"""Scores of a head that attention holds at once (`training.model.attention`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +139,9 @@ def _activations(
     at_the_loss, in_a_layer = 2 * FP32 * chunk * V, layer.backward(max(S, T))
     if training.activation_checkpointing:  # the inputs of layers, and the rest of one as it is computed again
         kept = D * residual * (shape.layers * S + shape.decoder_layers * T)
-        in_a_layer += max(encoder - D * residual * S, decoder - D * residual * T) + layer.weight_copies(0, 1)
-        if dtype != FP32:
-            in_a_layer += FP32 * _RECOMPUTED_IN_HALF * D * max(S, T)
+        rest = max(encoder - D * residual * S, decoder - D * residual * T)
+        in_a_layer = max(in_a_layer + rest, layer.attention_backward(S, training.max_input_tokens))
+        in_a_layer += layer.weight_copies(0, 1)
     else:
         kept = shape.layers * encoder + shape.decoder_layers * decoder
         kept += layer.weight_copies(shape.layers, shape.decoder_layers)
@@ -171,6 +169,11 @@ class _Layer:
     def _full(self) -> bool:
         return self.training.method == "full"
 
+    @property
+    def _attention(self) -> int:
+        """Bytes of a number within attention, which is in fp32 on a CPU."""
+        return self.dtype if self.on_gpu else FP32
+
     def _adapted(self, *names: str) -> bool:
         return self._full or any(name in (self.training.lora or Lora()).targets for name in names)
 
@@ -195,15 +198,24 @@ class _Layer:
         """Queries, keys, values, weights, and what they make."""
         inner = tokens * self.shape.inner
         pairs = self.shape.heads * tokens * min(tokens, longest)
-        kept = 3 * inner + pairs + inner * self._adapted("o") + self._low_rank(tokens, "q", "k", "v", "o")
-        return self._normed(tokens, "q", "k", "v") + self.dtype * kept + self._dropout(tokens * self.shape.width)
+        made = inner * self._adapted("o") + self._low_rank(tokens, "q", "k", "v", "o")
+        kept = self._attention * (3 * inner + pairs) + self.dtype * made
+        return self._normed(tokens, "q", "k", "v") + kept + self._dropout(tokens * self.shape.width)
 
     def cross_attention(self, source: int, target: int, longest_source: int, longest_target: int) -> int:
         """The same with keys and values of the encoder's output, which all layers share."""
         pairs = self.shape.heads * min(source * min(target, longest_target), target * min(source, longest_source))
-        kept = (target + 2 * source) * self.shape.inner + pairs + target * self.shape.inner * self._adapted("o")
-        kept += self._low_rank(target, "q", "o") + self._low_rank(source, "k", "v")
-        return self._normed(target, "q") + self.dtype * kept + self._dropout(target * self.shape.width)
+        made = target * self.shape.inner * self._adapted("o")
+        made += self._low_rank(target, "q", "o") + self._low_rank(source, "k", "v")
+        kept = self._attention * ((target + 2 * source) * self.shape.inner + pairs) + self.dtype * made
+        return self._normed(target, "q") + kept + self._dropout(target * self.shape.width)
+
+    def attention_backward(self, tokens: int, longest: int) -> int:
+        """Self-attention at its peak: what it kept, the gradients, and scores of one group."""
+        pairs = self.shape.heads * tokens * min(tokens, longest)
+        group = min(pairs, self.shape.heads * _LARGEST_GROUP)
+        kept = self._attention * (10 * tokens * self.shape.inner + pairs + 2 * group)
+        return kept + self.dtype * tokens * self.shape.width
 
     def feed_forward(self, tokens: int) -> int:
         """Both projections, and their product."""

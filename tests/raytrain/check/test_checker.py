@@ -12,11 +12,13 @@ import pytest
 
 from data_prep.tasks.mixture import rates
 from raytrain.check import CheckReport, check
+from raytrain.check.estimate import memory
 from raytrain.check.hub_rows import Hub
 from raytrain.check.model_size import count_parameters, size_of
 from raytrain.cli import main
 from raytrain.config.load import load_job
 from raytrain.config.run_layout import RunLayout
+from raytrain.config.training import PackingShape, TrainingSpec
 from raytrain_core.errors import DataError, ExitCode, TrainingError
 from raytrain_core.storage import open_store
 from tests.support import REPOSITORY
@@ -56,7 +58,8 @@ def test_rows_shares_and_sizes(project: Path) -> None:
     assert found.parameters == 76_961_152
     assert found.memory_bytes == sum(found.memory_parts.values())
     assert found.memory_parts["weights"] == found.memory_parts["gradients"] == 4 * 76_961_152
-    assert "; fits a GPU of " in found.memory_note
+    assert found.memory_note.startswith("each worker: weights 0.29, gradients 0.29")
+    assert "GPU" not in found.memory_note  # the job trains on the CPU
     assert found.tokens == found.tokens_per_step * 100 <= 8192 * 100
     assert found.seconds is not None
     assert found.seconds_basis.startswith("rough")
@@ -338,3 +341,16 @@ class TestDataShow:
         Path("train.csv").write_text("text,stars\nodd,9\nfine,3\n")
         assert main(["data", "show", "job.yaml", "--task", "stars"]) == 0
         assert "bad row: train.csv:2: label '9' is not one of 1, 2, 3, 4, 5" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "end"),
+    [
+        ("flan-t5-xl", "bf16", "; fits a GPU of 80 GiB"),
+        ("flan-t5-xxl", "fp32", "; more than a GPU of 180 GiB holds"),
+    ],
+)
+def test_memory_says_which_gpu_holds_it(name: str, precision: str, end: str) -> None:
+    training = TrainingSpec.model_validate({"steps": 1, "precision": precision})
+    found = memory(size_of(f"google/{name}", Path()), training, PackingShape(source=8192, target=1792))
+    assert found.note.endswith(end)

@@ -89,12 +89,12 @@ def test_what_belongs_to_parameters_is_exact(changes):
     assert plan.averages == sum(t.nbytes for t in copies)
 
 
-def test_real_rows_take_hardly_more_than_planned():
-    """Examples are shorter than the job allows, and groups of them are padded."""
+def test_shorter_examples_take_no_more_than_planned_and_a_tenth():
+    """Attention takes less, but groups of them are padded."""
     row = row_of(examples(24, longest=SOURCE), tasks=1)
     trainer = Trainer(tiny_model(**MODEL), training(), ["a"])
     plan = planned(trainer, row)
-    assert 0.4 < measured(trainer, row) / (plan.activations + plan.logits) < 1.05
+    assert 0.5 < measured(trainer, row) / (plan.activations + plan.logits) < 1.1
 
 
 def test_smaller_micro_batches_and_shards_take_less():
