@@ -128,7 +128,7 @@ bench-scale: $(READY) ## plan, messages, commit and restart of 1,024 workers ove
 bench-installation: $(READY) ## MB and seconds of pip install, base and extras, and of --help (downloads several GB)
 	$(BIN)/python -m benchmarks.installation --out benchmarks/results/installation.json
 
-bench-export: $(READY) ## int8 by CTranslate2 compared with our generation on a CPU (needs the run of make demo)
+bench-export: $(READY) ## int8 and bfloat16 by CTranslate2 compared with our generation (needs the run of make demo)
 	$(BIN)/python -m benchmarks.export quickstart --storage demo --out benchmarks/results/export.json
 
 bench-serving: $(READY) ## serving over HTTP compared with Ray Serve + transformers and + CTranslate2 (resumable)

@@ -10,6 +10,7 @@ its CUDA libraries and needs 7 GB of disk meanwhile.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,9 +30,13 @@ ROUNDS = 9
 
 
 def build_wheel(folder: Path) -> Path:
-    """Builds the wheel of this checkout with the setuptools of this environment."""
+    """Builds the wheel with the setuptools of this environment, from a copy of this checkout."""
+    copy = folder / "source"
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "*.egg-info", "demo", "tests", "__pycache__")
+    )
     command: list[str | Path] = [sys.executable, "-m", "uv", "build", "--wheel", "--no-build-isolation", "--quiet"]
-    subprocess.run([*command, "--out-dir", folder, ROOT], check=True)
+    subprocess.run([*command, "--out-dir", folder, copy], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
 

@@ -81,14 +81,14 @@ SECTIONS: dict[str, tuple[str, str]] = {
     ),
     "export": (
         "Taking the model out",
-        "A tuned model of the quickstart's shape and its prompts, one thread, decoded as the run was scored: seconds "
-        "of our generation in fp32 divided by those of CTranslate2 with int8 and with bfloat16 weights (`computed_in` "
-        "says in which type it computed). `exact` is the share of answers equal to ours, `chrf` their mean chrF "
-        "against ours (1 is equal).",
+        "A tuned model (the figures here: that of `raytrain init --sample`, with `parameters` weights) and its run's "
+        "prompts, one thread, decoded as the run was scored: seconds of our generation in fp32 divided by those of "
+        "CTranslate2 with int8 and with bfloat16 weights (`computed_in` says in which type it computed). `exact` is "
+        "the share of answers equal to ours, `chrf` their mean chrF against ours (1 is equal).",
     ),
     "installation": (
         "Installing",
-        "`pip install` of the wheel and of each extra into an empty environment, without pip's cache: MiB that it "
+        "`pip install` of the wheel and of extras into an empty environment, without pip's cache: MiB that it "
         "adds, and seconds with the download. `packages` counts distributions. `help_seconds` is the time of "
         "`raytrain --help`.",
     ),
