@@ -24,6 +24,8 @@ from raytrain.generation.model_thread import model_thread
 from raytrain.generation.slots import Decoding, Slots
 from raytrain.generation.t5_engine import T5Engine
 
+_LOOK_SECONDS = 0.5  # between two looks whether the thread is still there
+
 
 @dataclass(slots=True, eq=False)
 class _Request:
@@ -68,11 +70,12 @@ class LiveBatcher:
         return answer
 
     def close(self) -> None:
-        """Returns once every request that was accepted has its answer."""
+        """Returns once every request that was accepted has its answer, or the thread has ended."""
         with self._accepting:
             self._closing = True
         self._thread.wake()
-        self._closed.wait()
+        while not self._closed.wait(_LOOK_SECONDS) and self._thread.is_alive:
+            pass
 
     def seconds_in_step(self) -> float:
         """For how long the present step has been going on; 0 between requests."""

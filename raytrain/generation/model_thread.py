@@ -6,6 +6,7 @@ of decoding, which has hundreds of them, takes up to twice as long: so models ar
 they compute later.
 """
 
+import contextlib
 import functools
 import queue
 import threading
@@ -66,10 +67,13 @@ class ModelThread:
     def _run(self) -> None:
         while True:
             is_busy = sum(one.turn() for one in self._joined) > 0
-            try:
-                self._calls.get(block=not is_busy)()
-            except queue.Empty:
-                continue
+            self._do_calls(wait=not is_busy)
+
+    def _do_calls(self, *, wait: bool) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._calls.get(block=wait)()
+            while True:
+                self._calls.get(block=False)()
 
 
 def _nothing() -> None:

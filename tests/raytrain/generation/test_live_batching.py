@@ -117,3 +117,20 @@ def test_closing_ends_when_answers_end_one_after_the_other(world):
     closing.join(30)
     assert not closing.is_alive()
     assert [len(answer.result(0)) for answer in answers] == [2, 12]
+
+
+def test_closing_does_not_wait_for_a_thread_that_has_ended(world, monkeypatch):
+    class Ended:
+        is_alive = False
+
+        def wake(self):
+            pass
+
+    batcher = world[0].live(slots=2)
+    monkeypatch.setattr(batcher, "_thread", Ended())
+    monkeypatch.setattr(batcher, "turn", lambda: False)
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert not batcher.is_alive

@@ -54,3 +54,34 @@ def test_errors_reach_the_caller_and_the_thread_goes_on():
         thread.call(lambda: 1 / 0)
     assert thread.call(lambda: "still here") == "still here"
     assert thread.is_alive
+
+
+def test_a_call_does_not_wait_for_a_turn_for_each_request_before_it():
+    turns = threading.Semaphore(0)
+
+    class Busy:
+        def turn(self):
+            turns.acquire()
+            return True
+
+    thread, called = ModelThread(), threading.Event()
+    thread.join(Busy())
+    for _ in range(50):
+        thread.wake()
+    caller = threading.Thread(target=lambda: thread.call(called.set))
+    caller.start()
+    turns.release(3)
+    assert called.wait(10)
+    caller.join()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_turn_that_fails_ends_the_thread_and_it_says_so():
+    class Broken:
+        def turn(self):
+            raise ZeroDivisionError
+
+    thread = ModelThread()
+    thread.join(Broken())
+    thread._thread.join(10)
+    assert not thread.is_alive
