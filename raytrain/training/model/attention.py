@@ -27,11 +27,10 @@ import torch
 from torch import Tensor
 
 from raytrain.training.data.batch import PackedBatch
+from raytrain.training.model.limits import LARGEST_GROUP
 
 # Cost of one more group on a CPU (about thirty operations a layer), in attended pairs.
 GROUP_COST = 4096
-# Scores of a group that still fit a processor's cache, in attended pairs a head.
-LARGEST_GROUP = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Scores held at once (tokens times vocabulary): 32 MB in fp32, near a processor's cache size.
-_SCORES = 1 << 23
+from raytrain.training.model.limits import scored_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,11 @@ def token_losses(
 ) -> tuple[Tensor, Tensor]:
     """Returns the summed objective of `hidden_ND @ head_VD.T` and each token's cross entropy (N,).
 
-    The cross entropies carry no gradient. All N tokens must be real ones; `weights_N` is what each
-    counts in the sum. `chunk` tokens are computed at once. Scores and sums are at least fp32; the
-    gradient of `head_VD` is summed in fp32 even if `hidden_ND` is bf16.
+    The cross entropies carry no gradient. `weights_N` is what each token counts in the sum: 0 for
+    positions that hold none. `chunk` tokens are computed at once. Scores and sums are at least
+    fp32; the gradient of `head_VD` is summed in fp32 even if `hidden_ND` is bf16.
     """
-    size = chunk or max(64, min(4096, _SCORES // head_VD.shape[0]))
+    size = chunk or scored_tokens(head_VD.shape[0])
     total, losses_N = _ChunkedCrossEntropy.apply(hidden_ND, head_VD, labels_N, weights_N, objective, size)
     return total, losses_N
 

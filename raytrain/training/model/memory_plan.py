@@ -22,12 +22,9 @@ from dataclasses import dataclass, fields
 
 from raytrain.config.training import Lora, PackingShape, TrainingSpec
 from raytrain.model.shape import ModelShape
+from raytrain.training.model.limits import LARGEST_GROUP, scored_tokens
 
 FP32, BF16, INT64 = 4, 2, 8
-_SCORES = 1 << 23
-"""Scores that the loss holds at once (`training.model.loss`)."""
-_LARGEST_GROUP = 1 << 18
-"""Scores of a head that attention holds at once (`training.model.attention`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ def _activations(
     cross = layer.cross_attention(S, T, training.max_input_tokens, training.max_target_tokens)
     decoder = layer.self_attention(T, training.max_target_tokens) + cross + layer.feed_forward(T)
     V, D = shape.vocabulary, shape.width
-    chunk = min(T, max(64, min(4096, _SCORES // V)))
+    chunk = min(T, scored_tokens(V))
     head = (FP32 * V * D if training.method == "full" else 0) + (dtype * V * D if dtype != FP32 else 0)
     at_the_loss, in_a_layer = 2 * FP32 * chunk * V, layer.backward(max(S, T))
     if training.activation_checkpointing:  # the inputs of layers, and the rest of one as it is computed again
@@ -213,7 +210,7 @@ class _Layer:
     def attention_backward(self, tokens: int, longest: int) -> int:
         """Self-attention at its peak: what it kept, the gradients, and scores of one group."""
         pairs = self.shape.heads * tokens * min(tokens, longest)
-        group = min(pairs, self.shape.heads * _LARGEST_GROUP)
+        group = min(pairs, self.shape.heads * LARGEST_GROUP)
         kept = self._attention * (10 * tokens * self.shape.inner + pairs + 2 * group)
         return kept + self.dtype * tokens * self.shape.width
 

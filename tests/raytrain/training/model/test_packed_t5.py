@@ -7,7 +7,8 @@ import torch
 from raytrain.training.data.batch import LENGTH_STEP, collate
 from raytrain.training.data.packing import SampleRef
 from raytrain.training.model import packed_t5
-from raytrain.training.model.attention import GROUP_COST, LARGEST_GROUP, group_segments
+from raytrain.training.model.attention import GROUP_COST, group_segments
+from raytrain.training.model.limits import LARGEST_GROUP
 from raytrain.training.model.packed_t5 import DeviceBatch, PackedT5, seed_dropout, set_dropout
 from tests.support.packed_rows import KINDS, SHAPE, examples, gradients, row_of
 from tests.support.tiny_t5 import tiny_model
