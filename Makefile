@@ -38,7 +38,7 @@ contrast: $(READY) ## compare one task with a mixture: what each forgets, in one
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.compare
 
-experiment: $(READY) ## what guards against forgetting: a sweep of 24 runs (goes on where it was)
+experiment: $(READY) ## what guards against forgetting: a sweep of 27 runs (goes on where it was)
 	$(BIN)/python -m examples.quickstart.world
 	$(BIN)/python -m examples.forgetting.experiment
 	if [ -n "$${RAYTRAIN_REAL_DATA:-}" ]; then $(BIN)/python -m examples.forgetting.experiment --world real; fi

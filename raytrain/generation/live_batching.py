@@ -1,9 +1,10 @@
 """Greedy generation for requests as they arrive: whoever comes while others are decoded joins them.
 
-All work of the model is done in the process's model thread, a turn at a time: it takes what waits,
-as far as slots are free, and encodes it in one pass; then every request in a slot gets its next
-token. So a request waits for one step at most where a slot is free, and a short answer never waits
-for a long one.
+All work of the model is done in the process's model thread, a turn at a time: if a slot is free, it
+is given to what waits; then every request in a slot gets its next token. So a request waits for one
+step at most where a slot is free, and a short answer never waits for a long one. Once something has
+to be encoded for a free slot, more of what waits is encoded with it, because one prompt alone takes
+longer than one of several.
 
 What is generated for a prompt can depend on what happens to be decoded beside it where the two best
 logits of a step are within about 1e-4 of each other (see `generator`); nothing else does.
@@ -13,6 +14,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 
@@ -22,8 +24,9 @@ from data_prep.text.tokenizer import Ids
 from raytrain.generation.continuous_batching import CACHE_TOKENS, PREFILL_TOKENS, prefill_batches
 from raytrain.generation.model_thread import model_thread
 from raytrain.generation.slots import Decoding, Slots
-from raytrain.generation.t5_engine import T5Engine
+from raytrain.generation.t5_engine import EncoderOutput, T5Engine
 
+_AHEAD = 8  # requests encoded at once, if so many wait, whether or not there are slots for all
 _LOOK_SECONDS = 0.5  # between two looks whether the thread is still there
 
 
@@ -32,6 +35,15 @@ class _Request:
     source: Ids
     limit: int
     answer: "Future[list[int]]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """A request that waits for a slot, and its place in what was encoded together."""
+
+    request: _Request
+    encoded: EncoderOutput
+    place: int
 
 
 class LiveBatcher:
@@ -45,6 +57,7 @@ class LiveBatcher:
         self._longest_input, self._longest_output = longest_input, longest_output
         self.slots = max(1, min(slots, CACHE_TOKENS // longest_input))
         self._waiting: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+        self._encoded: deque[_Encoded] = deque()
         self._answers: dict[Decoding, Future[list[int]]] = {}
         self._accepting = threading.Lock()
         self._closing, self._closed = False, threading.Event()
@@ -92,21 +105,32 @@ class LiveBatcher:
         self._busy_since = time.monotonic()
         is_closing = self._closing  # nothing is accepted any more once this is true
         with torch.inference_mode():
-            self._encode(self._take())
+            self._fill_slots()
             self._step()
         self._busy_since = None
-        if self._in_slots.in_use or not self._waiting.empty():
+        if self._in_slots.in_use or self._encoded or not self._waiting.empty():
             return True
         if is_closing and not self._closed.is_set():
             self._thread.leave(self)
             self._closed.set()
         return False
 
-    def _take(self) -> list[_Request]:
-        """Returns requests that wait, as many as slots are free, and not many tokens at once."""
+    def _fill_slots(self) -> None:
+        missing = self._in_slots.free - len(self._encoded)
+        if missing > 0:
+            self._encode(self._take(max(missing, _AHEAD)))
+        while self._in_slots.free and self._encoded:
+            one = self._encoded.popleft()
+            if not one.request.answer.cancelled():
+                decoding = Decoding(len(one.request.source), one.request.limit)
+                self._in_slots.add(decoding, one.encoded, one.place)
+                self._answers[decoding] = one.request.answer
+
+    def _take(self, most: int) -> list[_Request]:
+        """Returns at most so many requests that wait, and not many tokens at once."""
         taken: list[_Request] = []
         tokens = 0
-        while len(taken) < self._in_slots.free and tokens < PREFILL_TOKENS:
+        while len(taken) < most and tokens < PREFILL_TOKENS:
             try:
                 request = self._waiting.get(block=False)
             except queue.Empty:
@@ -117,18 +141,17 @@ class LiveBatcher:
         return taken
 
     def _encode(self, requests: list[_Request]) -> None:
+        """Encodes requests; they wait for their slots in the order in which they came."""
+        encoded: dict[int, _Encoded] = {}
         try:
             for batch in prefill_batches(self._engine, [r.source for r in requests], max_prompts=self.slots):
                 for place, number in enumerate(batch.prompts):
-                    request = requests[number]
-                    decoding = Decoding(len(request.source), request.limit)
-                    self._in_slots.add(decoding, batch.encoded, place)
-                    self._answers[decoding] = request.answer
+                    encoded[number] = _Encoded(requests[number], batch.encoded, place)
         except Exception as error:
-            joined = set(self._answers.values())
-            for request in requests:
-                if request.answer not in joined:
+            for number, request in enumerate(requests):
+                if number not in encoded:
                     _settle(request.answer, error)
+        self._encoded.extend(encoded[number] for number in sorted(encoded))
 
     def _step(self) -> None:
         if not self._in_slots.in_use:

@@ -71,5 +71,5 @@ class Slots:
             max(positions) + 1,
             max(d.source_length for d in self.in_use),
         )
-        for decoding, token in zip(self.in_use, logits_BV.argmax(dim=-1).tolist(), strict=True):
+        for decoding, token in zip(self.in_use, logits_BV.max(dim=-1).indices.tolist(), strict=True):
             decoding.generated.append(token)

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from raytrain.model.families import scales_output
 
+_SHAPE_TOKENS = 32  # of which prompts in bf16 have a multiple on a CPU
 _LOGIT_ROWS = 1024  # positions whose logits are held at once while targets are scored
 MASK_VALUE = torch.finfo(torch.float32).min / 2
 
@@ -165,6 +166,7 @@ class T5Engine:
         self.start_token = 0 if config.decoder_start_token_id is None else int(config.decoder_start_token_id)
         encoder, decoder = model.encoder, model.decoder
         self.device = model.shared.weight.device
+        self._longest_input = longest_input
         self.dtype = dtype
         self._embedding_VD = model.shared.weight.detach()
         self._encoder = [
@@ -186,6 +188,16 @@ class T5Engine:
         with torch.inference_mode():
             self._encoder_biases = _PositionBiases(encoder, longest_input)
             self._decoder_biases = _PositionBiases(decoder, longest_output)
+
+    def padded_length(self, length: int) -> int:
+        """The length to which prompts of this length are best padded.
+
+        For bf16 on a CPU oneDNN compiles its products for each new shape, which takes longer than a
+        few tokens more, so shapes should repeat.
+        """
+        if self.dtype != torch.bfloat16 or self.device.type != "cpu":
+            return length
+        return min(-(-length // _SHAPE_TOKENS) * _SHAPE_TOKENS, self._longest_input)
 
     def encode(self, ids_BS: Tensor, lengths_B: Tensor) -> EncoderOutput:
         """Encodes prompts of `lengths_B` tokens each, padded to S."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import platform
 import socket
@@ -199,8 +200,9 @@ def _end(context: RunContext, phase: Phase, message: str) -> None:
 
 def _record_of(job: FineTuneJob, base_folder: Path, stored: RunRecord | None) -> RunRecord:
     """Returns the record of this attempt, with the facts that earlier attempts recorded."""
-    known = (stored.shard_set, stored.model_digest, stored.steps, stored.model_revision) if stored else ()
-    return RunRecord(job, base_folder.resolve(), *known)
+    if stored is None:
+        return RunRecord(job, base_folder.resolve())
+    return dataclasses.replace(stored, written=job, base_folder=base_folder.resolve())
 
 
 def _reached(store: Store, layout: RunLayout) -> dict[str, Any]:

@@ -225,6 +225,7 @@ def train(
         model_folder=model.folder,
         model_uri=model.uri,
         attempt=context.attempt,
+        identity=context.record.identity,
         on_progress=_progress_reporter(context),
         on_event=context.emit,
         stop=lambda: asked_to_stop.is_set() or should_stop(),

@@ -35,6 +35,8 @@ class RunRecord:
     """The number of steps that `epochs` or `tokens` amount to, once known."""
     model_revision: str | None = None
     """The commit of the base model that the run started with, if it came from the hub."""
+    recorded_identity: str | None = None
+    """The digest of the identity that the run started with, once its data was prepared."""
 
     @property
     def model_uri(self) -> str:
@@ -53,8 +55,12 @@ class RunRecord:
 
     @property
     def identity(self) -> str:
-        """The digest of the job's identity."""
-        return digest(identity(self.job))
+        """The digest of the job's identity.
+
+        As recorded when the run started: another version of this package, with a field more, would
+        compute another one of the same job, and find the run's checkpoints to be a stranger's.
+        """
+        return self.recorded_identity or digest(identity(self.job))
 
     def to_yaml(self) -> str:
         """Returns the record as a job file."""
@@ -107,4 +113,5 @@ def read_record(store: Store, layout: RunLayout) -> RunRecord | None:
         notes.get(_MODEL),
         int(steps) if steps is not None and steps.isdigit() else None,
         notes.get(_REVISION),
+        notes.get(_IDENTITY) if _SHARDS in notes else None,
     )

@@ -6,7 +6,7 @@ They carry the sweep's name as a label, and belong to one ConfigMap: deleting th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from raytrain.cluster import jobs
@@ -36,10 +36,11 @@ class ClusterRuns:
         *,
         storage: str | None,
         store: Store,
+        remembered: Mapping[str, Store],
         say: Callable[[str], None],
     ) -> None:
         self._api, self._namespace, self._plan = api, namespace, plan
-        self._storage, self._store, self._say = storage, store, say
+        self._storage, self._store, self._remembered, self._say = storage, store, remembered, say
         self._owner: dict[str, Any] | None = None
         self._objects: dict[str, dict[str, Any]] = {}
         self._asked = float("-inf")
@@ -84,13 +85,16 @@ class ClusterRuns:
         jobs.cancel(self._api, self._namespace, name)
 
     def store_of(self, name: str) -> Store:
-        """Opens the storage that the operator gave the run, or else another run of the sweep.
+        """Opens the storage that the operator gave the run.
 
-        If no FineTuneJob tells it, because they were deleted, it is that of the sweep itself.
+        If its FineTuneJob was deleted, it is what the sweep remembers; before anything tells it,
+        that of another run, or of the sweep itself.
         """
         if name not in self._places and (body := self._listed().get(name)) is not None:
             place = (body.get("status") or {}).get("storage")
             self._places |= {name: jobs.run_location(body, None)} if place else {}
+        if name not in self._places and name in self._remembered:
+            return self._remembered[name]
         place = self._places.get(name) or next(iter(self._places.values()), None)
         return self._store if place is None else open_store(place.storage)
 

@@ -104,6 +104,7 @@ class _Loop:
             run.state = "stopped"
         else:
             run.state, run.reason, run.retry = "failed", seen.reason, seen.retry
+        run.storage = self.runs.store_of(run.name).uri
         self.save()
         self.say(self.line(run))
 

@@ -15,7 +15,7 @@ from raytrain.sweeps.leaderboard import SweepLeaderboard, make_leaderboard
 from raytrain.sweeps.page import write_leaderboard
 from raytrain.sweeps.plan import SweepPlan
 from raytrain.sweeps.search import proposer
-from raytrain.sweeps.state import open_state, save_state
+from raytrain.sweeps.state import SweepState, open_state, save_state
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import Store, open_store
 from raytrain_core.storage.bucket_uri import is_in_bucket
@@ -41,7 +41,9 @@ def run_in_cluster(
     state = open_state(store, plan)
     for note in plan.settings()[1]:
         say(note)
-    runs = ClusterRuns(api, namespace, plan, storage=storage, store=store, say=say)
+    runs = ClusterRuns(
+        api, namespace, plan, storage=storage, store=store, remembered=_remembered(plan, state, storage), say=say
+    )
     most = plan.spec.max_concurrent or MOST
     say(f"{plan.name}: {len(state.waiting)} of {len(state.runs)} runs are left, at most {most} at once in {namespace}")
     run_sweep(
@@ -62,8 +64,11 @@ def leaderboard_in_cluster(
 ) -> SweepLeaderboard:
     """Makes the leaderboard of what has run so far, and stores it."""
     store = sweep_store(plan, namespace, storage)
-    runs = ClusterRuns(api, namespace, plan, storage=storage, store=store, say=say)
-    board = make_leaderboard(plan, open_state(store, plan), runs.store_of, storage=store.uri)
+    state = open_state(store, plan)
+    runs = ClusterRuns(
+        api, namespace, plan, storage=storage, store=store, remembered=_remembered(plan, state, storage), say=say
+    )
+    board = make_leaderboard(plan, state, runs.store_of, storage=store.uri)
     write_leaderboard(store, board)
     return board
 
@@ -77,3 +82,11 @@ def sweep_store(plan: SweepPlan, namespace: str, storage: str | None) -> Store:
             hint="set spec.storage.uri of the job, or --storage, to a bucket: s3://, gs:// or az://",
         )
     return open_store(location.model_copy(update={"uri": f"{location.uri.rstrip('/')}/{namespace}"}))
+
+
+def _remembered(plan: SweepPlan, state: SweepState, storage: str | None) -> dict[str, Store]:
+    """Opens the storage of the runs that have ended."""
+    location = storage_location(storage, plan.job, base_folder=plan.base_folder)
+    uris = {run.storage for run in state.runs if run.storage is not None}
+    stores = {uri: open_store(location.model_copy(update={"uri": uri})) for uri in uris}
+    return {run.name: stores[run.storage] for run in state.runs if run.storage is not None}

@@ -62,6 +62,8 @@ class SweepRun:
     retry: bool = False
     seconds: float | None = None
     """From its start to its end, in the process that saw both."""
+    storage: str | None = None
+    """The URI where its files were when it ended: an operator chooses that, and its job may go."""
 
 
 @dataclass(slots=True)

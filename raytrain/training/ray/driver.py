@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from raytrain.config import identity as job_identity
 from raytrain.config.job import FineTuneJob
 from raytrain.config.run_layout import RunLayout
 from raytrain.runs.checkpoints import CommittedCheckpoint, committed_checkpoints
@@ -78,6 +79,7 @@ def train(
     shard_set: ShardSet,
     model_folder: Path,
     attempt: Attempt,
+    identity: str | None = None,
     on_progress: Callable[[TrainProgress], None] = lambda progress: None,
     on_event: OnEvent = lambda kind, message, **fields: None,
     stop: Callable[[], bool] = lambda: False,
@@ -92,7 +94,8 @@ def train(
     finish their step, write a checkpoint and end. After every checkpoint older ones are removed,
     except the newest `training.keep_checkpoints` and the steps in `keep()`. `local` means that Ray
     runs on this machine alone: counts of workers apply, GPUs are used if there are enough. A node
-    without `model_folder` reads the base model at `model_uri`, by default the job's.
+    without `model_folder` reads the base model at `model_uri`, by default the job's. `identity` is
+    the digest that checkpoints carry, by default that of `job`; those with another are not used.
 
     Raises the TrainingError, DataError or StorageError that a worker met, and ClusterError if
     workers keep dying or find no room.
@@ -105,6 +108,7 @@ def train(
         store=store,
         layout=layout,
         attempt=attempt,
+        identity=identity or job_identity.digest(job_identity.identity(job)),
         shard_set=shard_set.digest,
         model_folder=model_folder,
         cache=cache or Cache(Path(tempfile.gettempdir()) / "raytrain-cache"),

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from raytrain.config.identity import digest, identity
 from raytrain.runs.checkpoints import CommittedCheckpoint
 from raytrain.telemetry.segments import SegmentWriter
 from raytrain.training.checkpoint_writer import CheckpointOrigin, CheckpointWriter
@@ -204,7 +203,7 @@ def _checkpoint_origin(settings: WorkerSettings, model: Any) -> CheckpointOrigin
     from raytrain.model.export import write_config
 
     body = {
-        "identity": digest(identity(settings.job)),
+        "identity": settings.identity,
         "versions": {name: version(name) for name in _VERSIONS_OF},
         "shard_set": settings.shard_set,
     }

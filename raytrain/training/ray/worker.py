@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from raytrain.config.identity import digest, identity
 from raytrain.config.training import TrainingSpec
 from raytrain.model.source import WEIGHTS_FILE
 from raytrain.runs.checkpoints import CommittedCheckpoint
@@ -160,7 +159,7 @@ def _restore(settings: WorkerSettings, rank: int, trainer: Trainer) -> Committed
     ref: CommittedCheckpoint | None = None
     with scratch("restore", folder=settings.cache.folder, token=settings.attempt.token) as folder:
         if rank == 0:
-            found = checkpoint.fetch_newest(store, layout, folder, on_unusable, digest(identity(settings.job)))
+            found = checkpoint.fetch_newest(store, layout, folder, on_unusable, settings.identity)
             ref = found[0] if found else None
         ref = broadcast_from_first(ref)
         if ref is not None:

@@ -19,6 +19,8 @@ class WorkerSettings:
     store: Store
     layout: RunLayout
     attempt: Attempt
+    identity: str
+    """The digest of the run's identity, which every checkpoint carries."""
     shard_set: str
     model_folder: Path
     cache: Cache

@@ -164,6 +164,16 @@ def test_a_job_that_was_deleted_by_hand_is_submitted_again(plan, stored):
     assert set(jobs_of(cluster)) == {"guards-0", "guards-1", "guards-2", "guards-3"}
 
 
+def test_the_leaderboard_finds_runs_whose_jobs_were_deleted_where_the_operator_had_put_them(plan, stored):
+    cluster = Cluster(f"{stored}/a-named-cluster")
+    board, _ = run(plan, cluster)
+    for name in jobs_of(cluster):
+        del cluster.objects["FineTuneJob", name]
+    again = in_cluster.leaderboard_in_cluster(plan, cluster, "team", storage=STORAGE, say=print)
+    assert again.lines == board.lines
+    assert not any(line.problem for line in again.lines)
+
+
 def test_storage_on_this_machine_is_refused(plan):
     with pytest.raises(UsageError, match="where pods cannot reach it"):
         in_cluster.sweep_store(plan, "team", "./here")

@@ -1,6 +1,7 @@
 """A worker's life without Ray: set up, restore, train, finish, and what it emits on the way."""
 
 import contextlib
+import dataclasses
 import types
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import ray.train
 import torch
 
+from raytrain.config.identity import digest, identity
 from raytrain.runs.checkpoints import committed_checkpoints
 from raytrain.telemetry.segments import read_segments
 from raytrain.training.ray import reporting
@@ -82,6 +84,7 @@ def settings_of(run, channel):
         store=run.store,
         layout=run.layout,
         attempt=run.attempt(),
+        identity=digest(identity(run.job)),
         shard_set=run.shard_set.digest,
         model_folder=run.model_folder,
         cache=run.cache,
@@ -106,6 +109,16 @@ def test_from_set_up_to_the_last_checkpoint_and_again_from_a_stop(tmp_path):
     assert [ref.step for ref in committed_checkpoints(run.store, run.layout)] == [6, 4, 3, 2]
     assert [line["step"] for line in read_segments(run.store, run.layout, "metrics")] == [1, 2, 3, 4, 5, 6]
     assert (channel.progress[-1].step, channel.progress[-1].steps) == (6, 6)
+
+
+def test_a_run_that_another_version_started_goes_on_under_the_identity_it_recorded(tmp_path):
+    run = tiny_run(tmp_path, workers=1).named("older", device="cpu")
+    channel = Channel(stop_after=3)
+    older = dataclasses.replace(settings_of(run, channel), identity="digest of an older version")
+    assert train_worker(older) == (3, True)
+    channel._left = None
+    assert train_worker(older) == (6, False)
+    assert channel.events[3][1] == "training resumes with 1 worker from the checkpoint of step 3"
 
 
 def test_a_checkpoint_that_the_driver_asks_for_is_taken_once_and_told(tmp_path):
