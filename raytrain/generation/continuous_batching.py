@@ -1,7 +1,7 @@
 """Greedy generation with continuous batching: a slot whose request ends takes the next request.
 
-Prompts are encoded longest first, in prefill batches of similar lengths and a bounded number of
-tokens, so that little of them is padding; every step decodes one token for each slot. What is generated for a prompt
+Prompts are encoded longest first, in prefill batches of a bounded number of tokens, so that little
+of them is padding; every step decodes one token for each slot. What is generated for a prompt
 depends only on the prompts of the same call, never on timing.
 
 Shapes are written as suffixes of tensor names, as in `t5_engine`: B requests in a batch or slots
@@ -20,7 +20,6 @@ from raytrain.generation.slots import Decoding, Slots
 from raytrain.generation.t5_engine import EncoderOutput, T5Engine
 
 PREFILL_TOKENS = 4096  # prompt tokens encoded at once
-_PADDING = 32  # tokens by which a prompt may be padded, or a quarter of the longest of its batch
 CACHE_TOKENS = 16_384  # prompt tokens of all slots: long prompts get fewer slots
 
 
@@ -44,20 +43,16 @@ def prefill_batches(
     start = 0
     while start < len(order):
         longest = len(sources[order[start]])
-        prompts = tuple(
-            number
-            for number in order[start : start + max(1, min(max_prompts, max_tokens // longest))]
-            if longest - len(sources[number]) <= max(_PADDING, longest // 4)
-        )
+        prompts = tuple(order[start : start + max(1, min(max_prompts, max_tokens // longest))])
         lengths_B = torch.tensor([len(sources[i]) for i in prompts])
-        ids_BS = pad([sources[i] for i in prompts], engine.padded_length(longest))
+        ids_BS = pad([sources[i] for i in prompts])
         yield PrefillBatch(prompts, engine.encode(ids_BS.to(engine.device), lengths_B.to(engine.device)))
         start += len(prompts)
 
 
-def pad(rows: Sequence[Ids], length: int | None = None) -> torch.Tensor:
-    """Returns rows of ids as one matrix, padded with PAD on the right to `length` or the longest."""
-    matrix: NDArray[np.int64] = np.full((len(rows), length or max(map(len, rows))), PAD, dtype=np.int64)
+def pad(rows: Sequence[Ids]) -> torch.Tensor:
+    """Returns rows of ids as one matrix, padded with PAD on the right."""
+    matrix: NDArray[np.int64] = np.full((len(rows), max(map(len, rows))), PAD, dtype=np.int64)
     for line, row in zip(matrix, rows, strict=True):
         line[: len(row)] = row
     return torch.from_numpy(matrix)

@@ -64,12 +64,12 @@ class Slots:
         """Decodes one token for every slot in use."""
         tokens = [d.generated[-1] if d.generated else self._engine.start_token for d in self.in_use]
         positions = [len(d.generated) for d in self.in_use]
-        logits_BV = self._engine.decode_step(
+        next_B = self._engine.next_tokens(
             torch.tensor(tokens, device=self._engine.device),
             torch.tensor(positions, device=self._engine.device),
             self._cache,
             max(positions) + 1,
             max(d.source_length for d in self.in_use),
         )
-        for decoding, token in zip(self.in_use, logits_BV.max(dim=-1).indices.tolist(), strict=True):
+        for decoding, token in zip(self.in_use, next_B.tolist(), strict=True):
             decoding.generated.append(token)

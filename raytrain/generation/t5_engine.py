@@ -2,7 +2,8 @@
 
 The arithmetic is that of transformers in another order: projections of the same input are one
 matrix product, the keys and values of all cross attentions are computed in one product when a
-prompt is encoded, and on a CPU weights lie in oneDNN's blocked layout. So logits equal those of
+prompt is encoded, and on a CPU weights lie in oneDNN's blocked layout. Prompts are padded for
+attention alone; products and norms see their tokens one after the other. So logits equal those of
 transformers up to float32 rounding.
 
 With bf16, products and attention are computed in bf16, and what adds up over layers stays in fp32:
@@ -19,7 +20,7 @@ Shapes are written as suffixes of tensor names:
     K  size of a head
     D  model width
     V  vocabulary
-    N  tokens of all targets, without padding
+    N  tokens of all prompts or targets, without padding
 """
 
 from collections.abc import Callable, Iterator
@@ -33,7 +34,10 @@ from torch import Tensor
 
 from raytrain.model.families import scales_output
 
-_SHAPE_TOKENS = 32  # of which prompts in bf16 have a multiple on a CPU
+_SHAPE_TOKENS = 32
+"""Prompts in bf16 on a CPU have a multiple of so many tokens: oneDNN compiles its products for each
+new shape, which takes longer than a few tokens more."""
+_CANDIDATES = 8  # tokens with the largest bf16 logits
 _LOGIT_ROWS = 1024  # positions whose logits are held at once while targets are scored
 MASK_VALUE = torch.finfo(torch.float32).min / 2
 
@@ -44,6 +48,34 @@ class EncoderOutput:
 
     cross_L2BHSK: Tensor
     mask_B11S: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """Where the tokens of B prompts lie, padded to S and without padding."""
+
+    shape: tuple[int, int]
+    place_N: Tensor
+    """The place of each token among the B x S padded ones; at the end some may come again."""
+    token_M: Tensor
+    """The token at each of the B x S padded places; padding has the one before it, or the first."""
+
+    @staticmethod
+    def of(is_token_BS: Tensor, multiple: int) -> "_Packing":
+        """Returns that of a mask; the number of tokens is rounded up to a multiple."""
+        is_token_M = is_token_BS.flatten()
+        place_N = is_token_M.nonzero().flatten()
+        again = -len(place_N) % multiple
+        token_M = (is_token_M.cumsum(0) - 1).clamp_(min=0)
+        return _Packing(tuple(is_token_BS.shape), torch.cat([place_N, place_N[:1].expand(again)]), token_M)
+
+    def pad(self, x_N: Tensor) -> Tensor:
+        """From (N, width) to (B, S, width)."""
+        return x_N.index_select(0, self.token_M).view(*self.shape, -1)
+
+    def pack(self, x_BS: Tensor) -> Tensor:
+        """From (B, S, width) to (N, width)."""
+        return x_BS.flatten(0, 1).index_select(0, self.place_N)
 
 
 class _Linear:
@@ -107,13 +139,17 @@ class _SelfAttention:
         self._qkv = _Linear(torch.cat([attention.q.weight, attention.k.weight, attention.v.weight]), dtype=dtype)
         self._out = _Linear(attention.o.weight, dtype=dtype)
 
-    def __call__(self, x_BTD: Tensor, bias_BHTT: Tensor) -> Tensor:
-        """Attention of every position to every other, shape (B, T, D); the bias may have B = 1."""
-        count, length, _ = x_BTD.shape
-        qkv_BT3HK = self._qkv(self._norm(x_BTD)).view(count, length, 3, self._heads, self._head_size)
-        q_BHTK, k_BHTK, v_BHTK = qkv_BT3HK.permute(2, 0, 3, 1, 4)
+    def __call__(self, x: Tensor, bias_BHTT: Tensor, packing: _Packing | None = None) -> Tensor:
+        """Attention of every position to every other; the bias may have B = 1.
+
+        `x` and what is returned have the shape (B, T, D), or (N, D) if they are packed.
+        """
+        qkv = self._qkv(self._norm(x))
+        qkv_BT = qkv if packing is None else packing.pad(qkv)
+        q_BHTK, k_BHTK, v_BHTK = qkv_BT.unflatten(-1, (3, self._heads, self._head_size)).permute(2, 0, 3, 1, 4)
         mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=bias_BHTT, scale=1.0)
-        return x_BTD + self._out(_merge_heads(mixed_BHTK))
+        mixed_BT = _merge_heads(mixed_BHTK)
+        return x + self._out(mixed_BT if packing is None else packing.pack(mixed_BT))
 
     def step(self, x_BD: Tensor, slots_B: Tensor, at_B: Tensor, cache_2BHTK: Tensor, bias_BH1T: Tensor) -> Tensor:
         """Attention of one new position per slot to the first T of the cache, shape (B, D).
@@ -150,6 +186,42 @@ class _CrossAttention:
         return x_BD + self._out(_attend_one(q_BHK, k_BHSK, v_BHSK, mask_B11S))
 
 
+class _Head:
+    """The output layer in fp32. Looks for the largest logits in bf16 first where that is faster."""
+
+    def __init__(self, head: Any, dtype: torch.dtype, scale: float) -> None:
+        self._weight_VD, self._bias_V, self._scale = head.weight.detach(), head.bias, scale
+        self._exact = _Linear(self._weight_VD, self._bias_V)
+        is_rounded = dtype == torch.bfloat16 and self._weight_VD.device.type == "cpu"
+        self._rounded = _Linear(self._weight_VD, self._bias_V, dtype=dtype) if is_rounded else None
+
+    def logits(self, x: Tensor) -> Tensor:
+        """All logits, shape (..., V)."""
+        return self._exact(self._scaled(x))
+
+    def best(self, x_ND: Tensor) -> Tensor:
+        """The token with the largest fp32 logit at each position, shape (N,).
+
+        It is looked for among those with the largest bf16 logits, unless more than these are within
+        what bf16 may round away. In a step of decoding, weights are read once for few positions, so
+        half the bytes take about half the time.
+        """
+        x_ND = self._scaled(x_ND)
+        if self._rounded is None:
+            return self._exact(x_ND).max(dim=-1).indices
+        rounded_NC, tokens_NC = self._rounded(x_ND).float().topk(min(_CANDIDATES, len(self._weight_VD)))
+        margin_N = rounded_NC[:, 0].abs() * 2**-6  # four steps of bf16's 8 bits
+        if bool((rounded_NC[:, -1] >= rounded_NC[:, 0] - margin_N).any()):
+            return self._exact(x_ND).max(dim=-1).indices
+        exact_NC = (self._weight_VD[tokens_NC] @ x_ND[:, :, None]).squeeze(-1)
+        if self._bias_V is not None:
+            exact_NC += self._bias_V[tokens_NC]
+        return tokens_NC.gather(1, exact_NC.max(dim=-1, keepdim=True).indices).squeeze(1)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self._scale == 1.0 else x * self._scale
+
+
 class T5Engine:
     """A model of T5's families, given in fp32, for inference. Holds copies of its weights.
 
@@ -166,7 +238,7 @@ class T5Engine:
         self.start_token = 0 if config.decoder_start_token_id is None else int(config.decoder_start_token_id)
         encoder, decoder = model.encoder, model.decoder
         self.device = model.shared.weight.device
-        self._longest_input = longest_input
+        self._shape_tokens = _SHAPE_TOKENS if dtype == torch.bfloat16 and self.device.type == "cpu" else 1
         self.dtype = dtype
         self._embedding_VD = model.shared.weight.detach()
         self._encoder = [
@@ -183,37 +255,29 @@ class T5Engine:
         cross = [b.layer[1].EncDecAttention for b in decoder.block]
         self._cross_keys_values = _Linear(torch.cat([w for a in cross for w in (a.k.weight, a.v.weight)]), dtype=dtype)
         self._encoder_norm, self._decoder_norm = (_Norm(stack.final_layer_norm) for stack in (encoder, decoder))
-        self._head = _Linear(model.lm_head.weight, model.lm_head.bias)
-        self._scale = config.d_model**-0.5 if scales_output(model) else 1.0
+        self._head = _Head(model.lm_head, dtype, config.d_model**-0.5 if scales_output(model) else 1.0)
         with torch.inference_mode():
-            self._encoder_biases = _PositionBiases(encoder, longest_input)
+            self._encoder_biases = _PositionBiases(encoder, longest_input + -longest_input % self._shape_tokens)
             self._decoder_biases = _PositionBiases(decoder, longest_output)
-
-    def padded_length(self, length: int) -> int:
-        """The length to which prompts of this length are best padded.
-
-        For bf16 on a CPU oneDNN compiles its products for each new shape, which takes longer than a
-        few tokens more, so shapes should repeat.
-        """
-        if self.dtype != torch.bfloat16 or self.device.type != "cpu":
-            return length
-        return min(-(-length // _SHAPE_TOKENS) * _SHAPE_TOKENS, self._longest_input)
 
     def encode(self, ids_BS: Tensor, lengths_B: Tensor) -> EncoderOutput:
         """Encodes prompts of `lengths_B` tokens each, padded to S."""
+        ids_BS = F.pad(ids_BS, (0, -ids_BS.shape[1] % self._shape_tokens))
         count, length = ids_BS.shape
         is_token_BS = torch.arange(length, device=self.device) < lengths_B[:, None]
         mask_BS = torch.zeros(is_token_BS.shape, device=self.device, dtype=self.dtype)
         mask_BS.masked_fill_(~is_token_BS, MASK_VALUE)
         mask_B11S = mask_BS[:, None, None, :]
-        added_B11S = None if bool(is_token_BS.all()) else mask_B11S
+        packing = None if bool(is_token_BS.all()) else _Packing.of(is_token_BS, self._shape_tokens)
+        added_B11S = None if packing is None else mask_B11S
         biases_BHSS = self._encoder_biases.each(lambda bias: bias.square(length, added_B11S).to(self.dtype))
-        x_BSD = F.embedding(ids_BS, self._embedding_VD)
+        ids = ids_BS if packing is None else ids_BS.flatten()[packing.place_N]
+        x = F.embedding(ids, self._embedding_VD)
         for (attention, feed_forward), bias_BHSS in zip(self._encoder, biases_BHSS, strict=True):
-            x_BSD = feed_forward(attention(x_BSD, bias_BHSS))
-        cross_BSL2HK = self._cross_keys_values(self._encoder_norm(x_BSD)).view(
-            count, length, self.layers, 2, self.heads, self.head_size
-        )
+            x = feed_forward(attention(x, bias_BHSS, packing))
+        cross = self._cross_keys_values(self._encoder_norm(x))
+        cross_BS = cross if packing is None else packing.pad(cross)
+        cross_BSL2HK = cross_BS.view(count, length, self.layers, 2, self.heads, self.head_size)
         return EncoderOutput(cross_BSL2HK.permute(2, 3, 0, 4, 1, 5), mask_B11S)
 
     def score_targets(self, encoded: EncoderOutput, prompts_C: Tensor, ids_CT: Tensor, lengths_C: Tensor) -> Tensor:
@@ -261,8 +325,8 @@ class T5Engine:
             x_CTD = feed_forward(x_CTD)
         return x_CTD
 
-    def decode_step(self, tokens_B: Tensor, at_B: Tensor, cache: "KVCache", length: int, source_length: int) -> Tensor:
-        """Returns the next token's logits for the first B slots, shape (B, V); extends the cache.
+    def next_tokens(self, tokens_B: Tensor, at_B: Tensor, cache: "KVCache", length: int, source_length: int) -> Tensor:
+        """Returns the most likely next token of the first B slots, shape (B,); extends the cache.
 
         `tokens_B` are the slots' last tokens and `at_B` their positions (0 is the start token), all
         below `length`. No slot's prompt is longer than `source_length`. Whatever the cache holds
@@ -283,7 +347,7 @@ class T5Engine:
             x_BD = attention.step(x_BD, slots_B, at_B, cache.self_L2BHTK[layer, :, :slots], bias_BHT[:, :, None])
             keys_BHSK, values_BHSK = cache.cross_L2BHSK[layer, :, :slots, :, :source_length]
             x_BD = feed_forward(cross.step(x_BD, keys_BHSK, values_BHSK, mask_B11S))
-        return self._logits(x_BD)
+        return self._head.best(self._decoder_norm(x_BD))
 
     def _losses(self, x_ND: Tensor, ids_N: Tensor) -> Tensor:
         """Cross entropy of each target token, shape (N,); computes few positions at a time."""
@@ -295,8 +359,7 @@ class T5Engine:
         return torch.cat([self._logits(x).argmax(dim=-1) for x in torch.split(x_ND, _LOGIT_ROWS)])
 
     def _logits(self, x: Tensor) -> Tensor:
-        x = self._decoder_norm(x)
-        return self._head(x if self._scale == 1.0 else x * self._scale)
+        return self._head.logits(self._decoder_norm(x))
 
 
 def _merge_heads(x_BHTK: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """A sweep on this machine, from its file to its leaderboard."""
 
-import os
 from collections.abc import Callable
 
 from raytrain.config.locations import storage_location
@@ -11,6 +10,7 @@ from raytrain.sweeps.page import write_leaderboard
 from raytrain.sweeps.plan import SweepPlan
 from raytrain.sweeps.search import proposer
 from raytrain.sweeps.state import open_state, save_state
+from raytrain.training.threads import cores
 from raytrain_core.storage import StorageLocation, Store, open_store
 from raytrain_core.storage.bucket_uri import is_in_bucket
 
@@ -22,10 +22,8 @@ def run_here(plan: SweepPlan, *, storage: str | None, say: Callable[[str], None]
     """
     location, store = _storage(plan, storage)
     gpus = 0 if plan.job.spec.training.device == "cpu" else count_gpus()
-    most = plan.spec.max_concurrent or fitting(
-        plan.job.spec.resources, processors=len(os.sched_getaffinity(0)), gpus=gpus
-    )
-    runs = LocalRuns(store, location, plan.base_folder, plan.name, gpus)
+    most = plan.spec.max_concurrent or fitting(plan.job.spec.resources, processors=cores(), gpus=gpus)
+    runs = LocalRuns(store, location, plan.base_folder, plan.name, at_once=most, gpus=gpus)
     with runs.alone():
         _run(plan, store, runs, most, say)
     return leaderboard_here(plan, storage=storage)

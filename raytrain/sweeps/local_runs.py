@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -34,17 +34,23 @@ _LONGEST_REASON = 300
 class _Process:
     popen: subprocess.Popen[bytes]
     gpus: frozenset[int]
+    share: int
+    """Which of the equal parts of the machine's processors it computes on."""
 
 
 class LocalRuns:
     """Processes that end with this one: asked to stop, they can be resumed.
 
     What they print goes to `FOLDER/RUN.log`. With `gpus`, each process sees only as many of them as
-    it has workers.
+    it has workers. Of the processors each has an equal share, as there can be `at_once` of them:
+    processes that all start a thread for each processor slow each other down many times.
     """
 
-    def __init__(self, store: Store, location: StorageLocation, base_folder: Path, name: str, gpus: int = 0) -> None:
-        self._store, self._location, self._base_folder, self._gpus = store, location, base_folder, gpus
+    def __init__(
+        self, store: Store, location: StorageLocation, base_folder: Path, name: str, *, at_once: int, gpus: int = 0
+    ) -> None:
+        self._store, self._location, self._base_folder = store, location, base_folder
+        self._at_once, self._gpus = at_once, gpus
         self._processes: dict[str, _Process] = {}
         place = hashlib.sha256(store.uri.encode()).hexdigest()[:8]  # sweeps of one name in two storages are two
         self.folder = cache_folder() / "sweeps" / f"{name}-{place}"
@@ -82,7 +88,7 @@ class LocalRuns:
         job_file.write_text(to_yaml(as_written(placed)), encoding="utf-8")
         command = [*_with_parent(), sys.executable, "-m", "raytrain", "run", str(job_file)]
         command += ["--relative-to", str(self._base_folder)]
-        gpus = self._free_gpus(job.spec.resources)
+        gpus, share = self._free_gpus(job.spec.resources), self._free_share()
         with self.log(name).open("wb") as log:
             popen = subprocess.Popen(
                 command,
@@ -92,7 +98,10 @@ class LocalRuns:
                 env=os.environ | self._environment(gpus),
                 start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
             )
-        self._processes[name] = _Process(popen, gpus)
+        if hasattr(os, "sched_setaffinity"):  # on Linux
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.sched_setaffinity(popen.pid, shares_of(os.sched_getaffinity(0), self._at_once)[share])
+        self._processes[name] = _Process(popen, gpus, share)
 
     def log(self, name: str) -> Path:
         """The file with what a run printed."""
@@ -142,6 +151,10 @@ class LocalRuns:
         free = [gpu for gpu in range(self._gpus) if gpu not in used]
         return frozenset(free[: resources.training.workers])
 
+    def _free_share(self) -> int:
+        used = {one.share for one in self._processes.values() if one.popen.poll() is None}
+        return next(share for share in range(len(used) + 1) if share not in used)
+
     def _environment(self, gpus: frozenset[int]) -> Mapping[str, str]:
         if not self._gpus:
             return {}
@@ -158,6 +171,12 @@ def reason_of(code: int, log: Path) -> str:
     begins = max((place for place, line in enumerate(lines) if line.startswith("error:")), default=len(lines) - 1)
     text = " ".join(lines[begins:]).removeprefix("error: ") if lines else f"exit code {code}"
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+
+
+def shares_of(processors: Collection[int], count: int) -> list[set[int]]:
+    """Divides processors into `count` parts of equal size, up to one; two share one if need be."""
+    ordered = sorted(processors)
+    return [set(ordered[part::count]) or {ordered[part % len(ordered)]} for part in range(count)]
 
 
 def fitting(resources: Resources, *, processors: int, gpus: int) -> int:

@@ -10,6 +10,7 @@ from data_prep.text.tokenizer import EOS
 from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import GenerationLimits, GenerationRequest, ModelRef
+from raytrain.generation.t5_engine import T5Engine
 from raytrain.model.export import export
 from raytrain.model.loading import load
 from raytrain_core.errors import StorageError, TrainingError
@@ -75,6 +76,25 @@ def test_in_bf16_losses_differ_by_its_rounding_alone(folder, tokenizer):
     assert [loss for loss, _ in rounded] == pytest.approx([loss for loss, _ in exact], rel=0.02)
     assert rounded != exact
     assert sum(a == b for (_, a), (_, b) in zip(exact, rounded, strict=True)) > len(PROMPTS) // 2
+
+
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
+def test_a_prompt_is_encoded_as_alone_whatever_is_beside_it(folder, tokenizer, dtype, off):
+    """Also the longest one, of 50 tokens, which in bf16 has more places than that."""
+    engine = T5Engine(load(folder, tokenizer_size=tokenizer.size), longest_input=50, longest_output=4, dtype=dtype)
+    rows = [torch.arange(2, 2 + length) for length in (50, 7, 1, 33)]
+    padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    with torch.inference_mode():
+        together = engine.encode(padded, torch.tensor([len(row) for row in rows]))
+        for number, row in enumerate(rows):
+            alone = engine.encode(row[None], torch.tensor([len(row)]))
+            found, expected = (
+                encoded.cross_L2BHSK[:, :, place, :, : len(row)].float()
+                for encoded, place in ((together, number), (alone, 0))
+            )
+            torch.testing.assert_close(found, expected, rtol=off, atol=off * float(expected.abs().max()))
+            is_masked = together.mask_B11S[number, 0, 0] < 0
+            assert is_masked.tolist() == [place >= len(row) for place in range(len(is_masked))]
 
 
 @pytest.mark.parametrize("size", [1, 3, 40])

@@ -69,6 +69,17 @@ def test_one_that_comes_later_joins_and_a_short_one_overtakes(world, live, monke
     assert max(steps) == 2
 
 
+def test_with_one_slot_answers_come_in_the_order_of_requests(world):
+    """Several are encoded at once, the longest first; that must not change whose turn it is."""
+    batcher, ended = world[0].live(slots=1), []
+    answers = [batcher.submit(source, 3) for source in world[1][:20]]
+    for number, answer in enumerate(answers):
+        answer.add_done_callback(lambda _, number=number: ended.append(number))
+    batcher.close()
+    assert ended == sorted(ended)
+    assert len(ended) == 20
+
+
 def test_a_cancelled_request_frees_its_slot(world, live):
     answers = [live.submit(source, 12) for source in world[1]]
     assert all(answer.cancel() or answer.done() for answer in answers)

@@ -1,18 +1,21 @@
 """Runs of a sweep as processes: one sweep at a time, why a run failed, and how many fit."""
 
+import os
 import signal
+import subprocess
 
 import pytest
 
 from raytrain.config.resources import Resources
-from raytrain.sweeps.local_runs import LocalRuns, fitting, reason_of
+from raytrain.sweeps.local_runs import LocalRuns, fitting, reason_of, shares_of
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import StorageLocation, open_store
+from tests.support.sweep_runs import tiny_sweep
 
 
-def runs_in(folder, name="guards"):
+def runs_in(folder, name="guards", at_once=1):
     store = open_store(str(folder))
-    return LocalRuns(store, StorageLocation(uri=store.uri), folder, name)
+    return LocalRuns(store, StorageLocation(uri=store.uri), folder, name, at_once=at_once)
 
 
 def test_a_second_process_does_not_go_on_with_the_same_sweep(tmp_path):
@@ -28,6 +31,33 @@ def test_sweeps_of_one_name_in_two_storages_share_no_files(tmp_path):
     assert here.folder != there.folder
     with here.alone(), there.alone():
         pass
+
+
+def test_processors_are_divided_among_the_runs(tmp_path, monkeypatch):
+    """Otherwise each starts a thread for every processor, and a step takes seven times as long."""
+    assert shares_of({3, 1, 5, 8, 9}, 2) == [{1, 5, 9}, {3, 8}]
+    assert shares_of({3, 1}, 3) == [{1}, {3}, {1}]
+    started, start = [], subprocess.Popen
+
+    def idle(command, **options):
+        started.append(start(["sleep", "60"], start_new_session=True))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", idle)
+    runs, job = runs_in(tmp_path, at_once=2), tiny_sweep(tmp_path, "  parameters: {}").job
+    try:
+        for number in (0, 1):
+            runs.start(job.model_copy(update={"metadata": job.metadata.model_copy(update={"name": f"run-{number}"})}))
+        shares = [os.sched_getaffinity(one.pid) for one in started]
+        assert shares == shares_of(os.sched_getaffinity(0), 2)
+        started[1].kill()
+        started[1].wait()
+        runs.start(job)
+        assert os.sched_getaffinity(started[2].pid) == shares[1], "the share that became free"
+    finally:
+        for one in started:
+            one.kill()
+            one.wait()
 
 
 def test_the_reason_of_a_failure_is_the_last_error_that_was_printed(tmp_path):
