@@ -44,7 +44,7 @@ def test_processors_are_divided_among_the_runs(tmp_path, monkeypatch):
         return started[-1]
 
     monkeypatch.setattr(subprocess, "Popen", idle)
-    runs, job = runs_in(tmp_path, at_once=2), tiny_sweep(tmp_path, "  parameters: {}").job
+    runs, job = runs_in(tmp_path, at_once=2), tiny_sweep(tmp_path, "  parameters: {training.anchor: {values: [1]}}").job
     try:
         for number in (0, 1):
             runs.start(job.model_copy(update={"metadata": job.metadata.model_copy(update={"name": f"run-{number}"})}))
