@@ -46,14 +46,16 @@ def test_processors_are_divided_among_the_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", idle)
     runs, job = runs_in(tmp_path, at_once=2), tiny_sweep(tmp_path, "  parameters: {training.anchor: {values: [1]}}").job
     try:
-        for number in (0, 1):
-            runs.start(job.model_copy(update={"metadata": job.metadata.model_copy(update={"name": f"run-{number}"})}))
-        shares = [os.sched_getaffinity(one.pid) for one in started]
-        assert shares == shares_of(os.sched_getaffinity(0), 2)
-        started[1].kill()
-        started[1].wait()
-        runs.start(job)
-        assert os.sched_getaffinity(started[2].pid) == shares[1], "the share that became free"
+        with runs.alone():
+            for number in (0, 1):
+                named = job.metadata.model_copy(update={"name": f"run-{number}"})
+                runs.start(job.model_copy(update={"metadata": named}))
+            shares = [os.sched_getaffinity(one.pid) for one in started]
+            assert shares == shares_of(os.sched_getaffinity(0), 2)
+            started[1].kill()
+            started[1].wait()
+            runs.start(job)
+            assert os.sched_getaffinity(started[2].pid) == shares[1], "the share that became free"
     finally:
         for one in started:
             one.kill()
