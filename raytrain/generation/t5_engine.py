@@ -32,6 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raytrain.model.elementwise import gated_gelu, inverse_rms
 from raytrain.model.families import scales_output
 
 _SHAPE_TOKENS = 32
@@ -67,7 +68,8 @@ class _Packing:
         place_N = is_token_M.nonzero().flatten()
         again = -len(place_N) % multiple
         token_M = (is_token_M.cumsum(0) - 1).clamp_(min=0)
-        return _Packing(tuple(is_token_BS.shape), torch.cat([place_N, place_N[:1].expand(again)]), token_M)
+        count, length = is_token_BS.shape
+        return _Packing((count, length), torch.cat([place_N, place_N[:1].expand(again)]), token_M)
 
     def pad(self, x_N: Tensor) -> Tensor:
         """From (N, width) to (B, S, width)."""
@@ -106,7 +108,7 @@ class _Norm:
         self._weight, self._epsilon = module.weight.detach(), module.variance_epsilon
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self._weight.shape, self._weight, self._epsilon)
+        return (x * inverse_rms(x, self._epsilon)).mul_(self._weight)
 
 
 class _FeedForward:
@@ -120,15 +122,16 @@ class _FeedForward:
         self._in = _Linear(first, dtype=dtype)
         self._out = _Linear(dense.wo.weight, dtype=dtype)
         self._act: Callable[[Tensor], Tensor] = dense.act
-        if type(dense.act).__name__ == "NewGELUActivation":  # the same function, in one operation
-            self._act = lambda x: F.gelu(x, approximate="tanh")
+        self._is_gelu = type(dense.act).__name__ == "NewGELUActivation"
 
     def __call__(self, x: Tensor) -> Tensor:
         inner = self._in(self._norm(x))
-        if self._gated:
-            gate, value = inner.chunk(2, -1)
-            return x + self._out(self._act(gate) * value)
-        return x + self._out(self._act(inner))
+        if not self._gated:
+            return x + self._out(self._act(inner))
+        if self._is_gelu:
+            return x + self._out(gated_gelu(inner.flatten(0, -2))).view(x.shape)
+        gate, value = inner.chunk(2, -1)
+        return x + self._out(self._act(gate) * value)
 
 
 class _SelfAttention:
@@ -146,7 +149,8 @@ class _SelfAttention:
         """
         qkv = self._qkv(self._norm(x))
         qkv_BT = qkv if packing is None else packing.pad(qkv)
-        q_BHTK, k_BHTK, v_BHTK = qkv_BT.unflatten(-1, (3, self._heads, self._head_size)).permute(2, 0, 3, 1, 4)
+        qkv_BT3HK = qkv_BT.view(*qkv_BT.shape[:2], 3, self._heads, self._head_size)
+        q_BHTK, k_BHTK, v_BHTK = qkv_BT3HK.permute(2, 0, 3, 1, 4)
         mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, attn_mask=bias_BHTT, scale=1.0)
         mixed_BT = _merge_heads(mixed_BHTK)
         return x + self._out(mixed_BT if packing is None else packing.pack(mixed_BT))
