@@ -476,7 +476,7 @@ def ray_data(work: Path) -> dict[str, float]:
         return {"key": content_keys([one for one in made if isinstance(one, Example)])}
 
     began = time.perf_counter()
-    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
     started = time.perf_counter() - began
     context = DataContext.get_current()
     context.execution_options.preserve_order = True

@@ -31,7 +31,7 @@ import numpy as np
 from benchmarks.output import emit, processor
 from benchmarks.workload import random_model
 from data_prep.config import Split
-from raytrain.training.threads import MALLOC
+from raytrain.training.threads import ENVIRONMENT
 
 ROUNDS = 4
 SOURCES = 100  # of each round: other ones each time, 400 in all
@@ -226,11 +226,11 @@ def actors(number: int) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             for count in (1, 2) if number % 2 else (2, 1):
                 evaluator = world.evaluator(f"run-{count}")
-                settings = PoolSettings(actors=count, environment=MALLOC)
+                settings = PoolSettings(actors=count, environment=ENVIRONMENT)
                 pool = ActorPool(EvaluationActor, world.settings(), settings)
                 with StageScorer(evaluator, pool) as scorer:
                     splits: tuple[tuple[str, Split], ...] = (("before", "validation"), ("after", "test"))
@@ -396,7 +396,7 @@ def main() -> None:
             continue
         command = [*options.wrap.split(), sys.executable, "-m", "benchmarks.evaluation", "--part", name]
         print(name, flush=True)
-        done = subprocess.run(command, env={**os.environ, **MALLOC}, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, text=True, check=True)
         path.write_text(done.stdout.strip().splitlines()[-1] + "\n")
     found = {path.stem: json.loads(path.read_text()) for path in kept.glob("*.json")}
     if missing := [name for name in PARTS if name not in found]:

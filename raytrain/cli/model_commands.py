@@ -1,5 +1,6 @@
 """Commands that use the models of a run: predict, evaluate, serve, export."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -170,6 +171,10 @@ def serve(
     use /v1/completions, /generate and /generate/batch. Ctrl-C or SIGTERM answers what was accepted
     and ends.
     """
+    from raytrain.training.threads import ENVIRONMENT
+
+    os.environ.setdefault("GOMP_SPINCOUNT", ENVIRONMENT["GOMP_SPINCOUNT"])  # libgomp reads it when torch is imported
+
     from raytrain.serving.http import LOCAL_HOSTS
     from raytrain.serving.local import serve_run
     from raytrain.serving.service import ServiceLimits

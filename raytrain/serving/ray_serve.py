@@ -22,6 +22,7 @@ from raytrain.serving.errors import unavailable
 from raytrain.serving.models import RunModels
 from raytrain.serving.service import Service, ServiceLimits
 from raytrain.serving.token import read_token
+from raytrain.training.threads import worker_environment
 from raytrain_core.errors import UsageError
 from raytrain_core.storage import open_store
 from raytrain_core.storage.location import StorageLocation
@@ -147,7 +148,11 @@ def build(args: ServeArgs) -> Any:
         autoscaling_config=scaling,
         max_ongoing_requests=max(64, 2 * args.target_queue),
         graceful_shutdown_timeout_s=DRAIN_SECONDS,
-        ray_actor_options={"num_cpus": args.cpus, "num_gpus": args.gpus},
+        ray_actor_options={
+            "num_cpus": args.cpus,
+            "num_gpus": args.gpus,
+            "runtime_env": {} if args.gpus else {"env_vars": worker_environment()},
+        },
     )(Model)
     front = serve.deployment(
         num_replicas=1,

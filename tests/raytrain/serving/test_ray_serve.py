@@ -56,7 +56,9 @@ def at(prepared_world, tmp_path_factory):
     )
     world.export(world.checkpoint(9))
     variables = {"RAYTRAIN_SERVE_TOKEN": TOKEN, "RAYTRAIN_CACHE": str(tmp_path_factory.mktemp("cache"))}
-    ray.init(num_cpus=4, include_dashboard=False, runtime_env={"env_vars": variables}, log_to_driver=False)
+    ray.init(
+        address="local", num_cpus=4, include_dashboard=False, runtime_env={"env_vars": variables}, log_to_driver=False
+    )
     serve.start(http_options={"port": 18127})
     args = ServeArgs(
         run="served",

@@ -384,10 +384,10 @@ def test_threads_share_the_cores(monkeypatch, tmp_path):
     assert threads.cores() == 8
 
 
-def test_the_user_s_malloc_settings_stay(monkeypatch):
+def test_variables_that_the_user_has_set_stay(monkeypatch):
     monkeypatch.setenv("MALLOC_ARENA_MAX", "4")
     assert "MALLOC_ARENA_MAX" not in threads.worker_environment()
-    assert "MALLOC_MMAP_MAX_" in threads.worker_environment()
+    assert {"MALLOC_MMAP_MAX_", "GOMP_SPINCOUNT"} < threads.worker_environment().keys()
 
 
 def test_epochs_and_tokens_are_converted_to_steps(loader):
