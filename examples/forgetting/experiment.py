@@ -98,11 +98,13 @@ def write_real_sweep(folder: Path, out: Path) -> Path:
 def publish(out: Path) -> int:
     """Copies leaderboard and picture of the finished sweep to where the page reads them."""
     folder = out / "sweeps" / "guards"
-    board = folder / "leaderboard.json"
-    if not board.exists() or json.loads(board.read_text())["waiting"]:
-        print(f"{board} is not that of a finished sweep\n  Run it: make experiment", file=sys.stderr)
+    file = folder / "leaderboard.json"
+    board = json.loads(file.read_text()) if file.exists() else {"waiting": True}
+    if board["waiting"]:
+        print(f"{file} is not that of a finished sweep\n  Run it: make experiment", file=sys.stderr)
         return 2
-    shutil.copy(board, page.GUARDS)
+    del board["storage"]  # a place on the machine that ran it
+    page.GUARDS.write_text(json.dumps(board, indent=1, ensure_ascii=False) + "\n")
     shutil.copy(folder / "leaderboard.svg", page.GUARDS_PICTURE)
     return 0
 

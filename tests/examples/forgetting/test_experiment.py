@@ -23,7 +23,7 @@ def test_the_job_file_is_up_to_date():
 
 def test_every_setting_trains_on_the_four_tasks_and_never_on_the_probes(plan):
     settings, merged = plan.settings()
-    assert len(settings) == 8
+    assert len(settings) == 9
     assert merged == []
     for setting in settings:
         trained = [task.name for task in plan.job_of(setting, 17).spec.trained_tasks]
