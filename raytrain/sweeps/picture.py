@@ -133,9 +133,13 @@ def _marks(point: _Point, x: _Scale, y: _Scale) -> list[Markup]:
 
 
 def _labels(points: Sequence[_Point], x: _Scale, y: _Scale, top: float, bottom: float) -> list[Markup]:
-    """Names the front and the job as written at the right edge, each with a leader line."""
-    named = sorted((p for p in points if p.line.on_front or p.line.number == 0), key=lambda p: y.at(p.y))
+    """Names the settings at the right edge, each with a leader line.
+
+    Where there is no room for all, it is the front and the job as written.
+    """
     most = int((bottom - top) // _LEAST_GAP)
+    some = [p for p in points if p.line.on_front or p.line.number == 0 or len(points) <= most]
+    named = sorted(some, key=lambda p: y.at(p.y))
     parts, height = list[Markup](), top
     for place, point in enumerate(named[:most]):
         latest = bottom - _LEAST_GAP * (min(len(named), most) - 1 - place)
