@@ -22,6 +22,7 @@ from raytrain.config.run_layout import RunLayout
 from raytrain.pipeline.context import is_complete
 from raytrain.sweeps.engine import Seen
 from raytrain.sweeps.jobs import as_written
+from raytrain.training.threads import cores
 from raytrain_core.errors import ExitCode, UsageError
 from raytrain_core.storage import StorageLocation, Store
 
@@ -99,8 +100,9 @@ class LocalRuns:
                 start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on once
             )
         if hasattr(os, "sched_setaffinity"):  # on Linux
+            usable = sorted(os.sched_getaffinity(0))[: cores()]  # a container's quota may be less
             with contextlib.suppress(ProcessLookupError):  # it has ended already
-                os.sched_setaffinity(popen.pid, shares_of(os.sched_getaffinity(0), self._at_once)[share])
+                os.sched_setaffinity(popen.pid, shares_of(usable, self._at_once)[share])
         self._processes[name] = _Process(popen, gpus, share)
 
     def log(self, name: str) -> Path:
