@@ -10,7 +10,7 @@ from data_prep.text.tokenizer import EOS
 from data_prep.text.tokenizer_folder import read_tokenizer
 from raytrain.generation.generator import Generator, load_model
 from raytrain.generation.requests import GenerationLimits, GenerationRequest, ModelRef
-from raytrain.generation.t5_engine import T5Engine
+from raytrain.generation.t5_engine import T5Engine, _Head
 from raytrain.model.export import export
 from raytrain.model.loading import load
 from raytrain_core.errors import StorageError, TrainingError
@@ -95,6 +95,18 @@ def test_a_prompt_is_encoded_as_alone_whatever_is_beside_it(folder, tokenizer, d
             torch.testing.assert_close(found, expected, rtol=off, atol=off * float(expected.abs().max()))
             is_masked = together.mask_B11S[number, 0, 0] < 0
             assert is_masked.tolist() == [place >= len(row) for place in range(len(is_masked))]
+
+
+@pytest.mark.parametrize("alike", [1, 3, 40])
+def test_the_best_token_in_bf16_is_that_of_the_fp32_logits(alike):
+    """Also where several, or more than are compared, differ by less than bf16 shows."""
+    torch.manual_seed(5)
+    head = torch.nn.Linear(64, 600, bias=False)
+    with torch.inference_mode():
+        head.weight[:alike] = head.weight[0] * (3 + 1e-5 * torch.randperm(alike)[:, None])
+        x = torch.randn(50, 64)
+        output = _Head(head, torch.bfloat16, 1.0)
+        assert output.best(x).tolist() == output.logits(x).argmax(dim=-1).tolist()
 
 
 @pytest.mark.parametrize("size", [1, 3, 40])
